@@ -1,0 +1,30 @@
+"""satexport: a streaming audio tagger's checkpoint, made into something a device can run.
+
+The stages, in the order of the command line and of the files:
+
+    checkpoint -> model -> fold -> graph -> simplify -> export (bundle) -> stream -> parity -> report
+
+On the device, three lines:
+
+    tagger = satexport.load("build/sat-t-2s/onnx")
+    stream = tagger.stream()
+    scores = stream.feed(samples)   # [chunks that became full, classes]
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from satexport.stream import Stream, Tagger, load
+
+__version__ = "0.1.0"
+__all__ = ["Stream", "Tagger", "__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:  # so that `satexport --help` does not wait for numpy
+    if name in ("Stream", "Tagger", "load"):
+        import satexport.stream
+
+        return getattr(satexport.stream, name)
+    raise AttributeError(f"module 'satexport' has no attribute {name!r}")

@@ -1,0 +1,76 @@
+"""Audio in: files of any kind, or raw PCM from a pipe, as 16 kHz mono float32 in [-1, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from satexport.errors import AudioError, MissingError
+from satexport.variants import SAMPLE_RATE
+
+PCM_BYTES = 2        # s16le: signed 16 bit, little endian
+PCM_SCALE = 32_768   # 2**15, so that the range is [-1, 1)
+
+
+def read_audio(path: str | Path) -> np.ndarray:
+    """Read an audio file (wav, flac, ogg, mp3; any rate and channel count).
+
+    Returns [samples] float32, 16 kHz, the mean of the channels. Raises `AudioError` where the
+    file is missing, no audio, empty or holds NaN or infinity, and `MissingError` without
+    soundfile and soxr.
+    """
+    try:
+        import soundfile
+        import soxr
+    except (ImportError, OSError) as error:  # OSError: soundfile without its C library
+        raise MissingError(f"reading audio files needs soundfile and soxr ({error}): "
+                           "pip install 'satexport[audio]'") from error
+    path = Path(path)
+    if not path.exists():
+        raise AudioError(f"{path}: no such file; expected an audio file (wav, flac, ogg, mp3).")
+    if path.is_dir():
+        raise AudioError(f"{path}: is a folder; expected one audio file. Name the files in it.")
+    try:
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, OSError, TypeError) as error:  # TypeError: a .raw file
+        raise AudioError(f"{path}: cannot be read as audio ({error}); expected wav, flac, ogg "
+                         "or mp3. Convert it first, for example with ffmpeg.") from None
+    if not len(samples):
+        raise AudioError(f"{path}: has no samples; expected at least one. Record it again.")
+    mono = samples.mean(axis=1, dtype=np.float32)
+    if not np.isfinite(mono).all():
+        raise AudioError(f"{path}: holds NaN or infinity; expected finite samples in [-1, 1]. "
+                         "Repair or leave out this file.")
+    if rate != SAMPLE_RATE:
+        mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")
+    if not len(mono):
+        raise AudioError(f"{path}: {len(samples)} samples at {rate} Hz are too short to give one "
+                         f"sample at {SAMPLE_RATE} Hz.")
+    return np.ascontiguousarray(mono, dtype=np.float32)
+
+
+def pcm_blocks(stream: BinaryIO, seconds: float = 0.5) -> Iterator[np.ndarray]:
+    """Yield 16 kHz mono s16le PCM as [samples] float32 in [-1, 1), as soon as bytes arrive.
+
+    A block holds at most `seconds` of audio, and less where a live pipe has less. Raises
+    `AudioError` at the end where no byte came or half a sample is left over.
+    """
+    read = getattr(stream, "read1", stream.read)  # read1 returns what is there, without waiting
+    size = max(1, round(seconds * SAMPLE_RATE)) * PCM_BYTES
+    total, rest = 0, b""
+    while data := read(size - len(rest)):
+        total += len(data)
+        data = rest + data
+        whole = len(data) // PCM_BYTES * PCM_BYTES
+        rest = data[whole:]
+        if whole:
+            yield np.frombuffer(data[:whole], dtype="<i2").astype(np.float32) / PCM_SCALE
+    expected = "expected 16 kHz mono 16-bit little-endian PCM (ffmpeg: -f s16le -ar 16000 -ac 1)."
+    if not total:
+        raise AudioError(f"standard input: no audio came; {expected}")
+    if rest:
+        raise AudioError(f"standard input: {total} bytes are no whole number "
+                         f"of samples; {expected}")

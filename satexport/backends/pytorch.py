@@ -1,0 +1,47 @@
+"""PyTorch fp32: the published model with its hidden-state cache, the reference of every proof."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from satexport.backends import FloatArray
+from satexport.checkpoint import Checkpoint
+from satexport.model import Transformer
+
+
+def load_model(checkpoint: Checkpoint) -> Transformer:
+    """Return the model of a checkpoint, float32, in eval mode. Raises nothing of its own: a
+    `Checkpoint` was checked key by key when it was read."""
+    model = Transformer(checkpoint.variant, checkpoint.classes)
+    state = {key: torch.from_numpy(value) for key, value in checkpoint.state.items()}
+    missing, surplus = model.load_state_dict(state, strict=False)
+    assert not surplus and all(key.endswith("num_batches_tracked") for key in missing)
+    return model.eval().requires_grad_(False)
+
+
+class PyTorchStep:
+    """The published model as a step; the cache is its hidden tokens, [12, 1, C, d]."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.model = load_model(checkpoint)
+        with torch.inference_mode():
+            self._initial = self.model.silence_cache()
+
+    def initial_cache(self) -> torch.Tensor | None:
+        return self._initial
+
+    def __call__(self, audio: FloatArray,
+                 cache: torch.Tensor | None) -> tuple[FloatArray, torch.Tensor | None]:
+        with torch.inference_mode():
+            scores, cache = self.model(torch.from_numpy(audio)[None], cache)
+        return np.asarray(scores[0].numpy()), cache
+
+    def hidden_silence(self) -> FloatArray | None:
+        """The initial cache as an array [12, C, d]; None for a model without a cache."""
+        return None if self._initial is None else self._initial[:, 0].numpy()
+
+    def clip_scores(self, audio: FloatArray) -> FloatArray:
+        """The paper's protocol over a whole clip [samples]: scores [classes]."""
+        with torch.inference_mode():
+            return np.asarray(self.model.clip_scores(torch.from_numpy(audio)[None])[0].numpy())

@@ -1,0 +1,207 @@
+"""The bundle: the folder that goes to the device, complete or not there at all.
+
+    model.onnx          the graph of one step, the contract in its metadata
+    initial_cache.npz   the cache after silence, one array per cache input (models with a cache)
+    labels.txt          one class per line, in the order of the scores
+    golden.npz          audio [N, samples] int16 and PyTorch's scores [N, classes] float32
+    bundle.json         contract, target with its gates, SHA-256 and size of every file above
+    export.json         what the export did and proved; other reports join it later
+
+Reading imports numpy alone. Nothing here carries a time or a path, so that the same
+checkpoint gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from satexport.contract import Contract
+from satexport.errors import BundleError, RunError, UsageError
+
+MANIFEST = "bundle.json"
+LABELS = "labels.txt"
+INITIAL_CACHE = "initial_cache.npz"
+GOLDEN = "golden.npz"
+REPORTS = ("export.json", "parity.json", "parity.xml")  # written about a bundle, not part of it
+PCM_SCALE = 32768.0  # golden audio is int16
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk whose parts were checked against their hashes."""
+
+    path: Path
+    contract: Contract
+    target: dict[str, Any]
+    graph: Path
+    labels: tuple[str, ...]
+    sha256: str  # of bundle.json, and with it of everything
+
+    def initial_cache(self) -> list[NDArray[np.float32]]:
+        """The cache after silence, in the order of the contract; empty for a model without one."""
+        if not self.contract.cache_in:
+            return []
+        arrays = _read_arrays(self.path / INITIAL_CACHE, [s.name for s in self.contract.cache_in])
+        for spec, array in zip(self.contract.cache_in, arrays, strict=True):
+            if array.shape != spec.shape or array.dtype != spec.dtype:
+                raise BundleError(f"{self.path}: {spec.name} is {array.dtype} {array.shape}, the "
+                                  f"contract says {spec.dtype} {spec.shape}. Export it again.")
+        return arrays
+
+    def golden(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Consecutive chunks of one stream from silence, audio [N, samples] in [-1, 1], and
+        PyTorch's scores of them, [N, classes]."""
+        audio, scores = _read_arrays(self.path / GOLDEN, ["audio", "scores"])
+        return (audio / PCM_SCALE).astype(np.float32), scores
+
+
+def open_bundle(path: str | Path) -> Bundle:
+    """Read and check a bundle; raises `BundleError` where a part is missing, changed or foreign."""
+    path = Path(path)
+    text, manifest = _read_manifest(path)
+    try:
+        files, contract = manifest["files"], Contract.from_dict(manifest["contract"])
+        target, graph = dict(manifest["target"]), path / manifest["graph"]
+        _check_files(path, files)
+        labels = (path / LABELS).read_text("utf-8").splitlines()
+    except (KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path / MANIFEST} is damaged ({error!r}). Export it again.") from None
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error}).") from None
+    if len(labels) != contract.classes:
+        raise BundleError(f"{path / LABELS} has {len(labels)} labels for {contract.classes} classes.")
+    return Bundle(path, contract, target, graph, tuple(labels), hashlib.sha256(text).hexdigest())
+
+
+def _read_manifest(path: Path) -> tuple[bytes, dict[str, Any]]:
+    if not path.is_dir():
+        raise BundleError(f"{path}: no such folder. A bundle is the folder that `satexport onnx` "
+                          "writes, such as build/sat-t-2s/onnx.")
+    try:
+        text = (path / MANIFEST).read_bytes()
+        manifest = json.loads(text)
+    except FileNotFoundError:
+        inside = ", ".join(sorted(p.parent.name for p in path.glob(f"*/{MANIFEST}")))
+        hint = f" It holds the bundles {inside}." if inside else ""
+        raise BundleError(f"{path} has no {MANIFEST}, so it is no bundle.{hint}") from None
+    except (ValueError, OSError) as error:
+        raise BundleError(f"{path / MANIFEST} is damaged ({error}). Export it again.") from None
+    if not isinstance(manifest, dict):
+        raise BundleError(f"{path / MANIFEST} is damaged (no object). Export it again.")
+    return text, manifest
+
+
+def _check_files(path: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
+    known = {*files, *REPORTS, MANIFEST}
+    found = {p.name for p in path.iterdir() if not p.name.startswith(".")}
+    if foreign := sorted(found - known):
+        raise BundleError(f"{path} holds {', '.join(foreign[:3])}, which {MANIFEST} does not list. "
+                          "Move it out of the bundle, or export again.")
+    for name, facts in files.items():
+        if name not in found:
+            raise BundleError(f"{path} lacks {name}. Copy the whole folder again.")
+        size = (path / name).stat().st_size
+        if size != facts["bytes"]:
+            raise BundleError(f"{path / name} has {size} bytes, {MANIFEST} says {facts['bytes']}. "
+                              "Copy the whole folder again, or export again.")
+        if file_sha256(path / name) != facts["sha256"]:
+            raise BundleError(f"{path / name} was changed: its SHA-256 is not the one in {MANIFEST}. "
+                              "Copy the whole folder again, or export again.")
+
+
+def _read_arrays(path: Path, names: list[str]) -> list[NDArray[Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return [file[name] for name in names]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise BundleError(f"{path} is damaged ({error}). Export it again.") from None
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(
+            hashlib, "file_digest") else hashlib.sha256(file.read()).hexdigest()
+
+
+def labels_text(labels: tuple[str, ...]) -> str:
+    """The content of labels.txt, also what `labels_sha256` in the contract is the hash of."""
+    return "".join(f"{label}\n" for label in labels)
+
+
+def write_manifest(folder: Path, contract: Contract, target: Mapping[str, Any], graph: str) -> None:
+    """Write bundle.json over all that lies in a staged folder but the reports."""
+    files = {p.name: {"bytes": p.stat().st_size, "sha256": file_sha256(p)}
+             for p in sorted(folder.iterdir()) if p.name not in REPORTS}
+    manifest = {"schema": contract.schema, "graph": graph, "contract": contract.to_dict(),
+                "target": dict(target), "files": files}
+    write_json(folder / MANIFEST, manifest)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file whole: beside its place, then renamed."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole; raises `RunError` where the disk or folder refuses."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text, "utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise RunError(f"{path}: cannot be written ({error.strerror or error}).") from None
+
+
+@contextmanager
+def staged_bundle(path: Path) -> Iterator[Path]:
+    """Give an empty folder beside `path`; on success it takes the place of `path` as a whole,
+    on any failure or interrupt it vanishes and what was at `path` stays.
+
+    Raises `UsageError` where `path` holds something that is no bundle, `RunError` where the
+    disk or folder refuses.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir()) and not (path / MANIFEST).exists()):
+        raise UsageError(f"{path} exists and is no bundle; it is left alone. Choose another --output.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stage = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-", dir=path.parent))
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error.strerror}).") from None
+    try:
+        yield stage
+        stage.chmod(0o755)
+        _take_place(stage, path)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error.strerror or error}). "
+                       "What was there before is untouched.") from None
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def _take_place(stage: Path, path: Path) -> None:
+    if not path.exists():
+        os.rename(stage, path)
+        return
+    old = stage.with_name(stage.name + ".old")
+    os.rename(path, old)
+    try:
+        os.rename(stage, path)
+    except BaseException:
+        os.rename(old, path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

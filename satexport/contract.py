@@ -1,0 +1,122 @@
+"""The contract of a graph: what goes in, what comes out, and what it was made from.
+
+Written once by the export and read by everything that runs a bundle; the same text is in the
+ONNX file's metadata, so that the file explains itself. Standard library only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from satexport import frontend
+from satexport.errors import BundleError
+from satexport.variants import DEPTH, SAMPLE_RATE, Variant
+
+SCHEMA = 1
+PREFIX = "satexport."  # of the keys in the ONNX metadata
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, shape and dtype of a graph's input or output."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class Contract:
+    """Everything that a program needs to feed the graph and to know where it came from."""
+
+    variant: str
+    delay: int                       # s
+    sample_rate: int                 # Hz
+    chunk_samples: int               # samples of one chunk
+    pooling: str
+    classes: int
+    memory_chunks: int               # scores depend on this many earlier chunks
+    audio: TensorSpec                # [1, chunk_samples] in [-1, 1]
+    scores: TensorSpec               # [1, classes] in (0, 1), each class by itself
+    cache_in: tuple[TensorSpec, ...]
+    cache_out: tuple[TensorSpec, ...]
+    cache_form: str
+    mel: dict[str, Any]
+    labels_sha256: str
+    checkpoint: str                  # what a person calls it
+    checkpoint_source: str           # "file", "demo" or "random"
+    checkpoint_sha256: str
+    opset: int
+    exporter: str
+    schema: int = SCHEMA
+
+    @property
+    def has_random_weights(self) -> bool:
+        return self.checkpoint_source == "random"
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Contract:
+        """Rebuild it from JSON; raises `BundleError` where it is of another schema or damaged."""
+        if fields.get("schema") != SCHEMA:
+            raise BundleError(f"the contract has schema {fields.get('schema')!r}, this satexport "
+                              f"reads {SCHEMA}. Export the bundle again with this version.")
+        try:
+            values = dict(fields)
+            for name in ("audio", "scores"):
+                values[name] = _spec(values[name])
+            for name in ("cache_in", "cache_out"):
+                values[name] = tuple(_spec(s) for s in values[name])
+            return cls(**values)
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(f"the contract is damaged ({error}). Export the bundle again.") from None
+
+    def to_metadata(self) -> dict[str, str]:
+        """The contract as ONNX metadata: one key per field, texts as they are, the rest JSON."""
+        return {PREFIX + key: value if isinstance(value, str) else json.dumps(value)
+                for key, value in self.to_dict().items()}
+
+
+def _spec(fields: Mapping[str, Any]) -> TensorSpec:
+    return TensorSpec(fields["name"], tuple(int(n) for n in fields["shape"]), fields["dtype"])
+
+
+def cache_specs(variant: Variant, direction: str) -> tuple[TensorSpec, ...]:
+    """The caches of one stream, one per layer, keys then values per head; direction "in" or "out"."""
+    if not variant.has_cache:
+        return ()
+    kv = (1, 2 * variant.heads, variant.cache_tokens, variant.head_width)
+    hidden = (1, variant.cache_tokens, variant.width)
+    return tuple(
+        TensorSpec(f"cache_{direction}_{layer:02d}",
+                   hidden if layer == 0 and variant.keeps_hidden_layer_0 else kv)
+        for layer in range(DEPTH))
+
+
+def contract_fields(variant: Variant, classes: int) -> dict[str, Any]:
+    """The part of a contract that follows from the variant and the number of classes."""
+    return {
+        "variant": variant.name, "delay": variant.delay, "sample_rate": SAMPLE_RATE,
+        "chunk_samples": variant.chunk_samples, "pooling": variant.pooling, "classes": classes,
+        "memory_chunks": variant.memory_chunks,
+        "audio": TensorSpec("audio", (1, variant.chunk_samples)),
+        "scores": TensorSpec("scores", (1, classes)),
+        "cache_in": cache_specs(variant, "in"), "cache_out": cache_specs(variant, "out"),
+        "cache_form": _cache_form(variant),
+        "mel": dict(frontend.PARAMETERS, chunk_frames=variant.chunk_frames),
+    }
+
+
+def _cache_form(variant: Variant) -> str:
+    if not variant.has_cache:
+        return "none"
+    form = "keys and values: [stream, keys of each head then values of each head, token, feature]"
+    if variant.keeps_hidden_layer_0:
+        form += "; layer 0: hidden tokens [stream, token, feature]"
+    return form

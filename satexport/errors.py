@@ -1,0 +1,59 @@
+"""Everything that can go wrong for a user, one class per cause, each with its exit code.
+
+A message says what was found, what was expected and what to do. Errors are raised
+where they are noticed and caught once, in the command line.
+"""
+
+
+class SatexportError(Exception):
+    """Base of all errors that are worded for a user."""
+
+    exit_code = 5
+
+
+class GateError(SatexportError):
+    """A gate failed: parity, accuracy or a budget."""
+
+    exit_code = 1
+
+
+class UsageError(SatexportError):
+    """The command asks for something that does not exist or does not go together."""
+
+    exit_code = 2
+
+
+class MissingError(SatexportError):
+    """A runtime, precision or device that the command needs is not on this machine."""
+
+    exit_code = 3
+
+
+class CheckpointError(SatexportError):
+    """A checkpoint is damaged, is not a SAT or ViT, or belongs to another variant."""
+
+    exit_code = 4
+
+
+class AudioError(SatexportError):
+    """Audio that cannot be read or scored: no audio file, empty, NaN, wrong shape."""
+
+    exit_code = 4
+
+
+class BundleError(SatexportError):
+    """A bundle with a missing, changed or foreign file, or of another schema."""
+
+    exit_code = 4
+
+
+class DataError(SatexportError):
+    """A labelled set, target file or table that cannot be used."""
+
+    exit_code = 4
+
+
+class RunError(SatexportError):
+    """A run failed half-way: disk full, folder read-only, runtime error."""
+
+    exit_code = 5

@@ -1,0 +1,185 @@
+"""The published models in PyTorch: what every exported file is held against.
+
+A model is a pure function of (audio, cache): `scores, cache = model(audio, cache)`. The
+cache is the published one, each block's input of the last C tokens, [12, B, C, d]; None is
+the empty cache. Module names are the keys of the published state dicts.
+
+Dimensions: B streams, T new tokens, C cached tokens, d width, h heads, F frames.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from satexport import frontend
+from satexport.variants import (
+    AUDIOSET_CLASSES,
+    BLOCK_EPS,
+    DEPTH,
+    HOP,
+    MEL_BANDS,
+    MLP_RATIO,
+    OUTPUT_EPS,
+    PATCH,
+    ROWS,
+    Variant,
+)
+
+
+class LogMel(nn.Module):
+    """Waveform [B, samples] in [-1, 1] to decibels [B, 64, F], clamped per stream."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spectrogram = nn.Module()
+        self.spectrogram.register_buffer("window", torch.from_numpy(frontend.window()).float())
+        self.mel_scale = nn.Module()
+        self.mel_scale.register_buffer("fb", torch.from_numpy(frontend.mel_filterbank()).float())
+
+    def forward(self, audio: Tensor) -> Tensor:
+        window = cast(Tensor, self.spectrogram.window)
+        spectrum = torch.stft(audio, frontend.N_FFT, HOP, window=window, center=True,
+                              pad_mode="reflect", return_complex=True)
+        power = spectrum.real.square() + spectrum.imag.square()            # [B, 257, F]
+        mel = (power.transpose(1, 2) @ cast(Tensor, self.mel_scale.fb)).transpose(1, 2)
+        decibels = 10 * torch.log10(mel.clamp(min=frontend.FLOOR))
+        return torch.maximum(decibels, decibels.amax((1, 2), keepdim=True) - frontend.TOP_DB)
+
+
+class Attention(nn.Module):
+    """Queries from the new tokens, keys and values from cached and new ones."""
+
+    def __init__(self, variant: Variant) -> None:
+        super().__init__()
+        d = variant.width
+        self.heads = variant.heads
+        if variant.has_cache:
+            self.to_q = nn.Linear(d, d)
+            self.to_kv = nn.Linear(d, 2 * d)
+        else:
+            self.qkv = nn.Linear(d, 3 * d)
+        self.proj = nn.Linear(d, d)
+
+    def forward(self, new: Tensor, context: Tensor) -> Tensor:
+        """new: [B, T, d], context: [B, C + T, d], both normed; returns [B, T, d]."""
+        if hasattr(self, "qkv"):
+            q, k, v = self.qkv(new).chunk(3, dim=-1)
+        else:
+            q, (k, v) = self.to_q(new), self.to_kv(context).chunk(2, dim=-1)
+        q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))
+        mixed = F.scaled_dot_product_attention(q, k, v)                    # [B, h, T, d / h]
+        return cast(Tensor, self.proj(mixed.transpose(1, 2).flatten(2)))
+
+
+class Mlp(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, MLP_RATIO * width)
+        self.fc2 = nn.Linear(MLP_RATIO * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.fc2(F.gelu(self.fc1(x))))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block."""
+
+    def __init__(self, variant: Variant) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(variant.width, eps=BLOCK_EPS)
+        self.attn = Attention(variant)
+        self.norm2 = nn.LayerNorm(variant.width, eps=BLOCK_EPS)
+        self.mlp = Mlp(variant.width)
+
+    def forward(self, x: Tensor, cached: Tensor) -> Tensor:
+        """x: [B, T, d], cached: [B, C, d] (C may be 0); returns [B, T, d]."""
+        new = self.norm1(x)
+        context = torch.cat((self.norm1(cached), new), dim=1) if cached.shape[1] else new
+        x = x + self.attn(new, context)
+        return x + cast(Tensor, self.mlp(self.norm2(x)))
+
+
+class Transformer(nn.Module):
+    """A SAT or ViT audio tagger with the published parameter names."""
+
+    def __init__(self, variant: Variant, classes: int = AUDIOSET_CLASSES) -> None:
+        super().__init__()
+        self.variant = variant
+        d = variant.width
+        self.front_end = nn.Sequential(LogMel())
+        self.init_bn = nn.Sequential(nn.Identity(), nn.BatchNorm2d(MEL_BANDS, eps=frontend.BN_EPS))
+        self.patch_embed = nn.Module()
+        self.patch_embed.proj = nn.Conv2d(1, d, PATCH, stride=PATCH)
+        self.time_pos_embed = nn.Parameter(torch.randn(1, d, 1, variant.time_columns) * 0.02)
+        self.freq_pos_embed = nn.Parameter(torch.randn(1, d, ROWS, 1) * 0.02)
+        if variant.pooling == "token":
+            self.cls_token = nn.Parameter(torch.zeros(1, 1, d))
+            self.token_pos_embed = nn.Parameter(torch.randn(1, d) * 0.02)
+        self.blocks = nn.ModuleList(Block(variant) for _ in range(DEPTH))
+        self.norm = nn.LayerNorm(d, eps=BLOCK_EPS)
+        self.outputlayer = nn.Sequential(nn.LayerNorm(d, eps=OUTPUT_EPS), nn.Linear(d, classes))
+
+    def forward(self, audio: Tensor, cache: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """One step: a chunk of audio [B, samples] and the cache [12, B, C, d] to the scores
+        [B, classes] in (0, 1) and the new cache (None for a model without one)."""
+        mel = self.front_end(audio)[..., :self.variant.chunk_frames]
+        logits, cache = self.logits(mel, cache)
+        return logits.sigmoid(), cache
+
+    def logits(self, mel: Tensor, cache: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The same from decibels [B, 64, F]; scores before the sigmoid."""
+        x = self._tokens(mel)
+        empty = x[:, :0]
+        carried = []
+        for number, block in enumerate(self.blocks):
+            cached = empty if cache is None else cache[number]
+            if number == 0 and cache is not None:
+                cached = self._add_position_again(cached)
+            carried.append(torch.cat((cached, x), dim=1)[:, -self.variant.cache_tokens:])
+            x = block(x, cached)
+        x = self.norm(x)
+        pooled = x[:, 0] if self.variant.pooling == "token" else x.mean(1)
+        return self.outputlayer(pooled), torch.stack(carried) if self.variant.has_cache else None
+
+    def silence_cache(self) -> Tensor | None:
+        """The initial cache of one stream: what one pass over silence with no cache leaves."""
+        if not self.variant.has_cache:
+            return None
+        silence = torch.zeros(1, self.variant.silence_samples,
+                              device=self.freq_pos_embed.device, dtype=self.freq_pos_embed.dtype)
+        return self(silence)[1]
+
+    def clip_scores(self, audio: Tensor) -> Tensor:
+        """The paper's protocol for a clip [B, samples]: one spectrogram, split into pieces of
+        chunk_frames with a last incomplete one dropped, the cache starting empty, the pieces'
+        scores averaged. A clip that is shorter than one piece is scored as it is."""
+        mel = self.front_end(audio)
+        size = self.variant.chunk_frames
+        pieces = mel.split(size, dim=-1)
+        whole = [p for p in pieces if p.shape[-1] == size] or [mel]
+        cache, scores = None, []
+        for piece in whole:
+            logits, cache = self.logits(piece, cache)
+            scores.append(logits.sigmoid())
+        return torch.stack(scores).mean(0)
+
+    def _tokens(self, mel: Tensor) -> Tensor:
+        """Decibels [B, 64, F] to tokens [B, T, d], frequency-major, position codes added."""
+        x = self.init_bn(mel.unsqueeze(2)).transpose(1, 2)                 # [B, 1, 64, F]
+        x = self.patch_embed.proj(x)                                       # [B, d, 4, columns]
+        x = x + self.time_pos_embed[..., :x.shape[-1]] + self.freq_pos_embed
+        x = x.flatten(2).transpose(1, 2)
+        if self.variant.pooling == "token":
+            token = (self.cls_token + self.token_pos_embed).expand(len(x), -1, -1)
+            x = torch.cat((token, x), dim=1)
+        return x
+
+    def _add_position_again(self, cached: Tensor) -> Tensor:
+        """Layer 0 of the published models adds the position codes to its cached tokens at
+        every step, with the last columns of the time code. cached: [B, C, d]."""
+        code = self.time_pos_embed[..., -self.variant.cache_columns:] + self.freq_pos_embed
+        return cached + code.flatten(2).transpose(1, 2)                    # [1, C, d]

@@ -1,0 +1,265 @@
+"""A labelled set that ships as code: sounds that code makes truthfully and AudioSet names.
+
+For tests, demonstrations and gates where no recordings are at hand. A clip is made from
+(split, index) alone, so a set is a range of numbers. Every sound runs through its clip: each
+chunk of 2 s holds a part of it, and "Silence" holds nothing above a floor of -66 dBFS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from satexport.errors import DataError
+from satexport.variants import SAMPLE_RATE
+
+SPLITS: Final = {  # seeds, disjoint
+    "train": range(0, 1_000_000),
+    "calibrate": range(1_000_000, 2_000_000),
+    "evaluate": range(2_000_000, 3_000_000),
+}
+ROOT_SEED: Final = 7_964_975      # any number: sets these clips apart from others made with PCG64
+PEAK_DB: Final = (-24.0, -3.0)    # peak of the sound, dB below full scale
+FLOOR_DB: Final = (-90.0, -66.0)  # RMS of the noise floor
+BACKGROUND_DB: Final = (-12.0, -3.0)  # peak of a second, steady sound below the first
+MIXED: Final = 0.25               # share of clips with a second sound, where one goes with it
+EDGE: Final = 0.005               # s, rise and fall of switched tones: no clicks
+LATEST_START, LATEST_END = 0.5, 0.25  # s: most that a sound starts late or ends early
+
+# ITU-T Q.23: a digit is one low and one high tone.
+DTMF_LOW: Final = (697.0, 770.0, 852.0, 941.0)         # Hz
+DTMF_HIGH: Final = (1209.0, 1336.0, 1477.0, 1633.0)    # Hz
+# ITU-T E.180 and its supplement 2. The European dial tone (425 Hz alone) is left out: it is
+# a sine wave and nothing else.
+DIAL: Final = (350.0, 440.0)                           # Hz, North America, United Kingdom
+BUSY: Final = (((480.0, 620.0), 0.5), ((425.0,), 0.5), ((425.0,), 0.25))  # Hz, s on = s off
+# ISO 8201, "temporal three": on and off in turns, s; piezo sounders are near 3.1 kHz.
+TEMPORAL_THREE: Final = (0.5, 0.5, 0.5, 0.5, 0.5, 1.5)
+SMOKE_HZ: Final = (2900.0, 3300.0)
+# SAE J1849: wail 10 to 30, yelp 150 to 250 cycles a minute, somewhere in 500 to 2000 Hz.
+WAIL, YELP = (10 / 60, 30 / 60), (150 / 60, 250 / 60)  # cycles per second
+
+Signal = NDArray[np.float64]
+Rng = np.random.Generator
+
+
+def _log_uniform(rng: Rng, low: float, high: float) -> float:
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def _tones(rng: Rng, n: int, hertz: Sequence[float], levels: Sequence[float] | None = None
+           ) -> Signal:
+    """Sum of sines [n] with random phases."""
+    time = np.arange(n) / SAMPLE_RATE
+    total = np.zeros(n)
+    for f, level in zip(hertz, levels or [1.0] * len(hertz), strict=True):
+        total += level * np.sin(2 * np.pi * f * time + rng.uniform(0, 2 * np.pi))
+    return total
+
+
+def _harmonics(phase: Signal, hertz: Signal | float, order: Sequence[int]) -> Signal:
+    """Harmonics of amplitude 1/k over a phase [n] in cycles; none beyond half the rate."""
+    top = float(np.max(hertz))
+    total = np.zeros(len(phase))
+    for k in order:
+        if k * top < SAMPLE_RATE / 2:
+            total += np.sin(2 * np.pi * k * phase) / k
+    return total
+
+
+def _switched(n: int, durations: Sequence[float]) -> Signal:
+    """Envelope [n] that is on and off in turns for these seconds, over and over."""
+    ends = np.cumsum([round(s * SAMPLE_RATE) for s in durations])
+    position = np.arange(n) % ends[-1]
+    on = (np.searchsorted(ends, position, side="right") % 2 == 0).astype(float)
+    edge = np.hanning(round(EDGE * SAMPLE_RATE) + 2)
+    return np.convolve(on, edge / edge.sum(), mode="same")
+
+
+def _sine(rng: Rng, n: int) -> Signal:
+    return _tones(rng, n, [_log_uniform(rng, 500, 7000)])
+
+
+def _chirp(rng: Rng, n: int) -> Signal:
+    """Sweeps of at least two octaves in one direction, one after another."""
+    low, high = _log_uniform(rng, 200, 700), _log_uniform(rng, 2800, 7500)
+    length = rng.uniform(0.4, 1.8)  # s
+    along = np.arange(n) / SAMPLE_RATE / length % 1
+    along = along if rng.random() < 0.5 else 1 - along
+    hertz = low + (high - low) * along if rng.random() < 0.5 else low * (high / low) ** along
+    fade = np.clip(np.minimum(along, 1 - along) * length / EDGE, 0, 1)
+    return fade * np.sin(2 * np.pi * np.cumsum(hertz) / SAMPLE_RATE)
+
+
+def _white(rng: Rng, n: int) -> Signal:
+    return rng.standard_normal(n)
+
+
+def _coloured(rng: Rng, n: int, slope: float) -> Signal:
+    """Noise [n] whose power falls with frequency ** slope, from 20 Hz up."""
+    spectrum = np.fft.rfft(rng.standard_normal(n))
+    hertz = np.maximum(np.fft.rfftfreq(n, 1 / SAMPLE_RATE), 20.0)
+    return np.fft.irfft(spectrum * hertz ** (-slope / 2), n)
+
+
+def _pink(rng: Rng, n: int) -> Signal:
+    return _coloured(rng, n, 1.0)
+
+
+def _dtmf(rng: Rng, n: int) -> Signal:
+    """Random digits of 60 to 140 ms with pauses of 50 to 150 ms (Q.24 asks for 40 at least)."""
+    on, off = rng.uniform(0.06, 0.14), rng.uniform(0.05, 0.15)
+    length = round((on + off) * SAMPLE_RATE)
+    digits = [_tones(rng, length, [rng.choice(DTMF_LOW), rng.choice(DTMF_HIGH)])
+              for _ in range(-(-n // length))]
+    return np.concatenate(digits)[:n] * _switched(n, (on, off))
+
+
+def _dial(rng: Rng, n: int) -> Signal:
+    return _tones(rng, n, DIAL)
+
+
+def _busy(rng: Rng, n: int) -> Signal:
+    hertz, on = BUSY[rng.integers(len(BUSY))]
+    return _tones(rng, n, hertz) * _switched(n, (on, on))
+
+
+def _beep(rng: Rng, n: int) -> Signal:
+    """Short equal beeps, as of a till or a microwave oven."""
+    hertz = _log_uniform(rng, 800, 2500)
+    on, off = rng.uniform(0.06, 0.2), rng.uniform(0.15, 0.6)
+    return _tones(rng, n, [hertz, 3 * hertz], [1.0, 0.1]) * _switched(n, (on, off))
+
+
+def _hum(rng: Rng, n: int) -> Signal:
+    """50 or 60 Hz and its harmonics, the even ones (rectifiers, transformers) louder."""
+    base = rng.choice([50.0, 60.0]) * rng.uniform(0.999, 1.001)
+    order = np.arange(1, 11)
+    levels = np.where(order % 2, 0.5, 1.0) * rng.uniform(0.3, 1.0, 10) / order
+    return _tones(rng, n, list(base * order), list(levels))
+
+
+def _pulse(rng: Rng, n: int) -> Signal:
+    """Rectangular pulses of 0.1 to 2 ms, 5 to 16 a second."""
+    period = round(SAMPLE_RATE / rng.uniform(5, 16))
+    width = round(SAMPLE_RATE * _log_uniform(rng, 0.0001, 0.002))
+    return (np.arange(n) % period < width).astype(float)
+
+
+def _buzzer(rng: Rng, n: int) -> Signal:
+    """A saw or square wave of 90 to 350 Hz that goes on, or comes in long bursts."""
+    hertz = rng.uniform(90, 350)
+    order = range(1, 90, int(rng.integers(1, 3)))
+    wave = _harmonics(np.arange(n) * hertz / SAMPLE_RATE, hertz, order)
+    return wave if rng.random() < 0.5 else wave * _switched(n, (rng.uniform(0.6, 1.5), 0.3))
+
+
+def _siren(rng: Rng, n: int) -> Signal:
+    """An electronic siren, wail or yelp: up and down without a pause, odd harmonics."""
+    rate = rng.uniform(*(WAIL if rng.random() < 0.5 else YELP))
+    low, high = rng.uniform(500, 700), rng.uniform(1300, 1800)  # Hz
+    turns = np.arange(n) / SAMPLE_RATE * rate + rng.random()
+    hertz = low + (high - low) * (0.5 - 0.5 * np.cos(2 * np.pi * turns))
+    return _harmonics(np.cumsum(hertz) / SAMPLE_RATE, hertz, (1, 3, 5))
+
+
+def _smoke_alarm(rng: Rng, n: int) -> Signal:
+    hertz = rng.uniform(*SMOKE_HZ)
+    return _tones(rng, n, [hertz, 2 * hertz], [1.0, 0.2]) * _switched(n, TEMPORAL_THREE)
+
+
+def _sonar(rng: Rng, n: int) -> Signal:
+    """Pings that die away slowly, with one or two later echoes, every 1 to 1.8 s."""
+    period = round(SAMPLE_RATE * rng.uniform(1.0, 1.8))
+    time = np.arange(period) / SAMPLE_RATE
+    decay, delay = rng.uniform(0.2, 0.4), rng.uniform(0.2, 0.4)  # s
+    ping = _tones(rng, period, [_log_uniform(rng, 700, 1600)])
+    envelope = np.exp(-time / decay) * np.clip(time / EDGE, 0, 1)
+    echo = np.where(time > delay, np.exp(-(time - delay) / decay), 0.0)
+    return np.tile(ping * (envelope + rng.uniform(0.2, 0.5) * echo), -(-n // period))[:n]
+
+
+def _silence(rng: Rng, n: int) -> Signal:
+    return np.zeros(n)
+
+
+_MAKERS: Final[dict[str, Callable[[Rng, int], Signal]]] = {
+    "Sine wave": _sine,
+    "Chirp tone": _chirp,
+    "White noise": _white,
+    "Pink noise": _pink,
+    "Telephone dialing, DTMF": _dtmf,
+    "Dial tone": _dial,
+    "Busy signal": _busy,
+    "Beep, bleep": _beep,
+    "Mains hum": _hum,
+    "Pulse": _pulse,
+    "Buzzer": _buzzer,
+    "Siren": _siren,
+    "Smoke detector, smoke alarm": _smoke_alarm,
+    "Sonar": _sonar,
+    "Silence": _silence,
+}
+SYNTHETIC_CLASSES: Final[tuple[str, ...]] = tuple(_MAKERS)
+# Steady sounds and what stays audible over them.
+BACKGROUNDS: Final = ("White noise", "Pink noise", "Mains hum")
+FOREGROUNDS: Final = ("Sine wave", "Chirp tone", "Telephone dialing, DTMF", "Busy signal",
+                      "Beep, bleep", "Siren", "Smoke detector, smoke alarm", "Sonar")
+
+
+def _placed(rng: Rng, n: int, label: str) -> Signal:
+    """The sound at peak 1, from its random start to its random end in n samples."""
+    start = round(rng.uniform(0, LATEST_START) * SAMPLE_RATE)
+    end = n - round(rng.uniform(0, LATEST_END) * SAMPLE_RATE)
+    start, end = (start, end) if end - start > n // 2 else (0, n)
+    clip = np.zeros(n)
+    sound = _MAKERS[label](rng, end - start)
+    clip[start:end] = sound / max(float(np.abs(sound).max()), 1e-9)
+    return clip
+
+
+def _decibels(rng: Rng, bounds: tuple[float, float]) -> float:
+    return float(10 ** (rng.uniform(*bounds) / 20))
+
+
+def synthetic_clip(split: str, index: int, seconds: float = 6.0
+                   ) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Make clip `index` of a split: ([samples] float32, 16 kHz, in [-1, 1]; its labels).
+
+    The same arguments always give the same clip. Any `len(SYNTHETIC_CLASSES)` indices in a row
+    hold each class once as the main sound. Raises `DataError` for a split or an index that
+    does not exist.
+    """
+    if split not in SPLITS:
+        raise DataError(f"no synthetic split {split!r}; the splits are {', '.join(SPLITS)}.")
+    if not 0 <= index < len(SPLITS[split]):
+        raise DataError(f"no synthetic clip {index}; {split} has 0 to {len(SPLITS[split]) - 1}.")
+    n = round(seconds * SAMPLE_RATE)
+    if n < 1:
+        raise DataError(f"a synthetic clip of {seconds} s has no samples; ask for more.")
+    rng = np.random.Generator(np.random.PCG64(
+        np.random.SeedSequence([ROOT_SEED, SPLITS[split][index]])))
+    label = SYNTHETIC_CLASSES[index % len(SYNTHETIC_CLASSES)]
+    labels: tuple[str, ...] = (label,)
+    audio = _placed(rng, n, label)
+    if label in FOREGROUNDS and rng.random() < MIXED:
+        second = str(rng.choice(BACKGROUNDS))
+        labels += (second,)
+        audio = audio + _decibels(rng, BACKGROUND_DB) * _placed(rng, n, second)
+    audio = audio / max(1.0, float(np.abs(audio).max())) * _decibels(rng, PEAK_DB)
+    if label != "Silence" or rng.random() < 0.75:  # a quarter of the silence is digital
+        floor = _coloured(rng, n, rng.uniform(0, 1))
+        audio = audio + _decibels(rng, FLOOR_DB) * floor / max(float(floor.std()), 1e-9)
+    return audio.astype(np.float32), labels
+
+
+def synthetic_stream(seconds: float, split: str = "evaluate") -> np.ndarray:
+    """Clips of a split one after another: [samples] float32, 16 kHz."""
+    n = round(seconds * SAMPLE_RATE)
+    parts: list[np.ndarray] = []
+    while sum(map(len, parts)) < n:
+        parts.append(synthetic_clip(split, len(parts))[0])
+    return np.concatenate(parts)[:n] if parts else np.zeros(0, np.float32)
