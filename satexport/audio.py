@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from satexport.errors import AudioError, MissingError
 from satexport.variants import SAMPLE_RATE
@@ -15,7 +16,7 @@ PCM_BYTES = 2        # s16le: signed 16 bit, little endian
 PCM_SCALE = 32_768   # 2**15, so that the range is [-1, 1)
 
 
-def read_audio(path: str | Path) -> np.ndarray:
+def read_audio(path: str | Path) -> NDArray[np.float32]:
     """Read an audio file (wav, flac, ogg, mp3; any rate and channel count).
 
     Returns [samples] float32, 16 kHz, the mean of the channels. Raises `AudioError` where the
@@ -52,7 +53,7 @@ def read_audio(path: str | Path) -> np.ndarray:
     return np.ascontiguousarray(mono, dtype=np.float32)
 
 
-def pcm_blocks(stream: BinaryIO, seconds: float = 0.5) -> Iterator[np.ndarray]:
+def pcm_blocks(stream: BinaryIO, seconds: float = 0.5) -> Iterator[NDArray[np.float32]]:
     """Yield 16 kHz mono s16le PCM as [samples] float32 in [-1, 1), as soon as bytes arrive.
 
     A block holds at most `seconds` of audio, and less where a live pipe has less. Raises
@@ -67,7 +68,8 @@ def pcm_blocks(stream: BinaryIO, seconds: float = 0.5) -> Iterator[np.ndarray]:
         whole = len(data) // PCM_BYTES * PCM_BYTES
         rest = data[whole:]
         if whole:
-            yield np.frombuffer(data[:whole], dtype="<i2").astype(np.float32) / PCM_SCALE
+            samples = np.frombuffer(data[:whole], dtype="<i2")
+            yield samples.astype(np.float32) / np.float32(PCM_SCALE)
     expected = "expected 16 kHz mono 16-bit little-endian PCM (ffmpeg: -f s16le -ar 16000 -ac 1)."
     if not total:
         raise AudioError(f"standard input: no audio came; {expected}")

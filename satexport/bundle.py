@@ -15,9 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,13 +26,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from satexport.contract import Contract
-from satexport.errors import BundleError, RunError, UsageError
+from satexport.errors import BundleError
+from satexport.files import sha256_of, staged_folder, write_json
 
 MANIFEST = "bundle.json"
 LABELS = "labels.txt"
 INITIAL_CACHE = "initial_cache.npz"
 GOLDEN = "golden.npz"
-REPORTS = ("export.json", "parity.json", "parity.xml")  # written about a bundle, not part of it
+# written about a bundle, not part of it
+REPORTS = ("export.json", "parity.json", "parity-golden.json", "parity.xml")
 PCM_SCALE = 32768.0  # golden audio is int16
 
 
@@ -117,7 +116,7 @@ def _check_files(path: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
         if size != facts["bytes"]:
             raise BundleError(f"{path / name} has {size} bytes, {MANIFEST} says {facts['bytes']}. "
                               "Copy the whole folder again, or export again.")
-        if file_sha256(path / name) != facts["sha256"]:
+        if sha256_of(path / name) != facts["sha256"]:
             raise BundleError(f"{path / name} was changed: its SHA-256 is not the one in {MANIFEST}. "
                               "Copy the whole folder again, or export again.")
 
@@ -130,13 +129,6 @@ def _read_arrays(path: Path, names: list[str]) -> list[NDArray[Any]]:
         raise BundleError(f"{path} is damaged ({error}). Export it again.") from None
 
 
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(
-            hashlib, "file_digest") else hashlib.sha256(file.read()).hexdigest()
-
-
 def labels_text(labels: tuple[str, ...]) -> str:
     """The content of labels.txt, also what `labels_sha256` in the contract is the hash of."""
     return "".join(f"{label}\n" for label in labels)
@@ -144,64 +136,19 @@ def labels_text(labels: tuple[str, ...]) -> str:
 
 def write_manifest(folder: Path, contract: Contract, target: Mapping[str, Any], graph: str) -> None:
     """Write bundle.json over all that lies in a staged folder but the reports."""
-    files = {p.name: {"bytes": p.stat().st_size, "sha256": file_sha256(p)}
+    files = {p.name: {"bytes": p.stat().st_size, "sha256": sha256_of(p)}
              for p in sorted(folder.iterdir()) if p.name not in REPORTS}
     manifest = {"schema": contract.schema, "graph": graph, "contract": contract.to_dict(),
                 "target": dict(target), "files": files}
     write_json(folder / MANIFEST, manifest)
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file whole: beside its place, then renamed."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole; raises `RunError` where the disk or folder refuses."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(text, "utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise RunError(f"{path}: cannot be written ({error.strerror or error}).") from None
-
-
 @contextmanager
 def staged_bundle(path: Path) -> Iterator[Path]:
-    """Give an empty folder beside `path`; on success it takes the place of `path` as a whole,
-    on any failure or interrupt it vanishes and what was at `path` stays.
+    """Give an empty folder that takes the place of the bundle at `path` as a whole on success,
+    and vanishes on failure. Raises `RunError` where something else is there already."""
+    def may_replace(there: Path) -> bool:
+        return there.is_dir() and ((there / MANIFEST).exists() or not any(there.iterdir()))
 
-    Raises `UsageError` where `path` holds something that is no bundle, `RunError` where the
-    disk or folder refuses.
-    """
-    if path.exists() and (not path.is_dir() or any(path.iterdir()) and not (path / MANIFEST).exists()):
-        raise UsageError(f"{path} exists and is no bundle; it is left alone. Choose another --output.")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-", dir=path.parent))
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written ({error.strerror}).") from None
-    try:
+    with staged_folder(path, may_replace) as stage:
         yield stage
-        stage.chmod(0o755)
-        _take_place(stage, path)
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written ({error.strerror or error}). "
-                       "What was there before is untouched.") from None
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
-
-
-def _take_place(stage: Path, path: Path) -> None:
-    if not path.exists():
-        os.rename(stage, path)
-        return
-    old = stage.with_name(stage.name + ".old")
-    os.rename(path, old)
-    try:
-        os.rename(stage, path)
-    except BaseException:
-        os.rename(old, path)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

@@ -9,6 +9,7 @@ the same weights. Standard operators only, static shapes, names that say what a 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
@@ -55,7 +56,7 @@ class _Writer:
     def scalar(self, name: str, value: float) -> str:
         return self.constant(name, np.asarray(value, np.float64))
 
-    def op(self, kind: str, name: str, *inputs: str, **attributes: object) -> str:
+    def op(self, kind: str, name: str, *inputs: str, **attributes: Any) -> str:
         """Add a node with one output, which bears the node's name."""
         self.nodes.append(helper.make_node(kind, list(inputs), [name], name, **attributes))
         return name
@@ -124,7 +125,8 @@ def _dft() -> NDArray[np.float64]:
     Bins 0 and 256 are left out: every mel filter is zero there."""
     angles = 2 * np.pi / frontend.N_FFT * np.outer(
         np.arange(frontend.N_FFT), np.arange(1, frontend.BINS - 1))
-    return frontend.window()[:, None] * np.hstack((np.cos(angles), np.sin(angles)))
+    waves: NDArray[np.float64] = np.hstack((np.cos(angles), np.sin(angles)))
+    return frontend.window()[:, None] * waves
 
 
 def _log_mel(g: _Writer, variant: Variant, audio: str) -> str:
@@ -225,7 +227,8 @@ def _keys_values(g: _Writer, variant: Variant, w: Weights, layer: int, x: str, n
     return both
 
 
-def _hidden_layer_0(g: _Writer, variant: Variant, w: Weights, x: str, project: Callable[[str, str, str], str]) -> str:
+def _hidden_layer_0(g: _Writer, variant: Variant, w: Weights, x: str,
+                    project: Callable[[str, str, str], str]) -> str:
     """Layer 0 of SAT-S at 1 s: old tokens survive and get the code again at every step, so the
     cache keeps hidden tokens [1, C, d] and all of them are projected."""
     c, t, d = variant.cache_tokens, variant.new_tokens, variant.width

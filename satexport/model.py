@@ -50,6 +50,18 @@ class LogMel(nn.Module):
         return torch.maximum(decibels, decibels.amax((1, 2), keepdim=True) - frontend.TOP_DB)
 
 
+class PatchEmbed(nn.Module):
+    """Patches of 16 frames by 16 bands to tokens."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(1, width, PATCH, stride=PATCH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [B, 1, 64, F]; returns [B, d, 4, columns]."""
+        return cast(Tensor, self.proj(x))
+
+
 class Attention(nn.Module):
     """Queries from the new tokens, keys and values from cached and new ones."""
 
@@ -112,8 +124,7 @@ class Transformer(nn.Module):
         d = variant.width
         self.front_end = nn.Sequential(LogMel())
         self.init_bn = nn.Sequential(nn.Identity(), nn.BatchNorm2d(MEL_BANDS, eps=frontend.BN_EPS))
-        self.patch_embed = nn.Module()
-        self.patch_embed.proj = nn.Conv2d(1, d, PATCH, stride=PATCH)
+        self.patch_embed = PatchEmbed(d)
         self.time_pos_embed = nn.Parameter(torch.randn(1, d, 1, variant.time_columns) * 0.02)
         self.freq_pos_embed = nn.Parameter(torch.randn(1, d, ROWS, 1) * 0.02)
         if variant.pooling == "token":
@@ -151,7 +162,7 @@ class Transformer(nn.Module):
             return None
         silence = torch.zeros(1, self.variant.silence_samples,
                               device=self.freq_pos_embed.device, dtype=self.freq_pos_embed.dtype)
-        return self(silence)[1]
+        return cast(Tensor, self(silence)[1])
 
     def clip_scores(self, audio: Tensor) -> Tensor:
         """The paper's protocol for a clip [B, samples]: one spectrogram, split into pieces of
@@ -159,7 +170,7 @@ class Transformer(nn.Module):
         scores averaged. A clip that is shorter than one piece is scored as it is."""
         mel = self.front_end(audio)
         size = self.variant.chunk_frames
-        pieces = mel.split(size, dim=-1)
+        pieces = torch.split(mel, size, dim=-1)
         whole = [p for p in pieces if p.shape[-1] == size] or [mel]
         cache, scores = None, []
         for piece in whole:
@@ -170,7 +181,7 @@ class Transformer(nn.Module):
     def _tokens(self, mel: Tensor) -> Tensor:
         """Decibels [B, 64, F] to tokens [B, T, d], frequency-major, position codes added."""
         x = self.init_bn(mel.unsqueeze(2)).transpose(1, 2)                 # [B, 1, 64, F]
-        x = self.patch_embed.proj(x)                                       # [B, d, 4, columns]
+        x = self.patch_embed(x)                                     # [B, d, 4, columns]
         x = x + self.time_pos_embed[..., :x.shape[-1]] + self.freq_pos_embed
         x = x.flatten(2).transpose(1, 2)
         if self.variant.pooling == "token":
@@ -182,4 +193,5 @@ class Transformer(nn.Module):
         """Layer 0 of the published models adds the position codes to its cached tokens at
         every step, with the last columns of the time code. cached: [B, C, d]."""
         code = self.time_pos_embed[..., -self.variant.cache_columns:] + self.freq_pos_embed
-        return cached + code.flatten(2).transpose(1, 2)                    # [1, C, d]
+        again: Tensor = cached + code.flatten(2).transpose(1, 2)           # [1, C, d]
+        return again

@@ -72,7 +72,7 @@ class Stream:
             raise AudioError(f"the samples have shape {audio.shape}, expected [n], {rate}. "
                              "Average the channels first.")
         if audio.dtype == np.int16:
-            return np.asarray(audio, np.float32) / np.float32(32768)
+            return np.asarray(audio / np.float32(32768), np.float32)
         if audio.dtype.kind != "f" and audio.size:
             raise AudioError(f"the samples are {audio.dtype}, expected floats in [-1, 1] or int16.")
         result = np.asarray(audio, np.float32)

@@ -225,41 +225,51 @@ def _decibels(rng: Rng, bounds: tuple[float, float]) -> float:
     return float(10 ** (rng.uniform(*bounds) / 20))
 
 
+def _start(split: str, index: int) -> tuple[Rng, tuple[str, ...]]:
+    """The clip's generator, and its labels, which are the first thing drawn from it."""
+    if split not in SPLITS:
+        raise DataError(f"no synthetic split {split!r}; the splits are {', '.join(SPLITS)}.")
+    if not 0 <= index < len(SPLITS[split]):
+        raise DataError(f"no synthetic clip {index}; {split} has 0 to {len(SPLITS[split]) - 1}.")
+    rng = np.random.Generator(np.random.PCG64(
+        np.random.SeedSequence([ROOT_SEED, SPLITS[split][index]])))
+    label = SYNTHETIC_CLASSES[index % len(SYNTHETIC_CLASSES)]
+    if label in FOREGROUNDS and rng.random() < MIXED:
+        return rng, (label, str(rng.choice(BACKGROUNDS)))
+    return rng, (label,)
+
+
+def synthetic_labels(split: str, index: int) -> tuple[str, ...]:
+    """The labels of `synthetic_clip(split, index)`, without making its audio."""
+    return _start(split, index)[1]
+
+
 def synthetic_clip(split: str, index: int, seconds: float = 6.0
-                   ) -> tuple[np.ndarray, tuple[str, ...]]:
+                   ) -> tuple[NDArray[np.float32], tuple[str, ...]]:
     """Make clip `index` of a split: ([samples] float32, 16 kHz, in [-1, 1]; its labels).
 
     The same arguments always give the same clip. Any `len(SYNTHETIC_CLASSES)` indices in a row
     hold each class once as the main sound. Raises `DataError` for a split or an index that
     does not exist.
     """
-    if split not in SPLITS:
-        raise DataError(f"no synthetic split {split!r}; the splits are {', '.join(SPLITS)}.")
-    if not 0 <= index < len(SPLITS[split]):
-        raise DataError(f"no synthetic clip {index}; {split} has 0 to {len(SPLITS[split]) - 1}.")
+    rng, labels = _start(split, index)
     n = round(seconds * SAMPLE_RATE)
     if n < 1:
         raise DataError(f"a synthetic clip of {seconds} s has no samples; ask for more.")
-    rng = np.random.Generator(np.random.PCG64(
-        np.random.SeedSequence([ROOT_SEED, SPLITS[split][index]])))
-    label = SYNTHETIC_CLASSES[index % len(SYNTHETIC_CLASSES)]
-    labels: tuple[str, ...] = (label,)
-    audio = _placed(rng, n, label)
-    if label in FOREGROUNDS and rng.random() < MIXED:
-        second = str(rng.choice(BACKGROUNDS))
-        labels += (second,)
+    audio = _placed(rng, n, labels[0])
+    for second in labels[1:]:
         audio = audio + _decibels(rng, BACKGROUND_DB) * _placed(rng, n, second)
     audio = audio / max(1.0, float(np.abs(audio).max())) * _decibels(rng, PEAK_DB)
-    if label != "Silence" or rng.random() < 0.75:  # a quarter of the silence is digital
+    if labels != ("Silence",) or rng.random() < 0.75:  # a quarter of the silence is digital
         floor = _coloured(rng, n, rng.uniform(0, 1))
         audio = audio + _decibels(rng, FLOOR_DB) * floor / max(float(floor.std()), 1e-9)
     return audio.astype(np.float32), labels
 
 
-def synthetic_stream(seconds: float, split: str = "evaluate") -> np.ndarray:
+def synthetic_stream(seconds: float, split: str = "evaluate") -> NDArray[np.float32]:
     """Clips of a split one after another: [samples] float32, 16 kHz."""
     n = round(seconds * SAMPLE_RATE)
-    parts: list[np.ndarray] = []
+    parts: list[NDArray[np.float32]] = []
     while sum(map(len, parts)) < n:
         parts.append(synthetic_clip(split, len(parts))[0])
     return np.concatenate(parts)[:n] if parts else np.zeros(0, np.float32)

@@ -108,9 +108,9 @@ _SIZES: dict[str, tuple[int, int, Literal["mean", "token"]]] = {  # width, heads
 def _table() -> dict[tuple[str, int], Variant]:
     table = {}
     for size, (width, heads, pooling) in _SIZES.items():
-        for delay, frames in ((2, 192), (1, 96)):
-            if size == "s":
-                frames = 192  # published so: the 1 s model keeps the 2 s sizes
+        for delay in (2, 1):
+            # published so: SAT-S at 1 s keeps the 2 s sizes
+            frames = 96 if delay == 1 and size != "s" else 192
             columns = 2 * frames // PATCH
             table[f"sat-{size}", delay] = Variant(
                 f"sat-{size}", delay, width, heads, pooling, frames, frames, columns)

@@ -1,0 +1,299 @@
+"""Checkpoints: weights from a file, from the package or from a seed, checked before use.
+
+A file holds a published state dict in float32 or float16. Loading is strict: every entry is
+there, has its shape and is finite, where the published loader passes over missing ones in
+silence; and an error says what the file looks like instead.
+
+Source of names and shapes: the published checkpoints (Zenodo record 7964975).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from satexport import frontend
+from satexport.errors import CheckpointError, DataError, UsageError
+from satexport.known import DEMO, SAVE_WEIGHTS, Entry, read_entries, remember, sha256_of
+from satexport.labels import audioset_labels, read_labels
+from satexport.variants import (
+    AUDIOSET_CLASSES,
+    DEPTH,
+    MEL_BANDS,
+    MLP_RATIO,
+    PATCH,
+    ROWS,
+    VARIANTS,
+    Variant,
+)
+
+State = dict[str, NDArray[np.float32]]
+Shapes = dict[str, tuple[int, ...]]
+
+COUNTER: Final = "init_bn.1.num_batches_tracked"  # of training; no weight, may be missing
+HEAD: Final = "outputlayer.1.weight"
+FRONT_END_TOLERANCE: Final = 1e-3  # float16 rounds a filter by up to 5e-4
+# One definition for PyTorch and graph: the file's copies differ from these by rounding only
+# (5e-6 in float32, 5e-4 in float16), and are checked, then replaced by them.
+FRONT_END: Final[dict[str, Callable[[], NDArray[np.float64]]]] = {
+    "front_end.0.spectrogram.window": frontend.window,
+    "front_end.0.mel_scale.fb": frontend.mel_filterbank,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """Weights of a variant, complete and finite, and where they come from.
+
+    `state` has the published keys in the order of `expected_shapes`, float32, contiguous;
+    the counter `num_batches_tracked` is dropped (`load_state_dict` is strict without it, too).
+    """
+
+    variant: Variant
+    state: State = field(repr=False)
+    labels: tuple[str, ...] = field(repr=False)  # one per class, in the order of the head
+    source: Literal["file", "demo", "random"]
+    name: str    # what a person reads: the file's name, "demo", "random (seed 0)"
+    sha256: str  # of the file; of random weights: of their bytes, keys sorted
+    dtype: str   # as stored: "float16" where any weight is, else "float32"
+
+    @property
+    def classes(self) -> int:
+        return len(self.labels)
+
+    @property
+    def is_random(self) -> bool:
+        """True for weights that size a device and whose scores mean nothing."""
+        return self.source == "random"
+
+    @property
+    def trained(self) -> bool:
+        return not self.is_random
+
+
+def expected_shapes(variant: Variant, classes: int) -> Shapes:
+    """Return name and shape of every weight of a published state dict."""
+    d = variant.width
+    shapes: Shapes = {
+        "time_pos_embed": (1, d, 1, variant.time_columns),
+        "freq_pos_embed": (1, d, ROWS, 1),
+        "front_end.0.spectrogram.window": (frontend.N_FFT,),
+        "front_end.0.mel_scale.fb": (frontend.BINS, MEL_BANDS),
+        "init_bn.1.running_mean": (MEL_BANDS,),
+        "init_bn.1.running_var": (MEL_BANDS,),
+    }
+    if variant.pooling == "token":
+        shapes |= {"cls_token": (1, 1, d), "token_pos_embed": (1, d)}
+    block: Shapes = {"norm1": (d,), "norm2": (d,), "attn.proj": (d, d),
+                     "mlp.fc1": (MLP_RATIO * d, d), "mlp.fc2": (d, MLP_RATIO * d)}
+    block |= ({"attn.to_q": (d, d), "attn.to_kv": (2 * d, d)} if variant.has_cache
+              else {"attn.qkv": (3 * d, d)})
+    layers: Shapes = {"init_bn.1": (MEL_BANDS,), "patch_embed.proj": (d, 1, PATCH, PATCH)}
+    for number in range(DEPTH):
+        layers |= {f"blocks.{number}.{name}": shape for name, shape in block.items()}
+    layers |= {"norm": (d,), "outputlayer.0": (d,), "outputlayer.1": (classes, d)}
+    for name, shape in layers.items():
+        shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+    return shapes
+
+
+def load_checkpoint(what: str, variant: Variant, labels: Path | None = None,
+                    seed: int = 0) -> Checkpoint:
+    """Return the weights of a variant: "demo", "random" (by `seed`, 0 or more) or a file.
+
+    `labels` names the classes of a head that is not AudioSet's 527. SAT files tell their
+    delay by the width of `time_pos_embed`, but for SAT-S, which has 24 columns at both: it
+    loads at either delay, and whoever asks has to know. A ViT's time code is cut or resized
+    to the variant's columns. The path of a file is remembered under its hash.
+
+    Raises `CheckpointError` for a file that is missing, damaged, hostile, foreign or of
+    another variant, `DataError` for labels that do not fit, `UsageError` for a demo that
+    does not exist.
+    """
+    if what == "random":
+        return _random(variant, labels, seed)
+    path = _demo(variant) if what == "demo" else Path(what)
+    entries = read_entries(path)
+    classes = _check_shapes(path, {key: entry.shape for key, entry in entries.items()}, variant)
+    names = _labels(path, classes, labels)
+    shapes = expected_shapes(variant, classes)
+    state = {key: _values(path, key, entries[key], shape) for key, shape in shapes.items()}
+    half = any(entries[key].dtype == "float16" for key in shapes)
+    dtype = "float16" if half else "float32"
+    sha256 = sha256_of(path)
+    if what == "demo":
+        return Checkpoint(variant, state, names, "demo", "demo", sha256, dtype)
+    remember(sha256, path)
+    return Checkpoint(variant, state, names, "file", path.name, sha256, dtype)
+
+
+def _demo(variant: Variant) -> Path:
+    if variant.name != "sat-t-2s":
+        raise UsageError(f"the demo checkpoint is a sat-t at 2 s, not a {variant.model} at "
+                         f"{variant.delay} s: pass --model sat-t --delay 2, or --checkpoint "
+                         "random for a model of that size.")
+    if not DEMO.is_file():
+        raise CheckpointError(f"{DEMO}: this installation lacks the demo checkpoint: install "
+                              "satexport again, or pass --checkpoint FILE or random.")
+    return DEMO
+
+
+def _labels(path: Path, classes: int, labels: Path | None) -> tuple[str, ...]:
+    if labels is None:
+        if classes != AUDIOSET_CLASSES:
+            raise CheckpointError(
+                f"{path}: has {classes} classes, names are known for AudioSet's "
+                f"{AUDIOSET_CLASSES}: pass --labels FILE with {classes} lines.")
+        return audioset_labels()
+    names = read_labels(labels)
+    if len(names) != classes:
+        raise DataError(f"{labels}: has {len(names)} labels, {path.name} has {classes} classes: "
+                        f"expected {classes} lines, in the order of the scores.")
+    return names
+
+
+# Shapes: strict, and helpful about what the file is instead.
+
+def _check_shapes(path: Path, found: Shapes, variant: Variant) -> int:
+    """Return the number of classes, or raise `CheckpointError` naming three misfits, the
+    count, and what the file looks like."""
+    found = {key: shape for key, shape in found.items() if key != COUNTER}
+    head = found.get(HEAD, ())
+    classes = head[0] if len(head) == 2 and head[0] > 0 else AUDIOSET_CLASSES
+    expected = expected_shapes(variant, classes)
+    time = found.get("time_pos_embed", ())
+    if not variant.has_cache and len(time) == 4 and time[3] > 0:
+        expected["time_pos_embed"] = (*expected["time_pos_embed"][:3], time[3])
+    misfits = [f"{key} is {shape}, expected {expected[key]}" if key in expected else
+               f"{key} {shape} is not expected"
+               for key, shape in found.items() if expected.get(key) != shape]
+    misfits += [f"{key} {shape} is missing" for key, shape in expected.items() if key not in found]
+    if misfits:
+        more = f"; {len(misfits)} misfits in all" if len(misfits) > 3 else ""
+        raise CheckpointError(f"{path}: is no {variant.model} at {variant.delay} s: "
+                              f"{'; '.join(misfits[:3])}{more}. {_advice(found, variant)}")
+    return classes
+
+
+def _advice(found: Shapes, asked: Variant) -> str:
+    for key in found:
+        prefix = key.removesuffix("time_pos_embed")
+        if key.endswith(".time_pos_embed"):
+            return (f"Its names start with {prefix!r}: strip that and save it again, torch.save("
+                    f"{{k.removeprefix({prefix!r}): v for k, v in state.items()}}, 'weights.pt').")
+    alike = [variant for variant in VARIANTS.values() if _resembles(found, variant)]
+    if not alike:
+        return ("It is no SAT or ViT of a published size (AST, PaSST, EfficientAT and other "
+                "models cannot be exported): `satexport models` lists what can.")
+    if asked in alike:
+        return "The rest of it fits: it is incomplete or was changed; save the whole state dict."
+    guess = next((v for v in alike if v.delay == asked.delay), alike[0])
+    delays = " or ".join(f"{v.delay} s" for v in alike)
+    unsure = " (its shapes do not tell which)" if len(alike) > 1 else ""
+    return (f"This looks like {guess.model} at {delays}{unsure}: "
+            f"pass --model {guess.model} --delay {guess.delay}.")
+
+
+def _resembles(found: Shapes, variant: Variant) -> bool:
+    """True where width, kind of attention, pooling and time code are the variant's."""
+    attention = "attn.to_q.weight" if variant.has_cache else "attn.qkv.weight"
+    time = found.get("time_pos_embed", ())
+    return (found.get("freq_pos_embed") == (1, variant.width, ROWS, 1)
+            and any(key.endswith(attention) for key in found)
+            and ("cls_token" in found) == (variant.pooling == "token")
+            and (not variant.has_cache or time[-1:] == (variant.time_columns,)))
+
+
+# Values.
+
+def _values(path: Path, key: str, entry: Entry, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Read one entry as contiguous float32 of this shape."""
+    if entry.dtype not in ("float32", "float16"):
+        raise CheckpointError(
+            f"{path}: {key} is {entry.dtype}, expected float32 or float16: save bfloat16 and "
+            "float64 again as v.float(); integer (quantised) weights cannot be used, take the "
+            "checkpoint they were made from.")
+    try:
+        stored = entry.read()
+    except (RuntimeError, TypeError) as error:  # a tensor without data, or a sparse one
+        raise CheckpointError(f"{path}: {key} cannot be read ({error}); expected a dense "
+                              f"tensor: {SAVE_WEIGHTS}.") from error
+    if key == "time_pos_embed":
+        stored = _fit_columns(stored, shape[-1])
+    value = np.ascontiguousarray(stored, dtype=np.float32)
+    if not np.isfinite(value).all():
+        raise CheckpointError(f"{path}: {key} has NaN or infinite values, expected finite ones: "
+                              "training diverged, or a value was too large for float16; "
+                              "take an earlier checkpoint, or save it in float32.")
+    if key.endswith("running_var") and value.min() < 0:
+        raise CheckpointError(f"{path}: {key} has negative values, expected variances: "
+                              "the file is damaged; copy or download it again.")
+    if key in FRONT_END:
+        ours = FRONT_END[key]().astype(np.float32)
+        if (apart := float(np.abs(value - ours).max())) > FRONT_END_TOLERANCE:
+            raise CheckpointError(
+                f"{path}: {key} differs by {apart:.2g} from the front end of the published models "
+                "(16 kHz, FFT 512, hop 160, 64 HTK bands up to 8 kHz): the model was trained "
+                "with another one, its scores would be wrong. It cannot be exported.")
+        return ours
+    return value
+
+
+def _fit_columns(code: NDArray[Any], columns: int) -> NDArray[Any]:
+    """Cut or resize a time code [1, d, 1, W] to its columns, as the published loader does:
+    the first ones of more, bilinear (half-pixel centres, edges held) from fewer."""
+    width = code.shape[-1]
+    if width >= columns:
+        return code[..., :columns]
+    place = np.clip((np.arange(columns) + 0.5) * width / columns - 0.5, 0, width - 1)
+    left = place.astype(int)
+    right = np.minimum(left + 1, width - 1)
+    share = place - left
+    fitted: NDArray[Any] = code[..., left] * (1 - share) + code[..., right] * share
+    return fitted
+
+
+# Random weights.
+
+def _random(variant: Variant, labels: Path | None, seed: int) -> Checkpoint:
+    names = audioset_labels() if labels is None else read_labels(labels)
+    state = {key: FRONT_END[key]().astype(np.float32) if key in FRONT_END
+             else _random_weight(key, shape, seed)
+             for key, shape in expected_shapes(variant, len(names)).items()}
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        digest.update(state[key].tobytes())
+    return Checkpoint(variant, state, names, "random", f"random (seed {seed})",
+                      digest.hexdigest(), "float32")
+
+
+def _random_weight(key: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
+    """Fill one entry from its name and the seed, so that activations stay of moderate size.
+
+    Uniform, of unit variance before scaling: the same bits on every platform.
+    """
+    rng = np.random.Generator(np.random.PCG64([seed, zlib.crc32(key.encode())]))
+    noise: NDArray[np.float64] = math.sqrt(3) * rng.uniform(-1, 1, shape)
+    if key.endswith("running_mean"):
+        value = -25 + 3 * noise           # dB, as log-mels of real audio have it
+    elif key.endswith("running_var"):
+        value = 17**2 * (1 + 0.2 * noise)  # dB^2
+    elif key.endswith(".bias"):
+        value = 0.05 * noise
+    elif key.endswith(("pos_embed", "cls_token")):
+        value = 0.3 * noise
+    elif len(shape) == 1:                 # scales of norms
+        value = 1 + 0.1 * noise
+    else:                                 # [out, in], [out, 1, 16, 16]; q and k twice as large,
+        gain = 2 if re.search(r"attn\.(to_|qkv)", key) else 1  # or attention would be flat
+        value = gain * noise / math.sqrt(math.prod(shape[1:]))
+    return value.astype(np.float32)

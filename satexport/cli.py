@@ -1,0 +1,302 @@
+"""The command line. Heavy packages are imported by the command that needs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from satexport import __version__
+from satexport.errors import GateError, MissingError, SatexportError, UsageError
+
+if TYPE_CHECKING:
+    from satexport.backends import FloatArray
+    from satexport.export import Export
+    from satexport.parity import Gate
+    from satexport.stream import Stream, Tagger
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+json_option = click.option("--json", "as_json", is_flag=True,
+                           help="Print the machine-readable result on standard output.")
+threads_option = click.option("--threads", type=click.IntRange(0), metavar="N",
+                              help="Threads of the runtime (0: it decides). Default: the target's.")
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(__version__)
+def cli() -> None:
+    """Make of a streaming audio tagger's checkpoint something a device can run and you can trust.
+
+    \b
+    checkpoint -> model -> fold -> graph -> simplify -> bundle -> stream -> parity -> report
+
+    \b
+    Examples:
+      satexport onnx --model sat-t --delay 2 --checkpoint demo
+      satexport parity build/sat-t-2s/onnx
+      satexport run build/sat-t-2s/onnx dog.wav
+
+    \b
+    Exit codes: 0 fine, 1 a gate failed, 2 wrong use, 3 something is not installed,
+    4 bad input, 5 the run failed, 130 interrupted.
+    """
+
+
+@cli.command("onnx")
+@click.option("--model", required=True, metavar="NAME", help="sat-t, sat-s, sat-b, vit-t, vit-s or vit-b.")
+@click.option("--delay", type=int, default=2, show_default=True, metavar="SECONDS",
+              help="Length of a chunk: SAT 1 or 2, ViT 1, 2 or 10.")
+@click.option("--checkpoint", required=True, metavar="FILE|demo|random",
+              help="A .pt or .safetensors file; demo: the small trained sat-t at 2 s in this package; "
+                   "random: seeded weights, to size a device.")
+@click.option("--labels", type=click.Path(path_type=Path), metavar="FILE",
+              help="Names of the classes, one per line. Default: AudioSet's 527.")
+@click.option("--target", "target_name", default="onnx", show_default=True, metavar="NAME|FILE.toml",
+              help="Facts and gates.")
+@click.option("--opset", type=int, default=20, show_default=True, help="ONNX opset, 17 to 23.")
+@click.option("--simplify/--no-simplify", default=True, show_default=True,
+              help="Try onnxsim and keep its graph if it is equal and smaller.")
+@click.option("--output", type=click.Path(path_type=Path), default=Path("build"), show_default=True,
+              metavar="DIR", help="Folder of the bundles.")
+@json_option
+def onnx_command(model: str, delay: int, checkpoint: str, labels: Path | None, target_name: str,
+                 opset: int, simplify: bool, output: Path, as_json: bool) -> None:
+    """Export a checkpoint: a stateful ONNX graph in a bundle, proven against PyTorch.
+
+    \b
+    Examples:
+      satexport onnx --model sat-b --delay 2 --checkpoint SAT_B_stream2s_mAP_45_29.pt
+      satexport onnx --model sat-s --delay 1 --checkpoint mine.safetensors --labels mine.txt
+      satexport onnx --model vit-t --delay 10 --checkpoint random --output /tmp/sizing
+    """
+    from satexport.targets import find_target
+    from satexport.variants import find_variant
+
+    variant, target = find_variant(model, delay), find_target(target_name)
+    with needs("export"):
+        from satexport.checkpoint import load_checkpoint
+        from satexport.export import export_onnx, export_report
+        from satexport.graph import OPSETS
+
+        if opset not in OPSETS:
+            raise UsageError(f"--opset {opset}: expected {OPSETS[0]} to {OPSETS[-1]}.")
+        export = export_onnx(load_checkpoint(checkpoint, variant, labels), target, output, opset, simplify)
+    if as_json:
+        print_json({"bundle": str(export.path), **export_report(export)})
+    else:
+        print_export(export)
+
+
+@cli.command("parity")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--golden", is_flag=True, help="Only the golden chunks in the bundle; needs no torch.")
+@click.option("--data", default="synthetic", show_default=True, metavar="DIR|CSV|synthetic",
+              help="Labelled set: ESC-50 layout, AudioSet-style csv, or csv filename,labels.")
+@click.option("--folds", metavar="N,N", help="Folds of a set in ESC-50 layout.")
+@click.option("--map", "category_map", type=click.Path(path_type=Path), metavar="CSV",
+              help="Which label each category of the set is: category,label.")
+@click.option("--checkpoint", metavar="FILE", help="The weights, where they are not known by SHA-256.")
+@click.option("--minutes", type=click.FloatRange(0.1), default=10.0, show_default=True,
+              help="Length of the stream for differences and drift.")
+@click.option("--require-data", is_flag=True, help="A gate that could not be judged fails.")
+@click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Also write JUnit XML.")
+@threads_option
+@json_option
+def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, category_map: Path | None,
+                   checkpoint: str | None, minutes: float, require_data: bool, junit: Path | None,
+                   threads: int | None, as_json: bool) -> None:
+    """Prove a bundle: the file that ships against PyTorch fp32, over a stream and a labelled set.
+
+    \b
+    Examples:
+      satexport parity build/sat-t-2s/onnx
+      satexport parity build/sat-t-2s/onnx --data ESC-50 --folds 4 --junit parity.xml
+      satexport parity build/sat-t-2s/onnx --golden        on the device, without torch
+    """
+    from satexport import load
+    from satexport.files import write_json, write_text
+    from satexport.parity import parity_report, run_golden, run_parity
+    from satexport.report import junit as junit_xml
+    from satexport.report import origin
+
+    tagger = load(bundle, threads)
+    if golden:
+        gates, parts = run_golden(tagger)
+    else:
+        with needs("export"):
+            gates, parts = run_parity(tagger, data, parse_folds(folds), category_map, checkpoint, minutes)
+    report = parity_report(tagger, gates, parts) | {"origin": origin()}
+    if as_json:
+        print_json(report)
+    else:
+        print_parity(tagger, gates, parts)
+    write_json(bundle / ("parity-golden.json" if golden else "parity.json"), report)
+    if junit:
+        cases = [(g.name, g.status, g.note) for g in gates]
+        write_text(junit, junit_xml(f"satexport.parity.{tagger.contract.variant}", cases))
+    failed = [g for g in gates if g.status == "failed" or (require_data and g.status == "skipped")]
+    if failed:
+        raise GateError(f"{bundle}: " + "; ".join(f"{g.name} {g.status}: {g.note}" for g in failed))
+
+
+@cli.command("run")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("audio", nargs=-1, required=True, metavar="AUDIO...")
+@click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Tags per chunk.")
+@threads_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per chunk and line.")
+def run_command(bundle: Path, audio: tuple[str, ...], top: int, threads: int | None, as_json: bool) -> None:
+    """Stream audio through a bundle and print the top tags of every chunk as they come.
+
+    AUDIO is a file (wav, flac, ogg, mp3; any rate and channels), or - for 16 kHz mono signed 16-bit
+    little-endian PCM on standard input. Each file is a stream of its own, from silence.
+
+    \b
+    Examples:
+      satexport run build/sat-t-2s/onnx dog.wav rain.flac --top 5
+      arecord -f S16_LE -r 16000 -t raw | satexport run build/sat-t-2s/onnx -
+    """
+    from satexport import load
+
+    tagger = load(bundle, threads)
+    if tagger.contract.has_random_weights:
+        warn_random()
+    failure: SatexportError | None = None
+    for name in audio:  # one bad file does not keep the others from being heard
+        try:
+            print_tags(tagger, name, top, as_json)
+        except SatexportError as error:
+            click.echo(f"Error: {error}", err=True)
+            failure = error
+    if failure:
+        sys.exit(failure.exit_code)
+
+
+def print_tags(tagger: Tagger, name: str, top: int, as_json: bool) -> None:
+    """Print the tags of one file or of standard input, chunk by chunk."""
+    if not as_json:
+        click.echo("standard input" if name == "-" else name)
+    for start, end, scores in timed_scores(tagger, name):
+        tags = tagger.top(scores, top)
+        if as_json:
+            line = {"file": name, "start": start, "end": end,
+                    "tags": [{"label": label, "score": round(score, 6)} for label, score in tags]}
+            click.echo(json.dumps(line, ensure_ascii=False))
+        else:
+            click.echo(f"  {start:7.1f} - {end:.1f} s  "
+                       + "  ".join(f"{label} {score:.3f}" for label, score in tags))
+        sys.stdout.flush()
+
+
+def timed_scores(tagger: Tagger, name: str) -> Iterator[tuple[float, float, FloatArray]]:
+    """Start and end in seconds and the scores of each chunk; the last one is padded with zeros."""
+    from satexport.audio import pcm_blocks, read_audio
+
+    stream: Stream = tagger.stream()
+    delay, rate, number = tagger.contract.delay, tagger.contract.sample_rate, 0
+    blocks: Iterable[FloatArray] = (pcm_blocks(sys.stdin.buffer) if name == "-" else [read_audio(name)])
+    for block in blocks:
+        for scores in stream.feed(block):
+            yield number * delay, (number + 1) * delay, scores
+            number += 1
+    rest = stream.waiting / rate
+    for scores in stream.flush():
+        yield number * delay, number * delay + rest, scores
+
+
+def print_export(export: Export) -> None:
+    from satexport.report import print_table
+
+    rows = []
+    for stage in export.stages:
+        moved = "-" if stage.from_before is None else f"{stage.from_before:.1e}"
+        name = stage.name if stage.kept else f"{stage.name} (not kept)"
+        rows.append((name, f"{stage.nodes}", f"{stage.bytes / 1e6:.1f}", moved, f"{stage.from_pytorch:.1e}"))
+    print_table(f"{export.contract.variant} from {export.contract.checkpoint}",
+                ("stage", "nodes", "MB", "moved scores by", "from PyTorch"), rows)
+    click.echo(f"{export.golden_chunks} golden chunks: largest score difference from PyTorch "
+               f"{export.golden_difference:.1e}.")
+    if export.contract.has_random_weights:
+        warn_random()
+    click.echo(f"Bundle: {export.path}")
+
+
+def print_parity(tagger: Tagger, gates: list[Gate], parts: dict[str, Any]) -> None:
+    from satexport.parity import verdict
+    from satexport.report import print_table
+
+    contract, rows = tagger.contract, []
+    for name, found in parts["differences"].items():
+        rows.append((name, str(found["chunks"]), f"{found['largest']:.1e}", f"{found['mean']:.1e}",
+                     f"{found['top1_agreement']:.4f}", f"{found['slope']:.1e}"))
+    print_table(f"{contract.variant} / {tagger.bundle.target['name']} against PyTorch fp32",
+                ("over", "chunks", "largest", "mean", "top-1 agree", "slope per chunk"), rows)
+    if scored := parts.get("set"):
+        print_table(f"mAP on {scored['name']}, {scored['clips']} clips, "
+                    f"{len(scored['average_precision'])} classes",
+                    ("PyTorch, streamed", "bundle, streamed", "PyTorch, paper's clip protocol"),
+                    [[f"{scored[key]:.4f}" for key in ("pytorch_map", "bundle_map", "clip_protocol_map")]])
+    print_table("gates", ("gate", "", "condition"), [(g.name, g.status, g.note) for g in gates])
+    if contract.has_random_weights:
+        warn_random()
+    click.echo(f"Parity: {verdict(gates)}.")
+
+
+def warn_random() -> None:
+    from satexport.report import RANDOM_WEIGHTS
+
+    click.echo(RANDOM_WEIGHTS, err=True)
+
+
+def print_json(content: dict[str, Any]) -> None:
+    click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+
+
+def parse_folds(text: str | None) -> list[int] | None:
+    """"1,2" to [1, 2]."""
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--folds {text}: expected numbers such as 4 or 1,2.") from None
+
+
+class needs:
+    """Turns the absence of a package inside the block into an error that names the extra."""
+
+    def __init__(self, extra: str) -> None:
+        self._extra = extra
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("satexport"):
+            raise MissingError(f"{error.name} is not installed: "
+                               f"pip install 'satexport[{self._extra}]'.") from None
+
+
+def main() -> NoReturn:
+    """Run the command line and end the process with the exit code of what happened."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that staged folders vanish
+    try:
+        sys.exit(cli.main(standalone_mode=False) or 0)
+    except SatexportError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except BrokenPipeError:  # the reader of a pipe has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Interrupted; nothing half-written was left.", err=True)
+        sys.exit(130)

@@ -1,0 +1,277 @@
+"""Labelled sets: which clips, what is in them, and the mean average precision over them.
+
+Four kinds are read: the word "synthetic"; a folder in ESC-50 layout (`meta/esc50.csv`,
+`audio/`); a list in AudioSet style; a csv `filename,labels` with labels between semicolons.
+Audio is read when a clip is scored, not before.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from satexport.audio import read_audio
+from satexport.errors import DataError, MissingError
+from satexport.labels import audioset_mids, esc50_to_audioset
+from satexport.synthetic import SPLITS, SYNTHETIC_CLASSES, synthetic_clip, synthetic_labels
+
+SYNTHETIC_CLIPS = 10 * len(SYNTHETIC_CLASSES)  # ten clips for each class
+AUDIO_ENDINGS = (".wav", ".flac", ".ogg", ".mp3")
+AUDIOSET_COLUMNS = ("YTID", "start_seconds", "end_seconds", "positive_labels")
+LAYOUTS = ('expected the word "synthetic", a folder with meta/esc50.csv and audio/, a list in '
+           "AudioSet style, or a csv with the columns filename,labels.")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One sound; `read()` gives it as [samples] float32, 16 kHz mono."""
+
+    name: str
+    labels: tuple[str, ...]
+    read: Callable[[], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class LabelledSet:
+    """Clips and the labels among them, in the order of the model's; origin is for reports."""
+
+    name: str
+    clips: tuple[Clip, ...]
+    classes: tuple[str, ...]
+    origin: dict[str, object]
+
+    def truth(self, labels: Sequence[str]) -> NDArray[np.bool_]:
+        """Which label is in which clip: [clips, labels]."""
+        return np.array([[label in clip.labels for label in labels] for clip in self.clips])
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A line of a list before its categories become labels of the model."""
+
+    name: str
+    categories: tuple[str, ...]
+    read: Callable[[], NDArray[np.float32]]
+
+
+def load_set(data: str | Path, labels: Sequence[str], *, folds: Sequence[int] | None = None,
+             category_map: Path | None = None) -> LabelledSet:
+    """Find the clips of `data` and give them the model's labels.
+
+    A category becomes what `category_map` (a csv `category,label`) says of it; else the label
+    of its own name; else what the shipped table of ESC-50 says. `folds` chooses clips of a set
+    in ESC-50 layout. Raises `DataError` where clips, files or labels are missing.
+    """
+    path = Path(data)
+    if data == "synthetic":
+        reader = _read_synthetic
+    elif not path.exists():
+        raise DataError(f"{path}: nothing there; {LAYOUTS}")
+    elif (path / "meta" / "esc50.csv").is_file():
+        return _labelled(*_read_esc50(path, folds), labels, category_map)
+    else:
+        reader = partial(_read_list, path)
+    if folds is not None:
+        raise DataError(f"{data}: has no folds; only a set in ESC-50 layout has. "
+                        "Leave the folds out.")
+    return _labelled(*reader(), labels, category_map)
+
+
+def _labelled(rows: list[_Row], origin: dict[str, object], labels: Sequence[str],
+              category_map: Path | None) -> LabelledSet:
+    """The set of these rows, every category turned into a label of the model."""
+    own = _read_map(category_map) if category_map else {}
+    shipped = esc50_to_audioset()
+    known = set(labels)
+    label_of: dict[str, str] = {}
+    strangers = []
+    for category in sorted({c for row in rows for c in row.categories}):
+        choices = [own[category]] if category in own else [category, shipped.get(category, "")]
+        found = [c for c in choices if c in known]
+        if found:
+            label_of[category] = found[0]
+        else:
+            strangers.append(category)
+    where = origin["folder"] if "folder" in origin else origin["kind"]
+    if strangers:
+        raise DataError(f"{where}: {_few(strangers)}: no such label in this model. Say which "
+                        "labels they are with a category map, a csv with the columns "
+                        "category,label.")
+    clips = tuple(Clip(row.name, tuple(dict.fromkeys(label_of[c] for c in row.categories)),
+                       row.read) for row in rows)
+    present = {label for clip in clips for label in clip.labels}
+    if not present:
+        raise DataError(f"{where}: no clip has a label; a labelled set needs some.")
+    if category_map:
+        origin = origin | {"category_map": str(category_map)}
+    return LabelledSet(str(where), clips, tuple(x for x in labels if x in present),
+                       origin | {"clips": len(clips)})
+
+
+def _few(names: Sequence[str]) -> str:
+    """'a, b, c and 4 more'."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+def _read_lines(path: Path) -> list[str]:
+    """The lines of a csv that is text and not empty."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as text ({error}); {LAYOUTS}") from None
+    if not any(line.strip() for line in lines):
+        raise DataError(f"{path}: is empty; {LAYOUTS}")
+    return lines
+
+
+def _read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a csv that has these columns, at least one, cells without outer spaces."""
+    reader = csv.DictReader(_read_lines(path), skipinitialspace=True, restval="")
+    try:
+        rows = list(reader)
+    except csv.Error as error:
+        raise DataError(f"{path}: not a csv ({error}); {LAYOUTS}") from None
+    header = [name.strip() for name in reader.fieldnames or ()]
+    absent = [name for name in columns if name not in header]
+    if absent:
+        raise DataError(f"{path}: no column {_few(absent)} in its first line; expected the "
+                        f"columns {', '.join(columns)}. A set: {LAYOUTS}")
+    if not rows:
+        raise DataError(f"{path}: no line under its header; expected at least one.")
+    return [{key.strip(): str(value).strip() for key, value in row.items() if key}
+            for row in rows]
+
+
+def _read_map(path: Path) -> dict[str, str]:
+    return {row["category"]: row["label"] for row in _read_table(path, ("category", "label"))}
+
+
+def _read_synthetic() -> tuple[list[_Row], dict[str, object]]:
+    split = "evaluate"
+    rows = []
+    for index in range(SYNTHETIC_CLIPS):
+        rows.append(_Row(f"{split}-{index}", synthetic_labels(split, index),
+                         partial(_synthetic_audio, split, index)))
+    seeds = SPLITS[split]
+    return rows, {"kind": "synthetic", "split": split,
+                  "seeds": [seeds[0], seeds[SYNTHETIC_CLIPS - 1]]}
+
+
+def _synthetic_audio(split: str, index: int) -> NDArray[np.float32]:
+    return synthetic_clip(split, index)[0]
+
+
+def _read_esc50(folder: Path, folds: Sequence[int] | None
+                ) -> tuple[list[_Row], dict[str, object]]:
+    meta = folder / "meta" / "esc50.csv"
+    table = _read_table(meta, ("filename", "fold", "category"))
+    there = sorted({row["fold"] for row in table})
+    wanted = there if folds is None else [str(fold) for fold in folds]
+    table = [row for row in table if row["fold"] in wanted]
+    if not table:
+        raise DataError(f"{meta}: no clip in fold {', '.join(wanted)}; it has the folds "
+                        f"{', '.join(there)}.")
+    rows = [_Row(row["filename"], (row["category"],),
+                 partial(read_audio, folder / "audio" / row["filename"])) for row in table]
+    _need_files(meta, [folder / "audio" / row.name for row in rows])
+    esc10 = all(row.get("esc10") == "True" for row in table)
+    return rows, {"kind": "esc50", "folder": str(folder),
+                  "folds": sorted({row["fold"] for row in table}),
+                  # as the data set's own LICENSE file states it
+                  "licence": "CC BY 3.0 (ESC-10)" if esc10 else "CC BY-NC 3.0 (ESC-50)"}
+
+
+def _need_files(listed_in: Path, files: Sequence[Path]) -> None:
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        raise DataError(f"{listed_in}: {len(missing)} of {len(files)} audio files are missing in "
+                        f"{files[0].parent} ({_few(missing)}). Complete the set.")
+
+
+def _read_list(path: Path) -> tuple[list[_Row], dict[str, object]]:
+    """A csv in AudioSet style or with filename,labels, or a folder that holds just one csv."""
+    if path.is_dir():
+        lists = sorted(path.glob("*.csv"))
+        if len(lists) != 1:
+            found = _few([file.name for file in lists]) or "no csv"
+            raise DataError(f"{path}: {found} in this folder; {LAYOUTS} Name the list itself.")
+        path = lists[0]
+    if _read_lines(path)[0].startswith("#"):
+        return _read_audioset(path)
+    table = _read_table(path, ("filename", "labels"))
+    _need_files(path, [path.parent / row["filename"] for row in table])
+    rows = [_Row(row["filename"], tuple(x.strip() for x in row["labels"].split(";") if x.strip()),
+                 partial(read_audio, path.parent / row["filename"])) for row in table]
+    return rows, {"kind": "csv", "folder": str(path)}
+
+
+def _read_audioset(path: Path) -> tuple[list[_Row], dict[str, object]]:
+    """A list `# YTID, start_seconds, end_seconds, positive_labels`, mids between quotes.
+
+    The audio of a line lies in `audio/` beside the list, or right beside it, as YTID, YYTID,
+    YTID_30 or YTID_30000 (start in seconds or milliseconds), and ends in .wav, .flac, .ogg or
+    .mp3. Lines without audio are left out, counted and named in the origin.
+    """
+    lines = [line for line in _read_lines(path) if line.strip() and not line.startswith("#")]
+    files = {file.stem: file for folder in (path.parent, path.parent / "audio") if folder.is_dir()
+             for file in sorted(folder.iterdir()) if file.suffix.lower() in AUDIO_ENDINGS}
+    mids = audioset_mids()
+    rows, missing = [], []
+    for number, cells in enumerate(csv.reader(lines, skipinitialspace=True), start=1):
+        try:
+            video, start, _, positive = cells
+            seconds = float(start)
+        except ValueError:
+            raise DataError(f"{path}: entry {number} is {','.join(cells)[:80]!r}; expected "
+                            f"{', '.join(AUDIOSET_COLUMNS)}, the labels in quotes.") from None
+        stems = (video, f"Y{video}", f"{video}_{seconds:.0f}", f"{video}_{1000 * seconds:.0f}")
+        found = next((files[stem] for stem in stems if stem in files), None)
+        if found is None:
+            missing.append(video)
+            continue
+        categories = tuple(mids.get(mid.strip(), mid.strip()) for mid in positive.split(","))
+        rows.append(_Row(found.name, categories, partial(read_audio, found)))
+    if not rows:
+        raise DataError(f"{path}: none of its {len(missing)} clips is in {path.parent} or "
+                        f"{path.parent / 'audio'} ({_few(missing)}); expected files like "
+                        f"{missing[0] if missing else 'YTID'}.wav.")
+    return rows, {"kind": "audioset", "folder": str(path), "missing": len(missing),
+                  "missing_clips": missing, "licence": "labels CC BY 4.0 (AudioSet)"}
+
+
+def average_precisions(truth: NDArray[np.bool_], scores: NDArray[np.floating],
+                       labels: Sequence[str]) -> dict[str, float]:
+    """Average precision of each label that has a positive; truth and scores [clips, labels].
+
+    The step-wise one of scikit-learn. Raises `DataError` where the shapes differ, a score is
+    NaN or nothing is positive, and `MissingError` without scikit-learn.
+    """
+    try:
+        from sklearn.metrics import average_precision_score
+    except ImportError as error:
+        raise MissingError("mean average precision needs scikit-learn: "
+                           "pip install 'satexport[export]'") from error
+    truth, scores = np.asarray(truth, dtype=bool), np.asarray(scores)
+    if truth.shape != scores.shape or truth.shape[1:] != (len(labels),):
+        raise DataError(f"truth is {truth.shape}, scores are {scores.shape}; both must be "
+                        f"[clips, {len(labels)}].")
+    if not np.isfinite(scores).all():
+        raise DataError("some scores are NaN or infinite; a model that gives these is broken.")
+    positive = np.flatnonzero(truth.any(axis=0)).tolist()
+    if not positive:
+        raise DataError("no clip has a label; mean average precision needs some.")
+    return {labels[i]: float(average_precision_score(truth[:, i], scores[:, i]))
+            for i in positive}
+
+
+def mean_average_precision(truth: NDArray[np.bool_], scores: NDArray[np.floating]) -> float:
+    """Mean of `average_precisions` over the classes with a positive; both [clips, classes]."""
+    names = [str(i) for i in range(np.asarray(truth).shape[-1])]
+    return float(np.mean(list(average_precisions(truth, scores, names).values())))

@@ -1,0 +1,212 @@
+"""Checkpoint to bundle: the stages in a row, each rewrite proven before the next one begins.
+
+A stage is proven by running its graph over a chain of chunks, the cache carried, beside the graph
+before it; the first is held against PyTorch. What ships is then held against PyTorch over the
+whole golden chain, which is longer than the model remembers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from satexport import __version__
+from satexport.backends import FloatArray, Step
+from satexport.backends.onnxruntime import OnnxRuntimeStep
+from satexport.backends.pytorch import PyTorchStep
+from satexport.bundle import (
+    GOLDEN,
+    INITIAL_CACHE,
+    LABELS,
+    PCM_SCALE,
+    labels_text,
+    staged_bundle,
+    write_manifest,
+)
+from satexport.checkpoint import Checkpoint
+from satexport.contract import Contract, contract_fields
+from satexport.errors import GateError
+from satexport.files import write_json
+from satexport.fold import FOLDS, Weights, graph_weights, initial_cache
+from satexport.graph import build_graph
+from satexport.report import RANDOM_WEIGHTS, origin
+from satexport.simplify import graph_size, simplify
+from satexport.synthetic import synthetic_stream
+from satexport.targets import Target
+from satexport.variants import Variant
+
+REWRITE_TOLERANCE = 1e-5  # scores, graph before and after a rewrite
+REWRITE_CHUNKS = 4        # chunks of the chain that proves a rewrite
+LEAST_GOLDEN = 3          # chunks
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A graph after a stage; the differences are the largest of any score over a chain."""
+
+    name: str
+    nodes: int
+    bytes: int
+    from_before: float | None   # against the graph before; None for the first
+    from_pytorch: float
+    kept: bool = True
+
+
+@dataclass
+class Export:
+    """What an export did, for the report and the terminal."""
+
+    path: Path
+    contract: Contract
+    stages: list[Stage] = field(default_factory=list)
+    golden_difference: float = 0.0  # largest score difference from PyTorch over the golden chain
+    golden_chunks: int = 0
+
+
+class _Prover:
+    """Runs graphs over the same chain and compares each with the one accepted before it."""
+
+    def __init__(self, contract: Contract, reference: FloatArray, audio: FloatArray) -> None:
+        self._contract, self._reference, self._audio = contract, reference, audio
+        self._before: FloatArray | None = None
+
+    def judge(self, name: str, model: onnx.ModelProto, cache: list[FloatArray]) -> Stage:
+        """Run a graph; it is kept where no score moved by more than the tolerance."""
+        step = OnnxRuntimeStep(model.SerializeToString(), self._contract, cache)
+        scores = chain_scores(step, self._audio)
+        moved = None if self._before is None else _largest(scores, self._before)
+        kept = moved is None or moved <= REWRITE_TOLERANCE
+        if kept:
+            self._before = scores
+        return Stage(name, *graph_size(model), moved, _largest(scores, self._reference), kept)
+
+
+def export_onnx(checkpoint: Checkpoint, target: Target, folder: Path, opset: int = 20,
+                use_onnxsim: bool = True) -> Export:
+    """Write the bundle `folder/<variant>/<target>` and return what was done.
+
+    Raises `GateError` where a rewrite or the finished graph differs from PyTorch by more than
+    the target allows, `RunError` where the bundle cannot be written. What was there before is
+    then untouched.
+    """
+    variant = checkpoint.variant
+    contract = Contract(
+        **contract_fields(variant, checkpoint.classes), opset=opset,
+        labels_sha256=hashlib.sha256(labels_text(checkpoint.labels).encode()).hexdigest(),
+        checkpoint=checkpoint.name, checkpoint_source=checkpoint.source,
+        checkpoint_sha256=checkpoint.sha256, exporter=f"satexport {__version__}")
+    export = Export(folder / variant.name / target.name, contract)
+    with staged_bundle(export.path) as stage:
+        reference = PyTorchStep(checkpoint)
+        audio = golden_audio(variant)
+        expected = chain_scores(reference, audio)
+        model, cache = _rewrite(export, checkpoint, reference, expected, audio, use_onnxsim)
+        content = model.SerializeToString(deterministic=True)
+        step = OnnxRuntimeStep(content, contract, cache, target.threads)
+        export.golden_chunks = len(audio)
+        export.golden_difference = _largest(chain_scores(step, audio), expected)
+        _check_against_pytorch(export, target)
+        (stage / "model.onnx").write_bytes(content)
+        if cache:
+            names = [spec.name for spec in contract.cache_in]
+            (stage / INITIAL_CACHE).write_bytes(_npz(dict(zip(names, cache, strict=True))))
+        (stage / LABELS).write_text(labels_text(checkpoint.labels), encoding="utf-8")
+        pcm = np.round(audio * PCM_SCALE).astype(np.int16)
+        (stage / GOLDEN).write_bytes(_npz({"audio": pcm, "scores": expected}))
+        write_manifest(stage, contract, target.to_dict(), "model.onnx")
+        write_json(stage / "export.json", export_report(export))
+    return export
+
+
+def _rewrite(export: Export, checkpoint: Checkpoint, reference: PyTorchStep, expected: FloatArray,
+             audio: FloatArray, use_onnxsim: bool) -> tuple[onnx.ModelProto, list[FloatArray]]:
+    """Write the graph, fold and simplify it, proving each step; returns graph and initial cache."""
+    variant, contract = checkpoint.variant, export.contract
+    prover = _Prover(contract, expected[:REWRITE_CHUNKS], audio[:REWRITE_CHUNKS])
+    weights = graph_weights(variant, checkpoint.state)
+    hidden = reference.hidden_silence()
+
+    def prove(name: str, weights: Weights) -> tuple[onnx.ModelProto, list[FloatArray]]:
+        model = build_graph(variant, weights, contract)
+        cache = [] if hidden is None else initial_cache(variant, weights, hidden)
+        export.stages.append(stage := prover.judge(name, model, cache))
+        if not stage.kept:
+            raise GateError(f"the rewrite {name!r} moved a score by {stage.from_before:.1e}, allowed "
+                            f"is {REWRITE_TOLERANCE:.0e}. No bundle was written; please report this.")
+        return model, cache
+
+    model, cache = prove("as published" if hidden is None else "keys and values cached", weights)
+    for name, fold in FOLDS.items():
+        weights = fold(weights)
+        model, cache = prove(name, weights)
+    if use_onnxsim:
+        simpler = simplify(model)
+        if simpler is None:  # not smaller
+            export.stages.append(replace(export.stages[-1], name="onnxsim", kept=False))
+        else:
+            export.stages.append(stage := prover.judge("onnxsim", simpler, cache))
+            model = simpler if stage.kept else model
+    return model, cache
+
+
+def _check_against_pytorch(export: Export, target: Target) -> None:
+    limit = target.gates.max_score_difference
+    if not export.golden_difference <= limit:
+        raise GateError(f"the graph differs from PyTorch by {export.golden_difference:.1e} over "
+                        f"{export.golden_chunks} chunks, target {target.name} allows {limit:.0e}. "
+                        "No bundle was written.")
+
+
+def golden_audio(variant: Variant) -> FloatArray:
+    """Consecutive chunks [N, samples] of synthetic sounds, rounded to 16 bits; one chunk more
+    than the model remembers."""
+    chunks = max(LEAST_GOLDEN, variant.memory_chunks + 1)
+    audio = synthetic_stream(chunks * variant.delay, "calibrate")
+    pcm = np.clip(np.round(audio * PCM_SCALE), -PCM_SCALE, PCM_SCALE - 1)
+    return np.asarray(pcm / PCM_SCALE, np.float32).reshape(chunks, variant.chunk_samples)
+
+
+def chain_scores(step: Step, audio: FloatArray) -> FloatArray:
+    """Scores [N, classes] of the consecutive chunks [N, samples] of one stream from silence."""
+    cache, scores = step.initial_cache(), []
+    for chunk in audio:
+        row, cache = step(chunk, cache)
+        scores.append(row)
+    return np.stack(scores)
+
+
+def export_report(export: Export) -> dict[str, Any]:
+    """The report as JSON; it carries no time, so that the same checkpoint gives the same bytes."""
+    contract = export.contract
+    return {
+        "kind": "export", "variant": contract.variant, "opset": contract.opset,
+        "checkpoint": {"name": contract.checkpoint, "source": contract.checkpoint_source,
+                       "sha256": contract.checkpoint_sha256},
+        "warning": RANDOM_WEIGHTS if contract.has_random_weights else None,
+        "stages": [asdict(stage) for stage in export.stages],
+        "golden": {"chunks": export.golden_chunks, "max_difference": export.golden_difference},
+        "definitions": {
+            "from_before": f"largest score difference from the graph before, {REWRITE_CHUNKS} "
+                           f"chunks, cache carried; a rewrite may move it by {REWRITE_TOLERANCE:.0e}",
+            "from_pytorch": "the same against PyTorch fp32 with the published hidden-state cache",
+            "kept": "false: onnxsim's graph was not smaller, or not equal"},
+        "origin": origin(),
+    }
+
+
+def _npz(arrays: dict[str, NDArray[Any]]) -> bytes:
+    """The bytes of an .npz; numpy gives its entries no time of their own."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def _largest(a: FloatArray, b: FloatArray) -> float:
+    return float(np.abs(a - b).max())

@@ -1,0 +1,91 @@
+"""Files: hashes, and writing that is whole or did not happen."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from satexport.errors import RunError
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, 64 hex digits. Raises `OSError` where it cannot be read."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file whole; raises `RunError` where the disk or folder refuses."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole: beside its place, then renamed. Raises `RunError`."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        raise _refused(path, error) from None
+    finally:
+        _remove(partial)
+
+
+@contextmanager
+def staged_folder(path: Path, may_replace: Callable[[Path], bool]) -> Iterator[Path]:
+    """Give an empty folder beside `path`; on success it takes the place of `path` as a whole,
+    on any failure or interrupt it vanishes and what was at `path` stays.
+
+    `may_replace` says of an existing `path` whether it is one of ours. Raises `RunError` where it
+    is not, or where the disk or folder refuses.
+    """
+    if path.exists() and not may_replace(path):
+        raise RunError(f"{path} exists and is not ours to replace; it is left alone. "
+                       "Move it away or choose another --output.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stage = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-", dir=path.parent))
+    except OSError as error:
+        raise _refused(path, error) from None
+    try:
+        yield stage
+        stage.chmod(0o755)
+        _take_place(stage, path)
+    except OSError as error:
+        raise _refused(path, error) from None
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def _take_place(stage: Path, path: Path) -> None:
+    if not path.exists():
+        os.rename(stage, path)
+        return
+    old = stage.with_name(stage.name + ".old")
+    os.rename(path, old)
+    try:
+        os.rename(stage, path)
+    except BaseException:
+        os.rename(old, path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
+def _refused(path: Path, error: OSError) -> RunError:
+    return RunError(f"{path}: cannot be written ({error.strerror or error}). "
+                    "What was there before is untouched.")

@@ -1,0 +1,245 @@
+"""Parity: two steps over the same audio, how far apart their scores are, and a verdict.
+
+The reference is PyTorch fp32 with the published hidden-state cache and the bundle's own weights;
+the candidate is the file that ships. Protocols and definitions: `DEFINITIONS`, which every
+report carries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from satexport.backends import FloatArray, Step
+from satexport.bundle import LABELS, Bundle
+from satexport.checkpoint import Checkpoint, load_checkpoint
+from satexport.datasets import LabelledSet, average_precisions, load_set
+from satexport.errors import BundleError, CheckpointError
+from satexport.known import find_by_sha256
+from satexport.report import progress
+from satexport.stream import Stream, Tagger
+from satexport.synthetic import SYNTHETIC_CLASSES, synthetic_stream
+from satexport.targets import Gates, gates_from
+from satexport.variants import VARIANTS
+
+if TYPE_CHECKING:  # --golden runs where there is no torch
+    from satexport.backends.pytorch import PyTorchStep
+
+DEFINITIONS = {
+    "score difference": "absolute difference of one class's score in one chunk, candidate minus "
+                        "PyTorch fp32, the cache carried from chunk to chunk on both sides",
+    "top-1 agreement": "share of chunks in which both rank the same class first",
+    "slope": "least-squares slope of the chunk's mean score difference over the stream, per chunk; "
+             "drift is slope times length over the mean",
+    "streamed score": "the stream starts from silence at each clip, the last incomplete chunk is "
+                      "padded with zeros, the scores of the clip's chunks are averaged",
+    "clip score": "the paper's protocol, PyTorch only: one spectrogram per clip, the cache starting "
+                  "empty, a last incomplete piece dropped, the pieces' scores averaged",
+    "mAP": "scikit-learn's average_precision_score, mean over the classes with a positive",
+}
+Advance = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One condition and how it came out."""
+
+    name: str
+    status: str            # "passed", "failed" or "skipped"
+    value: float | None
+    limit: float
+    note: str
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Score differences over chunks."""
+
+    chunks: int
+    largest: float
+    mean: float
+    top1_agreement: float
+    slope: float           # of the mean difference, per chunk
+    drift: float           # slope * chunks / mean
+
+
+@dataclass(frozen=True)
+class SetParity:
+    """A labelled set scored by both."""
+
+    name: str
+    clips: int
+    differences: Differences
+    pytorch_map: float
+    bundle_map: float
+    clip_protocol_map: float                       # PyTorch, the paper's protocol
+    average_precision: dict[str, tuple[float, float]]  # class -> PyTorch, bundle
+    origin: dict[str, object]
+
+
+def weights_of(bundle: Bundle, checkpoint: str | None = None) -> Checkpoint:
+    """Return the weights a bundle was made from: `checkpoint` (a file), or the file that is known
+    by the SHA-256 in the bundle. Raises `CheckpointError` where there is none or it is another."""
+    contract, wanted = bundle.contract, bundle.contract.checkpoint_sha256
+    variant = next((v for v in VARIANTS.values() if v.name == contract.variant), None)
+    if variant is None:
+        raise BundleError(f"{bundle.path} holds a {contract.variant}, which this satexport does not "
+                          "know. Use the version that wrote it.")
+    what = checkpoint or (contract.checkpoint_source if contract.checkpoint_source != "file"
+                          else find_by_sha256(wanted))
+    if what is None:
+        raise CheckpointError(f"{bundle.path} was made from {contract.checkpoint} (SHA-256 "
+                              f"{wanted[:12]}...), which is not known on this machine: pass "
+                              "--checkpoint FILE, or use --golden, which needs no weights.")
+    found = load_checkpoint(str(what), variant, bundle.path / LABELS)
+    if found.sha256 != wanted:
+        raise CheckpointError(f"{found.name} has the SHA-256 {found.sha256[:12]}..., {bundle.path} was "
+                              f"made from {contract.checkpoint} with {wanted[:12]}.... "
+                              "Pass that file with --checkpoint, or export again.")
+    return found
+
+
+def compare(reference: FloatArray, candidate: FloatArray) -> Differences:
+    """Differences of two runs over the same chunks, scores [chunks, classes] each."""
+    gap = np.abs(candidate.astype(np.float64) - reference)
+    per_chunk = gap.mean(1)
+    chunks, mean = len(gap), float(per_chunk.mean())
+    slope = float(np.polyfit(np.arange(chunks), per_chunk, 1)[0]) if chunks > 1 else 0.0
+    agreement = float((reference.argmax(1) == candidate.argmax(1)).mean())
+    return Differences(chunks, float(gap.max()), mean, agreement, slope,
+                       slope * chunks / mean if mean else 0.0)
+
+
+def run_golden(tagger: Tagger) -> tuple[list[Gate], dict[str, Any]]:
+    """The bundle over its own golden chunks against PyTorch's scores in it; needs no torch.
+    Returns the gates and the parts of the report."""
+    audio, expected = tagger.bundle.golden()
+    stream, rows = tagger.stream(), []
+    with progress("golden chunks", len(audio)) as advance:
+        for chunk in audio:
+            rows.append(stream.feed(chunk)[0])
+            advance()
+    found = compare(expected, np.stack(rows))
+    gates = gates_from(tagger.bundle.target, tagger.bundle.path)
+    return [_difference_gate(gates, "golden chunks", found)], {
+        "differences": {"golden chunks": asdict(found)}}
+
+
+def run_parity(tagger: Tagger, data: str, folds: Sequence[int] | None, category_map: Path | None,
+               checkpoint: str | None, minutes: float) -> tuple[list[Gate], dict[str, Any]]:
+    """The bundle against PyTorch over a long stream and a labelled set.
+
+    Returns the gates and the parts of the report. Raises `CheckpointError` where the weights are
+    not found or are others, `DataError` where the set cannot be used.
+    """
+    from satexport.backends.pytorch import PyTorchStep
+
+    labelled, why_not = _labelled_set(tagger, data, folds, category_map)
+    reference = PyTorchStep(weights_of(tagger.bundle, checkpoint))
+    steps = int(minutes * 60 / tagger.contract.delay) + (len(labelled.clips) if labelled else 0)
+    with progress("parity", steps) as advance:
+        stream = stream_parity(reference, tagger, minutes, advance)
+        result = set_parity(reference, tagger, labelled, advance) if labelled else None
+    gates = gates_from(tagger.bundle.target, tagger.bundle.path)
+    differences = {f"{minutes:g} min of stream": stream}
+    if result:
+        differences[result.name] = result.differences
+    judged = [_difference_gate(gates, name, found) for name, found in differences.items()]
+    judged.append(_map_gate(gates, result, why_not))
+    return judged, {"differences": {name: asdict(found) for name, found in differences.items()},
+                    "set": asdict(result) if result else None}
+
+
+def _labelled_set(tagger: Tagger, data: str, folds: Sequence[int] | None,
+                  category_map: Path | None) -> tuple[LabelledSet | None, str]:
+    """The set that mAP is judged on, or None and why there is none."""
+    if tagger.contract.has_random_weights:
+        return None, "random weights: no mAP is claimed"
+    if data == "synthetic" and not set(SYNTHETIC_CLASSES) <= set(tagger.labels):
+        return None, "the model lacks labels of the synthetic set: pass --data"
+    return load_set(data, tagger.labels, folds=folds, category_map=category_map), ""
+
+
+def stream_parity(reference: Step, tagger: Tagger, minutes: float, advance: Advance) -> Differences:
+    """Both over one stream of synthetic sounds that is never reset."""
+    audio = synthetic_stream(minutes * 60, "evaluate")
+    size = tagger.contract.chunk_samples
+    ours, theirs = tagger.stream(), Stream(reference, tagger.contract)
+    pairs = []
+    for start in range(0, len(audio) - size + 1, size):
+        block = audio[start:start + size]
+        pairs.append((theirs.feed(block)[0], ours.feed(block)[0]))
+        advance()
+    expected, found = zip(*pairs, strict=True)
+    return compare(np.stack(expected), np.stack(found))
+
+
+def set_parity(reference: PyTorchStep, tagger: Tagger, data: LabelledSet,
+               advance: Advance) -> SetParity:
+    """Both over a labelled set by streamed score, and PyTorch by the paper's protocol."""
+    ours, theirs = tagger.stream(), Stream(reference, tagger.contract)
+    rows = []
+    for clip in data.clips:
+        audio = clip.read()
+        rows.append((clip_chunks(theirs, audio), clip_chunks(ours, audio),
+                     reference.clip_scores(audio)))
+        advance()
+    truth = data.truth(tagger.labels)
+    expected = average_precisions(truth, np.stack([r[0].mean(0) for r in rows]), tagger.labels)
+    found = average_precisions(truth, np.stack([r[1].mean(0) for r in rows]), tagger.labels)
+    paper = average_precisions(truth, np.stack([r[2] for r in rows]), tagger.labels)
+    return SetParity(
+        data.name, len(rows),
+        compare(np.concatenate([r[0] for r in rows]), np.concatenate([r[1] for r in rows])),
+        _mean(expected), _mean(found), _mean(paper),
+        {label: (expected[label], found[label]) for label in expected}, data.origin)
+
+
+def _mean(average_precision: dict[str, float]) -> float:
+    return float(np.mean(list(average_precision.values())))
+
+
+def clip_chunks(stream: Stream, audio: FloatArray) -> FloatArray:
+    """Scores of a clip's chunks [chunks, classes], from silence, the last one padded."""
+    stream.reset()
+    return np.concatenate((stream.feed(audio), stream.flush()))
+
+
+def _difference_gate(gates: Gates, name: str, differences: Differences) -> Gate:
+    """Is the largest score difference within the target's limit? NaN fails."""
+    limit, value = gates.max_score_difference, differences.largest
+    return Gate(f"largest score difference, {name}", "passed" if value <= limit else "failed",
+                value, limit, f"{value:.1e}, at most {limit:.0e}")
+
+
+def _map_gate(gates: Gates, result: SetParity | None, why_not: str) -> Gate:
+    """Does the bundle keep the target's share of PyTorch's mAP? Skipped, never passed, where it
+    could not be judged."""
+    limit = gates.map_kept
+    if result is None:
+        return Gate("mAP kept", "skipped", None, limit, why_not)
+    kept = result.bundle_map / result.pytorch_map
+    return Gate("mAP kept", "passed" if kept >= limit else "failed", kept, limit,
+                f"{result.bundle_map:.4f} of {result.pytorch_map:.4f}, at least {limit:.1%}")
+
+
+def verdict(gates: Sequence[Gate]) -> str:
+    """"failed" where any gate failed, "passed" where all passed, else "skipped"."""
+    states = {gate.status for gate in gates}
+    return "failed" if "failed" in states else "skipped" if "skipped" in states else "passed"
+
+
+def parity_report(tagger: Tagger, gates: Sequence[Gate], parts: dict[str, Any]) -> dict[str, Any]:
+    """The report as JSON, without its origin."""
+    contract = tagger.contract
+    return {
+        "kind": "parity", "verdict": verdict(gates), "variant": contract.variant,
+        "target": tagger.bundle.target["name"], "bundle_sha256": tagger.bundle.sha256,
+        "checkpoint": {"name": contract.checkpoint, "source": contract.checkpoint_source,
+                       "sha256": contract.checkpoint_sha256},
+        "gates": [asdict(gate) for gate in gates], **parts, "definitions": DEFINITIONS,
+    }

@@ -1,0 +1,81 @@
+"""Reports: where a result comes from, tables on a terminal, JUnit XML for a CI."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+RANDOM_WEIGHTS = "RANDOM WEIGHTS: for sizing a device; the scores mean nothing and no mAP is claimed"
+PACKAGES = ("numpy", "torch", "onnx", "onnxsim", "onnxruntime", "scikit-learn", "soundfile", "soxr")
+
+
+def origin() -> dict[str, Any]:
+    """What a result was computed with: versions of what is installed, CPU, system."""
+    versions = {"satexport": _version("satexport"), "python": platform.python_version()}
+    versions |= {name: found for name in PACKAGES if (found := _version(name))}
+    return {"versions": versions, "cpu": _cpu(), "system": f"{platform.system()} {platform.machine()}"}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith(("model name", "Model"))]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table on standard output; the first column is text, the others figures."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console = Console()
+    Console(width=None if console.is_terminal else 120).print(table)
+
+
+@contextmanager
+def progress(label: str, total: int) -> Iterator[Callable[[], None]]:
+    """Give a function to call after each of `total` parts: a progress bar on standard error
+    where that is a terminal, nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=total)
+        yield lambda: bar.advance(task)
+
+
+def junit(name: str, cases: Sequence[tuple[str, str, str]]) -> str:
+    """JUnit XML of (case, "passed" | "failed" | "skipped", message)."""
+    count = {status: str(sum(c[1] == status for c in cases)) for status in ("failed", "skipped")}
+    suite = ElementTree.Element("testsuite", name=name, tests=str(len(cases)),
+                                failures=count["failed"], skipped=count["skipped"], errors="0")
+    for case, status, message in cases:
+        element = ElementTree.SubElement(suite, "testcase", classname=name, name=case)
+        if status != "passed":
+            kind = "failure" if status == "failed" else "skipped"
+            ElementTree.SubElement(element, kind, message=message)
+    ElementTree.indent(suite)
+    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"

@@ -1,0 +1,84 @@
+"""Targets: what is wanted on which device, one TOML each in `targets/`."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from satexport.errors import DataError, UsageError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # type: ignore[import-not-found]
+
+# The folder lies beside the package in a checkout and inside it in a wheel.
+FOLDER = next((f for f in (Path(__file__).parent / "targets", Path(__file__).parents[1] / "targets")
+               if f.is_dir()), Path(__file__).parent / "targets")
+
+
+@dataclass(frozen=True)
+class Gates:
+    """What a bundle must keep of PyTorch fp32 with the same weights."""
+
+    max_score_difference: float  # largest of any class in any chunk
+    map_kept: float              # bundle's mAP / PyTorch's, over a labelled set
+
+
+@dataclass(frozen=True)
+class Target:
+    """One TOML; the keys are the fields."""
+
+    name: str
+    backend: str
+    precision: str
+    gates: Gates
+    threads: int = 0             # 0: the runtime decides
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def find_target(what: str) -> Target:
+    """Return a shipped target by name or one from a TOML file by path.
+
+    Raises `UsageError` for an unknown name, `DataError` for a file that is damaged, lacks a key
+    or has one that does not exist.
+    """
+    path = Path(what) if what.endswith(".toml") else FOLDER / f"{what}.toml"
+    try:
+        fields = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        shipped = ", ".join(sorted(p.stem for p in FOLDER.glob("*.toml")))
+        raise UsageError(f"no target {what!r}; there are {shipped}, or pass a FILE.toml.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise DataError(f"{path} is no readable TOML: {error}.") from None
+    gates = fields.pop("gates", {})
+    if not isinstance(gates, dict):
+        raise DataError(f"{path}: gates is {gates!r}, expected a table [gates].")
+    return Target(**_checked(Target, fields, path), gates=Gates(**_checked(Gates, gates, path)))
+
+
+def gates_from(target: dict[str, Any], path: Path) -> Gates:
+    """The gates of a bundle's target, as they stand in its bundle.json."""
+    return Gates(**_checked(Gates, target.get("gates", {}), path))
+
+
+_TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
+
+
+def _checked(kind: type[Target] | type[Gates], fields: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The fields of a table if they are those of the dataclass, strict about names and types."""
+    known = {f.name: f for f in dataclasses.fields(kind) if f.name != "gates"}
+    needed = {n for n, f in known.items() if f.default is dataclasses.MISSING}
+    if unknown := sorted(set(fields) - set(known)):
+        raise DataError(f"{path}: unknown key {unknown[0]!r}; the keys are {', '.join(known)}.")
+    if absent := sorted(needed - set(fields)):
+        raise DataError(f"{path}: lacks the key {absent[0]!r}.")
+    for name, value in fields.items():
+        if not isinstance(value, _TYPES[str(known[name].type)]) or isinstance(value, bool):
+            raise DataError(f"{path}: {name} is {value!r}, expected {known[name].type}.")
+    return fields

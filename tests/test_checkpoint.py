@@ -1,0 +1,527 @@
+"""What loads, what is refused and in which words, and that nothing in a file is executed."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from satexport import checkpoint, frontend, known
+from satexport.checkpoint import Checkpoint, expected_shapes, load_checkpoint
+from satexport.errors import CheckpointError, DataError, UsageError
+from satexport.labels import audioset_labels
+from satexport.model import Transformer
+from satexport.variants import AUDIOSET_CLASSES, VARIANTS, Variant, find_variant
+
+State = dict[str, Tensor]
+SAT_T = find_variant("sat-t", 2)
+COUNTER = "init_bn.1.num_batches_tracked"
+WEIGHT = "blocks.3.mlp.fc1.bias"
+
+
+@pytest.fixture(autouse=True)
+def cache_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SATEXPORT_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def sat_t() -> State:
+    """The state dict of the model itself, which does not know `expected_shapes`."""
+    return dict(Transformer(SAT_T).state_dict())
+
+
+def hollow(variant: Variant, classes: int = AUDIOSET_CLASSES) -> State:
+    """The same of any variant with all weights zero: a small file with the right shapes."""
+    with torch.device("meta"):
+        state = Transformer(variant, classes).state_dict()
+    return {key: value if value.device.type == "cpu" else torch.zeros(()).expand(value.shape)
+            for key, value in state.items()}
+
+
+def save_torch(path: Path, content: object) -> Path:
+    torch.save(content, path)
+    return path
+
+
+def save_safetensors(path: Path, state: State) -> Path:
+    safetensors.torch.save_file(state, path)
+    return path
+
+
+both_formats = pytest.mark.parametrize("save", [save_torch, save_safetensors])
+Save = Callable[[Path, State], Path]
+
+
+def refusal(path: Path, variant: Variant = SAT_T) -> str:
+    """The message of the error that loading the file raises."""
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(str(path), variant)
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+# What loads.
+
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=lambda v: v.name)
+def test_expected_shapes_are_those_of_the_model(variant: Variant) -> None:
+    with torch.device("meta"):
+        state = Transformer(variant, 7).state_dict()
+    shapes = {key: tuple(value.shape) for key, value in state.items() if key != COUNTER}
+    assert expected_shapes(variant, 7) == shapes
+
+
+@both_formats
+def test_a_state_dict_loads_value_for_value(save: Save, sat_t: State, tmp_path: Path) -> None:
+    loaded = load_checkpoint(str(save(tmp_path / "w.pt", sat_t)), SAT_T)
+    assert loaded.state.keys() == sat_t.keys() - {COUNTER}
+    for key, value in loaded.state.items():
+        assert value.dtype == np.float32 and value.flags.c_contiguous
+        np.testing.assert_array_equal(value, sat_t[key].numpy())
+    assert (loaded.source, loaded.name, loaded.dtype) == ("file", "w.pt", "float32")
+    assert loaded.trained and not loaded.is_random
+    assert (loaded.classes, loaded.labels) == (527, audioset_labels())
+    assert loaded.sha256 == known.sha256_of(tmp_path / "w.pt")
+
+
+def test_a_loaded_state_fits_the_model_strictly(sat_t: State, tmp_path: Path) -> None:
+    loaded = load_checkpoint(str(save_torch(tmp_path / "w.pt", sat_t)), SAT_T)
+    Transformer(SAT_T).load_state_dict(
+        {key: torch.from_numpy(value) for key, value in loaded.state.items()}, strict=True)
+
+
+def test_the_entry_model_of_a_training_checkpoint_loads(sat_t: State, tmp_path: Path) -> None:
+    content = {"config": {"lr": 1e-3, "name": "run"}, "epoch": 3, "model": sat_t}
+    loaded = load_checkpoint(str(save_torch(tmp_path / "run.pth", content)), SAT_T)
+    np.testing.assert_array_equal(loaded.state[WEIGHT], sat_t[WEIGHT].numpy())
+
+
+def test_the_content_decides_and_not_the_ending(sat_t: State, tmp_path: Path) -> None:
+    for path in (save_safetensors(tmp_path / "w.pt", sat_t),
+                 save_torch(tmp_path / "w.safetensors", sat_t)):
+        assert load_checkpoint(str(path), SAT_T).classes == 527
+
+
+def test_a_file_of_torch_before_1_6_loads(sat_t: State, tmp_path: Path) -> None:
+    torch.save(sat_t, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    loaded = load_checkpoint(str(tmp_path / "old.pt"), SAT_T)
+    np.testing.assert_array_equal(loaded.state[WEIGHT], sat_t[WEIGHT].numpy())
+
+
+@both_formats
+def test_half_precision_becomes_float32_and_is_named(
+        save: Save, sat_t: State, tmp_path: Path) -> None:
+    half = {key: value.half() for key, value in sat_t.items()}
+    loaded = load_checkpoint(str(save(tmp_path / "half.pt", half)), SAT_T)
+    assert loaded.dtype == "float16"
+    np.testing.assert_array_equal(loaded.state[WEIGHT], half[WEIGHT].float().numpy())
+    np.testing.assert_array_equal(loaded.state["front_end.0.mel_scale.fb"],
+                                  frontend.mel_filterbank().astype(np.float32))
+
+
+def test_the_counter_of_batches_may_be_missing(sat_t: State, tmp_path: Path) -> None:
+    state = {key: value for key, value in sat_t.items() if key != COUNTER}
+    assert load_checkpoint(str(save_torch(tmp_path / "w.pt", state)), SAT_T).classes == 527
+
+
+def test_safetensors_and_random_weights_load_without_torch(sat_t: State, tmp_path: Path) -> None:
+    path = save_safetensors(tmp_path / "w.safetensors", sat_t)
+    code = ("import sys; sys.modules['torch'] = None\n"
+            "from satexport.checkpoint import load_checkpoint\n"
+            "from satexport.variants import find_variant\n"
+            f"for what in (r'{path}', 'random'): load_checkpoint(what, find_variant('sat-t', 2))")
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_sat_s_loads_at_either_delay(tmp_path: Path) -> None:
+    path = save_torch(tmp_path / "s.pt", hollow(find_variant("sat-s", 1)))
+    for delay in (1, 2):
+        loaded = load_checkpoint(str(path), find_variant("sat-s", delay))
+        assert loaded.state["time_pos_embed"].shape == (1, 384, 1, 24)
+
+
+@pytest.mark.parametrize("columns", [1, 12, 62, 63, 64, 101])
+def test_the_time_code_of_a_vit_is_cut_or_resized_as_published(
+        columns: int, tmp_path: Path) -> None:
+    variant = find_variant("vit-t", 10)
+    code = torch.randn(1, 192, 1, columns)
+    path = save_torch(tmp_path / "v.pt", hollow(variant) | {"time_pos_embed": code})
+    found = load_checkpoint(str(path), variant).state["time_pos_embed"]
+    wanted = code[..., :63] if columns >= 63 else torch.nn.functional.interpolate(
+        code, size=(1, 63), mode="bilinear", align_corners=False)
+    np.testing.assert_allclose(found, wanted.numpy(), atol=2e-5)
+
+
+# Labels.
+
+def test_another_number_of_classes_needs_a_labels_file(tmp_path: Path) -> None:
+    path = save_torch(tmp_path / "w.pt", hollow(SAT_T, classes=3))
+    assert "has 3 classes" in refusal(path) and "--labels FILE with 3 lines" in refusal(path)
+    names = tmp_path / "names.txt"
+    names.write_text("dog\ncat\nrain\n")
+    loaded = load_checkpoint(str(path), SAT_T, labels=names)
+    assert (loaded.classes, loaded.labels) == (3, ("dog", "cat", "rain"))
+    names.write_text("dog\ncat\n")
+    with pytest.raises(DataError, match="has 2 labels, w.pt has 3 classes"):
+        load_checkpoint(str(path), SAT_T, labels=names)
+
+
+def test_random_weights_take_the_classes_of_a_labels_file(tmp_path: Path) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("dog\ncat\n")
+    loaded = load_checkpoint("random", SAT_T, labels=names)
+    assert loaded.state["outputlayer.1.weight"].shape == (2, 192)
+    assert loaded.labels == ("dog", "cat")
+
+
+# Another model than the one that was asked for.
+
+@pytest.mark.parametrize("is_a, asked, advice", [
+    (("sat-s", 2), ("sat-t", 2), "sat-s at 2 s or 1 s (its shapes do not tell which): pass"),
+    (("sat-s", 2), ("sat-b", 2), "pass --model sat-s --delay 2."),
+    (("sat-s", 2), ("sat-t", 1), "pass --model sat-s --delay 1."),
+    (("sat-t", 2), ("sat-s", 2), "sat-t at 2 s: pass --model sat-t --delay 2."),
+    (("sat-t", 1), ("sat-t", 2), "sat-t at 1 s: pass --model sat-t --delay 1."),
+    (("sat-t", 2), ("sat-t", 1), "sat-t at 2 s: pass --model sat-t --delay 2."),
+    (("sat-t", 1), ("vit-t", 10), "sat-t at 1 s: pass --model sat-t --delay 1."),
+    (("vit-t", 10), ("sat-t", 2), "pass --model vit-t --delay 2."),
+    (("vit-s", 10), ("vit-t", 10), "pass --model vit-s --delay 10."),
+])
+def test_a_file_of_another_variant_is_recognised(
+        is_a: tuple[str, int], asked: tuple[str, int], advice: str, tmp_path: Path) -> None:
+    path = save_torch(tmp_path / "w.pt", hollow(find_variant(*is_a)))
+    assert advice in refusal(path, find_variant(*asked))
+
+
+def test_a_wrong_delay_is_told_by_the_width_of_the_time_code(tmp_path: Path) -> None:
+    path = save_torch(tmp_path / "w.pt", hollow(find_variant("sat-t", 1)))
+    assert ("is no sat-t at 2 s: time_pos_embed is (1, 192, 1, 12), expected (1, 192, 1, 24). "
+            "This looks like sat-t at 1 s") in refusal(path)
+
+
+def test_a_foreign_checkpoint_is_called_no_sat_or_vit(shared: Path) -> None:
+    message = refusal(shared / "checkpoints" / "mn04_as_mAP_432.pt")
+    assert "It is no SAT or ViT" in message
+    assert "features.0.0.weight (8, 1, 3, 3) is not expected" in message
+
+
+def test_three_misfits_are_named_and_all_are_counted(sat_t: State, tmp_path: Path) -> None:
+    state = {key: value for key, value in sat_t.items() if not key.startswith("blocks.5.norm")}
+    state |= {WEIGHT: torch.zeros(5), "extra": torch.zeros(2)}
+    message = refusal(save_torch(tmp_path / "w.pt", state))
+    assert (f"{WEIGHT} is (5,), expected (768,); extra (2,) is not expected; "
+            "blocks.5.norm1.weight (192,) is missing; 6 misfits in all. The rest of it fits"
+            ) in message
+
+
+def test_one_surplus_entry_is_an_error(sat_t: State, tmp_path: Path) -> None:
+    path = save_torch(tmp_path / "w.pt", sat_t | {"extra": torch.zeros(2)})
+    assert "extra (2,) is not expected" in refusal(path)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model._orig_mod."])
+def test_a_prefix_is_named_with_the_way_to_strip_it(
+        prefix: str, sat_t: State, tmp_path: Path) -> None:
+    path = save_torch(tmp_path / "w.pt", {prefix + key: v for key, v in sat_t.items()})
+    assert f"k.removeprefix('{prefix}')" in refusal(path)
+
+
+@pytest.mark.parametrize("key", checkpoint.FRONT_END)
+def test_another_front_end_is_refused_and_rounding_is_replaced(
+        key: str, sat_t: State, tmp_path: Path) -> None:
+    near = save_torch(tmp_path / "near.pt", sat_t | {key: sat_t[key] + 5e-4})
+    np.testing.assert_array_equal(load_checkpoint(str(near), SAT_T).state[key], sat_t[key].numpy())
+    far = save_torch(tmp_path / "far.pt", sat_t | {key: sat_t[key] + 2e-3})
+    assert f"{key} differs by 0.002 from the front end" in refusal(far)
+
+
+# Damaged files.
+
+@pytest.mark.parametrize("content, words", [
+    (b"", "is empty"),
+    (b"\n<!DOCTYPE html><html><body>Not found</body></html>", "is an HTML page"),
+    (b"PK", "neither a PyTorch nor a safetensors file"),
+    (b"hello, world", "neither a PyTorch nor a safetensors file"),
+])
+def test_what_is_no_checkpoint_is_called_what_it_is(
+        content: bytes, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    path.write_bytes(content)
+    assert words in refusal(path)
+
+
+@pytest.mark.parametrize("what", ["published", "nowhere.pt"])
+def test_a_missing_file_names_the_words_that_need_none(what: str) -> None:
+    assert "no such file" in refusal(Path(what)) and "demo, random" in refusal(Path(what))
+
+
+def test_a_folder_and_a_pipe_are_no_files(tmp_path: Path) -> None:
+    assert "is a folder" in refusal(tmp_path)
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        assert "is a pipe" in refusal(tmp_path / "pipe")
+
+
+def test_a_file_that_may_not_be_read_says_why(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+    (tmp_path / "w.pt").write_bytes(b"x")
+    monkeypatch.setattr(Path, "open", closed)
+    assert "cannot be read (Permission denied)" in refusal(tmp_path / "w.pt")
+
+
+def test_a_zip_that_torch_did_not_write_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "w.pt", "w") as archive:
+        archive.writestr("a/readme.txt", "hello")
+    assert "something else than torch.save wrote it" in refusal(tmp_path / "w.pt")
+
+
+@both_formats
+@pytest.mark.parametrize("share", [1e-7, 1e-6, 1e-5, 0.001, 0.5, 0.999, 1 - 1e-7])
+def test_a_truncated_file_is_refused(
+        save: Save, share: float, sat_t: State, tmp_path: Path) -> None:
+    path = save(tmp_path / "w", sat_t)
+    os.truncate(path, int(share * path.stat().st_size))
+    assert "download it again" in refusal(path)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from([b"", b"PK\x03\x04", b"\x80\x02", b"\x80\x02}", b"\x28" + bytes(7) + b"{"]),
+       st.binary(max_size=80))
+def test_no_bytes_make_anything_but_a_checkpoint_error(
+        tmp_path_factory: pytest.TempPathFactory, magic: bytes, rest: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "fuzz.pt"
+    path.write_bytes(magic + rest)
+    refusal(path)
+
+
+# Hostile and unusual content.
+
+class Hostile:
+    """Unpickling it creates a file."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return open, (str(self.trace), "w")
+
+
+@pytest.mark.parametrize("protocol", [None, 2, 4])
+def test_nothing_in_a_pickle_is_executed(
+        protocol: int | None, sat_t: State, tmp_path: Path) -> None:
+    path, trace = tmp_path / "w.pt", tmp_path / "executed"
+    content = {"model": sat_t, "config": Hostile(trace)}
+    if protocol is None:
+        torch.save(content, path)
+    else:
+        path.write_bytes(pickle.dumps({"config": Hostile(trace)}, protocol=protocol))
+    message = refusal(path)
+    assert not trace.exists()
+    if protocol != 4:  # torch.load does not read that far in protocol 4
+        assert "io.open" in message and "nothing in it was executed" in message
+    pickle.loads(pickle.dumps(Hostile(trace))).close()  # the trap works
+    assert trace.exists()
+
+
+def test_a_whole_pickled_model_is_told_how_to_save_its_weights(tmp_path: Path) -> None:
+    message = refusal(save_torch(tmp_path / "w.pt", torch.nn.Linear(2, 2)))
+    assert "torch.nn.modules.linear.Linear" in message
+    assert "torch.save(model.state_dict(), 'weights.pt')" in message
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_torchscript_program_is_called_one(tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "w.pt")
+    assert "is a TorchScript program" in refusal(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("content, words", [
+    ([torch.zeros(2)], "holds one list"),
+    ({}, "holds an empty dict"),
+    ({"epoch": 3}, "its entry 'epoch' is no tensor but int"),
+    ({3: torch.zeros(2)}, "its entry 3 is"),
+    ({"model": {"epoch": "three"}}, "its entry 'epoch' is no tensor but str"),
+])
+def test_what_is_no_state_dict_is_refused(content: object, words: str, tmp_path: Path) -> None:
+    assert words in refusal(save_torch(tmp_path / "w.pt", content))
+
+
+@both_formats
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64, torch.int8])
+def test_other_precisions_are_named_and_refused(
+        save: Save, dtype: torch.dtype, sat_t: State, tmp_path: Path) -> None:
+    message = refusal(save(tmp_path / "w", sat_t | {WEIGHT: sat_t[WEIGHT].to(dtype)}))
+    assert "expected float32 or float16" in message
+    assert f"{WEIGHT} is {str(dtype).removeprefix('torch.')}" in message or "is I8" in message
+
+
+@pytest.mark.parametrize("change", [Tensor.to_sparse, lambda t: t.to("meta")])
+def test_a_tensor_without_values_is_refused(
+        change: Callable[[Tensor], Tensor], sat_t: State, tmp_path: Path) -> None:
+    path = save_torch(tmp_path / "w.pt", sat_t | {WEIGHT: change(sat_t[WEIGHT])})
+    assert f"{WEIGHT} cannot be read" in refusal(path)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_refused(
+        bad: float, sat_t: State, tmp_path: Path) -> None:
+    value = sat_t[WEIGHT].clone()
+    value[5] = bad
+    path = save_torch(tmp_path / "w.pt", sat_t | {WEIGHT: value})
+    assert f"{WEIGHT} has NaN or infinite values" in refusal(path)
+
+
+def test_a_negative_variance_is_refused(sat_t: State, tmp_path: Path) -> None:
+    key = "init_bn.1.running_var"
+    path = save_torch(tmp_path / "w.pt", sat_t | {key: sat_t[key] - 2})
+    assert f"{key} has negative values" in refusal(path)
+
+
+# The demo.
+
+@pytest.fixture
+def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "demo.safetensors"
+    monkeypatch.setattr(checkpoint, "DEMO", path)
+    monkeypatch.setattr(known, "DEMO", path)
+    return path
+
+
+def test_the_demo_is_a_trained_sat_t_at_2_s(demo: Path, sat_t: State) -> None:
+    save_safetensors(demo, {key: value.half() for key, value in sat_t.items()})
+    loaded = load_checkpoint("demo", SAT_T)
+    assert (loaded.source, loaded.name, loaded.dtype) == ("demo", "demo", "float16")
+    assert loaded.trained and known.find_by_sha256(loaded.sha256) == demo
+
+
+def test_the_demo_of_another_variant_is_wrong_use() -> None:
+    with pytest.raises(UsageError, match="--model sat-t --delay 2"):
+        load_checkpoint("demo", find_variant("sat-t", 1))
+
+
+def test_a_package_without_the_demo_says_so(demo: Path) -> None:
+    with pytest.raises(CheckpointError, match="lacks the demo"):
+        load_checkpoint("demo", SAT_T)
+
+
+# Random weights.
+
+def run(loaded: Checkpoint) -> tuple[Transformer, Tensor]:
+    """The model of a checkpoint, and four chunks of noise and tones [4, 1, samples]."""
+    model = Transformer(loaded.variant, loaded.classes).eval()
+    model.load_state_dict({key: torch.from_numpy(value) for key, value in loaded.state.items()})
+    samples = loaded.variant.chunk_samples
+    time = torch.arange(samples) / 16_000
+    generator = torch.Generator().manual_seed(0)
+    chunks = [0.3 * torch.sin(2 * torch.pi * 440 * time), torch.zeros(samples),
+              0.1 * torch.randn(samples, generator=generator),
+              0.3 * torch.sin(2 * torch.pi * (200 + 700 * time) * time)]
+    return model, torch.stack(chunks)[:, None]
+
+
+def test_a_seed_makes_the_same_weights_again_and_another_seed_others() -> None:
+    first, again = load_checkpoint("random", SAT_T), load_checkpoint("random", SAT_T)
+    other = load_checkpoint("random", SAT_T, seed=1)
+    assert first.sha256 == again.sha256 != other.sha256
+    for key, value in first.state.items():
+        np.testing.assert_array_equal(value, again.state[key])
+    assert np.abs(first.state[WEIGHT] - other.state[WEIGHT]).max() > 0.01
+    assert (first.source, first.name) == ("random", "random (seed 0)")
+    assert other.name == "random (seed 1)"
+    assert first.is_random and not first.trained
+    assert first.labels == audioset_labels()
+
+
+@pytest.mark.parametrize("variant", [
+    find_variant("sat-t", 2), find_variant("sat-s", 1), find_variant("vit-t", 1)],
+    ids=lambda v: v.name)
+@torch.inference_mode()
+def test_scores_of_random_weights_are_moderate_and_tell_chunks_apart(variant: Variant) -> None:
+    model, chunks = run(load_checkpoint("random", variant))
+    cache, scores = model.silence_cache(), []
+    for chunk in chunks:
+        found, cache = model(chunk, cache)
+        scores.append(found[0])
+    found = torch.stack(scores)
+    assert 0.005 < found.min() and found.max() < 0.995
+    assert 0.1 < found.std() < 0.35
+    apart = (found[:, None] - found[None]).abs().mean(-1)
+    assert apart[~torch.eye(4, dtype=torch.bool)].min() > 0.02
+
+
+@torch.inference_mode()
+def test_scores_of_random_weights_depend_on_the_cache() -> None:
+    model, chunks = run(load_checkpoint("random", SAT_T))
+    fresh, _ = model(chunks[0], model.silence_cache())
+    _, cache = model(chunks[2], model.silence_cache())
+    later, _ = model(chunks[0], cache)
+    assert (fresh - later).abs().mean() > 0.02
+
+
+# Where known weights lie.
+
+def test_a_loaded_file_is_found_again_by_its_hash(sat_t: State, tmp_path: Path) -> None:
+    path = save_torch(tmp_path / "w.pt", sat_t)
+    sha256 = load_checkpoint(str(path), SAT_T).sha256
+    assert known.find_by_sha256(sha256) == path.resolve()
+    with path.open("ab") as file:
+        file.write(b"x")
+    assert known.find_by_sha256(sha256) is None
+    path.unlink()
+    assert known.find_by_sha256(sha256) is None
+
+
+def test_a_relative_path_is_remembered_as_an_absolute_one(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("w.pt").write_bytes(b"weights")
+    sha256 = known.sha256_of(Path("w.pt"))
+    known.remember(sha256, Path("w.pt"))
+    monkeypatch.chdir("/")
+    assert known.find_by_sha256(sha256) == (tmp_path / "w.pt").resolve()
+
+
+def test_a_cache_folder_that_cannot_be_written_is_no_error(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("SATEXPORT_CACHE", str(tmp_path / "file"))
+    known.remember("0" * 64, tmp_path / "w.pt")
+    assert known.find_by_sha256("0" * 64) is None
+
+
+def test_a_hash_that_is_none_does_not_become_a_path(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.pt"
+    secret.write_bytes(b"weights")
+    (tmp_path / "note.txt").write_text(str(secret))
+    (tmp_path / "cache" / "checkpoints").mkdir(parents=True)
+    assert known.find_by_sha256("../../note") is None
+    assert known.find_by_sha256("") is None
+
+
+def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SATEXPORT_CACHE", "/a")
+    assert known.cache_folder() == Path("/a")
+    monkeypatch.delenv("SATEXPORT_CACHE")
+    for platform, name, value, folder in (
+            ("linux", "XDG_CACHE_HOME", "/b", "/b/satexport"),
+            ("linux", "HOME", "/home/me", "/home/me/.cache/satexport"),
+            ("darwin", "HOME", "/Users/me", "/Users/me/Library/Caches/satexport"),
+            ("win32", "LOCALAPPDATA", "/local", "/local/satexport/Cache")):
+        with monkeypatch.context() as patch:
+            patch.delenv("XDG_CACHE_HOME", raising=False)
+            patch.setattr(sys, "platform", platform)
+            patch.setenv(name, value)
+            assert known.cache_folder() == Path(folder)
