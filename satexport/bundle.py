@@ -4,7 +4,8 @@
     initial_cache.npz   the cache after silence, one array per cache input (models with a cache)
     labels.txt          one class per line, in the order of the scores
     golden.npz          audio [N, samples] int16 and PyTorch's scores [N, classes] float32
-    bundle.json         contract, target with its gates, SHA-256 and size of every file above
+    bundle.json         contract, target with its gates, SHA-256 and size of every file above,
+                        and under "seal" its own SHA-256 with that value empty
     export.json         what the export did and proved; other reports join it later
 
 Reading imports numpy alone. Nothing here carries a time or a path, so that the same
@@ -15,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport.contract import Contract
+from satexport.contract import SCHEMA, Contract
 from satexport.errors import BundleError
-from satexport.files import sha256_of, staged_folder, write_json
+from satexport.files import json_text, sha256_of, staged_folder, write_json
 
 MANIFEST = "bundle.json"
 LABELS = "labels.txt"
@@ -64,6 +64,10 @@ class Bundle:
         """Consecutive chunks of one stream from silence, audio [N, samples] in [-1, 1], and
         PyTorch's scores of them, [N, classes]."""
         audio, scores = _read_arrays(self.path / GOLDEN, ["audio", "scores"])
+        chunks, samples, classes = len(audio), self.contract.chunk_samples, self.contract.classes
+        if not chunks or (audio.shape, scores.shape) != ((chunks, samples), (chunks, classes)):
+            raise BundleError(f"{self.path / GOLDEN} holds audio {audio.shape} and scores {scores.shape}, "
+                              f"expected [N, {samples}] and [N, {classes}]. Export it again.")
         return (audio / PCM_SCALE).astype(np.float32), scores
 
 
@@ -86,10 +90,10 @@ def open_bundle(path: str | Path) -> Bundle:
 
 
 def _read_manifest(path: Path) -> tuple[bytes, dict[str, Any]]:
-    if not path.is_dir():
-        raise BundleError(f"{path}: no such folder. A bundle is the folder that `satexport onnx` "
-                          "writes, such as build/sat-t-2s/onnx.")
     try:
+        if not path.is_dir():
+            raise BundleError(f"{path}: no such folder. A bundle is the folder that `satexport onnx` "
+                              "writes, such as build/sat-t-2s/onnx.")
         text = (path / MANIFEST).read_bytes()
         manifest = json.loads(text)
     except FileNotFoundError:
@@ -100,6 +104,13 @@ def _read_manifest(path: Path) -> tuple[bytes, dict[str, Any]]:
         raise BundleError(f"{path / MANIFEST} is damaged ({error}). Export it again.") from None
     if not isinstance(manifest, dict):
         raise BundleError(f"{path / MANIFEST} is damaged (no object). Export it again.")
+    if manifest.get("schema") != SCHEMA:
+        raise BundleError(f"{path} has the schema {manifest.get('schema')!r}, this satexport reads "
+                          f"{SCHEMA}. Export it again with this version.")
+    seal = str(manifest.get("seal"))
+    if hashlib.sha256(text.replace(seal.encode(), b"")).hexdigest() != seal:
+        raise BundleError(f"{path / MANIFEST} was changed: its SHA-256 is not the one in its seal. "
+                          "Copy the whole folder again, or export again.")
     return text, manifest
 
 
@@ -125,7 +136,7 @@ def _read_arrays(path: Path, names: list[str]) -> list[NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return [file[name] for name in names]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # numpy, zip and zlib have no common class but this
         raise BundleError(f"{path} is damaged ({error}). Export it again.") from None
 
 
@@ -138,8 +149,9 @@ def write_manifest(folder: Path, contract: Contract, target: Mapping[str, Any], 
     """Write bundle.json over all that lies in a staged folder but the reports."""
     files = {p.name: {"bytes": p.stat().st_size, "sha256": sha256_of(p)}
              for p in sorted(folder.iterdir()) if p.name not in REPORTS}
-    manifest = {"schema": contract.schema, "graph": graph, "contract": contract.to_dict(),
+    manifest = {"schema": contract.schema, "seal": "", "graph": graph, "contract": contract.to_dict(),
                 "target": dict(target), "files": files}
+    manifest["seal"] = hashlib.sha256(json_text(manifest).encode()).hexdigest()
     write_json(folder / MANIFEST, manifest)
 
 

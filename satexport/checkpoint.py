@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from satexport import frontend
 from satexport.errors import CheckpointError, DataError, UsageError
-from satexport.known import DEMO, SAVE_WEIGHTS, Entry, read_entries, remember, sha256_of
+from satexport.files import sha256_of
+from satexport.known import DEMO, SAVE_WEIGHTS, Entry, read_entries, remember
 from satexport.labels import audioset_labels, read_labels
 from satexport.variants import (
     AUDIOSET_CLASSES,
@@ -127,8 +128,7 @@ def load_checkpoint(what: str, variant: Variant, labels: Path | None = None,
     names = _labels(path, classes, labels)
     shapes = expected_shapes(variant, classes)
     state = {key: _values(path, key, entries[key], shape) for key, shape in shapes.items()}
-    half = any(entries[key].dtype == "float16" for key in shapes)
-    dtype = "float16" if half else "float32"
+    dtype = min(entries[key].dtype for key in shapes)  # "float16" sorts first
     sha256 = sha256_of(path)
     if what == "demo":
         return Checkpoint(variant, state, names, "demo", "demo", sha256, dtype)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from satexport import __version__
-from satexport.errors import GateError, MissingError, SatexportError, UsageError
+from satexport.errors import GateError, MissingError, RunError, SatexportError, UsageError
 
 if TYPE_CHECKING:
     from satexport.backends import FloatArray
@@ -79,6 +81,9 @@ def onnx_command(model: str, delay: int, checkpoint: str, labels: Path | None, t
     from satexport.variants import find_variant
 
     variant, target = find_variant(model, delay), find_target(target_name)
+    if (target.backend, target.precision) != ("onnxruntime", "fp32"):
+        raise UsageError(f"target {target.name} wants {target.precision} for {target.backend}; this "
+                         "command writes fp32 for onnxruntime.")
     with needs("export"):
         from satexport.checkpoint import load_checkpoint
         from satexport.export import export_onnx, export_report
@@ -87,10 +92,11 @@ def onnx_command(model: str, delay: int, checkpoint: str, labels: Path | None, t
         if opset not in OPSETS:
             raise UsageError(f"--opset {opset}: expected {OPSETS[0]} to {OPSETS[-1]}.")
         export = export_onnx(load_checkpoint(checkpoint, variant, labels), target, output, opset, simplify)
-    if as_json:
-        print_json({"bundle": str(export.path), **export_report(export)})
-    else:
-        print_export(export)
+    with reader_may_leave():
+        if as_json:
+            print_json({"bundle": str(export.path), **export_report(export)})
+        else:
+            print_export(export)
 
 
 @cli.command("parity")
@@ -132,10 +138,11 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
         with needs("export"):
             gates, parts = run_parity(tagger, data, parse_folds(folds), category_map, checkpoint, minutes)
     report = parity_report(tagger, gates, parts) | {"origin": origin()}
-    if as_json:
-        print_json(report)
-    else:
-        print_parity(tagger, gates, parts)
+    with reader_may_leave():
+        if as_json:
+            print_json(report)
+        else:
+            print_parity(tagger, gates, parts)
     write_json(bundle / ("parity-golden.json" if golden else "parity.json"), report)
     if junit:
         cases = [(g.name, g.status, g.note) for g in gates]
@@ -168,12 +175,13 @@ def run_command(bundle: Path, audio: tuple[str, ...], top: int, threads: int | N
     if tagger.contract.has_random_weights:
         warn_random()
     failure: SatexportError | None = None
-    for name in audio:  # one bad file does not keep the others from being heard
-        try:
-            print_tags(tagger, name, top, as_json)
-        except SatexportError as error:
-            click.echo(f"Error: {error}", err=True)
-            failure = error
+    with reader_may_leave():
+        for name in audio:  # one bad file does not keep the others from being heard
+            try:
+                print_tags(tagger, name, top, as_json)
+            except SatexportError as error:
+                click.echo(f"Error: {error}", err=True)
+                failure = error
     if failure:
         sys.exit(failure.exit_code)
 
@@ -187,7 +195,7 @@ def print_tags(tagger: Tagger, name: str, top: int, as_json: bool) -> None:
         if as_json:
             line = {"file": name, "start": start, "end": end,
                     "tags": [{"label": label, "score": round(score, 6)} for label, score in tags]}
-            click.echo(json.dumps(line, ensure_ascii=False))
+            click.echo(json.dumps(line))
         else:
             click.echo(f"  {start:7.1f} - {end:.1f} s  "
                        + "  ".join(f"{label} {score:.3f}" for label, score in tags))
@@ -255,7 +263,22 @@ def warn_random() -> None:
 
 
 def print_json(content: dict[str, Any]) -> None:
-    click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+    click.echo(json.dumps(content, indent=2))
+
+
+@contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """Where the reader of a pipe goes away, what is printed here is lost, but not the exit code."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        discard_output()
+
+
+def discard_output() -> None:
+    """Standard output takes nothing any more: let go what waits to be printed."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def parse_folds(text: str | None) -> list[int] | None:
@@ -286,6 +309,8 @@ class needs:
 def main() -> NoReturn:
     """Run the command line and end the process with the exit code of what happened."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that staged folders vanish
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files and labels may be in any encoding
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         sys.exit(cli.main(standalone_mode=False) or 0)
     except SatexportError as error:
@@ -294,9 +319,10 @@ def main() -> NoReturn:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except BrokenPipeError:  # the reader of a pipe has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    except OSError as error:  # of standard output or of a name: stages word their own
+        discard_output()
+        click.echo(f"Error: {error}.", err=True)
+        sys.exit(RunError.exit_code)
     except (KeyboardInterrupt, click.Abort):
         click.echo("Interrupted; nothing half-written was left.", err=True)
         sys.exit(130)

@@ -26,7 +26,12 @@ def sha256_of(path: Path) -> str:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file whole; raises `RunError` where the disk or folder refuses."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json_text(content))
+
+
+def json_text(content: Mapping[str, Any]) -> str:
+    """JSON as it stands in every file."""
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -49,36 +54,27 @@ def staged_folder(path: Path, may_replace: Callable[[Path], bool]) -> Iterator[P
     `may_replace` says of an existing `path` whether it is one of ours. Raises `RunError` where it
     is not, or where the disk or folder refuses.
     """
-    if path.exists() and not may_replace(path):
-        raise RunError(f"{path} exists and is not ours to replace; it is left alone. "
-                       "Move it away or choose another --output.")
     try:
+        if path.exists() and not may_replace(path):
+            raise RunError(f"{path} exists and is not ours to replace; it is left alone. "
+                           "Move it away or choose another --output.")
         path.parent.mkdir(parents=True, exist_ok=True)
         stage = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-", dir=path.parent))
     except OSError as error:
         raise _refused(path, error) from None
+    new, old = stage / "new", stage / "old"
     try:
-        yield stage
-        stage.chmod(0o755)
-        _take_place(stage, path)
+        new.mkdir()
+        yield new
+        if path.exists():
+            os.rename(path, old)
+        os.rename(new, path)
     except OSError as error:
         raise _refused(path, error) from None
     finally:
+        if old.exists() and not path.exists():  # interrupted between the two renames
+            os.rename(old, path)
         shutil.rmtree(stage, ignore_errors=True)
-
-
-def _take_place(stage: Path, path: Path) -> None:
-    if not path.exists():
-        os.rename(stage, path)
-        return
-    old = stage.with_name(stage.name + ".old")
-    os.rename(path, old)
-    try:
-        os.rename(stage, path)
-    except BaseException:
-        os.rename(old, path)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _remove(path: Path) -> None:

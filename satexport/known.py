@@ -1,4 +1,4 @@
-"""Files of weights: what is in one, its SHA-256, and where a known one lies.
+"""Files of weights: what is in one, and where one with a known SHA-256 lies.
 
 A file is a state dict written by `torch.save` (.pt, .pth), bare or as the entry `model`, or
 by safetensors. Its content decides which, not its ending, and nothing in it is executed.
@@ -10,7 +10,6 @@ copied, and a path counts only while its file still has the hash.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import sys
@@ -22,6 +21,7 @@ from typing import Any, Final, NamedTuple
 from numpy.typing import NDArray
 
 from satexport.errors import CheckpointError
+from satexport.files import sha256_of
 
 DEMO: Final = Path(__file__).parent / "data" / "demo-sat-t-2s.safetensors"
 SAVE_WEIGHTS: Final = "save the weights alone: torch.save(model.state_dict(), 'weights.pt')"
@@ -119,15 +119,6 @@ def _torch_fault(error: Exception) -> str:
         return f"is a TorchScript program, expected a state dict: {SAVE_WEIGHTS}."
     return ("is damaged, or something else than torch.save wrote it. If it was truncated, copy "
             f"or download it again; else {SAVE_WEIGHTS}.")
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, 64 hex digits. Raises `OSError` where it cannot be read."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def cache_folder() -> Path:

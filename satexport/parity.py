@@ -108,7 +108,8 @@ def compare(reference: FloatArray, candidate: FloatArray) -> Differences:
     gap = np.abs(candidate.astype(np.float64) - reference)
     per_chunk = gap.mean(1)
     chunks, mean = len(gap), float(per_chunk.mean())
-    slope = float(np.polyfit(np.arange(chunks), per_chunk, 1)[0]) if chunks > 1 else 0.0
+    time = np.arange(chunks) - (chunks - 1) / 2
+    slope = float(time @ per_chunk / max(float(time @ time), 1.0))
     agreement = float((reference.argmax(1) == candidate.argmax(1)).mean())
     return Differences(chunks, float(gap.max()), mean, agreement, slope,
                        slope * chunks / mean if mean else 0.0)
@@ -143,6 +144,8 @@ def run_parity(tagger: Tagger, data: str, folds: Sequence[int] | None, category_
     steps = int(minutes * 60 / tagger.contract.delay) + (len(labelled.clips) if labelled else 0)
     with progress("parity", steps) as advance:
         stream = stream_parity(reference, tagger, minutes, advance)
+        if labelled and not np.isfinite(stream.largest):
+            labelled, why_not = None, "the scores over the stream are not finite"
         result = set_parity(reference, tagger, labelled, advance) if labelled else None
     gates = gates_from(tagger.bundle.target, tagger.bundle.path)
     differences = {f"{minutes:g} min of stream": stream}

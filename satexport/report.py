@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from satexport import __version__
+
 RANDOM_WEIGHTS = "RANDOM WEIGHTS: for sizing a device; the scores mean nothing and no mAP is claimed"
 PACKAGES = ("numpy", "torch", "onnx", "onnxsim", "onnxruntime", "scikit-learn", "soundfile", "soxr")
 
 
 def origin() -> dict[str, Any]:
     """What a result was computed with: versions of what is installed, CPU, system."""
-    versions = {"satexport": _version("satexport"), "python": platform.python_version()}
+    versions = {"satexport": __version__, "python": platform.python_version()}
     versions |= {name: found for name in PACKAGES if (found := _version(name))}
     return {"versions": versions, "cpu": _cpu(), "system": f"{platform.system()} {platform.machine()}"}
 
@@ -48,8 +50,10 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console = Console()
-    Console(width=None if console.is_terminal else 120).print(table)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    with console.capture() as text:  # rich by itself ends the process where the reader of a pipe has gone
+        console.print(table)
+    print(text.get(), end="")
 
 
 @contextmanager

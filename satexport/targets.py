@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ class Gates:
 
 @dataclass(frozen=True)
 class Target:
-    """One TOML; the keys are the fields."""
+    """One TOML; the keys are the fields, the name that of the bundle's folder."""
 
     name: str
     backend: str
@@ -59,7 +60,11 @@ def find_target(what: str) -> Target:
     gates = fields.pop("gates", {})
     if not isinstance(gates, dict):
         raise DataError(f"{path}: gates is {gates!r}, expected a table [gates].")
-    return Target(**_checked(Target, fields, path), gates=Gates(**_checked(Gates, gates, path)))
+    target = Target(**_checked(Target, fields, path), gates=Gates(**_checked(Gates, gates, path)))
+    if not re.fullmatch(r"\w[\w.+-]*", target.name):
+        raise DataError(f"{path}: name is {target.name!r}, expected one that can be a folder's: "
+                        "letters, digits and . + - _")
+    return target
 
 
 def gates_from(target: dict[str, Any], path: Path) -> Gates:

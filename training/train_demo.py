@@ -124,7 +124,8 @@ def train(model: Transformer, real: Pool, made: Pool, epochs: int, seed: int) ->
     cache: Tensor | None = None
     for epoch in range(epochs):
         begun, losses = time.time(), []
-        clips = real * ESC_REPEATS + [made[i] for i in rng.permutation(len(made))[:synthetic]]
+        chosen = rng.choice(len(made), synthetic, replace=False)
+        clips = real * ESC_REPEATS + [made[i] for i in chosen]
         order = rng.permutation(len(clips))[:steps * BATCH].reshape(steps, BATCH)
         for batch in order:
             audio, truth = draw_batch([clips[i] for i in batch], rng)

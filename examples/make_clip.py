@@ -1,0 +1,29 @@
+"""Write a clip to listen to: three synthetic sounds, 6 s each, one after another.
+
+    python examples/make_clip.py build/clip.wav
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from satexport.synthetic import synthetic_clip
+from satexport.variants import SAMPLE_RATE
+
+INDICES = (4, 13, 7)  # of the evaluation split: never trained on
+
+
+def main() -> None:
+    path = Path(sys.argv[1])
+    clips = [synthetic_clip("evaluate", index) for index in INDICES]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.concatenate([audio for audio, _ in clips]), SAMPLE_RATE)
+    print(f"{path}: " + ", then ".join(" + ".join(labels) for _, labels in clips) + ", 6 s each")
+
+
+if __name__ == "__main__":
+    main()

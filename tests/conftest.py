@@ -1,0 +1,73 @@
+"""Bundles that several tests share, made once, and what lies beside the repository."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from satexport.backends import FloatArray
+from satexport.checkpoint import Checkpoint, load_checkpoint
+from satexport.export import export_onnx
+from satexport.stream import Tagger, load
+from satexport.synthetic import synthetic_stream
+from satexport.targets import find_target
+from satexport.variants import find_variant
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The project's shared folder: real clips and foreign checkpoints. Absent on most machines."""
+    if not SHARED.is_dir():
+        reason = f"needs {SHARED} (real clips, foreign checkpoints), which is not on this machine"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return SHARED
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the suite out of the user's cache folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SATEXPORT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def export(folder: Path, model: str, delay: int, what: str, opset: int = 20) -> Path:
+    """Export and return the bundle's path."""
+    checkpoint: Checkpoint = load_checkpoint(what, find_variant(model, delay))
+    return export_onnx(checkpoint, find_target("onnx"), folder, opset).path
+
+
+@pytest.fixture(scope="session")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("build")
+
+
+@pytest.fixture(scope="session")
+def demo(build: Path) -> Path:
+    """The bundle of the demo checkpoint, sat-t at 2 s. Do not write into it: copy it."""
+    return export(build, "sat-t", 2, "demo")
+
+
+@pytest.fixture(scope="session")
+def tagger(demo: Path) -> Tagger:
+    return load(demo)
+
+
+@pytest.fixture(scope="session")
+def random_vit(build: Path) -> Path:
+    """A bundle without a cache and with random weights, vit-t at 2 s."""
+    return export(build, "vit-t", 2, "random")
+
+
+@pytest.fixture(scope="session")
+def audio() -> FloatArray:
+    """A minute of synthetic sounds, [samples]."""
+    return np.asarray(synthetic_stream(60, "calibrate"), np.float32)

@@ -1,0 +1,252 @@
+"""Labelled sets and labels: every layout, what is refused, and the mean average precision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from satexport.datasets import average_precisions, load_set, mean_average_precision
+from satexport.errors import DataError
+from satexport.labels import audioset_labels, audioset_mids, esc50_to_audioset, read_labels
+from satexport.synthetic import SYNTHETIC_CLASSES
+from satexport.variants import SAMPLE_RATE
+
+soundfile = pytest.importorskip("soundfile", reason="audio files need satexport[audio]")
+LABELS = audioset_labels()
+DOG, RAIN, SPEECH = "/m/0bt9lr", "/m/06mb1", "/m/09x0r"
+AUDIOSET_HEADER = ("# Segments csv created Sun Mar  5 10:54:31 2017\n"
+                   "# num_ytids=3, num_segs=3, num_unique_labels=3, num_positive_labels=4\n"
+                   "# YTID, start_seconds, end_seconds, positive_labels\n")
+
+
+def write_audio(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, np.full(800, 0.25), 8000)
+
+
+def write_esc50(folder: Path, rows: Sequence[tuple[str, int, str]], audio: bool = True) -> Path:
+    (folder / "meta").mkdir(parents=True)
+    lines = [f"{name},{fold},0,{category},False,1,A" for name, fold, category in rows]
+    header = "filename,fold,target,category,esc10,src_file,take"
+    (folder / "meta" / "esc50.csv").write_text("\n".join([header, *lines]) + "\n")
+    if audio:
+        write_audio(*(folder / "audio" / name for name, _, _ in rows))
+    return folder
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+# Labels and tables
+
+
+def test_audioset_has_527_different_names_and_mids() -> None:
+    assert len(LABELS) == len(set(LABELS)) == len(audioset_mids()) == 527
+    assert (LABELS[0], LABELS[-1]) == ("Speech", "Field recording")
+    assert audioset_mids()[RAIN] == "Rain"
+
+
+def test_every_esc50_category_has_an_audioset_label_of_its_own() -> None:
+    table = esc50_to_audioset()
+    assert len(table) == len(set(table.values())) == 50
+    assert set(table.values()) <= set(LABELS)
+    assert {"dog", "hand_saw", "door_wood_creaks", "drinking_sipping", "clock_tick"} <= set(table)
+
+
+@pytest.mark.parametrize("text", [
+    "cat\nbig, brown dog\n\n", "index,display_name\n0,cat\n1,\"big, brown dog\"\n",
+    "\ufeffcat\r\nbig, brown dog\r\n"])
+def test_own_labels_are_read_from_lines_or_a_csv(tmp_path: Path, text: str) -> None:
+    assert read_labels(write(tmp_path / "labels", text)) == ("cat", "big, brown dog")
+
+
+@pytest.mark.parametrize(("content", "words"), [
+    (b"", "no label"), (b"cat\ndog\ncat\n", "more than once \\(cat\\)"),
+    (b"\xff\xfe\x00", "cannot be read as text"), (None, "no such file")])
+def test_labels_that_cannot_be_used_are_refused(
+        tmp_path: Path, content: bytes | None, words: str) -> None:
+    if content is not None:
+        (tmp_path / "labels.txt").write_bytes(content)
+    with pytest.raises(DataError, match=f"labels.txt: .*{words}"):
+        read_labels(tmp_path / "labels.txt")
+
+
+# Layouts
+
+
+def test_the_synthetic_set_has_ten_clips_of_each_class_or_more() -> None:
+    clips = load_set("synthetic", LABELS)
+    assert clips.truth(LABELS).sum(axis=0).max() >= 10
+    assert set(clips.classes) == set(SYNTHETIC_CLASSES)
+    assert list(clips.classes) == sorted(clips.classes, key=LABELS.index)
+    assert clips.truth(clips.classes).sum(axis=0).min() >= 10
+    assert clips.clips[0].read().shape == (6 * SAMPLE_RATE,)
+    assert clips.origin["split"] == "evaluate"
+
+
+def test_a_set_in_esc50_layout_takes_labels_from_the_shipped_table(tmp_path: Path) -> None:
+    rows = [("a.wav", 1, "rain"), ("b.ogg", 2, "dog"), ("c.flac", 2, "rain")]
+    clips = load_set(write_esc50(tmp_path, rows), LABELS)
+    assert [clip.labels for clip in clips.clips] == [("Rain",), ("Dog",), ("Rain",)]
+    assert clips.classes == ("Dog", "Rain")
+    assert clips.truth(clips.classes).tolist() == [[False, True], [True, False], [False, True]]
+    assert clips.clips[0].read().shape == (1600,)
+    assert clips.origin["folds"] == ["1", "2"]
+
+
+def test_folds_choose_clips_and_only_their_files_are_needed(tmp_path: Path) -> None:
+    rows = [("a.wav", 1, "rain"), ("b.wav", 2, "dog")]
+    folder = write_esc50(tmp_path, rows, audio=False)
+    write_audio(folder / "audio" / "b.wav")
+    clips = load_set(folder, LABELS, folds=[2, 3])
+    assert [clip.name for clip in clips.clips] == ["b.wav"]
+    with pytest.raises(DataError, match=r"no clip in fold 7; it has the folds 1, 2\."):
+        load_set(folder, LABELS, folds=[7])
+
+
+def test_a_model_with_labels_of_its_own_needs_no_table(tmp_path: Path) -> None:
+    folder = write_esc50(tmp_path, [("a.wav", 1, "rain"), ("b.wav", 2, "dog")])
+    assert load_set(folder, ["rain", "dog", "cat"]).classes == ("rain", "dog")
+
+
+def test_a_category_map_goes_before_the_shipped_table(tmp_path: Path) -> None:
+    folder = write_esc50(tmp_path / "esc", [("a.wav", 1, "rain"), ("b.wav", 2, "dog")])
+    table = write(tmp_path / "map.csv", "category,label\ndog,Bark\n")
+    clips = load_set(folder, LABELS, category_map=table)
+    assert clips.classes == ("Bark", "Rain")
+    assert clips.origin["category_map"] == str(table)
+
+
+def test_categories_that_the_model_does_not_know_are_named(tmp_path: Path) -> None:
+    folder = write_esc50(tmp_path, [(f"{x}.wav", 1, x) for x in ("a", "b", "c", "d", "rain")])
+    with pytest.raises(DataError, match=r"a, b, c and 1 more: no such label.*category map"):
+        load_set(folder, LABELS)
+
+
+def test_a_map_to_a_label_that_the_model_lacks_is_refused(tmp_path: Path) -> None:
+    folder = write_esc50(tmp_path / "esc", [("a.wav", 1, "rain")])
+    table = write(tmp_path / "map.csv", "category,label\nrain,Drizzle\n")
+    with pytest.raises(DataError, match="rain: no such label"):
+        load_set(folder, LABELS, category_map=table)
+
+
+def test_missing_audio_of_an_esc50_set_is_named(tmp_path: Path) -> None:
+    folder = write_esc50(tmp_path, [("a.wav", 1, "rain"), ("b.wav", 1, "dog")], audio=False)
+    with pytest.raises(DataError, match=r"2 of 2 audio files are missing.*a\.wav, b\.wav"):
+        load_set(folder, LABELS)
+
+
+def test_a_list_in_audioset_style_finds_its_audio_under_the_usual_names(tmp_path: Path) -> None:
+    ids = {"-a_1": "audio/-a_1.wav", "bbb": "audio/Ybbb.flac", "ccc": "audio/ccc_30.ogg",
+           "ddd": "ddd_30000.WAV", "eee": None}
+    lines = [f'{video}, 30.000, 40.000, "{DOG},{SPEECH}"\n' for video in ids]
+    path = write(tmp_path / "eval_segments.csv", AUDIOSET_HEADER + "".join(lines))
+    write_audio(*(tmp_path / name for name in ids.values() if name))
+    for data in (path, tmp_path):
+        clips = load_set(data, LABELS)
+        assert [clip.labels for clip in clips.clips] == [("Dog", "Speech")] * 4
+        assert clips.classes == ("Speech", "Dog")
+        assert clips.origin["missing"] == 1
+        assert clips.origin["missing_clips"] == ["eee"]
+        assert [len(clip.read()) for clip in clips.clips] == [1600] * 4
+
+
+def test_an_audioset_list_without_any_audio_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "list.csv", AUDIOSET_HEADER + f'aaa, 0.0, 10.0, "{DOG}"\n')
+    with pytest.raises(DataError, match=r"none of its 1 clips .*aaa\.wav"):
+        load_set(path, LABELS)
+
+
+def test_a_broken_line_of_an_audioset_list_is_shown(tmp_path: Path) -> None:
+    path = write(tmp_path / "list.csv", AUDIOSET_HEADER + "aaa, start\n")
+    with pytest.raises(DataError, match="entry 1 is 'aaa,start'"):
+        load_set(path, LABELS)
+
+
+def test_a_csv_of_files_and_labels_is_read_beside_its_files(tmp_path: Path) -> None:
+    lines = 'filename,labels\nx/a.wav,Rain; Dog\n"b.wav","Rain"\nc.wav,\n'
+    path = write(tmp_path / "my.csv", lines)
+    write_audio(tmp_path / "x" / "a.wav", tmp_path / "b.wav", tmp_path / "c.wav")
+    clips = load_set(path, LABELS)
+    assert [clip.labels for clip in clips.clips] == [("Rain", "Dog"), ("Rain",), ()]
+    assert clips.clips[0].read().shape == (1600,)
+
+
+def test_missing_audio_of_a_csv_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "my.csv", "filename,labels\na.wav,Rain\n")
+    with pytest.raises(DataError, match=r"1 of 1 audio files are missing.*a\.wav"):
+        load_set(path, LABELS)
+
+
+@pytest.mark.parametrize(("name", "content", "words"), [
+    ("a.csv", b"", "is empty"),
+    ("a.csv", b"filename,labels\n", "no line under its header"),
+    ("a.csv", b"name,tags\na.wav,Rain\n", "no column filename, labels"),
+    ("a.csv", bytes(range(256)), "cannot be read as text"),
+    ("a.csv", b"\0\1\2\3" * 99, "no column|not a csv"),
+    ("a.csv", b"filename,labels\n" + b"x" * 200_000, "not a csv"),
+    ("b.txt", b"", r"no csv in this folder; expected the word .synthetic.")])
+def test_lists_that_cannot_be_used_are_refused(
+        tmp_path: Path, name: str, content: bytes, words: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=words):
+        load_set(tmp_path, LABELS)
+
+
+def test_a_csv_whose_clips_have_no_label_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "my.csv", "filename,labels\na.wav,\n")
+    write_audio(tmp_path / "a.wav")
+    with pytest.raises(DataError, match="no clip has a label"):
+        load_set(path, LABELS)
+
+
+def test_a_folder_with_two_lists_asks_for_one(tmp_path: Path) -> None:
+    write(tmp_path / "a.csv", "x")
+    write(tmp_path / "b.csv", "x")
+    with pytest.raises(DataError, match=r"a\.csv, b\.csv in this folder.*Name the list"):
+        load_set(tmp_path, LABELS)
+
+
+def test_data_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="gone: nothing there; expected"):
+        load_set(tmp_path / "gone", LABELS)
+
+
+def test_folds_of_a_set_without_folds_are_refused() -> None:
+    with pytest.raises(DataError, match="synthetic: has no folds"):
+        load_set("synthetic", LABELS, folds=[1])
+
+
+def test_the_shared_esc10_has_ten_classes_in_each_fold(shared: Path) -> None:
+    clips = load_set(shared / "esc10", LABELS, folds=[4])
+    assert len(clips.clips) == 80
+    assert clips.truth(clips.classes).sum(axis=0).tolist() == [8] * 10
+    assert clips.clips[0].read().shape == pytest.approx((5 * SAMPLE_RATE,), rel=0.01)
+    assert clips.origin["licence"] == "CC BY 3.0 (ESC-10)"
+
+
+# Mean average precision
+
+
+def test_average_precision_is_the_step_wise_one_over_classes_with_a_positive() -> None:
+    truth = np.array([[1, 0, 0], [0, 1, 0], [1, 0, 0]], dtype=bool)
+    scores = np.array([[0.9, 0.5, 0.1], [0.8, 0.6, 0.2], [0.7, 0.7, 0.3]])
+    found = average_precisions(truth, scores, ["a", "b", "c"])
+    assert found == pytest.approx({"a": (1 + 2 / 3) / 2, "b": 0.5})
+    assert mean_average_precision(truth, scores) == pytest.approx((5 / 6 + 0.5) / 2)
+
+
+@pytest.mark.parametrize(("truth", "scores", "words"), [
+    (np.ones((2, 3)), np.ones((2, 2)), r"both must be \[clips, 3\]"),
+    (np.ones((2, 3)), np.full((2, 3), np.nan), "NaN"),
+    (np.zeros((2, 3)), np.ones((2, 3)), "no clip has a label")])
+def test_scores_that_cannot_be_judged_are_refused(
+        truth: np.ndarray, scores: np.ndarray, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        mean_average_precision(truth.astype(bool), scores)

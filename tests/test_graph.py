@@ -1,0 +1,187 @@
+"""The ONNX graph: equal to PyTorch over chains of chunks, explicit in its state, plain in its nodes."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+import pytest
+
+from satexport.backends import FloatArray
+from satexport.backends.onnxruntime import OnnxRuntimeStep
+from satexport.backends.pytorch import PyTorchStep
+from satexport.checkpoint import Checkpoint, load_checkpoint
+from satexport.contract import Contract, contract_fields
+from satexport.export import REWRITE_TOLERANCE, chain_scores, golden_audio
+from satexport.fold import FOLDS, Weights, graph_weights, initial_cache
+from satexport.graph import OPSETS, build_graph
+from satexport.simplify import graph_size, simplify
+from satexport.variants import VARIANTS, Variant, find_variant
+
+SMALL = [name for name in VARIANTS if not name[0].endswith("b")]
+ALLOWED = {  # what TensorRT 10.3's and OpenVINO's parsers take; no STFT, DFT, control flow, If, Loop
+    "Add", "Concat", "Gelu", "Gemm", "LayerNormalization", "Log", "MatMul", "Max", "Mul", "Pad", "ReduceMax",
+    "ReduceMean", "Reshape", "Sigmoid", "Slice", "Softmax", "Split", "Sub", "Transpose"}
+
+
+class Graph(NamedTuple):
+    """A graph that can be run."""
+
+    model: onnx.ModelProto
+    variant: Variant
+    cache: list[FloatArray]  # the initial one
+    opset: int = 20
+
+    def scores(self, audio: FloatArray) -> FloatArray:
+        """Scores of the consecutive chunks [N, samples]."""
+        contract = contract_of(self.variant, self.opset)
+        step = OnnxRuntimeStep(self.model.SerializeToString(), contract, self.cache)
+        return chain_scores(step, audio)
+
+
+def contract_of(variant: Variant, opset: int = 20, **changes: Any) -> Contract:
+    origin = {"labels_sha256": "", "checkpoint": "", "checkpoint_source": "random",
+              "checkpoint_sha256": "", "exporter": "tests", "opset": opset}
+    return Contract(**contract_fields(variant, 527) | origin | changes)
+
+
+def folded(weights: Weights) -> Weights:
+    for fold in FOLDS.values():
+        weights = fold(weights)
+    return weights
+
+
+def graph_of(checkpoint: Checkpoint, weights: Weights, opset: int = 20) -> Graph:
+    variant = checkpoint.variant
+    hidden = PyTorchStep(checkpoint).hidden_silence()
+    cache = [] if hidden is None else initial_cache(variant, weights, hidden)
+    return Graph(build_graph(variant, weights, contract_of(variant, opset)), variant, cache, opset)
+
+
+@pytest.fixture(scope="module")
+def sat_t() -> tuple[Checkpoint, Weights]:
+    checkpoint = load_checkpoint("random", find_variant("sat-t", 2))
+    return checkpoint, graph_weights(checkpoint.variant, checkpoint.state)
+
+
+@pytest.mark.parametrize(("model", "delay"), SMALL)
+def test_every_variant_equals_pytorch_for_longer_than_it_remembers(model: str, delay: int) -> None:
+    checkpoint = load_checkpoint("random", find_variant(model, delay))
+    audio = golden_audio(checkpoint.variant)
+    assert len(audio) > checkpoint.variant.memory_chunks
+    weights = folded(graph_weights(checkpoint.variant, checkpoint.state))
+    expected = chain_scores(PyTorchStep(checkpoint), audio)
+    assert np.abs(graph_of(checkpoint, weights).scores(audio) - expected).max() < 1e-4
+    assert np.ptp(expected, axis=0).max() > 0.01  # the scores do change from chunk to chunk
+
+
+@pytest.mark.parametrize("name", FOLDS)
+def test_each_fold_takes_work_out_and_leaves_the_scores(
+        sat_t: tuple[Checkpoint, Weights], name: str) -> None:
+    checkpoint, weights = sat_t
+    audio = golden_audio(checkpoint.variant)[:4]
+    order = list(FOLDS)
+    for earlier in order[:order.index(name)]:
+        weights = FOLDS[earlier](weights)
+    before, after = (graph_of(checkpoint, w) for w in (weights, FOLDS[name](weights)))
+    assert np.abs(before.scores(audio) - after.scores(audio)).max() <= REWRITE_TOLERANCE
+    nodes, size = graph_size(before.model)
+    assert graph_size(after.model)[0] <= nodes
+    assert graph_size(after.model)[1] < size
+
+
+def test_a_start_is_forgotten_after_exactly_as_many_chunks_as_the_contract_says(
+        sat_t: tuple[Checkpoint, Weights]) -> None:
+    checkpoint, weights = sat_t
+    variant = checkpoint.variant
+    graph = graph_of(checkpoint, folded(weights))
+    audio = golden_audio(variant)
+    noise = np.random.default_rng(0)
+    other = [noise.standard_normal(c.shape).astype(np.float32) for c in graph.cache]
+    differ = np.abs(graph.scores(audio) - graph._replace(cache=other).scores(audio)).max(1) > 0
+    assert variant.memory_chunks == 12
+    assert differ[:12].all()
+    assert not differ[12:].any()
+
+
+def test_the_initial_cache_is_that_of_silence_and_not_zeros(sat_t: tuple[Checkpoint, Weights]) -> None:
+    checkpoint, weights = sat_t
+    graph = graph_of(checkpoint, folded(weights))
+    audio = golden_audio(checkpoint.variant)[:1]
+    expected = chain_scores(PyTorchStep(checkpoint), audio)
+    zeros = graph._replace(cache=[np.zeros_like(c) for c in graph.cache])
+    assert np.abs(graph.scores(audio) - expected).max() < 1e-4
+    assert np.abs(zeros.scores(audio) - expected).max() > 1e-3
+
+
+@pytest.mark.parametrize("opset", OPSETS)
+def test_every_opset_gives_the_same_scores(sat_t: tuple[Checkpoint, Weights], opset: int) -> None:
+    checkpoint, weights = sat_t
+    audio = golden_audio(checkpoint.variant)[:3]
+    graph = graph_of(checkpoint, folded(weights), opset)
+    assert [(o.domain, o.version) for o in graph.model.opset_import] == [("", opset)]
+    assert np.abs(graph.scores(audio) - chain_scores(PyTorchStep(checkpoint), audio)).max() < 1e-4
+
+
+@pytest.mark.parametrize(("model", "delay"), [("sat-t", 2), ("sat-s", 1), ("vit-s", 1)])
+def test_the_graph_has_plain_nodes_static_shapes_and_caches_in_order(model: str, delay: int) -> None:
+    checkpoint = load_checkpoint("random", find_variant(model, delay))
+    variant = checkpoint.variant
+    graph = graph_of(checkpoint, folded(graph_weights(variant, checkpoint.state))).model.graph
+    assert {node.op_type for node in graph.node} <= ALLOWED
+    shapes = [{v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in values}
+              for values in (graph.input, graph.output)]
+    contract = contract_of(variant)
+    assert list(shapes[0].items()) == [(s.name, s.shape) for s in (contract.audio, *contract.cache_in)]
+    assert list(shapes[1].items()) == [(s.name, s.shape) for s in (contract.scores, *contract.cache_out)]
+    if model == "sat-s":  # old tokens survive: layer 0 keeps hidden tokens
+        assert shapes[0]["cache_in_00"] == (1, 48, 384)
+        assert shapes[0]["cache_in_01"] == (1, 12, 48, 64)
+
+
+@pytest.mark.parametrize(("model", "gflop"), [("sat-t", 0.564), ("sat-s", 2.162)])
+def test_cached_tokens_are_not_projected_again(model: str, gflop: float) -> None:
+    """The operations of the K-V form without the front end, as spec/performance.md counts them."""
+    checkpoint = load_checkpoint("random", find_variant(model, 2))
+    graph = graph_of(checkpoint, graph_weights(checkpoint.variant, checkpoint.state)).model
+    graph = onnx.shape_inference.infer_shapes(graph, data_prop=True)
+    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in graph.graph.value_info}
+    shapes |= {i.name: list(i.dims) for i in graph.graph.initializer}
+    shapes["scores"] = [1, 527]
+    products = [n for n in graph.graph.node if n.op_type == "MatMul" and not n.name.startswith("mel/")]
+    total = sum(2 * int(np.prod(shapes[n.output[0]])) * shapes[n.input[0]][-1] for n in products)
+    assert total / 1e9 == pytest.approx(gflop, rel=0.01)
+
+
+def test_quiet_sound_beside_a_loud_click_is_clamped_as_in_pytorch(sat_t: tuple[Checkpoint, Weights]) -> None:
+    checkpoint, weights = sat_t
+    chunk = np.full(checkpoint.variant.chunk_samples, 1e-7, np.float32)
+    chunk[1::2] *= -1
+    chunk[16_000:16_100] = 1.0
+    graph = graph_of(checkpoint, folded(weights))
+    expected = chain_scores(PyTorchStep(checkpoint), chunk[None])
+    assert np.abs(graph.scores(chunk[None]) - expected).max() < 1e-4
+    unclamped = onnx.ModelProto.FromString(graph.model.SerializeToString())
+    top = next(i for i in unclamped.graph.initializer if i.name == "mel.top")
+    top.CopyFrom(onnx.numpy_helper.from_array(np.float32(1e6), "mel.top"))
+    without = graph._replace(model=unclamped).scores(chunk[None])
+    assert np.abs(without - expected).max() > 1e-4
+
+
+def test_onnxsim_is_kept_only_where_it_is_smaller(sat_t: tuple[Checkpoint, Weights],
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint, weights = sat_t
+    model = graph_of(checkpoint, folded(weights)).model
+    simpler = simplify(model)
+    assert simpler is not None
+    assert graph_size(simpler)[0] < graph_size(model)[0]
+    assert simpler.metadata_props == model.metadata_props
+    monkeypatch.setattr("onnxsim.simplify", lambda m: (model, True))
+    assert simplify(model) is None
+
+
+def test_the_same_weights_give_the_same_bytes(sat_t: tuple[Checkpoint, Weights]) -> None:
+    checkpoint, weights = sat_t
+    first, second = (graph_of(checkpoint, folded(weights)).model for _ in range(2))
+    assert first.SerializeToString() == second.SerializeToString()

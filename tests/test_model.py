@@ -1,0 +1,92 @@
+"""The PyTorch models against outputs of the published implementation (tests/data)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from satexport import frontend
+from satexport.model import Transformer
+from satexport.variants import VARIANTS, Variant
+from tests.data import seeded
+
+GOLDEN: Mapping[str, Any] = np.load(Path(__file__).parent / "data" / "published.npz")
+SAT = {f"SAT_{size.upper()}_{delay}s": VARIANTS[f"sat-{size}", delay] for size in "tsb" for delay in (1, 2)}
+VIT = {"audiotransformer_tiny": "vit-t", "audiotransformer_small": "vit-s", "audiotransformer_base": "vit-b"}
+SCORES, CACHE, DECIBELS = 5e-5, 1e-3, 2e-3  # tolerances; the vectors were computed in float64
+
+
+@lru_cache(maxsize=2)
+def published(variant: Variant) -> Transformer:
+    """The model with the weights behind the vectors."""
+    model = Transformer(variant).eval().requires_grad_(False)
+    shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    state = {key: torch.from_numpy(value) for key, value in seeded.state_dict(shapes).items()}
+    missing, surplus = model.load_state_dict(state, strict=False)
+    assert not surplus
+    assert all(key.startswith("front_end.") for key in missing if "num_batches" not in key)
+    return model
+
+
+def wave(seconds: int) -> torch.Tensor:
+    return torch.from_numpy(seeded.waveform(seconds))[None]
+
+
+def gap(name: str, found: torch.Tensor) -> float:
+    return float(np.abs(GOLDEN[name] - found.numpy()).max())
+
+
+@pytest.mark.parametrize("name", SAT)
+def test_a_stream_from_silence_scores_as_published(name: str) -> None:
+    model = published(SAT[name])
+    cache = silence = model.silence_cache()
+    assert silence is not None
+    scores = []
+    for chunk in wave(4 * model.variant.delay).split(model.variant.chunk_samples, dim=1):
+        score, cache = model(chunk, cache)
+        scores.append(score[0])
+    assert gap(f"{name}/stream", torch.stack(scores)) < SCORES
+    if f"{name}/silence_cache_layers_0_5_11" in GOLDEN:
+        assert gap(f"{name}/silence_cache_layers_0_5_11", silence[[0, 5, 11], 0]) < CACHE
+        assert cache is not None
+        assert gap(f"{name}/final_cache_layers_0_5_11", cache[[0, 5, 11], 0]) < CACHE
+
+
+@pytest.mark.parametrize("name", [*SAT, *VIT])
+def test_a_clip_scores_as_in_the_paper(name: str) -> None:
+    model = published(SAT[name] if name in SAT else VARIANTS[VIT[name], 10])
+    for seconds in (5, 10):
+        assert gap(f"{name}/clip_{seconds}s", model.clip_scores(wave(seconds))[0]) < SCORES
+
+
+@pytest.mark.parametrize("name", VIT)
+@pytest.mark.parametrize("delay", [1, 2])
+def test_a_model_without_a_cache_scores_each_chunk_by_itself(name: str, delay: int) -> None:
+    model = Transformer(VARIANTS[VIT[name], delay]).eval().requires_grad_(False)
+    model.load_state_dict(published(VARIANTS[VIT[name], 10]).state_dict())
+    scores, cache = model(wave(4 * delay).reshape(4, -1), None)
+    assert cache is None
+    assert gap(f"{name}/chunks_{delay}s", scores) < SCORES
+
+
+def test_the_log_mel_is_the_published_one() -> None:
+    mel = published(SAT["SAT_T_2s"]).front_end(wave(2))[0]
+    assert gap("logmel_db_2s", mel) < DECIBELS
+    assert np.abs(frontend.mel_filterbank() - GOLDEN["mel_filterbank"]).max() < 1e-5
+
+
+def test_streams_in_one_batch_do_not_hear_each_other() -> None:
+    model = published(SAT["SAT_S_1s"])
+    silence = model.silence_cache()
+    assert silence is not None
+    chunks = wave(2).reshape(2, -1) * torch.tensor([[1.0], [0.001]])  # the clamp is per stream, too
+    together, cache = model(chunks, silence.expand(-1, 2, -1, -1))
+    alone, own = model(chunks[1:], silence)
+    torch.testing.assert_close(together[1:], alone, atol=1e-5, rtol=0)
+    torch.testing.assert_close(cache[:, 1:], own, atol=1e-4, rtol=0)

@@ -1,0 +1,120 @@
+"""Parity: what passes, what fails, what is skipped, and the figures themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from satexport.backends import FloatArray
+from satexport.backends.pytorch import PyTorchStep
+from satexport.checkpoint import load_checkpoint
+from satexport.datasets import load_set
+from satexport.parity import Gate, clip_chunks, compare, run_golden, run_parity, set_parity, verdict
+from satexport.stream import Stream, Tagger, load
+from satexport.variants import find_variant
+
+
+@pytest.fixture(scope="module")
+def reference() -> PyTorchStep:
+    return PyTorchStep(load_checkpoint("demo", find_variant("sat-t", 2)))
+
+
+def test_the_demo_keeps_its_map_on_the_synthetic_set(tagger: Tagger) -> None:
+    gates, parts = run_parity(tagger, "synthetic", None, None, None, minutes=1)
+    assert [gate.status for gate in gates] == ["passed"] * 3
+    scored = parts["set"]
+    assert scored["pytorch_map"] >= 0.90  # it must hear
+    assert round(scored["bundle_map"], 3) == round(scored["pytorch_map"], 3)
+    assert parts["differences"]["1 min of stream"]["chunks"] == 30
+
+
+def test_the_demo_keeps_its_map_on_real_clips(tagger: Tagger, shared: Path) -> None:
+    gates, parts = run_parity(tagger, str(shared / "esc10"), [4], None, None, minutes=0.2)
+    assert verdict(gates) == "passed"
+    scored = parts["set"]
+    assert scored["clips"] == 80
+    assert scored["pytorch_map"] >= 0.90
+    assert round(scored["bundle_map"], 3) == round(scored["pytorch_map"], 3)
+    assert scored["differences"]["top1_agreement"] == 1
+
+
+def test_a_clip_is_streamed_from_silence_with_its_last_chunk_padded(
+        tagger: Tagger, reference: PyTorchStep, audio: FloatArray) -> None:
+    stream = Stream(reference, tagger.contract)
+    stream.feed(audio[:50_000])  # a history that the next clip must not see
+    found = clip_chunks(stream, audio[:80_000])
+    padded = np.concatenate((audio[:80_000], np.zeros(16_000, np.float32))).reshape(3, -1)
+    cache = reference.initial_cache()
+    for row, chunk in zip(found, padded, strict=True):
+        expected, cache = reference(chunk, cache)
+        np.testing.assert_array_equal(row, expected)
+
+
+class Shifted:
+    """A step whose scores are wrong by a constant."""
+
+    def __init__(self, step: PyTorchStep, error: float) -> None:
+        self._step, self._error = step, error
+
+    def initial_cache(self) -> object:
+        return self._step.initial_cache()
+
+    def __call__(self, audio: FloatArray, cache: object) -> tuple[FloatArray, object]:
+        scores, new = self._step(audio, cache)  # type: ignore[arg-type]
+        return scores + np.float32(self._error), new
+
+
+def test_a_wrong_step_fails_its_gate_and_says_by_how_much(tagger: Tagger, reference: PyTorchStep) -> None:
+    broken = Tagger(tagger.bundle, Shifted(reference, 2e-4))
+    (gate,), parts = run_golden(broken)
+    assert gate.status == "failed"
+    assert parts["differences"]["golden chunks"]["largest"] == pytest.approx(2e-4, rel=0.1)
+
+
+def test_a_step_that_gives_nan_fails(tagger: Tagger, reference: PyTorchStep) -> None:
+    (gate,), _ = run_golden(Tagger(tagger.bundle, Shifted(reference, float("nan"))))
+    assert gate.status == "failed"
+
+
+def test_random_weights_claim_no_map(random_vit: Path) -> None:
+    gates, parts = run_parity(load(random_vit), "synthetic", None, None, None, minutes=0.2)
+    assert [gate.status for gate in gates] == ["passed", "skipped"]
+    assert "random weights" in gates[1].note
+    assert parts["set"] is None
+    assert verdict(gates) == "skipped"
+
+
+def test_the_clip_protocol_of_the_paper_stands_beside_the_streamed_one(
+        tagger: Tagger, reference: PyTorchStep) -> None:
+    calls: list[int] = []
+    result = set_parity(reference, tagger, load_set("synthetic", tagger.labels), lambda: calls.append(1))
+    assert len(calls) == result.clips
+    assert result.clip_protocol_map != result.pytorch_map
+    assert 0.8 < result.clip_protocol_map <= 1
+
+
+def test_differences_are_per_chunk_and_the_slope_is_over_the_stream() -> None:
+    reference = np.zeros((100, 2), np.float32)
+    reference[:, 0] = 0.5
+    candidate = reference.copy()
+    candidate[:, 0] += np.linspace(0, 0.02, 100, dtype=np.float32)
+    candidate[50] = (0.1, 0.9)
+    found = compare(reference, candidate)
+    assert found.chunks == 100
+    assert found.largest == pytest.approx(0.9, abs=1e-6)
+    assert found.top1_agreement == pytest.approx(0.99)
+    steady = compare(reference, reference + np.float32(0.01))
+    assert steady.mean == pytest.approx(0.01, rel=1e-4)
+    assert abs(steady.drift) < 1e-6
+    growing = compare(reference, reference + np.linspace(0, 0.02, 100, dtype=np.float32)[:, None])
+    assert growing.slope == pytest.approx(0.02 / 99, rel=1e-3)
+    assert growing.drift == pytest.approx(2, rel=0.02)
+
+
+def test_a_skipped_gate_is_never_a_pass() -> None:
+    passed, skipped, failed = (Gate("g", status, None, 0, "") for status in ("passed", "skipped", "failed"))
+    assert verdict([passed, passed]) == "passed"
+    assert verdict([passed, skipped]) == "skipped"
+    assert verdict([skipped, failed, passed]) == "failed"

@@ -1,0 +1,130 @@
+"""The synthetic set: truthful labels, the same clips everywhere, a sound in every chunk."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from satexport.errors import DataError
+from satexport.labels import audioset_labels
+from satexport.synthetic import (
+    DIAL,
+    DTMF_HIGH,
+    DTMF_LOW,
+    SPLITS,
+    SYNTHETIC_CLASSES,
+    synthetic_clip,
+    synthetic_labels,
+    synthetic_stream,
+)
+from satexport.variants import SAMPLE_RATE
+
+ONE_ROUND = range(len(SYNTHETIC_CLASSES))
+
+
+def clip_of(label: str) -> np.ndarray:
+    """The first evaluation clip with this label alone."""
+    index = next(i for i in range(1000) if synthetic_labels("evaluate", i) == (label,))
+    return synthetic_clip("evaluate", index)[0]
+
+
+def loudest(audio: np.ndarray, count: int) -> list[float]:
+    """The frequencies of the highest separate peaks, Hz; resolution 1 Hz."""
+    middle = audio[SAMPLE_RATE:2 * SAMPLE_RATE]
+    spectrum = np.abs(np.fft.rfft(middle * np.hanning(len(middle))))
+    found: list[float] = []
+    while len(found) < count:
+        peak = int(spectrum.argmax())
+        found.append(float(peak))
+        spectrum[max(0, peak - 15):peak + 16] = 0
+    return sorted(found)
+
+
+def test_every_class_is_a_name_of_audioset() -> None:
+    assert set(SYNTHETIC_CLASSES) <= set(audioset_labels())
+
+
+def test_the_same_split_and_index_give_the_same_clip_again() -> None:
+    first, labels = synthetic_clip("train", 7)
+    again, _ = synthetic_clip("train", 7)
+    assert labels == synthetic_labels("train", 7)
+    np.testing.assert_array_equal(first, again)
+
+
+def test_splits_share_no_seed_and_no_clip() -> None:
+    seeds = [seed for split in SPLITS.values() for seed in (split[0], split[-1])]
+    assert seeds == sorted(set(seeds))
+    clips = [synthetic_clip(split, 0)[0] for split in SPLITS]
+    assert not np.array_equal(clips[0], clips[1])
+    assert not np.array_equal(clips[1], clips[2])
+
+
+def test_any_round_of_indices_has_each_class_once_as_its_main_sound() -> None:
+    mains = [synthetic_labels("evaluate", 4 + index)[0] for index in ONE_ROUND]
+    assert sorted(mains) == sorted(SYNTHETIC_CLASSES)
+
+
+def test_some_clips_have_two_labels_and_none_has_silence_beside_another() -> None:
+    labels = [synthetic_labels("evaluate", index) for index in range(150)]
+    assert 5 < sum(len(names) == 2 for names in labels) < 40
+    assert all(names == ("Silence",) for names in labels if "Silence" in names)
+
+
+@pytest.mark.parametrize("index", ONE_ROUND)
+def test_a_clip_is_float32_within_full_scale_and_as_long_as_asked(index: int) -> None:
+    audio, _ = synthetic_clip("calibrate", index, seconds=3.5)
+    assert audio.dtype == np.float32
+    assert audio.shape == (56_000,)
+    assert np.abs(audio).max() <= 1
+
+
+@pytest.mark.parametrize("index", range(45))
+def test_a_sound_is_in_every_chunk_and_silence_in_none(index: int) -> None:
+    audio, labels = synthetic_clip("evaluate", index)
+    for chunk in audio.reshape(3, -1):
+        if labels == ("Silence",):
+            assert np.abs(chunk).max() < 10 ** (-50 / 20)
+        else:
+            pieces = np.abs(chunk.reshape(-1, 160)).max(axis=1)  # 10 ms each
+            assert (pieces > 10 ** (-45 / 20)).mean() > 0.04
+
+
+def test_a_dial_tone_has_the_two_frequencies_of_the_standard() -> None:
+    assert loudest(clip_of("Dial tone"), 2) == list(DIAL)
+
+
+def test_a_dialled_digit_is_one_low_and_one_high_tone() -> None:
+    audio = clip_of("Telephone dialing, DTMF")
+    spectrum = np.abs(np.fft.rfft(audio)) ** 2
+    hertz = np.fft.rfftfreq(len(audio), 1 / SAMPLE_RATE)
+    near = np.min([np.abs(hertz - tone) for tone in DTMF_LOW + DTMF_HIGH], axis=0) < 20
+    assert spectrum[near].sum() > 0.9 * spectrum.sum()
+
+
+def test_pink_noise_falls_by_three_decibels_an_octave_and_white_noise_does_not() -> None:
+    def fall(label: str) -> float:
+        power = np.abs(np.fft.rfft(clip_of(label))) ** 2
+        hertz = np.fft.rfftfreq(6 * SAMPLE_RATE, 1 / SAMPLE_RATE)
+        low, high = ((hertz > f) & (hertz < 1.5 * f) for f in (250, 4000))
+        return float(10 * np.log10(power[low].mean() / power[high].mean()))
+    assert fall("Pink noise") == pytest.approx(12, abs=2)  # four octaves
+    assert fall("White noise") == pytest.approx(0, abs=2)
+
+
+@pytest.mark.parametrize(("split", "index"), [("test", 0), ("train", -1), ("train", 1_000_000)])
+def test_a_clip_that_does_not_exist_is_refused(split: str, index: int) -> None:
+    with pytest.raises(DataError, match="no synthetic"):
+        synthetic_clip(split, index)
+
+
+def test_a_clip_without_samples_is_refused() -> None:
+    with pytest.raises(DataError, match="no samples"):
+        synthetic_clip("train", 0, seconds=0)
+
+
+def test_a_stream_is_clips_one_after_another() -> None:
+    stream = synthetic_stream(8)
+    assert stream.shape == (8 * SAMPLE_RATE,)
+    np.testing.assert_array_equal(stream[:6 * SAMPLE_RATE], synthetic_clip("evaluate", 0)[0])
+    np.testing.assert_array_equal(stream[6 * SAMPLE_RATE:],
+                                  synthetic_clip("evaluate", 1)[0][:2 * SAMPLE_RATE])
