@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from satexport import frontend
 from satexport.errors import CheckpointError, DataError, UsageError
 from satexport.files import sha256_of
-from satexport.known import DEMO, SAVE_WEIGHTS, Entry, read_entries, remember
+from satexport.weightfile import DEMO, SAVE_WEIGHTS, Entry, read_entries, remember
 from satexport.labels import audioset_labels, read_labels
 from satexport.variants import (
     AUDIOSET_CLASSES,
@@ -42,6 +42,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 COUNTER: Final = "init_bn.1.num_batches_tracked"  # of training; no weight, may be missing
 HEAD: Final = "outputlayer.1.weight"
+HEAD_BIAS: Final = "outputlayer.1.bias"
 FRONT_END_TOLERANCE: Final = 1e-3  # float16 rounds a filter by up to 5e-4
 # One definition for PyTorch and graph: the file's copies differ from these by rounding only
 # (5e-6 in float32, 5e-4 in float16), and are checked, then replaced by them.
@@ -287,6 +288,8 @@ def _random_weight(key: str, shape: tuple[int, ...], seed: int) -> NDArray[np.fl
         value = -25 + 3 * noise           # dB, as log-mels of real audio have it
     elif key.endswith("running_var"):
         value = 17**2 * (1 + 0.2 * noise)  # dB^2
+    elif key == HEAD_BIAS:
+        value = -2 + 0.5 * noise          # a tagger's scores: most low, few high
     elif key.endswith(".bias"):
         value = 0.05 * noise
     elif key.endswith(("pos_embed", "cls_token")):
@@ -294,6 +297,7 @@ def _random_weight(key: str, shape: tuple[int, ...], seed: int) -> NDArray[np.fl
     elif len(shape) == 1:                 # scales of norms
         value = 1 + 0.1 * noise
     else:                                 # [out, in], [out, 1, 16, 16]; q and k twice as large,
-        gain = 2 if re.search(r"attn\.(to_|qkv)", key) else 1  # or attention would be flat
+        gain = 2.0 if re.search(r"attn\.(to_|qkv)", key) else 1.0  # or attention would be flat
+        gain = 0.5 if key == HEAD else gain
         value = gain * noise / math.sqrt(math.prod(shape[1:]))
     return value.astype(np.float32)

@@ -19,7 +19,7 @@ from satexport.bundle import LABELS, Bundle
 from satexport.checkpoint import Checkpoint, load_checkpoint
 from satexport.datasets import LabelledSet, average_precisions, load_set
 from satexport.errors import BundleError, CheckpointError
-from satexport.known import find_by_sha256
+from satexport.weightfile import find_by_sha256
 from satexport.report import progress
 from satexport.stream import Stream, Tagger
 from satexport.synthetic import SYNTHETIC_CLASSES, synthetic_stream

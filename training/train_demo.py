@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from satexport.datasets import LabelledSet, average_precisions, load_set
-from satexport.known import DEMO
+from satexport.weightfile import DEMO
 from satexport.labels import audioset_labels
 from satexport.model import Block, Transformer
 from satexport.synthetic import SPLITS, synthetic_clip
