@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,8 +84,9 @@ def open_bundle(path: str | Path) -> Bundle:
         raise BundleError(f"{path / MANIFEST} is damaged ({error!r}). Export it again.") from None
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error}).") from None
-    if len(labels) != contract.classes:
-        raise BundleError(f"{path / LABELS} has {len(labels)} labels for {contract.classes} classes.")
+    if len(labels) != contract.classes or labels_sha256(labels) != contract.labels_sha256:
+        raise BundleError(f"{path / LABELS} is not the list of {contract.classes} labels that the graph "
+                          "was exported with. Export it again.")
     return Bundle(path, contract, target, graph, tuple(labels), hashlib.sha256(text).hexdigest())
 
 
@@ -134,15 +135,20 @@ def _check_files(path: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
 
 def _read_arrays(path: Path, names: list[str]) -> list[NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return [file[name] for name in names]
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return [arrays[name] for name in names]
     except Exception as error:  # numpy, zip and zlib have no common class but this
         raise BundleError(f"{path} is damaged ({error}). Export it again.") from None
 
 
-def labels_text(labels: tuple[str, ...]) -> str:
-    """The content of labels.txt, also what `labels_sha256` in the contract is the hash of."""
+def labels_text(labels: Sequence[str]) -> str:
+    """The content of labels.txt."""
     return "".join(f"{label}\n" for label in labels)
+
+
+def labels_sha256(labels: Sequence[str]) -> str:
+    """The hash of labels.txt that stands in the contract."""
+    return hashlib.sha256(labels_text(labels).encode()).hexdigest()
 
 
 def write_manifest(folder: Path, contract: Contract, target: Mapping[str, Any], graph: str) -> None:

@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from satexport import frontend
 from satexport.errors import CheckpointError, DataError, UsageError
 from satexport.files import sha256_of
-from satexport.weightfile import DEMO, SAVE_WEIGHTS, Entry, read_entries, remember
 from satexport.labels import audioset_labels, read_labels
 from satexport.variants import (
     AUDIOSET_CLASSES,
@@ -36,6 +35,7 @@ from satexport.variants import (
     VARIANTS,
     Variant,
 )
+from satexport.weightfile import DEMO, SAVE_WEIGHTS, Entry, read_entries, remember
 
 State = dict[str, NDArray[np.float32]]
 Shapes = dict[str, tuple[int, ...]]

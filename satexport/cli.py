@@ -263,7 +263,9 @@ def warn_random() -> None:
 
 
 def print_json(content: dict[str, Any]) -> None:
-    click.echo(json.dumps(content, indent=2))
+    from satexport.files import json_text
+
+    click.echo(json_text(content), nl=False)
 
 
 @contextmanager

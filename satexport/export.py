@@ -7,7 +7,6 @@ whole golden chain, which is longer than the model remembers.
 
 from __future__ import annotations
 
-import hashlib
 import io
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from satexport.bundle import (
     INITIAL_CACHE,
     LABELS,
     PCM_SCALE,
+    labels_sha256,
     labels_text,
     staged_bundle,
     write_manifest,
@@ -99,7 +99,7 @@ def export_onnx(checkpoint: Checkpoint, target: Target, folder: Path, opset: int
     variant = checkpoint.variant
     contract = Contract(
         **contract_fields(variant, checkpoint.classes), opset=opset,
-        labels_sha256=hashlib.sha256(labels_text(checkpoint.labels).encode()).hexdigest(),
+        labels_sha256=labels_sha256(checkpoint.labels),
         checkpoint=checkpoint.name, checkpoint_source=checkpoint.source,
         checkpoint_sha256=checkpoint.sha256, exporter=f"satexport {__version__}")
     export = Export(folder / variant.name / target.name, contract)

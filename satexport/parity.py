@@ -19,12 +19,12 @@ from satexport.bundle import LABELS, Bundle
 from satexport.checkpoint import Checkpoint, load_checkpoint
 from satexport.datasets import LabelledSet, average_precisions, load_set
 from satexport.errors import BundleError, CheckpointError
-from satexport.weightfile import find_by_sha256
 from satexport.report import progress
 from satexport.stream import Stream, Tagger
 from satexport.synthetic import SYNTHETIC_CLASSES, synthetic_stream
 from satexport.targets import Gates, gates_from
 from satexport.variants import VARIANTS
+from satexport.weightfile import find_by_sha256
 
 if TYPE_CHECKING:  # --golden runs where there is no torch
     from satexport.backends.pytorch import PyTorchStep

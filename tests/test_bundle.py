@@ -31,10 +31,10 @@ from satexport.contract import PREFIX, Contract
 from satexport.errors import RunError
 from satexport.export import export_onnx
 from satexport.files import sha256_of
-from satexport.weightfile import DEMO
 from satexport.stream import load
 from satexport.targets import find_target
 from satexport.variants import find_variant
+from satexport.weightfile import DEMO
 from tests.conftest import export
 
 GRAPH = "model.onnx"

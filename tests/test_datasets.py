@@ -235,11 +235,11 @@ def test_the_shared_esc10_has_ten_classes_in_each_fold(shared: Path) -> None:
 
 
 def test_average_precision_is_the_step_wise_one_over_classes_with_a_positive() -> None:
-    truth = np.array([[1, 0, 0], [0, 1, 0], [1, 0, 0]], dtype=bool)
+    truth = np.array([[0, 0, 0], [1, 1, 0], [1, 0, 0]], dtype=bool)
     scores = np.array([[0.9, 0.5, 0.1], [0.8, 0.6, 0.2], [0.7, 0.7, 0.3]])
     found = average_precisions(truth, scores, ["a", "b", "c"])
-    assert found == pytest.approx({"a": (1 + 2 / 3) / 2, "b": 0.5})
-    assert mean_average_precision(truth, scores) == pytest.approx((5 / 6 + 0.5) / 2)
+    assert found == pytest.approx({"a": (1 / 2 + 2 / 3) / 2, "b": 0.5})
+    assert mean_average_precision(truth, scores) == pytest.approx((7 / 12 + 0.5) / 2)
 
 
 @pytest.mark.parametrize(("truth", "scores", "words"), [

@@ -16,12 +16,13 @@ pytestmark = pytest.mark.long
 
 @pytest.mark.parametrize(("model", "delay"), VARIANTS)
 def test_every_variant_stays_within_its_gate_over_ten_minutes(tmp_path: Path, model: str, delay: int) -> None:
-    gates, parts = run_parity(load(export(tmp_path, model, delay, "random")), "synthetic", None, None, None, 10)
+    tagger = load(export(tmp_path, model, delay, "random"))
+    gates, parts = run_parity(tagger, "synthetic", None, None, None, minutes=10)
     print(f"\n{model} at {delay} s: {parts['differences']}")
     assert gates[0].status == "passed", gates[0].note
 
 
 def test_the_demo_stays_within_its_gate_over_ten_minutes(demo: Path) -> None:
-    gates, parts = run_parity(load(demo), "synthetic", None, None, None, 10)
+    gates, parts = run_parity(load(demo), "synthetic", None, None, None, minutes=10)
     print(f"\ndemo: {parts['differences']}")
     assert [gate.status for gate in gates] == ["passed"] * 3

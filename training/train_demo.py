@@ -9,7 +9,6 @@ Writes --output (weights in fp16, buffers in fp32, published key names) and a .j
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 import time
@@ -24,31 +23,34 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from satexport.datasets import LabelledSet, average_precisions, load_set
-from satexport.weightfile import DEMO
+from satexport.files import sha256_of
 from satexport.labels import audioset_labels
 from satexport.model import Block, Transformer
 from satexport.synthetic import SPLITS, synthetic_clip
 from satexport.variants import find_variant
+from satexport.weightfile import DEMO
 
 VARIANT = find_variant("sat-t", 2)
 CHUNK = VARIANT.chunk_samples
 CROP_CHUNKS = 2            # a crop is 4 s: two chunks with the cache carried
-SYNTHETIC_POOL = 1200      # clips made once, 80 per class
+STATISTICS_CLIPS = 600     # synthetic clips behind the batch norm's statistics
 ESC_REPEATS = 2            # crops of each ESC-10 clip in an epoch
-SYNTHETIC_SHARE = 0.6      # synthetic crops per ESC-10 crop
+SYNTHETIC_SHARE = 0.75     # synthetic crops per ESC-10 crop
 BATCH, RATE, WEIGHT_DECAY, WARM_UP = 32, 5e-4, 0.05, 0.08  # warm-up: share of all steps
 GAIN_DB, MIXUP, DROP_PATH = (-15.0, 6.0), 0.4, 0.1
 TIME_MASK, BAND_MASK = 40, 12  # most frames and mel bands that a mask covers
 Pool = list[tuple[Tensor, Tensor]]  # audio [samples], truth [527]
 
 
-def read_pools(data: Path, labels: tuple[str, ...]) -> tuple[LabelledSet, Pool, Pool]:
-    """ESC-10 folds 1 to 3, decoded, and the synthetic training clips."""
-    def example(audio: np.ndarray, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-        return torch.from_numpy(audio), torch.tensor([float(x in names) for x in labels])
-    esc = load_set(data, labels, folds=[1, 2, 3])
-    return (esc, [example(clip.read(), clip.labels) for clip in esc.clips],
-            [example(*synthetic_clip("train", index)) for index in range(SYNTHETIC_POOL)])
+def example(audio: np.ndarray, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+    return torch.from_numpy(audio), torch.tensor([float(x in names) for x in audioset_labels()])
+
+
+def make_clips(first: int, count: int) -> Pool:
+    """Synthetic training clips from number `first` on. Every epoch gets new ones: learnt from 80
+    clips a class, tones did not carry over to other pitches (mAP 0.85 on the evaluation seeds)."""
+    return [example(*synthetic_clip("train", first + number, CROP_CHUNKS * VARIANT.delay))
+            for number in range(count)]
 
 
 def initialise(model: Transformer, pool: Pool) -> None:
@@ -113,7 +115,8 @@ def batch_loss(model: Transformer, audio: Tensor, truth: Tensor, cache: Tensor,
     return loss, cast(Tensor, carried).detach()
 
 
-def train(model: Transformer, real: Pool, made: Pool, epochs: int, seed: int) -> None:
+def train(model: Transformer, real: Pool, epochs: int, seed: int) -> int:
+    """Train in place; returns how many synthetic clips were made."""
     rng = np.random.default_rng(seed)
     hooks = add_drop_path(model, torch.Generator().manual_seed(seed))
     synthetic = round(SYNTHETIC_SHARE * ESC_REPEATS * len(real))
@@ -124,8 +127,7 @@ def train(model: Transformer, real: Pool, made: Pool, epochs: int, seed: int) ->
     cache: Tensor | None = None
     for epoch in range(epochs):
         begun, losses = time.time(), []
-        chosen = rng.choice(len(made), synthetic, replace=False)
-        clips = real * ESC_REPEATS + [made[i] for i in chosen]
+        clips = real * ESC_REPEATS + make_clips(epoch * synthetic, synthetic)
         order = rng.permutation(len(clips))[:steps * BATCH].reshape(steps, BATCH)
         for batch in order:
             audio, truth = draw_batch([clips[i] for i in batch], rng)
@@ -142,6 +144,7 @@ def train(model: Transformer, real: Pool, made: Pool, epochs: int, seed: int) ->
               f"{time.time() - begun:.1f} s", flush=True)
     for hook in hooks:
         hook.remove()
+    return epochs * synthetic
 
 
 @torch.inference_mode()
@@ -182,18 +185,19 @@ def main() -> None:
     torch.manual_seed(arguments.seed)
     torch.set_num_threads(2)
     begun, labels = time.time(), audioset_labels()
-    esc, real, made = read_pools(arguments.data, labels)
+    esc = load_set(arguments.data, labels, folds=[1, 2, 3])
+    real = [example(clip.read(), clip.labels) for clip in esc.clips]
     model = Transformer(VARIANT).eval()  # stays so: the batch norm keeps its statistics
-    initialise(model, real + made)
-    train(model, real, made, arguments.epochs, arguments.seed)
+    initialise(model, real + make_clips(0, STATISTICS_CLIPS))
+    made = train(model, real, arguments.epochs, arguments.seed)
     minutes = round((time.time() - begun) / 60, 1)
     write(model, arguments.output)
     model.load_state_dict(load_file(arguments.output))  # score what ships: weights in fp16
     gate = load_set(arguments.data, labels, folds=[4])
     report = {
-        "model": VARIANT.name, "sha256": hashlib.sha256(arguments.output.read_bytes()).hexdigest(),
+        "model": VARIANT.name, "sha256": sha256_of(arguments.output),
         "real": esc.origin | {"freesound_ids": " ".join(c.name.split("-")[1] for c in esc.clips)},
-        "synthetic": {"split": "train", "clips": len(made), "first_seed": SPLITS["train"][0]},
+        "synthetic": {"split": "train", "clips": made, "first_seed": SPLITS["train"][0]},
         "scores": {"esc10 fold 4": evaluate(model, gate, labels),
                    "synthetic evaluate": evaluate(model, load_set("synthetic", labels), labels)},
         "protocol": "streamed from silence, last chunk zero-padded, chunk scores averaged",

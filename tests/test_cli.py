@@ -1,0 +1,241 @@
+"""The command line as a user meets it: exit codes, words, and what is left behind."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from unittest.mock import patch
+
+import click
+import pytest
+from safetensors.numpy import save_file
+
+from satexport.checkpoint import load_checkpoint
+from satexport.cli import cli, main
+from satexport.report import RANDOM_WEIGHTS
+from satexport.variants import VARIANTS, find_variant
+from tests.test_bundle import content, copy_of
+
+VIT = ("onnx", "--model", "vit-t", "--checkpoint", "random", "--no-simplify", "--output")
+START = "from satexport.cli import main; main()"
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+def call(*arguments: object, stdin: bytes = b"") -> Result:
+    """Run a command in this process, as the console script does."""
+    out, err = io.BytesIO(), io.BytesIO()
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with patch.multiple(sys, argv=["satexport", *map(str, arguments)],
+                            stdin=io.TextIOWrapper(io.BytesIO(stdin)),
+                            stdout=io.TextIOWrapper(out, "utf-8", write_through=True),
+                            stderr=io.TextIOWrapper(err, "utf-8", "backslashreplace", write_through=True)):
+            with pytest.raises(SystemExit) as ended:
+                main()
+            texts = out.getvalue().decode(), err.getvalue().decode()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert "Traceback" not in texts[1]
+    return Result(int(ended.value.code or 0), *texts)
+
+
+def start(*arguments: object, before: str = "") -> subprocess.Popen[str]:
+    """Start a command in a process of its own; `before` is Python that runs before it."""
+    return subprocess.Popen([sys.executable, "-c", f"{before}\n{START}", *map(str, arguments)], text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+# Help.
+
+COMMANDS = sorted(cli.commands)
+
+
+def test_help_is_there_at_once_and_loads_nothing_heavy() -> None:
+    program = f"""
+import sys
+from satexport.cli import cli
+for command in {[[], *([name] for name in COMMANDS)]}:
+    print(cli.main([*command, "--help"], standalone_mode=False))
+print([name for name in ("numpy", "torch", "onnx", "onnxruntime", "rich") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.count("Usage:") == done.stdout.count("Examples:") == len(COMMANDS) + 1
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def examples() -> list[list[str]]:
+    """Every command line that a help text shows, without what pipes into it or explains it."""
+    texts = [cli.help or "", *(command.help or "" for command in cli.commands.values())]
+    lines = [line.strip() for text in texts for line in text.splitlines() if " satexport " in f" {line} "]
+    return [line.split("satexport ", 1)[1].split("   ")[0].split()
+            for line in lines if line.startswith("satexport ") or "| satexport" in line]
+
+
+@pytest.mark.parametrize("words", examples(), ids=" ".join)
+def test_every_example_in_a_help_text_is_a_command_that_exists(words: list[str]) -> None:
+    cli.commands[words[0]].make_context(words[0], words[1:], parent=click.Context(cli))
+
+
+def test_every_command_has_an_example() -> None:
+    assert {words[0] for words in examples()} == set(COMMANDS)
+
+
+def test_the_help_of_the_export_names_every_model() -> None:
+    text = cli.commands["onnx"].get_help(click.Context(cli))
+    assert all(model in text for model, _ in VARIANTS)
+
+
+# Wrong use.
+
+@pytest.mark.parametrize("arguments", [
+    ["frobnicate"], ["onnx", "--frobnicate"], ["onnx", "--model", "sat-t"], ["run", "bundle"], [],
+    [*VIT, "x", "--model", "resnet"], [*VIT, "x", "--delay", "two"], [*VIT, "x", "--target", "jetson-9"],
+    [*VIT, "x", "--opset", "3"], ["onnx", "--model", "sat-t", "--delay", "1", "--checkpoint", "demo"],
+    ["parity", "bundle", "--minutes", "0"], ["run", "bundle", "a.wav", "--top", "0"]], ids=" ".join)
+def test_wrong_use_ends_with_2_and_says_what_is_wrong(arguments: list[str], tmp_path: Path,
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = call(*arguments)
+    assert result.code == 2
+    assert "Error: " in result.err or "Usage: " in result.err
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize(("model", "delay", "has"), [("sat-b", 10, "1, 2"), ("vit-t", 3, "1, 2, 10")])
+def test_a_delay_that_a_model_does_not_have_lists_those_it_has(model: str, delay: int, has: str) -> None:
+    result = call("onnx", "--model", model, "--delay", delay, "--checkpoint", "random")
+    assert result.code == 2
+    assert f"{model} has no delay of {delay} s; it has {has}." in result.err
+
+
+def test_a_precision_that_the_export_cannot_deliver_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text('name = "a"\nbackend = "onnxruntime"\nprecision = "int8"\n'
+                                     "[gates]\nmax_score_difference = 1\nmap_kept = 1\n")
+    result = call(*VIT, tmp_path, "--target", tmp_path / "a.toml")
+    assert (result.code, "wants int8" in result.err) == (2, True)
+
+
+# The export.
+
+def vit_file(folder: Path, seed: int) -> Path:
+    """A checkpoint file of a vit-t with the weights of a seed."""
+    checkpoint = load_checkpoint("random", find_variant("vit-t", 2), seed=seed)
+    save_file(checkpoint.state, folder / f"seed-{seed}.safetensors")
+    return folder / f"seed-{seed}.safetensors"
+
+
+def test_a_damaged_checkpoint_ends_with_4_and_its_name(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    whole = vit_file(tmp_path, 1).read_bytes()
+    files = {"text.pt": b"hello", "empty.pt": b"", "cut.safetensors": whole[:len(whole) // 2]}
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+        result = call("onnx", "--model", "vit-t", "--checkpoint", tmp_path / name, "--output", out)
+        assert (result.code, name in result.err) == (4, True)
+    result = call("onnx", "--model", "vit-t", "--checkpoint", tmp_path / "gone.pt", "--output", out)
+    assert (result.code, "gone.pt: no such file" in result.err) == (4, True)
+    assert not out.exists()
+
+
+def test_an_export_of_random_weights_says_so_and_names_its_bundle(tmp_path: Path) -> None:
+    result = call(*VIT, tmp_path)
+    assert result.code == 0
+    assert RANDOM_WEIGHTS in result.err
+    assert "from random (seed 0)" in result.out
+    assert f"Bundle: {tmp_path / 'vit-t-2s' / 'onnx'}" in result.out
+
+
+def test_json_of_an_export_is_one_document_and_nothing_else(tmp_path: Path) -> None:
+    result = call(*VIT, tmp_path, "--json")
+    assert result.code == 0
+    document = json.loads(result.out)
+    assert document["bundle"] == str(tmp_path / "vit-t-2s" / "onnx")
+    assert document["warning"] == RANDOM_WEIGHTS
+    assert document["golden"]["max_difference"] < 1e-4
+    written = json.loads((tmp_path / "vit-t-2s" / "onnx" / "export.json").read_bytes())
+    assert document == {"bundle": document["bundle"], **written}
+
+
+@contextmanager
+def no_file_longer_than(size: int) -> Iterator[None]:
+    """As on a full disk, writing stops in the middle of a file."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_becomes_full_ends_with_5_and_leaves_the_former_bundle(
+        random_vit: Path, tmp_path: Path) -> None:
+    before = content(copy_of(random_vit, tmp_path))
+    with no_file_longer_than(5_000_000):
+        result = call(*VIT, tmp_path)
+    assert result.code == 5
+    assert f"{tmp_path / 'vit-t-2s' / 'onnx'}: cannot be written (File too large)" in result.err
+    assert content(tmp_path) == {f"vit-t-2s/onnx/{name}": data for name, data in before.items()}
+
+
+def test_an_output_folder_that_cannot_be_written_ends_with_5(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for place in (tmp_path / "file", Path("/proc")):  # root may write everywhere but there
+        result = call(*VIT, place)
+        assert (result.code, "cannot be written" in result.err) == (5, True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_in_the_middle_of_an_export_leaves_nothing(
+        number: signal.Signals, tmp_path: Path) -> None:
+    process = start(*VIT, tmp_path,  # a background job may have been born deaf to SIGINT
+                    before="import signal; signal.signal(signal.SIGINT, signal.default_int_handler)")
+    while not list(tmp_path.glob("*/.onnx.partial-*")) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert "Interrupted" in err
+    assert "Traceback" not in err
+    assert os.listdir(tmp_path / "vit-t-2s") == []
+
+
+@pytest.mark.parametrize(("command", "package", "extra"), [
+    ("onnx", "torch", "export"), ("onnx", "onnx", "export"), ("run", "onnxruntime", "cpu"),
+    ("run", "soundfile", "audio"), ("parity", "torch", "export")])
+def test_a_missing_package_ends_with_3_and_names_the_extra(
+        command: str, package: str, extra: str, random_vit: Path, tmp_path: Path) -> None:
+    arguments = {"onnx": (*VIT, tmp_path / "out"), "run": ("run", random_vit, "a.wav"),
+                 "parity": ("parity", random_vit)}[command]
+    process = start(*arguments, before=f"import sys; sys.modules[{package!r}] = None")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert f"pip install 'satexport[{extra}]'" in err
+    assert "Traceback" not in err
+    assert not os.listdir(tmp_path)
+
+
+def test_a_place_for_standard_output_that_is_full_ends_with_5(random_vit: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", START, "parity", random_vit, "--golden", "--json"],
+                              stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 5
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,124 @@
+"""What is installed: the wheel on a bare machine, and a device that has numpy and the runtime alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from satexport.backends import FloatArray
+from satexport.stream import load
+from tests.test_bundle import copy_of
+
+ROOT = Path(__file__).parents[1]
+TRAINING = ("torch", "onnx", "onnxsim", "safetensors", "sklearn", "scipy")
+FILES = ("soundfile", "soxr")
+LESS = "import sys; sys.modules.update(dict.fromkeys({names}))\n"  # None there: importing it fails
+
+
+def python(program: str, *arguments: object, without: tuple[str, ...] = (), **variables: str) -> str:
+    """Run a program in a fresh interpreter that lacks some packages; returns what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", LESS.format(names=without) + program, *map(str, arguments)],
+        capture_output=True, text=True, env=os.environ | variables, cwd=os.environ.get("TMPDIR", "/tmp"),
+        check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+# The wheel.
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of a checkout, built without the package index."""
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder], cwd=ROOT,
+                   check=True, capture_output=True)
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel installed into an empty folder."""
+    folder = tmp_path_factory.mktemp("site")
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index",
+                    "--disable-pip-version-check", "--target", folder, wheel],
+                   check=True, capture_output=True)
+    return folder
+
+
+def test_the_wheel_holds_code_targets_data_and_attribution_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as file:
+        names = set(file.namelist())
+    data = {path.relative_to(ROOT).as_posix() for path in (ROOT / "satexport" / "data").iterdir()}
+    targets = {f"satexport/targets/{path.name}" for path in (ROOT / "targets").glob("*.toml")}
+    assert {"satexport/data/ATTRIBUTION.md", "satexport/data/demo-sat-t-2s.safetensors",
+            "satexport/targets/onnx.toml", "satexport/cli.py"} <= names
+    assert data | targets <= names
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"satexport"}
+    licences = {name.rsplit("licenses/", 1)[1] for name in names if "licenses/" in name}
+    assert licences == {"LICENSE", "satexport/data/ATTRIBUTION.md"}
+
+
+def test_the_installed_wheel_has_its_command_and_finds_its_targets_and_data(installed: Path) -> None:
+    program = """
+from satexport.cli import cli
+from satexport.labels import audioset_labels
+from satexport.targets import FOLDER, find_target
+from satexport.weightfile import DEMO
+print(FOLDER, find_target("onnx").name, len(audioset_labels()), DEMO.is_file())
+cli.main(["--help"])
+"""
+    first, *help_text = python(program, without=(*TRAINING, "onnxruntime", *FILES),
+                               PYTHONPATH=str(installed)).splitlines()
+    assert first == f"{installed / 'satexport' / 'targets'} onnx 527 True"
+    assert any("Usage:" in line for line in help_text)
+    assert list((installed / "bin").glob("satexport*"))
+
+
+# A device.
+
+def test_a_device_without_torch_and_onnx_gives_the_same_scores(demo: Path, audio: FloatArray,
+                                                               tmp_path: Path) -> None:
+    program = """
+import numpy as np, satexport
+_, bundle, audio, scores = sys.argv
+tagger = satexport.load(bundle)
+np.save(scores, tagger.stream().feed(np.load(audio)))
+print(sorted(name for name in sys.modules if name.split(".")[0] in ("click", "rich") and sys.modules[name]))
+"""
+    np.save(tmp_path / "audio.npy", audio)
+    out = python(program, demo, tmp_path / "audio.npy", tmp_path / "scores.npy",
+                 without=(*TRAINING, *FILES, "click", "rich"))
+    assert out == "[]\n"
+    np.testing.assert_array_equal(np.load(tmp_path / "scores.npy"), load(demo).stream().feed(audio))
+
+
+def test_a_device_proves_its_copy_without_torch_and_onnx(demo: Path, tmp_path: Path) -> None:
+    bundle = copy_of(demo, tmp_path)
+    program = "from satexport.cli import main; main()"
+    report = json.loads(python(program, "parity", bundle, "--golden", "--json", without=(*TRAINING, *FILES)))
+    assert report["verdict"] == "passed"
+
+
+def test_a_device_tags_files_with_the_audio_extra_alone(demo: Path, audio: FloatArray,
+                                                        tmp_path: Path) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    soundfile.write(tmp_path / "a.wav", audio[:64_000], 16_000)
+    program = "from satexport.cli import main; main()"
+    out = python(program, "run", demo, tmp_path / "a.wav", "--json", without=TRAINING)
+    assert len(out.splitlines()) == 2
+
+
+def test_a_checkout_without_installation_finds_its_targets(tmp_path: Path) -> None:
+    for name in ("satexport", "targets"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    program = "from satexport.targets import FOLDER, find_target; print(FOLDER, find_target('onnx').name)"
+    assert python(program, PYTHONPATH=str(tmp_path)) == f"{tmp_path / 'targets'} onnx\n"
