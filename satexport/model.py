@@ -180,8 +180,8 @@ class Transformer(nn.Module):
 
     def _tokens(self, mel: Tensor) -> Tensor:
         """Decibels [B, 64, F] to tokens [B, T, d], frequency-major, position codes added."""
-        x = self.init_bn(mel.unsqueeze(2)).transpose(1, 2)                 # [B, 1, 64, F]
-        x = self.patch_embed(x)                                     # [B, d, 4, columns]
+        x: Tensor = self.init_bn(mel.unsqueeze(2)).transpose(1, 2)         # [B, 1, 64, F]
+        x = self.patch_embed(x)                                            # [B, d, 4, columns]
         x = x + self.time_pos_embed[..., :x.shape[-1]] + self.freq_pos_embed
         x = x.flatten(2).transpose(1, 2)
         if self.variant.pooling == "token":

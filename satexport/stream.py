@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -66,7 +67,7 @@ class Stream:
         return self.feed(np.zeros(missing, np.float32))
 
     def _checked(self, samples: ArrayLike) -> FloatArray:
-        audio: NDArray[np.generic] = np.asarray(samples)
+        audio: NDArray[Any] = np.asarray(samples)
         rate = f"{self._contract.sample_rate} Hz mono"
         if audio.ndim != 1:
             raise AudioError(f"the samples have shape {audio.shape}, expected [n], {rate}. "
@@ -75,13 +76,12 @@ class Stream:
             return np.asarray(audio / np.float32(32768), np.float32)
         if audio.dtype.kind != "f" and audio.size:
             raise AudioError(f"the samples are {audio.dtype}, expected floats in [-1, 1] or int16.")
-        result = np.asarray(audio, np.float32)
-        peak = float(np.abs(result).max(initial=0.0))  # NaN and infinity show here, too
+        peak = float(np.abs(audio).max(initial=0.0))  # NaN and infinity show here, too
         if not peak <= LOUDEST:
             found = f"reach {peak:g}" if np.isfinite(peak) else "contain NaN or infinity"
             raise AudioError(f"the samples {found}, expected floats in [-1, 1]. "
                              "The stream is as it was before them.")
-        return result
+        return np.asarray(audio, np.float32)
 
 
 class Tagger:
