@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 json_option = click.option("--json", "as_json", is_flag=True,
                            help="Print the machine-readable result on standard output.")
-threads_option = click.option("--threads", type=click.IntRange(0), metavar="N",
+threads_option = click.option("--threads", type=click.IntRange(0, 256), metavar="N",
                               help="Threads of the runtime (0: it decides). Default: the target's.")
 
 

@@ -6,8 +6,8 @@ import hashlib
 import json
 import math
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -63,17 +63,13 @@ def staged_folder(path: Path, may_replace: Callable[[Path], bool]) -> Iterator[P
     `may_replace` says of an existing `path` whether it is one of ours. Raises `RunError` where it
     is not, or where the disk or folder refuses.
     """
-    try:
+    stage = path.with_name(f".{path.name}.partial-{secrets.token_hex(4)}")
+    new, old = stage / "new", stage / "old"
+    try:  # an interrupt may come at any moment from here on
         if path.exists() and not may_replace(path):
             raise RunError(f"{path} exists and is not ours to replace; it is left alone. "
                            "Move it away or choose another --output.")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-", dir=path.parent))
-    except OSError as error:
-        raise _refused(path, error) from None
-    new, old = stage / "new", stage / "old"
-    try:
-        new.mkdir()
+        new.mkdir(parents=True)
         yield new
         if path.exists():
             os.rename(path, old)
@@ -81,7 +77,7 @@ def staged_folder(path: Path, may_replace: Callable[[Path], bool]) -> Iterator[P
     except OSError as error:
         raise _refused(path, error) from None
     finally:
-        if old.exists() and not path.exists():  # interrupted between the two renames
+        if os.path.exists(old) and not os.path.exists(path):  # between the two renames
             os.rename(old, path)
         shutil.rmtree(stage, ignore_errors=True)
 
