@@ -14,7 +14,7 @@ import soundfile
 from satexport.synthetic import synthetic_clip
 from satexport.variants import SAMPLE_RATE
 
-INDICES = (4, 13, 7)  # of the evaluation split: never trained on
+INDICES = (4, 11, 6)  # of the evaluation split: never trained on
 
 
 def main() -> None:

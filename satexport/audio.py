@@ -30,12 +30,15 @@ def read_audio(path: str | Path) -> NDArray[np.float32]:
         raise MissingError(f"reading audio files needs soundfile and soxr ({error}): "
                            "pip install 'satexport[audio]'") from error
     path = Path(path)
-    if not path.exists():
-        raise AudioError(f"{path}: no such file; expected an audio file (wav, flac, ogg, mp3).")
-    if path.is_dir():
-        raise AudioError(f"{path}: is a folder; expected one audio file. Name the files in it.")
     try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        with path.open("rb") as file:  # opened here: soundfile does not take every name
+            samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
+    except FileNotFoundError:
+        raise AudioError(
+            f"{path}: no such file; expected an audio file (wav, flac, ogg, mp3).") from None
+    except IsADirectoryError:
+        raise AudioError(
+            f"{path}: is a folder; expected one audio file. Name the files in it.") from None
     except (soundfile.SoundFileError, OSError, TypeError) as error:  # TypeError: a .raw file
         raise AudioError(f"{path}: cannot be read as audio ({error}); expected wav, flac, ogg "
                          "or mp3. Convert it first, for example with ffmpeg.") from None

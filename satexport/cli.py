@@ -19,8 +19,6 @@ from satexport.errors import GateError, MissingError, RunError, SatexportError, 
 
 if TYPE_CHECKING:
     from satexport.backends import FloatArray
-    from satexport.export import Export
-    from satexport.parity import Gate
     from satexport.stream import Stream, Tagger
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -77,6 +75,7 @@ def onnx_command(model: str, delay: int, checkpoint: str, labels: Path | None, t
       satexport onnx --model sat-s --delay 1 --checkpoint mine.safetensors --labels mine.txt
       satexport onnx --model vit-t --delay 10 --checkpoint random --output /tmp/sizing
     """
+    from satexport.report import print_export
     from satexport.targets import find_target
     from satexport.variants import find_variant
 
@@ -92,11 +91,17 @@ def onnx_command(model: str, delay: int, checkpoint: str, labels: Path | None, t
         if opset not in OPSETS:
             raise UsageError(f"--opset {opset}: expected {OPSETS[0]} to {OPSETS[-1]}.")
         export = export_onnx(load_checkpoint(checkpoint, variant, labels), target, output, opset, simplify)
+    report = export_report(export)
     with reader_may_leave():
         if as_json:
-            print_json({"bundle": str(export.path), **export_report(export)})
+            print_json({"bundle": str(export.path), **report})
         else:
-            print_export(export)
+            print_export(report)
+            click.echo(f"Bundle: {export.path}")
+    note(report["warning"])
+    if variant.model == "sat-s" and export.contract.checkpoint_source == "file":
+        note(f"SAT-S files of 1 s and of 2 s have the same shapes: make sure that {checkpoint} was "
+             f"trained at {delay} s.")
 
 
 @cli.command("parity")
@@ -108,14 +113,15 @@ def onnx_command(model: str, delay: int, checkpoint: str, labels: Path | None, t
 @click.option("--map", "category_map", type=click.Path(path_type=Path), metavar="CSV",
               help="Which label each category of the set is: category,label.")
 @click.option("--checkpoint", metavar="FILE", help="The weights, where they are not known by SHA-256.")
-@click.option("--minutes", type=click.FloatRange(0.1), default=10.0, show_default=True,
+@click.option("--minutes", type=click.FloatRange(0.1, 240), default=10.0, show_default=True,
               help="Length of the stream for differences and drift.")
 @click.option("--require-data", is_flag=True, help="A gate that could not be judged fails.")
-@click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Also write JUnit XML.")
+@click.option("--junit", "junit_file", type=click.Path(path_type=Path), metavar="FILE",
+              help="Also write JUnit XML.")
 @threads_option
 @json_option
 def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, category_map: Path | None,
-                   checkpoint: str | None, minutes: float, require_data: bool, junit: Path | None,
+                   checkpoint: str | None, minutes: float, require_data: bool, junit_file: Path | None,
                    threads: int | None, as_json: bool) -> None:
     """Prove a bundle: the file that ships against PyTorch fp32, over a stream and a labelled set.
 
@@ -128,8 +134,7 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
     from satexport import load
     from satexport.files import write_json, write_text
     from satexport.parity import parity_report, run_golden, run_parity
-    from satexport.report import junit as junit_xml
-    from satexport.report import origin
+    from satexport.report import junit, origin, print_parity
 
     tagger = load(bundle, threads)
     if golden:
@@ -142,11 +147,12 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
         if as_json:
             print_json(report)
         else:
-            print_parity(tagger, gates, parts)
+            print_parity(report)
+    note(report["warning"])
     write_json(bundle / ("parity-golden.json" if golden else "parity.json"), report)
-    if junit:
+    if junit_file:
         cases = [(g.name, g.status, g.note) for g in gates]
-        write_text(junit, junit_xml(f"satexport.parity.{tagger.contract.variant}", cases))
+        write_text(junit_file, junit(f"satexport.parity.{tagger.contract.variant}", cases))
     failed = [g for g in gates if g.status == "failed" or (require_data and g.status == "skipped")]
     if failed:
         raise GateError(f"{bundle}: " + "; ".join(f"{g.name} {g.status}: {g.note}" for g in failed))
@@ -170,10 +176,11 @@ def run_command(bundle: Path, audio: tuple[str, ...], top: int, threads: int | N
       arecord -f S16_LE -r 16000 -t raw | satexport run build/sat-t-2s/onnx -
     """
     from satexport import load
+    from satexport.report import RANDOM_WEIGHTS
 
     tagger = load(bundle, threads)
     if tagger.contract.has_random_weights:
-        warn_random()
+        note(RANDOM_WEIGHTS)
     failure: SatexportError | None = None
     with reader_may_leave():
         for name in audio:  # one bad file does not keep the others from being heard
@@ -218,48 +225,10 @@ def timed_scores(tagger: Tagger, name: str) -> Iterator[tuple[float, float, Floa
         yield number * delay, number * delay + rest, scores
 
 
-def print_export(export: Export) -> None:
-    from satexport.report import print_table
-
-    rows = []
-    for stage in export.stages:
-        moved = "-" if stage.from_before is None else f"{stage.from_before:.1e}"
-        name = stage.name if stage.kept else f"{stage.name} (not kept)"
-        rows.append((name, f"{stage.nodes}", f"{stage.bytes / 1e6:.1f}", moved, f"{stage.from_pytorch:.1e}"))
-    print_table(f"{export.contract.variant} from {export.contract.checkpoint}",
-                ("stage", "nodes", "MB", "moved scores by", "from PyTorch"), rows)
-    click.echo(f"{export.golden_chunks} golden chunks: largest score difference from PyTorch "
-               f"{export.golden_difference:.1e}.")
-    if export.contract.has_random_weights:
-        warn_random()
-    click.echo(f"Bundle: {export.path}")
-
-
-def print_parity(tagger: Tagger, gates: list[Gate], parts: dict[str, Any]) -> None:
-    from satexport.parity import verdict
-    from satexport.report import print_table
-
-    contract, rows = tagger.contract, []
-    for name, found in parts["differences"].items():
-        rows.append((name, str(found["chunks"]), f"{found['largest']:.1e}", f"{found['mean']:.1e}",
-                     f"{found['top1_agreement']:.4f}", f"{found['slope']:.1e}"))
-    print_table(f"{contract.variant} / {tagger.bundle.target['name']} against PyTorch fp32",
-                ("over", "chunks", "largest", "mean", "top-1 agree", "slope per chunk"), rows)
-    if scored := parts.get("set"):
-        print_table(f"mAP on {scored['name']}, {scored['clips']} clips, "
-                    f"{len(scored['average_precision'])} classes",
-                    ("PyTorch, streamed", "bundle, streamed", "PyTorch, paper's clip protocol"),
-                    [[f"{scored[key]:.4f}" for key in ("pytorch_map", "bundle_map", "clip_protocol_map")]])
-    print_table("gates", ("gate", "", "condition"), [(g.name, g.status, g.note) for g in gates])
-    if contract.has_random_weights:
-        warn_random()
-    click.echo(f"Parity: {verdict(gates)}.")
-
-
-def warn_random() -> None:
-    from satexport.report import RANDOM_WEIGHTS
-
-    click.echo(RANDOM_WEIGHTS, err=True)
+def note(text: str | None) -> None:
+    """Say something that must be seen, on standard error."""
+    if text:
+        click.echo(text, err=True)
 
 
 def print_json(content: dict[str, Any]) -> None:

@@ -17,9 +17,10 @@ import numpy as np
 from satexport.backends import FloatArray, Step
 from satexport.bundle import LABELS, Bundle
 from satexport.checkpoint import Checkpoint, load_checkpoint
+from satexport.contract import Contract
 from satexport.datasets import LabelledSet, average_precisions, load_set
 from satexport.errors import BundleError, CheckpointError
-from satexport.report import progress
+from satexport.report import RANDOM_WEIGHTS, progress
 from satexport.stream import Stream, Tagger
 from satexport.synthetic import SYNTHETIC_CLASSES, synthetic_stream
 from satexport.targets import Gates, gates_from
@@ -141,7 +142,7 @@ def run_parity(tagger: Tagger, data: str, folds: Sequence[int] | None, category_
 
     labelled, why_not = _labelled_set(tagger, data, folds, category_map)
     reference = PyTorchStep(weights_of(tagger.bundle, checkpoint))
-    steps = int(minutes * 60 / tagger.contract.delay) + (len(labelled.clips) if labelled else 0)
+    steps = stream_chunks(tagger.contract, minutes) + (len(labelled.clips) if labelled else 0)
     with progress("parity", steps) as advance:
         stream = stream_parity(reference, tagger, minutes, advance)
         if labelled and not np.isfinite(stream.largest):
@@ -167,15 +168,19 @@ def _labelled_set(tagger: Tagger, data: str, folds: Sequence[int] | None,
     return load_set(data, tagger.labels, folds=folds, category_map=category_map), ""
 
 
+def stream_chunks(contract: Contract, minutes: float) -> int:
+    """Whole chunks in so much audio, one at least."""
+    return max(1, int(minutes * 60 / contract.delay))
+
+
 def stream_parity(reference: Step, tagger: Tagger, minutes: float, advance: Advance) -> Differences:
     """Both over one stream of synthetic sounds that is never reset."""
-    audio = synthetic_stream(minutes * 60, "evaluate")
-    size = tagger.contract.chunk_samples
+    chunks = stream_chunks(tagger.contract, minutes)
+    audio = synthetic_stream(chunks * tagger.contract.delay, "evaluate")
     ours, theirs = tagger.stream(), Stream(reference, tagger.contract)
     pairs = []
-    for start in range(0, len(audio) - size + 1, size):
-        block = audio[start:start + size]
-        pairs.append((theirs.feed(block)[0], ours.feed(block)[0]))
+    for chunk in audio.reshape(chunks, -1):
+        pairs.append((theirs.feed(chunk)[0], ours.feed(chunk)[0]))
         advance()
     expected, found = zip(*pairs, strict=True)
     return compare(np.stack(expected), np.stack(found))
@@ -244,5 +249,6 @@ def parity_report(tagger: Tagger, gates: Sequence[Gate], parts: dict[str, Any]) 
         "target": tagger.bundle.target["name"], "bundle_sha256": tagger.bundle.sha256,
         "checkpoint": {"name": contract.checkpoint, "source": contract.checkpoint_source,
                        "sha256": contract.checkpoint_sha256},
+        "warning": RANDOM_WEIGHTS if contract.has_random_weights else None,
         "gates": [asdict(gate) for gate in gates], **parts, "definitions": DEFINITIONS,
     }

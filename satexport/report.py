@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -54,6 +54,38 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     with console.capture() as text:  # rich by itself ends the process where the reader of a pipe has gone
         console.print(table)
     print(text.get(), end="")
+
+
+def print_export(report: Mapping[str, Any]) -> None:
+    """Print an export's report for a person."""
+    rows = []
+    for stage in report["stages"]:
+        moved = "-" if stage["from_before"] is None else f"{stage['from_before']:.1e}"
+        name = stage["name"] if stage["kept"] else f"{stage['name']} (not kept)"
+        rows.append((name, str(stage["nodes"]), f"{stage['bytes'] / 1e6:.1f}", moved,
+                     f"{stage['from_pytorch']:.1e}"))
+    print_table(f"{report['variant']} from {report['checkpoint']['name']}",
+                ("stage", "nodes", "MB", "moved scores by", "from PyTorch"), rows)
+    golden = report["golden"]
+    print(f"{golden['chunks']} golden chunks: largest score difference from PyTorch "
+          f"{golden['max_difference']:.1e}.")
+
+
+def print_parity(report: Mapping[str, Any]) -> None:
+    """Print a parity report for a person."""
+    rows = [(name, str(found["chunks"]), f"{found['largest']:.1e}", f"{found['mean']:.1e}",
+             f"{found['top1_agreement']:.4f}", f"{found['slope']:.1e}")
+            for name, found in report["differences"].items()]
+    print_table(f"{report['variant']} / {report['target']} against PyTorch fp32",
+                ("over", "chunks", "largest", "mean", "top-1 agree", "slope per chunk"), rows)
+    if scored := report.get("set"):
+        print_table(f"mAP on {scored['name']}, {scored['clips']} clips, "
+                    f"{len(scored['average_precision'])} classes",
+                    ("PyTorch, streamed", "bundle, streamed", "PyTorch, paper's clip protocol"),
+                    [[f"{scored[key]:.4f}" for key in ("pytorch_map", "bundle_map", "clip_protocol_map")]])
+    print_table("gates", ("gate", "", "condition"),
+                [(gate["name"], gate["status"], gate["note"]) for gate in report["gates"]])
+    print(f"Parity: {report['verdict']}.")
 
 
 @contextmanager

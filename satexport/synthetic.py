@@ -25,6 +25,7 @@ ROOT_SEED: Final = 7_964_975      # any number: sets these clips apart from othe
 PEAK_DB: Final = (-24.0, -3.0)    # peak of the sound, dB below full scale
 FLOOR_DB: Final = (-90.0, -66.0)  # RMS of the noise floor
 BACKGROUND_DB: Final = (-12.0, -3.0)  # peak of a second, steady sound below the first
+FLOORED: Final = 0.75             # share of clips with a floor; the others are digitally clean
 MIXED: Final = 0.25               # share of clips with a second sound, where one goes with it
 EDGE: Final = 0.005               # s, rise and fall of switched tones: no clicks
 LATEST_START, LATEST_END = 0.5, 0.25  # s: most that a sound starts late or ends early
@@ -36,6 +37,11 @@ DTMF_HIGH: Final = (1209.0, 1336.0, 1477.0, 1633.0)    # Hz
 # a sine wave and nothing else.
 DIAL: Final = (350.0, 440.0)                           # Hz, North America, United Kingdom
 BUSY: Final = (((480.0, 620.0), 0.5), ((425.0,), 0.5), ((425.0,), 0.25))  # Hz, s on = s off
+# Test tones: octave centres of ISO 266. A tone of any pitch is a sine wave, too, but a small
+# model did not learn all pitches from twenty thousand clips (average precision 0.66).
+SINE: Final = (250.0, 500.0, 1000.0, 2000.0, 4000.0)   # Hz
+# Time-signal pips 1000 Hz, North American recording tone 1400 Hz, piezo buzzers near 2000 Hz.
+BEEP: Final = (1000.0, 1400.0, 2000.0)                 # Hz
 # ISO 8201, "temporal three": on and off in turns, s; piezo sounders are near 3.1 kHz.
 TEMPORAL_THREE: Final = (0.5, 0.5, 0.5, 0.5, 0.5, 1.5)
 SMOKE_HZ: Final = (2900.0, 3300.0)
@@ -80,7 +86,7 @@ def _switched(n: int, durations: Sequence[float]) -> Signal:
 
 
 def _sine(rng: Rng, n: int) -> Signal:
-    return _tones(rng, n, [_log_uniform(rng, 500, 7000)])
+    return _tones(rng, n, [rng.choice(SINE)])
 
 
 def _chirp(rng: Rng, n: int) -> Signal:
@@ -128,8 +134,8 @@ def _busy(rng: Rng, n: int) -> Signal:
 
 
 def _beep(rng: Rng, n: int) -> Signal:
-    """Short equal beeps, as of a till or a microwave oven."""
-    hertz = _log_uniform(rng, 800, 2500)
+    """Short equal beeps, as of a time signal, an answering machine or a till."""
+    hertz = rng.choice(BEEP)
     on, off = rng.uniform(0.06, 0.2), rng.uniform(0.15, 0.6)
     return _tones(rng, n, [hertz, 3 * hertz], [1.0, 0.1]) * _switched(n, (on, off))
 
@@ -171,17 +177,6 @@ def _smoke_alarm(rng: Rng, n: int) -> Signal:
     return _tones(rng, n, [hertz, 2 * hertz], [1.0, 0.2]) * _switched(n, TEMPORAL_THREE)
 
 
-def _sonar(rng: Rng, n: int) -> Signal:
-    """Pings that die away slowly, with one or two later echoes, every 1 to 1.8 s."""
-    period = round(SAMPLE_RATE * rng.uniform(1.0, 1.8))
-    time = np.arange(period) / SAMPLE_RATE
-    decay, delay = rng.uniform(0.2, 0.4), rng.uniform(0.2, 0.4)  # s
-    ping = _tones(rng, period, [_log_uniform(rng, 700, 1600)])
-    envelope = np.exp(-time / decay) * np.clip(time / EDGE, 0, 1)
-    echo = np.where(time > delay, np.exp(-(time - delay) / decay), 0.0)
-    return np.tile(ping * (envelope + rng.uniform(0.2, 0.5) * echo), -(-n // period))[:n]
-
-
 def _silence(rng: Rng, n: int) -> Signal:
     return np.zeros(n)
 
@@ -200,14 +195,13 @@ _MAKERS: Final[dict[str, Callable[[Rng, int], Signal]]] = {
     "Buzzer": _buzzer,
     "Siren": _siren,
     "Smoke detector, smoke alarm": _smoke_alarm,
-    "Sonar": _sonar,
     "Silence": _silence,
 }
 SYNTHETIC_CLASSES: Final[tuple[str, ...]] = tuple(_MAKERS)
 # Steady sounds and what stays audible over them.
 BACKGROUNDS: Final = ("White noise", "Pink noise", "Mains hum")
 FOREGROUNDS: Final = ("Sine wave", "Chirp tone", "Telephone dialing, DTMF", "Busy signal",
-                      "Beep, bleep", "Siren", "Smoke detector, smoke alarm", "Sonar")
+                      "Beep, bleep", "Siren", "Smoke detector, smoke alarm")
 
 
 def _placed(rng: Rng, n: int, label: str) -> Signal:
@@ -260,7 +254,7 @@ def synthetic_clip(split: str, index: int, seconds: float = 6.0
     for second in labels[1:]:
         audio = audio + _decibels(rng, BACKGROUND_DB) * _placed(rng, n, second)
     audio = audio / max(1.0, float(np.abs(audio).max())) * _decibels(rng, PEAK_DB)
-    if labels != ("Silence",) or rng.random() < 0.75:  # a quarter of the silence is digital
+    if rng.random() < FLOORED:
         floor = _coloured(rng, n, rng.uniform(0, 1))
         audio = audio + _decibels(rng, FLOOR_DB) * floor / max(float(floor.std()), 1e-9)
     return audio.astype(np.float32), labels

@@ -47,8 +47,7 @@ def example(audio: np.ndarray, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
 
 
 def make_clips(first: int, count: int) -> Pool:
-    """Synthetic training clips from number `first` on. Every epoch gets new ones: learnt from 80
-    clips a class, tones did not carry over to other pitches (mAP 0.85 on the evaluation seeds)."""
+    """Synthetic training clips from number `first` on; every epoch gets new ones."""
     return [example(*synthetic_clip("train", first + number, CROP_CHUNKS * VARIANT.delay))
             for number in range(count)]
 
