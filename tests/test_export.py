@@ -1,0 +1,118 @@
+"""From a checkpoint of one's own to a bundle that is proven: the whole way, in one test each."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import soundfile
+import torch
+
+from satexport.backends.pytorch import PyTorchStep
+from satexport.checkpoint import load_checkpoint
+from satexport.errors import GateError
+from satexport.export import chain_scores, export_onnx, golden_audio
+from satexport.fold import FOLDS, Weights
+from satexport.parity import run_golden, run_parity, verdict
+from satexport.stream import load
+from satexport.synthetic import synthetic_clip
+from satexport.targets import find_target
+from satexport.variants import find_variant
+
+CLASSES = ("Dial tone", "White noise", "Mains hum")
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A training checkpoint of somebody's own vit-t with three classes, and its labels file."""
+    folder = tmp_path_factory.mktemp("own")
+    state = load_checkpoint("random", find_variant("vit-t", 2)).state
+    tensors = {key: torch.from_numpy(value).half() for key, value in state.items()}
+    for key in ("outputlayer.1.weight", "outputlayer.1.bias"):
+        tensors[key] = tensors[key][:len(CLASSES)].clone()
+    torch.save({"model": tensors, "epoch": 3}, folder / "own.pt")
+    (folder / "labels.txt").write_text("\n".join(CLASSES))
+    return folder / "own.pt", folder / "labels.txt"
+
+
+def test_a_model_of_ones_own_is_exported_and_proven_with_its_own_labels(
+        own: tuple[Path, Path], tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(str(own[0]), find_variant("vit-t", 2), own[1])
+    tagger = load(export_onnx(checkpoint, find_target("onnx"), tmp_path).path)
+    assert tagger.labels == CLASSES
+    rows = ["filename,labels"]
+    for number, index in enumerate((2, 5, 8, 16)):  # white noise, dial tone, hum, white noise
+        sound, labels = synthetic_clip("calibrate", index, 3.0)
+        soundfile.write(tmp_path / f"{number}.wav", sound, 16_000)
+        rows.append(f"{number}.wav,{labels[0]}")
+    (tmp_path / "set.csv").write_text("\n".join(rows))
+    gates, parts = run_parity(tagger, str(tmp_path / "set.csv"), None, None, None, minutes=0.2)
+    assert verdict(gates) == "passed"
+    assert set(parts["set"]["average_precision"]) == set(CLASSES)
+    assert parts["set"]["bundle_map"] == pytest.approx(parts["set"]["pytorch_map"], abs=1e-3)
+
+
+def test_without_the_synthetic_labels_the_map_gate_is_skipped_and_says_why(
+        own: tuple[Path, Path], tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(str(own[0]), find_variant("vit-t", 2), own[1])
+    tagger = load(export_onnx(checkpoint, find_target("onnx"), tmp_path).path)
+    gates, _ = run_parity(tagger, "synthetic", None, None, None, minutes=0.1)
+    assert [gate.status for gate in gates] == ["passed", "skipped"]
+    assert "pass --data" in gates[1].note
+
+
+def test_the_report_names_every_stage_and_what_it_did(demo: Path) -> None:
+    report = json.loads((demo / "export.json").read_text())
+    names = [stage["name"] for stage in report["stages"]]
+    assert names == ["keys and values cached", *FOLDS, "onnxsim"]
+    assert all(stage["from_before"] <= 1e-5 for stage in report["stages"][1:])
+    assert report["golden"]["chunks"] == 13
+    assert report["golden"]["max_difference"] < 1e-4
+    graph = onnx.load(demo / "model.onnx").graph
+    assert len(graph.node) == report["stages"][-1]["nodes"]
+
+
+def test_the_golden_chunks_are_pytorchs_own_scores(demo: Path) -> None:
+    tagger = load(demo)
+    audio, scores = tagger.bundle.golden()
+    checkpoint = load_checkpoint("demo", find_variant("sat-t", 2))
+    np.testing.assert_array_equal(audio, golden_audio(checkpoint.variant))
+    np.testing.assert_allclose(scores, chain_scores(PyTorchStep(checkpoint), audio), atol=1e-6)
+    assert verdict(run_golden(tagger)[0]) == "passed"
+
+
+def test_a_rewrite_that_moves_the_scores_stops_the_export(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(weights: Weights) -> Weights:
+        return weights | {"head.bias": weights["head.bias"] + 1e-3}
+
+    monkeypatch.setitem(FOLDS, "a wrong fold", wrong)
+    with pytest.raises(GateError, match="'a wrong fold' moved a score by"):
+        export_onnx(load_checkpoint("random", find_variant("vit-t", 1)), find_target("onnx"), tmp_path)
+    assert not list(tmp_path.rglob("*.onnx"))
+
+
+def test_a_graph_that_is_not_pytorchs_stops_the_export(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("satexport.graph.BLOCK_EPS", 1e-2)
+    with pytest.raises(GateError, match="differs from PyTorch by"):
+        export_onnx(load_checkpoint("random", find_variant("vit-t", 1)), find_target("onnx"), tmp_path)
+    assert not list(tmp_path.rglob("*.onnx"))
+
+
+def test_an_onnxsim_graph_that_is_not_equal_is_not_kept(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def spoil(model: onnx.ModelProto) -> onnx.ModelProto:
+        spoiled = onnx.ModelProto.FromString(model.SerializeToString())
+        top = next(i for i in spoiled.graph.initializer if i.name == "head.bias")
+        top.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(top) + 1, "head.bias"))
+        return spoiled
+
+    monkeypatch.setattr("satexport.export.simplify", spoil)
+    checkpoint = load_checkpoint("random", find_variant("vit-t", 1))
+    export = export_onnx(checkpoint, find_target("onnx"), tmp_path)
+    assert not export.stages[-1].kept
+    assert verdict(run_golden(load(export.path))[0]) == "passed"
