@@ -27,15 +27,15 @@ train: .venv/installed
 	$(BIN)/python training/train_demo.py --data $(DATA)
 
 lock: .venv/installed
-	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.new
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.new
 	(grep '^#' requirements.lock; cat requirements.new) > requirements.all
 	mv requirements.all requirements.lock; rm requirements.new
 
 # Complete or not there: the stamp is written last.
 .venv/installed: requirements.lock pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet -r requirements.lock
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
 clean:
