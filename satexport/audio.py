@@ -10,16 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from satexport.errors import AudioError, MissingError
-from satexport.variants import SAMPLE_RATE
+from satexport.variants import PCM_SCALE, SAMPLE_RATE
 
 PCM_BYTES = 2        # s16le: signed 16 bit, little endian
-PCM_SCALE = 32_768   # 2**15, so that the range is [-1, 1)
 
 
 def read_audio(path: str | Path) -> NDArray[np.float32]:
-    """Read an audio file (wav, flac, ogg, mp3; any rate and channel count).
+    """The whole of an audio file, [samples]; otherwise as `audio_blocks`."""
+    return np.concatenate(list(audio_blocks(path)))
 
-    Returns [samples] float32, 16 kHz, the mean of the channels. Raises `AudioError` where the
+
+def audio_blocks(path: str | Path, seconds: float = 10.0) -> Iterator[NDArray[np.float32]]:
+    """Yield an audio file (wav, flac, ogg, mp3; any rate and channel count) in blocks of about
+    `seconds`, so that its length does not matter.
+
+    A block is [samples] float32, 16 kHz, the mean of the channels. Raises `AudioError` where the
     file is missing, no audio, empty or holds NaN or infinity, and `MissingError` without
     soundfile and soxr.
     """
@@ -30,9 +35,25 @@ def read_audio(path: str | Path) -> NDArray[np.float32]:
         raise MissingError(f"reading audio files needs soundfile and soxr ({error}): "
                            "pip install 'satexport[audio]'") from error
     path = Path(path)
+    given = 0
     try:
-        with path.open("rb") as file:  # opened here: soundfile does not take every name
-            samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
+        # opened here, as soundfile does not take every name
+        with path.open("rb") as file, soundfile.SoundFile(file) as sound:
+            resampler = soxr.ResampleStream(sound.samplerate, SAMPLE_RATE, 1, "float32", "HQ")
+            size = max(1, round(seconds * sound.samplerate))
+            last = False
+            while not last:
+                frames = sound.read(size, dtype="float32", always_2d=True)
+                last = len(frames) < size
+                mono = frames.mean(axis=1, dtype=np.float32)
+                if not np.isfinite(mono).all():
+                    raise AudioError(f"{path}: holds NaN or infinity; expected finite samples in "
+                                     "[-1, 1]. Repair or leave out this file.")
+                if sound.samplerate != SAMPLE_RATE:
+                    mono = resampler.resample_chunk(mono, last=last)
+                given += len(mono)
+                if len(mono):
+                    yield mono
     except FileNotFoundError:
         raise AudioError(
             f"{path}: no such file; expected an audio file (wav, flac, ogg, mp3).") from None
@@ -42,18 +63,9 @@ def read_audio(path: str | Path) -> NDArray[np.float32]:
     except (soundfile.SoundFileError, OSError, TypeError) as error:  # TypeError: a .raw file
         raise AudioError(f"{path}: cannot be read as audio ({error}); expected wav, flac, ogg "
                          "or mp3. Convert it first, for example with ffmpeg.") from None
-    if not len(samples):
-        raise AudioError(f"{path}: has no samples; expected at least one. Record it again.")
-    mono = samples.mean(axis=1, dtype=np.float32)
-    if not np.isfinite(mono).all():
-        raise AudioError(f"{path}: holds NaN or infinity; expected finite samples in [-1, 1]. "
-                         "Repair or leave out this file.")
-    if rate != SAMPLE_RATE:
-        mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")
-    if not len(mono):
-        raise AudioError(f"{path}: {len(samples)} samples at {rate} Hz are too short to give one "
-                         f"sample at {SAMPLE_RATE} Hz.")
-    return np.ascontiguousarray(mono, dtype=np.float32)
+    if not given:
+        raise AudioError(f"{path}: has no samples, or is too short for one at {SAMPLE_RATE} Hz; "
+                         "expected audio. Record it again.")
 
 
 def pcm_blocks(stream: BinaryIO, seconds: float = 0.5) -> Iterator[NDArray[np.float32]]:

@@ -26,8 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from satexport.contract import SCHEMA, Contract
-from satexport.errors import BundleError
+from satexport.errors import BundleError, DataError
 from satexport.files import json_text, sha256_of, staged_folder, write_json
+from satexport.targets import Target
+from satexport.variants import PCM_SCALE
 
 MANIFEST = "bundle.json"
 LABELS = "labels.txt"
@@ -35,7 +37,6 @@ INITIAL_CACHE = "initial_cache.npz"
 GOLDEN = "golden.npz"
 # written about a bundle, not part of it
 REPORTS = ("export.json", "parity.json", "parity-golden.json", "parity.xml")
-PCM_SCALE = 32768.0  # golden audio is int16
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Bundle:
 
     path: Path
     contract: Contract
-    target: dict[str, Any]
+    target: Target
     graph: Path
     labels: tuple[str, ...]
     sha256: str  # of bundle.json, and with it of everything
@@ -77,17 +78,19 @@ def open_bundle(path: str | Path) -> Bundle:
     text, manifest = _read_manifest(path)
     try:
         files, contract = manifest["files"], Contract.from_dict(manifest["contract"])
-        target, graph = dict(manifest["target"]), path / manifest["graph"]
+        target, graph = Target.from_dict(manifest["target"], path), manifest["graph"]
+        if graph not in files:
+            raise BundleError(f"{path / MANIFEST} is damaged (no SHA-256 of {graph}). Export it again.")
         _check_files(path, files)
         labels = (path / LABELS).read_text("utf-8").splitlines()
-    except (KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+    except (KeyError, TypeError, AttributeError, UnicodeDecodeError, DataError) as error:
         raise BundleError(f"{path / MANIFEST} is damaged ({error!r}). Export it again.") from None
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error}).") from None
     if len(labels) != contract.classes or labels_sha256(labels) != contract.labels_sha256:
         raise BundleError(f"{path / LABELS} is not the list of {contract.classes} labels that the graph "
                           "was exported with. Export it again.")
-    return Bundle(path, contract, target, graph, tuple(labels), hashlib.sha256(text).hexdigest())
+    return Bundle(path, contract, target, path / graph, tuple(labels), hashlib.sha256(text).hexdigest())
 
 
 def _read_manifest(path: Path) -> tuple[bytes, dict[str, Any]]:
@@ -151,12 +154,12 @@ def labels_sha256(labels: Sequence[str]) -> str:
     return hashlib.sha256(labels_text(labels).encode()).hexdigest()
 
 
-def write_manifest(folder: Path, contract: Contract, target: Mapping[str, Any], graph: str) -> None:
+def write_manifest(folder: Path, contract: Contract, target: Target, graph: str) -> None:
     """Write bundle.json over all that lies in a staged folder but the reports."""
     files = {p.name: {"bytes": p.stat().st_size, "sha256": sha256_of(p)}
              for p in sorted(folder.iterdir()) if p.name not in REPORTS}
     manifest = {"schema": contract.schema, "seal": "", "graph": graph, "contract": contract.to_dict(),
-                "target": dict(target), "files": files}
+                "target": target.to_dict(), "files": files}
     manifest["seal"] = hashlib.sha256(json_text(manifest).encode()).hexdigest()
     write_json(folder / MANIFEST, manifest)
 

@@ -25,6 +25,7 @@ from satexport import frontend
 from satexport.errors import CheckpointError, DataError, UsageError
 from satexport.files import sha256_of
 from satexport.labels import audioset_labels, read_labels
+from satexport.published import published
 from satexport.variants import (
     AUDIOSET_CLASSES,
     DEPTH,
@@ -72,15 +73,6 @@ class Checkpoint:
     def classes(self) -> int:
         return len(self.labels)
 
-    @property
-    def is_random(self) -> bool:
-        """True for weights that size a device and whose scores mean nothing."""
-        return self.source == "random"
-
-    @property
-    def trained(self) -> bool:
-        return not self.is_random
-
 
 def expected_shapes(variant: Variant, classes: int) -> Shapes:
     """Return name and shape of every weight of a published state dict."""
@@ -110,7 +102,8 @@ def expected_shapes(variant: Variant, classes: int) -> Shapes:
 
 def load_checkpoint(what: str, variant: Variant, labels: Path | None = None,
                     seed: int = 0) -> Checkpoint:
-    """Return the weights of a variant: "demo", "random" (by `seed`, 0 or more) or a file.
+    """Return the weights of a variant: "published" (fetched where it is not in the cache folder),
+    "demo", "random" (by `seed`, 0 or more) or a file.
 
     `labels` names the classes of a head that is not AudioSet's 527. SAT files tell their
     delay by the width of `time_pos_embed`, but for SAT-S, which has 24 columns at both: it
@@ -119,10 +112,13 @@ def load_checkpoint(what: str, variant: Variant, labels: Path | None = None,
 
     Raises `CheckpointError` for a file that is missing, damaged, hostile, foreign or of
     another variant, `DataError` for labels that do not fit, `UsageError` for a demo that
-    does not exist.
+    does not exist, `RunError` for a download that fails.
     """
     if what == "random":
         return _random(variant, labels, seed)
+    if what == "published":
+        with published(variant) as path:
+            return load_checkpoint(str(path), variant, labels)
     path = _demo(variant) if what == "demo" else Path(what)
     entries = read_entries(path)
     classes = _check_shapes(path, {key: entry.shape for key, entry in entries.items()}, variant)
@@ -134,7 +130,8 @@ def load_checkpoint(what: str, variant: Variant, labels: Path | None = None,
     if what == "demo":
         return Checkpoint(variant, state, names, "demo", "demo", sha256, dtype)
     remember(sha256, path)
-    return Checkpoint(variant, state, names, "file", path.name, sha256, dtype)
+    printable = path.name.encode("utf-8", "backslashreplace").decode()
+    return Checkpoint(variant, state, names, "file", printable, sha256, dtype)
 
 
 def _demo(variant: Variant) -> Path:
@@ -194,7 +191,7 @@ def _advice(found: Shapes, asked: Variant) -> str:
     alike = [variant for variant in VARIANTS.values() if _resembles(found, variant)]
     if not alike:
         return ("It is no SAT or ViT of a published size (AST, PaSST, EfficientAT and other "
-                "models cannot be exported): `satexport models` lists what can.")
+                "models cannot be exported): `satexport onnx --help` names what can.")
     if asked in alike:
         return "The rest of it fits: it is incomplete or was changed; save the whole state dict."
     guess = next((v for v in alike if v.delay == asked.delay), alike[0])

@@ -7,15 +7,16 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from satexport import __version__
-from satexport.errors import GateError, MissingError, RunError, SatexportError, UsageError
+from satexport.errors import AudioError, GateError, MissingError, RunError, SatexportError, UsageError
 
 if TYPE_CHECKING:
     from satexport.backends import FloatArray
@@ -52,14 +53,14 @@ def cli() -> None:
 @click.option("--model", required=True, metavar="NAME", help="sat-t, sat-s, sat-b, vit-t, vit-s or vit-b.")
 @click.option("--delay", type=int, default=2, show_default=True, metavar="SECONDS",
               help="Length of a chunk: SAT 1 or 2, ViT 1, 2 or 10.")
-@click.option("--checkpoint", required=True, metavar="FILE|demo|random",
-              help="A .pt or .safetensors file; demo: the small trained sat-t at 2 s in this package; "
-                   "random: seeded weights, to size a device.")
+@click.option("--checkpoint", default="published", show_default=True, metavar="FILE|published|demo|random",
+              help="A .pt or .safetensors file; published: the public one, fetched once; demo: the small "
+                   "trained sat-t at 2 s in this package; random: seeded weights, to size a device.")
 @click.option("--labels", type=click.Path(path_type=Path), metavar="FILE",
               help="Names of the classes, one per line. Default: AudioSet's 527.")
 @click.option("--target", "target_name", default="onnx", show_default=True, metavar="NAME|FILE.toml",
               help="Facts and gates.")
-@click.option("--opset", type=int, default=20, show_default=True, help="ONNX opset, 17 to 23.")
+@click.option("--opset", type=click.IntRange(17, 23), default=20, show_default=True, help="ONNX opset.")
 @click.option("--simplify/--no-simplify", default=True, show_default=True,
               help="Try onnxsim and keep its graph if it is equal and smaller.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("build"), show_default=True,
@@ -71,7 +72,7 @@ def onnx_command(model: str, delay: int, checkpoint: str, labels: Path | None, t
 
     \b
     Examples:
-      satexport onnx --model sat-b --delay 2 --checkpoint SAT_B_stream2s_mAP_45_29.pt
+      satexport onnx --model sat-b --delay 2
       satexport onnx --model sat-s --delay 1 --checkpoint mine.safetensors --labels mine.txt
       satexport onnx --model vit-t --delay 10 --checkpoint random --output /tmp/sizing
     """
@@ -86,10 +87,7 @@ def onnx_command(model: str, delay: int, checkpoint: str, labels: Path | None, t
     with needs("export"):
         from satexport.checkpoint import load_checkpoint
         from satexport.export import export_onnx, export_report
-        from satexport.graph import OPSETS
 
-        if opset not in OPSETS:
-            raise UsageError(f"--opset {opset}: expected {OPSETS[0]} to {OPSETS[-1]}.")
         export = export_onnx(load_checkpoint(checkpoint, variant, labels), target, output, opset, simplify)
     report = export_report(export)
     with reader_may_leave():
@@ -99,7 +97,7 @@ def onnx_command(model: str, delay: int, checkpoint: str, labels: Path | None, t
             print_export(report)
             click.echo(f"Bundle: {export.path}")
     note(report["warning"])
-    if variant.model == "sat-s" and export.contract.checkpoint_source == "file":
+    if variant.model == "sat-s" and checkpoint not in ("published", "random"):
         note(f"SAT-S files of 1 s and of 2 s have the same shapes: make sure that {checkpoint} was "
              f"trained at {delay} s.")
 
@@ -115,13 +113,16 @@ def onnx_command(model: str, delay: int, checkpoint: str, labels: Path | None, t
 @click.option("--checkpoint", metavar="FILE", help="The weights, where they are not known by SHA-256.")
 @click.option("--minutes", type=click.FloatRange(0.1, 240), default=10.0, show_default=True,
               help="Length of the stream for differences and drift.")
+@click.option("--report", "report_file", type=click.Path(path_type=Path), metavar="FILE",
+              help="The JSON report. Default: parity.json in the bundle.")
 @click.option("--require-data", is_flag=True, help="A gate that could not be judged fails.")
 @click.option("--junit", "junit_file", type=click.Path(path_type=Path), metavar="FILE",
               help="Also write JUnit XML.")
 @threads_option
 @json_option
 def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, category_map: Path | None,
-                   checkpoint: str | None, minutes: float, require_data: bool, junit_file: Path | None,
+                   checkpoint: str | None, minutes: float, report_file: Path | None,
+                   require_data: bool, junit_file: Path | None,
                    threads: int | None, as_json: bool) -> None:
     """Prove a bundle: the file that ships against PyTorch fp32, over a stream and a labelled set.
 
@@ -136,26 +137,51 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
     from satexport.parity import parity_report, run_golden, run_parity
     from satexport.report import junit, origin, print_parity
 
+    if golden and (data, folds, category_map, checkpoint) != ("synthetic", None, None, None):
+        raise UsageError("--golden needs neither --data, --folds, --map nor --checkpoint: the golden "
+                         "chunks and their scores are in the bundle.")
     tagger = load(bundle, threads)
     if golden:
         gates, parts = run_golden(tagger)
     else:
         with needs("export"):
             gates, parts = run_parity(tagger, data, parse_folds(folds), category_map, checkpoint, minutes)
-    report = parity_report(tagger, gates, parts) | {"origin": origin()}
+    if require_data:
+        gates = [replace(g, status="failed") if g.status == "skipped" else g for g in gates]
+    report = parity_report(tagger, gates, parts) | {"threads": threads, "origin": origin()}
     with reader_may_leave():
         if as_json:
             print_json(report)
         else:
             print_parity(report)
     note(report["warning"])
-    write_json(bundle / ("parity-golden.json" if golden else "parity.json"), report)
     if junit_file:
         cases = [(g.name, g.status, g.note) for g in gates]
         write_text(junit_file, junit(f"satexport.parity.{tagger.contract.variant}", cases))
-    failed = [g for g in gates if g.status == "failed" or (require_data and g.status == "skipped")]
+    failed = "; ".join(f"{g.name} failed: {g.note}" for g in gates if g.status == "failed")
+    try:
+        write_json(report_file or bundle / ("parity-golden.json" if golden else "parity.json"), report)
+    except RunError as error:  # such as a bundle on a read-only disk
+        raise GateError(f"{bundle}: {failed}. Also: {error}") if failed else error from None
     if failed:
-        raise GateError(f"{bundle}: " + "; ".join(f"{g.name} {g.status}: {g.note}" for g in failed))
+        raise GateError(f"{bundle}: {failed}.")
+
+
+@cli.command("data")
+@click.argument("name", type=click.Choice(["esc50"]))
+@click.option("--output", type=click.Path(path_type=Path), metavar="DIR",
+              help="Where its folder is put. Default: the user's cache folder.")
+def data_command(name: str, output: Path | None) -> None:
+    """Fetch a labelled set for parity: ESC-50, 2000 clips of 5 s, about 600 MB, not for commercial use.
+
+    \b
+    Examples:
+      satexport data esc50
+      satexport data esc50 --output .
+    """
+    from satexport.published import fetch_esc50
+
+    click.echo(f"{name} is there: satexport parity BUNDLE --data {fetch_esc50(output, note)}")
 
 
 @cli.command("run")
@@ -211,13 +237,16 @@ def print_tags(tagger: Tagger, name: str, top: int, as_json: bool) -> None:
 
 def timed_scores(tagger: Tagger, name: str) -> Iterator[tuple[float, float, FloatArray]]:
     """Start and end in seconds and the scores of each chunk; the last one is padded with zeros."""
-    from satexport.audio import pcm_blocks, read_audio
+    from satexport.audio import audio_blocks, pcm_blocks
 
     stream: Stream = tagger.stream()
     delay, rate, number = tagger.contract.delay, tagger.contract.sample_rate, 0
-    blocks: Iterable[FloatArray] = (pcm_blocks(sys.stdin.buffer) if name == "-" else [read_audio(name)])
-    for block in blocks:
-        for scores in stream.feed(block):
+    for block in pcm_blocks(sys.stdin.buffer) if name == "-" else audio_blocks(name):
+        try:
+            rows = stream.feed(block)
+        except AudioError as error:
+            raise AudioError(f"{name}: {error}") from None
+        for scores in rows:
             yield number * delay, (number + 1) * delay, scores
             number += 1
     rest = stream.waiting / rate
@@ -290,10 +319,13 @@ def main() -> NoReturn:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except OSError as error:  # of standard output or of a name: stages word their own
-        discard_output()
-        click.echo(f"Error: {error}.", err=True)
-        sys.exit(RunError.exit_code)
     except (KeyboardInterrupt, click.Abort):
         click.echo("Interrupted; nothing half-written was left.", err=True)
         sys.exit(130)
+    except Exception as error:  # standard output on a full disk; or a fault of ours
+        discard_output()
+        if os.environ.get("SATEXPORT_TRACEBACK"):
+            raise
+        click.echo(f"Error: {type(error).__name__}: {error}. If this looks like a fault of satexport, "
+                   "set SATEXPORT_TRACEBACK=1 and report what it prints.", err=True)
+        sys.exit(RunError.exit_code)

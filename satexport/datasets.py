@@ -185,7 +185,7 @@ def _read_esc50(folder: Path, folds: Sequence[int] | None
     return rows, {"kind": "esc50", "folder": str(folder),
                   "folds": sorted({row["fold"] for row in table}),
                   # as the data set's own LICENSE file states it
-                  "licence": "CC BY 3.0 (ESC-10)" if esc10 else "CC BY-NC 3.0 (ESC-50)"}
+                  "licence": "CC BY (ESC-10)" if esc10 else "CC BY-NC 3.0 (ESC-50)"}
 
 
 def _need_files(listed_in: Path, files: Sequence[Path]) -> None:
@@ -224,7 +224,11 @@ def _read_audioset(path: Path) -> tuple[list[_Row], dict[str, object]]:
              for file in sorted(folder.iterdir()) if file.suffix.lower() in AUDIO_ENDINGS}
     mids = audioset_mids()
     rows, missing = [], []
-    for number, cells in enumerate(csv.reader(lines, skipinitialspace=True), start=1):
+    try:
+        entries = list(csv.reader(lines, skipinitialspace=True))
+    except csv.Error as error:
+        raise DataError(f"{path}: not a csv ({error}); expected {', '.join(AUDIOSET_COLUMNS)}.") from None
+    for number, cells in enumerate(entries, start=1):
         try:
             video, start, _, positive = cells
             seconds = float(start)
@@ -269,9 +273,3 @@ def average_precisions(truth: NDArray[np.bool_], scores: NDArray[np.floating],
         raise DataError("no clip has a label; mean average precision needs some.")
     return {labels[i]: float(average_precision_score(truth[:, i], scores[:, i]))
             for i in positive}
-
-
-def mean_average_precision(truth: NDArray[np.bool_], scores: NDArray[np.floating]) -> float:
-    """Mean of `average_precisions` over the classes with a positive; both [clips, classes]."""
-    names = [str(i) for i in range(np.asarray(truth).shape[-1])]
-    return float(np.mean(list(average_precisions(truth, scores, names).values())))

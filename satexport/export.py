@@ -8,6 +8,7 @@ whole golden chain, which is longer than the model remembers.
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,10 @@ from numpy.typing import NDArray
 from satexport import __version__
 from satexport.backends import FloatArray, Step
 from satexport.backends.onnxruntime import OnnxRuntimeStep
-from satexport.backends.pytorch import PyTorchStep
 from satexport.bundle import (
     GOLDEN,
     INITIAL_CACHE,
     LABELS,
-    PCM_SCALE,
     labels_sha256,
     labels_text,
     staged_bundle,
@@ -35,12 +34,13 @@ from satexport.contract import Contract, contract_fields
 from satexport.errors import GateError
 from satexport.files import write_json
 from satexport.fold import FOLDS, Weights, graph_weights, initial_cache
-from satexport.graph import build_graph
-from satexport.report import RANDOM_WEIGHTS, origin
+from satexport.graph import DEFAULT_OPSET, build_graph
+from satexport.reference import PyTorchStep
+from satexport.report import RANDOM_WEIGHTS, origin, progress
 from satexport.simplify import graph_size, simplify
 from satexport.synthetic import synthetic_stream
 from satexport.targets import Target
-from satexport.variants import Variant
+from satexport.variants import PCM_SCALE, Variant
 
 REWRITE_TOLERANCE = 1e-5  # scores, graph before and after a rewrite
 REWRITE_CHUNKS = 4        # chunks of the chain that proves a rewrite
@@ -57,6 +57,7 @@ class Stage:
     from_before: float | None   # against the graph before; None for the first
     from_pytorch: float
     kept: bool = True
+    why_not: str = ""           # where it was not kept
 
 
 @dataclass
@@ -85,12 +86,14 @@ class _Prover:
         kept = moved is None or moved <= REWRITE_TOLERANCE
         if kept:
             self._before = scores
-        return Stage(name, *graph_size(model), moved, _largest(scores, self._reference), kept)
+        return Stage(name, *graph_size(model), moved, _largest(scores, self._reference), kept,
+                     "" if kept else f"moved a score by {moved:.1e}")
 
 
-def export_onnx(checkpoint: Checkpoint, target: Target, folder: Path, opset: int = 20,
+def export_onnx(checkpoint: Checkpoint, target: Target, folder: Path, opset: int = DEFAULT_OPSET,
                 use_onnxsim: bool = True) -> Export:
-    """Write the bundle `folder/<variant>/<target>` and return what was done.
+    """Write the bundle `folder/<variant>/<target>` (`-opsetN` where it is not the default one) and
+    return what was done.
 
     Raises `GateError` where a rewrite or the finished graph differs from PyTorch by more than
     the target allows, `RunError` where the bundle cannot be written. What was there before is
@@ -102,12 +105,13 @@ def export_onnx(checkpoint: Checkpoint, target: Target, folder: Path, opset: int
         labels_sha256=labels_sha256(checkpoint.labels),
         checkpoint=checkpoint.name, checkpoint_source=checkpoint.source,
         checkpoint_sha256=checkpoint.sha256, exporter=f"satexport {__version__}")
-    export = Export(folder / variant.name / target.name, contract)
-    with staged_bundle(export.path) as stage:
+    name = target.name if opset == DEFAULT_OPSET else f"{target.name}-opset{opset}"
+    export = Export(folder / variant.name / name, contract)
+    with staged_bundle(export.path) as stage, progress("export", len(FOLDS) + 2) as advance:
         reference = PyTorchStep(checkpoint)
         audio = golden_audio(variant)
         expected = chain_scores(reference, audio)
-        model, cache = _rewrite(export, checkpoint, reference, expected, audio, use_onnxsim)
+        model, cache = _rewrite(export, checkpoint, reference, expected, audio, use_onnxsim, advance)
         content = model.SerializeToString(deterministic=True)
         step = OnnxRuntimeStep(content, contract, cache, target.threads)
         export.golden_chunks = len(audio)
@@ -120,13 +124,14 @@ def export_onnx(checkpoint: Checkpoint, target: Target, folder: Path, opset: int
         (stage / LABELS).write_text(labels_text(checkpoint.labels), encoding="utf-8")
         pcm = np.round(audio * PCM_SCALE).astype(np.int16)
         (stage / GOLDEN).write_bytes(_npz({"audio": pcm, "scores": expected}))
-        write_manifest(stage, contract, target.to_dict(), "model.onnx")
+        write_manifest(stage, contract, target, "model.onnx")
         write_json(stage / "export.json", export_report(export))
     return export
 
 
 def _rewrite(export: Export, checkpoint: Checkpoint, reference: PyTorchStep, expected: FloatArray,
-             audio: FloatArray, use_onnxsim: bool) -> tuple[onnx.ModelProto, list[FloatArray]]:
+             audio: FloatArray, use_onnxsim: bool,
+             advance: Callable[[], None]) -> tuple[onnx.ModelProto, list[FloatArray]]:
     """Write the graph, fold and simplify it, proving each step; returns graph and initial cache."""
     variant, contract = checkpoint.variant, export.contract
     prover = _Prover(contract, expected[:REWRITE_CHUNKS], audio[:REWRITE_CHUNKS])
@@ -140,6 +145,7 @@ def _rewrite(export: Export, checkpoint: Checkpoint, reference: PyTorchStep, exp
         if not stage.kept:
             raise GateError(f"the rewrite {name!r} moved a score by {stage.from_before:.1e}, allowed "
                             f"is {REWRITE_TOLERANCE:.0e}. No bundle was written; please report this.")
+        advance()
         return model, cache
 
     model, cache = prove("as published" if hidden is None else "keys and values cached", weights)
@@ -147,12 +153,14 @@ def _rewrite(export: Export, checkpoint: Checkpoint, reference: PyTorchStep, exp
         weights = fold(weights)
         model, cache = prove(name, weights)
     if use_onnxsim:
-        simpler = simplify(model)
-        if simpler is None:  # not smaller
-            export.stages.append(replace(export.stages[-1], name="onnxsim", kept=False))
+        simpler, why_not = simplify(model)
+        if why_not:
+            export.stages.append(replace(export.stages[-1], name="onnxsim", from_before=None,
+                                         kept=False, why_not=why_not))
         else:
             export.stages.append(stage := prover.judge("onnxsim", simpler, cache))
             model = simpler if stage.kept else model
+        advance()
     return model, cache
 
 
@@ -186,7 +194,7 @@ def export_report(export: Export) -> dict[str, Any]:
     """The report as JSON; it carries no time, so that the same checkpoint gives the same bytes."""
     contract = export.contract
     return {
-        "kind": "export", "variant": contract.variant, "opset": contract.opset,
+        "kind": "export", "variant": contract.variant, "target": export.path.name, "opset": contract.opset,
         "checkpoint": {"name": contract.checkpoint, "source": contract.checkpoint_source,
                        "sha256": contract.checkpoint_sha256},
         "warning": RANDOM_WEIGHTS if contract.has_random_weights else None,
@@ -196,7 +204,7 @@ def export_report(export: Export) -> dict[str, Any]:
             "from_before": f"largest score difference from the graph before, {REWRITE_CHUNKS} "
                            f"chunks, cache carried; a rewrite may move it by {REWRITE_TOLERANCE:.0e}",
             "from_pytorch": "the same against PyTorch fp32 with the published hidden-state cache",
-            "kept": "false: onnxsim's graph was not smaller, or not equal"},
+            "kept": "false: what ships is the graph of the stage before, for the reason given"},
         "origin": origin(),
     }
 

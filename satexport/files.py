@@ -45,9 +45,9 @@ def _finite(value: Any) -> Any:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole: beside its place, then renamed. Raises `RunError`."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:  # backslashreplace: a file's name may be no UTF-8
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
         os.replace(partial, path)
     except OSError as error:
         raise _refused(path, error) from None

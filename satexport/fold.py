@@ -20,7 +20,7 @@ from satexport.variants import BLOCK_EPS, DEPTH, PATCH, ROWS, Variant
 
 Array = NDArray[np.float64]
 Weights = dict[str, Array]
-NEPER = 10 / np.log(10)  # dB: 10 log10(x) = NEPER ln(x)
+DB_PER_LN = 10 / np.log(10)  # 10 log10(x) = DB_PER_LN ln(x)
 
 
 def graph_weights(variant: Variant, state: Mapping[str, NDArray[np.float32]]) -> Weights:
@@ -39,7 +39,7 @@ def graph_weights(variant: Variant, state: Mapping[str, NDArray[np.float32]]) ->
     patch = get("patch_embed.proj.weight")[:, 0].transpose(2, 1, 0).reshape(PATCH**2, d)
     position = rows.T[:, None] + time.T[None, :variant.columns] + get("patch_embed.proj.bias")
     weights: Weights = {
-        "mel.scale": scale * NEPER,
+        "mel.scale": scale * DB_PER_LN,
         "mel.shift": get("init_bn.1.bias") - get("init_bn.1.running_mean") * scale,
         "patch.weight": np.repeat(patch[None], ROWS, axis=0),
         "position": position,

@@ -18,12 +18,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from satexport import frontend
 from satexport.contract import Contract, TensorSpec
-from satexport.fold import NEPER, Weights
+from satexport.fold import DB_PER_LN, Weights
 from satexport.variants import (
     BLOCK_EPS,
     DEPTH,
     HOP,
-    MEL_BANDS,
     OUTPUT_EPS,
     PATCH,
     ROWS,
@@ -31,6 +30,7 @@ from satexport.variants import (
 )
 
 OPSETS = range(17, 24)  # LayerNormalization came with 17, Gelu as one node with 20
+DEFAULT_OPSET = 20
 
 
 class _Writer:
@@ -154,7 +154,7 @@ def _log_mel(g: _Writer, variant: Variant, audio: str) -> str:
     axes = g.ints(1, 2)
     peak = (g.op("ReduceMax", "mel/peak", x, axes, keepdims=1) if g.opset >= 18
             else g.op("ReduceMax", "mel/peak", x, axes=[1, 2], keepdims=1))
-    bound = g.op("Sub", "mel/bound", peak, g.scalar("mel.top", frontend.TOP_DB / NEPER))
+    bound = g.op("Sub", "mel/bound", peak, g.scalar("mel.top", frontend.TOP_DB / DB_PER_LN))
     return g.op("Max", "mel/clamped", x, bound)
 
 
@@ -165,7 +165,7 @@ def _tokens(g: _Writer, variant: Variant, w: Weights, x: str) -> str:
     if (w["mel.scale"] != 1).any() or w["mel.shift"].any():
         x = g.op("Mul", "mel/scaled", x, g.constant("mel.scale", w["mel.scale"]))
         x = g.op("Add", "mel/shifted", x, g.constant("mel.shift", w["mel.shift"]))
-    x = g.reshape("patch/grid", x, columns, PATCH, ROWS, MEL_BANDS // ROWS)
+    x = g.reshape("patch/grid", x, columns, PATCH, ROWS, PATCH)
     x = g.op("Transpose", "patch/rows", x, perm=[2, 0, 1, 3])
     x = g.reshape("patch/patches", x, ROWS, columns, PATCH**2)
     x = g.op("MatMul", "patch/product", x, g.constant("patch.weight", w["patch.weight"]))

@@ -167,8 +167,9 @@ class Transformer(nn.Module):
     def clip_scores(self, audio: Tensor) -> Tensor:
         """The paper's protocol for a clip [B, samples]: one spectrogram, split into pieces of
         chunk_frames with a last incomplete one dropped, the cache starting empty, the pieces'
-        scores averaged. A clip that is shorter than one piece is scored as it is."""
-        mel = self.front_end(audio)
+        scores averaged. A clip that is shorter than one piece is scored as it is, one shorter
+        than a patch (0.15 s) with zeros behind it."""
+        mel = self.front_end(F.pad(audio, (0, max(0, (PATCH - 1) * HOP - audio.shape[1]))))
         size = self.variant.chunk_frames
         pieces = torch.split(mel, size, dim=-1)
         whole = [p for p in pieces if p.shape[-1] == size] or [mel]

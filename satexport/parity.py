@@ -23,12 +23,12 @@ from satexport.errors import BundleError, CheckpointError
 from satexport.report import RANDOM_WEIGHTS, progress
 from satexport.stream import Stream, Tagger
 from satexport.synthetic import SYNTHETIC_CLASSES, synthetic_stream
-from satexport.targets import Gates, gates_from
+from satexport.targets import Gates
 from satexport.variants import VARIANTS
 from satexport.weightfile import find_by_sha256
 
 if TYPE_CHECKING:  # --golden runs where there is no torch
-    from satexport.backends.pytorch import PyTorchStep
+    from satexport.reference import PyTorchStep
 
 DEFINITIONS = {
     "score difference": "absolute difference of one class's score in one chunk, candidate minus "
@@ -126,7 +126,7 @@ def run_golden(tagger: Tagger) -> tuple[list[Gate], dict[str, Any]]:
             rows.append(stream.feed(chunk)[0])
             advance()
     found = compare(expected, np.stack(rows))
-    gates = gates_from(tagger.bundle.target, tagger.bundle.path)
+    gates = tagger.bundle.target.gates
     return [_difference_gate(gates, "golden chunks", found)], {
         "differences": {"golden chunks": asdict(found)}}
 
@@ -138,17 +138,16 @@ def run_parity(tagger: Tagger, data: str, folds: Sequence[int] | None, category_
     Returns the gates and the parts of the report. Raises `CheckpointError` where the weights are
     not found or are others, `DataError` where the set cannot be used.
     """
-    from satexport.backends.pytorch import PyTorchStep
+    from satexport.reference import PyTorchStep
 
     labelled, why_not = _labelled_set(tagger, data, folds, category_map)
     reference = PyTorchStep(weights_of(tagger.bundle, checkpoint))
     steps = stream_chunks(tagger.contract, minutes) + (len(labelled.clips) if labelled else 0)
     with progress("parity", steps) as advance:
-        stream = stream_parity(reference, tagger, minutes, advance)
-        if labelled and not np.isfinite(stream.largest):
-            labelled, why_not = None, "the scores over the stream are not finite"
+        # the set first: what is wrong with a clip shows before the long stream
         result = set_parity(reference, tagger, labelled, advance) if labelled else None
-    gates = gates_from(tagger.bundle.target, tagger.bundle.path)
+        stream = stream_parity(reference, tagger, minutes, advance)
+    gates = tagger.bundle.target.gates
     differences = {f"{minutes:g} min of stream": stream}
     if result:
         differences[result.name] = result.differences
@@ -162,6 +161,8 @@ def _labelled_set(tagger: Tagger, data: str, folds: Sequence[int] | None,
                   category_map: Path | None) -> tuple[LabelledSet | None, str]:
     """The set that mAP is judged on, or None and why there is none."""
     if tagger.contract.has_random_weights:
+        if data != "synthetic":
+            load_set(data, tagger.labels, folds=folds, category_map=category_map)  # bad input is said
         return None, "random weights: no mAP is claimed"
     if data == "synthetic" and not set(SYNTHETIC_CLASSES) <= set(tagger.labels):
         return None, "the model lacks labels of the synthetic set: pass --data"
@@ -198,7 +199,9 @@ def set_parity(reference: PyTorchStep, tagger: Tagger, data: LabelledSet,
         advance()
     truth = data.truth(tagger.labels)
     expected = average_precisions(truth, np.stack([r[0].mean(0) for r in rows]), tagger.labels)
-    found = average_precisions(truth, np.stack([r[1].mean(0) for r in rows]), tagger.labels)
+    scores = np.stack([r[1].mean(0) for r in rows])
+    found = (average_precisions(truth, scores, tagger.labels) if np.isfinite(scores).all()
+             else dict.fromkeys(expected, float("nan")))  # a bundle gone wrong: fails its gates
     paper = average_precisions(truth, np.stack([r[2] for r in rows]), tagger.labels)
     return SetParity(
         data.name, len(rows),
@@ -246,7 +249,7 @@ def parity_report(tagger: Tagger, gates: Sequence[Gate], parts: dict[str, Any]) 
     contract = tagger.contract
     return {
         "kind": "parity", "verdict": verdict(gates), "variant": contract.variant,
-        "target": tagger.bundle.target["name"], "bundle_sha256": tagger.bundle.sha256,
+        "target": tagger.bundle.target.name, "bundle_sha256": tagger.bundle.sha256,
         "checkpoint": {"name": contract.checkpoint, "source": contract.checkpoint_source,
                        "sha256": contract.checkpoint_sha256},
         "warning": RANDOM_WEIGHTS if contract.has_random_weights else None,

@@ -61,7 +61,7 @@ def print_export(report: Mapping[str, Any]) -> None:
     rows = []
     for stage in report["stages"]:
         moved = "-" if stage["from_before"] is None else f"{stage['from_before']:.1e}"
-        name = stage["name"] if stage["kept"] else f"{stage['name']} (not kept)"
+        name = stage["name"] + ("" if stage["kept"] else f" (not kept: {stage['why_not']})")
         rows.append((name, str(stage["nodes"]), f"{stage['bytes'] / 1e6:.1f}", moved,
                      f"{stage['from_pytorch']:.1e}"))
     print_table(f"{report['variant']} from {report['checkpoint']['name']}",
@@ -89,18 +89,23 @@ def print_parity(report: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def progress(label: str, total: int) -> Iterator[Callable[[], None]]:
-    """Give a function to call after each of `total` parts: a progress bar on standard error
-    where that is a terminal, nothing elsewhere."""
+def progress(label: str, total: int | None, done: int = 0, unit: str = "parts"
+             ) -> Iterator[Callable[..., None]]:
+    """Give a function to call after each part, or with the number of parts, of `total` (None where
+    nobody knows): a progress bar on standard error where that is a terminal, nothing elsewhere.
+    `done` parts were there before; of bytes it shows size and speed."""
     if not sys.stderr.isatty():
-        yield lambda: None
+        yield lambda parts=1: None
         return
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=total)
-        yield lambda: bar.advance(task)
+    columns = Progress.get_default_columns()  # label, bar, share, time that remains
+    if unit == "bytes":
+        columns = *columns[:2], DownloadColumn(), TransferSpeedColumn(), columns[-1]
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=total, completed=done)
+        yield lambda parts=1: bar.advance(task, parts)
 
 
 def junit(name: str, cases: Sequence[tuple[str, str, str]]) -> str:

@@ -7,10 +7,10 @@ import onnx
 from satexport.errors import MissingError
 
 
-def simplify(model: onnx.ModelProto) -> onnx.ModelProto | None:
-    """Return onnxsim's graph where it has fewer nodes or fewer bytes; None where it has not, or
-    where onnxsim fails. Whether its outputs are equal is for the caller to prove, as for every
-    rewrite."""
+def simplify(model: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
+    """Return onnxsim's graph and "" where it has fewer nodes or fewer bytes; else the graph as it
+    was and why. Whether its outputs are equal is for the caller to prove, as for every rewrite.
+    Raises `MissingError` where onnxsim is not installed."""
     try:
         import onnxsim
     except ImportError:
@@ -18,12 +18,13 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto | None:
                            "or pass --no-simplify.") from None
     try:
         simplified, _ = onnxsim.simplify(model)
-    except Exception:  # a tool that may fail: the graph as it is remains right
-        return None
+    except Exception as error:  # a tool that may fail: the graph as it is remains right
+        return model, f"onnxsim failed: {type(error).__name__}"
     del simplified.metadata_props[:]  # onnxsim writes each entry twice
     simplified.metadata_props.extend(model.metadata_props)
-    fewer = any(a < b for a, b in zip(graph_size(simplified), graph_size(model), strict=True))
-    return simplified if fewer else None
+    nodes, size = graph_size(simplified)
+    fewer = any(a < b for a, b in zip((nodes, size), graph_size(model), strict=True))
+    return (simplified, "") if fewer else (model, f"no smaller: {nodes} nodes, {size / 1e6:.1f} MB")
 
 
 def graph_size(model: onnx.ModelProto) -> tuple[int, int]:

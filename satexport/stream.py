@@ -19,6 +19,7 @@ from satexport.backends import FloatArray, Step, load_step
 from satexport.bundle import Bundle, open_bundle
 from satexport.contract import Contract
 from satexport.errors import AudioError
+from satexport.variants import PCM_SCALE
 
 LOUDEST = 8.0  # full scale is 1; above this the samples are surely integers given as floats
 
@@ -73,7 +74,7 @@ class Stream:
             raise AudioError(f"the samples have shape {audio.shape}, expected [n], {rate}. "
                              "Average the channels first.")
         if audio.dtype == np.int16:
-            return np.asarray(audio / np.float32(32768), np.float32)
+            return np.asarray(audio / np.float32(PCM_SCALE), np.float32)
         if audio.dtype.kind != "f" and audio.size:
             raise AudioError(f"the samples are {audio.dtype}, expected floats in [-1, 1] or int16.")
         peak = float(np.abs(audio).max(initial=0.0))  # NaN and infinity show here, too

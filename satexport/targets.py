@@ -9,13 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from satexport.backends import BACKENDS
 from satexport.errors import DataError, UsageError
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # type: ignore[import-not-found]
-
+MAX_THREADS = 256  # more only fills the memory with stacks
 # The folder lies beside the package in a checkout and inside it in a wheel.
 FOLDER = next((f for f in (Path(__file__).parent / "targets", Path(__file__).parents[1] / "targets")
                if f.is_dir()), Path(__file__).parent / "targets")
@@ -42,6 +39,27 @@ class Target:
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any], where: Path) -> Target:
+        """Check names, types and ranges; raises `DataError` that names `where`."""
+        gates = fields.get("gates", {})
+        if not isinstance(gates, dict):
+            raise DataError(f"{where}: gates is {gates!r}, expected a table [gates].")
+        rest = {key: value for key, value in fields.items() if key != "gates"}
+        target = cls(**_checked(cls, rest, where), gates=Gates(**_checked(Gates, gates, where)))
+        for name, value, fits, expected in (
+                ("name", target.name, re.fullmatch(r"\w[\w.+-]*", target.name),
+                 "one that can be a folder's: letters, digits and . + - _"),
+                ("backend", target.backend, target.backend in BACKENDS, " or ".join(BACKENDS)),
+                ("threads", target.threads, 0 <= target.threads <= MAX_THREADS, f"0 to {MAX_THREADS}"),
+                ("max_score_difference", target.gates.max_score_difference,
+                 0 < target.gates.max_score_difference < 1, "more than 0, less than 1"),
+                ("map_kept", target.gates.map_kept, 0 < target.gates.map_kept <= 1,
+                 "more than 0, at most 1")):
+            if not fits:
+                raise DataError(f"{where}: {name} is {value!r}, expected {expected}.")
+        return target
+
 
 def find_target(what: str) -> Target:
     """Return a shipped target by name or one from a TOML file by path.
@@ -49,6 +67,11 @@ def find_target(what: str) -> Target:
     Raises `UsageError` for an unknown name, `DataError` for a file that is damaged, lacks a key
     or has one that does not exist.
     """
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib  # type: ignore[import-not-found]
+
     path = Path(what) if what.endswith(".toml") else FOLDER / f"{what}.toml"
     try:
         fields = tomllib.loads(path.read_text("utf-8"))
@@ -57,19 +80,7 @@ def find_target(what: str) -> Target:
         raise UsageError(f"no target {what!r}; there are {shipped}, or pass a FILE.toml.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise DataError(f"{path} is no readable TOML: {error}.") from None
-    gates = fields.pop("gates", {})
-    if not isinstance(gates, dict):
-        raise DataError(f"{path}: gates is {gates!r}, expected a table [gates].")
-    target = Target(**_checked(Target, fields, path), gates=Gates(**_checked(Gates, gates, path)))
-    if not re.fullmatch(r"\w[\w.+-]*", target.name):
-        raise DataError(f"{path}: name is {target.name!r}, expected one that can be a folder's: "
-                        "letters, digits and . + - _")
-    return target
-
-
-def gates_from(target: dict[str, Any], path: Path) -> Gates:
-    """The gates of a bundle's target, as they stand in its bundle.json."""
-    return Gates(**_checked(Gates, target.get("gates", {}), path))
+    return Target.from_dict(fields, path)
 
 
 _TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}

@@ -1,8 +1,7 @@
 """The models: nine published checkpoints, fifteen variants (a model at a delay).
 
 Source of every number: "Streaming Audio Transformers for Online Audio Tagging"
-(Dinkel et al., 2023) and the behaviour of its published implementation. The paper's
-figures stand beside the variants for reports; they are the paper's, not ours.
+(Dinkel et al., 2023) and the behaviour of its published implementation.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from satexport.errors import UsageError
 
 SAMPLE_RATE = 16_000  # Hz
 HOP = 160             # samples, 10 ms
+PCM_SCALE = 32_768    # int16 to [-1, 1)
 MEL_BANDS = 64
 PATCH = 16            # frames and mel bands, stride equal to size
 ROWS = MEL_BANDS // PATCH  # patch rows on the frequency axis

@@ -56,7 +56,7 @@ def read_entries(path: Path) -> dict[str, Entry]:
     except FileNotFoundError:
         raise CheckpointError(
             f"{path}: no such file; expected a checkpoint (.pt, .pth or .safetensors), or one "
-            "of the words that need no file: demo, random.") from None
+            "of the words that need no file: published, demo, random.") from None
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}); expected a "
                               "checkpoint file that you may read.") from error

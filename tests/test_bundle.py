@@ -32,7 +32,7 @@ from satexport.errors import RunError
 from satexport.export import export_onnx
 from satexport.files import sha256_of
 from satexport.stream import load
-from satexport.targets import find_target
+from satexport.targets import Target, find_target
 from satexport.variants import find_variant
 from satexport.weightfile import DEMO
 from tests.conftest import export
@@ -62,7 +62,7 @@ def reseal(bundle: Path, **changes: object) -> None:
     manifest = manifest_of(bundle)
     (bundle / MANIFEST).unlink()
     contract = replace(Contract.from_dict(manifest["contract"]), **changes)  # type: ignore[arg-type]
-    write_manifest(bundle, contract, manifest["target"], manifest["graph"])
+    write_manifest(bundle, contract, Target.from_dict(manifest["target"], bundle), manifest["graph"])
 
 
 @pytest.fixture

@@ -101,8 +101,7 @@ def test_a_state_dict_loads_value_for_value(save: Save, sat_t: State, tmp_path: 
         assert value.flags.c_contiguous
         np.testing.assert_array_equal(value, sat_t[key].numpy())
     assert (loaded.source, loaded.name, loaded.dtype) == ("file", "w.pt", "float32")
-    assert loaded.trained
-    assert not loaded.is_random
+    assert loaded.source == "file"
     assert (loaded.classes, loaded.labels) == (527, audioset_labels())
     assert loaded.sha256 == sha256_of(tmp_path / "w.pt")
 
@@ -422,7 +421,7 @@ def test_the_demo_is_a_trained_sat_t_at_2_s(demo_path: Path, sat_t: State) -> No
     save_safetensors(demo_path, {key: value.half() for key, value in sat_t.items()})
     loaded = load_checkpoint("demo", SAT_T)
     assert (loaded.source, loaded.name, loaded.dtype) == ("demo", "demo", "float16")
-    assert loaded.trained
+    assert loaded.source == "demo"
     assert weightfile.find_by_sha256(loaded.sha256) == demo_path
 
 
@@ -460,8 +459,7 @@ def test_a_seed_makes_the_same_weights_again_and_another_seed_others() -> None:
     assert np.abs(first.state[WEIGHT] - other.state[WEIGHT]).max() > 0.01
     assert (first.source, first.name) == ("random", "random (seed 0)")
     assert other.name == "random (seed 1)"
-    assert first.is_random
-    assert not first.trained
+    assert first.source == "random"
     assert first.labels == audioset_labels()
 
 

@@ -106,7 +106,7 @@ def test_the_help_of_the_export_names_every_model() -> None:
 # Wrong use.
 
 @pytest.mark.parametrize("arguments", [
-    ["frobnicate"], ["onnx", "--frobnicate"], ["onnx", "--model", "sat-t"], ["run", "bundle"], [],
+    ["frobnicate"], ["onnx", "--frobnicate"], ["onnx"], ["data", "esc11"], ["run", "bundle"], [],
     [*VIT, "x", "--model", "resnet"], [*VIT, "x", "--delay", "two"], [*VIT, "x", "--target", "jetson-9"],
     [*VIT, "x", "--opset", "3"], ["onnx", "--model", "sat-t", "--delay", "1", "--checkpoint", "demo"],
     ["parity", "bundle", "--minutes", "0"], ["run", "bundle", "a.wav", "--top", "0"]], ids=" ".join)
@@ -128,7 +128,7 @@ def test_a_delay_that_a_model_does_not_have_lists_those_it_has(model: str, delay
 
 def test_a_precision_that_the_export_cannot_deliver_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text('name = "a"\nbackend = "onnxruntime"\nprecision = "int8"\n'
-                                     "[gates]\nmax_score_difference = 1\nmap_kept = 1\n")
+                                     "[gates]\nmax_score_difference = 0.1\nmap_kept = 1\n")
     result = call(*VIT, tmp_path, "--target", tmp_path / "a.toml")
     assert (result.code, "wants int8" in result.err) == (2, True)
 

@@ -237,7 +237,16 @@ def test_a_gate_that_cannot_be_judged_is_skipped_or_fails_where_data_are_require
     assert "Parity: skipped." in result.out
     assert json.loads((bundle / "parity.json").read_bytes())["set"] is None
     result = call("parity", bundle, "--minutes", 0.1, "--require-data")
-    assert (result.code, "mAP kept skipped: random weights" in result.err) == (1, True)
+    assert (result.code, "mAP kept failed: random weights" in result.err) == (1, True)
+    assert "Parity: failed." in result.out
+    gates = json.loads((bundle / "parity.json").read_bytes())["gates"]
+    assert [gate["status"] for gate in gates] == ["passed", "failed"]
+
+
+@pytest.mark.parametrize("option", [("--data", "x"), ("--folds", "4"), ("--map", "x"), ("--checkpoint", "x")])
+def test_golden_takes_no_option_that_it_would_ignore(random_vit: Path, option: tuple[str, str]) -> None:
+    result = call("parity", random_vit, "--golden", *option)
+    assert (result.code, "--golden needs neither" in result.err) == (2, True)
 
 
 def test_weights_of_another_file_end_with_4(random_vit: Path, tmp_path: Path) -> None:
@@ -265,11 +274,14 @@ def test_weights_that_are_not_known_here_end_with_4_and_what_to_do(bundle: Path)
 
 
 def test_a_bundle_that_takes_no_report_still_gets_its_table_and_ends_with_5(bundle: Path) -> None:
-    (bundle / ".parity-golden.json.partial").mkdir()  # in the way of the report, for root, too
+    (bundle / "parity-golden.json").mkdir()  # in the way of the report, for root, too
     result = call("parity", bundle, "--golden")
     assert result.code == 5
     assert "golden chunks" in result.out
     assert "parity-golden.json: cannot be written" in result.err
+    elsewhere = bundle.parent / "report.json"
+    assert call("parity", bundle, "--golden", "--report", elsewhere).code == 0
+    assert json.loads(elsewhere.read_bytes())["verdict"] == "passed"
 
 
 def test_golden_chunks_of_another_run_fail(bundle: Path) -> None:

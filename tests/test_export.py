@@ -11,16 +11,17 @@ import pytest
 import soundfile
 import torch
 
-from satexport.backends.pytorch import PyTorchStep
 from satexport.checkpoint import load_checkpoint
 from satexport.errors import GateError
 from satexport.export import chain_scores, export_onnx, golden_audio
 from satexport.fold import FOLDS, Weights
 from satexport.parity import run_golden, run_parity, verdict
+from satexport.reference import PyTorchStep
 from satexport.stream import load
 from satexport.synthetic import synthetic_clip
 from satexport.targets import find_target
 from satexport.variants import find_variant
+from tests.test_graph import ALLOWED
 
 CLASSES = ("Dial tone", "White noise", "Mains hum")
 
@@ -71,8 +72,24 @@ def test_the_report_names_every_stage_and_what_it_did(demo: Path) -> None:
     assert all(stage["from_before"] <= 1e-5 for stage in report["stages"][1:])
     assert report["golden"]["chunks"] == 13
     assert report["golden"]["max_difference"] < 1e-4
-    graph = onnx.load(demo / "model.onnx").graph
-    assert len(graph.node) == report["stages"][-1]["nodes"]
+    assert len(onnx.load(demo / "model.onnx").graph.node) == report["stages"][-1]["nodes"]
+
+
+def test_the_graph_that_ships_has_plain_nodes_and_the_contracts_values_in_order(demo: Path) -> None:
+    model, contract = onnx.load(demo / "model.onnx"), load(demo).contract
+    assert {node.op_type for node in model.graph.node} <= ALLOWED | {"Gemm"}  # onnxsim's
+    assert {node.domain for node in model.graph.node} == {""}
+    for values, specs in ((model.graph.input, (contract.audio, *contract.cache_in)),
+                          (model.graph.output, (contract.scores, *contract.cache_out))):
+        shapes = [(v.name, tuple(d.dim_value for d in v.type.tensor_type.shape.dim)) for v in values]
+        assert shapes == [(s.name, s.shape) for s in specs]
+
+
+def test_another_opset_gets_a_bundle_of_its_own(tmp_path: Path) -> None:
+    checkpoint = load_checkpoint("random", find_variant("vit-t", 1))
+    export = export_onnx(checkpoint, find_target("onnx"), tmp_path, opset=17)
+    assert export.path == tmp_path / "vit-t-1s" / "onnx-opset17"
+    assert verdict(run_golden(load(export.path))[0]) == "passed"
 
 
 def test_the_golden_chunks_are_pytorchs_own_scores(demo: Path) -> None:
@@ -105,14 +122,15 @@ def test_a_graph_that_is_not_pytorchs_stops_the_export(
 
 def test_an_onnxsim_graph_that_is_not_equal_is_not_kept(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def spoil(model: onnx.ModelProto) -> onnx.ModelProto:
+    def spoil(model: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
         spoiled = onnx.ModelProto.FromString(model.SerializeToString())
         top = next(i for i in spoiled.graph.initializer if i.name == "head.bias")
         top.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(top) + 1, "head.bias"))
-        return spoiled
+        return spoiled, ""
 
     monkeypatch.setattr("satexport.export.simplify", spoil)
     checkpoint = load_checkpoint("random", find_variant("vit-t", 1))
     export = export_onnx(checkpoint, find_target("onnx"), tmp_path)
     assert not export.stages[-1].kept
+    assert "moved a score by" in export.stages[-1].why_not
     assert verdict(run_golden(load(export.path))[0]) == "passed"

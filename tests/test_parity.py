@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from satexport.backends import FloatArray
-from satexport.backends.pytorch import PyTorchStep
 from satexport.checkpoint import load_checkpoint
 from satexport.datasets import load_set
 from satexport.parity import Gate, clip_chunks, compare, run_golden, run_parity, set_parity, verdict
+from satexport.reference import PyTorchStep
 from satexport.stream import Stream, Tagger, load
 from satexport.variants import find_variant
 
@@ -50,6 +50,11 @@ def test_a_clip_is_streamed_from_silence_with_its_last_chunk_padded(
     for row, chunk in zip(found, padded, strict=True):
         expected, cache = reference(chunk, cache)
         np.testing.assert_array_equal(row, expected)
+
+
+def test_a_clip_shorter_than_a_patch_is_scored(reference: PyTorchStep, audio: FloatArray) -> None:
+    for samples in (1, 100, 2_399, 2_400):
+        assert np.isfinite(reference.clip_scores(audio[:samples])).all()
 
 
 class Shifted:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
+import tomllib
 
 from satexport.backends import BACKENDS
 from satexport.errors import DataError, UsageError
-from satexport.targets import FOLDER, Gates, Target, find_target, gates_from
+from satexport.targets import FOLDER, Gates, Target, find_target
 
 MINE = """
 name = "my-board"
@@ -98,4 +101,27 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
 
 def test_a_target_comes_back_from_a_bundle_as_it_was() -> None:
     target = find_target("onnx")
-    assert gates_from(target.to_dict(), Path("bundle.json")) == target.gates
+    assert Target.from_dict(json.loads(json.dumps(target.to_dict())), Path("bundle.json")) == target
+
+
+@pytest.mark.parametrize(("line", "words"), [
+    ("threads = -3", "threads is -3, expected 0 to 256"),
+    ("threads = 99999999999", "expected 0 to 256"),
+    ('backend = "onnxruntim"', "expected onnxruntime"),
+    ("[gates]\nmax_score_difference = inf", "max_score_difference is inf"),
+    ("[gates]\nmap_kept = -1", "map_kept is -1"),
+    ("[gates]\nmap_kept = 1.5", "map_kept is 1.5, expected more than 0, at most 1")])
+def test_values_that_cannot_be_meant_are_refused(tmp_path: Path, line: str, words: str) -> None:
+    key = line.rsplit("\n", maxsplit=1)[-1].split(" =", maxsplit=1)[0]
+    lines = [f"{line.rsplit(chr(10), maxsplit=1)[-1]}" if kept.startswith(f"{key} =") else kept
+             for kept in (FOLDER / "onnx.toml").read_text().splitlines()]
+    (tmp_path / "own.toml").write_text("\n".join(lines))
+    with pytest.raises(DataError, match=re.escape(words)):
+        find_target(str(tmp_path / "own.toml"))
+
+
+def test_the_target_in_the_readme_is_one() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    (example,) = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
+    fields = tomllib.loads(example)
+    assert Target.from_dict(fields, Path("README.md")).name == "my-board"

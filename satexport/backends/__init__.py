@@ -7,13 +7,13 @@ imported only where a bundle asks for it.
 from __future__ import annotations
 
 import importlib
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport.bundle import Bundle
-from satexport.errors import BundleError
+if TYPE_CHECKING:
+    from satexport.bundle import Bundle
 
 FloatArray = NDArray[np.float32]
 
@@ -34,10 +34,5 @@ class Step(Protocol):
 def load_step(bundle: Bundle, threads: int | None = None) -> Step:
     """Load a bundle's graph with the runtime its target names; `threads` overrides the target's
     (0: the runtime decides). Raises `MissingError` where the runtime is not installed."""
-    name = bundle.target.get("backend")
-    if name not in BACKENDS:
-        raise BundleError(f"{bundle.path} asks for the backend {name!r}; this satexport has "
-                          f"{', '.join(BACKENDS)}.")
-    module = importlib.import_module(BACKENDS[name])
-    threads = int(bundle.target.get("threads", 0)) if threads is None else threads
-    return cast(Step, module.load(bundle, threads))
+    module = importlib.import_module(BACKENDS[bundle.target.backend])
+    return cast(Step, module.load(bundle, bundle.target.threads if threads is None else threads))
