@@ -173,12 +173,10 @@ def _check_against_pytorch(export: Export, target: Target) -> None:
 
 
 def golden_audio(variant: Variant) -> FloatArray:
-    """Consecutive chunks [N, samples] of synthetic sounds, rounded to 16 bits; one chunk more
-    than the model remembers."""
+    """Consecutive chunks [N, samples] of synthetic sounds, 16 bits; one more than the model
+    remembers."""
     chunks = max(LEAST_GOLDEN, variant.memory_chunks + 1)
-    audio = synthetic_stream(chunks * variant.delay, "calibrate")
-    pcm = np.clip(np.round(audio * PCM_SCALE), -PCM_SCALE, PCM_SCALE - 1)
-    return np.asarray(pcm / PCM_SCALE, np.float32).reshape(chunks, variant.chunk_samples)
+    return synthetic_stream(chunks * variant.delay, "calibrate").reshape(chunks, variant.chunk_samples)
 
 
 def chain_scores(step: Step, audio: FloatArray) -> FloatArray:

@@ -273,7 +273,7 @@ def test_what_is_no_checkpoint_is_called_what_it_is(
     assert words in refusal(path)
 
 
-@pytest.mark.parametrize("what", ["published", "nowhere.pt"])
+@pytest.mark.parametrize("what", ["publish", "nowhere.pt"])
 def test_a_missing_file_names_the_words_that_need_none(what: str) -> None:
     message = refusal(Path(what))
     assert "no such file" in message

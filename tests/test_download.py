@@ -9,7 +9,6 @@ import os
 import re
 import resource
 import stat
-import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -49,6 +48,7 @@ class Site(ThreadingHTTPServer):
         self.status = 200
         self.ranges = True      # answers Range
         self.if_range = True    # heeds If-Range
+        self.shift = 0          # continues so many bytes from where it was asked to
         self.chunked = False    # gives no length beforehand
         self.cuts: list[int] = []  # bytes after which the next answers break off
         self.asked: list[dict[str, str]] = []
@@ -72,7 +72,7 @@ class Answer(BaseHTTPRequestHandler):
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         same = self.headers.get("If-Range") == site.headers.get("ETag") or not site.if_range
         if asked and site.ranges and same:
-            start = int(asked[1])
+            start = int(asked[1]) + site.shift
             if start >= total:
                 return self.send_error(416)
         self.send_response(206 if start else 200)
@@ -146,12 +146,12 @@ def test_a_terminal_sees_how_many_bytes_came(site: Site, place: Path, monkeypatc
         def isatty(self) -> bool:
             return True
 
-    site.cuts = [4096]
+    terminal, site.cuts = Terminal(), [4096]
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr("sys.stderr", Terminal())
+    monkeypatch.setattr("sys.stderr", terminal)
     fetch(site.url, place, "")
-    assert "file.bin" in sys.stderr.getvalue()  # type: ignore[attr-defined]
-    assert "10.2/10.2 kB" in sys.stderr.getvalue()  # type: ignore[attr-defined]
+    assert "file.bin" in terminal.getvalue()
+    assert "10.2/10.2 kB" in terminal.getvalue()
 
 
 def test_a_file_that_is_there_is_not_asked_for(site: Site, tmp_path: Path) -> None:
@@ -181,6 +181,13 @@ def test_a_server_that_cannot_continue_sends_it_all_again(site: Site, place: Pat
     fetch(site.url, place, "")
     assert place.read_bytes() == BODY
     assert len(site.asked) == 2
+
+
+def test_a_server_that_continues_elsewhere_is_asked_for_all_of_it(site: Site, place: Path) -> None:
+    site.shift, site.cuts = 100, [1000]
+    fetch(site.url, place, "")
+    assert place.read_bytes() == BODY
+    assert [asked.get("Range") for asked in site.asked] == [None, "bytes=1000-", None]
 
 
 @pytest.mark.parametrize("headers", [{}, {"ETag": 'W/"weak"'}], ids=str)
@@ -316,7 +323,7 @@ def test_a_full_disk_is_no_broken_transfer(site: Site, place: Path) -> None:
 def test_two_downloads_into_a_folder_come_one_after_the_other(site: Site, place: Path) -> None:
     place.parent.mkdir()
     other = os.open(place.parent, os.O_RDONLY)
-    fcntl.flock(other, fcntl.LOCK_EX)
+    fcntl.flock(other, fcntl.LOCK_SH)
     thread = threading.Thread(target=fetch, args=(site.url, place, ""))
     thread.start()
     thread.join(0.2)
@@ -514,8 +521,9 @@ def test_the_licence_of_esc50_is_said_before_anything_comes(site: Site, esc50: P
     assert not esc50.exists()
 
 
-@pytest.mark.parametrize("name", ["../../outside", "ESC-50-master/../../outside", "/outside", "ESC-50-master/C:outside",
-                                  "ESC-50-master\\..\\..\\outside", link()], ids=str)
+@pytest.mark.parametrize("name", ["../../outside", "ESC-50-master/../../outside", "/outside",
+                                  "ESC-50-master/C:outside", "ESC-50-master\\..\\..\\outside", link()],
+                         ids=str)
 def test_an_archive_that_leads_elsewhere_is_not_unpacked(site: Site, esc50: Path, tmp_path: Path,
                                                          name: str | zipfile.ZipInfo) -> None:
     site.body = archive({name: b"/etc/passwd"})
