@@ -11,13 +11,14 @@ from satexport.synthetic import (
     DIAL,
     DTMF_HIGH,
     DTMF_LOW,
+    MICROPHONE_DB,
     SPLITS,
     SYNTHETIC_CLASSES,
     synthetic_clip,
     synthetic_labels,
     synthetic_stream,
 )
-from satexport.variants import SAMPLE_RATE
+from satexport.variants import PCM_SCALE, SAMPLE_RATE
 
 ONE_ROUND = range(len(SYNTHETIC_CLASSES))
 
@@ -122,9 +123,17 @@ def test_a_clip_without_samples_is_refused() -> None:
         synthetic_clip("train", 0, seconds=0)
 
 
-def test_a_stream_is_clips_one_after_another() -> None:
+def test_a_stream_is_clips_one_after_another_as_a_microphone_gives_them() -> None:
     stream = synthetic_stream(8)
     assert stream.shape == (8 * SAMPLE_RATE,)
-    np.testing.assert_array_equal(stream[:6 * SAMPLE_RATE], synthetic_clip("evaluate", 0)[0])
-    np.testing.assert_array_equal(stream[6 * SAMPLE_RATE:],
-                                  synthetic_clip("evaluate", 1)[0][:2 * SAMPLE_RATE])
+    clips = [synthetic_clip("evaluate", index)[0] for index in range(2)]
+    noise = stream - np.concatenate(clips)[:8 * SAMPLE_RATE]
+    assert 20 * np.log10(noise.std()) == pytest.approx(MICROPHONE_DB, abs=0.5)
+    assert np.array_equal(stream * PCM_SCALE, np.round(stream * PCM_SCALE))
+
+
+def test_silence_in_a_stream_stays_silent() -> None:
+    silent = next(i for i in range(SYNTHETIC_CLASSES.index("Silence"), 600, len(SYNTHETIC_CLASSES))
+                  if not synthetic_clip("evaluate", i)[0].any())
+    stream = synthetic_stream(6 * (silent + 1))
+    assert not stream[6 * silent * SAMPLE_RATE:].any()
