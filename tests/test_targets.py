@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 
 import pytest
-import tomllib
 
 from satexport.backends import BACKENDS
 from satexport.errors import DataError, UsageError
@@ -120,8 +119,8 @@ def test_values_that_cannot_be_meant_are_refused(tmp_path: Path, line: str, word
         find_target(str(tmp_path / "own.toml"))
 
 
-def test_the_target_in_the_readme_is_one() -> None:
+def test_the_target_in_the_readme_is_one(tmp_path: Path) -> None:
     readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
     (example,) = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
-    fields = tomllib.loads(example)
-    assert Target.from_dict(fields, Path("README.md")).name == "my-board"
+    (tmp_path / "own.toml").write_text(example)
+    assert find_target(str(tmp_path / "own.toml")).name == "my-board"
