@@ -8,15 +8,15 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from satexport import __version__
-from satexport.errors import AudioError, GateError, MissingError, RunError, SatexportError, UsageError
+from satexport.console import discard_output, needs, note, print_json, reader_may_leave
+from satexport.errors import AudioError, GateError, RunError, SatexportError, UsageError
 
 if TYPE_CHECKING:
     from satexport.backends import FloatArray
@@ -254,33 +254,6 @@ def timed_scores(tagger: Tagger, name: str) -> Iterator[tuple[float, float, Floa
         yield number * delay, number * delay + rest, scores
 
 
-def note(text: str | None) -> None:
-    """Say something that must be seen, on standard error."""
-    if text:
-        click.echo(text, err=True)
-
-
-def print_json(content: dict[str, Any]) -> None:
-    from satexport.files import json_text
-
-    click.echo(json_text(content), nl=False)
-
-
-@contextmanager
-def reader_may_leave() -> Iterator[None]:
-    """Where the reader of a pipe goes away, what is printed here is lost, but not the exit code."""
-    try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:
-        discard_output()
-
-
-def discard_output() -> None:
-    """Standard output takes nothing any more: let go what waits to be printed."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def parse_folds(text: str | None) -> list[int] | None:
     """"1,2" to [1, 2]."""
     if text is None:
@@ -289,21 +262,6 @@ def parse_folds(text: str | None) -> list[int] | None:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise UsageError(f"--folds {text}: expected numbers such as 4 or 1,2.") from None
-
-
-class needs:
-    """Turns the absence of a package inside the block into an error that names the extra."""
-
-    def __init__(self, extra: str) -> None:
-        self._extra = extra
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("satexport"):
-            raise MissingError(f"{error.name} is not installed: "
-                               f"pip install 'satexport[{self._extra}]'.") from None
 
 
 def main() -> NoReturn:

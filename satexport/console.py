@@ -1,0 +1,51 @@
+"""How the commands speak: notes, JSON, pipes whose reader leaves, packages that are absent."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from satexport.errors import MissingError
+
+
+def note(text: str | None) -> None:
+    """Say something that must be seen, on standard error."""
+    if text:
+        click.echo(text, err=True)
+
+
+def print_json(content: Mapping[str, Any]) -> None:
+    from satexport.files import json_text
+
+    click.echo(json_text(content), nl=False)
+
+
+@contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """Where the reader of a pipe goes away, what is printed here is lost, but not the exit code."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        discard_output()
+
+
+def discard_output() -> None:
+    """Standard output takes nothing any more: let go what waits to be printed."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def needs(extra: str) -> Iterator[None]:
+    """Turn the absence of a package inside the block into a `MissingError` that names the extra."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("satexport"):
+            raise
+        raise MissingError(f"{error.name} is not installed: pip install 'satexport[{extra}]'.") from None
