@@ -39,7 +39,7 @@ DTMF_HIGH: Final = (1209.0, 1336.0, 1477.0, 1633.0)    # Hz
 DIAL: Final = (350.0, 440.0)                           # Hz, North America, United Kingdom
 BUSY: Final = (((480.0, 620.0), 0.5), ((425.0,), 0.5), ((425.0,), 0.25))  # Hz, s on = s off
 # Test tones: octave centres of ISO 266. A tone of any pitch is a sine wave, too, but a small
-# model did not learn all pitches from twenty thousand clips (average precision 0.66).
+# model did not learn all pitches from twenty thousand clips.
 SINE: Final = (250.0, 500.0, 1000.0, 2000.0, 4000.0)   # Hz
 # Time-signal pips 1000 Hz, North American recording tone 1400 Hz, piezo buzzers near 2000 Hz.
 BEEP: Final = (1000.0, 1400.0, 2000.0)                 # Hz
@@ -266,8 +266,8 @@ def synthetic_stream(seconds: float, split: str = "evaluate") -> NDArray[np.floa
     under every sound but silence. [samples] float32, 16 kHz.
 
     Without that noise a clean loud tone leaves mel bins that hold little but float32 rounding,
-    PyTorch's own as well: for seeded weights its scores are then up to 2.5e-4 away from those of a
-    float64 front end (the graph's 1.1e-4), so that nothing can stay within 1e-4 of it.
+    PyTorch's own as well: for seeded weights its scores are then more than 1e-4 away from those of
+    a float64 front end, and two right front ends differ by as much.
     """
     n = round(seconds * SAMPLE_RATE)
     rng = np.random.Generator(np.random.PCG64(ROOT_SEED))
