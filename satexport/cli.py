@@ -278,7 +278,7 @@ def main() -> NoReturn:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("Interrupted; nothing half-written was left.", err=True)
+        click.echo("Interrupted; what was there before is untouched.", err=True)
         sys.exit(130)
     except Exception as error:  # standard output on a full disk; or a fault of ours
         discard_output()

@@ -152,7 +152,7 @@ def test_safetensors_and_random_weights_load_without_torch(sat_t: State, tmp_pat
             "from satexport.checkpoint import load_checkpoint\n"
             "from satexport.variants import find_variant\n"
             f"for what in (r'{path}', 'random'): load_checkpoint(what, find_variant('sat-t', 2))")
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_sat_s_loads_at_either_delay(tmp_path: Path) -> None:
@@ -320,7 +320,7 @@ def test_no_bytes_make_anything_but_a_checkpoint_error(
         tmp_path_factory: pytest.TempPathFactory, magic: bytes, rest: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "fuzz.pt"
     path.write_bytes(magic + rest)
-    refusal(path)
+    assert refusal(path).startswith(f"{path}: ")
 
 
 # Hostile and unusual content.

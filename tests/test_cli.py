@@ -91,7 +91,8 @@ def examples() -> list[list[str]]:
 
 @pytest.mark.parametrize("words", examples(), ids=" ".join)
 def test_every_example_in_a_help_text_is_a_command_that_exists(words: list[str]) -> None:
-    cli.commands[words[0]].make_context(words[0], words[1:], parent=click.Context(cli))
+    context = cli.commands[words[0]].make_context(words[0], words[1:], parent=click.Context(cli))
+    assert context.params
 
 
 def test_every_command_has_an_example() -> None:

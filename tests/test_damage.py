@@ -38,7 +38,7 @@ def sat(demo: Path, tmp_path: Path) -> Path:
 def test_hidden_files_and_reports_do_no_harm(sat: Path) -> None:
     for name in (".DS_Store", ".parity.json.partial", *REPORTS):
         (sat / name).write_text("{}")
-    load(sat)
+    assert load(sat).contract.variant == "sat-t-2s"
 
 
 # A part is not whole.
