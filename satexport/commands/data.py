@@ -1,0 +1,26 @@
+"""`satexport data`: labelled sets that can be fetched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from satexport.console import note
+
+
+@click.command("data")
+@click.argument("name", type=click.Choice(["esc50"]))
+@click.option("--output", type=click.Path(path_type=Path), metavar="DIR",
+              help="Where its folder is put. Default: the user's cache folder.")
+def data_command(name: str, output: Path | None) -> None:
+    """Fetch a labelled set for parity: ESC-50, 2000 clips of 5 s, about 600 MB, not for commercial use.
+
+    \b
+    Examples:
+      satexport data esc50
+      satexport data esc50 --output .
+    """
+    from satexport.published import fetch_esc50
+
+    click.echo(f"{name} is there: satexport parity BUNDLE --data {fetch_esc50(output, note)}")

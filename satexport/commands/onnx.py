@@ -1,0 +1,64 @@
+"""`satexport onnx`: checkpoint to bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from satexport.commands.options import json_option
+from satexport.console import needs, note, print_json, reader_may_leave
+from satexport.errors import UsageError
+
+
+@click.command("onnx")
+@click.option("--model", required=True, metavar="NAME", help="sat-t, sat-s, sat-b, vit-t, vit-s or vit-b.")
+@click.option("--delay", type=int, default=2, show_default=True, metavar="SECONDS",
+              help="Length of a chunk: SAT 1 or 2, ViT 1, 2 or 10.")
+@click.option("--checkpoint", default="published", show_default=True, metavar="FILE|published|demo|random",
+              help="A .pt or .safetensors file; published: the public one, fetched once; demo: the small "
+                   "trained sat-t at 2 s in this package; random: seeded weights, to size a device.")
+@click.option("--labels", type=click.Path(path_type=Path), metavar="FILE",
+              help="Names of the classes, one per line. Default: AudioSet's 527.")
+@click.option("--target", "target_name", default="onnx", show_default=True, metavar="NAME|FILE.toml",
+              help="Facts and gates.")
+@click.option("--opset", type=click.IntRange(17, 23), default=20, show_default=True, help="ONNX opset.")
+@click.option("--simplify/--no-simplify", default=True, show_default=True,
+              help="Try onnxsim and keep its graph if it is equal and smaller.")
+@click.option("--output", type=click.Path(path_type=Path), default=Path("build"), show_default=True,
+              metavar="DIR", help="Folder of the bundles.")
+@json_option
+def onnx_command(model: str, delay: int, checkpoint: str, labels: Path | None, target_name: str,
+                 opset: int, simplify: bool, output: Path, as_json: bool) -> None:
+    """Export a checkpoint: a stateful ONNX graph in a bundle, proven against PyTorch.
+
+    \b
+    Examples:
+      satexport onnx --model sat-b --delay 2
+      satexport onnx --model sat-s --delay 1 --checkpoint mine.safetensors --labels mine.txt
+      satexport onnx --model vit-t --delay 10 --checkpoint random --output /tmp/sizing
+    """
+    from satexport.report import print_export
+    from satexport.targets import find_target
+    from satexport.variants import find_variant
+
+    variant, target = find_variant(model, delay), find_target(target_name)
+    if (target.backend, target.precision) != ("onnxruntime", "fp32"):
+        raise UsageError(f"target {target.name} wants {target.precision} for {target.backend}; this "
+                         "command writes fp32 for onnxruntime.")
+    with needs("export"):
+        from satexport.checkpoint import load_checkpoint
+        from satexport.export import export_onnx, export_report
+
+        export = export_onnx(load_checkpoint(checkpoint, variant, labels), target, output, opset, simplify)
+    report = export_report(export)
+    with reader_may_leave():
+        if as_json:
+            print_json({"bundle": str(export.path), **report})
+        else:
+            print_export(report)
+            click.echo(f"Bundle: {export.path}")
+    note(report["warning"])
+    if variant.model == "sat-s" and checkpoint not in ("published", "random"):
+        note(f"SAT-S files of 1 s and of 2 s have the same shapes: make sure that {checkpoint} was "
+             f"trained at {delay} s.")

@@ -1,0 +1,87 @@
+"""`satexport parity`: a bundle against PyTorch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from satexport.commands.options import json_option, threads_option
+from satexport.console import needs, note, print_json, reader_may_leave
+from satexport.errors import GateError, RunError, UsageError
+
+
+@click.command("parity")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--golden", is_flag=True, help="Only the golden chunks in the bundle; needs no torch.")
+@click.option("--data", default="synthetic", show_default=True, metavar="DIR|CSV|synthetic",
+              help="Labelled set: ESC-50 layout, AudioSet-style csv, or csv filename,labels.")
+@click.option("--folds", metavar="N,N", help="Folds of a set in ESC-50 layout.")
+@click.option("--map", "category_map", type=click.Path(path_type=Path), metavar="CSV",
+              help="Which label each category of the set is: category,label.")
+@click.option("--checkpoint", metavar="FILE", help="The weights, where they are not known by SHA-256.")
+@click.option("--minutes", type=click.FloatRange(0.1, 240), default=10.0, show_default=True,
+              help="Length of the stream for differences and drift.")
+@click.option("--report", "report_file", type=click.Path(path_type=Path), metavar="FILE",
+              help="The JSON report. Default: parity.json in the bundle.")
+@click.option("--require-data", is_flag=True, help="A gate that could not be judged fails.")
+@click.option("--junit", "junit_file", type=click.Path(path_type=Path), metavar="FILE",
+              help="Also write JUnit XML.")
+@threads_option
+@json_option
+def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, category_map: Path | None,
+                   checkpoint: str | None, minutes: float, report_file: Path | None,
+                   require_data: bool, junit_file: Path | None,
+                   threads: int | None, as_json: bool) -> None:
+    """Prove a bundle: the file that ships against PyTorch fp32, over a stream and a labelled set.
+
+    \b
+    Examples:
+      satexport parity build/sat-t-2s/onnx
+      satexport parity build/sat-t-2s/onnx --data ESC-50 --folds 4 --junit parity.xml
+      satexport parity build/sat-t-2s/onnx --golden        on the device, without torch
+    """
+    from satexport import load
+    from satexport.files import write_json, write_text
+    from satexport.parity import parity_report, run_golden, run_parity
+    from satexport.report import junit, origin, print_parity
+
+    if golden and (data, folds, category_map, checkpoint) != ("synthetic", None, None, None):
+        raise UsageError("--golden needs neither --data, --folds, --map nor --checkpoint: the golden "
+                         "chunks and their scores are in the bundle.")
+    tagger = load(bundle, threads)
+    if golden:
+        gates, parts = run_golden(tagger)
+    else:
+        with needs("export"):
+            gates, parts = run_parity(tagger, data, parse_folds(folds), category_map, checkpoint, minutes)
+    if require_data:
+        gates = [replace(g, status="failed") if g.status == "skipped" else g for g in gates]
+    report = parity_report(tagger, gates, parts) | {"threads": threads, "origin": origin()}
+    with reader_may_leave():
+        if as_json:
+            print_json(report)
+        else:
+            print_parity(report)
+    note(report["warning"])
+    if junit_file:
+        cases = [(g.name, g.status, g.note) for g in gates]
+        write_text(junit_file, junit(f"satexport.parity.{tagger.contract.variant}", cases))
+    failed = "; ".join(f"{g.name} failed: {g.note}" for g in gates if g.status == "failed")
+    try:
+        write_json(report_file or bundle / ("parity-golden.json" if golden else "parity.json"), report)
+    except RunError as error:  # such as a bundle on a read-only disk
+        raise GateError(f"{bundle}: {failed}. Also: {error}") if failed else error from None
+    if failed:
+        raise GateError(f"{bundle}: {failed}.")
+
+
+def parse_folds(text: str | None) -> list[int] | None:
+    """"1,2" to [1, 2]."""
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--folds {text}: expected numbers such as 4 or 1,2.") from None

@@ -1,0 +1,89 @@
+"""`satexport run`: what a bundle hears."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from satexport.commands.options import threads_option
+from satexport.console import note, reader_may_leave
+from satexport.errors import AudioError, SatexportError
+
+if TYPE_CHECKING:
+    from satexport.backends import FloatArray
+    from satexport.stream import Stream, Tagger
+
+
+@click.command("run")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("audio", nargs=-1, required=True, metavar="AUDIO...")
+@click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Tags per chunk.")
+@threads_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per chunk and line.")
+def run_command(bundle: Path, audio: tuple[str, ...], top: int, threads: int | None, as_json: bool) -> None:
+    """Stream audio through a bundle and print the top tags of every chunk as they come.
+
+    AUDIO is a file (wav, flac, ogg, mp3; any rate and channels), or - for 16 kHz mono signed 16-bit
+    little-endian PCM on standard input. Each file is a stream of its own, from silence.
+
+    \b
+    Examples:
+      satexport run build/sat-t-2s/onnx dog.wav rain.flac --top 5
+      arecord -f S16_LE -r 16000 -t raw | satexport run build/sat-t-2s/onnx -
+    """
+    from satexport import load
+    from satexport.report import RANDOM_WEIGHTS
+
+    tagger = load(bundle, threads)
+    if tagger.contract.has_random_weights:
+        note(RANDOM_WEIGHTS)
+    failure: SatexportError | None = None
+    with reader_may_leave():
+        for name in audio:  # one bad file does not keep the others from being heard
+            try:
+                print_tags(tagger, name, top, as_json)
+            except SatexportError as error:
+                click.echo(f"Error: {error}", err=True)
+                failure = error
+    if failure:
+        sys.exit(failure.exit_code)
+
+
+def print_tags(tagger: Tagger, name: str, top: int, as_json: bool) -> None:
+    """Print the tags of one file or of standard input, chunk by chunk."""
+    if not as_json:
+        click.echo("standard input" if name == "-" else name)
+    for start, end, scores in timed_scores(tagger, name):
+        tags = tagger.top(scores, top)
+        if as_json:
+            line = {"file": name, "start": start, "end": end,
+                    "tags": [{"label": label, "score": round(score, 6)} for label, score in tags]}
+            click.echo(json.dumps(line))
+        else:
+            click.echo(f"  {start:7.1f} - {end:.1f} s  "
+                       + "  ".join(f"{label} {score:.3f}" for label, score in tags))
+        sys.stdout.flush()
+
+
+def timed_scores(tagger: Tagger, name: str) -> Iterator[tuple[float, float, FloatArray]]:
+    """Start and end in seconds and the scores of each chunk; the last one is padded with zeros."""
+    from satexport.audio import audio_blocks, pcm_blocks
+
+    stream: Stream = tagger.stream()
+    delay, rate, number = tagger.contract.delay, tagger.contract.sample_rate, 0
+    for block in pcm_blocks(sys.stdin.buffer) if name == "-" else audio_blocks(name):
+        try:
+            rows = stream.feed(block)
+        except AudioError as error:
+            raise AudioError(f"{name}: {error}") from None
+        for scores in rows:
+            yield number * delay, (number + 1) * delay, scores
+            number += 1
+    rest = stream.waiting / rate
+    for scores in stream.flush():
+        yield number * delay, number * delay + rest, scores
