@@ -1,7 +1,7 @@
 """The bundle: the folder that goes to the device, complete or not there at all.
 
     model.onnx          the graph of one step, the contract in its metadata
-    initial_cache.npz   the cache after silence, one array per cache input (models with a cache)
+    initial_cache.npz   the cache of one stream after silence, one array per cache input (models with a cache)
     labels.txt          one class per line, in the order of the scores
     golden.npz          audio [N, samples] int16 and PyTorch's scores [N, classes] float32
     bundle.json         contract, target with its gates, SHA-256 and size of every file above,
@@ -51,14 +51,16 @@ class Bundle:
     sha256: str  # of bundle.json, and with it of everything
 
     def initial_cache(self) -> list[NDArray[np.float32]]:
-        """The cache after silence, in the order of the contract; empty for a model without one."""
+        """The cache of one stream after silence, in the order of the contract; empty for a model
+        without one."""
         if not self.contract.cache_in:
             return []
         arrays = _read_arrays(self.path / INITIAL_CACHE, [s.name for s in self.contract.cache_in])
         for spec, array in zip(self.contract.cache_in, arrays, strict=True):
-            if array.shape != spec.shape or array.dtype != spec.dtype:
+            expected = (1, *spec.shape[1:])
+            if array.shape != expected or array.dtype != spec.dtype:
                 raise BundleError(f"{self.path}: {spec.name} is {array.dtype} {array.shape}, the "
-                                  f"contract says {spec.dtype} {spec.shape}. Export it again.")
+                                  f"contract says {spec.dtype} {expected}. Export it again.")
         return arrays
 
     def golden(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

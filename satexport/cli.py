@@ -13,9 +13,11 @@ import click
 
 from satexport import __version__
 from satexport.commands.data import data_command
+from satexport.commands.models import models_command
 from satexport.commands.onnx import onnx_command
 from satexport.commands.parity import parity_command
 from satexport.commands.run import run_command
+from satexport.commands.targets import targets_command
 from satexport.console import discard_output
 from satexport.errors import RunError, SatexportError
 
@@ -32,6 +34,8 @@ def cli() -> None:
 
     \b
     Examples:
+      satexport models                                              what can be exported
+      satexport targets                                             and for which devices
       satexport onnx --model sat-t --delay 2 --checkpoint demo
       satexport parity build/sat-t-2s/onnx
       satexport run build/sat-t-2s/onnx dog.wav
@@ -42,7 +46,7 @@ def cli() -> None:
     """
 
 
-for command in (onnx_command, parity_command, data_command, run_command):
+for command in (onnx_command, parity_command, run_command, models_command, targets_command, data_command):
     cli.add_command(command)
 
 

@@ -14,9 +14,10 @@ from typing import Any
 
 from satexport import frontend
 from satexport.errors import BundleError
-from satexport.variants import DEPTH, SAMPLE_RATE, Variant
+from satexport.variants import DEPTH, MEL_BANDS, SAMPLE_RATE, Variant
 
-SCHEMA = 1
+SCHEMA = 2
+ANY = -1      # in a shape: the number of streams, which the caller chooses
 PREFIX = "satexport."  # of the keys in the ONNX metadata
 
 
@@ -30,6 +31,23 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
+class Form:
+    """The choices of an export that change what goes into its graph and comes out."""
+
+    cache: str = "kv"      # or "hidden": each block's input, the published form, half the state
+    input: str = "audio"   # or "mel": decibels, for a device with a front end of its own
+    streams: int = 1       # that one step serves; ANY: as many as are fed
+
+    @property
+    def suffix(self) -> str:
+        """What the name of a bundle says about it: nothing where all is as usual."""
+        words = [value for value, usual in ((self.cache, "kv"), (self.input, "audio")) if value != usual]
+        if self.streams != 1:
+            words.append("dynamic" if self.streams == ANY else f"x{self.streams}")
+        return "".join(f"-{word}" for word in words)
+
+
+@dataclass(frozen=True)
 class Contract:
     """Everything that a program needs to feed the graph and to know where it came from."""
 
@@ -40,8 +58,9 @@ class Contract:
     pooling: str
     classes: int
     memory_chunks: int               # scores depend on this many earlier chunks
-    audio: TensorSpec                # [1, chunk_samples] in [-1, 1]
-    scores: TensorSpec               # [1, classes] in (0, 1), each class by itself
+    form: Form
+    input: TensorSpec                # audio [N, chunk_samples] in [-1, 1], or mel [N, 64, F] in dB
+    scores: TensorSpec               # [N, classes] in (0, 1), each class by itself
     cache_in: tuple[TensorSpec, ...]
     cache_out: tuple[TensorSpec, ...]
     cache_form: str
@@ -69,7 +88,8 @@ class Contract:
                               f"reads {SCHEMA}. Export the bundle again with this version.")
         try:
             values = dict(fields)
-            for name in ("audio", "scores"):
+            values["form"] = Form(**values["form"])
+            for name in ("input", "scores"):
                 values[name] = _spec(values[name])
             for name in ("cache_in", "cache_out"):
                 values[name] = tuple(_spec(s) for s in values[name])
@@ -87,36 +107,43 @@ def _spec(fields: Mapping[str, Any]) -> TensorSpec:
     return TensorSpec(fields["name"], tuple(int(n) for n in fields["shape"]), fields["dtype"])
 
 
-def cache_specs(variant: Variant, direction: str) -> tuple[TensorSpec, ...]:
-    """The caches of one stream, one per layer, keys then values per head; direction "in" or "out"."""
+def cache_specs(variant: Variant, form: Form, direction: str) -> tuple[TensorSpec, ...]:
+    """The caches, one per layer; direction "in" or "out"."""
     if not variant.has_cache:
         return ()
-    kv = (1, 2 * variant.heads, variant.cache_tokens, variant.head_width)
-    hidden = (1, variant.cache_tokens, variant.width)
+    kv = (form.streams, 2 * variant.heads, variant.cache_tokens, variant.head_width)
+    hidden = (form.streams, variant.cache_tokens, variant.width)
     return tuple(
-        TensorSpec(f"cache_{direction}_{layer:02d}",
-                   hidden if layer == 0 and variant.keeps_hidden_layer_0 else kv)
+        TensorSpec(f"cache_{direction}_{layer:02d}", hidden if keeps_hidden(variant, form, layer) else kv)
         for layer in range(DEPTH))
 
 
-def contract_fields(variant: Variant, classes: int) -> dict[str, Any]:
-    """The part of a contract that follows from the variant and the number of classes."""
+def keeps_hidden(variant: Variant, form: Form, layer: int) -> bool:
+    """Does the cache of a layer keep hidden tokens, and not keys and values?"""
+    return variant.has_cache and (
+        form.cache == "hidden" or (layer == 0 and variant.keeps_hidden_layer_0))
+
+
+def contract_fields(variant: Variant, classes: int, form: Form) -> dict[str, Any]:
+    """The part of a contract that follows from the variant, the classes and the form."""
+    shape = (variant.chunk_samples,) if form.input == "audio" else (MEL_BANDS, variant.used_frames)
     return {
         "variant": variant.name, "delay": variant.delay, "sample_rate": SAMPLE_RATE,
         "chunk_samples": variant.chunk_samples, "pooling": variant.pooling, "classes": classes,
-        "memory_chunks": variant.memory_chunks,
-        "audio": TensorSpec("audio", (1, variant.chunk_samples)),
-        "scores": TensorSpec("scores", (1, classes)),
-        "cache_in": cache_specs(variant, "in"), "cache_out": cache_specs(variant, "out"),
-        "cache_form": _cache_form(variant),
+        "memory_chunks": variant.memory_chunks, "form": form,
+        "input": TensorSpec(form.input, (form.streams, *shape)),
+        "scores": TensorSpec("scores", (form.streams, classes)),
+        "cache_in": cache_specs(variant, form, "in"), "cache_out": cache_specs(variant, form, "out"),
+        "cache_form": _cache_form(variant, form),
         "mel": dict(frontend.PARAMETERS, chunk_frames=variant.chunk_frames),
     }
 
 
-def _cache_form(variant: Variant) -> str:
+def _cache_form(variant: Variant, form: Form) -> str:
     if not variant.has_cache:
         return "none"
-    form = "keys and values: [stream, keys of each head then values of each head, token, feature]"
-    if variant.keeps_hidden_layer_0:
-        form += "; layer 0: hidden tokens [stream, token, feature]"
-    return form
+    hidden = "hidden tokens [stream, token, feature]"
+    if form.cache == "hidden":
+        return f"{hidden}, each block's input"
+    text = "keys and values: [stream, keys of each head then values of each head, token, feature]"
+    return f"{text}; layer 0: {hidden}" if variant.keeps_hidden_layer_0 else text

@@ -18,7 +18,7 @@ import onnx
 from numpy.typing import NDArray
 
 from satexport import __version__
-from satexport.backends import FloatArray, Step
+from satexport.backends import FloatArray
 from satexport.backends.onnxruntime import OnnxRuntimeStep
 from satexport.bundle import (
     GOLDEN,
@@ -30,21 +30,21 @@ from satexport.bundle import (
     write_manifest,
 )
 from satexport.checkpoint import Checkpoint
-from satexport.contract import Contract, contract_fields
+from satexport.contract import Contract, Form, contract_fields
 from satexport.errors import GateError
 from satexport.files import write_json
 from satexport.fold import FOLDS, Weights, graph_weights, initial_cache
+from satexport.golden import golden_audio, golden_scores, proof_streams
 from satexport.graph import DEFAULT_OPSET, build_graph
-from satexport.reference import PyTorchStep
+from satexport.memory import check_streams
+from satexport.reference import PyTorchStep, reference_streams
 from satexport.report import RANDOM_WEIGHTS, origin, progress
 from satexport.simplify import graph_size, simplify
-from satexport.synthetic import synthetic_stream
 from satexport.targets import Target
-from satexport.variants import PCM_SCALE, Variant
+from satexport.variants import PCM_SCALE
 
 REWRITE_TOLERANCE = 1e-5  # scores, graph before and after a rewrite
 REWRITE_CHUNKS = 4        # chunks of the chain that proves a rewrite
-LEAST_GOLDEN = 3          # chunks
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class _Prover:
     def judge(self, name: str, model: onnx.ModelProto, cache: list[FloatArray]) -> Stage:
         """Run a graph; it is kept where no score moved by more than the tolerance."""
         step = OnnxRuntimeStep(model.SerializeToString(), self._contract, cache)
-        scores = chain_scores(step, self._audio)
+        scores = golden_scores(proof_streams(step, self._contract), self._audio)
         moved = None if self._before is None else _largest(scores, self._before)
         kept = moved is None or moved <= REWRITE_TOLERANCE
         if kept:
@@ -90,10 +90,10 @@ class _Prover:
                      "" if kept else f"moved a score by {moved:.1e}")
 
 
-def export_onnx(checkpoint: Checkpoint, target: Target, folder: Path, opset: int = DEFAULT_OPSET,
-                use_onnxsim: bool = True) -> Export:
-    """Write the bundle `folder/<variant>/<target>` (`-opsetN` where it is not the default one) and
-    return what was done.
+def export_onnx(checkpoint: Checkpoint, target: Target, folder: Path, form: Form = Form(),  # noqa: B008
+                opset: int = DEFAULT_OPSET, use_onnxsim: bool = True) -> Export:
+    """Write the bundle `folder/<variant>/<target>`, its choices that are not the default in its name
+    (`onnx-hidden-x8`, `onnx-opset17`), and return what was done.
 
     Raises `GateError` where a rewrite or the finished graph differs from PyTorch by more than
     the target allows, `RunError` where the bundle cannot be written. What was there before is
@@ -101,21 +101,22 @@ def export_onnx(checkpoint: Checkpoint, target: Target, folder: Path, opset: int
     """
     variant = checkpoint.variant
     contract = Contract(
-        **contract_fields(variant, checkpoint.classes), opset=opset,
+        **contract_fields(variant, checkpoint.classes, form), opset=opset,
         labels_sha256=labels_sha256(checkpoint.labels),
         checkpoint=checkpoint.name, checkpoint_source=checkpoint.source,
         checkpoint_sha256=checkpoint.sha256, exporter=f"satexport {__version__}")
-    name = target.name if opset == DEFAULT_OPSET else f"{target.name}-opset{opset}"
+    check_streams(contract, max(1, form.streams))
+    name = target.name + form.suffix + ("" if opset == DEFAULT_OPSET else f"-opset{opset}")
     export = Export(folder / variant.name / name, contract)
     with staged_bundle(export.path) as stage, progress("export", len(FOLDS) + 2) as advance:
         reference = PyTorchStep(checkpoint)
         audio = golden_audio(variant)
-        expected = chain_scores(reference, audio)
+        expected = golden_scores(reference_streams(reference, contract), audio)[0]
         model, cache = _rewrite(export, checkpoint, reference, expected, audio, use_onnxsim, advance)
         content = model.SerializeToString(deterministic=True)
         step = OnnxRuntimeStep(content, contract, cache, target.threads)
         export.golden_chunks = len(audio)
-        export.golden_difference = _largest(chain_scores(step, audio), expected)
+        export.golden_difference = _largest(golden_scores(proof_streams(step, contract), audio), expected)
         _check_against_pytorch(export, target)
         (stage / "model.onnx").write_bytes(content)
         if cache:
@@ -140,7 +141,7 @@ def _rewrite(export: Export, checkpoint: Checkpoint, reference: PyTorchStep, exp
 
     def prove(name: str, weights: Weights) -> tuple[onnx.ModelProto, list[FloatArray]]:
         model = build_graph(variant, weights, contract)
-        cache = [] if hidden is None else initial_cache(variant, weights, hidden)
+        cache = [] if hidden is None else initial_cache(variant, contract.form, weights, hidden)
         export.stages.append(stage := prover.judge(name, model, cache))
         if not stage.kept:
             raise GateError(f"the rewrite {name!r} moved a score by {stage.from_before:.1e}, allowed "
@@ -148,7 +149,8 @@ def _rewrite(export: Export, checkpoint: Checkpoint, reference: PyTorchStep, exp
         advance()
         return model, cache
 
-    model, cache = prove("as published" if hidden is None else "keys and values cached", weights)
+    keeps = "as published" if hidden is None or contract.form.cache == "hidden" else "keys and values cached"
+    model, cache = prove(keeps, weights)
     for name, fold in FOLDS.items():
         weights = fold(weights)
         model, cache = prove(name, weights)
@@ -172,27 +174,12 @@ def _check_against_pytorch(export: Export, target: Target) -> None:
                         "No bundle was written.")
 
 
-def golden_audio(variant: Variant) -> FloatArray:
-    """Consecutive chunks [N, samples] of synthetic sounds, 16 bits; one more than the model
-    remembers."""
-    chunks = max(LEAST_GOLDEN, variant.memory_chunks + 1)
-    return synthetic_stream(chunks * variant.delay, "calibrate").reshape(chunks, variant.chunk_samples)
-
-
-def chain_scores(step: Step, audio: FloatArray) -> FloatArray:
-    """Scores [N, classes] of the consecutive chunks [N, samples] of one stream from silence."""
-    cache, scores = step.initial_cache(), []
-    for chunk in audio:
-        row, cache = step(chunk, cache)
-        scores.append(row)
-    return np.stack(scores)
-
-
 def export_report(export: Export) -> dict[str, Any]:
     """The report as JSON; it carries no time, so that the same checkpoint gives the same bytes."""
     contract = export.contract
     return {
         "kind": "export", "variant": contract.variant, "target": export.path.name, "opset": contract.opset,
+        "form": asdict(contract.form),
         "checkpoint": {"name": contract.checkpoint, "source": contract.checkpoint_source,
                        "sha256": contract.checkpoint_sha256},
         "warning": RANDOM_WEIGHTS if contract.has_random_weights else None,

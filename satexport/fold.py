@@ -1,9 +1,9 @@
 """Checkpoint to the graph's weights, and the exact algebra that takes work out of the step.
 
-`graph_weights` lays a state dict out as the graph multiplies it ([in, out] matrices, one patch
-matrix per mel row). Each fold then maps weights to weights of the *same* function: it moves a
-scale or a bias into a neighbour and leaves the identity (ones, zeros) behind, which
-`satexport.graph` does not write. So every fold is proven by running the graph of both.
+`graph_weights` lays a state dict out as the graph multiplies it ([in, out] matrices). Each fold then
+maps weights to weights of the *same* function: it moves a scale or a bias into a neighbour and leaves
+the identity (ones, zeros) behind, which `satexport.graph` does not write. So every fold is proven by
+running the graph of both.
 
 All arithmetic is float64; the graph rounds once, to float32.
 """
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from satexport import frontend
+from satexport.contract import Form, keeps_hidden
 from satexport.variants import BLOCK_EPS, DEPTH, PATCH, ROWS, Variant
 
 Array = NDArray[np.float64]
@@ -26,8 +27,8 @@ DB_PER_LN = 10 / np.log(10)  # 10 log10(x) = DB_PER_LN ln(x)
 def graph_weights(variant: Variant, state: Mapping[str, NDArray[np.float32]]) -> Weights:
     """Return the published weights, nothing folded. d width, C cached tokens:
 
-    mel.{scale,shift} [64] (batch norm, from the natural logarithm of the mel power),
-    patch.weight [4, 256, d] (frames, then bands, of a patch), position [4, columns, d],
+    mel.{scale,shift} [64] (batch norm, from decibels),
+    patch.weight [256, d] (bands, then frames, of a patch), position [4, columns, d],
     token [1, d], again [C, d] (layer 0's second position code), attention.scale [],
     NN.{norm1,norm2}.{scale,shift} [d], NN.q [d, d], NN.kv [d, 2d] (keys first), NN.proj,
     NN.fc1, NN.fc2, norm, head_norm, head: .weight [in, out] and .bias [out].
@@ -36,12 +37,12 @@ def graph_weights(variant: Variant, state: Mapping[str, NDArray[np.float32]]) ->
     d = variant.width
     time, rows = get("time_pos_embed")[0, :, 0], get("freq_pos_embed")[0, :, :, 0]
     scale = get("init_bn.1.weight") / np.sqrt(get("init_bn.1.running_var") + frontend.BN_EPS)
-    patch = get("patch_embed.proj.weight")[:, 0].transpose(2, 1, 0).reshape(PATCH**2, d)
+    patch = get("patch_embed.proj.weight").reshape(d, PATCH**2).T
     position = rows.T[:, None] + time.T[None, :variant.columns] + get("patch_embed.proj.bias")
     weights: Weights = {
-        "mel.scale": scale * DB_PER_LN,
+        "mel.scale": scale,
         "mel.shift": get("init_bn.1.bias") - get("init_bn.1.running_mean") * scale,
-        "patch.weight": np.repeat(patch[None], ROWS, axis=0),
+        "patch.weight": patch,
         "position": position,
         "attention.scale": np.asarray(variant.head_width ** -0.5),
         "norm.scale": get("norm.weight"), "norm.shift": get("norm.bias"),
@@ -77,14 +78,11 @@ def _block(variant: Variant, get: Callable[[str], Array], layer: int) -> Weights
 
 
 def _fold_batch_norm(w: Weights) -> Weights:
-    """The affine of the mel bands goes into the patch product, each mel row into its own matrix."""
-    patch = w["patch.weight"].reshape(ROWS, PATCH, PATCH, -1)              # row, frame, band, d
-    scale, shift = (w[f"mel.{part}"].reshape(ROWS, 1, PATCH, 1) for part in ("scale", "shift"))
-    return w | {
-        "patch.weight": (patch * scale).reshape(w["patch.weight"].shape),
-        "position": w["position"] + (patch * shift).sum((1, 2))[:, None],
-        "mel.scale": np.ones_like(w["mel.scale"]), "mel.shift": np.zeros_like(w["mel.shift"]),
-    }
+    """The shift of the mel bands goes through the patch product into the position code. Their scale
+    stays, one product per value: folded too it would give each mel row a patch matrix of its own."""
+    patch = w["patch.weight"].reshape(PATCH, PATCH, -1)                    # band, frame, d
+    shift = np.einsum("rb,bfd->rd", w["mel.shift"].reshape(ROWS, PATCH), patch)
+    return w | {"position": w["position"] + shift[:, None], "mel.shift": np.zeros_like(w["mel.shift"])}
 
 
 def _fold_norms(w: Weights) -> Weights:
@@ -123,24 +121,24 @@ def _fold_attention_scale(w: Weights) -> Weights:
 
 
 FOLDS: dict[str, Callable[[Weights], Weights]] = {  # in this order
-    "batch norm into the patch product": _fold_batch_norm,
+    "shift of the batch norm into the position code": _fold_batch_norm,
     "LayerNorm scale and shift into the next linear layer": _fold_norms,
     "key bias dropped, value bias into the output projection": _fold_kv_bias,
     "attention scale into the query projection": _fold_attention_scale,
 }
 
 
-def initial_cache(variant: Variant, w: Weights,
+def initial_cache(variant: Variant, form: Form, w: Weights,
                   hidden: NDArray[np.float32]) -> list[NDArray[np.float32]]:
     """Turn the published cache of one stream, hidden [12, C, d], into the graph's, one per layer.
 
-    Keys and values [1, 2 heads, C, d / heads]; hidden tokens [1, C, d] in layer 0 of SAT-S at 1 s.
-    Layer 0's tokens get the second position code before they are projected.
+    Keys and values [1, 2 heads, C, d / heads], or hidden tokens [1, C, d]. Layer 0's tokens get the
+    second position code before they are projected.
     """
     cache = []
     for layer in range(DEPTH):
         name, x = f"{layer:02d}", hidden[layer].astype(np.float64)
-        if layer == 0 and variant.keeps_hidden_layer_0:
+        if keeps_hidden(variant, form, layer):
             cache.append(hidden[layer][None].copy())
             continue
         if layer == 0:

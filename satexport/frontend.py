@@ -46,3 +46,15 @@ def mel_filterbank() -> NDArray[np.float64]:
 def frame_count(samples: int) -> int:
     """Return how many centred frames a signal gives."""
     return 1 + samples // HOP
+
+
+def log_mel(audio: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
+    """Return decibels [N, 64, frames] of chunks [N, samples] in [-1, 1], clamped per stream: the
+    input of a graph that was exported with `--input mel`. Computed in float64; frames beyond
+    `frames` count for the clamp alone, as in the published models."""
+    padded = np.pad(audio.astype(np.float64), ((0, 0), (N_FFT // 2, N_FFT // 2)), mode="reflect")
+    framed = np.lib.stride_tricks.sliding_window_view(padded, N_FFT, axis=1)[:, ::HOP]
+    power = np.abs(np.fft.rfft(framed * window())) ** 2                    # [N, F, 257]
+    decibels = 10 * np.log10(np.maximum(power @ mel_filterbank(), FLOOR))  # [N, F, 64]
+    decibels = np.maximum(decibels, decibels.max((1, 2), keepdims=True) - TOP_DB)
+    return np.ascontiguousarray(decibels[:, :frames].swapaxes(1, 2), np.float32)

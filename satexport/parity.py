@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from satexport.backends import FloatArray, Step
+from satexport.backends import FloatArray
 from satexport.bundle import LABELS, Bundle
 from satexport.checkpoint import Checkpoint, load_checkpoint
 from satexport.contract import Contract
 from satexport.datasets import LabelledSet, average_precisions, load_set
 from satexport.errors import BundleError, CheckpointError
+from satexport.golden import golden_scores, proof_streams
 from satexport.report import RANDOM_WEIGHTS, progress
-from satexport.stream import Stream, Tagger
+from satexport.stream import Streams, Tagger
 from satexport.synthetic import SYNTHETIC_CLASSES, synthetic_stream
 from satexport.targets import Gates
 from satexport.variants import VARIANTS
@@ -120,12 +121,9 @@ def run_golden(tagger: Tagger) -> tuple[list[Gate], dict[str, Any]]:
     """The bundle over its own golden chunks against PyTorch's scores in it; needs no torch.
     Returns the gates and the parts of the report."""
     audio, expected = tagger.bundle.golden()
-    stream, rows = tagger.stream(), []
-    with progress("golden chunks", len(audio)) as advance:
-        for chunk in audio:
-            rows.append(stream.feed(chunk)[0])
-            advance()
-    found = compare(expected, np.stack(rows))
+    streams = proof_streams(tagger.step, tagger.contract)
+    found = compare(np.repeat(expected, len(streams), 0),
+                    golden_scores(streams, audio).swapaxes(0, 1).reshape(-1, tagger.contract.classes))
     gates = tagger.bundle.target.gates
     return [_difference_gate(gates, "golden chunks", found)], {
         "differences": {"golden chunks": asdict(found)}}
@@ -174,29 +172,38 @@ def stream_chunks(contract: Contract, minutes: float) -> int:
     return max(1, int(minutes * 60 / contract.delay))
 
 
-def stream_parity(reference: Step, tagger: Tagger, minutes: float, advance: Advance) -> Differences:
-    """Both over one stream of synthetic sounds that is never reset."""
-    chunks = stream_chunks(tagger.contract, minutes)
-    audio = synthetic_stream(chunks * tagger.contract.delay, "evaluate")
-    ours, theirs = tagger.stream(), Stream(reference, tagger.contract)
+def stream_parity(reference: PyTorchStep, tagger: Tagger, minutes: float, advance: Advance) -> Differences:
+    """Both over synthetic sounds, never reset: one stream of so many minutes, or as many streams as
+    the bundle runs that share the minutes."""
+    from satexport.reference import reference_streams
+
+    ours = proof_streams(tagger.step, tagger.contract)
+    count, delay = len(ours), tagger.contract.delay
+    chunks = max(1, stream_chunks(tagger.contract, minutes) // count)
+    theirs = [reference_streams(reference, tagger.contract) for _ in range(count)]
+    audio = synthetic_stream(chunks * count * delay, "evaluate").reshape(count, chunks, -1)
     pairs = []
-    for chunk in audio.reshape(chunks, -1):
-        pairs.append((theirs.feed(chunk)[0], ours.feed(chunk)[0]))
-        advance()
-    expected, found = zip(*pairs, strict=True)
-    return compare(np.stack(expected), np.stack(found))
+    for number in range(chunks):
+        heard = audio[:, number]
+        expected = np.concatenate([s.feed(one[None])[0] for s, one in zip(theirs, heard, strict=True)])
+        pairs.append((expected, ours.feed(heard)[0]))
+        for _ in range(count):
+            advance()
+    return compare(np.concatenate([p[0] for p in pairs]), np.concatenate([p[1] for p in pairs]))
 
 
 def set_parity(reference: PyTorchStep, tagger: Tagger, data: LabelledSet,
                advance: Advance) -> SetParity:
     """Both over a labelled set by streamed score, and PyTorch by the paper's protocol."""
-    ours, theirs = tagger.stream(), Stream(reference, tagger.contract)
+    from satexport.reference import reference_streams
+
+    ours, theirs = proof_streams(tagger.step, tagger.contract), reference_streams(reference, tagger.contract)
     rows = []
-    for clip in data.clips:
-        audio = clip.read()
-        rows.append((clip_chunks(theirs, audio), clip_chunks(ours, audio),
-                     reference.clip_scores(audio)))
-        advance()
+    for first in range(0, len(data.clips), len(ours)):
+        audios = [clip.read() for clip in data.clips[first:first + len(ours)]]
+        for audio, heard in zip(audios, clip_chunks(ours, audios), strict=True):
+            rows.append((clip_chunks(theirs, [audio])[0], heard, reference.clip_scores(audio)))
+            advance()
     truth = data.truth(tagger.labels)
     expected = average_precisions(truth, np.stack([r[0].mean(0) for r in rows]), tagger.labels)
     scores = np.stack([r[1].mean(0) for r in rows])
@@ -210,14 +217,20 @@ def set_parity(reference: PyTorchStep, tagger: Tagger, data: LabelledSet,
         {label: (expected[label], found[label]) for label in expected}, data.origin)
 
 
+def clip_chunks(streams: Streams, clips: Sequence[FloatArray]) -> list[FloatArray]:
+    """Scores of each clip's chunks [chunks, classes], from silence, its last chunk padded; the clips
+    are heard together, at most one by each stream."""
+    streams.reset()
+    audio = np.zeros((len(streams), max(len(clip) for clip in clips)), np.float32)
+    for lane, clip in zip(audio, clips, strict=False):
+        lane[:len(clip)] = clip
+    scores = np.concatenate((streams.feed(audio), streams.flush()))
+    size = streams.chunk_samples
+    return [scores[:-(-len(clip) // size), lane] for lane, clip in enumerate(clips)]
+
+
 def _mean(average_precision: dict[str, float]) -> float:
     return float(np.mean(list(average_precision.values())))
-
-
-def clip_chunks(stream: Stream, audio: FloatArray) -> FloatArray:
-    """Scores of a clip's chunks [chunks, classes], from silence, the last one padded."""
-    stream.reset()
-    return np.concatenate((stream.feed(audio), stream.flush()))
 
 
 def _difference_gate(gates: Gates, name: str, differences: Differences) -> Gate:

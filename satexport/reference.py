@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 from satexport.backends import FloatArray
 from satexport.checkpoint import Checkpoint
+from satexport.contract import Contract, Form
 from satexport.model import Transformer
+from satexport.stream import Streams
 
 
 def load_model(checkpoint: Checkpoint) -> Transformer:
@@ -20,21 +24,29 @@ def load_model(checkpoint: Checkpoint) -> Transformer:
 
 
 class PyTorchStep:
-    """The published model as a step; the cache is its hidden tokens, [12, 1, C, d]."""
+    """The published model as a step; the cache is its hidden tokens, [12, N, C, d]."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.model = load_model(checkpoint)
         with torch.inference_mode():
             self._initial = self.model.silence_cache()
 
-    def initial_cache(self) -> torch.Tensor | None:
-        return self._initial
+    def initial_cache(self, streams: int = 1) -> torch.Tensor | None:
+        return None if self._initial is None else self._initial.repeat(1, streams, 1, 1)
 
-    def __call__(self, audio: FloatArray,
+    def __call__(self, x: FloatArray,
                  cache: torch.Tensor | None) -> tuple[FloatArray, torch.Tensor | None]:
+        """Audio [N, samples] and the cache to scores [N, classes] and the new cache."""
         with torch.inference_mode():
-            scores, cache = self.model(torch.from_numpy(audio)[None], cache)
-        return np.asarray(scores[0].numpy()), cache
+            scores, cache = self.model(torch.from_numpy(x), cache)
+        return np.asarray(scores.numpy()), cache
+
+    def silence(self, cache: torch.Tensor | None, stream: int) -> torch.Tensor | None:
+        if cache is None or self._initial is None:
+            return None
+        cache = cache.clone()
+        cache[:, stream] = self._initial[:, 0]
+        return cache
 
     def hidden_silence(self) -> FloatArray | None:
         """The initial cache as an array [12, C, d]; None for a model without a cache."""
@@ -44,3 +56,8 @@ class PyTorchStep:
         """The paper's protocol over a whole clip [samples]: scores [classes]."""
         with torch.inference_mode():
             return np.asarray(self.model.clip_scores(torch.from_numpy(audio)[None])[0].numpy())
+
+
+def reference_streams(step: PyTorchStep, contract: Contract, count: int = 1) -> Streams:
+    """PyTorch beside a graph: it hears audio, whatever the graph takes."""
+    return Streams(step, replace(contract, form=Form()), count)

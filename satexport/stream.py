@@ -5,6 +5,13 @@
     for block in microphone:                     # any length, 16 kHz mono
         for scores in stream.feed(block):        # one row per chunk that became full
             print(tagger.top(scores, 3))
+
+A bundle for several streams (`--streams`) runs many microphones in one step:
+
+    streams = tagger.streams()
+    for blocks in microphones:                   # [N, n]
+        for scores in streams.feed(blocks):      # [N, classes] per chunk that became full
+            ...
 """
 
 from __future__ import annotations
@@ -17,33 +24,99 @@ from numpy.typing import ArrayLike, NDArray
 
 from satexport.backends import FloatArray, Step, load_step
 from satexport.bundle import Bundle, open_bundle
-from satexport.contract import Contract
-from satexport.errors import AudioError
+from satexport.contract import ANY, Contract
+from satexport.errors import AudioError, UsageError
+from satexport.frontend import log_mel
+from satexport.memory import check_streams
 from satexport.variants import PCM_SCALE
 
 LOUDEST = 8.0  # full scale is 1; above this the samples are surely integers given as floats
 
 
+class Streams:
+    """N audio streams heard together: feed as many samples of each, get the scores of every chunk
+    that became full. No stream hears another."""
+
+    def __init__(self, step: Step, contract: Contract, count: int = 1) -> None:
+        self._step = step
+        self._contract = contract
+        self._count = count
+        self.reset()
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def chunk_samples(self) -> int:
+        return self._contract.chunk_samples
+
+    def reset(self, stream: int | None = None) -> None:
+        """Begin again from silence and drop the waiting samples: all streams, or one, which then
+        hears silence in place of its waiting samples, so that it stays in step with the others."""
+        if stream is None:
+            self._cache = self._step.initial_cache(self._count)
+            self._waiting: FloatArray = np.empty((self._count, 0), np.float32)
+        else:
+            self._cache = self._step.silence(self._cache, range(self._count)[stream])
+            self._waiting[stream] = 0
+
+    @property
+    def waiting(self) -> int:
+        """Samples of each stream that wait for their chunk to become full."""
+        return int(self._waiting.shape[1])
+
+    def feed(self, samples: ArrayLike) -> FloatArray:
+        """Add samples [N, n], n >= 0, 16 kHz: floats in [-1, 1] or int16.
+
+        Returns the scores [chunks that became full, N, classes], float32 in (0, 1), each class by
+        itself. Raises `AudioError` for NaN, infinity or a wrong shape or dtype; the streams are
+        then as they were before.
+        """
+        found = np.shape(samples)
+        if len(found) != 2 or found[0] != self._count:
+            raise AudioError(f"the samples have shape {found}, expected [{self._count}, n]: "
+                             "as many of each stream.")
+        audio = np.concatenate((self._waiting, _checked(samples, self._contract)), axis=1)
+        size = self._contract.chunk_samples
+        full = audio.shape[1] // size
+        scores = np.empty((full, self._count, self._contract.classes), np.float32)
+        for number in range(full):
+            self._waiting = audio[:, number * size:]  # a chunk whose step fails has not been heard
+            scores[number], self._cache = self._step(self._input(self._waiting[:, :size]), self._cache)
+        self._waiting = audio[:, full * size:].copy()
+        return scores
+
+    def flush(self) -> FloatArray:
+        """Score what waits, padded with zeros to a full chunk: [1, N, classes], or [0, N, classes]
+        where nothing waits."""
+        missing = -self.waiting % self._contract.chunk_samples
+        return self.feed(np.zeros((self._count, missing), np.float32))
+
+    def _input(self, chunk: FloatArray) -> FloatArray:
+        if self._contract.form.input == "audio":
+            return np.ascontiguousarray(chunk)
+        return log_mel(chunk, self._contract.input.shape[2])
+
+
 class Stream:
     """One audio stream: feed samples as they come, get the scores of every full chunk.
 
-    Several streams may share one step; each has its own cache and its own waiting samples.
+    Several streams may share one step; each has its own cache and its own waiting samples. Under
+    a graph for a fixed number of streams it is the first of them and the others hear silence.
     """
 
     def __init__(self, step: Step, contract: Contract) -> None:
-        self._step = step
         self._contract = contract
-        self.reset()
+        self._streams = Streams(step, contract, max(1, contract.form.streams))
 
     def reset(self) -> None:
         """Begin again from silence; waiting samples are dropped."""
-        self._cache = self._step.initial_cache()
-        self._waiting: FloatArray = np.empty(0, np.float32)
+        self._streams.reset()
 
     @property
     def waiting(self) -> int:
         """Samples that wait for their chunk to become full."""
-        return len(self._waiting)
+        return self._streams.waiting
 
     def feed(self, samples: ArrayLike) -> FloatArray:
         """Add samples [n], n >= 0, 16 kHz mono: floats in [-1, 1] or int16.
@@ -52,37 +125,36 @@ class Stream:
         itself. Raises `AudioError` for NaN, infinity or a wrong shape or dtype; the stream is
         then as it was before.
         """
-        audio = np.concatenate((self._waiting, self._checked(samples)))
-        size = self._contract.chunk_samples
-        full = len(audio) // size
-        cache, scores = self._cache, np.empty((full, self._contract.classes), np.float32)
-        for number, chunk in enumerate(audio[:full * size].reshape(full, size)):
-            scores[number], cache = self._step(chunk, cache)
-        self._cache, self._waiting = cache, audio[full * size:]
-        return scores
+        audio = np.asarray(samples)
+        if audio.ndim != 1:
+            raise AudioError(f"the samples have shape {audio.shape}, expected [n], "
+                             f"{self._contract.sample_rate} Hz mono. Average the channels first.")
+        audio = _checked(audio, self._contract)
+        if len(self._streams) == 1:
+            return self._streams.feed(audio[None])[:, 0]
+        lanes = np.zeros((len(self._streams), len(audio)), np.float32)
+        lanes[0] = audio
+        return self._streams.feed(lanes)[:, 0]
 
     def flush(self) -> FloatArray:
         """Score what waits, padded with zeros to a full chunk: [1, classes], or [0, classes]
         where nothing waits."""
-        missing = -len(self._waiting) % self._contract.chunk_samples
-        return self.feed(np.zeros(missing, np.float32))
+        return self._streams.flush()[:, 0]
 
-    def _checked(self, samples: ArrayLike) -> FloatArray:
-        audio: NDArray[Any] = np.asarray(samples)
-        rate = f"{self._contract.sample_rate} Hz mono"
-        if audio.ndim != 1:
-            raise AudioError(f"the samples have shape {audio.shape}, expected [n], {rate}. "
-                             "Average the channels first.")
-        if audio.dtype == np.int16:
-            return np.asarray(audio / np.float32(PCM_SCALE), np.float32)
-        if audio.dtype.kind != "f" and audio.size:
-            raise AudioError(f"the samples are {audio.dtype}, expected floats in [-1, 1] or int16.")
-        peak = float(np.abs(audio).max(initial=0.0))  # NaN and infinity show here, too
-        if not peak <= LOUDEST:
-            found = f"reach {peak:g}" if np.isfinite(peak) else "contain NaN or infinity"
-            raise AudioError(f"the samples {found}, expected floats in [-1, 1]. "
-                             "The stream is as it was before them.")
-        return np.asarray(audio, np.float32)
+
+def _checked(samples: ArrayLike, contract: Contract) -> FloatArray:
+    """The samples as float32 in [-1, 1]; raises `AudioError` where they are no audio."""
+    audio: NDArray[Any] = np.asarray(samples)
+    if audio.dtype == np.int16:
+        return np.asarray(audio / np.float32(PCM_SCALE), np.float32)
+    if audio.dtype.kind != "f" and audio.size:
+        raise AudioError(f"the samples are {audio.dtype}, expected floats in [-1, 1] or int16.")
+    peak = float(np.abs(audio).max(initial=0.0))  # NaN and infinity show here, too
+    if not peak <= LOUDEST:
+        found = f"reach {peak:g}" if np.isfinite(peak) else "contain NaN or infinity"
+        raise AudioError(f"the samples {found}, expected floats in [-1, 1]. "
+                         "The stream is as it was before them.")
+    return np.asarray(audio, np.float32)
 
 
 class Tagger:
@@ -98,6 +170,20 @@ class Tagger:
         """Return a new stream that starts from silence."""
         return Stream(self.step, self.contract)
 
+    def streams(self, count: int | None = None) -> Streams:
+        """Return new streams that start from silence and run in step: the bundle's number, or
+        `count` where its graph leaves the number open. Raises `UsageError` for another number, or
+        for more than the memory holds."""
+        fixed = self.contract.form.streams
+        if fixed == ANY and (count is None or count < 1):
+            raise UsageError(f"{self.bundle.path} runs any number of streams: say how many, at least 1.")
+        if fixed != ANY and count not in (None, fixed):
+            raise UsageError(f"{self.bundle.path} runs {fixed} streams in one step, not {count}. Export "
+                             f"with --streams {count}, or with --streams dynamic for any number.")
+        count = count or fixed
+        check_streams(self.contract, count)
+        return Streams(self.step, self.contract, count)
+
     def top(self, scores: FloatArray, count: int = 3) -> list[tuple[str, float]]:
         """The labels with the highest scores of one chunk [classes], best first."""
         order = np.argsort(-scores, kind="stable")[:count]
@@ -107,8 +193,8 @@ class Tagger:
 def load(path: str | Path, threads: int | None = None) -> Tagger:
     """Load a bundle: every part is checked against its SHA-256.
 
-    `threads` overrides the target's number (0: the runtime decides). Raises `BundleError` for a
-    folder that is no bundle or was changed, `MissingError` where the runtime is not installed.
+    `threads` overrides the target's number. Raises `BundleError` for a folder that is no bundle or
+    was changed, `MissingError` where the runtime is not installed.
     """
     bundle = open_bundle(path)
     return Tagger(bundle, load_step(bundle, threads))

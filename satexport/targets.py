@@ -5,14 +5,18 @@ from __future__ import annotations
 import dataclasses
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from satexport.backends import BACKENDS
 from satexport.errors import DataError, UsageError
+from satexport.variants import VARIANTS
 
 MAX_THREADS = 256  # more only fills the memory with stacks
+MAX_STEP_MS = 1000 * max(delay for _, delay in VARIANTS)  # of the longest chunk
 # The folder lies beside the package in a checkout and inside it in a wheel.
 FOLDER = next((f for f in (Path(__file__).parent / "targets", Path(__file__).parents[1] / "targets")
                if f.is_dir()), Path(__file__).parent / "targets")
@@ -27,6 +31,16 @@ class Gates:
 
 
 @dataclass(frozen=True)
+class Budgets:
+    """What a bundle may take on the device; None: there is no such limit. A MB is 1e6 bytes."""
+
+    step_ms: float | None = None       # p99 of a single step, ms, in bursts and after pauses alike
+    resident_mb: float | None = None   # peak resident size of a fresh process that loads and runs the
+                                       # bundle, above the same process after its imports, MB
+    transient_mb: float | None = None  # allocated inside one steady step, arena off, MB
+
+
+@dataclass(frozen=True)
 class Target:
     """One TOML; the keys are the fields, the name that of the bundle's folder."""
 
@@ -34,7 +48,9 @@ class Target:
     backend: str
     precision: str
     gates: Gates
-    threads: int = 0             # 0: the runtime decides
+    threads: int | None = None   # None: the runtime decides
+    description: str = ""        # one line for people
+    budgets: Budgets = Budgets()
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -42,23 +58,43 @@ class Target:
     @classmethod
     def from_dict(cls, fields: dict[str, Any], where: Path) -> Target:
         """Check names, types and ranges; raises `DataError` that names `where`."""
-        gates = fields.get("gates", {})
-        if not isinstance(gates, dict):
-            raise DataError(f"{where}: gates is {gates!r}, expected a table [gates].")
-        rest = {key: value for key, value in fields.items() if key != "gates"}
-        target = cls(**_checked(cls, rest, where), gates=Gates(**_checked(Gates, gates, where)))
-        for name, value, fits, expected in (
-                ("name", target.name, re.fullmatch(r"\w[\w.+-]*", target.name),
-                 "one that can be a folder's: letters, digits and . + - _"),
-                ("backend", target.backend, target.backend in BACKENDS, " or ".join(BACKENDS)),
-                ("threads", target.threads, 0 <= target.threads <= MAX_THREADS, f"0 to {MAX_THREADS}"),
-                ("max_score_difference", target.gates.max_score_difference,
-                 0 < target.gates.max_score_difference < 1, "more than 0, less than 1"),
-                ("map_kept", target.gates.map_kept, 0 < target.gates.map_kept <= 1,
-                 "more than 0, at most 1")):
+        rest = {key: value for key, value in fields.items() if key not in _TABLES}
+        target = cls(**_checked(cls, rest, where), gates=Gates(**_table(fields, "gates", where)),
+                     budgets=Budgets(**_table(fields, "budgets", where)))
+        for name, value, fits, expected in _conditions(target):
             if not fits:
                 raise DataError(f"{where}: {name} is {value!r}, expected {expected}.")
         return target
+
+
+def _conditions(target: Target) -> Iterator[tuple[str, object, bool, str]]:
+    """Key, value, whether it can be meant, and what can."""
+    yield ("name", target.name, re.fullmatch(r"\w[\w.+-]*", target.name) is not None,
+           "one that can be a folder's: letters, digits and . + - _")
+    yield "backend", target.backend, target.backend in BACKENDS, " or ".join(BACKENDS)
+    yield ("threads", target.threads, target.threads is None or 1 <= target.threads <= MAX_THREADS,
+           f"1 to {MAX_THREADS}; without the key the runtime decides")
+    yield ("description", target.description, target.description.isprintable(),
+           "one line of printable characters")
+    gates, budgets = target.gates, target.budgets
+    yield ("max_score_difference", gates.max_score_difference, 0 < gates.max_score_difference < 1,
+           "more than 0, less than 1")
+    yield "map_kept", gates.map_kept, 0 < gates.map_kept <= 1, "more than 0, at most 1"
+    yield ("step_ms", budgets.step_ms, _within(budgets.step_ms, MAX_STEP_MS),
+           f"more than 0, at most {MAX_STEP_MS}: every step takes time, and one slower than the longest "
+           "chunk never keeps up")
+    for name, size in (("resident_mb", budgets.resident_mb), ("transient_mb", budgets.transient_mb)):
+        yield (name, size, _within(size, sys.float_info.max),
+               "more than 0 and finite: every step takes memory; for no limit leave the key out")
+
+
+def _within(value: float | None, limit: float) -> bool:
+    return value is None or 0 < value <= limit
+
+
+def shipped() -> list[Target]:
+    """The targets that come with satexport, sorted by name."""
+    return sorted((find_target(path.stem) for path in FOLDER.glob("*.toml")), key=lambda t: t.name)
 
 
 def find_target(what: str) -> Target:
@@ -76,25 +112,38 @@ def find_target(what: str) -> Target:
     try:
         fields = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        shipped = ", ".join(sorted(p.stem for p in FOLDER.glob("*.toml")))
-        raise UsageError(f"no target {what!r}; there are {shipped}, or pass a FILE.toml.") from None
+        names = ", ".join(sorted(p.stem for p in FOLDER.glob("*.toml")))
+        raise UsageError(f"no target {what!r}; there are {names}, or pass a FILE.toml.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise DataError(f"{path} is no readable TOML: {error}.") from None
     return Target.from_dict(fields, path)
 
 
+_TABLES: dict[str, type[Gates] | type[Budgets]] = {"gates": Gates, "budgets": Budgets}
 _TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
 
 
-def _checked(kind: type[Target] | type[Gates], fields: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The fields of a table if they are those of the dataclass, strict about names and types."""
-    known = {f.name: f for f in dataclasses.fields(kind) if f.name != "gates"}
+def _table(fields: dict[str, Any], name: str, path: Path) -> dict[str, Any]:
+    """The checked fields of a table in the TOML, {} where it is absent and needs no key."""
+    table = fields.get(name, {})
+    if not isinstance(table, dict):
+        raise DataError(f"{path}: {name} is {table!r}, expected a table [{name}].")
+    return _checked(_TABLES[name], table, path)
+
+
+def _checked(kind: type[Target] | type[Gates] | type[Budgets], fields: dict[str, Any],
+             path: Path) -> dict[str, Any]:
+    """The fields of a table if they are those of the dataclass, strict about names and types.
+    JSON, unlike TOML, has a null, which an optional key may be."""
+    known = {f.name: f for f in dataclasses.fields(kind) if f.name not in _TABLES}
     needed = {n for n, f in known.items() if f.default is dataclasses.MISSING}
     if unknown := sorted(set(fields) - set(known)):
         raise DataError(f"{path}: unknown key {unknown[0]!r}; the keys are {', '.join(known)}.")
     if absent := sorted(needed - set(fields)):
         raise DataError(f"{path}: lacks the key {absent[0]!r}.")
     for name, value in fields.items():
-        if not isinstance(value, _TYPES[str(known[name].type)]) or isinstance(value, bool):
-            raise DataError(f"{path}: {name} is {value!r}, expected {known[name].type}.")
+        expected, optional, _ = str(known[name].type).partition(" | None")
+        types = (*_TYPES[expected], NoneType) if optional else _TYPES[expected]
+        if not isinstance(value, types) or isinstance(value, bool):
+            raise DataError(f"{path}: {name} is {value!r}, expected {expected}.")
     return fields

@@ -70,6 +70,11 @@ class Variant:
         return min(frames, self.chunk_frames) // PATCH
 
     @property
+    def used_frames(self) -> int:
+        """Frames of one chunk that patches cover; the published model drops the rest."""
+        return self.columns * PATCH
+
+    @property
     def cls_tokens(self) -> int:
         return 1 if self.pooling == "token" else 0
 

@@ -42,7 +42,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def export(folder: Path, model: str, delay: int, what: str, opset: int = 20) -> Path:
     """Export and return the bundle's path."""
     checkpoint: Checkpoint = load_checkpoint(what, find_variant(model, delay))
-    return export_onnx(checkpoint, find_target("onnx"), folder, opset).path
+    return export_onnx(checkpoint, find_target("onnx"), folder, opset=opset).path
 
 
 @pytest.fixture(scope="session")

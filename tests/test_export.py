@@ -12,16 +12,17 @@ import soundfile
 import torch
 
 from satexport.checkpoint import load_checkpoint
+from satexport.contract import ANY, Form
 from satexport.errors import GateError
-from satexport.export import chain_scores, export_onnx, golden_audio
+from satexport.export import export_onnx
 from satexport.fold import FOLDS, Weights
+from satexport.golden import golden_audio
 from satexport.parity import run_golden, run_parity, verdict
-from satexport.reference import PyTorchStep
 from satexport.stream import load
 from satexport.synthetic import synthetic_clip
 from satexport.targets import find_target
 from satexport.variants import find_variant
-from tests.test_graph import ALLOWED
+from tests.test_graph import ALLOWED, pytorch_scores
 
 CLASSES = ("Dial tone", "White noise", "Mains hum")
 
@@ -79,7 +80,7 @@ def test_the_graph_that_ships_has_plain_nodes_and_the_contracts_values_in_order(
     model, contract = onnx.load(demo / "model.onnx"), load(demo).contract
     assert {node.op_type for node in model.graph.node} <= ALLOWED | {"Gemm"}  # onnxsim's
     assert {node.domain for node in model.graph.node} == {""}
-    for values, specs in ((model.graph.input, (contract.audio, *contract.cache_in)),
+    for values, specs in ((model.graph.input, (contract.input, *contract.cache_in)),
                           (model.graph.output, (contract.scores, *contract.cache_out))):
         shapes = [(v.name, tuple(d.dim_value for d in v.type.tensor_type.shape.dim)) for v in values]
         assert shapes == [(s.name, s.shape) for s in specs]
@@ -92,12 +93,30 @@ def test_another_opset_gets_a_bundle_of_its_own(tmp_path: Path) -> None:
     assert verdict(run_golden(load(export.path))[0]) == "passed"
 
 
+@pytest.mark.parametrize(("form", "name"), [
+    (Form(cache="hidden"), "onnx-hidden"), (Form(input="mel"), "onnx-mel"), (Form(streams=2), "onnx-x2"),
+    (Form(streams=ANY), "onnx-dynamic"), (Form("hidden", "mel", 2), "onnx-hidden-mel-x2")])
+def test_a_form_that_is_not_the_usual_one_gets_a_bundle_that_is_named_and_proven(
+        tmp_path: Path, form: Form, name: str) -> None:
+    checkpoint = load_checkpoint("demo", find_variant("sat-t", 2))
+    export = export_onnx(checkpoint, find_target("onnx"), tmp_path, form)
+    assert export.path == tmp_path / "sat-t-2s" / name
+    tagger = load(export.path)
+    assert tagger.contract.form == form
+    assert verdict(run_golden(tagger)[0]) == "passed"
+    gates, parts = run_parity(tagger, "synthetic", None, None, None, minutes=0.4)
+    assert [gate.status for gate in gates] == ["passed"] * 3
+    assert parts["set"]["clips"] == 140
+    assert parts["set"]["differences"]["chunks"] == 420
+    assert tagger.stream().feed(golden_audio(checkpoint.variant)[0]).shape == (1, 527)
+
+
 def test_the_golden_chunks_are_pytorchs_own_scores(demo: Path) -> None:
     tagger = load(demo)
     audio, scores = tagger.bundle.golden()
     checkpoint = load_checkpoint("demo", find_variant("sat-t", 2))
     np.testing.assert_array_equal(audio, golden_audio(checkpoint.variant))
-    np.testing.assert_allclose(scores, chain_scores(PyTorchStep(checkpoint), audio), atol=1e-6)
+    np.testing.assert_allclose(scores, pytorch_scores(checkpoint, audio), atol=1e-6)
     assert verdict(run_golden(tagger)[0]) == "passed"
 
 

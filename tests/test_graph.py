@@ -7,21 +7,25 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from satexport.backends import FloatArray
 from satexport.backends.onnxruntime import OnnxRuntimeStep
 from satexport.checkpoint import Checkpoint, load_checkpoint
-from satexport.contract import Contract, contract_fields
-from satexport.export import REWRITE_TOLERANCE, chain_scores, golden_audio
+from satexport.contract import ANY, Contract, Form, contract_fields
+from satexport.export import REWRITE_TOLERANCE
 from satexport.fold import FOLDS, Weights, graph_weights, initial_cache
+from satexport.frontend import log_mel
+from satexport.golden import golden_audio, golden_scores
 from satexport.graph import OPSETS, build_graph
-from satexport.reference import PyTorchStep
+from satexport.reference import PyTorchStep, reference_streams
 from satexport.simplify import graph_size, simplify
+from satexport.stream import Streams
 from satexport.variants import VARIANTS, Variant, find_variant
 
 ALLOWED = {  # what TensorRT 10.3's and OpenVINO's parsers take; no STFT, DFT, control flow, If, Loop
-    "Add", "Concat", "Gelu", "LayerNormalization", "Log", "MatMul", "Max", "Mul", "Pad", "ReduceMax",
-    "ReduceMean", "Reshape", "Sigmoid", "Slice", "Softmax", "Split", "Sub", "Transpose"}
+    "Add", "Concat", "Conv", "Gelu", "LayerNormalization", "Log", "MatMul", "Max", "Mul", "Pad", "ReduceMax",
+    "ReduceMean", "ReduceSum", "Reshape", "Sigmoid", "Slice", "Softmax", "Split", "Sub", "Transpose"}
 
 
 class Graph(NamedTuple):
@@ -31,18 +35,29 @@ class Graph(NamedTuple):
     variant: Variant
     cache: list[FloatArray]  # the initial one
     opset: int = 20
+    form: Form = Form()
+
+    def streams(self, count: int = 1) -> Streams:
+        contract = contract_of(self.variant, self.opset, self.form)
+        step = OnnxRuntimeStep(self.model.SerializeToString(), contract, self.cache)
+        return Streams(step, contract, count)
 
     def scores(self, audio: FloatArray) -> FloatArray:
-        """Scores of the consecutive chunks [N, samples]."""
-        contract = contract_of(self.variant, self.opset)
-        step = OnnxRuntimeStep(self.model.SerializeToString(), contract, self.cache)
-        return chain_scores(step, audio)
+        """Scores of the consecutive chunks [chunks, samples] of one stream."""
+        return np.asarray(golden_scores(self.streams(), audio)[0])
 
 
-def contract_of(variant: Variant, opset: int = 20, **changes: Any) -> Contract:
+def contract_of(variant: Variant, opset: int = 20, form: Form = Form(),  # noqa: B008
+                **changes: Any) -> Contract:
     origin = {"labels_sha256": "", "checkpoint": "", "checkpoint_source": "random",
               "checkpoint_sha256": "", "exporter": "tests", "opset": opset}
-    return Contract(**contract_fields(variant, 527) | origin | changes)
+    return Contract(**contract_fields(variant, 527, form) | origin | changes)
+
+
+def pytorch_scores(checkpoint: Checkpoint, audio: FloatArray) -> FloatArray:
+    """The same by PyTorch."""
+    streams = reference_streams(PyTorchStep(checkpoint), contract_of(checkpoint.variant))
+    return np.asarray(golden_scores(streams, audio)[0])
 
 
 def folded(weights: Weights) -> Weights:
@@ -51,11 +66,13 @@ def folded(weights: Weights) -> Weights:
     return weights
 
 
-def graph_of(checkpoint: Checkpoint, weights: Weights, opset: int = 20) -> Graph:
+def graph_of(checkpoint: Checkpoint, weights: Weights, opset: int = 20,
+             form: Form = Form()) -> Graph:  # noqa: B008
     variant = checkpoint.variant
     hidden = PyTorchStep(checkpoint).hidden_silence()
-    cache = [] if hidden is None else initial_cache(variant, weights, hidden)
-    return Graph(build_graph(variant, weights, contract_of(variant, opset)), variant, cache, opset)
+    cache = [] if hidden is None else initial_cache(variant, form, weights, hidden)
+    model = build_graph(variant, weights, contract_of(variant, opset, form))
+    return Graph(model, variant, cache, opset, form)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +87,7 @@ def test_every_variant_equals_pytorch_for_longer_than_it_remembers(model: str, d
     audio = golden_audio(checkpoint.variant)
     assert len(audio) > checkpoint.variant.memory_chunks
     weights = folded(graph_weights(checkpoint.variant, checkpoint.state))
-    expected = chain_scores(PyTorchStep(checkpoint), audio)
+    expected = pytorch_scores(checkpoint, audio)
     assert np.abs(graph_of(checkpoint, weights).scores(audio) - expected).max() < 1e-4
     assert np.ptp(expected, axis=0).max() > 0.01  # the scores do change from chunk to chunk
 
@@ -109,7 +126,7 @@ def test_the_initial_cache_is_that_of_silence_and_not_zeros(sat_t: tuple[Checkpo
     checkpoint, weights = sat_t
     graph = graph_of(checkpoint, folded(weights))
     audio = golden_audio(checkpoint.variant)[:1]
-    expected = chain_scores(PyTorchStep(checkpoint), audio)
+    expected = pytorch_scores(checkpoint, audio)
     zeros = graph._replace(cache=[np.zeros_like(c) for c in graph.cache])
     assert np.abs(graph.scores(audio) - expected).max() < 1e-4
     assert np.abs(zeros.scores(audio) - expected).max() > 1e-3
@@ -121,7 +138,7 @@ def test_every_opset_gives_the_same_scores(sat_t: tuple[Checkpoint, Weights], op
     audio = golden_audio(checkpoint.variant)[:3]
     graph = graph_of(checkpoint, folded(weights), opset)
     assert [(o.domain, o.version) for o in graph.model.opset_import] == [("", opset)]
-    assert np.abs(graph.scores(audio) - chain_scores(PyTorchStep(checkpoint), audio)).max() < 1e-4
+    assert np.abs(graph.scores(audio) - pytorch_scores(checkpoint, audio)).max() < 1e-4
 
 
 @pytest.mark.parametrize(("model", "delay"), [("sat-t", 2), ("sat-s", 1), ("vit-s", 1)])
@@ -133,26 +150,61 @@ def test_the_graph_has_plain_nodes_static_shapes_and_caches_in_order(model: str,
     shapes = [{v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in values}
               for values in (graph.input, graph.output)]
     contract = contract_of(variant)
-    assert list(shapes[0].items()) == [(s.name, s.shape) for s in (contract.audio, *contract.cache_in)]
+    assert list(shapes[0].items()) == [(s.name, s.shape) for s in (contract.input, *contract.cache_in)]
     assert list(shapes[1].items()) == [(s.name, s.shape) for s in (contract.scores, *contract.cache_out)]
     if model == "sat-s":  # old tokens survive: layer 0 keeps hidden tokens
         assert shapes[0]["cache_in_00"] == (1, 48, 384)
         assert shapes[0]["cache_in_01"] == (1, 12, 48, 64)
 
 
-@pytest.mark.parametrize(("model", "gflop"), [("sat-t", 0.564), ("sat-s", 2.162 * 49 / 48)])
-def test_cached_tokens_are_not_projected_again(model: str, gflop: float) -> None:
-    """The operations of the K-V form without the front end, as a prototype counted them (which left
-    out SAT-S's class token, the 49th of its tokens)."""
-    checkpoint = load_checkpoint("random", find_variant(model, 2))
-    graph = graph_of(checkpoint, graph_weights(checkpoint.variant, checkpoint.state)).model
-    graph = onnx.shape_inference.infer_shapes(graph, data_prop=True)
-    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in graph.graph.value_info}
-    shapes |= {i.name: list(i.dims) for i in graph.graph.initializer}
-    shapes["scores"] = [1, 527]
-    products = [n for n in graph.graph.node if n.op_type == "MatMul" and not n.name.startswith("mel/")]
-    total = sum(2 * int(np.prod(shapes[n.output[0]])) * shapes[n.input[0]][-1] for n in products)
-    assert total / 1e9 == pytest.approx(gflop, rel=0.01)
+@pytest.mark.parametrize(("model", "delay"), [("sat-t", 2), ("sat-s", 1), ("sat-s", 2), ("vit-s", 1)])
+@pytest.mark.parametrize("form", [Form(cache="hidden"), Form(input="mel"), Form(streams=3), Form(streams=ANY),
+                                  Form("hidden", "mel", 3)], ids=lambda form: form.suffix)
+def test_every_form_of_the_graph_gives_the_scores_of_the_published_model(
+        model: str, delay: int, form: Form) -> None:
+    checkpoint = load_checkpoint("random", find_variant(model, delay))
+    if form.cache == "hidden" and not checkpoint.variant.has_cache:
+        return
+    audio = golden_audio(checkpoint.variant)[:5]
+    graph = graph_of(checkpoint, folded(graph_weights(checkpoint.variant, checkpoint.state)), form=form)
+    streams = graph.streams(1 if form.streams == 1 else 3)
+    # each stream begins one chunk later and must hear none of the others
+    found = golden_scores(streams, audio)
+    assert len(found) == len(streams)
+    assert np.abs(found - pytorch_scores(checkpoint, audio)).max() < 1e-4
+
+
+def test_a_hidden_cache_is_half_as_large(sat_t: tuple[Checkpoint, Weights]) -> None:
+    checkpoint, weights = sat_t
+    keys_values, hidden = (
+        graph_of(checkpoint, weights, form=Form(cache=cache)).cache for cache in ("kv", "hidden"))
+    assert 2 * sum(array.size for array in hidden) == sum(array.size for array in keys_values)
+    published = PyTorchStep(checkpoint).hidden_silence()
+    assert published is not None
+    np.testing.assert_array_equal(np.concatenate(hidden), published)
+
+
+def test_each_stream_is_clamped_under_its_own_loudest_sound(sat_t: tuple[Checkpoint, Weights]) -> None:
+    checkpoint, weights = sat_t
+    streams = graph_of(checkpoint, folded(weights), form=Form(streams=2)).streams(2)
+    quiet = np.full(checkpoint.variant.chunk_samples, 1e-7, np.float32)
+    quiet[1::2] *= -1
+    loud = golden_audio(checkpoint.variant)[1] * np.float32(4)
+    assert np.abs(loud).max() > 1
+    found = streams.feed(np.stack((quiet, loud)))[0]
+    for row, chunk in zip(found, (quiet, loud), strict=True):
+        assert np.abs(row - pytorch_scores(checkpoint, chunk[None])).max() < 1e-4
+
+
+def test_the_log_mel_of_numpy_is_that_of_pytorch(sat_t: tuple[Checkpoint, Weights]) -> None:
+    checkpoint, _ = sat_t
+    audio = golden_audio(checkpoint.variant)[:4]
+    with torch.inference_mode():
+        expected = PyTorchStep(checkpoint).model.front_end(torch.from_numpy(audio)).numpy()
+    found = log_mel(audio, checkpoint.variant.used_frames)
+    assert found.shape == (4, 64, 192)
+    assert np.abs(found - expected[..., :192]).max() < 0.05  # dB, at the floor of float32
+    assert np.abs(found - expected[..., :192]).mean() < 1e-4
 
 
 def test_quiet_sound_beside_a_loud_click_is_clamped_as_in_pytorch(sat_t: tuple[Checkpoint, Weights]) -> None:
@@ -161,7 +213,7 @@ def test_quiet_sound_beside_a_loud_click_is_clamped_as_in_pytorch(sat_t: tuple[C
     chunk[1::2] *= -1
     chunk[16_000:16_100] = 1.0
     graph = graph_of(checkpoint, folded(weights))
-    expected = chain_scores(PyTorchStep(checkpoint), chunk[None])
+    expected = pytorch_scores(checkpoint, chunk[None])
     assert np.abs(graph.scores(chunk[None]) - expected).max() < 1e-4
     unclamped = onnx.ModelProto.FromString(graph.model.SerializeToString())
     top = next(i for i in unclamped.graph.initializer if i.name == "mel.top")
@@ -179,7 +231,8 @@ def test_onnxsim_is_kept_only_where_it_is_smaller(sat_t: tuple[Checkpoint, Weigh
     assert graph_size(simpler)[0] < graph_size(model)[0]
     assert simpler.metadata_props == model.metadata_props
     monkeypatch.setattr("onnxsim.simplify", lambda m: (model, True))
-    assert simplify(model) == (model, f"no smaller: {len(model.graph.node)} nodes, 23.8 MB")
+    nodes, size = graph_size(model)
+    assert simplify(model) == (model, f"no smaller: {nodes} nodes, {size / 1e6:.1f} MB")
 
 
 def test_the_same_weights_give_the_same_bytes(sat_t: tuple[Checkpoint, Weights]) -> None:

@@ -11,8 +11,8 @@ from satexport.backends import FloatArray
 from satexport.checkpoint import load_checkpoint
 from satexport.datasets import load_set
 from satexport.parity import Gate, clip_chunks, compare, run_golden, run_parity, set_parity, verdict
-from satexport.reference import PyTorchStep
-from satexport.stream import Stream, Tagger, load
+from satexport.reference import PyTorchStep, reference_streams
+from satexport.stream import Tagger, load
 from satexport.variants import find_variant
 
 
@@ -42,14 +42,24 @@ def test_the_demo_keeps_its_map_on_real_clips(tagger: Tagger, shared: Path) -> N
 
 def test_a_clip_is_streamed_from_silence_with_its_last_chunk_padded(
         tagger: Tagger, reference: PyTorchStep, audio: FloatArray) -> None:
-    stream = Stream(reference, tagger.contract)
-    stream.feed(audio[:50_000])  # a history that the next clip must not see
-    found = clip_chunks(stream, audio[:80_000])
-    padded = np.concatenate((audio[:80_000], np.zeros(16_000, np.float32))).reshape(3, -1)
+    stream = reference_streams(reference, tagger.contract)
+    stream.feed(audio[None, :50_000])  # a history that the next clip must not see
+    (found,) = clip_chunks(stream, [audio[:80_000]])
+    padded = np.concatenate((audio[:80_000], np.zeros(16_000, np.float32))).reshape(3, 1, -1)
     cache = reference.initial_cache()
     for row, chunk in zip(found, padded, strict=True):
         expected, cache = reference(chunk, cache)
-        np.testing.assert_array_equal(row, expected)
+        np.testing.assert_array_equal(row[None], expected)
+
+
+def test_clips_heard_together_score_as_each_does_alone(
+        tagger: Tagger, reference: PyTorchStep, audio: FloatArray) -> None:
+    clips = [audio[:80_000], audio[100_000:120_000], audio[200_000:264_000]]
+    together = clip_chunks(reference_streams(reference, tagger.contract, 4), clips)
+    alone = reference_streams(reference, tagger.contract)
+    assert [len(found) for found in together] == [3, 1, 2]
+    for found, clip in zip(together, clips, strict=True):
+        np.testing.assert_allclose(found, clip_chunks(alone, [clip])[0], atol=1e-5)
 
 
 def test_a_clip_shorter_than_a_patch_is_scored(reference: PyTorchStep, audio: FloatArray) -> None:
@@ -63,12 +73,15 @@ class Shifted:
     def __init__(self, step: PyTorchStep, error: float) -> None:
         self._step, self._error = step, error
 
-    def initial_cache(self) -> object:
-        return self._step.initial_cache()
+    def initial_cache(self, streams: int) -> object:
+        return self._step.initial_cache(streams)
 
-    def __call__(self, audio: FloatArray, cache: object) -> tuple[FloatArray, object]:
-        scores, new = self._step(audio, cache)  # type: ignore[arg-type]
+    def __call__(self, x: FloatArray, cache: object) -> tuple[FloatArray, object]:
+        scores, new = self._step(x, cache)  # type: ignore[arg-type]
         return scores + np.float32(self._error), new
+
+    def silence(self, cache: object, stream: int) -> object:
+        return self._step.silence(cache, stream)  # type: ignore[arg-type]
 
 
 def test_a_wrong_step_fails_its_gate_and_says_by_how_much(tagger: Tagger, reference: PyTorchStep) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,8 +12,13 @@ from hypothesis import strategies as st
 
 import satexport
 from satexport.backends import FloatArray
-from satexport.errors import AudioError
-from satexport.stream import Stream, Tagger
+from satexport.checkpoint import load_checkpoint
+from satexport.contract import ANY, Form
+from satexport.errors import AudioError, RunError, UsageError
+from satexport.export import export_onnx
+from satexport.stream import Stream, Tagger, load
+from satexport.targets import find_target
+from satexport.variants import find_variant
 
 
 @pytest.fixture
@@ -87,6 +95,85 @@ def test_int16_and_double_samples_are_the_same_sound(tagger: Tagger, audio: Floa
     expected = tagger.stream().feed(floats)
     np.testing.assert_array_equal(tagger.stream().feed(pcm), expected)
     np.testing.assert_array_equal(tagger.stream().feed(floats.astype(np.float64)), expected)
+
+
+@pytest.fixture(scope="module")
+def lanes(build: Path) -> Tagger:
+    """The demo for any number of streams in one step."""
+    checkpoint = load_checkpoint("demo", find_variant("sat-t", 2))
+    return load(export_onnx(checkpoint, find_target("onnx"), build, Form(streams=ANY)).path)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_microphones_heard_together_score_as_each_does_alone(
+        tagger: Tagger, lanes: Tagger, audio: FloatArray, count: int) -> None:
+    sounds = audio[:count * 96_000].reshape(count, -1)
+    streams = lanes.streams(count)
+    found = np.concatenate([streams.feed(sounds[:, :50_000]), streams.feed(sounds[:, 50_000:])])
+    assert found.shape == (3, count, 527)
+    for lane, sound in enumerate(sounds):
+        np.testing.assert_allclose(found[:, lane], tagger.stream().feed(sound), atol=2e-6)
+
+
+def test_one_stream_is_reset_by_itself_and_hears_silence_for_what_waited(
+        tagger: Tagger, lanes: Tagger, audio: FloatArray) -> None:
+    sounds = audio[:2 * 160_000].reshape(2, -1)
+    streams = lanes.streams(2)
+    streams.feed(sounds[:, :80_000])
+    assert streams.waiting == 16_000
+    streams.reset(1)
+    assert streams.waiting == 16_000
+    found = streams.feed(sounds[:, 80_000:])
+    np.testing.assert_allclose(found[:, 0], tagger.stream().feed(sounds[0])[2:], atol=2e-6)
+    again = np.concatenate((np.zeros(16_000, np.float32), sounds[1, 80_000:]))
+    np.testing.assert_allclose(found[:, 1], tagger.stream().feed(again), atol=2e-6)
+
+
+def test_as_many_streams_as_the_graph_runs_and_no_others(tagger: Tagger, lanes: Tagger) -> None:
+    with pytest.raises(UsageError, match="runs 1 streams in one step, not 4"):
+        tagger.streams(4)
+    for count in (None, 0, -3):
+        with pytest.raises(UsageError, match="say how many"):
+            lanes.streams(count)
+    with pytest.raises(UsageError, match=r"1000000000 streams .* GB are free. Ask for \d+ or fewer"):
+        lanes.streams(10**9)
+    with pytest.raises(AudioError, match=r"shape \(2, 5\), expected \[3, n\]"):
+        lanes.streams(3).feed(np.zeros((2, 5), np.float32))
+    streams = lanes.streams(2)
+    with pytest.raises(IndexError):
+        streams.reset(2)
+
+
+def test_a_step_writes_into_the_other_buffer_and_leaves_the_one_it_read(
+        tagger: Tagger, audio: FloatArray) -> None:
+    cache = tagger.step.initial_cache(1)
+    before = [array.copy() for array in cache.now]
+    _, after = tagger.step(audio[None, :32_000], cache)
+    np.testing.assert_array_equal(cache.now, before)
+    assert [id(array) for array in after.now] == [id(array) for array in cache.then]  # nothing was copied
+    _, third = tagger.step(audio[None, 32_000:64_000], after)
+    assert [id(array) for array in third.now] == [id(array) for array in cache.now]
+
+
+def test_a_chunk_whose_step_fails_is_heard_the_next_time(tagger: Tagger, audio: FloatArray) -> None:
+    class Failing:
+        def __init__(self) -> None:
+            self.calls = 0
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(tagger.step, name)
+
+        def __call__(self, x: FloatArray, cache: Any) -> Any:
+            self.calls += 1
+            if self.calls == 2:
+                raise RunError("a step failed")
+            return tagger.step(x, cache)
+
+    stream = Stream(Failing(), tagger.contract)
+    with pytest.raises(RunError):
+        stream.feed(audio[:96_000])
+    rest = stream.feed(audio[96_000:100_000])
+    np.testing.assert_array_equal(rest, tagger.stream().feed(audio[:100_000])[1:])
 
 
 def test_the_public_names_are_what_the_docstring_shows(tagger: Tagger, audio: FloatArray) -> None:

@@ -1,4 +1,4 @@
-"""Targets: which TOML is accepted, and in which words another one is refused."""
+"""Targets: which TOML is accepted, in which words another one is refused, and how they are listed."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ import pytest
 
 from satexport.backends import BACKENDS
 from satexport.errors import DataError, UsageError
-from satexport.targets import FOLDER, Gates, Target, find_target
+from satexport.targets import FOLDER, MAX_STEP_MS, Budgets, Gates, Target, find_target, shipped
+from satexport.variants import VARIANTS
+from tests.test_cli import call
 
 MINE = """
 name = "my-board"
+description = "the one on my desk"
 backend = "onnxruntime"
 precision = "fp32"
 threads = 2
@@ -21,6 +24,11 @@ threads = 2
 [gates]
 max_score_difference = 1e-3
 map_kept = 1
+
+[budgets]
+step_ms = 20
+resident_mb = 150.5
+transient_mb = 1e1
 """
 
 
@@ -45,11 +53,23 @@ def test_the_target_of_the_export_ships_and_holds_the_gate_of_the_design() -> No
 
 def test_a_target_of_ones_own_is_read_by_path(tmp_path: Path) -> None:
     target = find_target(write(tmp_path, MINE))
-    assert target == Target("my-board", "onnxruntime", "fp32", Gates(1e-3, 1), threads=2)
+    assert target == Target("my-board", "onnxruntime", "fp32", Gates(1e-3, 1), threads=2,
+                            description="the one on my desk", budgets=Budgets(20, 150.5, 10))
+
+
+def test_budgets_and_description_may_be_left_out(tmp_path: Path) -> None:
+    text = MINE.split("[budgets]", maxsplit=1)[0].replace('description = "the one on my desk"', "")
+    target = find_target(write(tmp_path, text))
+    assert (target.budgets, target.description) == (Budgets(None, None, None), "")
+
+
+def test_one_budget_sets_no_other(tmp_path: Path) -> None:
+    text = MINE.split("resident_mb", maxsplit=1)[0]
+    assert find_target(write(tmp_path, text)).budgets == Budgets(step_ms=20)
 
 
 def test_threads_may_be_left_to_the_runtime(tmp_path: Path) -> None:
-    assert find_target(write(tmp_path, MINE.replace("threads = 2", ""))).threads == 0
+    assert find_target(write(tmp_path, MINE.replace("threads = 2", ""))).threads is None
 
 
 def test_an_unknown_name_is_wrong_use_and_lists_those_that_ship() -> None:
@@ -73,6 +93,11 @@ def test_a_path_to_nothing_is_wrong_use() -> None:
     ('precision = "fp32"', "precision = 32", "precision is 32, expected str"),
     ("max_score_difference = 1e-3", 'max_score_difference = "small"', "is 'small', expected float"),
     ("[gates]", "[[gates]]", r"gates is .*expected a table"),
+    ("[budgets]", "[[budgets]]", r"budgets is .*expected a table \[budgets\]"),
+    ("step_ms = 20", "stepms = 20", "unknown key 'stepms'; the keys are step_ms, resident_mb, transient_mb"),
+    ("step_ms = 20", 'step_ms = "20"', "step_ms is '20', expected float"),
+    ("step_ms = 20", "step_ms = true", "step_ms is True, expected float"),
+    ('description = "the one on my desk"', "description = 1", "description is 1, expected str"),
     ("[gates]", "[gates", "no readable TOML"),
     ('name = "my-board"', 'name = "../../home"', r"name is '\.\./\.\./home'"),
     ('name = "my-board"', 'name = ".."', r"name is '\.\.'"),
@@ -98,25 +123,52 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
         find_target(str(tmp_path / "folder.toml"))
 
 
-def test_a_target_comes_back_from_a_bundle_as_it_was() -> None:
-    target = find_target("onnx")
+@pytest.mark.parametrize("text", [MINE, MINE.replace("threads = 2", "").replace("step_ms = 20", "")],
+                         ids=["every key", "some keys"])
+def test_a_target_comes_back_from_a_bundle_as_it_was(text: str, tmp_path: Path) -> None:
+    target = find_target(write(tmp_path, text))
     assert Target.from_dict(json.loads(json.dumps(target.to_dict())), Path("bundle.json")) == target
 
 
-@pytest.mark.parametrize(("line", "words"), [
-    ("threads = -3", "threads is -3, expected 0 to 256"),
-    ("threads = 99999999999", "expected 0 to 256"),
-    ('backend = "onnxruntim"', "expected onnxruntime"),
-    ("[gates]\nmax_score_difference = inf", "max_score_difference is inf"),
-    ("[gates]\nmap_kept = -1", "map_kept is -1"),
-    ("[gates]\nmap_kept = 1.5", "map_kept is 1.5, expected more than 0, at most 1")])
-def test_values_that_cannot_be_meant_are_refused(tmp_path: Path, line: str, words: str) -> None:
-    key = line.rsplit("\n", maxsplit=1)[-1].split(" =", maxsplit=1)[0]
-    lines = [f"{line.rsplit(chr(10), maxsplit=1)[-1]}" if kept.startswith(f"{key} =") else kept
-             for kept in (FOLDER / "onnx.toml").read_text().splitlines()]
-    (tmp_path / "own.toml").write_text("\n".join(lines))
+def test_a_key_that_must_be_there_may_not_be_null_in_a_bundle() -> None:
+    fields = find_target("onnx").to_dict() | {"precision": None}
+    with pytest.raises(DataError, match=r"bundle\.json: precision is None, expected str"):
+        Target.from_dict(fields, Path("bundle.json"))
+
+
+@pytest.mark.parametrize(("now", "then", "words"), [
+    ("threads = 2", "threads = 0", "threads is 0, expected 1 to 256; without the key the runtime decides."),
+    ("threads = 2", "threads = -3", "threads is -3, expected 1 to 256"),
+    ("threads = 2", "threads = 257", "threads is 257, expected 1 to 256"),
+    ('"onnxruntime"', '"onnxruntim"', f"backend is 'onnxruntim', expected {' or '.join(BACKENDS)}."),
+    ("on my desk", r"on\nmy desk", "expected one line of printable characters"),
+    ("score_difference = 1e-3", "score_difference = inf", "max_score_difference is inf, expected more than"),
+    ("map_kept = 1", "map_kept = -1", "map_kept is -1, expected more than 0"),
+    ("map_kept = 1", "map_kept = 1.5", "map_kept is 1.5, expected more than 0, at most 1."),
+    ("step_ms = 20", "step_ms = 0", "step_ms is 0, expected more than 0"),
+    ("step_ms = 20", "step_ms = nan", "step_ms is nan, expected more than 0"),
+    ("step_ms = 20", "step_ms = 10001", "step_ms is 10001, expected more than 0, at most 10000: every step "
+     "takes time, and one slower than the longest chunk never keeps up."),
+    ("resident_mb = 150.5", "resident_mb = 0.0", "resident_mb is 0.0, expected more than 0 and finite"),
+    ("resident_mb = 150.5", "resident_mb = inf", "resident_mb is inf, expected more than 0 and finite"),
+    ("transient_mb = 1e1", "transient_mb = -1", "transient_mb is -1, expected more than 0 and finite"),
+    ("transient_mb = 1e1", f"transient_mb = 1{'0' * 400}", "expected more than 0 and finite")],
+    ids=lambda text: text[:30])
+def test_values_that_cannot_be_meant_are_refused(now: str, then: str, words: str, tmp_path: Path) -> None:
+    assert MINE.count(now) == 1
     with pytest.raises(DataError, match=re.escape(words)):
-        find_target(str(tmp_path / "own.toml"))
+        find_target(write(tmp_path, MINE.replace(now, then)))
+
+
+@pytest.mark.parametrize("number", [1, 256])
+def test_the_ends_of_the_range_of_threads_belong_to_it(number: int, tmp_path: Path) -> None:
+    assert find_target(write(tmp_path, MINE.replace("threads = 2", f"threads = {number}"))).threads == number
+
+
+def test_a_step_may_take_as_long_as_the_longest_chunk_and_no_longer(tmp_path: Path) -> None:
+    assert max(variant.delay for variant in VARIANTS.values()) * 1000 == MAX_STEP_MS
+    text = MINE.replace("step_ms = 20", f"step_ms = {MAX_STEP_MS}")
+    assert find_target(write(tmp_path, text)).budgets.step_ms == MAX_STEP_MS
 
 
 def test_the_target_in_the_readme_is_one(tmp_path: Path) -> None:
@@ -124,3 +176,52 @@ def test_the_target_in_the_readme_is_one(tmp_path: Path) -> None:
     (example,) = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
     (tmp_path / "own.toml").write_text(example)
     assert find_target(str(tmp_path / "own.toml")).name == "my-board"
+
+
+def test_shipped_are_all_targets_in_the_folder_by_name(tmp_path: Path,
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sorted(p.stem for p in FOLDER.glob("*.toml")) == [target.name for target in shipped()]
+    fill(tmp_path, monkeypatch)
+    assert [target.name for target in shipped()] == ["any", "any-2", "board"]  # any-2.toml is before any.toml
+
+
+# satexport targets
+
+def fill(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a folder with three targets be the one that ships."""
+    bare = MINE.split("[budgets]", maxsplit=1)[0].replace("threads = 2", "")
+    for name, text in (("board", MINE), ("any-2", bare), ("any", bare)):
+        (folder / f"{name}.toml").write_text(text.replace("my-board", name))
+    monkeypatch.setattr("satexport.targets.FOLDER", folder)
+
+
+def test_every_target_is_listed_with_its_gates_budgets_and_description(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path, monkeypatch)
+    result = call("targets")
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in result.out.splitlines()]
+    first = [row for row in rows if row and row[0]]
+    assert result.code == 0
+    assert [row[0] for row in first] == ["any", "any-2", "board"]
+    assert first[0][1:] == ["onnxruntime", "fp32", "-", "scores within 0.001", "none", "the one on my desk"]
+    cells = [" / ".join(filter(None, column)) for column in zip(*rows[rows.index(first[2]):-2], strict=True)]
+    assert cells == ["board", "onnxruntime", "fp32", "2", "scores within 0.001 / mAP kept 1",
+                     "step 20 ms / resident 150.5 MB / transient 10 MB", "the one on my desk"]
+
+
+def test_the_list_of_targets_says_how_to_have_one_of_ones_own() -> None:
+    assert "--target FILE.toml" in call("targets").out.splitlines()[-1]
+
+
+def test_the_list_of_targets_in_json_is_one_document_with_every_key() -> None:
+    result = call("targets", "--json")
+    assert (result.code, result.err) == (0, "")
+    assert json.loads(result.out) == {"targets": [target.to_dict() for target in shipped()]}
+
+
+def test_a_shipped_target_that_is_damaged_ends_the_list_with_4_and_its_name(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path, monkeypatch)
+    (tmp_path / "any.toml").write_text("name = 1")
+    result = call("targets", "--json")
+    assert (result.code, result.out, "any.toml" in result.err) == (4, "", True)

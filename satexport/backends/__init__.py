@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from satexport.errors import MissingError
+
 if TYPE_CHECKING:
     from satexport.bundle import Bundle
 
@@ -21,18 +23,27 @@ BACKENDS = {"onnxruntime": "satexport.backends.onnxruntime"}
 
 
 class Step(Protocol):
-    """One pass over one chunk. A cache is whatever the runtime likes; only the stream keeps it."""
+    """One pass over one chunk of each of N streams. A cache is whatever the runtime likes; only the
+    stream keeps it."""
 
-    def initial_cache(self) -> Any:
-        """The cache after silence."""
+    def initial_cache(self, streams: int) -> Any:
+        """The cache of so many streams after silence."""
 
-    def __call__(self, audio: FloatArray, cache: Any) -> tuple[FloatArray, Any]:
-        """Audio [samples] and a cache to scores [classes] and the new cache; the old one stays
-        as it was."""
+    def __call__(self, x: FloatArray, cache: Any) -> tuple[FloatArray, Any]:
+        """A chunk of each stream [N, ...] and a cache to scores [N, classes] and the new cache. The
+        old one stays as it was until the new one is used: two buffers take turns."""
+
+    def silence(self, cache: Any, stream: int) -> Any:
+        """The cache with one of its streams back at silence; it may be the same object."""
 
 
 def load_step(bundle: Bundle, threads: int | None = None) -> Step:
     """Load a bundle's graph with the runtime its target names; `threads` overrides the target's
-    (0: the runtime decides). Raises `MissingError` where the runtime is not installed."""
-    module = importlib.import_module(BACKENDS[bundle.target.backend])
-    return cast(Step, module.load(bundle, bundle.target.threads if threads is None else threads))
+    (None: the target's, and where it has none the runtime decides). Raises `MissingError` where
+    the runtime is not installed."""
+    backend = bundle.target.backend
+    if backend not in BACKENDS:
+        raise MissingError(f"{bundle.path} is for the backend {backend!r}, this satexport runs "
+                           f"{', '.join(BACKENDS)}. Use the version that wrote it.")
+    module = importlib.import_module(BACKENDS[backend])
+    return cast(Step, module.load(bundle, threads or bundle.target.threads))

@@ -1,28 +1,55 @@
-"""ONNX Runtime on a CPU."""
+"""ONNX Runtime on a CPU.
+
+Inputs and outputs are bound once, every cache to two buffers that are swapped after each step, so
+that no step allocates or copies a cache.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from satexport.backends import FloatArray
 from satexport.bundle import Bundle
-from satexport.contract import Contract
+from satexport.contract import ANY, Contract
 from satexport.errors import BundleError, MissingError, RunError
 
 
+@dataclass(frozen=True)
+class BoundCache:
+    """The cache of N streams and the buffers of one step: what is read, what is written."""
+
+    now: list[FloatArray]
+    step: Any               # the binding that reads `now` and writes `then`
+    then: list[FloatArray]
+    back: Any               # the binding of the step after it
+    x: FloatArray           # where both read the chunk
+    scores: FloatArray
+
+    def swapped(self) -> BoundCache:
+        return BoundCache(self.then, self.back, self.now, self.step, self.x, self.scores)
+
+
 class OnnxRuntimeStep:
-    """A graph under ONNX Runtime; the cache is a list of arrays in the order of the contract."""
+    """A graph under ONNX Runtime.
+
+    `cache` is the initial one of one stream, in the order of the contract; `threads` None lets
+    ONNX Runtime decide; `arena` False has it give back every tensor when it is done with it.
+    """
 
     def __init__(self, graph: Path | bytes, contract: Contract, cache: list[FloatArray],
-                 threads: int = 0) -> None:
+                 threads: int | None = None, arena: bool = True) -> None:
         try:
             import onnxruntime
         except ImportError:
             raise MissingError("ONNX Runtime is not installed: "
                                "pip install 'satexport[cpu]'.") from None
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = threads or 0
+        options.enable_cpu_mem_arena = arena
         options.log_severity_level = 3  # errors only: they come as exceptions
         source = graph if isinstance(graph, bytes) else str(graph)
         try:
@@ -36,26 +63,47 @@ class OnnxRuntimeStep:
             raise BundleError(f"{graph if isinstance(graph, Path) else 'the graph'}: its metadata "
                               "is not the contract it is used with. Export the bundle again.")
         self._initial = cache
-        self._audio = contract.audio
-        self._names = [spec.name for spec in contract.cache_in]
-        self._outputs = [contract.scores.name, *(spec.name for spec in contract.cache_out)]
+        self._contract = contract
+        self._value = onnxruntime.OrtValue.ortvalue_from_numpy
 
-    def initial_cache(self) -> list[FloatArray]:
-        return self._initial
+    def initial_cache(self, streams: int = 1) -> BoundCache:
+        def shaped(shape: tuple[int, ...]) -> FloatArray:
+            return np.empty([streams if size == ANY else size for size in shape], np.float32)
 
-    def __call__(self, audio: FloatArray, cache: list[FloatArray]) -> tuple[FloatArray, Any]:
-        feeds = {self._audio.name: audio.reshape(self._audio.shape)}
-        feeds.update(zip(self._names, cache, strict=True))
+        contract = self._contract
+        x, scores = shaped(contract.input.shape), shaped(contract.scores.shape)
+        now = [np.repeat(one, streams, axis=0) for one in self._initial]
+        then = [np.empty_like(array) for array in now]
+        return BoundCache(now, self._bound(x, scores, now, then),
+                          then, self._bound(x, scores, then, now), x, scores)
+
+    def __call__(self, x: FloatArray, cache: BoundCache) -> tuple[FloatArray, BoundCache]:
+        cache.x[:] = x
         try:
-            scores, *new = self._session.run(self._outputs, feeds)
+            self._session.run_with_iobinding(cache.step)
         except Exception as error:
             raise RunError(f"ONNX Runtime failed in a step: {_first_line(error)}") from None
-        return scores[0], new
+        return cache.scores.copy(), cache.swapped()
+
+    def silence(self, cache: BoundCache, stream: int) -> BoundCache:
+        for array, initial in zip(cache.now, self._initial, strict=True):
+            array[stream] = initial[0]
+        return cache
+
+    def _bound(self, x: FloatArray, scores: FloatArray, old: list[FloatArray],
+               new: list[FloatArray]) -> Any:
+        """A binding over buffers that it neither copies nor keeps alive."""
+        binding, contract = self._session.io_binding(), self._contract
+        for spec, array in zip((contract.input, *contract.cache_in), (x, *old), strict=True):
+            binding.bind_ortvalue_input(spec.name, self._value(array))
+        for spec, array in zip((contract.scores, *contract.cache_out), (scores, *new), strict=True):
+            binding.bind_ortvalue_output(spec.name, self._value(array))
+        return binding
 
 
-def load(bundle: Bundle, threads: int) -> OnnxRuntimeStep:
-    """Load a bundle's ONNX graph; `threads` 0 lets ONNX Runtime decide."""
-    return OnnxRuntimeStep(bundle.graph, bundle.contract, bundle.initial_cache(), threads)
+def load(bundle: Bundle, threads: int | None, arena: bool = True) -> OnnxRuntimeStep:
+    """Load a bundle's ONNX graph; `threads` None lets ONNX Runtime decide."""
+    return OnnxRuntimeStep(bundle.graph, bundle.contract, bundle.initial_cache(), threads, arena)
 
 
 def _first_line(error: Exception) -> str:

@@ -23,13 +23,21 @@ from satexport.errors import UsageError
 @click.option("--target", "target_name", default="onnx", show_default=True, metavar="NAME|FILE.toml",
               help="Facts and gates.")
 @click.option("--opset", type=click.IntRange(17, 23), default=20, show_default=True, help="ONNX opset.")
+@click.option("--cache", type=click.Choice(["kv", "hidden"]), default="kv", show_default=True,
+              help="What the cache keeps: keys and values, or the published hidden tokens, half the state.")
+@click.option("--input", "input_form", type=click.Choice(["audio", "mel"]), default="audio",
+              show_default=True,
+              help="audio: the front end is in the graph; mel: the device has one of its own.")
+@click.option("--streams", default="1", show_default=True, metavar="N|dynamic",
+              help="Microphones that one step serves, each with a cache of its own.")
 @click.option("--simplify/--no-simplify", default=True, show_default=True,
               help="Try onnxsim and keep its graph if it is equal and smaller.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("build"), show_default=True,
               metavar="DIR", help="Folder of the bundles.")
 @json_option
 def onnx_command(model: str, delay: int, checkpoint: str, labels: Path | None, target_name: str,
-                 opset: int, simplify: bool, output: Path, as_json: bool) -> None:
+                 opset: int, cache: str, input_form: str, streams: str, simplify: bool, output: Path,
+                 as_json: bool) -> None:
     """Export a checkpoint: a stateful ONNX graph in a bundle, proven against PyTorch.
 
     \b
@@ -37,12 +45,17 @@ def onnx_command(model: str, delay: int, checkpoint: str, labels: Path | None, t
       satexport onnx --model sat-b --delay 2
       satexport onnx --model sat-s --delay 1 --checkpoint mine.safetensors --labels mine.txt
       satexport onnx --model vit-t --delay 10 --checkpoint random --output /tmp/sizing
+      satexport onnx --model sat-b --delay 2 --streams 8      eight microphones in one step
     """
+    from satexport.contract import Form
     from satexport.report import print_export
     from satexport.targets import find_target
     from satexport.variants import find_variant
 
     variant, target = find_variant(model, delay), find_target(target_name)
+    if cache == "hidden" and not variant.has_cache:
+        raise UsageError(f"{variant.name} has no cache: leave --cache out.")
+    form = Form(cache, input_form, parse_streams(streams))
     if (target.backend, target.precision) != ("onnxruntime", "fp32"):
         raise UsageError(f"target {target.name} wants {target.precision} for {target.backend}; this "
                          "command writes fp32 for onnxruntime.")
@@ -50,7 +63,8 @@ def onnx_command(model: str, delay: int, checkpoint: str, labels: Path | None, t
         from satexport.checkpoint import load_checkpoint
         from satexport.export import export_onnx, export_report
 
-        export = export_onnx(load_checkpoint(checkpoint, variant, labels), target, output, opset, simplify)
+        export = export_onnx(load_checkpoint(checkpoint, variant, labels), target, output, form, opset,
+                             simplify)
     report = export_report(export)
     with reader_may_leave():
         if as_json:
@@ -62,3 +76,14 @@ def onnx_command(model: str, delay: int, checkpoint: str, labels: Path | None, t
     if variant.model == "sat-s" and checkpoint not in ("published", "random"):
         note(f"SAT-S files of 1 s and of 2 s have the same shapes: make sure that {checkpoint} was "
              f"trained at {delay} s.")
+
+
+def parse_streams(text: str) -> int:
+    """"8" to 8, "dynamic" to ANY."""
+    from satexport.contract import ANY
+
+    if text == "dynamic":
+        return ANY
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--streams {text}: expected a number from 1, or dynamic.")
+    return int(text)

@@ -1,0 +1,49 @@
+"""`satexport targets`: the devices that satexport knows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from satexport.commands.options import json_option
+from satexport.console import print_json, reader_may_leave
+
+if TYPE_CHECKING:
+    from satexport.targets import Target
+
+COLUMNS = ("target", "backend", "precision", "threads", "gates", "budgets", "description")
+
+
+@click.command("targets")
+@json_option
+def targets_command(as_json: bool) -> None:
+    """List the targets: devices, gates and budgets.
+
+    \b
+    Examples:
+      satexport targets
+      satexport targets --json
+    """
+    from satexport.report import print_table
+    from satexport.targets import shipped
+
+    targets = shipped()
+    with reader_may_leave():
+        if as_json:
+            print_json({"targets": [target.to_dict() for target in targets]})
+        else:
+            print_table("targets", COLUMNS, [_row(target) for target in targets])
+            click.echo("One of your own is a TOML: pass --target FILE.toml (README: A target of your own).")
+
+
+def _row(target: Target) -> list[str]:
+    """The cells of a target; gates and budgets are one per line."""
+    gates, budgets = target.gates, target.budgets
+    limits = [f"{name} {value:g} {unit}" for name, value, unit in (
+        ("step", budgets.step_ms, "ms"), ("resident", budgets.resident_mb, "MB"),
+        ("transient", budgets.transient_mb, "MB")) if value is not None]
+    return [target.name, target.backend, target.precision,
+            "-" if target.threads is None else f"{target.threads}",
+            f"scores within {gates.max_score_difference:g}\nmAP kept {gates.map_kept:g}",
+            "\n".join(limits) or "none", target.description]

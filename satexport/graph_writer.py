@@ -1,0 +1,92 @@
+"""Nodes and constants of a graph while it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from satexport.fold import Weights
+
+
+class Writer:
+    """Collects nodes and constants; a value is known by its name."""
+
+    def __init__(self, opset: int) -> None:
+        self.opset = opset
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, onnx.TensorProto] = {}
+
+    def constant(self, name: str, array: NDArray[np.generic]) -> str:
+        """Add an initializer, floats as float32; the same name is the same constant."""
+        if name not in self.constants:
+            dtype = np.float32 if array.dtype.kind == "f" else array.dtype
+            value = np.ascontiguousarray(array, dtype).reshape(array.shape)
+            self.constants[name] = numpy_helper.from_array(value, name)
+        return name
+
+    def ints(self, *values: int) -> str:
+        return self.constant("ints_" + "_".join(str(v).replace("-", "m") for v in values),
+                             np.array(values, np.int64))
+
+    def scalar(self, name: str, value: float) -> str:
+        return self.constant(name, np.asarray(value, np.float64))
+
+    def op(self, kind: str, name: str, *inputs: str, **attributes: Any) -> str:
+        """Add a node with one output, which bears the node's name."""
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], name, **attributes))
+        return name
+
+    def split(self, name: str, x: str, axis: int, *sizes: int, outputs: Sequence[str] = ()) -> Sequence[str]:
+        outputs = outputs or [f"{name}_{i}" for i in range(len(sizes))]
+        self.nodes.append(helper.make_node("Split", [x, self.ints(*sizes)], outputs, name, axis=axis))
+        return outputs
+
+    def slice(self, name: str, x: str, axis: int, start: int, stop: int) -> str:
+        return self.op("Slice", name, x, *(self.ints(n) for n in (start, stop, axis)))
+
+    def reshape(self, name: str, x: str, *shape: int) -> str:
+        return self.op("Reshape", name, x, self.ints(*shape))
+
+    def sum(self, name: str, x: str, axis: int) -> str:
+        return self.op("ReduceSum", name, x, self.ints(axis), keepdims=0)
+
+    def mean(self, name: str, x: str, axis: int) -> str:
+        return self._reduce("ReduceMean", name, x, (axis,), keepdims=0)
+
+    def max(self, name: str, x: str, *axes: int) -> str:
+        """The largest value over some axes, which stay as ones."""
+        return self._reduce("ReduceMax", name, x, axes, keepdims=1)
+
+    def _reduce(self, kind: str, name: str, x: str, axes: Sequence[int], keepdims: int) -> str:
+        if self.opset >= 18:
+            return self.op(kind, name, x, self.ints(*axes), keepdims=keepdims)
+        return self.op(kind, name, x, axes=list(axes), keepdims=keepdims)
+
+    def linear(self, name: str, x: str, w: Weights, key: str) -> str:
+        """x @ weight + bias, without the bias where it is zero."""
+        y = self.op("MatMul", f"{name}/product", x, self.constant(f"{key}.weight", w[f"{key}.weight"]))
+        bias = w[f"{key}.bias"]
+        return self.op("Add", f"{name}/sum", y, self.constant(f"{key}.bias", bias)) if bias.any() else y
+
+    def norm(self, name: str, x: str, w: Weights, key: str, epsilon: float) -> str:
+        """LayerNorm over the last axis; a folded one shares its ones and has no shift."""
+        scale, shift = w[f"{key}.scale"], w[f"{key}.shift"]
+        plain = bool((scale == 1).all())
+        inputs = [x, self.constant("ones" if plain else f"{key}.scale", scale)]
+        if shift.any():
+            inputs.append(self.constant(f"{key}.shift", shift))
+        return self.op("LayerNormalization", name, *inputs, axis=-1, epsilon=epsilon)
+
+    def gelu(self, name: str, x: str) -> str:
+        """The exact (erf) GELU."""
+        if self.opset >= 20:
+            return self.op("Gelu", name, x)
+        erf = self.op("Erf", f"{name}/erf", self.op(
+            "Mul", f"{name}/scaled", x, self.scalar("sqrt_half", 0.5 ** 0.5)))
+        gate = self.op("Add", f"{name}/gate", erf, self.scalar("one", 1.0))
+        return self.op("Mul", name, self.op("Mul", f"{name}/half", x, self.scalar("half", 0.5)), gate)

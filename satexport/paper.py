@@ -1,0 +1,49 @@
+"""What the paper claims for each variant, to stand beside what is measured here.
+
+Source: Table 2 of "Streaming Audio Transformers for Online Audio Tagging" (Dinkel et al., 2023,
+arXiv 2305.17834). The mAP is of AudioSet's evaluation set by the paper's clip protocol. The names of
+the published files carry an mAP, too, and not always that of the table (SAT-B at 2 s: 45.29 and 45.1).
+
+Two definitions differ from those of this package:
+- Memory: the paper counts the bytes of one forward pass of one sample, cache included, parameters
+  excluded. Its figures of SAT at 2 s agree within 8 % with the live tensors of a pass with autograd on
+  and no cache; without autograd the published code peaks at about a quarter (SAT-B 9.4 MB, not 36).
+- GFLOPs: a multiply-add is two, as here, but the pass that agrees is the one without any cache.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+DIFFERENCE: Final = (
+    "The paper's memory agrees with the live tensors of a pass with autograd on and no cache, and its "
+    "GFLOPs are those of the pass without any cache.")
+
+
+@dataclass(frozen=True)
+class PaperFigures:
+    """One row of Table 2."""
+
+    memory_mb: float  # "PeakMem", MB
+    gflops: float     # 1e9 operations per step
+    map: float        # %
+
+
+PAPER: Final = {  # by the name of the variant
+    "sat-t-2s": PaperFigures(9, 0.5, 43.3),
+    "sat-s-2s": PaperFigures(18, 2.1, 43.4),
+    "sat-b-2s": PaperFigures(36, 8.2, 45.1),
+    "sat-t-1s": PaperFigures(4.3, 0.3, 40.1),
+    "sat-s-1s": PaperFigures(9, 1.1, 40.2),
+    "sat-b-1s": PaperFigures(16, 4.1, 41.4),
+    "vit-t-2s": PaperFigures(7.6, 0.5, 39.1),
+    "vit-s-2s": PaperFigures(15, 2.1, 40.9),
+    "vit-b-2s": PaperFigures(30, 8.2, 41.5),
+    "vit-t-1s": PaperFigures(3.8, 0.3, 33.0),
+    "vit-s-1s": PaperFigures(7.5, 1.1, 34.9),
+    "vit-b-1s": PaperFigures(14, 4.1, 34.2),
+    "vit-t-10s": PaperFigures(52, 2.7, 44.2),
+    "vit-s-10s": PaperFigures(105, 10, 45.7),
+    "vit-b-10s": PaperFigures(210, 42, 47.4),
+}
