@@ -4,8 +4,8 @@
     initial_cache.npz   the cache of one stream after silence, one array per cache input (models with a cache)
     labels.txt          one class per line, in the order of the scores
     golden.npz          audio [N, samples] int16 and PyTorch's scores [N, classes] float32
-    bundle.json         contract, target with its gates, SHA-256 and size of every file above,
-                        and under "seal" its own SHA-256 with that value empty
+    bundle.json         contract, target with its gates, the graph's operations, SHA-256 and size of
+                        every file above, and under "seal" its own SHA-256 with that value empty
     export.json         what the export did and proved; other reports join it later
 
 Reading imports numpy alone. Nothing here carries a time or a path, so that the same
@@ -29,14 +29,14 @@ from satexport.contract import SCHEMA, Contract
 from satexport.errors import BundleError, DataError
 from satexport.files import json_text, sha256_of, staged_folder, write_json
 from satexport.targets import Target
-from satexport.variants import PCM_SCALE
+from satexport.variants import PCM_SCALE, VARIANTS, Variant
 
 MANIFEST = "bundle.json"
 LABELS = "labels.txt"
 INITIAL_CACHE = "initial_cache.npz"
 GOLDEN = "golden.npz"
 # written about a bundle, not part of it
-REPORTS = ("export.json", "parity.json", "parity-golden.json", "parity.xml")
+REPORTS = ("export.json", "parity.json", "parity-golden.json", "parity.xml", "measure.json", "measure.png")
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,17 @@ class Bundle:
     target: Target
     graph: Path
     labels: tuple[str, ...]
+    operations: dict[str, int]  # of one chunk of one stream, see satexport.operations
     sha256: str  # of bundle.json, and with it of everything
+
+    @property
+    def variant(self) -> Variant:
+        """The variant by the contract's name; raises `BundleError` where it is unknown here."""
+        for variant in VARIANTS.values():
+            if variant.name == self.contract.variant:
+                return variant
+        raise BundleError(f"{self.path} holds a {self.contract.variant}, which this satexport does not "
+                          "know. Use the version that wrote it.")
 
     def initial_cache(self) -> list[NDArray[np.float32]]:
         """The cache of one stream after silence, in the order of the contract; empty for a model
@@ -81,18 +91,20 @@ def open_bundle(path: str | Path) -> Bundle:
     try:
         files, contract = manifest["files"], Contract.from_dict(manifest["contract"])
         target, graph = Target.from_dict(manifest["target"], path), manifest["graph"]
+        operations = {part: int(manifest["operations"][part]) for part in ("model", "front_end")}
         if graph not in files:
             raise BundleError(f"{path / MANIFEST} is damaged (no SHA-256 of {graph}). Export it again.")
         _check_files(path, files)
         labels = (path / LABELS).read_text("utf-8").splitlines()
-    except (KeyError, TypeError, AttributeError, UnicodeDecodeError, DataError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
         raise BundleError(f"{path / MANIFEST} is damaged ({error!r}). Export it again.") from None
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error}).") from None
     if len(labels) != contract.classes or labels_sha256(labels) != contract.labels_sha256:
         raise BundleError(f"{path / LABELS} is not the list of {contract.classes} labels that the graph "
                           "was exported with. Export it again.")
-    return Bundle(path, contract, target, path / graph, tuple(labels), hashlib.sha256(text).hexdigest())
+    return Bundle(path, contract, target, path / graph, tuple(labels), operations,
+                  hashlib.sha256(text).hexdigest())
 
 
 def _read_manifest(path: Path) -> tuple[bytes, dict[str, Any]]:
@@ -156,12 +168,13 @@ def labels_sha256(labels: Sequence[str]) -> str:
     return hashlib.sha256(labels_text(labels).encode()).hexdigest()
 
 
-def write_manifest(folder: Path, contract: Contract, target: Target, graph: str) -> None:
+def write_manifest(folder: Path, contract: Contract, target: Target, graph: str,
+                   operations: Mapping[str, int]) -> None:
     """Write bundle.json over all that lies in a staged folder but the reports."""
     files = {p.name: {"bytes": p.stat().st_size, "sha256": sha256_of(p)}
              for p in sorted(folder.iterdir()) if p.name not in REPORTS}
     manifest = {"schema": contract.schema, "seal": "", "graph": graph, "contract": contract.to_dict(),
-                "target": target.to_dict(), "files": files}
+                "target": target.to_dict(), "operations": dict(operations), "files": files}
     manifest["seal"] = hashlib.sha256(json_text(manifest).encode()).hexdigest()
     write_json(folder / MANIFEST, manifest)
 

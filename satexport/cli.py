@@ -13,6 +13,7 @@ import click
 
 from satexport import __version__
 from satexport.commands.data import data_command
+from satexport.commands.measure import measure_command
 from satexport.commands.models import models_command
 from satexport.commands.onnx import onnx_command
 from satexport.commands.parity import parity_command
@@ -30,7 +31,7 @@ def cli() -> None:
     """Make of a streaming audio tagger's checkpoint something a device can run and you can trust.
 
     \b
-    checkpoint -> model -> fold -> graph -> simplify -> bundle -> stream -> parity -> report
+    checkpoint -> model -> fold -> graph -> simplify -> bundle -> stream -> parity -> measure -> report
 
     \b
     Examples:
@@ -38,6 +39,7 @@ def cli() -> None:
       satexport targets                                             and for which devices
       satexport onnx --model sat-t --delay 2 --checkpoint demo
       satexport parity build/sat-t-2s/onnx
+      satexport measure build/sat-t-2s/onnx
       satexport run build/sat-t-2s/onnx dog.wav
 
     \b
@@ -46,7 +48,8 @@ def cli() -> None:
     """
 
 
-for command in (onnx_command, parity_command, run_command, models_command, targets_command, data_command):
+for command in (onnx_command, parity_command, measure_command, run_command, models_command, targets_command,
+                data_command):
     cli.add_command(command)
 
 

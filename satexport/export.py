@@ -37,6 +37,7 @@ from satexport.fold import FOLDS, Weights, graph_weights, initial_cache
 from satexport.golden import golden_audio, golden_scores, proof_streams
 from satexport.graph import DEFAULT_OPSET, build_graph
 from satexport.memory import check_streams
+from satexport.operations import DEFINITION, count_operations
 from satexport.reference import PyTorchStep, reference_streams
 from satexport.report import RANDOM_WEIGHTS, origin, progress
 from satexport.simplify import graph_size, simplify
@@ -69,6 +70,7 @@ class Export:
     stages: list[Stage] = field(default_factory=list)
     golden_difference: float = 0.0  # largest score difference from PyTorch over the golden chain
     golden_chunks: int = 0
+    operations: dict[str, int] = field(default_factory=dict)
 
 
 class _Prover:
@@ -125,7 +127,8 @@ def export_onnx(checkpoint: Checkpoint, target: Target, folder: Path, form: Form
         (stage / LABELS).write_text(labels_text(checkpoint.labels), encoding="utf-8")
         pcm = np.round(audio * PCM_SCALE).astype(np.int16)
         (stage / GOLDEN).write_bytes(_npz({"audio": pcm, "scores": expected}))
-        write_manifest(stage, contract, target, "model.onnx")
+        export.operations = count_operations(model)
+        write_manifest(stage, contract, target, "model.onnx", export.operations)
         write_json(stage / "export.json", export_report(export))
     return export
 
@@ -183,12 +186,14 @@ def export_report(export: Export) -> dict[str, Any]:
         "checkpoint": {"name": contract.checkpoint, "source": contract.checkpoint_source,
                        "sha256": contract.checkpoint_sha256},
         "warning": RANDOM_WEIGHTS if contract.has_random_weights else None,
+        "operations": export.operations,
         "stages": [asdict(stage) for stage in export.stages],
         "golden": {"chunks": export.golden_chunks, "max_difference": export.golden_difference},
         "definitions": {
             "from_before": f"largest score difference from the graph before, {REWRITE_CHUNKS} "
                            f"chunks, cache carried; a rewrite may move it by {REWRITE_TOLERANCE:.0e}",
             "from_pytorch": "the same against PyTorch fp32 with the published hidden-state cache",
+            "operations": DEFINITION,
             "kept": "false: what ships is the graph of the stage before, for the reason given"},
         "origin": origin(),
     }

@@ -44,15 +44,32 @@ def _finite(value: Any) -> Any:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole: beside its place, then renamed. Raises `RunError`."""
+    """Write a text file whole; raises `RunError`."""
+    write_bytes(path, text.encode("utf-8", errors="backslashreplace"))  # a file's name may be no UTF-8
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole: beside its place, then renamed. Raises `RunError`."""
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    try:  # backslashreplace: a file's name may be no UTF-8
-        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+    try:
+        partial.write_bytes(content)
         os.replace(partial, path)
     except OSError as error:
         raise _refused(path, error) from None
     finally:
         _remove(partial)
+
+
+def check_writable(folder: Path) -> None:
+    """Raise `RunError` where no file can be put into a folder, which is made where it is not there:
+    for work that takes long and would fail at its end."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".{secrets.token_hex(4)}.partial"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise _refused(folder, error) from None
 
 
 @contextmanager

@@ -19,13 +19,13 @@ from satexport.bundle import LABELS, Bundle
 from satexport.checkpoint import Checkpoint, load_checkpoint
 from satexport.contract import Contract
 from satexport.datasets import LabelledSet, average_precisions, load_set
-from satexport.errors import BundleError, CheckpointError
+from satexport.errors import CheckpointError
+from satexport.gates import Gate, verdict
 from satexport.golden import golden_scores, proof_streams
 from satexport.report import RANDOM_WEIGHTS, progress
 from satexport.stream import Streams, Tagger
 from satexport.synthetic import SYNTHETIC_CLASSES, synthetic_stream
 from satexport.targets import Gates
-from satexport.variants import VARIANTS
 from satexport.weightfile import find_by_sha256
 
 if TYPE_CHECKING:  # --golden runs where there is no torch
@@ -44,17 +44,6 @@ DEFINITIONS = {
     "mAP": "scikit-learn's average_precision_score, mean over the classes with a positive",
 }
 Advance = Callable[[], None]
-
-
-@dataclass(frozen=True)
-class Gate:
-    """One condition and how it came out."""
-
-    name: str
-    status: str            # "passed", "failed" or "skipped"
-    value: float | None
-    limit: float
-    note: str
 
 
 @dataclass(frozen=True)
@@ -87,10 +76,7 @@ def weights_of(bundle: Bundle, checkpoint: str | None = None) -> Checkpoint:
     """Return the weights a bundle was made from: `checkpoint` (a file), or the file that is known
     by the SHA-256 in the bundle. Raises `CheckpointError` where there is none or it is another."""
     contract, wanted = bundle.contract, bundle.contract.checkpoint_sha256
-    variant = next((v for v in VARIANTS.values() if v.name == contract.variant), None)
-    if variant is None:
-        raise BundleError(f"{bundle.path} holds a {contract.variant}, which this satexport does not "
-                          "know. Use the version that wrote it.")
+    variant = bundle.variant
     what = checkpoint or (contract.checkpoint_source if contract.checkpoint_source != "file"
                           else find_by_sha256(wanted))
     if what is None:
@@ -249,12 +235,6 @@ def _map_gate(gates: Gates, result: SetParity | None, why_not: str) -> Gate:
     kept = result.bundle_map / result.pytorch_map
     return Gate("mAP kept", "passed" if kept >= limit else "failed", kept, limit,
                 f"{result.bundle_map:.4f} of {result.pytorch_map:.4f}, at least {limit:.1%}")
-
-
-def verdict(gates: Sequence[Gate]) -> str:
-    """"failed" where any gate failed, "passed" where all passed, else "skipped"."""
-    states = {gate.status for gate in gates}
-    return "failed" if "failed" in states else "skipped" if "skipped" in states else "passed"
 
 
 def parity_report(tagger: Tagger, gates: Sequence[Gate], parts: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,14 +15,23 @@ from xml.etree import ElementTree
 from satexport import __version__
 
 RANDOM_WEIGHTS = "RANDOM WEIGHTS: for sizing a device; the scores mean nothing and no mAP is claimed"
-PACKAGES = ("numpy", "torch", "onnx", "onnxsim", "onnxruntime", "scikit-learn", "soundfile", "soxr")
+PACKAGES = ("numpy", "torch", "onnx", "onnxsim", "onnxruntime", "scikit-learn", "soundfile", "soxr", "memray")
+CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16",
+             "asimd", "asimddp", "i8mm", "bf16", "sve")  # what decides which kernels run
 
 
 def origin() -> dict[str, Any]:
     """What a result was computed with: versions of what is installed, CPU, system."""
     versions = {"satexport": __version__, "python": platform.python_version()}
     versions |= {name: found for name in PACKAGES if (found := _version(name))}
-    return {"versions": versions, "cpu": _cpu(), "system": f"{platform.system()} {platform.machine()}"}
+    return {"versions": versions, "cpu": _cpu("model name", "Model"), "cpu_cores": cores(),
+            "cpu_flags": [flag for flag in CPU_FLAGS if flag in _cpu("flags", "Features").split()],
+            "system": f"{platform.system()} {platform.machine()}"}
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _version(package: str) -> str | None:
@@ -31,12 +41,13 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _cpu() -> str:
+def _cpu(*keys: str) -> str:
+    """The first entry of /proc/cpuinfo under one of some keys, as x86 and ARM name them."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:
         lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith(("model name", "Model"))]
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith(keys)]
     return names[0] if names else platform.processor() or platform.machine()
 
 
@@ -87,6 +98,41 @@ def print_parity(report: Mapping[str, Any]) -> None:
     print_table("gates", ("gate", "", "condition"),
                 [(gate["name"], gate["status"], gate["note"]) for gate in report["gates"]])
     print(f"Parity: {report['verdict']}.")
+
+
+def print_measure(report: Mapping[str, Any]) -> None:
+    """Print a measurement for a person: speed, then size."""
+    speed, size = [], []
+    for row in (*report["bundles"], *report["eager"]):
+        burst, paused, times = row["burst"], row["paused"], row.get("times_eager")
+        speed.append([
+            row["name"],
+            *(f"{kind[key]:.2f}" for kind in (burst, paused) for key in ("median_ms", "p90_ms", "p99_ms")),
+            f"{row['real_time_factor']:.4f}", f"{row['chunks_per_core_second']:.1f}",
+            f"{times['burst']:.2f} / {times['paused']:.2f}" if times else "-"])
+        memory, operations, paper = row["memory_bytes"], row.get("operations"), row["paper"]
+        size.append([
+            row["name"],
+            f"{operations['model'] / 1e9:.3f} + {operations['front_end'] / 1e9:.3f}" if operations else "-",
+            *(_megabytes(memory[kind]) for kind in ("weights", "state", "transient", "resident")),
+            f"{row['load_seconds']:.2f}",
+            f"{paper['gflops']:g} / {paper['memory_mb']:g}" if paper else "-"])
+    threads = ", ".join(dict.fromkeys(str(row["threads"]) for row in report["bundles"]))
+    print_table(f"latency of one step, ms, {threads} threads",
+                ("", "burst", "p90", "p99", "paused", "p90", "p99", "real-time", "chunks per core s",
+                 "times eager"), speed)
+    print_table("operations of a chunk and memory, MB",
+                ("", "GFLOP + front end", "weights", "state", "transient", "resident", "load, s",
+                 "paper: GFLOP / MB"), size)
+    print(report["definitions"]["paper"])
+    if report["gates"]:
+        print_table("budgets", ("budget", "", "condition"),
+                    [(gate["name"], gate["status"], gate["note"]) for gate in report["gates"]])
+        print(f"Budgets: {report['verdict']}.")
+
+
+def _megabytes(count: float | None) -> str:
+    return "-" if count is None else f"{count / 1e6:.2f}"
 
 
 @contextmanager

@@ -71,7 +71,6 @@ def _conditions(target: Target) -> Iterator[tuple[str, object, bool, str]]:
     """Key, value, whether it can be meant, and what can."""
     yield ("name", target.name, re.fullmatch(r"\w[\w.+-]*", target.name) is not None,
            "one that can be a folder's: letters, digits and . + - _")
-    yield "backend", target.backend, target.backend in BACKENDS, " or ".join(BACKENDS)
     yield ("threads", target.threads, target.threads is None or 1 <= target.threads <= MAX_THREADS,
            f"1 to {MAX_THREADS}; without the key the runtime decides")
     yield ("description", target.description, target.description.isprintable(),
@@ -116,7 +115,10 @@ def find_target(what: str) -> Target:
         raise UsageError(f"no target {what!r}; there are {names}, or pass a FILE.toml.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise DataError(f"{path} is no readable TOML: {error}.") from None
-    return Target.from_dict(fields, path)
+    target = Target.from_dict(fields, path)
+    if target.backend not in BACKENDS:  # a bundle for one that is not here says so when it is loaded
+        raise DataError(f"{path}: backend is {target.backend!r}, expected {' or '.join(BACKENDS)}.")
+    return target
 
 
 _TABLES: dict[str, type[Gates] | type[Budgets]] = {"gates": Gates, "budgets": Budgets}

@@ -62,7 +62,8 @@ def reseal(bundle: Path, **changes: object) -> None:
     manifest = manifest_of(bundle)
     (bundle / MANIFEST).unlink()
     contract = replace(Contract.from_dict(manifest["contract"]), **changes)  # type: ignore[arg-type]
-    write_manifest(bundle, contract, Target.from_dict(manifest["target"], bundle), manifest["graph"])
+    write_manifest(bundle, contract, Target.from_dict(manifest["target"], bundle), manifest["graph"],
+                   manifest["operations"])
 
 
 @pytest.fixture

@@ -16,8 +16,9 @@ from satexport.contract import ANY, Form
 from satexport.errors import GateError
 from satexport.export import export_onnx
 from satexport.fold import FOLDS, Weights
+from satexport.gates import verdict
 from satexport.golden import golden_audio
-from satexport.parity import run_golden, run_parity, verdict
+from satexport.parity import run_golden, run_parity
 from satexport.stream import load
 from satexport.synthetic import synthetic_clip
 from satexport.targets import find_target

@@ -10,7 +10,8 @@ import pytest
 from satexport.backends import FloatArray
 from satexport.checkpoint import load_checkpoint
 from satexport.datasets import load_set
-from satexport.parity import Gate, clip_chunks, compare, run_golden, run_parity, set_parity, verdict
+from satexport.gates import Gate, verdict
+from satexport.parity import clip_chunks, compare, run_golden, run_parity, set_parity
 from satexport.reference import PyTorchStep, reference_streams
 from satexport.stream import Tagger, load
 from satexport.variants import find_variant

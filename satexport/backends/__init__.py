@@ -1,7 +1,7 @@
 """The runtimes: one module each, all meeting the same `Step`.
 
-A module has `load(bundle, threads) -> Step`. The table names modules, so that a runtime is
-imported only where a bundle asks for it.
+A module has `PACKAGE`, the runtime's Python package, and `load(bundle, threads, arena) -> Step`.
+The table names modules, so that a runtime is imported only where a bundle asks for it.
 """
 
 from __future__ import annotations
@@ -37,13 +37,14 @@ class Step(Protocol):
         """The cache with one of its streams back at silence; it may be the same object."""
 
 
-def load_step(bundle: Bundle, threads: int | None = None) -> Step:
+def load_step(bundle: Bundle, threads: int | None = None, arena: bool = True) -> Step:
     """Load a bundle's graph with the runtime its target names; `threads` overrides the target's
-    (None: the target's, and where it has none the runtime decides). Raises `MissingError` where
+    (None: the target's, and where it has none the runtime decides); `arena` False has the runtime
+    give back each tensor when it is done with it, where it knows how. Raises `MissingError` where
     the runtime is not installed."""
     backend = bundle.target.backend
     if backend not in BACKENDS:
         raise MissingError(f"{bundle.path} is for the backend {backend!r}, this satexport runs "
                            f"{', '.join(BACKENDS)}. Use the version that wrote it.")
     module = importlib.import_module(BACKENDS[backend])
-    return cast(Step, module.load(bundle, threads or bundle.target.threads))
+    return cast(Step, module.load(bundle, threads or bundle.target.threads, arena))

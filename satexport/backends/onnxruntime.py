@@ -17,6 +17,8 @@ from satexport.bundle import Bundle
 from satexport.contract import ANY, Contract
 from satexport.errors import BundleError, MissingError, RunError
 
+PACKAGE = "onnxruntime"
+
 
 @dataclass(frozen=True)
 class BoundCache:
@@ -101,7 +103,7 @@ class OnnxRuntimeStep:
         return binding
 
 
-def load(bundle: Bundle, threads: int | None, arena: bool = True) -> OnnxRuntimeStep:
+def load(bundle: Bundle, threads: int | None, arena: bool) -> OnnxRuntimeStep:
     """Load a bundle's ONNX graph; `threads` None lets ONNX Runtime decide."""
     return OnnxRuntimeStep(bundle.graph, bundle.contract, bundle.initial_cache(), threads, arena)
 

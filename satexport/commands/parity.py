@@ -44,6 +44,7 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
     """
     from satexport import load
     from satexport.files import write_json, write_text
+    from satexport.gates import failures
     from satexport.parity import parity_report, run_golden, run_parity
     from satexport.report import junit, origin, print_parity
 
@@ -68,7 +69,7 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
     if junit_file:
         cases = [(g.name, g.status, g.note) for g in gates]
         write_text(junit_file, junit(f"satexport.parity.{tagger.contract.variant}", cases))
-    failed = "; ".join(f"{g.name} failed: {g.note}" for g in gates if g.status == "failed")
+    failed = failures(gates)
     try:
         write_json(report_file or bundle / ("parity-golden.json" if golden else "parity.json"), report)
     except RunError as error:  # such as a bundle on a read-only disk

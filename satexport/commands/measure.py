@@ -1,0 +1,71 @@
+"""`satexport measure`: what bundles take and how fast they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from satexport.commands.options import json_option, threads_option
+from satexport.console import note, print_json, reader_may_leave
+from satexport.errors import GateError
+
+
+@click.command("measure")
+@click.argument("bundles", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="BUNDLE...")
+@click.option("--eager/--no-eager", default=True, show_default=True,
+              help="Measure PyTorch eager beside the bundles, in turns.")
+@click.option("--checkpoint", metavar="FILE", help="The weights, where they are not known by SHA-256.")
+@click.option("--streams", type=click.IntRange(1), metavar="N",
+              help="Streams of a bundle that leaves their number open.")
+@click.option("--steps", type=click.IntRange(2, 10_000), default=10, show_default=True,
+              help="Steps of one turn; there are ten in bursts and two after pauses.")
+@click.option("--pause", type=click.FloatRange(0.01, 60), default=0.25, show_default=True, metavar="SECONDS",
+              help="Before a step of the kind that a live stream makes.")
+@click.option("--report", "folder", type=click.Path(path_type=Path), metavar="DIR",
+              help="Where measure.json and measure.png go. Default: into the bundle; of several bundles "
+                   "build/measure, and into each its own measure.json.")
+@threads_option
+@json_option
+def measure_command(bundles: tuple[Path, ...], eager: bool, checkpoint: str | None, streams: int | None,
+                    steps: int, pause: float, folder: Path | None, threads: int | None,
+                    as_json: bool) -> None:
+    """Measure bundles: GFLOPs, memory by kind, latency in bursts and after pauses, beside PyTorch eager
+    and beside the paper, in turns on a machine that does nothing else.
+
+    \b
+    Examples:
+      satexport measure build/sat-t-2s/onnx
+      satexport measure build/sat-b-2s/onnx build/sat-b-2s/onnx-x8 --threads 2
+    """
+    from satexport.bundle import open_bundle
+    from satexport.files import check_writable, write_bytes, write_json
+    from satexport.gates import Gate, failures
+    from satexport.measure import Settings, measure, of_bundle
+    from satexport.report import origin, print_measure
+
+    opened = [open_bundle(path) for path in bundles]
+    place = folder or (bundles[0] if len(bundles) == 1 else Path("build/measure"))
+    own = () if folder or len(bundles) == 1 else bundles
+    for path in (place, *own):  # before the work, not after it
+        check_writable(path)
+    report = measure(opened, Settings(threads, streams, steps, pause, checkpoint, eager))
+    report["origin"] = origin()
+    with reader_may_leave():
+        if as_json:
+            print_json(report)
+        else:
+            print_measure(report)
+    for text in (*report["notes"], report["warning"]):
+        note(text)
+    write_json(place / "measure.json", report)
+    for number, path in enumerate(own):
+        write_json(path / "measure.json", of_bundle(report, number))
+    try:
+        from satexport.plot import measure_png
+
+        write_bytes(place / "measure.png", measure_png(report))
+    except ModuleNotFoundError as error:
+        note(f"no measure.png: {error.name} is not installed: pip install 'satexport[measure]'")
+    if failed := failures([Gate(**gate) for gate in report["gates"]]):
+        raise GateError(f"{failed}.")

@@ -1,0 +1,275 @@
+"""Measure: what a bundle takes and how fast it is, beside PyTorch eager and beside the paper.
+
+Each bundle, and PyTorch once per checkpoint, runs in a process of its own (`measure_worker`). They
+take turns, A B A B, and only one works at a time, so that a machine that becomes slower or faster
+does so for all of them: quote the ratios, not the milliseconds. Definitions: `DEFINITIONS`, which
+every report carries.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import Any, cast
+
+import numpy as np
+
+from satexport import errors
+from satexport.bundle import Bundle
+from satexport.contract import ANY
+from satexport.errors import CheckpointError, MissingError, RunError, UsageError
+from satexport.gates import Gate, verdict
+from satexport.memory import check_streams, state_bytes
+from satexport.operations import DEFINITION as OPERATIONS
+from satexport.paper import DIFFERENCE, PAPER
+from satexport.report import RANDOM_WEIGHTS, cores, progress
+from satexport.variants import DEPTH
+
+TURNS = 10           # of each process
+TURN_SECONDS = 1.0   # a turn is over after so much work
+PAUSED_TURNS = 2
+MB = 1e6             # bytes
+FLOAT = 4            # bytes
+DEFINITIONS = {
+    "operations": OPERATIONS,
+    "weights": "bytes of the graph's file",
+    "state": "bytes of one stream's cache, one copy; the runtime holds two per stream, which take turns",
+    "transient": "most bytes allocated at a time inside one steady step, counted by memray, ONNX Runtime's "
+                 "arena off; caches, input and scores are bound buffers and not in it",
+    "resident": "peak resident size of a fresh process that only loads the bundle and runs it, above the "
+                "same process after its imports; the runtime as it is used, arena on",
+    "load": "seconds from a closed bundle to a step that can run: hashes, session, initial cache",
+    "burst": f"single steps one after the other, in {TURNS} turns, two steps before each not counted",
+    "paused": "single steps, each after a pause: what a live stream sees",
+    "real_time_factor": "median step after a pause / seconds of audio in it",
+    "chunks_per_core_second": "streams / (median step of a burst * threads)",
+    "times_eager": "median of PyTorch eager * streams / median of the bundle, same run, same threads",
+    "eager": "PyTorch eager: torch.stft front end, the model with the published hidden-state cache, float32, "
+             "torch.inference_mode, audio in, scores out, one stream",
+    "paper": DIFFERENCE,
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to measure."""
+
+    threads: int | None = None    # None: the target's, or all cores
+    streams: int | None = None    # of a bundle that leaves their number open
+    steps: int = 10               # of one turn
+    pause: float = 0.25           # s
+    checkpoint: str | None = None
+    eager: bool = True
+
+
+class Process:
+    """A worker and how to talk to it; leaving the block ends it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "satexport.measure_worker"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def ask(self, do: str, **arguments: Any) -> Any:
+        """Have it do something. Raises the error that it met, `RunError` where it died."""
+        assert self._process.stdin
+        assert self._process.stdout
+        try:
+            print(json.dumps({"do": do, **arguments}), file=self._process.stdin, flush=True)
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise RunError(f"{self.name}: the process that is measured ended (exit code "
+                           f"{self._process.wait()}); was there enough memory?")
+        reply = json.loads(line)
+        if "error" in reply:
+            raise getattr(errors, reply["error"])(reply["message"])
+        return reply
+
+
+@dataclass
+class Row:
+    """One line of the tables: a bundle, or PyTorch eager with its weights."""
+
+    name: str
+    bundle: Bundle
+    process: Process
+    threads: int
+    streams: int
+    load_seconds: float
+    is_eager: bool
+    burst: list[float]
+    paused: list[float]
+
+
+def measure(bundles: Sequence[Bundle], settings: Settings) -> dict[str, Any]:
+    """Return the report over some bundles, without its origin.
+
+    Raises `MissingError` where a bundle's runtime is not here, `UsageError` for a number of streams
+    that a bundle does not run or the memory does not hold, `RunError` where a process dies.
+    """
+    notes: list[str] = []
+    with ExitStack() as stack:
+        rows, eager = _start(bundles, settings, stack, notes)
+        turns = [*rows, *eager.values()]
+        with progress("measure", (TURNS + PAUSED_TURNS) * len(turns)) as advance:
+            _take_turns(turns, settings, advance)
+        beside = {weights: _entry(row, settings, notes) for weights, row in eager.items()}
+        measured = [_entry(row, settings, notes) for row in rows]
+    gates: list[Gate] = []
+    for row, entry in zip(rows, measured, strict=True):
+        if found := beside.get(_weights(row.bundle)):
+            entry["eager"] = found["name"]
+            entry["times_eager"] = {
+                kind: found[kind]["median_ms"] * row.streams / entry[kind]["median_ms"]
+                for kind in ("burst", "paused")}
+        own = budget_gates(row.bundle, entry)
+        entry["gates"] = [asdict(gate) for gate in own]
+        gates += own
+    return {
+        "kind": "measure", "verdict": verdict(gates), "gates": [asdict(gate) for gate in gates],
+        "bundles": measured, "eager": list(beside.values()), "notes": list(dict.fromkeys(notes)),
+        "definitions": DEFINITIONS, "settings": asdict(settings),
+        "warning": RANDOM_WEIGHTS if any(b.contract.has_random_weights for b in bundles) else None,
+    }
+
+
+def of_bundle(report: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """The part of a report that is about one of its bundles."""
+    entry = report["bundles"][number]
+    gates = [Gate(**gate) for gate in entry["gates"]]
+    return {**report, "verdict": verdict(gates), "gates": entry["gates"], "bundles": [entry],
+            "eager": [row for row in report["eager"] if row["name"] == entry.get("eager")]}
+
+
+def _start(bundles: Sequence[Bundle], settings: Settings, stack: ExitStack,
+           notes: list[str]) -> tuple[list[Row], dict[tuple[str, str], Row]]:
+    """Start and load a process per bundle, and one of PyTorch per checkpoint where it can be."""
+    rows, eager = [], {}
+    for bundle in bundles:
+        threads = settings.threads or bundle.target.threads or cores()
+        streams = _streams(bundle, settings)
+        name = f"{bundle.contract.variant}/{bundle.path.resolve().name}"
+        process = stack.enter_context(Process(name))
+        loaded = process.ask("load", bundle=str(bundle.path), threads=threads, streams=streams, arena=True)
+        rows.append(Row(name, bundle, process, threads, streams, loaded["seconds"], False, [], []))
+        if settings.eager and _weights(bundle) not in eager:
+            name = f"{bundle.contract.variant}/PyTorch eager"
+            process = stack.enter_context(Process(name))
+            try:
+                loaded = process.ask("load_eager", bundle=str(bundle.path), checkpoint=settings.checkpoint,
+                                     threads=threads)
+            except (CheckpointError, MissingError) as error:
+                notes.append(f"no PyTorch beside {bundle.contract.variant}: {error}")
+                continue
+            eager[_weights(bundle)] = Row(name, bundle, process, threads, 1, loaded["seconds"], True, [], [])
+    return rows, eager
+
+
+def _weights(bundle: Bundle) -> tuple[str, str]:
+    return bundle.contract.variant, bundle.contract.checkpoint_sha256
+
+
+def _streams(bundle: Bundle, settings: Settings) -> int:
+    """How many streams a bundle is measured with: its own number, or the one that was asked for."""
+    own = bundle.contract.form.streams
+    if own != ANY:
+        return own
+    if settings.streams is None:
+        raise UsageError(f"{bundle.path} runs any number of streams: say with --streams N how many.")
+    check_streams(bundle.contract, settings.streams)
+    return settings.streams
+
+
+def _take_turns(rows: Sequence[Row], settings: Settings, advance: Callable[[], None]) -> None:
+    for turn in range(TURNS + PAUSED_TURNS):
+        for row in rows:
+            paused = turn >= TURNS
+            found = row.process.ask("run", steps=settings.steps, seconds=TURN_SECONDS,
+                                    pause=settings.pause if paused else 0)
+            (row.paused if paused else row.burst).extend(found["seconds"])
+            advance()
+
+
+def _entry(row: Row, settings: Settings, notes: list[str]) -> dict[str, Any]:
+    """What was found about one bundle, or about PyTorch with its weights."""
+    contract, variant = row.bundle.contract, row.bundle.variant
+    burst, paused = _latency(row.burst), _latency(row.paused)
+    paper = PAPER.get(contract.variant)
+    if row.is_eager:
+        facts: dict[str, Any] = {"variant": contract.variant, "streams": 1}
+        memory: dict[str, Any] = {
+            "weights": None, "state": FLOAT * DEPTH * variant.cache_tokens * variant.width}
+    else:
+        facts = {"bundle": str(row.bundle.path), "bundle_sha256": row.bundle.sha256,
+                 "variant": contract.variant, "target": asdict(row.bundle.target),
+                 "form": asdict(contract.form), "streams": row.streams,
+                 "tokens": {"new": variant.new_tokens, "cached": variant.cache_tokens},
+                 "checkpoint": {"name": contract.checkpoint, "source": contract.checkpoint_source,
+                                "sha256": contract.checkpoint_sha256},
+                 "operations": row.bundle.operations}
+        memory = {"weights": row.bundle.graph.stat().st_size, "state": state_bytes(contract)}
+    memory["resident"] = row.process.ask("resident")["bytes"]
+    memory["transient"] = _transient(row, settings, notes)
+    return {"name": row.name, **facts, "threads": row.threads, "memory_bytes": memory,
+            "load_seconds": row.load_seconds, "burst": burst, "paused": paused,
+            "real_time_factor": paused["median_ms"] / 1000 / contract.delay,
+            "chunks_per_core_second": row.streams / (burst["median_ms"] / 1000 * row.threads),
+            "paper": asdict(paper) if paper else None}
+
+
+def _latency(seconds: Sequence[float]) -> dict[str, float]:
+    median, p90, p99 = np.percentile(np.asarray(seconds) * 1000, (50, 90, 99))
+    return {"median_ms": float(median), "p90_ms": float(p90), "p99_ms": float(p99), "steps": len(seconds)}
+
+
+def _transient(row: Row, settings: Settings, notes: list[str]) -> int | None:
+    """Count in a process of its own: without the arena, and with every allocation slowed down."""
+    with Process(row.name) as process:
+        try:
+            if row.is_eager:
+                process.ask("load_eager", bundle=str(row.bundle.path), checkpoint=settings.checkpoint,
+                            threads=row.threads)
+            else:
+                process.ask("load", bundle=str(row.bundle.path), threads=row.threads, streams=row.streams,
+                            arena=False)
+            return cast(int, process.ask("transient")["bytes"])
+        except MissingError as error:
+            notes.append(f"transient memory not measured: {error}")
+            return None
+
+
+def budget_gates(bundle: Bundle, entry: dict[str, Any]) -> list[Gate]:
+    """The target's budgets as gates; one whose figure could not be measured is skipped."""
+    budgets, memory = bundle.target.budgets, entry["memory_bytes"]
+    found = {
+        "step_ms": max(entry["burst"]["p99_ms"], entry["paused"]["p99_ms"]),
+        "resident_mb": memory["resident"] and memory["resident"] / MB,
+        "transient_mb": memory["transient"] and memory["transient"] / MB,
+    }
+    gates = []
+    for key, limit in asdict(budgets).items():
+        if limit is None:
+            continue
+        name, value = f"{entry['name']}: {key}", found[key]
+        if value is None:
+            gates.append(Gate(name, "skipped", None, limit, "could not be measured here"))
+        else:
+            gates.append(Gate(name, "passed" if value <= limit else "failed", value, limit,
+                              f"{value:.4g}, at most {limit:g}"))
+    return gates
