@@ -98,21 +98,10 @@ class _Block:
         """Attention of the new tokens [N * T, d] over cached and new ones; returns such rows."""
         g, name, heads = self.g, self.name, self.variant.heads
         normed = self._norm1(f"{name}/norm1", x)
-        separate = self.hidden or self.queries < self.variant.new_tokens or (
-            self.layer == 0 and self.variant.has_cache)
-        if separate:
-            rows = self._queried("normed", normed)
-            q = self._heads(f"{name}/q", self._linear("q", rows), heads, self.queries)
-            kv = self._hidden_keys_values(x) if self.hidden else self._keys_values(
-                self._new_keys_values(x, normed))
-        else:  # one product for all three
-            rows = g.linear(f"{name}/qkv", normed, self._joined(), f"{self.key}.qkv")
-            both = self._heads(f"{name}/qkv", rows, 3 * heads, self.variant.new_tokens)
-            new = self.out if self._keeps_all else f"{name}/kv/new"
-            q, new = g.split(f"{name}/qkv/parts", both, 1, heads, 2 * heads, outputs=(f"{name}/q", new))
-            kv = self._keys_values(new)
+        q = self._heads(f"{name}/q", self._linear("q", self._queried("normed", normed)), heads, self.queries)
         if (self.w["attention.scale"] != 1).any():
             q = g.op("Mul", f"{name}/q/scaled", q, g.constant("attention.scale", self.w["attention.scale"]))
+        kv = self._hidden_keys_values(x) if self.hidden else self._keys_values(x, normed)
         k, v = g.split(f"{name}/kv", kv, 1, heads, heads)
         k = g.op("Transpose", f"{name}/k", k, perm=[0, 1, 3, 2])
         logits = g.op("MatMul", f"{name}/logits", q, k)
@@ -120,33 +109,21 @@ class _Block:
         mixed = g.op("Transpose", f"{name}/mixed/tokens", mixed, perm=[0, 2, 1, 3])
         return g.reshape(f"{name}/mixed/flat", mixed, -1, self.variant.width)
 
-    @property
-    def _keeps_all(self) -> bool:
-        """Is the new cache just the keys and values of this chunk?"""
-        v = self.variant
-        return v.has_cache and self.layer > 0 and v.new_tokens == v.cache_tokens
-
-    def _new_keys_values(self, x: str, normed: str) -> str:
-        """Keys and values of the new tokens [N, 2 h, T, d / h]. In layer 0 it writes the cache, too:
-        what that keeps carries the position code twice."""
-        g, name, c, t = self.g, self.name, self.variant.cache_tokens, self.variant.new_tokens
-        if self.layer == 0 and self.variant.has_cache:
-            kept = self._by_stream(f"{name}/kept", x)
-            if t > c:
-                kept = g.slice(f"{name}/kept/last", kept, 1, t - c, t)
-            twice = g.op("Add", f"{name}/again", kept, g.constant("again", self.w["again"]))
-            self._project("kv/kept", self._norm1(f"{name}/again/norm1", twice), c, self.out)
-        return self._project("kv/new", normed, t, self.out if self._keeps_all else "")
-
-    def _keys_values(self, new: str) -> str:
+    def _keys_values(self, x: str, normed: str) -> str:
         """Keys and values [N, 2 h, C + T, d / h] of cached and new tokens; writes the cache."""
         g, name, c, t = self.g, self.name, self.variant.cache_tokens, self.variant.new_tokens
         if not self.variant.has_cache:
-            return new
-        both = g.op("Concat", f"{name}/kv/all", self.old, new, axis=2)
-        if self.layer and not self._keeps_all:
-            g.op("Slice", self.out, both, g.ints(t), g.ints(c + t), g.ints(2))
-        return both
+            return self._project("kv/new", normed, t)
+        if self.layer:
+            new = self._project("kv/new", normed, t, self.out if t == c else "")
+            return self._carried(self.old, new, 2)
+        # what the cache of layer 0 keeps carries the position code twice
+        kept = self._by_stream(f"{name}/kept", x)
+        if t > c:
+            kept = g.slice(f"{name}/kept/last", kept, 1, t - c, t)
+        twice = g.op("Add", f"{name}/again", kept, g.constant("again", self.w["again"]))
+        self._project("kv/kept", self._norm1(f"{name}/again/norm1", twice), c, self.out)
+        return g.op("Concat", f"{name}/all", self.old, self._project("kv/new", normed, t), axis=2)
 
     def _hidden_keys_values(self, x: str) -> str:
         """The same from a cache of hidden tokens [N, C, d], all of them projected; layer 0 adds the
@@ -155,9 +132,21 @@ class _Block:
         old = self.old
         if self.layer == 0:
             old = g.op("Add", f"{name}/again", old, g.constant("again", self.w["again"]))
-        both = g.op("Concat", f"{name}/hidden", old, self._by_stream(f"{name}/new", x), axis=1)
-        g.op("Slice", self.out, both, g.ints(t), g.ints(c + t), g.ints(1))
+        both = self._carried(old, self._by_stream(self.out if t == c else f"{name}/new", x), 1)
         return self._project("kv/all", self._norm1(f"{name}/hidden/norm1", both), c + t)
+
+    def _carried(self, old: str, new: str, axis: int) -> str:
+        """Old and new tokens in a row; its last C are the new cache, which is written before the row
+        is, so that nothing else must live until the runtime comes to write it."""
+        g, name, c, t = self.g, self.name, self.variant.cache_tokens, self.variant.new_tokens
+        parts = [old, new]
+        if t > c:
+            outputs = (f"{name}/new/first", self.out)
+            parts = [old, *g.split(f"{name}/new", new, axis, t - c, c, outputs=outputs)]
+        elif t < c:
+            first, last = g.split(f"{name}/old", old, axis, t, c - t)
+            parts = [first, g.op("Concat", self.out, last, new, axis=axis)]
+        return g.op("Concat", f"{name}/all", *parts, axis=axis)
 
     def _project(self, part: str, tokens: str, count: int, output: str = "") -> str:
         name = f"{self.name}/{part}"
@@ -185,11 +174,6 @@ class _Block:
 
     def _linear(self, part: str, x: str) -> str:
         return self.g.linear(f"{self.name}/{part}", x, self.w, f"{self.key}.{part}")
-
-    def _joined(self) -> Weights:
-        q, kv, qkv = (f"{self.key}.{part}" for part in ("q", "kv", "qkv"))
-        return {f"{qkv}.{kind}": np.concatenate((self.w[f"{q}.{kind}"], self.w[f"{kv}.{kind}"]), -1)
-                for kind in ("weight", "bias")}
 
 
 def _head(g: Writer, variant: Variant, w: Weights, x: str) -> None:

@@ -51,7 +51,7 @@ class OnnxRuntimeStep:
                                "pip install 'satexport[cpu]'.") from None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0
-        options.enable_cpu_mem_arena = arena
+        options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
         options.log_severity_level = 3  # errors only: they come as exceptions
         source = graph if isinstance(graph, bytes) else str(graph)
         try:
