@@ -142,9 +142,9 @@ class _Block:
         parts = [old, new]
         if t > c:
             outputs = (f"{name}/new/first", self.out)
-            parts = [old, *g.split(f"{name}/new", new, axis, t - c, c, outputs=outputs)]
+            parts = [old, *g.split(f"{name}/new/parts", new, axis, t - c, c, outputs=outputs)]
         elif t < c:
-            first, last = g.split(f"{name}/old", old, axis, t, c - t)
+            first, last = g.split(f"{name}/old/parts", old, axis, t, c - t)
             parts = [first, g.op("Concat", self.out, last, new, axis=axis)]
         return g.op("Concat", f"{name}/all", *parts, axis=axis)
 
