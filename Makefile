@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 CLIP := build/clip.wav
 
-.PHONY: demo test test-long check train lock clean
+.PHONY: demo test test-long check results train lock clean
 
 demo: .venv/installed
 	$(BIN)/satexport onnx --model sat-t --delay 2 --checkpoint demo
@@ -22,12 +22,16 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# The results table in README again: half an hour on a machine that does nothing else.
+results: .venv/installed
+	$(BIN)/python benchmarks/results.py
+
 # The demo checkpoint again, from ESC-10 in ESC-50 layout: make train DATA=../shared/esc10
 train: .venv/installed
 	$(BIN)/python training/train_demo.py --data $(DATA)
 
 lock: .venv/installed
-	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.new
+	$(BIN)/python -m pip freeze --all --exclude pip --exclude-editable | sed 's/+cpu$$//' > requirements.new
 	(grep '^#' requirements.lock; cat requirements.new) > requirements.all
 	mv requirements.all requirements.lock; rm requirements.new
 

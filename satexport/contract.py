@@ -47,6 +47,9 @@ class Form:
         return "".join(f"-{word}" for word in words)
 
 
+USUAL_FORM = Form()
+
+
 @dataclass(frozen=True)
 class Contract:
     """Everything that a program needs to feed the graph and to know where it came from."""

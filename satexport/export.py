@@ -30,7 +30,7 @@ from satexport.bundle import (
     write_manifest,
 )
 from satexport.checkpoint import Checkpoint
-from satexport.contract import Contract, Form, contract_fields
+from satexport.contract import USUAL_FORM, Contract, Form, contract_fields
 from satexport.errors import GateError
 from satexport.files import write_json
 from satexport.fold import FOLDS, Weights, graph_weights, initial_cache
@@ -92,7 +92,7 @@ class _Prover:
                      "" if kept else f"moved a score by {moved:.1e}")
 
 
-def export_onnx(checkpoint: Checkpoint, target: Target, folder: Path, form: Form = Form(),  # noqa: B008
+def export_onnx(checkpoint: Checkpoint, target: Target, folder: Path, form: Form = USUAL_FORM,
                 opset: int = DEFAULT_OPSET, use_onnxsim: bool = True) -> Export:
     """Write the bundle `folder/<variant>/<target>`, its choices that are not the default in its name
     (`onnx-hidden-x8`, `onnx-opset17`), and return what was done.

@@ -9,7 +9,7 @@ import torch
 
 from satexport.backends import FloatArray
 from satexport.checkpoint import Checkpoint
-from satexport.contract import Contract, Form
+from satexport.contract import USUAL_FORM, Contract
 from satexport.model import Transformer
 from satexport.stream import Streams
 
@@ -60,4 +60,4 @@ class PyTorchStep:
 
 def reference_streams(step: PyTorchStep, contract: Contract, count: int = 1) -> Streams:
     """PyTorch beside a graph: it hears audio, whatever the graph takes."""
-    return Streams(step, replace(contract, form=Form()), count)
+    return Streams(step, replace(contract, form=USUAL_FORM), count)

@@ -12,7 +12,7 @@ import torch
 from satexport.backends import FloatArray
 from satexport.backends.onnxruntime import OnnxRuntimeStep
 from satexport.checkpoint import Checkpoint, load_checkpoint
-from satexport.contract import ANY, Contract, Form, contract_fields
+from satexport.contract import ANY, USUAL_FORM, Contract, Form, contract_fields
 from satexport.export import REWRITE_TOLERANCE
 from satexport.fold import FOLDS, Weights, graph_weights, initial_cache
 from satexport.frontend import log_mel
@@ -35,7 +35,7 @@ class Graph(NamedTuple):
     variant: Variant
     cache: list[FloatArray]  # the initial one
     opset: int = 20
-    form: Form = Form()
+    form: Form = USUAL_FORM
 
     def streams(self, count: int = 1) -> Streams:
         contract = contract_of(self.variant, self.opset, self.form)
@@ -47,7 +47,7 @@ class Graph(NamedTuple):
         return np.asarray(golden_scores(self.streams(), audio)[0])
 
 
-def contract_of(variant: Variant, opset: int = 20, form: Form = Form(),  # noqa: B008
+def contract_of(variant: Variant, opset: int = 20, form: Form = USUAL_FORM,
                 **changes: Any) -> Contract:
     origin = {"labels_sha256": "", "checkpoint": "", "checkpoint_source": "random",
               "checkpoint_sha256": "", "exporter": "tests", "opset": opset}
@@ -67,7 +67,7 @@ def folded(weights: Weights) -> Weights:
 
 
 def graph_of(checkpoint: Checkpoint, weights: Weights, opset: int = 20,
-             form: Form = Form()) -> Graph:  # noqa: B008
+             form: Form = USUAL_FORM) -> Graph:
     variant = checkpoint.variant
     hidden = PyTorchStep(checkpoint).hidden_silence()
     cache = [] if hidden is None else initial_cache(variant, form, weights, hidden)

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import cycle, islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from satexport.backends import FloatArray
+from satexport.checkpoint import load_checkpoint
+from satexport.contract import ANY, Form
+from satexport.export import export_onnx
+from satexport.golden import golden_audio
 from satexport.parity import run_parity
-from satexport.stream import load
-from satexport.variants import VARIANTS
+from satexport.stream import Streams, load
+from satexport.targets import find_target
+from satexport.variants import VARIANTS, find_variant
 from tests.conftest import export
 
 pytestmark = pytest.mark.long
+
+STREAMING = [(model, delay) for model, delay in VARIANTS if model.startswith("sat")]
 
 
 @pytest.mark.parametrize(("model", "delay"), VARIANTS)
@@ -26,3 +37,85 @@ def test_the_demo_stays_within_its_gate_over_ten_minutes(demo: Path) -> None:
     gates, parts = run_parity(load(demo), "synthetic", None, None, None, minutes=10)
     print(f"\ndemo: {parts['differences']}")
     assert [gate.status for gate in gates] == ["passed"] * 3
+
+
+def resident_bytes() -> int:
+    """Resident size of this process now."""
+    status = Path("/proc/self/status").read_text("ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmRSS"))
+
+
+def test_memory_is_flat_and_scores_are_steady_over_a_hundred_thousand_chunks(
+        demo: Path, audio: FloatArray) -> None:
+    """55 hours of stream. The sound comes round every minute, so the scores must, too."""
+    stream = load(demo).stream()
+    minute = audio.reshape(30, -1)
+    first: list[FloatArray] = []
+    sizes = []
+    for number, chunk in enumerate(islice(cycle(minute), 100_000)):
+        (scores,) = stream.feed(chunk)
+        if 30 <= number < 60:  # the second minute: what was before the first is forgotten
+            first.append(scores)
+        elif number >= 60:
+            np.testing.assert_array_equal(scores, first[number % 30])
+        if number % 10_000 == 9_999:
+            sizes.append(resident_bytes())
+    print(f"\nresident after each 10,000 chunks, MB: {[round(size / 1e6, 1) for size in sizes]}")
+    assert max(sizes) - sizes[0] < 2e6
+
+
+def test_interleaved_streams_never_hear_each_other(demo: Path, audio: FloatArray) -> None:
+    """Five streams take turns in an order that chance decides, for 2,000 chunks each; each is reset
+    now and then. Each scores as if it were alone."""
+    tagger, chance = load(demo), np.random.default_rng(0)
+    chunks = audio.reshape(30, -1)
+    streams, alone = ([tagger.stream() for _ in range(5)] for _ in range(2))
+    orders: list[Iterator[int]] = [cycle(chance.permutation(30).tolist()) for _ in streams]
+    waiting: list[list[tuple[int, bool]]] = [[] for _ in streams]
+    heard: list[list[FloatArray]] = [[] for _ in streams]
+    for number in chance.integers(0, 5, 10_000).tolist():
+        chunk, reset = next(orders[number]), bool(chance.random() < 0.02)
+        if reset:
+            streams[number].reset()
+        heard[number].append(streams[number].feed(chunks[chunk])[0])
+        waiting[number].append((chunk, reset))
+    for stream, history, scores in zip(alone, waiting, heard, strict=True):
+        for (chunk, reset), expected in zip(history, scores, strict=True):
+            if reset:
+                stream.reset()
+            np.testing.assert_array_equal(stream.feed(chunks[chunk])[0], expected)
+
+
+@pytest.mark.parametrize("cache", ["kv", "hidden"])
+@pytest.mark.parametrize(("model", "delay"), STREAMING)
+def test_how_a_stream_started_is_forgotten_exactly_after_as_many_chunks_as_the_cache_remembers(
+        tmp_path: Path, model: str, delay: int, cache: str) -> None:
+    """What bounds drift: 12 chunks, 24 for SAT-S at 1 s, whatever came before them."""
+    checkpoint = load_checkpoint("random", find_variant(model, delay))
+    memory = 24 if (model, delay) == ("sat-s", 1) else 12
+    assert checkpoint.variant.memory_chunks == memory
+    tagger = load(export_onnx(checkpoint, find_target("onnx"), tmp_path, Form(cache)).path)
+    audio = golden_audio(checkpoint.variant)
+    one, other = tagger.stream(), tagger.stream()
+    other.feed(audio[::-1].reshape(-1))  # a history of its own
+    for number, chunk in enumerate(np.concatenate((audio, audio[:3]))):
+        assert np.array_equal(one.feed(chunk), other.feed(chunk)) == (number >= memory), number
+
+
+def test_eight_streams_in_one_step_score_as_each_does_alone_for_an_hour(
+        tmp_path: Path, demo: Path, audio: FloatArray) -> None:
+    checkpoint = load_checkpoint("demo", find_variant("sat-t", 2))
+    together = load(export_onnx(checkpoint, find_target("onnx"), tmp_path, Form(streams=ANY)).path).streams(8)
+    alone = [Streams(load(demo).step, load(demo).contract) for _ in range(8)]
+    chunks, largest = audio.reshape(30, -1), 0.0
+    for number in range(1_800):
+        heard = chunks[[(number * (lane + 1) + lane) % 30 for lane in range(8)]]
+        if number % 97 == 96:
+            lane = number % 8
+            together.reset(lane)
+            alone[lane].reset()
+        found = together.feed(heard)[0]
+        expected = np.concatenate([s.feed(one[None])[0] for s, one in zip(alone, heard, strict=True)])
+        largest = max(largest, float(np.abs(found - expected).max()))
+    print(f"\nlargest difference of eight streams in one step from each alone: {largest:.1e}")
+    assert largest < 1e-5
