@@ -4,6 +4,7 @@
     initial_cache.npz   the cache of one stream after silence, one array per cache input (models with a cache)
     labels.txt          one class per line, in the order of the scores
     golden.npz          audio [N, samples] int16 and PyTorch's scores [N, classes] float32
+    calibration.json    int8: which set it was calibrated on, its clips, ranges, layers
     bundle.json         contract, target with its gates, the graph's operations, SHA-256 and size of
                         every file above, and under "seal" its own SHA-256 with that value empty
     export.json         what the export did and proved; other reports join it later
@@ -35,6 +36,7 @@ MANIFEST = "bundle.json"
 LABELS = "labels.txt"
 INITIAL_CACHE = "initial_cache.npz"
 GOLDEN = "golden.npz"
+CALIBRATION = "calibration.json"
 # written about a bundle, not part of it
 REPORTS = ("export.json", "parity.json", "parity-golden.json", "parity.xml", "measure.json", "measure.png")
 
@@ -72,6 +74,14 @@ class Bundle:
                 raise BundleError(f"{self.path}: {spec.name} is {array.dtype} {array.shape}, the "
                                   f"contract says {spec.dtype} {expected}. Export it again.")
         return arrays
+
+    def calibrated_on(self) -> frozenset[str]:
+        """SHA-256 of the clips that the graph was calibrated on; they must not gate it."""
+        try:
+            text = (self.path / CALIBRATION).read_text("utf-8")
+        except FileNotFoundError:
+            return frozenset()
+        return frozenset(json.loads(text)["clips_sha256"])
 
     def golden(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Consecutive chunks of one stream from silence, audio [N, samples] in [-1, 1], and

@@ -12,6 +12,7 @@ from typing import NoReturn
 import click
 
 from satexport import __version__
+from satexport.commands.cpu import cpu_command
 from satexport.commands.data import data_command
 from satexport.commands.measure import measure_command
 from satexport.commands.models import models_command
@@ -48,8 +49,8 @@ def cli() -> None:
     """
 
 
-for command in (onnx_command, parity_command, measure_command, run_command, models_command, targets_command,
-                data_command):
+for command in (onnx_command, cpu_command, parity_command, measure_command, run_command, models_command,
+                targets_command, data_command):
     cli.add_command(command)
 
 

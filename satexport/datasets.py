@@ -8,6 +8,7 @@ Audio is read when a clip is scored, not before.
 from __future__ import annotations
 
 import csv
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -188,6 +189,11 @@ def _read_esc50(folder: Path, folds: Sequence[int] | None
                   "licence": "CC BY (ESC-10)" if esc10 else "CC BY-NC 3.0 (ESC-50)"}
 
 
+def esc50_clips(folder: Path, folds: Sequence[int] | None) -> list[Clip]:
+    """The clips of a set in ESC-50 layout, labelled with its own categories."""
+    return [Clip(row.name, row.categories, row.read) for row in _read_esc50(folder, folds)[0]]
+
+
 def _need_files(listed_in: Path, files: Sequence[Path]) -> None:
     missing = [file.name for file in files if not file.is_file()]
     if missing:
@@ -248,6 +254,11 @@ def _read_audioset(path: Path) -> tuple[list[_Row], dict[str, object]]:
                         f"{missing[0] if missing else 'YTID'}.wav.")
     return rows, {"kind": "audioset", "folder": str(path), "missing": len(missing),
                   "missing_clips": missing, "licence": "labels CC BY 4.0 (AudioSet)"}
+
+
+def clip_hash(audio: NDArray[np.float32]) -> str:
+    """The SHA-256 of a clip's samples: the same sound under another name is the same clip."""
+    return hashlib.sha256(np.ascontiguousarray(audio, np.float32).tobytes()).hexdigest()
 
 
 def average_precisions(truth: NDArray[np.bool_], scores: NDArray[np.floating],

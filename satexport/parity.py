@@ -18,8 +18,8 @@ from satexport.backends import FloatArray
 from satexport.bundle import LABELS, Bundle
 from satexport.checkpoint import Checkpoint, load_checkpoint
 from satexport.contract import Contract
-from satexport.datasets import LabelledSet, average_precisions, load_set
-from satexport.errors import CheckpointError
+from satexport.datasets import LabelledSet, average_precisions, clip_hash, load_set
+from satexport.errors import CheckpointError, DataError
 from satexport.gates import Gate, verdict
 from satexport.golden import golden_scores, proof_streams
 from satexport.report import RANDOM_WEIGHTS, progress
@@ -184,9 +184,15 @@ def set_parity(reference: PyTorchStep, tagger: Tagger, data: LabelledSet,
     from satexport.reference import reference_streams
 
     ours, theirs = proof_streams(tagger.step, tagger.contract), reference_streams(reference, tagger.contract)
+    calibrated_on = tagger.bundle.calibrated_on()
     rows = []
     for first in range(0, len(data.clips), len(ours)):
-        audios = [clip.read() for clip in data.clips[first:first + len(ours)]]
+        clips = data.clips[first:first + len(ours)]
+        audios = [clip.read() for clip in clips]
+        for clip, audio in zip(clips, audios, strict=True):
+            if calibrated_on and clip_hash(audio) in calibrated_on:
+                raise DataError(f"{clip.name} of {data.name} is one of the clips that {tagger.bundle.path} "
+                                "was calibrated on; a clip that gates may not be. Choose other folds.")
         for audio, heard in zip(audios, clip_chunks(ours, audios), strict=True):
             rows.append((clip_chunks(theirs, [audio])[0], heard, reference.clip_scores(audio)))
             advance()

@@ -95,10 +95,15 @@ def _cache_folder() -> Path:
                        "$SATEXPORT_CACHE: set SATEXPORT_CACHE=DIR.") from None
 
 
+def cached_esc50() -> Path:
+    """Where `satexport data esc50` puts ESC-50, whether it is there or not."""
+    return _cache_folder() / "ESC-50"
+
+
 def fetch_esc50(output: Path | None, announce: Callable[[str], None]) -> Path:
     """Return the folder ESC-50 in `output` or the cache folder; where it is not there, announce
     the licence, fetch it and unpack it, as a whole. Raises `RunError`."""
-    folder = (output or _cache_folder()) / "ESC-50"
+    folder = output / "ESC-50" if output else cached_esc50()
     if (folder / "meta" / "esc50.csv").is_file():
         return folder
     if folder.exists():

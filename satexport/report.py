@@ -131,6 +131,32 @@ def print_measure(report: Mapping[str, Any]) -> None:
         print(f"Budgets: {report['verdict']}.")
 
 
+def print_cpu(path: Path, parity: Mapping[str, Any], measured: Mapping[str, Any] | None) -> None:
+    """Print what became of a CPU bundle: one table over the export, the bundle and PyTorch."""
+    scored, (first, *_) = parity.get("set"), parity["differences"].values()
+    found = [f"{first['largest']:.1e}", f"{first['top1_agreement']:.4f}",
+             f"{scored['bundle_map']:.4f}" if scored else "-"]
+    reference = ["0", "1", f"{scored['pytorch_map']:.4f}" if scored else "-"]
+    rows = []
+    for row in (*measured["bundles"], *measured["eager"]) if measured else ():
+        memory, times = row["memory_bytes"], row.get("times_eager")
+        own = found if row.get("bundle") == str(path) else reference if "bundle" not in row else ["-"] * 3
+        rows.append([
+            row["name"], _megabytes(memory["weights"]), _megabytes(memory["resident"]),
+            _megabytes(memory["transient"]),
+            f"{row['burst']['median_ms']:.2f} / {row['paused']['median_ms']:.2f}",
+            f"{times['burst']:.2f} / {times['paused']:.2f}" if times else "-",
+            f"{row['chunks_per_core_second']:.1f}", *own])
+    if not measured:
+        rows = [[str(path), *["-"] * 6, *found]]
+    print_table(f"{parity['variant']} / {path.name}",
+                ("", "file, MB", "resident", "transient", "step, ms: burst / paused", "times eager",
+                 "chunks per core s", "largest difference", "top-1 agree", "mAP"), rows)
+    print_table("gates", ("gate", "", "condition"),
+                [(gate["name"], gate["status"], gate["note"]) for gate in parity["gates"]])
+    print(f"Parity: {parity['verdict']}. Bundle: {path}")
+
+
 def _megabytes(count: float | None) -> str:
     return "-" if count is None else f"{count / 1e6:.2f}"
 

@@ -41,6 +41,21 @@ class Budgets:
 
 
 @dataclass(frozen=True)
+class Quantization:
+    """How int8 is written into the graph; see `satexport.quantize`."""
+
+    method: str = "static"         # ranges from a calibration; "dynamic": anew at every step
+    scheme: str = "onnxruntime"    # or "qdq": symmetric, standard operators
+    ranges: str = "minmax"         # or "percentile", "entropy"
+    percentile: float = 99.999     # of "percentile"
+    symmetric: bool = False        # activations around zero, in "onnxruntime"; "qdq" always is
+    per_channel: bool = True       # a scale for each column of a weight
+    weight_bits: int = 8           # 7 for CPUs without VNNI, whose products of 8 bits saturate
+    leave_out: tuple[str, ...] = ()  # layers that stay in float, such as "00.fc1"
+    calibration: str = "synthetic"   # a set in calibration/, or a TOML
+
+
+@dataclass(frozen=True)
 class Target:
     """One TOML; the keys are the fields, the name that of the bundle's folder."""
 
@@ -51,6 +66,7 @@ class Target:
     threads: int | None = None   # None: the runtime decides
     description: str = ""        # one line for people
     budgets: Budgets = Budgets()
+    quantization: Quantization | None = None  # of int8
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -60,7 +76,8 @@ class Target:
         """Check names, types and ranges; raises `DataError` that names `where`."""
         rest = {key: value for key, value in fields.items() if key not in _TABLES}
         target = cls(**_checked(cls, rest, where), gates=Gates(**_table(fields, "gates", where)),
-                     budgets=Budgets(**_table(fields, "budgets", where)))
+                     budgets=Budgets(**_table(fields, "budgets", where)),
+                     quantization=_quantization(fields, where))
         for name, value, fits, expected in _conditions(target):
             if not fits:
                 raise DataError(f"{where}: {name} is {value!r}, expected {expected}.")
@@ -82,6 +99,8 @@ def _conditions(target: Target) -> Iterator[tuple[str, object, bool, str]]:
     yield ("step_ms", budgets.step_ms, _within(budgets.step_ms, MAX_STEP_MS),
            f"more than 0, at most {MAX_STEP_MS}: every step takes time, and one slower than the longest "
            "chunk never keeps up")
+    yield ("precision", target.precision, (target.precision == "int8") == (target.quantization is not None),
+           "int8 with a table [quantization], or another without one")
     for name, size in (("resident_mb", budgets.resident_mb), ("transient_mb", budgets.transient_mb)):
         yield (name, size, _within(size, sys.float_info.max),
                "more than 0 and finite: every step takes memory; for no limit leave the key out")
@@ -121,8 +140,25 @@ def find_target(what: str) -> Target:
     return target
 
 
-_TABLES: dict[str, type[Gates] | type[Budgets]] = {"gates": Gates, "budgets": Budgets}
-_TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
+_Table = type[Gates] | type[Budgets] | type[Quantization]
+_TABLES: dict[str, _Table] = {"gates": Gates, "budgets": Budgets, "quantization": Quantization}
+_TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float), "bool": (bool,),
+                                       "tuple[str, ...]": (list, tuple)}
+_CHOICES = {"method": ("static", "dynamic"), "scheme": ("onnxruntime", "qdq"),
+            "ranges": ("minmax", "percentile", "entropy"), "weight_bits": (7, 8)}
+
+
+def _quantization(fields: dict[str, Any], path: Path) -> Quantization | None:
+    """The table [quantization], None where there is none."""
+    if fields.get("quantization") is None:
+        return None
+    found = _table(fields, "quantization", path)
+    for name, choices in _CHOICES.items():
+        if name in found and found[name] not in choices:
+            raise DataError(f"{path}: {name} is {found[name]!r}, expected {' or '.join(map(str, choices))}.")
+    if not 50 < found.get("percentile", 99.0) <= 100:
+        raise DataError(f"{path}: percentile is {found['percentile']!r}, expected more than 50, at most 100.")
+    return Quantization(**{**found, "leave_out": tuple(map(str, found.get("leave_out", ())))})
 
 
 def _table(fields: dict[str, Any], name: str, path: Path) -> dict[str, Any]:
@@ -133,8 +169,7 @@ def _table(fields: dict[str, Any], name: str, path: Path) -> dict[str, Any]:
     return _checked(_TABLES[name], table, path)
 
 
-def _checked(kind: type[Target] | type[Gates] | type[Budgets], fields: dict[str, Any],
-             path: Path) -> dict[str, Any]:
+def _checked(kind: type[Target] | _Table, fields: dict[str, Any], path: Path) -> dict[str, Any]:
     """The fields of a table if they are those of the dataclass, strict about names and types.
     JSON, unlike TOML, has a null, which an optional key may be."""
     known = {f.name: f for f in dataclasses.fields(kind) if f.name not in _TABLES}
@@ -146,6 +181,6 @@ def _checked(kind: type[Target] | type[Gates] | type[Budgets], fields: dict[str,
     for name, value in fields.items():
         expected, optional, _ = str(known[name].type).partition(" | None")
         types = (*_TYPES[expected], NoneType) if optional else _TYPES[expected]
-        if not isinstance(value, types) or isinstance(value, bool):
+        if not isinstance(value, types) or (isinstance(value, bool) and expected != "bool"):
             raise DataError(f"{path}: {name} is {value!r}, expected {expected}.")
     return fields

@@ -1,0 +1,269 @@
+"""fp32 graph to int8 graph: which products, in which scheme, with which ranges.
+
+Only products with a weight are quantised: queries, keys and values, projection and MLP of each block.
+Attention, softmax, LayerNormalization, Gelu, front end, patches and head stay in float. A layer is
+known by its weight's name: `00.q`, `00.kv`, `00.proj`, `00.fc1`, `00.fc2` ... `11.fc2`.
+
+Schemes of static quantisation (ranges from a calibration):
+- `onnxruntime`: QuantizeLinear to uint8, then `com.microsoft` MatMulIntegerToFloat with the int8 weight, its
+  scale per column and the bias inside: one kernel per product, the fastest under ONNX Runtime on a CPU.
+- `qdq`: QuantizeLinear and DequantizeLinear around standard products, symmetric int8 throughout: what
+  TensorRT takes. (Under ONNX Runtime it is slow: without quantised outputs it finds no int8 kernel.)
+
+Dynamic quantisation is ONNX Runtime's `quantize_dynamic`: ranges anew at every step.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from satexport.calibrate import Sample
+from satexport.errors import DataError, UsageError
+from satexport.report import progress
+from satexport.targets import Quantization
+
+PRODUCTS = ("MatMul", "Gemm")
+STAY = ("mel.", "patch", "head")  # begin the names of weights that stay in float
+QUANTISED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger",
+             "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QLinearMatMul"}
+BATCH = 8                         # samples whose tensors are held at a time
+Ranges = dict[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Product:
+    """A product of the graph whose second factor is a weight."""
+
+    node: onnx.NodeProto
+    layer: str                    # name of its weight without ".weight"
+
+    @property
+    def x(self) -> str:
+        return str(self.node.input[0])
+
+
+def layers(model: onnx.ModelProto) -> list[str]:
+    """The layers that can be quantised, in the order of the graph. Raises `DataError` where the graph
+    is quantised already."""
+    return list(dict.fromkeys(product.layer for product in _products(model)))
+
+
+def quantize(model: onnx.ModelProto, wanted: Quantization, samples: Sequence[Sample],
+             leave_out: Sequence[str] = ()) -> onnx.ModelProto:
+    """Return the int8 graph, the contract in its metadata as before; `leave_out` names layers that
+    stay in float beside those of `wanted`. Raises `UsageError` for a layer that does not exist."""
+    return quantize_with(model, wanted, find_ranges(model, wanted, samples), leave_out)
+
+
+def quantize_with(model: onnx.ModelProto, wanted: Quantization, ranges: Ranges,
+                  leave_out: Sequence[str] = ()) -> onnx.ModelProto:
+    """The same with ranges that were found before."""
+    there = layers(model)
+    float_layers = {*wanted.leave_out, *leave_out}
+    if strangers := sorted(float_layers - set(there)):
+        raise UsageError(f"there is no layer {strangers[0]!r} to leave out; the layers are "
+                         f"{', '.join(there[:6])} ... {there[-1]}.")
+    chosen = [product for product in _products(model) if product.layer not in float_layers]
+    if wanted.method == "dynamic":
+        return _dynamic(model, wanted, chosen)
+    return _static(model, wanted, chosen, ranges)
+
+
+def find_ranges(model: onnx.ModelProto, wanted: Quantization, samples: Sequence[Sample]) -> Ranges:
+    """The least and largest value of each product's input, as ONNX Runtime's calibrator of the chosen
+    method finds them over the samples; {} for dynamic quantisation."""
+    if wanted.method == "dynamic":
+        return {}
+    from onnxruntime.quantization import calibrate as library
+
+    kind, options = {
+        "minmax": (library.MinMaxCalibrater, {}),
+        "percentile": (library.PercentileCalibrater, {"percentile": wanted.percentile}),
+        "entropy": (library.EntropyCalibrater, {}),
+    }[wanted.ranges]
+    inputs = {product.x for product in _products(model)}
+
+    class Calibrator(kind):  # type: ignore[misc, valid-type]
+        """The library's, for those tensors alone."""
+
+        def select_tensors_to_calibrate(self, graph: onnx.ModelProto) -> tuple[set[str], dict[str, Any]]:
+            tensors, infos = super().select_tensors_to_calibrate(graph)
+            return tensors & inputs, infos
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "fp32.onnx"
+        onnx.save(model, path)
+        calibrator = Calibrator(path, None, str(Path(folder) / "augmented.onnx"),
+                                symmetric=wanted.symmetric, **options)
+        calibrator.augment_graph()
+        calibrator.create_inference_session()
+        with progress("ranges", len(samples)) as advance:
+            for first in range(0, len(samples), BATCH):
+                calibrator.collect_data(_Reader(samples[first:first + BATCH]))
+                advance(len(samples[first:first + BATCH]))
+        found = calibrator.compute_data()
+    bounds = {x: [float(np.asarray(value).item()) for value in found[x].range_value] for x in inputs}
+    return {x: (low, high) for x, (low, high) in bounds.items()}
+
+
+class _Reader:
+    """Samples one after another, as the library asks for them."""
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self._rest = iter(samples)
+
+    def get_next(self) -> Sample | None:
+        return next(self._rest, None)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return self._rest
+
+    def __next__(self) -> Sample:
+        return next(self._rest)
+
+
+def _products(model: onnx.ModelProto) -> list[Product]:
+    """The products that can be quantised; raises `DataError` where some are already."""
+    if done := sorted({node.op_type for node in model.graph.node} & QUANTISED):
+        raise DataError(f"the graph is quantised already (it has {done[0]} nodes). Begin with fp32.")
+    weights = {i.name for i in model.graph.initializer if len(i.dims) == 2}
+    return [Product(node, node.input[1].removesuffix(".weight")) for node in model.graph.node
+            if node.op_type in PRODUCTS and node.input[1] in weights and not node.input[1].startswith(STAY)]
+
+
+def _static(model: onnx.ModelProto, wanted: Quantization, chosen: Sequence[Product],
+            ranges: Ranges) -> onnx.ModelProto:
+    """Write the products anew, in place of the old nodes."""
+    result = onnx.ModelProto.FromString(model.SerializeToString())
+    graph = result.graph
+    weights = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
+    by_output = {product.node.output[0]: product for product in chosen}
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    constants: dict[str, NDArray[Any]] = {}
+    quantised: set[str] = set()
+    nodes: list[onnx.NodeProto] = []
+    gone: set[str] = set()  # outputs of nodes that went into others
+    for node in graph.node:
+        product = by_output.get(node.output[0])
+        if node.output[0] in gone:
+            continue
+        if product is None:
+            nodes.append(node)
+            continue
+        x, q = product.x, f"{product.x}/quantized"
+        if x not in quantised:
+            quantised.add(x)
+            scale, zero = _scale(ranges[x], wanted)
+            constants |= {f"{q}/scale": scale, f"{q}/zero": zero}
+            nodes.append(helper.make_node("QuantizeLinear", [x, f"{q}/scale", f"{q}/zero"], [q], q))
+            if wanted.scheme == "qdq":
+                nodes.append(helper.make_node(
+                    "DequantizeLinear", [q, f"{q}/scale", f"{q}/zero"], [f"{q}/float"], f"{q}/float"))
+        w = product.layer
+        constants |= dict(zip((f"{w}.int8", f"{w}.scale", f"{w}.zero"),
+                              _weight(weights[node.input[1]], wanted), strict=True))
+        if wanted.scheme == "qdq":
+            back = f"{w}.float"
+            if back not in quantised:
+                quantised.add(back)
+                nodes.append(helper.make_node(
+                    "DequantizeLinear", [f"{w}.int8", f"{w}.scale", f"{w}.zero"], [back], back, axis=1))
+            node.input[0], node.input[1] = f"{q}/float", back
+            nodes.append(node)
+            continue
+        bias, output = (node.input[2] if len(node.input) > 2 else ""), node.output[0]
+        after = readers.get(output, [])
+        if not bias and len(after) == 1 and after[0].op_type == "Add":  # the bias of a MatMul
+            other = next(name for name in after[0].input if name != output)
+            if other in weights and weights[other].ndim == 1:
+                bias, output = other, after[0].output[0]
+                gone.add(output)
+        nodes.append(helper.make_node(
+            "MatMulIntegerToFloat",
+            [q, f"{w}.int8", f"{q}/scale", f"{w}.scale", f"{q}/zero", f"{w}.zero", bias],
+            [output], node.name, domain="com.microsoft"))
+    if wanted.scheme == "onnxruntime":
+        result.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    del graph.node[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(numpy_helper.from_array(np.asarray(array), name)
+                             for name, array in constants.items())
+    _drop_unread(graph)
+    return result
+
+
+def _drop_unread(graph: onnx.GraphProto) -> None:
+    """Remove initializers that no node reads, and shapes of tensors that are gone."""
+    read = {name for node in graph.node for name in node.input}
+    kept = [i for i in graph.initializer if i.name in read]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    del graph.value_info[:]
+
+
+def _scale(bounds: tuple[float, float], wanted: Quantization) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Scale and zero point of an activation: int8 around zero, or uint8 whose steps fill the range, in
+    which zero is always a value of its own."""
+    low, high = min(bounds[0], 0.0), max(bounds[1], 0.0)
+    if wanted.scheme == "qdq":
+        scale = max(-low, high, 1e-8) / 127
+        return np.array(scale, np.float32), np.array(0, np.int8)
+    if wanted.symmetric:
+        scale = max(-low, high, 1e-8) / 127
+        return np.array(scale, np.float32), np.array(128, np.uint8)
+    scale = max(high - low, 1e-8) / 255
+    return np.array(scale, np.float32), np.array(round(-low / scale), np.uint8)
+
+
+def _weight(weight: NDArray[Any], wanted: Quantization
+            ) -> tuple[NDArray[np.int8], NDArray[np.float32], NDArray[np.int8]]:
+    """int8 around zero, scale and zero point, of each column or of the whole."""
+    largest = 2 ** (wanted.weight_bits - 1) - 1
+    top = np.abs(weight).max(0) if wanted.per_channel else np.abs(weight).max()
+    scale = np.asarray(np.maximum(top, 1e-12) / largest, np.float32)
+    return (np.clip(np.round(weight / scale), -largest, largest).astype(np.int8), scale,
+            np.zeros(scale.shape, np.int8))
+
+
+def _dynamic(model: onnx.ModelProto, wanted: Quantization, chosen: Sequence[Product]) -> onnx.ModelProto:
+    """ONNX Runtime's `quantize_dynamic`, which knows MatMul alone: a Gemm is taken apart before."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    apart = onnx.ModelProto.FromString(model.SerializeToString())
+    nodes: list[onnx.NodeProto] = []
+    names = []
+    wanted_outputs = {product.node.output[0] for product in chosen}
+    for node in apart.graph.node:
+        if node.op_type != "Gemm" or node.output[0] not in wanted_outputs:
+            nodes.append(node)
+            if node.output[0] in wanted_outputs:
+                names.append(node.name)
+            continue
+        product = f"{node.output[0]}/product"
+        names.append(product)
+        nodes += [helper.make_node("MatMul", node.input[:2], [product], product),
+                  helper.make_node("Add", [product, node.input[2]], node.output, f"{product}/bias")]
+    del apart.graph.node[:]
+    apart.graph.node.extend(nodes)
+    del apart.graph.value_info[:]  # quantize_dynamic fails on shapes that it does not expect
+    with tempfile.TemporaryDirectory() as folder:
+        before, after = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
+        onnx.save(apart, before)
+        quantize_dynamic(before, after, per_channel=wanted.per_channel, weight_type=QuantType.QInt8,
+                         reduce_range=wanted.weight_bits == 7, nodes_to_quantize=names)
+        result: onnx.ModelProto = onnx.load(after)
+    del result.metadata_props[:]
+    result.metadata_props.extend(model.metadata_props)
+    return result

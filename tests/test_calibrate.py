@@ -1,0 +1,140 @@
+"""Calibration: what a set gives, from which streams, and which sets are refused."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from satexport.backends import FloatArray
+from satexport.bundle import open_bundle
+from satexport.calibrate import FOLDER, CalibrationSet, calibrate, find_calibration
+from satexport.datasets import clip_hash, load_set
+from satexport.errors import AudioError, DataError, UsageError
+from satexport.stream import load
+
+MINE = """
+name = "mine"
+source = "folder"
+licence = "mine"
+folder = "sounds"
+clips = 10
+samples = 20
+stream_seconds = 30
+"""
+SMALL = CalibrationSet("small", "synthetic", "made", clips=20, samples=16, stream_seconds=30)
+
+
+def write(folder: Path, text: str) -> str:
+    (folder / "mine.toml").write_text(text)
+    return str(folder / "mine.toml")
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.toml")), ids=lambda path: path.stem)
+def test_a_shipped_set_is_named_like_its_file_and_says_its_licence(path: Path) -> None:
+    found = find_calibration(path.stem)
+    assert found.name == path.stem
+    assert found.licence
+    assert found.samples >= 80
+    assert 4 not in found.folds  # which gates
+
+
+def test_samples_are_chunks_with_the_cache_that_the_stream_had_there(demo: Path) -> None:
+    bundle = open_bundle(demo)
+    found = calibrate(bundle, SMALL)
+    assert found.origin["streams"] == 4
+    assert len(found.clip_hashes) + found.origin["silent_clips_left_out"] == 20
+    assert 16 <= len(found.samples) <= 20
+    silence = bundle.initial_cache()
+    starts = [sample for sample in found.samples if np.array_equal(sample["cache_in_00"], silence[0])]
+    assert len(starts) == 4  # one of each stream, the others have a history
+    step = load(demo).step
+    first = starts[0]
+    cache = step.initial_cache(1)
+    for name, array in zip(sorted(first)[1:], cache.now, strict=True):
+        np.testing.assert_array_equal(first[name], array)
+    late = [sample for sample in found.samples if not np.array_equal(sample["cache_in_11"], silence[11])]
+    assert len(late) == len(found.samples) - 4
+    assert all(sample["audio"].shape == (1, 32_000) for sample in found.samples)
+
+
+def test_the_same_seed_takes_the_same_samples_and_another_takes_others(demo: Path) -> None:
+    bundle = open_bundle(demo)
+    first, again = (calibrate(bundle, SMALL).samples for _ in range(2))
+    np.testing.assert_array_equal([s["audio"] for s in first], [s["audio"] for s in again])
+    other = calibrate(bundle, CalibrationSet("small", "synthetic", "made", 20, 16, 30, seed=1)).samples
+    assert not np.array_equal(first[1]["audio"], other[1]["audio"])
+
+
+def test_no_synthetic_clip_that_calibrates_is_one_that_gates(demo: Path) -> None:
+    calibrated = set(calibrate(open_bundle(demo), find_calibration("synthetic")).clip_hashes)
+    gate = {clip_hash(clip.read()) for clip in load_set("synthetic", load(demo).labels).clips}
+    assert len(calibrated) > 50
+    assert not calibrated & gate
+
+
+def test_a_folder_of_ones_own_audio_calibrates(demo: Path, tmp_path: Path, audio: FloatArray) -> None:
+    (tmp_path / "sounds").mkdir()
+    for number, part in enumerate(np.split(audio[:800_000], 10)):
+        soundfile.write(tmp_path / "sounds" / f"{number}.wav", part, 16_000)
+    found = calibrate(open_bundle(demo), find_calibration(write(tmp_path, MINE)))
+    assert len(found.samples) >= 20
+    assert len(found.clip_hashes) == 10
+    assert find_calibration(str(tmp_path / "sounds")).source == "folder"
+
+
+def test_real_clips_calibrate_by_their_folds(demo: Path, shared: Path) -> None:
+    found = calibrate(open_bundle(demo), find_calibration("esc50"), shared / "esc10")
+    assert found.origin["folds"] == (1, 2)
+    assert len(found.samples) >= 80
+    gate = load_set(str(shared / "esc10"), load(demo).labels, folds=[4])
+    assert not set(found.clip_hashes) & {clip_hash(clip.read()) for clip in gate.clips}
+
+
+@pytest.mark.parametrize(("now", "then", "words"), [
+    ("clips = 10", "clip = 10", "unknown key 'clip'; the keys are name, source"),
+    ('licence = "mine"', "", "lacks the key 'licence'"),
+    ('source = "folder"', 'source = "web"', "source is 'web', expected synthetic or esc50 or folder"),
+    ("samples = 20", "samples = 3", "samples is 3, expected a number from 16"),
+    ("samples = 20", "samples = true", "samples is True"),
+    ("stream_seconds = 30", "stream_seconds = 5", "stream_seconds is 5, expected seconds from 30"),
+    ("clips = 10", "clips = 10\nseed = -1", "seed is -1"),
+    ("clips = 10", "clips = 10\nfolds = [1.5]", "folds is"),
+    ("clips = 10", "clips = ", "no readable TOML")])
+def test_a_wrong_key_or_value_of_a_manifest_is_named(tmp_path: Path, now: str, then: str, words: str) -> None:
+    assert now in MINE
+    with pytest.raises(DataError, match=f"mine.toml.*{words}"):
+        find_calibration(write(tmp_path, MINE.replace(now, then)))
+
+
+def test_an_unknown_set_is_wrong_use_and_lists_those_that_ship() -> None:
+    with pytest.raises(UsageError, match="no calibration set 'librispeech'; there are esc50, synthetic"):
+        find_calibration("librispeech")
+
+
+def test_too_few_silent_broken_or_other_clips_are_refused(
+        demo: Path, tmp_path: Path, audio: FloatArray) -> None:
+    bundle, sounds = open_bundle(demo), tmp_path / "sounds"
+    sounds.mkdir()
+    wanted = find_calibration(write(tmp_path, MINE))
+    with pytest.raises(DataError, match="no audio in it"):
+        calibrate(bundle, wanted)
+    soundfile.write(sounds / "silence.wav", np.zeros(50_000), 16_000)
+    with pytest.raises(DataError, match="all 1 clips of the calibration set are silent"):
+        calibrate(bundle, wanted)
+    soundfile.write(sounds / "one.wav", audio[:100_000], 16_000)
+    with pytest.raises(DataError, match=r"1 clips give \d+ chunks of 2 s, it asks for 20"):
+        calibrate(bundle, wanted)
+    (sounds / "two.wav").write_bytes(b"RIFF and nothing more")
+    with pytest.raises(AudioError, match=r"two\.wav"):
+        calibrate(bundle, wanted)
+    digest = hashlib.sha256((sounds / "one.wav").read_bytes()).hexdigest()
+    for checksum, words in ((digest.replace("a", "b"), "another file, or damaged"), (digest, "two.wav")):
+        table = f'{MINE}\n[checksums]\n"one.wav" = "{checksum}"\n'
+        with pytest.raises((DataError, AudioError), match=words):
+            calibrate(bundle, find_calibration(write(tmp_path, table)))
+    with pytest.raises(DataError, match="gone.* is not there"):
+        calibrate(bundle, wanted, tmp_path / "gone")

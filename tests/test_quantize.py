@@ -1,0 +1,130 @@
+"""int8 graphs: which nodes they have, how near their scores are, what is refused."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from satexport.backends.onnxruntime import OnnxRuntimeStep
+from satexport.bundle import open_bundle
+from satexport.calibrate import CalibrationSet, Sample, calibrate
+from satexport.errors import DataError, UsageError
+from satexport.golden import golden_scores
+from satexport.quantize import Ranges, find_ranges, layers, quantize_with
+from satexport.stream import Streams
+from satexport.targets import Quantization
+
+STATIC = Quantization()
+
+
+@pytest.fixture(scope="module")
+def samples(demo: Path) -> list[Sample]:
+    wanted = CalibrationSet("small", "synthetic", "made", clips=28, samples=24, stream_seconds=40)
+    return calibrate(open_bundle(demo), wanted).samples
+
+
+@pytest.fixture(scope="module")
+def fp32(demo: Path) -> onnx.ModelProto:
+    return onnx.load(demo / "model.onnx")
+
+
+@pytest.fixture(scope="module")
+def ranges(fp32: onnx.ModelProto, samples: list[Sample]) -> Ranges:
+    return find_ranges(fp32, STATIC, samples)
+
+
+def largest_difference(demo: Path, model: onnx.ModelProto) -> float:
+    """From PyTorch, over the golden chunks."""
+    bundle = open_bundle(demo)
+    audio, expected = bundle.golden()
+    step = OnnxRuntimeStep(model.SerializeToString(), bundle.contract, bundle.initial_cache())
+    return float(np.abs(golden_scores(Streams(step, bundle.contract), audio)[0] - expected).max())
+
+
+@pytest.mark.parametrize(("changes", "kinds"), [
+    ({}, {"MatMulIntegerToFloat": 61, "QuantizeLinear": 49}),
+    ({"symmetric": True}, {"MatMulIntegerToFloat": 61}),
+    ({"per_channel": False}, {"MatMulIntegerToFloat": 61}),
+    ({"weight_bits": 7}, {"MatMulIntegerToFloat": 61}),
+    ({"scheme": "qdq"}, {"QuantizeLinear": 49, "DequantizeLinear": 109}),
+    ({"method": "dynamic"}, {"DynamicQuantizeLinear": 49, "MatMulInteger": 61})],
+    ids=lambda value: str(value) if "method" in value or len(value) < 2 else "")
+def test_an_int8_graph_has_the_nodes_of_its_scheme_and_scores_like_pytorch(
+        demo: Path, fp32: onnx.ModelProto, ranges: Ranges, changes: dict[str, object],
+        kinds: dict[str, int]) -> None:
+    model = quantize_with(fp32, replace(STATIC, **changes), ranges)  # type: ignore[arg-type]
+    found = Counter(node.op_type for node in model.graph.node)
+    assert {kind: found[kind] for kind in kinds} == kinds
+    assert 1e-6 < largest_difference(demo, model) < 0.05
+    assert model.ByteSize() < 0.33 * fp32.ByteSize()
+    assert model.metadata_props == fp32.metadata_props
+
+
+@pytest.mark.parametrize("method", ["percentile", "entropy"])
+def test_other_ways_to_find_ranges_give_narrower_ones(
+        demo: Path, fp32: onnx.ModelProto, samples: list[Sample], ranges: Ranges, method: str) -> None:
+    wanted = replace(STATIC, ranges=method, percentile=99.9)
+    found = find_ranges(fp32, wanted, samples)
+    assert set(found) == set(ranges)
+    widths = [(high - low, ranges[x][1] - ranges[x][0]) for x, (low, high) in found.items()]
+    assert all(narrow <= wide * 2.01 for narrow, wide in widths)  # theirs are around zero
+    assert sum(narrow < wide for narrow, wide in widths) > len(widths) / 2
+    assert largest_difference(demo, quantize_with(fp32, wanted, found)) < 0.5
+
+
+def test_ranges_hold_what_streams_with_a_history_show(
+        fp32: onnx.ModelProto, samples: list[Sample], ranges: Ranges) -> None:
+    """One chunk alone is not enough: ranges over all samples are wider, and never narrower."""
+    first = find_ranges(fp32, STATIC, samples[:1])
+    assert all(ranges[x][0] <= low and high <= ranges[x][1] for x, (low, high) in first.items())
+    assert np.mean([(high - low) / (ranges[x][1] - ranges[x][0]) for x, (low, high) in first.items()]) < 0.95
+
+
+def test_the_symmetric_graph_keeps_to_tensorrts_rules(fp32: onnx.ModelProto, ranges: Ranges) -> None:
+    graph = quantize_with(fp32, replace(STATIC, scheme="qdq"), ranges).graph
+    constants = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
+    assert {node.domain for node in graph.node} == {""}
+    produced = {node.output[0]: node for node in graph.node}
+    for node in graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            scale, zero = (constants[name] for name in node.input[1:])
+            assert zero.dtype == np.int8
+            assert not zero.any()
+            assert (scale > 0).all()
+            assert scale.dtype == np.float32
+            if node.input[0] in constants:  # a weight: a scale for each output channel
+                assert constants[node.input[0]].dtype == np.int8
+                assert scale.shape == (constants[node.input[0]].shape[1],)
+            else:
+                assert scale.shape == ()
+        if node.op_type in ("MatMul", "Gemm"):
+            sources = [produced[name].op_type if name in produced else "" for name in node.input[:2]]
+            assert sources.count("DequantizeLinear") in (0, 2)
+
+
+def test_layers_that_are_left_out_stay_in_float(demo: Path, fp32: onnx.ModelProto, ranges: Ranges) -> None:
+    names = layers(fp32)
+    assert names[:5] == ["00.q", "00.kv", "00.proj", "00.fc1", "00.fc2"]
+    assert len(names) == 60
+    model = quantize_with(fp32, replace(STATIC, leave_out=("00.fc1",)), ranges, ["03.kv"])
+    kept = {i.name for i in model.graph.initializer}
+    assert {"00.fc1.weight", "03.kv.weight"} <= kept
+    assert "00.fc2.weight" not in kept
+    everything = quantize_with(fp32, STATIC, ranges, names)
+    assert largest_difference(demo, everything) < 1e-5
+    with pytest.raises(UsageError, match=r"no layer 'fc1' to leave out; the layers are 00\.q"):
+        quantize_with(fp32, STATIC, ranges, ["fc1"])
+
+
+@pytest.mark.parametrize("scheme", ["onnxruntime", "qdq"])
+def test_a_graph_that_is_quantised_already_is_refused(
+        fp32: onnx.ModelProto, ranges: Ranges, scheme: str) -> None:
+    done = quantize_with(fp32, replace(STATIC, scheme=scheme), ranges)
+    with pytest.raises(DataError, match="quantised already"):
+        quantize_with(done, STATIC, ranges)
