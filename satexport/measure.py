@@ -73,8 +73,8 @@ class Process:
     def __init__(self, name: str) -> None:
         self.name = name
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "satexport.measure_worker"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            [sys.executable, "-m", "satexport.measure_worker"], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, text=True, start_new_session=True)  # Ctrl-C is for the parent alone
 
     def __enter__(self) -> Process:
         return self
@@ -129,11 +129,11 @@ def measure(bundles: Sequence[Bundle], settings: Settings) -> dict[str, Any]:
         turns = [*rows, *eager.values()]
         with progress("measure", (TURNS + PAUSED_TURNS) * len(turns)) as advance:
             _take_turns(turns, settings, advance)
-        beside = {weights: _entry(row, settings, notes) for weights, row in eager.items()}
+        beside = {baseline: _entry(row, settings, notes) for baseline, row in eager.items()}
         measured = [_entry(row, settings, notes) for row in rows]
     gates: list[Gate] = []
     for row, entry in zip(rows, measured, strict=True):
-        if found := beside.get(_weights(row.bundle)):
+        if found := beside.get(_baseline(row)):
             entry["eager"] = found["name"]
             entry["times_eager"] = {
                 kind: found[kind]["median_ms"] * row.streams / entry[kind]["median_ms"]
@@ -154,46 +154,68 @@ def of_bundle(report: Mapping[str, Any], number: int) -> dict[str, Any]:
     entry = report["bundles"][number]
     gates = [Gate(**gate) for gate in entry["gates"]]
     return {**report, "verdict": verdict(gates), "gates": entry["gates"], "bundles": [entry],
-            "eager": [row for row in report["eager"] if row["name"] == entry.get("eager")]}
+            "eager": [row for row in report["eager"] if row["name"] == entry.get("eager")],
+            "warning": RANDOM_WEIGHTS if entry["checkpoint"]["source"] == "random" else None}
+
+
+Baseline = tuple[str, str, int]  # variant, SHA-256 of the weights, threads
 
 
 def _start(bundles: Sequence[Bundle], settings: Settings, stack: ExitStack,
-           notes: list[str]) -> tuple[list[Row], dict[tuple[str, str], Row]]:
-    """Start and load a process per bundle, and one of PyTorch per checkpoint where it can be."""
-    rows, eager = [], {}
-    for bundle in bundles:
+           notes: list[str]) -> tuple[list[Row], dict[Baseline, Row]]:
+    """Start and load a process per bundle, and one of PyTorch for all with the same weights and
+    threads, where it can be."""
+    rows: list[Row] = []
+    eager: dict[Baseline, Row] = {}
+    for bundle, name, streams in zip(bundles, _names(bundles), _streams(bundles, settings), strict=True):
         threads = settings.threads or bundle.target.threads or cores()
-        streams = _streams(bundle, settings)
-        name = f"{bundle.contract.variant}/{bundle.path.resolve().name}"
         process = stack.enter_context(Process(name))
         loaded = process.ask("load", bundle=str(bundle.path), threads=threads, streams=streams, arena=True)
-        rows.append(Row(name, bundle, process, threads, streams, loaded["seconds"], False, [], []))
-        if settings.eager and _weights(bundle) not in eager:
-            name = f"{bundle.contract.variant}/PyTorch eager"
-            process = stack.enter_context(Process(name))
+        row = Row(name, bundle, process, threads, streams, loaded["seconds"], False, [], [])
+        rows.append(row)
+        if settings.eager and _baseline(row) not in eager:
+            usual = f"{bundle.contract.variant}/PyTorch eager"
+            taken = any(other.name == usual for other in eager.values())
             try:
-                loaded = process.ask("load_eager", bundle=str(bundle.path), checkpoint=settings.checkpoint,
-                                     threads=threads)
+                eager[_baseline(row)] = _start_eager(
+                    f"PyTorch eager beside {name}" if taken else usual, row, settings, stack)
             except (CheckpointError, MissingError) as error:
+                if settings.checkpoint and isinstance(error, CheckpointError):
+                    raise
                 notes.append(f"no PyTorch beside {bundle.contract.variant}: {error}")
-                continue
-            eager[_weights(bundle)] = Row(name, bundle, process, threads, 1, loaded["seconds"], True, [], [])
     return rows, eager
 
 
-def _weights(bundle: Bundle) -> tuple[str, str]:
-    return bundle.contract.variant, bundle.contract.checkpoint_sha256
+def _start_eager(name: str, row: Row, settings: Settings, stack: ExitStack) -> Row:
+    process = stack.enter_context(Process(name))
+    loaded = process.ask("load_eager", bundle=str(row.bundle.path), checkpoint=settings.checkpoint,
+                         threads=row.threads)
+    return Row(name, row.bundle, process, row.threads, 1, loaded["seconds"], True, [], [])
 
 
-def _streams(bundle: Bundle, settings: Settings) -> int:
-    """How many streams a bundle is measured with: its own number, or the one that was asked for."""
-    own = bundle.contract.form.streams
-    if own != ANY:
-        return own
-    if settings.streams is None:
-        raise UsageError(f"{bundle.path} runs any number of streams: say with --streams N how many.")
-    check_streams(bundle.contract, settings.streams)
-    return settings.streams
+def _baseline(row: Row) -> Baseline:
+    contract = row.bundle.contract
+    return contract.variant, contract.checkpoint_sha256, row.threads
+
+
+def _names(bundles: Sequence[Bundle]) -> list[str]:
+    """Variant and folder of each bundle, its path where others are called the same."""
+    names = [f"{bundle.contract.variant}/{bundle.path.resolve().name}" for bundle in bundles]
+    return [name if names.count(name) == 1 else str(bundle.path)
+            for name, bundle in zip(names, bundles, strict=True)]
+
+
+def _streams(bundles: Sequence[Bundle], settings: Settings) -> list[int]:
+    """How many streams each bundle is measured with: its own number, or the one that was asked for."""
+    own = [bundle.contract.form.streams for bundle in bundles]
+    if settings.streams is not None and ANY not in own:
+        raise UsageError(f"--streams {settings.streams} is for a bundle that leaves their number open; "
+                         f"{bundles[0].path} runs {own[0]}. Export with --streams {settings.streams}.")
+    for bundle in (bundle for bundle, streams in zip(bundles, own, strict=True) if streams == ANY):
+        if settings.streams is None:
+            raise UsageError(f"{bundle.path} runs any number of streams: say with --streams N how many.")
+        check_streams(bundle.contract, settings.streams)
+    return [settings.streams or 1 if streams == ANY else streams for streams in own]
 
 
 def _take_turns(rows: Sequence[Row], settings: Settings, advance: Callable[[], None]) -> None:

@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ import numpy as np
 
 from satexport.backends import BACKENDS, FloatArray, Step, load_step
 from satexport.bundle import open_bundle
+from satexport.console import needs
 from satexport.contract import ANY
-from satexport.errors import MissingError, SatexportError
+from satexport.errors import CheckpointError, MissingError, SatexportError
 from satexport.frontend import log_mel
 
 WARM_UP = 2  # steps before those that count
@@ -37,9 +39,10 @@ class Worker:
 
     def load(self, bundle: str, threads: int, streams: int, arena: bool) -> dict[str, float]:
         """Load a bundle; returns the seconds it took, hashes and initial cache included."""
-        runtime = importlib.import_module(BACKENDS[open_bundle(bundle).target.backend])
-        importlib.import_module(runtime.PACKAGE)
-        contract = open_bundle(bundle).contract
+        opened = open_bundle(bundle)
+        with suppress(KeyError, ImportError):  # load_step says which is not here
+            importlib.import_module(importlib.import_module(BACKENDS[opened.target.backend]).PACKAGE)
+        contract = opened.contract
         noise = _noise(streams, contract.chunk_samples)
         self.inputs = noise if contract.form.input == "audio" else np.stack(
             [log_mel(chunk, contract.input.shape[2]) for chunk in noise])
@@ -50,8 +53,10 @@ class Worker:
         self.cache = self.step.initial_cache(streams)
         return {"seconds": time.perf_counter() - start}
 
+    @needs("export")
     def load_eager(self, bundle: str, checkpoint: str | None, threads: int) -> dict[str, float]:
-        """Load PyTorch with a bundle's weights: torch.stft front end, published hidden cache."""
+        """Load PyTorch with a bundle's weights: torch.stft front end, published hidden cache.
+        `checkpoint` is a file to take where they are not known on this machine."""
         import torch
 
         from satexport.parity import weights_of
@@ -62,7 +67,13 @@ class Worker:
         self.inputs = _noise(1, opened.contract.chunk_samples)
         self.imported = _resident("VmRSS")
         start = time.perf_counter()
-        self.step = PyTorchStep(weights_of(opened, checkpoint))
+        try:
+            weights = weights_of(opened)
+        except CheckpointError:
+            if checkpoint is None:
+                raise
+            weights = weights_of(opened, checkpoint)
+        self.step = PyTorchStep(weights)
         self.cache = self.step.initial_cache(1)
         return {"seconds": time.perf_counter() - start}
 

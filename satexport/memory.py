@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from math import prod
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from satexport.contract import Contract
 from satexport.errors import UsageError
 from satexport.variants import HOP
 
+MEMINFO = Path("/proc/meminfo")
+GROUP = Path("/sys/fs/cgroup")  # of version 2
 FRAME_BYTES = 4 * 2 * 544  # per frame of the two largest tensors of the front end
 
 
@@ -25,22 +28,27 @@ def check_streams(contract: Contract, count: int) -> None:
     free = available_bytes()
     each = 2 * state_bytes(contract) + FRAME_BYTES * (contract.chunk_samples // HOP)
     if free is not None and count * each > free:
+        advice = f"Ask for {free // each} or fewer." if free >= each else "That is too little for one."
         raise UsageError(f"{count} streams of {contract.variant} need {count * each / 1e9:.1f} GB at least, "
-                         f"{free / 1e9:.1f} GB are free. Ask for {max(1, free // each)} or fewer.")
+                         f"{free / 1e9:.1f} GB are free. {advice}")
 
 
 def available_bytes() -> int | None:
     """Memory that can be taken without swapping: Linux's MemAvailable, or what is left of the
-    control group's limit where that is less; None where neither is known."""
+    control group's limit where that is less, files that the kernel would let go not counted as
+    taken; None where neither is known."""
     found = []
-    try:
-        for line in Path("/proc/meminfo").read_text("ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                found.append(int(line.split()[1]) * 1024)
-        group = Path("/sys/fs/cgroup")
-        limit = (group / "memory.max").read_text("ascii").strip()
-        if limit != "max":
-            found.append(int(limit) - int((group / "memory.current").read_text("ascii")))
-    except (OSError, ValueError):
-        pass
-    return min(found) if found else None
+    with suppress(OSError, ValueError, KeyError):
+        found.append(1024 * _sizes(MEMINFO)["MemAvailable:"])
+    with suppress(OSError, ValueError, KeyError):  # "max": no limit
+        left = int((GROUP / "memory.max").read_text("ascii")) - int(
+            (GROUP / "memory.current").read_text("ascii"))
+        kept = _sizes(GROUP / "memory.stat")
+        found.append(max(0, left + kept["inactive_file"] + kept["active_file"]))
+    return min(found, default=None)
+
+
+def _sizes(path: Path) -> dict[str, int]:
+    """The lines of a file, a name and a number each."""
+    lines = path.read_text("ascii").splitlines()
+    return {name: int(number) for name, number, *_ in map(str.split, lines)}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from math import prod
-
-import onnx
+from typing import TYPE_CHECKING
 
 from satexport.errors import RunError
+
+if TYPE_CHECKING:  # a device that measures needs the definition alone
+    import onnx
 
 DEFINITION = ("operations of one chunk of one stream, counted on the exported graph: matrix products and "
               "convolutions, a multiply-add is two; those of the front end apart")
@@ -17,6 +19,8 @@ def count_operations(model: onnx.ModelProto) -> dict[str, int]:
     """Return {"model": ..., "front_end": ...}, floating-point operations of one chunk of one stream:
     of MatMul, Gemm and Conv nodes, a multiply-add counted as two. Raises `RunError` where a shape
     cannot be inferred."""
+    import onnx
+
     model = onnx.ModelProto.FromString(model.SerializeToString())
     streams = 1
     for value in (*model.graph.input, *model.graph.output):
@@ -26,7 +30,7 @@ def count_operations(model: onnx.ModelProto) -> dict[str, int]:
             first.dim_value = 1
     graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     shapes = {v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim)
-              for v in (*graph.input, *graph.output, *graph.value_info)}
+              for v in (*graph.input, *graph.output, *graph.value_info) if _is_known(v)}
     shapes |= {i.name: tuple(i.dims) for i in graph.initializer}
     counts = {"model": 0, "front_end": 0}
     for node in graph.node:
@@ -34,6 +38,11 @@ def count_operations(model: onnx.ModelProto) -> dict[str, int]:
             part = "front_end" if node.name.startswith(FRONT_END) else "model"
             counts[part] += _operations(node, shapes)
     return {part: count // streams for part, count in counts.items()}
+
+
+def _is_known(value: onnx.ValueInfoProto) -> bool:
+    kind = value.type.tensor_type
+    return kind.HasField("shape") and all(size.HasField("dim_value") for size in kind.shape.dim)
 
 
 def _operations(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import click
 
 from satexport.commands.options import json_option, threads_option
 from satexport.console import note, print_json, reader_may_leave
-from satexport.errors import GateError
+from satexport.errors import GateError, UsageError
 
 
 @click.command("measure")
@@ -44,6 +45,8 @@ def measure_command(bundles: tuple[Path, ...], eager: bool, checkpoint: str | No
     from satexport.measure import Settings, measure, of_bundle
     from satexport.report import origin, print_measure
 
+    if math.isnan(pause):  # no number is out of click's range
+        raise UsageError("--pause nan: expected seconds, 0.01 to 60.")
     opened = [open_bundle(path) for path in bundles]
     place = folder or (bundles[0] if len(bundles) == 1 else Path("build/measure"))
     own = () if folder or len(bundles) == 1 else bundles

@@ -1,0 +1,193 @@
+"""The proof of every graph notices a step that forgets, remembers or overhears."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from satexport.backends import FloatArray, Step
+from satexport.checkpoint import load_checkpoint
+from satexport.contract import ANY, Contract, Form
+from satexport.export import export_onnx
+from satexport.golden import LEAST, SOME_STREAMS, golden_audio, golden_scores, proof_streams
+from satexport.stream import Streams, Tagger, load
+from satexport.targets import find_target
+from satexport.variants import VARIANTS, Variant, find_variant
+
+HONEST = 1e-5  # of any score, from PyTorch
+
+
+@pytest.fixture(scope="module")
+def dynamic(tmp_path_factory: pytest.TempPathFactory) -> Tagger:
+    """The demo for any number of streams."""
+    checkpoint = load_checkpoint("demo", find_variant("sat-t", 2))
+    export = export_onnx(checkpoint, find_target("onnx"), tmp_path_factory.mktemp("dynamic"),
+                         Form(streams=ANY), use_onnxsim=False)
+    return load(export.path)
+
+
+def largest_difference(step: Step, tagger: Tagger) -> float:
+    """Of any score of any stream from PyTorch's over the golden chain."""
+    audio, expected = tagger.bundle.golden()
+    found = golden_scores(proof_streams(step, tagger.contract), audio)
+    assert found.shape == (SOME_STREAMS, *expected.shape)
+    return float(np.abs(found - expected).max())
+
+
+def test_an_honest_step_is_that_of_pytorch_in_every_stream(dynamic: Tagger) -> None:
+    assert largest_difference(dynamic.step, dynamic) < HONEST
+
+
+class Broken:
+    """A step that does as told, but for what a child does wrong."""
+
+    def __init__(self, step: Step) -> None:
+        self._step = step
+
+    def initial_cache(self, streams: int) -> Any:
+        return self._step.initial_cache(streams)
+
+    def __call__(self, x: FloatArray, cache: Any) -> tuple[FloatArray, Any]:
+        return self._step(x, cache)
+
+    def silence(self, cache: Any, stream: int) -> Any:
+        return self._step.silence(cache, stream)
+
+
+class Averages(Broken):
+    """Every stream remembers what all heard."""
+
+    def __call__(self, x: FloatArray, cache: Any) -> tuple[FloatArray, Any]:
+        scores, cache = self._step(x, cache)
+        for array in cache.now:
+            array[:] = array.mean(0)
+        return scores, cache
+
+
+class Leaks(Broken):
+    """A hundredth of what one stream remembers gets into the next one's memory."""
+
+    def __call__(self, x: FloatArray, cache: Any) -> tuple[FloatArray, Any]:
+        scores, cache = self._step(x, cache)
+        for array in cache.now:
+            array[:] += 0.01 * np.roll(array, 1, axis=0)
+        return scores, cache
+
+
+class SwapsScores(Broken):
+    """Two streams get each other's scores."""
+
+    def __call__(self, x: FloatArray, cache: Any) -> tuple[FloatArray, Any]:
+        scores, cache = self._step(x, cache)
+        return scores[[0, 2, 1]], cache
+
+
+class SwapsCaches(Broken):
+    """Two streams get each other's memory."""
+
+    def __call__(self, x: FloatArray, cache: Any) -> tuple[FloatArray, Any]:
+        scores, cache = self._step(x, cache)
+        for array in cache.now:
+            array[:] = array[[1, 0, 2]]
+        return scores, cache
+
+
+class HearsTheFirst(Broken):
+    """Every stream hears the first one's chunk."""
+
+    def __call__(self, x: FloatArray, cache: Any) -> tuple[FloatArray, Any]:
+        return self._step(np.repeat(x[:1], len(x), 0), cache)
+
+
+class NeverSilent(Broken):
+    """A stream that is reset remembers."""
+
+    def silence(self, cache: Any, stream: int) -> Any:
+        return cache
+
+
+class SilencesAll(Broken):
+    """A reset of one stream is one of all."""
+
+    def silence(self, cache: Any, stream: int) -> Any:
+        for lane in range(SOME_STREAMS):
+            cache = self._step.silence(cache, lane)
+        return cache
+
+
+class SilencesTheFirst(Broken):
+    """A reset takes another stream."""
+
+    def silence(self, cache: Any, stream: int) -> Any:
+        return self._step.silence(cache, 0)
+
+
+class ForgetsToSwap(Broken):
+    """What was written is never read."""
+
+    def __call__(self, x: FloatArray, cache: Any) -> tuple[FloatArray, Any]:
+        return self._step(x, cache)[0], cache
+
+
+class StartsFromZeros(Broken):
+    """The initial cache as one would guess it."""
+
+    def initial_cache(self, streams: int) -> Any:
+        cache = self._step.initial_cache(streams)
+        for array in cache.now:
+            array[:] = 0
+        return cache
+
+
+class KeepsOneLayer(Broken):
+    """The last layer's cache is that of the chunk before."""
+
+    def __call__(self, x: FloatArray, cache: Any) -> tuple[FloatArray, Any]:
+        before = cache.now[-1].copy()
+        scores, cache = self._step(x, cache)
+        cache.now[-1][:] = before
+        return scores, cache
+
+
+@pytest.mark.parametrize("fault", [
+    Averages, Leaks, SwapsScores, SwapsCaches, HearsTheFirst, NeverSilent, SilencesAll, SilencesTheFirst,
+    ForgetsToSwap, StartsFromZeros, KeepsOneLayer], ids=lambda fault: fault.__name__)
+def test_the_golden_chain_notices(fault: Callable[[Step], Step], dynamic: Tagger) -> None:
+    limit = dynamic.bundle.target.gates.max_score_difference
+    assert largest_difference(fault(dynamic.step), dynamic) > 10 * limit
+
+
+@pytest.mark.parametrize("streams", [1, 2, 5])
+def test_each_stream_gets_the_scores_of_the_chain_whatever_else_is_heard(
+        streams: int, dynamic: Tagger) -> None:
+    audio, expected = dynamic.bundle.golden()
+    together = Streams(dynamic.step, dynamic.contract, streams)
+    together.feed(np.random.default_rng(0).normal(0, 0.1, (streams, 40_000)))  # forgotten at the start
+    found = golden_scores(together, audio)
+    assert found.shape == (streams, *expected.shape)
+    assert np.abs(found - expected).max() < HONEST
+
+
+def test_a_graph_for_a_fixed_number_of_streams_is_proven_with_it(dynamic: Tagger, tagger: Tagger) -> None:
+    assert len(proof_streams(tagger.step, tagger.contract)) == 1
+    assert len(proof_streams(dynamic.step, dynamic.contract)) == SOME_STREAMS > 1
+
+
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=lambda variant: variant.name)
+def test_the_golden_chain_is_longer_than_the_model_remembers_and_fits_into_16_bits(
+        variant: Variant) -> None:
+    audio = golden_audio(variant)
+    assert audio.shape == (max(LEAST, variant.memory_chunks + 1), variant.chunk_samples)
+    assert 0.1 < np.abs(audio).max() <= 1
+    assert np.array_equal(audio * 32_768, np.round(audio * 32_768))
+    assert not np.array_equal(audio[0], audio[1])
+
+
+def test_the_bundle_carries_the_chain_it_was_proven_with(dynamic: Tagger) -> None:
+    contract: Contract = dynamic.contract
+    audio, scores = dynamic.bundle.golden()
+    np.testing.assert_array_equal(audio, golden_audio(dynamic.bundle.variant))
+    assert scores.shape == (contract.memory_chunks + 1, contract.classes)

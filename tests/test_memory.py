@@ -1,0 +1,139 @@
+"""How much memory streams need, how much there is, and what is said where it is too little."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from satexport import memory
+from satexport.contract import ANY, Contract, Form
+from satexport.errors import UsageError
+from satexport.memory import available_bytes, check_streams, state_bytes
+from satexport.stream import load
+from satexport.variants import find_variant
+from tests.test_graph import contract_of
+
+GB = 10**9
+FLOAT = 4  # bytes
+
+
+def contract(model: str = "sat-t", delay: int = 2, form: Form = Form()) -> Contract:  # noqa: B008
+    return contract_of(find_variant(model, delay), form=form)
+
+
+# What streams need.
+
+@pytest.mark.parametrize(("model", "delay", "form", "numbers"), [
+    ("sat-t", 2, Form(), 12 * 2 * 3 * 48 * 64),
+    ("sat-t", 2, Form("hidden"), 12 * 48 * 192),
+    ("sat-b", 1, Form(), 12 * 2 * 12 * 24 * 64),
+    ("sat-s", 1, Form(), 48 * 384 + 11 * 2 * 6 * 48 * 64),  # layer 0 keeps hidden tokens
+    ("vit-t", 10, Form(), 0)])
+@pytest.mark.parametrize("streams", [1, 8, ANY])
+def test_the_state_is_what_one_stream_leaves_for_the_next_step(
+        model: str, delay: int, form: Form, numbers: int, streams: int) -> None:
+    form = Form(form.cache, streams=streams)
+    assert state_bytes(contract(model, delay, form)) == FLOAT * numbers
+
+
+def test_the_state_is_as_large_as_the_initial_cache_that_ships(demo: Path) -> None:
+    bundle = load(demo).bundle
+    assert state_bytes(bundle.contract) == sum(array.nbytes for array in bundle.initial_cache())
+
+
+def test_more_streams_than_memory_are_refused_and_so_many_as_fit_are_not(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available_bytes", lambda: GB)
+    with pytest.raises(UsageError) as caught:
+        check_streams(contract(), 10_000)
+    words = str(caught.value)
+    need, free = (float(part.split()[-1]) for part in words.split(" GB")[:2])
+    assert words.startswith("10000 streams of sat-t-2s need ")
+    assert need > 10_000 * 2 * state_bytes(contract()) / GB  # two copies of each cache
+    assert free == 1.0
+    fit = int(words.removesuffix(" or fewer.").split(" ")[-1])
+    assert fit == pytest.approx(10_000 / need, rel=0.01)
+    check_streams(contract(), fit)
+    with pytest.raises(UsageError):
+        check_streams(contract(), fit + 1)
+
+
+def test_where_not_even_one_stream_fits_none_is_suggested(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
+    with pytest.raises(UsageError, match="too little for one") as caught:
+        check_streams(contract(), 2)
+    assert "Ask for" not in str(caught.value)
+
+
+def test_where_the_memory_is_not_known_no_number_of_streams_is_refused(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available_bytes", lambda: None)
+    check_streams(contract(), 10**9)
+
+
+def test_a_bundle_gives_no_more_streams_than_fit(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tagger = load(demo)
+    assert len(tagger.streams()) == 1
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
+    with pytest.raises(UsageError, match="streams of sat-t-2s need"):
+        tagger.streams()
+
+
+# What there is.
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine with 8 GB free and a control group without a limit; its files may be changed."""
+    (tmp_path / "meminfo").write_text("MemTotal:       16000000 kB\nMemFree:          500000 kB\n"
+                                      "MemAvailable:    8000000 kB\nHugePages_Total:       0\n")
+    for name, text in (("memory.max", "max\n"), ("memory.current", f"{3 * GB}\n"),
+                       ("memory.stat", f"anon {2 * GB}\nfile {GB}\ninactive_file 0\nactive_file 0\n")):
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "GROUP", tmp_path)
+    return tmp_path
+
+
+def test_this_machine_has_as_much_memory_as_its_kernel_says() -> None:
+    found = available_bytes()
+    assert found is not None
+    lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    assert 0 < found <= 1024 * int(lines["MemTotal"].split()[0])
+
+
+def test_what_can_be_taken_without_swapping_is_free(machine: Path) -> None:
+    assert available_bytes() == 8_000_000 * 1024
+
+
+def test_a_smaller_limit_of_a_container_counts(machine: Path) -> None:
+    (machine / "memory.max").write_text(f"{4 * GB}\n")
+    assert available_bytes() == GB
+    (machine / "memory.max").write_text(f"{64 * GB}\n")
+    assert available_bytes() == 8_000_000 * 1024
+
+
+def test_files_that_the_kernel_keeps_for_a_container_are_free_memory(machine: Path) -> None:
+    (machine / "memory.max").write_text(f"{3 * GB}\n")
+    assert available_bytes() == 0
+    (machine / "memory.stat").write_text(f"anon {GB}\ninactive_file {GB // 2}\nactive_file {GB // 4}\n")
+    assert available_bytes() == GB // 2 + GB // 4
+
+
+@pytest.mark.parametrize("name", ["memory.max", "memory.current", "memory.stat"])
+@pytest.mark.parametrize("text", [None, "", "nonsense\n"])
+def test_a_control_group_that_says_nothing_leaves_what_the_machine_has(
+        name: str, text: str | None, machine: Path) -> None:
+    (machine / "memory.max").write_text(f"{4 * GB}\n")
+    if text is None:
+        (machine / name).unlink()
+    else:
+        (machine / name).write_text(text)
+    assert available_bytes() == 8_000_000 * 1024
+
+
+def test_a_machine_that_says_nothing_is_not_known(machine: Path) -> None:
+    (machine / "meminfo").unlink()
+    assert available_bytes() is None
+    (machine / "memory.max").write_text(f"{4 * GB}\n")
+    assert available_bytes() == GB

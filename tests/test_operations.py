@@ -1,0 +1,111 @@
+"""Operations are counted on the graph; here they are counted by hand, from the published shapes."""
+
+from __future__ import annotations
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from satexport.checkpoint import load_checkpoint
+from satexport.contract import ANY, Form
+from satexport.errors import RunError
+from satexport.fold import graph_weights
+from satexport.graph import build_graph
+from satexport.operations import count_operations
+from satexport.simplify import simplify
+from satexport.variants import find_variant
+from tests.test_graph import contract_of, folded
+
+CLASSES, BLOCKS = 527, 12
+
+
+def graph(model: str, delay: int, form: Form = Form()) -> onnx.ModelProto:  # noqa: B008
+    """The graph that an export writes before onnxsim."""
+    checkpoint = load_checkpoint("random", find_variant(model, delay))
+    weights = folded(graph_weights(checkpoint.variant, checkpoint.state))
+    return build_graph(checkpoint.variant, weights, contract_of(checkpoint.variant, form=form))
+
+
+def block(d: int, asking: int, new: int, all_tokens: int) -> int:
+    """q and proj (d x d), MLP (2 products of d x 4 d), k and v (d x 2 d), attention (2 products)."""
+    return 2 * (asking * 10 * d * d + new * 2 * d * d + 2 * asking * all_tokens * d)
+
+
+def model_by_hand(d: int, patches: int, cached: int, class_token: bool) -> int:
+    """A multiply-add is two; k and v of layer 0's cache are projected once more, since they carry the
+    position code twice; behind the last block's attention only a class token is worked on."""
+    new = patches + class_token
+    last = block(d, 1 if class_token else new, new, new + cached)
+    again = 2 * cached * 2 * d * d
+    patch, head = 2 * patches * 16 * 16 * d, 2 * d * CLASSES
+    return patch + again + (BLOCKS - 1) * block(d, new, new, new + cached) + last + head
+
+
+def front_end_by_hand(frames: int) -> int:
+    """Two stages of the FFT (16 filters of 32 samples for each of 17 frequencies and 2 parts, then
+    32 x 32 for each frequency) and 64 mel bands of 272 bins."""
+    return 2 * frames * (16 * 17 * 2 * 32 + 17 * 32 * 32 + 64 * 272)
+
+
+@pytest.mark.parametrize(("model", "delay", "by_hand", "frames"), [
+    ("sat-t", 2, model_by_hand(192, 48, 48, False), 201),
+    ("sat-t", 1, model_by_hand(192, 24, 24, False), 101),
+    ("sat-s", 2, model_by_hand(384, 48, 48, True), 201),
+    ("vit-t", 1, model_by_hand(192, 24, 0, False), 101)])
+def test_the_count_is_that_of_the_published_shapes(model: str, delay: int, by_hand: int, frames: int) -> None:
+    assert count_operations(graph(model, delay)) == {
+        "model": by_hand, "front_end": front_end_by_hand(frames)}
+
+
+def test_sat_t_at_2_s_takes_0_564_gflop() -> None:
+    assert round(count_operations(graph("sat-t", 2))["model"] / 1e9, 3) == 0.564
+
+
+def test_the_last_block_of_sat_s_works_on_its_class_token_alone() -> None:
+    d, new, cached = 384, 49, 48
+    saved = block(d, new, new, new + cached) - block(d, 1, new, new + cached)
+    with_all_tokens = model_by_hand(d, 48, cached, True) + saved
+    assert count_operations(graph("sat-s", 2))["model"] == with_all_tokens - saved
+    assert saved > 0.05 * with_all_tokens
+
+
+@pytest.mark.parametrize("form", [Form(streams=3), Form(streams=ANY)], ids=lambda form: form.suffix)
+def test_the_count_is_that_of_one_stream_whatever_the_graph_runs(form: Form) -> None:
+    model = graph("sat-t", 1, form)
+    before = model.SerializeToString()
+    assert count_operations(model) == count_operations(graph("sat-t", 1))
+    assert model.SerializeToString() == before  # counting changes nothing
+
+
+def test_a_graph_that_hears_mel_has_no_front_end_to_count() -> None:
+    audio, mel = (count_operations(graph("sat-t", 1, Form(input=kind))) for kind in ("audio", "mel"))
+    assert mel == {"model": audio["model"], "front_end": 0}
+
+
+def test_a_hidden_cache_is_paid_for_with_products() -> None:
+    keys_values, hidden = (count_operations(graph("sat-t", 1, Form(cache=kind)))["model"]
+                           for kind in ("kv", "hidden"))
+    again = 2 * 24 * 2 * 192**2  # k and v of the old tokens, which every block but one had cached
+    assert hidden == keys_values + (BLOCKS - 1) * again
+
+
+@pytest.mark.parametrize("form", [Form(), Form(streams=3)], ids=["one stream", "three"])
+def test_onnxsim_moves_no_product(form: Form) -> None:
+    model = graph("sat-t", 1, form)
+    simpler, why_not = simplify(model)
+    assert not why_not
+    assert count_operations(simpler) == count_operations(model)
+
+
+def product(*left: int | str) -> onnx.ModelProto:
+    """A graph of one product, [...] x [3, 5]."""
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+              for name, shape in (("left", left), ("right", [3, 5]), ("out", [*left[:-1], 5]))]
+    node = helper.make_node("MatMul", ["left", "right"], ["out"], name="product")
+    return helper.make_model(helper.make_graph([node], "graph", values[:2], values[2:]))
+
+
+def test_a_product_whose_size_is_not_known_is_no_product_of_nothing() -> None:
+    assert count_operations(product(7, 2, 3)) == {"model": 2 * 2 * 3 * 5, "front_end": 0}
+    with pytest.raises(RunError, match="operations of product cannot be counted"):
+        count_operations(product(7, "unknown", 3))
