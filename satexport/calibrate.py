@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,7 @@ from satexport.variants import SAMPLE_RATE
 SOURCES = ("synthetic", "esc50", "folder")
 LEAST_SAMPLES = 16     # fewer make no range
 LEAST_SECONDS = 30     # of a stream: longer than any cache remembers at 2 s
+NOT_GOLDEN = 1000      # first synthetic clip: those before it are in the golden chain, which proves
 SILENT = 1e-4          # largest sample of a clip that holds nothing to calibrate on, -80 dBFS
 # The folder lies beside the package in a checkout and inside it in a wheel.
 FOLDER = next((f for f in (Path(__file__).parent / "calibration", Path(__file__).parents[1] / "calibration")
@@ -79,7 +80,7 @@ def find_calibration(what: str) -> CalibrationSet:
     else:
         import tomli as tomllib  # type: ignore[import-not-found]
 
-    if Path(what).is_dir():
+    if not (FOLDER / f"{what}.toml").exists() and Path(what).is_dir():
         return CalibrationSet(Path(what).resolve().name, "folder", "your own", 10_000, 80, folder=what)
     path = Path(what) if what.endswith(".toml") else FOLDER / f"{what}.toml"
     try:
@@ -102,7 +103,7 @@ def _checked(fields: dict[str, Any], path: Path) -> CalibrationSet:
               if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING]
     if absent := [name for name in needed if name not in fields]:
         raise DataError(f"{path}: lacks the key {absent[0]!r}.")
-    fits = {
+    fits: dict[str, Callable[[Any], object]] = {
         "name": lambda v: isinstance(v, str) and v.isprintable() and v,
         "source": lambda v: v in SOURCES,
         "licence": lambda v: isinstance(v, str) and v,
@@ -122,6 +123,8 @@ def _checked(fields: dict[str, Any], path: Path) -> CalibrationSet:
     for name, value in fields.items():
         if not fits[name](value):
             raise DataError(f"{path}: {name} is {value!r}, expected {expected.get(name, 'a text')}.")
+    if fields["source"] == "folder" and not fields.get("folder"):
+        raise DataError(f"{path}: source is 'folder', but no key folder says which. Add folder = \"DIR\".")
     return CalibrationSet(**{**fields, "folds": tuple(fields.get("folds", ()))})
 
 
@@ -175,7 +178,8 @@ def calibrate(bundle: Bundle, chosen: CalibrationSet, data: Path | None = None) 
 def _clips(chosen: CalibrationSet, data: Path | None) -> list[tuple[str, Any]]:
     """Names of a set's clips and functions that read them."""
     if chosen.source == "synthetic":
-        return [(f"calibrate-{i}", partial(_synthetic, i)) for i in range(chosen.clips)]
+        first = NOT_GOLDEN
+        return [(f"calibrate-{i}", partial(_synthetic, i)) for i in range(first, first + chosen.clips)]
     folder = data or (Path(chosen.folder) if chosen.folder else None)
     if folder is None:
         from satexport.published import cached_esc50

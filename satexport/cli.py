@@ -32,13 +32,15 @@ def cli() -> None:
     """Make of a streaming audio tagger's checkpoint something a device can run and you can trust.
 
     \b
-    checkpoint -> model -> fold -> graph -> simplify -> bundle -> stream -> parity -> measure -> report
+    checkpoint -> model -> fold -> graph -> simplify -> calibrate -> quantize -> bundle -> stream
+      -> parity -> measure -> report
 
     \b
     Examples:
       satexport models                                              what can be exported
       satexport targets                                             and for which devices
       satexport onnx --model sat-t --delay 2 --checkpoint demo
+      satexport cpu --int8
       satexport parity build/sat-t-2s/onnx
       satexport measure build/sat-t-2s/onnx
       satexport run build/sat-t-2s/onnx dog.wav

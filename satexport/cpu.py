@@ -32,6 +32,8 @@ def cpu_bundle(source: Bundle, target: Target, folder: Path, calibration: Calibr
     contract = source.contract
     opset = "" if contract.opset == DEFAULT_OPSET else f"-opset{contract.opset}"
     path = folder / contract.variant / f"{target.name}{contract.form.suffix}{opset}"
+    if path.resolve() == source.path.resolve():
+        raise UsageError(f"{path} is the export itself: give the target another name, or choose --output.")
     with staged_bundle(path) as stage:
         for name in (LABELS, GOLDEN, *([INITIAL_CACHE] if contract.cache_in else [])):
             shutil.copy(source.path / name, stage / name)

@@ -45,12 +45,16 @@ DEFINITIONS = {
                 "same process after its imports; the runtime as it is used, arena on",
     "load": "seconds from a closed bundle to a step that can run: hashes, session, initial cache",
     "burst": f"single steps one after the other, in {TURNS} turns, two steps before each not counted",
-    "paused": "single steps, each after a pause: what a live stream sees",
+    "paused": "single steps, each after a pause: what a live stream sees; the p99 of so few is nearly the "
+              "slowest of them",
     "real_time_factor": "median step after a pause / seconds of audio in it",
     "chunks_per_core_second": "streams / (median step of a burst * threads)",
+    "times_one_stream": "chunks per core-second of several streams / those of the first bundle that runs "
+                        "one, same weights, same run, same threads",
     "times_eager": "median of PyTorch eager * streams / median of the bundle, same run, same threads",
     "eager": "PyTorch eager: torch.stft front end, the model with the published hidden-state cache, float32, "
-             "torch.inference_mode, audio in, scores out, one stream",
+             "torch.inference_mode, audio in, scores out, one stream; a bundle that hears mel is measured "
+             "without a front end beside it",
     "paper": DIFFERENCE,
 }
 
@@ -138,6 +142,10 @@ def measure(bundles: Sequence[Bundle], settings: Settings) -> dict[str, Any]:
             entry["times_eager"] = {
                 kind: found[kind]["median_ms"] * row.streams / entry[kind]["median_ms"]
                 for kind in ("burst", "paused")}
+        one = [other["chunks_per_core_second"] for other, its in zip(measured, rows, strict=True)
+               if its.streams == 1 and _baseline(its) == _baseline(row)]
+        if row.streams > 1 and one:
+            entry["times_one_stream"] = entry["chunks_per_core_second"] / one[0]
         own = budget_gates(row.bundle, entry)
         entry["gates"] = [asdict(gate) for gate in own]
         gates += own

@@ -14,7 +14,7 @@ from satexport.variants import HOP
 
 MEMINFO = Path("/proc/meminfo")
 GROUP = Path("/sys/fs/cgroup")  # of version 2
-FRAME_BYTES = 4 * 2 * 544  # per frame of the two largest tensors of the front end
+FRAME_BYTES = 4 * 2 * 576  # per frame of the two largest tensors of the front end
 
 
 def state_bytes(contract: Contract) -> int:

@@ -36,7 +36,8 @@ DEFINITIONS = {
                         "PyTorch fp32, the cache carried from chunk to chunk on both sides",
     "top-1 agreement": "share of chunks in which both rank the same class first",
     "slope": "least-squares slope of the chunk's mean score difference over the stream, per chunk; "
-             "drift is slope times length over the mean",
+             "drift is slope times length over the mean; of several streams in one step, which share the "
+             "minutes, the mean over them",
     "streamed score": "the stream starts from silence at each clip, the last incomplete chunk is "
                       "padded with zeros, the scores of the clip's chunks are averaged",
     "clip score": "the paper's protocol, PyTorch only: one spectrogram per clip, the cache starting "
@@ -91,16 +92,17 @@ def weights_of(bundle: Bundle, checkpoint: str | None = None) -> Checkpoint:
     return found
 
 
-def compare(reference: FloatArray, candidate: FloatArray) -> Differences:
-    """Differences of two runs over the same chunks, scores [chunks, classes] each."""
+def compare(reference: FloatArray, candidate: FloatArray, streams: int = 1) -> Differences:
+    """Differences of two runs over the same chunks, scores [chunks, classes] each; of several streams
+    the chunks that were heard together follow each other."""
     gap = np.abs(candidate.astype(np.float64) - reference)
-    per_chunk = gap.mean(1)
-    chunks, mean = len(gap), float(per_chunk.mean())
-    time = np.arange(chunks) - (chunks - 1) / 2
-    slope = float(time @ per_chunk / max(float(time @ time), 1.0))
+    over_time = gap.mean(1).reshape(-1, streams).mean(1)
+    length, mean = len(over_time), float(over_time.mean())
+    time = np.arange(length) - (length - 1) / 2
+    slope = float(time @ over_time / max(float(time @ time), 1.0))
     agreement = float((reference.argmax(1) == candidate.argmax(1)).mean())
-    return Differences(chunks, float(gap.max()), mean, agreement, slope,
-                       slope * chunks / mean if mean else 0.0)
+    return Differences(len(gap), float(gap.max()), mean, agreement, slope,
+                       slope * length / mean if mean else 0.0)
 
 
 def run_golden(tagger: Tagger) -> tuple[list[Gate], dict[str, Any]]:
@@ -109,7 +111,8 @@ def run_golden(tagger: Tagger) -> tuple[list[Gate], dict[str, Any]]:
     audio, expected = tagger.bundle.golden()
     streams = proof_streams(tagger.step, tagger.contract)
     found = compare(np.repeat(expected, len(streams), 0),
-                    golden_scores(streams, audio).swapaxes(0, 1).reshape(-1, tagger.contract.classes))
+                    golden_scores(streams, audio).swapaxes(0, 1).reshape(-1, tagger.contract.classes),
+                    len(streams))
     gates = tagger.bundle.target.gates
     return [_difference_gate(gates, "golden chunks", found)], {
         "differences": {"golden chunks": asdict(found)}}
@@ -175,7 +178,7 @@ def stream_parity(reference: PyTorchStep, tagger: Tagger, minutes: float, advanc
         pairs.append((expected, ours.feed(heard)[0]))
         for _ in range(count):
             advance()
-    return compare(np.concatenate([p[0] for p in pairs]), np.concatenate([p[1] for p in pairs]))
+    return compare(np.concatenate([p[0] for p in pairs]), np.concatenate([p[1] for p in pairs]), count)
 
 
 def set_parity(reference: PyTorchStep, tagger: Tagger, data: LabelledSet,
@@ -248,7 +251,7 @@ def parity_report(tagger: Tagger, gates: Sequence[Gate], parts: dict[str, Any]) 
     contract = tagger.contract
     return {
         "kind": "parity", "verdict": verdict(gates), "variant": contract.variant,
-        "target": tagger.bundle.target.name, "bundle_sha256": tagger.bundle.sha256,
+        "target": f"{tagger.bundle.target.name}{contract.form.suffix}", "bundle_sha256": tagger.bundle.sha256,
         "checkpoint": {"name": contract.checkpoint, "source": contract.checkpoint_source,
                        "sha256": contract.checkpoint_sha256},
         "warning": RANDOM_WEIGHTS if contract.has_random_weights else None,

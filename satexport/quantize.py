@@ -143,7 +143,7 @@ def _products(model: onnx.ModelProto) -> list[Product]:
 def _static(model: onnx.ModelProto, wanted: Quantization, chosen: Sequence[Product],
             ranges: Ranges) -> onnx.ModelProto:
     """Write the products anew, in place of the old nodes."""
-    result = onnx.ModelProto.FromString(model.SerializeToString())
+    result: onnx.ModelProto = onnx.ModelProto.FromString(model.SerializeToString())
     graph = result.graph
     weights = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
     by_output = {product.node.output[0]: product for product in chosen}

@@ -108,7 +108,8 @@ def print_measure(report: Mapping[str, Any]) -> None:
         speed.append([
             row["name"],
             *(f"{kind[key]:.2f}" for kind in (burst, paused) for key in ("median_ms", "p90_ms", "p99_ms")),
-            f"{row['real_time_factor']:.4f}", f"{row['chunks_per_core_second']:.1f}",
+            f"{row['real_time_factor']:.4f}", f"{row['chunks_per_core_second']:.1f}"
+            + (f" (x {row['times_one_stream']:.2f})" if "times_one_stream" in row else ""),
             f"{times['burst']:.2f} / {times['paused']:.2f}" if times else "-"])
         memory, operations, paper = row["memory_bytes"], row.get("operations"), row["paper"]
         size.append([

@@ -99,8 +99,6 @@ def _conditions(target: Target) -> Iterator[tuple[str, object, bool, str]]:
     yield ("step_ms", budgets.step_ms, _within(budgets.step_ms, MAX_STEP_MS),
            f"more than 0, at most {MAX_STEP_MS}: every step takes time, and one slower than the longest "
            "chunk never keeps up")
-    yield ("precision", target.precision, (target.precision == "int8") == (target.quantization is not None),
-           "int8 with a table [quantization], or another without one")
     for name, size in (("resident_mb", budgets.resident_mb), ("transient_mb", budgets.transient_mb)):
         yield (name, size, _within(size, sys.float_info.max),
                "more than 0 and finite: every step takes memory; for no limit leave the key out")

@@ -97,6 +97,7 @@ def test_real_clips_calibrate_by_their_folds(demo: Path, shared: Path) -> None:
 @pytest.mark.parametrize(("now", "then", "words"), [
     ("clips = 10", "clip = 10", "unknown key 'clip'; the keys are name, source"),
     ('licence = "mine"', "", "lacks the key 'licence'"),
+    ('folder = "sounds"', "", "no key folder says which"),
     ('source = "folder"', 'source = "web"', "source is 'web', expected synthetic or esc50 or folder"),
     ("samples = 20", "samples = 3", "samples is 3, expected a number from 16"),
     ("samples = 20", "samples = true", "samples is True"),
@@ -136,5 +137,5 @@ def test_too_few_silent_broken_or_other_clips_are_refused(
         table = f'{MINE}\n[checksums]\n"one.wav" = "{checksum}"\n'
         with pytest.raises((DataError, AudioError), match=words):
             calibrate(bundle, find_calibration(write(tmp_path, table)))
-    with pytest.raises(DataError, match="gone.* is not there"):
+    with pytest.raises(DataError, match=r"gone.* is not there"):
         calibrate(bundle, wanted, tmp_path / "gone")

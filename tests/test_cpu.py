@@ -97,6 +97,8 @@ def test_measuring_puts_export_bundle_and_pytorch_in_one_table(
     (["--int8", "--calibration", "nothing"], 2, "no calibration set"),
     (["--int8", "--leave-out", "fc1"], 2, "no layer 'fc1'"),
     (["--int8", "--target", "onnx"], 2, "wants fp32"),
+    (["--target", "onnx"], 2, "is the export itself"),
+    (["--int8", "--delay", "1"], 2, "say --model, too"),
     (["--int8", "--calibration", "esc50"], 4, "satexport data esc50")])
 def test_wrong_use_and_bad_input_are_said_and_leave_nothing(
         export: Path, arguments: list[str], code: int, words: str) -> None:

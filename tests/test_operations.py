@@ -42,9 +42,9 @@ def model_by_hand(d: int, patches: int, cached: int, class_token: bool) -> int:
 
 
 def front_end_by_hand(frames: int) -> int:
-    """Two stages of the FFT (16 filters of 32 samples for each of 17 frequencies and 2 parts, then
-    32 x 32 for each frequency) and 64 mel bands of 272 bins."""
-    return 2 * frames * (16 * 17 * 2 * 32 + 17 * 32 * 32 + 64 * 272)
+    """Two stages of the FFT (32 filters of 16 samples for each of 9 frequencies and 2 parts, then
+    64 x 64 for each frequency) and 64 mel bands of 288 bins."""
+    return 2 * frames * (32 * 9 * 2 * 16 + 9 * 64 * 64 + 64 * 288)
 
 
 @pytest.mark.parametrize(("model", "delay", "by_hand", "frames"), [

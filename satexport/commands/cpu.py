@@ -12,7 +12,7 @@ from satexport.commands.onnx import parse_streams
 from satexport.commands.options import json_option, threads_option
 from satexport.commands.parity import parse_folds
 from satexport.console import needs, note, print_json, reader_may_leave
-from satexport.errors import GateError, UsageError
+from satexport.errors import DataError, GateError, UsageError
 from satexport.gates import failures
 
 if TYPE_CHECKING:
@@ -29,12 +29,13 @@ if TYPE_CHECKING:
 @click.option("--from", "source", type=click.Path(path_type=Path), metavar="BUNDLE",
               help="The fp32 export. Default: the one in the output folder.")
 @click.option("--model", metavar="NAME", help="Export first: sat-t, sat-s, sat-b, vit-t, vit-s or vit-b.")
-@click.option("--delay", type=int, default=2, show_default=True, metavar="SECONDS", help="Length of a chunk.")
-@click.option("--checkpoint", default="published", show_default=True, metavar="FILE|published|demo|random",
-              help="Weights, as of `satexport onnx`.")
-@click.option("--labels", type=click.Path(path_type=Path), metavar="FILE", help="Names of the classes.")
-@click.option("--streams", default="1", show_default=True, metavar="N|dynamic",
-              help="Microphones that one step serves.")
+@click.option("--delay", type=int, metavar="SECONDS", help="With --model: length of a chunk. Default: 2.")
+@click.option("--checkpoint", metavar="FILE|published|demo|random",
+              help="With --model: weights, as of `satexport onnx`. Without: the export's own, where they are "
+                   "not known by SHA-256.")
+@click.option("--labels", type=click.Path(path_type=Path), metavar="FILE",
+              help="With --model: names of the classes.")
+@click.option("--streams", metavar="N|dynamic", help="With --model: microphones that one step serves.")
 @click.option("--target", "target_name", metavar="NAME|FILE.toml",
               help="Default: cpu-int8 or cpu-fp32, whichever is asked for; without either cpu-int8.")
 @click.option("--calibration", metavar="NAME|FILE.toml|DIR",
@@ -54,8 +55,8 @@ if TYPE_CHECKING:
               metavar="DIR", help="Folder of the bundles.")
 @threads_option
 @json_option
-def cpu_command(fp32: bool, int8: str | None, source: Path | None, model: str | None, delay: int,
-                checkpoint: str, labels: Path | None, streams: str, target_name: str | None,
+def cpu_command(fp32: bool, int8: str | None, source: Path | None, model: str | None, delay: int | None,
+                checkpoint: str | None, labels: Path | None, streams: str | None, target_name: str | None,
                 calibration: str | None, ranges: str | None, leave_out: tuple[str, ...], data: str,
                 folds: str | None, minutes: float, measured: bool, output: Path, threads: int | None,
                 as_json: bool) -> None:
@@ -73,6 +74,9 @@ def cpu_command(fp32: bool, int8: str | None, source: Path | None, model: str | 
     target = wanted_target(target_name, fp32, int8, ranges, leave_out)
     if source and model:
         raise UsageError("--from takes an export, --model makes one: choose one of them.")
+    for option, value in (("--delay", delay), ("--labels", labels), ("--streams", streams)):
+        if value is not None and not model:
+            raise UsageError(f"{option} is of an export: say --model, too, or leave it out.")
     with needs("export"):
         from satexport.bundle import open_bundle
         from satexport.calibrate import find_calibration
@@ -81,11 +85,13 @@ def cpu_command(fp32: bool, int8: str | None, source: Path | None, model: str | 
         quantization = target.quantization
         chosen = find_calibration(calibration or (quantization.calibration if quantization else "synthetic"))
         if model:
-            source = export_first(model, delay, checkpoint, labels, streams, output)
+            source = export_first(model, delay or 2, checkpoint or "published", labels, streams or "1",
+                                  output)
         opened = open_bundle(source or find_export(output))
         recordings = Path(data) if data != "synthetic" and chosen.source == "esc50" else None
         path = cpu_bundle(opened, target, output, chosen, recordings)
-        gates, parity, report = proven_and_measured(opened, path, data, folds, minutes, threads, measured)
+        gates, parity, report = proven_and_measured(
+            opened, path, None if model else checkpoint, data, folds, minutes, threads, measured)
     with reader_may_leave():
         if as_json:
             print_json({"bundle": str(path), "parity": parity, "measure": report})
@@ -108,9 +114,12 @@ def wanted_target(name: str | None, fp32: bool, int8: str | None, ranges: str | 
         raise UsageError("--fp32 and --int8: choose one.")
     target = find_target(name or ("cpu-fp32" if fp32 else "cpu-int8"))
     wanted = "fp32" if fp32 else "int8" if int8 else target.precision
-    if (target.backend, target.precision) != ("onnxruntime", wanted):
+    if (target.backend, target.precision) != ("onnxruntime", wanted) or wanted not in ("fp32", "int8"):
         raise UsageError(f"target {target.name} wants {target.precision} for {target.backend}; this command "
                          f"was asked for {wanted} for onnxruntime.")
+    if (target.precision == "int8") != (target.quantization is not None):
+        raise DataError(f"target {target.name}: precision is {target.precision!r}; int8 needs a table "
+                        "[quantization], which may be empty, and nothing else has one.")
     if not target.quantization:
         return target
     quantization = replace(
@@ -135,11 +144,12 @@ def export_first(model: str, delay: int, checkpoint: str, labels: Path | None, s
     return export_onnx(weights, find_target("onnx"), output, Form(streams=parse_streams(streams))).path
 
 
-def proven_and_measured(export: Bundle, path: Path, data: str, folds: str | None, minutes: float,
-                        threads: int | None, measured: bool
+def proven_and_measured(export: Bundle, path: Path, checkpoint: str | None, data: str, folds: str | None,
+                        minutes: float, threads: int | None, measured: bool
                         ) -> tuple[list[Gate], dict[str, Any], dict[str, Any] | None]:
     """Parity of the very file, then its figures beside the export's and PyTorch's; the reports are
     written into the bundle."""
+    from satexport.contract import ANY
     from satexport.files import write_json
     from satexport.gates import Gate
     from satexport.measure import Settings, measure
@@ -151,11 +161,12 @@ def proven_and_measured(export: Bundle, path: Path, data: str, folds: str | None
     if chosen is None and (Path(data) / "meta" / "esc50.csv").is_file():
         chosen = [4]
     tagger = load(path, threads)
-    gates, parts = run_parity(tagger, data, chosen, None, None, minutes)
+    gates, parts = run_parity(tagger, data, chosen, None, checkpoint, minutes)
     parity = parity_report(tagger, gates, parts) | {"threads": threads, "origin": origin()}
     write_json(path / "parity.json", parity)
     if not measured:
         return gates, parity, None
-    report = measure([export, tagger.bundle], Settings(threads=threads)) | {"origin": origin()}
+    settings = Settings(threads, 1 if export.contract.form.streams == ANY else None, checkpoint=checkpoint)
+    report = measure([export, tagger.bundle], settings) | {"origin": origin()}
     write_json(path / "measure.json", report)
     return [*gates, *(Gate(**gate) for gate in report["bundles"][1]["gates"])], parity, report

@@ -66,11 +66,11 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
         else:
             print_parity(report)
     note(report["warning"])
-    if junit_file:
-        cases = [(g.name, g.status, g.note) for g in gates]
-        write_text(junit_file, junit(f"satexport.parity.{tagger.contract.variant}", cases))
     failed = failures(gates)
     try:
+        if junit_file:
+            cases = [(g.name, g.status, g.note) for g in gates]
+            write_text(junit_file, junit(f"satexport.parity.{tagger.contract.variant}", cases))
         write_json(report_file or bundle / ("parity-golden.json" if golden else "parity.json"), report)
     except RunError as error:  # such as a bundle on a read-only disk
         raise GateError(f"{bundle}: {failed}. Also: {error}") if failed else error from None
