@@ -114,8 +114,9 @@ def test_a_smaller_limit_of_a_container_counts(machine: Path) -> None:
 
 
 def test_files_that_the_kernel_keeps_for_a_container_are_free_memory(machine: Path) -> None:
-    (machine / "memory.max").write_text(f"{3 * GB}\n")
+    (machine / "memory.max").write_text(f"{2 * GB}\n")
     assert available_bytes() == 0
+    (machine / "memory.max").write_text(f"{3 * GB}\n")
     (machine / "memory.stat").write_text(f"anon {GB}\ninactive_file {GB // 2}\nactive_file {GB // 4}\n")
     assert available_bytes() == GB // 2 + GB // 4
 
