@@ -112,8 +112,7 @@ def test_none_or_several_exports_are_listed(export: Path, tmp_path: Path, random
     empty = call("cpu", "--int8", "--output", tmp_path / "empty")
     assert empty.code == 2
     assert "holds no export" in empty.err
-    (export / "vit-t-2s").mkdir()
-    copy_of(random_vit, export / "vit-t-2s")
+    copy_of(random_vit, export)
     several = call("cpu", "--int8", "--output", export)
     assert several.code == 2
     assert "holds 2 exports" in several.err

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from satexport.bundle import GOLDEN, INITIAL_CACHE, LABELS, MANIFEST, REPORTS, open_bundle
-from satexport.contract import PREFIX
+from satexport.contract import PREFIX, SCHEMA
 from satexport.errors import BundleError
 from satexport.files import json_text
 from satexport.parity import run_golden
@@ -108,7 +108,7 @@ def test_a_foreign_file_is_named(vit: Path) -> None:
         open_bundle(vit)
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"\xff\xfe{\x00", b'{"schema": 1}'])
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"\xff\xfe{\x00", b'{"schema": %d}' % SCHEMA])
 def test_a_manifest_that_is_none_is_an_error(text: bytes, vit: Path) -> None:
     (vit / MANIFEST).write_bytes(text)
     with pytest.raises(BundleError, match=MANIFEST):
@@ -116,10 +116,12 @@ def test_a_manifest_that_is_none_is_an_error(text: bytes, vit: Path) -> None:
 
 
 @pytest.mark.parametrize(("key", "value", "words"), [
-    ("schema", 2, "schema 2, this satexport reads 1"), ("schema", None, "schema None"),
+    ("schema", SCHEMA + 1, f"schema {SCHEMA + 1}, this satexport reads {SCHEMA}"),
+    ("schema", None, "schema None"),
     ("files", None, "damaged"), ("files", [GRAPH], "damaged|does not list"),
     ("files", {GRAPH: {}}, "damaged|does not list"),
-    ("contract", {}, "schema None"), ("contract", [], "damaged"), ("contract", {"schema": 1}, "damaged"),
+    ("contract", {}, "schema None"), ("contract", [], "damaged"),
+    ("contract", {"schema": SCHEMA}, "damaged"),
     ("target", None, "damaged"), ("graph", 7, "damaged")])
 def test_a_manifest_of_another_make_is_an_error(key: str, value: object, words: str, vit: Path) -> None:
     manifest = manifest_of(vit) | {key: value, "seal": ""}
