@@ -1,11 +1,12 @@
 """The results table in README: every variant exported, proven over ten minutes and measured.
 
-    make results                          everything, half an hour on two cores that do nothing else
+    make results                          everything, three quarters of an hour on two idle cores
     python benchmarks/results.py --table  the tables again, from the reports in build/results
 
 Seeded weights for the fifteen variants (what they take does not depend on the weights), the demo
-checkpoint for itself, and SAT-B at 2 s once in each form. Every bundle leaves its `export.json`,
-`parity.json` and `measure.json` in build/results; the bundles themselves are deleted again.
+checkpoint for itself, SAT-B at 2 s once in each form, the six SAT variants and the demo in int8. The
+demo's int8 is calibrated and gated by ESC-10 where `--esc10` (../shared/esc10) is there. Every bundle
+leaves its reports in build/results; the bundles themselves are deleted again.
 
 What was learned about speed on the way (2 cores of an AMD EPYC with AVX-512, ONNX Runtime 1.31; each
 pair in processes of their own, in turns):
@@ -29,13 +30,15 @@ import argparse
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from satexport.bundle import open_bundle
+from satexport.bundle import Bundle, open_bundle
+from satexport.calibration_set import find_calibration
 from satexport.checkpoint import load_checkpoint
 from satexport.contract import USUAL_FORM, Form
+from satexport.cpu import Wanted, cpu_bundle
 from satexport.export import export_onnx
 from satexport.files import write_json, write_text
 from satexport.measure import Settings, measure
@@ -49,7 +52,6 @@ from satexport.variants import VARIANTS, find_variant
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "results"
 BEGIN, END = "<!-- results: make results -->", "<!-- results end -->"
-REPORTS = ("export.json", "parity.json", "measure.json")
 VERSIONS = ("onnxruntime", "torch", "onnx", "python")
 FORMS = (Form(cache="hidden"), Form(input="mel"), Form(streams=8))  # of SAT-B at 2 s
 
@@ -62,11 +64,15 @@ class Case:
     delay: int
     checkpoint: str
     form: Form = USUAL_FORM
+    target: str = "onnx"
+    calibration: str = "synthetic"   # of int8
 
     @property
     def name(self) -> str:
         demo = "-demo" if self.checkpoint == "demo" else ""
-        return f"{self.model}-{self.delay}s{demo}{self.form.suffix}"
+        target = "" if self.target == "onnx" else f"-{self.target.removeprefix('cpu-')}"
+        real = "" if self.calibration == "synthetic" else f"-{self.calibration}"
+        return f"{self.model}-{self.delay}s{demo}{target}{self.form.suffix}{real}"
 
 
 CASES = [
@@ -74,25 +80,42 @@ CASES = [
     Case("sat-t", 2, "demo"),
     *(Case("sat-b", 2, "random", form) for form in FORMS),
 ]
+DEMO_INT8 = [Case("sat-t", 2, "demo", target="cpu-int8"),
+             Case("sat-t", 2, "demo", target="cpu-int8", calibration="esc50")]
+EIGHT_INT8 = Case("sat-b", 2, "random", Form(streams=8), "cpu-int8")
+INT8 = [
+    *(Case(*variant, "random", target="cpu-int8") for variant in VARIANTS if variant[0].startswith("sat")),
+    *(Case("sat-b", 2, "random", Form(cache_dtype=dtype), "cpu-int8") for dtype in ("fp16", "int8")),
+    EIGHT_INT8, *DEMO_INT8,
+]
 
 
-def run(case: Case, threads: int, minutes: float) -> None:
+def run(case: Case, threads: int, minutes: float, esc10: Path) -> None:
     """Export, prove and measure one bundle; its reports stay."""
     folder = BUILD / case.name
-    checkpoint = load_checkpoint(case.checkpoint, find_variant(case.model, case.delay))
-    path = export_onnx(checkpoint, find_target("onnx"), folder / "bundle", case.form).path
+    path, beside = made(case, folder / "bundle", esc10)
     tagger = load(path, threads)
-    gates, parts = run_parity(tagger, "synthetic", None, None, None,
-                              minutes if case.form == USUAL_FORM else 1)
-    write_json(path / "parity.json", parity_report(tagger, gates, parts) | {"origin": origin()})
-    beside = []  # what several streams are compared with
-    if case.form.streams != 1:
-        beside = [open_bundle(export_onnx(checkpoint, find_target("onnx"), folder / "bundle").path)]
+    data, folds = (str(esc10), [4]) if case.calibration == "esc50" else ("synthetic", None)
+    gates, parts = run_parity(tagger, data, folds, None, None, minutes if case.form == USUAL_FORM else 1)
+    write_json(folder / "parity.json", parity_report(tagger, gates, parts) | {"origin": origin()})
     report = measure([tagger.bundle, *beside], Settings(threads=threads))
-    write_json(path / "measure.json", report | {"origin": origin()})
-    for name in REPORTS:
-        shutil.copy(path / name, folder / name)
+    write_json(folder / "measure.json", report | {"origin": origin()})
     shutil.rmtree(folder / "bundle")
+
+
+def made(case: Case, folder: Path, esc10: Path) -> tuple[Path, list[Bundle]]:
+    """The bundle of a case, and those that are measured in turns with it: what several streams are
+    compared with."""
+    checkpoint = load_checkpoint(case.checkpoint, find_variant(case.model, case.delay))
+    forms = [case.form] if case.form.streams == 1 else [case.form, USUAL_FORM]
+    paths = []
+    for form in forms:
+        path = export_onnx(checkpoint, find_target("onnx"), folder, replace(form, cache_dtype="fp32")).path
+        if case.target != "onnx":
+            wanted = Wanted(find_calibration(case.calibration), esc10, form.cache_dtype)
+            path = cpu_bundle(open_bundle(path), find_target(case.target), folder, wanted, None).path
+        paths.append(path)
+    return paths[0], [open_bundle(path) for path in paths[1:]]
 
 
 def reports(case: Case) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -124,11 +147,45 @@ def rows(cases: list[Case]) -> Iterator[list[str]]:
             f"{first['largest']:.1e} over {over.removesuffix(' of stream')}"]
 
 
-def table(cases: list[Case]) -> str:
+def int8_rows(cases: list[Case]) -> Iterator[list[str]]:
+    """The same for int8."""
+    yield ["", "file, MB", "state, MB", "transient, MB", "resident, MB", "step, ms: burst / paused",
+           "times PyTorch eager", "score difference: largest / mean", "top-1 agree", "drift"]
+    for case in cases:
+        parity, measured = reports(case)
+        entry = measured["bundles"][0]
+        memory, first = entry["memory_bytes"], next(iter(parity["differences"].values()))
+        yield [case.name,
+               *(f"{memory[kind] / 1e6:.1f}" for kind in ("weights", "state", "transient", "resident")),
+               f"{entry['burst']['median_ms']:.1f} / {entry['paused']['median_ms']:.1f}",
+               f"{entry['times_eager']['burst']:.2f} / {entry['times_eager']['paused']:.2f}",
+               f"{first['largest']:.1e} / {first['mean']:.1e}", f"{first['top1_agreement']:.3f}",
+               f"{first['drift']:+.0%} ± {first['drift_error']:.0%}"]
+
+
+def int8_text() -> str:
+    """What is said about int8."""
+    lines = []
+    for case in (case for case in DEMO_INT8 if (BUILD / case.name).is_dir()):
+        scored = reports(case)[0]["set"]
+        name = "ESC-10 fold 4" if case.calibration == "esc50" else "the synthetic set"
+        lines.append(f"calibrated on {case.calibration} it keeps {scored['bundle_map']:.4f} of "
+                     f"{scored['pytorch_map']:.4f} on {name}, top-1 the same in "
+                     f"{scored['differences']['top1_agreement']:.1%} of its chunks")
+    eight = reports(EIGHT_INT8)[1]["bundles"][0]["times_one_stream"]
+    cases = [case for case in INT8 if (BUILD / case.name).is_dir()]
+    return f"""int8 (`satexport cpu --int8`), the same way. mAP of the demo: {"; ".join(lines)}. Eight \
+streams in one step: {eight:.2f} times the chunks per core-second of one, measured in turns with it. Random \
+weights tell time, memory and that nothing overflows; what int8 costs in accuracy only trained ones do.
+
+{table(int8_rows(cases))}"""
+
+
+def table(lines: Iterator[list[str]]) -> str:
     """The table in Markdown."""
-    head, *body = rows(cases)
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *body]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    head, *body = lines
+    every = [head, ["---"] + ["---:"] * (len(head) - 1), *body]
+    return "\n".join(f"| {' | '.join(line)} |" for line in every)
 
 
 def text() -> str:
@@ -138,13 +195,15 @@ def text() -> str:
     versions = ", ".join(f"{name} {made['versions'][name]}" for name in VERSIONS)
     eight = reports(Case("sat-b", 2, "random", Form(streams=8)))[1]["bundles"][0]["times_one_stream"]
     return f"""{BEGIN}
-{table([case for case in CASES if case.form == USUAL_FORM])}
+{table(rows([case for case in CASES if case.form == USUAL_FORM]))}
 
 The demo keeps its mAP on the {scored["clips"]} synthetic clips: {scored["bundle_map"]:.4f} of \
 {scored["pytorch_map"]:.4f}. SAT-B at 2 s in its other forms (`-x8`: eight streams in one step, whose state \
 is of one stream; {eight:.2f} times the chunks per core-second of one stream, measured in turns with it):
 
-{table([case for case in CASES if case.form != USUAL_FORM])}
+{table(rows([case for case in CASES if case.form != USUAL_FORM]))}
+
+{int8_text()}
 
 Seeded weights but for the demo. {DIFFERENCE} Each bundle ran in turns with PyTorch eager \
 ({measured["bundles"][0]["threads"]} threads; `satexport measure` prints the definitions into its report): \
@@ -157,15 +216,19 @@ def main() -> None:
     """Run what is asked for, then write the table into README."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--table", action="store_true", help="only the tables, from reports that are there")
-    parser.add_argument("--only", choices=[case.name for case in CASES], metavar="NAME",
+    parser.add_argument("--only", choices=[case.name for case in (*CASES, *INT8)], metavar="NAME",
                         help="only this case, such as sat-t-2s, and no tables")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--esc10", type=Path, default=ROOT.parent / "shared" / "esc10",
+                        help="ESC-10 or ESC-50, for the demo in int8")
+    parser.add_argument("--int8", action="store_true", help="only the cases in int8")
     parser.add_argument("--minutes", type=float, default=10, help="of stream for the score difference")
     wanted = parser.parse_args()
-    for case in CASES:
-        if not wanted.table and wanted.only in (None, case.name):
+    for case in (*(() if wanted.int8 else CASES), *INT8):
+        here = case.calibration != "esc50" or wanted.esc10.is_dir()
+        if here and not wanted.table and wanted.only in (None, case.name):
             print(case.name, flush=True)
-            run(case, wanted.threads, wanted.minutes)
+            run(case, wanted.threads, wanted.minutes, wanted.esc10)
     if not wanted.only:
         readme = ROOT / "README.md"
         before, rest = readme.read_text("utf-8").split(BEGIN)

@@ -1,10 +1,11 @@
 """The bundle: the folder that goes to the device, complete or not there at all.
 
     model.onnx          the graph of one step, the contract in its metadata
+    model.onnx.data     of a CPU bundle: the weights, which the runtime maps into memory
     initial_cache.npz   the cache of one stream after silence, one array per cache input (models with a cache)
     labels.txt          one class per line, in the order of the scores
     golden.npz          audio [N, samples] int16 and PyTorch's scores [N, classes] float32
-    calibration.json    int8: which set it was calibrated on, its clips, ranges, layers
+    calibration.json    where it was calibrated: on which set, its clips, ranges, layers
     bundle.json         contract, target with its gates, the graph's operations, SHA-256 and size of
                         every file above, and under "seal" its own SHA-256 with that value empty
     export.json         what the export did and proved; other reports join it later
@@ -16,6 +17,7 @@ checkpoint gives the same bytes.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport.contract import SCHEMA, Contract
+from satexport.contract import DEFAULT_OPSET, SCHEMA, Contract
 from satexport.errors import BundleError, DataError
 from satexport.files import json_text, sha256_of, staged_folder, write_json
 from satexport.targets import Target
@@ -38,7 +40,8 @@ INITIAL_CACHE = "initial_cache.npz"
 GOLDEN = "golden.npz"
 CALIBRATION = "calibration.json"
 # written about a bundle, not part of it
-REPORTS = ("export.json", "parity.json", "parity-golden.json", "parity.xml", "measure.json", "measure.png")
+REPORTS = ("export.json", "sensitivity.json", "parity.json", "parity.png", "parity-golden.json", "parity.xml",
+           "measure.json", "measure.png")
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,13 @@ class Bundle:
         raise BundleError(f"{self.path} holds a {self.contract.variant}, which this satexport does not "
                           "know. Use the version that wrote it.")
 
-    def initial_cache(self) -> list[NDArray[np.float32]]:
-        """The cache of one stream after silence, in the order of the contract; empty for a model
+    @property
+    def graph_bytes(self) -> int:
+        """Size of the graph's file, and of that of its weights where they have one of their own."""
+        return sum(file.stat().st_size for file in self.path.glob(f"{self.graph.name}*"))
+
+    def initial_cache(self) -> list[NDArray[Any]]:
+        """The cache of one stream after silence, in the order and dtype of the contract; empty for a model
         without one."""
         if not self.contract.cache_in:
             return []
@@ -166,6 +174,27 @@ def _read_arrays(path: Path, names: list[str]) -> list[NDArray[Any]]:
             return [arrays[name] for name in names]
     except Exception as error:  # numpy, zip and zlib have no common class but this
         raise BundleError(f"{path} is damaged ({error}). Export it again.") from None
+
+
+def bundle_path(folder: Path, contract: Contract, target: Target) -> Path:
+    """`folder/<variant>/<target>`, choices that are not the default in its name (`onnx-hidden-x8`,
+    `onnx-opset17`)."""
+    opset = "" if contract.opset == DEFAULT_OPSET else f"-opset{contract.opset}"
+    return folder / contract.variant / f"{target.name}{contract.form.suffix}{opset}"
+
+
+def write_initial_cache(folder: Path, contract: Contract, cache: Sequence[NDArray[Any]]) -> None:
+    """Write the cache of one stream after silence; nothing for a model without one."""
+    if cache:
+        names = [spec.name for spec in contract.cache_in]
+        write_arrays(folder / INITIAL_CACHE, dict(zip(names, cache, strict=True)))
+
+
+def write_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    """Write an .npz; numpy gives its entries no time of their own."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    path.write_bytes(buffer.getvalue())
 
 
 def labels_text(labels: Sequence[str]) -> str:

@@ -17,8 +17,10 @@ from satexport.errors import BundleError
 from satexport.variants import DEPTH, MEL_BANDS, SAMPLE_RATE, Variant
 
 SCHEMA = 2
+DEFAULT_OPSET = 20
 ANY = -1      # in a shape: the number of streams, which the caller chooses
 PREFIX = "satexport."  # of the keys in the ONNX metadata
+CACHE_DTYPES = {"fp32": "float32", "fp16": "float16", "int8": "int8"}  # of a form -> of its tensors
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,14 @@ class Form:
     cache: str = "kv"      # or "hidden": each block's input, the published form, half the state
     input: str = "audio"   # or "mel": decibels, for a device with a front end of its own
     streams: int = 1       # that one step serves; ANY: as many as are fed
+    cache_dtype: str = "fp32"  # in which the cache is stored, a key of CACHE_DTYPES
 
     @property
     def suffix(self) -> str:
         """What the name of a bundle says about it: nothing where all is as usual."""
         words = [value for value, usual in ((self.cache, "kv"), (self.input, "audio")) if value != usual]
+        if self.cache_dtype != "fp32":
+            words.append(f"cache-{self.cache_dtype}")
         if self.streams != 1:
             words.append("dynamic" if self.streams == ANY else f"x{self.streams}")
         return "".join(f"-{word}" for word in words)
@@ -117,7 +122,8 @@ def cache_specs(variant: Variant, form: Form, direction: str) -> tuple[TensorSpe
     kv = (form.streams, 2 * variant.heads, variant.cache_tokens, variant.head_width)
     hidden = (form.streams, variant.cache_tokens, variant.width)
     return tuple(
-        TensorSpec(f"cache_{direction}_{layer:02d}", hidden if keeps_hidden(variant, form, layer) else kv)
+        TensorSpec(f"cache_{direction}_{layer:02d}", hidden if keeps_hidden(variant, form, layer) else kv,
+                   CACHE_DTYPES[form.cache_dtype])
         for layer in range(DEPTH))
 
 
@@ -136,17 +142,24 @@ def contract_fields(variant: Variant, classes: int, form: Form) -> dict[str, Any
         "memory_chunks": variant.memory_chunks, "form": form,
         "input": TensorSpec(form.input, (form.streams, *shape)),
         "scores": TensorSpec("scores", (form.streams, classes)),
-        "cache_in": cache_specs(variant, form, "in"), "cache_out": cache_specs(variant, form, "out"),
-        "cache_form": _cache_form(variant, form),
+        **cache_fields(variant, form),
         "mel": dict(frontend.PARAMETERS, chunk_frames=variant.chunk_frames),
     }
+
+
+def cache_fields(variant: Variant, form: Form) -> dict[str, Any]:
+    """The part of a contract that is about the cache."""
+    return {"cache_in": cache_specs(variant, form, "in"), "cache_out": cache_specs(variant, form, "out"),
+            "cache_form": _cache_form(variant, form)}
 
 
 def _cache_form(variant: Variant, form: Form) -> str:
     if not variant.has_cache:
         return "none"
-    hidden = "hidden tokens [stream, token, feature]"
+    as_integers = ", as integers whose scales the graph knows" if form.cache_dtype == "int8" else ""
+    hidden = f"hidden tokens [stream, token, feature]{as_integers}"
     if form.cache == "hidden":
         return f"{hidden}, each block's input"
-    text = "keys and values: [stream, keys of each head then values of each head, token, feature]"
+    text = (f"keys and values: [stream, keys of each head then values of each head, token, feature]"
+            f"{as_integers}")
     return f"{text}; layer 0: {hidden}" if variant.keeps_hidden_layer_0 else text

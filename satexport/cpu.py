@@ -1,65 +1,207 @@
-"""The CPU bundle: an fp32 export as one target wants it, its graph quantised where that says int8."""
+"""The CPU bundle: an fp32 export as a target wants it. Calibrate, quantise, bundle, prove, measure.
+
+All of it happens beside the bundle's place: what was there before stays until the new bundle has been
+proven and measured. One whose gates failed is written, too, and its reports say so.
+"""
 
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import onnx
 
-from satexport.bundle import CALIBRATION, GOLDEN, INITIAL_CACHE, LABELS, Bundle, staged_bundle, write_manifest
-from satexport.calibrate import Calibration, CalibrationSet, calibrate
+from satexport.bundle import (
+    CALIBRATION,
+    GOLDEN,
+    LABELS,
+    Bundle,
+    bundle_path,
+    staged_bundle,
+    write_initial_cache,
+    write_manifest,
+)
+from satexport.cache_dtype import store_cache
+from satexport.calibrate import Calibration, calibrate
+from satexport.calibration_set import CalibrationSet, choosing_set
+from satexport.contract import ANY
 from satexport.errors import UsageError
-from satexport.files import write_json
-from satexport.graph import DEFAULT_OPSET
-from satexport.quantize import find_ranges, layers, quantize_with
+from satexport.files import check_writable, write_json
+from satexport.gates import Gate
+from satexport.measure import Settings, measure, of_bundle
+from satexport.parity import labelled_set, parity_report, run_parity
+from satexport.plot import drift_png, measure_png, write_picture
+from satexport.quantize import check_layers, find_ranges, layers, quantize
+from satexport.report import origin
+from satexport.sensitivity import LeftOut, fewest_to_leave_out, sensitivity
+from satexport.stream import load
 from satexport.targets import Target
 
+AUTO = "auto"     # in leave_out: as few as the mAP gate needs
+GRAPH = "model.onnx"
+LARGE = 16_384    # bytes of a weight that goes into the file of the weights
 
-def cpu_bundle(source: Bundle, target: Target, folder: Path, calibration: CalibrationSet,
-               data: Path | None = None) -> Path:
-    """Write `folder/<variant>/<target>` (its form in the name as in the export's) from an fp32 export
-    and return its path. `data` is where the recordings of the calibration set are.
 
-    Raises `UsageError` where the export is not fp32 or a layer to leave out does not exist,
-    `DataError` where the calibration set cannot be used, `RunError` where nothing can be written.
-    What was there before is then untouched.
+@dataclass(frozen=True)
+class Wanted:
+    """What a CPU bundle is made by, beside its target."""
+
+    calibration: CalibrationSet
+    recordings: Path | None = None   # of the calibration set, where it does not say it
+    cache_dtype: str = "fp32"
+    sensitivity: bool = False
+
+
+@dataclass(frozen=True)
+class Proof:
+    """How a CPU bundle is proven and measured."""
+
+    data: str = "synthetic"
+    folds: Sequence[int] | None = None
+    checkpoint: str | None = None
+    minutes: float = 10.0
+    threads: int | None = None
+    measure: bool = True
+
+
+@dataclass
+class CpuBundle:
+    """What became of it: reports as they lie in the bundle."""
+
+    path: Path
+    gates: list[Gate] = field(default_factory=list)
+    parity: dict[str, Any] = field(default_factory=dict)
+    measured: dict[str, Any] | None = None      # beside the export and PyTorch
+    sensitivity: dict[str, Any] | None = None
+    left_out: tuple[str, ...] = ()
+    notes: list[str] = field(default_factory=list)
+
+
+def cpu_bundle(source: Bundle, target: Target, folder: Path, wanted: Wanted,
+               proof: Proof | None = None) -> CpuBundle:
+    """Write a bundle at its `bundle_path` from an fp32 export, prove the very file and measure it;
+    without a proof it is only written.
+
+    Raises `UsageError` where the export is not fp32, a layer to leave out does not exist or a choice
+    has no meaning for this model, `DataError` where the calibration set cannot be used or shares a clip
+    with the set that gates, `RunError` where nothing can be written. What was there before is then
+    untouched.
     """
     if source.target.precision != "fp32":
         raise UsageError(f"{source.path} is {source.target.precision}; expected an fp32 export. Make one "
                          "with `satexport onnx`.")
-    contract = source.contract
-    opset = "" if contract.opset == DEFAULT_OPSET else f"-opset{contract.opset}"
-    path = folder / contract.variant / f"{target.name}{contract.form.suffix}{opset}"
-    if path.resolve() == source.path.resolve():
-        raise UsageError(f"{path} is the export itself: give the target another name, or choose --output.")
-    with staged_bundle(path) as stage:
-        for name in (LABELS, GOLDEN, *([INITIAL_CACHE] if contract.cache_in else [])):
-            shutil.copy(source.path / name, stage / name)
-        if target.quantization is None:
-            shutil.copy(source.graph, stage / "model.onnx")
-        else:
-            model = onnx.load(source.graph)
-            found = (Calibration([], (), {}) if target.quantization.method == "dynamic"
-                     else calibrate(source, calibration, data))
-            ranges = find_ranges(model, target.quantization, found.samples)
-            quantised = quantize_with(model, target.quantization, ranges)
-            (stage / "model.onnx").write_bytes(quantised.SerializeToString(deterministic=True))
-            float_layers = set(target.quantization.leave_out)
-            write_json(stage / CALIBRATION, {
-                "set": found.origin, "clips_sha256": list(found.clip_hashes),
-                "quantization": asdict(target.quantization),
-                "int8": [name for name in layers(model) if name not in float_layers],
-                "float": sorted(float_layers), "ranges": {x: list(ranges[x]) for x in sorted(ranges)},
-                "made_from": source.sha256})
-        write_manifest(stage, contract, target, "model.onnx", source.operations)
-    return path
+    if wanted.cache_dtype != "fp32" and not source.contract.cache_in:
+        raise UsageError(f"{source.contract.variant} has no cache: leave --cache-dtype out.")
+    form = replace(source.contract.form, cache_dtype=wanted.cache_dtype)
+    made = CpuBundle(bundle_path(folder, replace(source.contract, form=form), target))
+    if made.path.resolve() == source.path.resolve():
+        raise UsageError(f"{made.path} is the export itself: give the target another name, or choose "
+                         "--output.")
+    if proof:
+        labelled_set(source, proof.data, proof.folds, None)  # what is wrong is said before the work
+    check_writable(made.path.parent)
+    with staged_bundle(made.path) as stage:
+        _write(source, target, wanted, stage, made)
+        if proof:
+            _prove(source, stage, proof, made)
+    return made
+
+
+def _write(source: Bundle, target: Target, wanted: Wanted, stage: Path, made: CpuBundle) -> None:
+    """Write the bundle without its reports on parity and speed."""
+    model, quantization = onnx.load(source.graph), target.quantization
+    contract, initial = source.contract, source.initial_cache()
+    static = quantization is not None and quantization.method == "static"
+    if quantization:
+        check_layers(model, set(quantization.leave_out) - {AUTO})
+    found = Calibration([], (), {})
+    if static or wanted.cache_dtype == "int8":
+        found = calibrate(source, wanted.calibration, wanted.recordings)
+    clips = set(found.clip_hashes)
+    facts: dict[str, Any] = {"set": found.origin, "made_from": source.sha256}
+    if quantization:
+        model, chosen_on, more = _quantised(source, model, target, wanted, found, made)
+        clips |= chosen_on
+        facts |= more
+        if made.sensitivity:
+            write_json(stage / "sensitivity.json", made.sensitivity | {"origin": origin()})
+    if wanted.cache_dtype != "fp32":
+        model, contract, initial = store_cache(model, source.variant, contract, wanted.cache_dtype, initial,
+                                               found.samples)
+    _write_graph(stage, model)
+    for name in (LABELS, GOLDEN):
+        shutil.copy(source.path / name, stage / name)
+    write_initial_cache(stage, contract, initial)
+    if clips or quantization:
+        write_json(stage / CALIBRATION, facts | {"clips_sha256": sorted(clips)})
+    write_manifest(stage, contract, target, GRAPH, source.operations)
+
+
+def _write_graph(stage: Path, model: onnx.ModelProto) -> None:
+    """The graph, its weights in a file of their own: ONNX Runtime maps that into memory and lets each
+    weight go when it has packed it; from one file it would hold all of them twice."""
+    onnx.save_model(model, stage / GRAPH, save_as_external_data=True, location=f"{GRAPH}.data",
+                    size_threshold=LARGE)
+    shutil.copymode(stage / GRAPH, stage / f"{GRAPH}.data")  # onnx writes it for the owner alone
+
+
+def _quantised(source: Bundle, model: onnx.ModelProto, target: Target, wanted: Wanted, found: Calibration,
+               made: CpuBundle) -> tuple[onnx.ModelProto, set[str], dict[str, Any]]:
+    """The int8 graph, hashes of the clips that choices were made on, and what calibration.json says."""
+    quantization = target.quantization
+    assert quantization
+    ranges = find_ranges(model, quantization, found.samples)
+    quantise = partial(quantize, model, quantization, ranges)
+    left_out = [name for name in quantization.leave_out if name != AUTO]
+    chosen_on: set[str] = set()
+    fewest: LeftOut | None = None
+    if wanted.sensitivity or AUTO in quantization.leave_out:
+        clips = choosing_set(wanted.calibration, wanted.recordings, source.labels)
+        costs = sensitivity(source, model, quantise, clips)
+        made.sensitivity = costs.report() | {"variant": source.contract.variant, "set": clips.name}
+        chosen_on |= set(costs.clip_hashes)
+        if AUTO in quantization.leave_out:
+            fewest = fewest_to_leave_out(source, model, lambda names: quantise([*left_out, *names]), clips,
+                                         [name for name in costs.layers if name not in left_out],
+                                         target.gates.map_kept)
+            left_out += fewest.layers
+            chosen_on |= set(fewest.clip_hashes)
+    made.left_out = tuple(sorted(left_out))
+    return quantise(left_out), chosen_on, {
+        "quantization": asdict(quantization), "float": sorted(left_out),
+        "int8": [name for name in layers(model) if name not in left_out],
+        "ranges": {x: list(ranges[x]) for x in sorted(ranges)},
+        "auto": {"map": fewest.tried, "fp32_map": fewest.fp32_map} if fewest else None}
+
+
+def _prove(source: Bundle, stage: Path, proof: Proof, made: CpuBundle) -> None:
+    """Parity of the very file, then its figures beside the export's and PyTorch's; the reports are
+    written into the bundle."""
+    tagger = load(stage, proof.threads)
+    made.gates, parts = run_parity(tagger, proof.data, proof.folds, None, proof.checkpoint, proof.minutes)
+    made.parity = parity_report(tagger, made.gates, parts) | {"threads": proof.threads, "origin": origin()}
+    write_json(stage / "parity.json", made.parity)
+    made.notes += write_picture(stage / "parity.png", drift_png, made.parity)
+    if not proof.measure:
+        return
+    streams = 1 if source.contract.form.streams == ANY else None
+    settings = Settings(proof.threads, streams, checkpoint=proof.checkpoint)
+    report = measure([source, tagger.bundle], settings) | {"origin": origin()}
+    report["bundles"][1]["bundle"] = str(made.path)  # where it will lie
+    made.measured = report
+    made.notes += [*report["notes"], *write_picture(stage / "measure.png", measure_png, report)]
+    own = of_bundle(report, 1)
+    write_json(stage / "measure.json", own)
+    made.gates += [Gate(**gate) for gate in own["gates"]]
 
 
 def find_export(folder: Path) -> Path:
     """The one fp32 export in an output folder. Raises `UsageError` where there is none, or several."""
-    found = sorted(path.parent for path in folder.glob("*/onnx*/bundle.json"))
+    found = sorted(path.parent for path in folder.glob("*/*/export.json"))
     if len(found) == 1:
         return found[0]
     if not found:

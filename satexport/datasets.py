@@ -155,14 +155,17 @@ def _read_map(path: Path) -> dict[str, str]:
 
 
 def _read_synthetic() -> tuple[list[_Row], dict[str, object]]:
-    split = "evaluate"
-    rows = []
-    for index in range(SYNTHETIC_CLIPS):
-        rows.append(_Row(f"{split}-{index}", synthetic_labels(split, index),
-                         partial(_synthetic_audio, split, index)))
-    seeds = SPLITS[split]
+    split, seeds = "evaluate", SPLITS["evaluate"]
+    clips = synthetic_clips(split, range(SYNTHETIC_CLIPS))
+    rows = [_Row(clip.name, clip.labels, clip.read) for clip in clips]
     return rows, {"kind": "synthetic", "split": split,
                   "seeds": [seeds[0], seeds[SYNTHETIC_CLIPS - 1]]}
+
+
+def synthetic_clips(split: str, numbers: range) -> list[Clip]:
+    """Some clips of a split of the sounds that code makes."""
+    return [Clip(f"{split}-{i}", synthetic_labels(split, i), partial(_synthetic_audio, split, i))
+            for i in numbers]
 
 
 def _synthetic_audio(split: str, index: int) -> NDArray[np.float32]:

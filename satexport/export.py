@@ -7,7 +7,6 @@ whole golden chain, which is longer than the model remembers.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,27 +14,28 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from satexport import __version__
 from satexport.backends import FloatArray
 from satexport.backends.onnxruntime import OnnxRuntimeStep
 from satexport.bundle import (
     GOLDEN,
-    INITIAL_CACHE,
     LABELS,
+    bundle_path,
     labels_sha256,
     labels_text,
     staged_bundle,
+    write_arrays,
+    write_initial_cache,
     write_manifest,
 )
 from satexport.checkpoint import Checkpoint
-from satexport.contract import USUAL_FORM, Contract, Form, contract_fields
+from satexport.contract import DEFAULT_OPSET, USUAL_FORM, Contract, Form, contract_fields
 from satexport.errors import GateError
 from satexport.files import write_json
 from satexport.fold import FOLDS, Weights, graph_weights, initial_cache
 from satexport.golden import golden_audio, golden_scores, proof_streams
-from satexport.graph import DEFAULT_OPSET, build_graph
+from satexport.graph import build_graph
 from satexport.memory import check_streams
 from satexport.operations import DEFINITION, count_operations
 from satexport.reference import PyTorchStep, reference_streams
@@ -94,8 +94,7 @@ class _Prover:
 
 def export_onnx(checkpoint: Checkpoint, target: Target, folder: Path, form: Form = USUAL_FORM,
                 opset: int = DEFAULT_OPSET, use_onnxsim: bool = True) -> Export:
-    """Write the bundle `folder/<variant>/<target>`, its choices that are not the default in its name
-    (`onnx-hidden-x8`, `onnx-opset17`), and return what was done.
+    """Write a bundle at its `bundle_path` and return what was done.
 
     Raises `GateError` where a rewrite or the finished graph differs from PyTorch by more than
     the target allows, `RunError` where the bundle cannot be written. What was there before is
@@ -108,8 +107,7 @@ def export_onnx(checkpoint: Checkpoint, target: Target, folder: Path, form: Form
         checkpoint=checkpoint.name, checkpoint_source=checkpoint.source,
         checkpoint_sha256=checkpoint.sha256, exporter=f"satexport {__version__}")
     check_streams(contract, max(1, form.streams))
-    name = target.name + form.suffix + ("" if opset == DEFAULT_OPSET else f"-opset{opset}")
-    export = Export(folder / variant.name / name, contract)
+    export = Export(bundle_path(folder, contract, target), contract)
     with staged_bundle(export.path) as stage, progress("export", len(FOLDS) + 2) as advance:
         reference = PyTorchStep(checkpoint)
         audio = golden_audio(variant)
@@ -121,12 +119,10 @@ def export_onnx(checkpoint: Checkpoint, target: Target, folder: Path, form: Form
         export.golden_difference = _largest(golden_scores(proof_streams(step, contract), audio), expected)
         _check_against_pytorch(export, target)
         (stage / "model.onnx").write_bytes(content)
-        if cache:
-            names = [spec.name for spec in contract.cache_in]
-            (stage / INITIAL_CACHE).write_bytes(_npz(dict(zip(names, cache, strict=True))))
+        write_initial_cache(stage, contract, cache)
         (stage / LABELS).write_text(labels_text(checkpoint.labels), encoding="utf-8")
         pcm = np.round(audio * PCM_SCALE).astype(np.int16)
-        (stage / GOLDEN).write_bytes(_npz({"audio": pcm, "scores": expected}))
+        write_arrays(stage / GOLDEN, {"audio": pcm, "scores": expected})
         export.operations = count_operations(model)
         write_manifest(stage, contract, target, "model.onnx", export.operations)
         write_json(stage / "export.json", export_report(export))
@@ -197,13 +193,6 @@ def export_report(export: Export) -> dict[str, Any]:
             "kept": "false: what ships is the graph of the stage before, for the reason given"},
         "origin": origin(),
     }
-
-
-def _npz(arrays: dict[str, NDArray[Any]]) -> bytes:
-    """The bytes of an .npz; numpy gives its entries no time of their own."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    return buffer.getvalue()
 
 
 def _largest(a: FloatArray, b: FloatArray) -> float:

@@ -81,7 +81,7 @@ def staged_folder(path: Path, may_replace: Callable[[Path], bool]) -> Iterator[P
     is not, or where the disk or folder refuses.
     """
     stage = path.with_name(f".{path.name}.partial-{secrets.token_hex(4)}")
-    new, old = stage / "new", stage / "old"
+    new, old = stage / path.name, stage / "old" / path.name
     try:  # an interrupt may come at any moment from here on
         if path.exists() and not may_replace(path):
             raise RunError(f"{path} exists and is not ours to replace; it is left alone. "
@@ -89,6 +89,7 @@ def staged_folder(path: Path, may_replace: Callable[[Path], bool]) -> Iterator[P
         new.mkdir(parents=True)
         yield new
         if path.exists():
+            old.parent.mkdir()
             os.rename(path, old)
         os.rename(new, path)
     except OSError as error:

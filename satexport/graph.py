@@ -22,7 +22,6 @@ from satexport.graph_writer import Writer
 from satexport.variants import BLOCK_EPS, DEPTH, OUTPUT_EPS, PATCH, ROWS, Variant
 
 OPSETS = range(17, 24)  # LayerNormalization came with 17, Gelu as one node with 20
-DEFAULT_OPSET = 20
 
 
 def build_graph(variant: Variant, w: Weights, contract: Contract) -> onnx.ModelProto:

@@ -37,7 +37,7 @@ MB = 1e6             # bytes
 FLOAT = 4            # bytes
 DEFINITIONS = {
     "operations": OPERATIONS,
-    "weights": "bytes of the graph's file",
+    "weights": "bytes of the graph's file, and of that of its weights where they have one of their own",
     "state": "bytes of one stream's cache, one copy; the runtime holds two per stream, which take turns",
     "transient": "most bytes allocated at a time inside one steady step, counted by memray, ONNX Runtime's "
                  "arena off; caches, input and scores are bound buffers and not in it",
@@ -253,7 +253,7 @@ def _entry(row: Row, settings: Settings, notes: list[str]) -> dict[str, Any]:
                  "checkpoint": {"name": contract.checkpoint, "source": contract.checkpoint_source,
                                 "sha256": contract.checkpoint_sha256},
                  "operations": row.bundle.operations}
-        memory = {"weights": row.bundle.graph.stat().st_size, "state": state_bytes(contract)}
+        memory = {"weights": row.bundle.graph_bytes, "state": state_bytes(contract)}
     memory["resident"] = row.process.ask("resident")["bytes"]
     memory["transient"] = _transient(row, settings, notes)
     return {"name": row.name, **facts, "threads": row.threads, "memory_bytes": memory,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from satexport.backends import FloatArray
 from satexport.bundle import LABELS, Bundle
@@ -35,9 +36,11 @@ DEFINITIONS = {
     "score difference": "absolute difference of one class's score in one chunk, candidate minus "
                         "PyTorch fp32, the cache carried from chunk to chunk on both sides",
     "top-1 agreement": "share of chunks in which both rank the same class first",
+    "p50, p90, p99": "quantiles over the chunks of a chunk's mean score difference; curve: all of them",
     "slope": "least-squares slope of the chunk's mean score difference over the stream, per chunk; "
-             "drift is slope times length over the mean; of several streams in one step, which share the "
-             "minutes, the mean over them",
+             "drift is slope times length over the mean, with its standard error (sounds differ, so a curve "
+             "without any drift has a slope of about that size); of several streams in one step, which "
+             "share the minutes, the mean over them",
     "streamed score": "the stream starts from silence at each clip, the last incomplete chunk is "
                       "padded with zeros, the scores of the clip's chunks are averaged",
     "clip score": "the paper's protocol, PyTorch only: one spectrogram per clip, the cache starting "
@@ -55,8 +58,12 @@ class Differences:
     largest: float
     mean: float
     top1_agreement: float
+    p50: float             # quantiles over the chunks of the mean difference of a chunk
+    p90: float
+    p99: float
     slope: float           # of the mean difference, per chunk
     drift: float           # slope * chunks / mean
+    drift_error: float     # its standard error
 
 
 @dataclass(frozen=True)
@@ -96,13 +103,24 @@ def compare(reference: FloatArray, candidate: FloatArray, streams: int = 1) -> D
     """Differences of two runs over the same chunks, scores [chunks, classes] each; of several streams
     the chunks that were heard together follow each other."""
     gap = np.abs(candidate.astype(np.float64) - reference)
-    over_time = gap.mean(1).reshape(-1, streams).mean(1)
-    length, mean = len(over_time), float(over_time.mean())
+    curve = curve_of(reference, candidate, streams)
+    length, mean = len(curve), float(curve.mean())
     time = np.arange(length) - (length - 1) / 2
-    slope = float(time @ over_time / max(float(time @ time), 1.0))
+    spread = max(float(time @ time), 1.0)
+    slope = float(time @ curve / spread)
+    residuals = curve - mean - slope * time
+    error = float(np.sqrt(residuals @ residuals / max(length - 2, 1) / spread))
     agreement = float((reference.argmax(1) == candidate.argmax(1)).mean())
-    return Differences(len(gap), float(gap.max()), mean, agreement, slope,
-                       slope * length / mean if mean else 0.0)
+    p50, p90, p99 = np.quantile(curve, (0.5, 0.9, 0.99)).tolist()
+    scale = length / mean if mean else 0.0
+    return Differences(len(gap), float(gap.max()), mean, agreement, p50, p90, p99, slope, slope * scale,
+                       error * scale)
+
+
+def curve_of(reference: FloatArray, candidate: FloatArray, streams: int = 1) -> NDArray[np.float64]:
+    """Mean score difference of each chunk [chunks]; of several streams heard together the mean over them."""
+    gap = np.abs(candidate.astype(np.float64) - reference)
+    return np.asarray(gap.mean(1).reshape(-1, streams).mean(1))
 
 
 def run_golden(tagger: Tagger) -> tuple[list[Gate], dict[str, Any]]:
@@ -127,13 +145,13 @@ def run_parity(tagger: Tagger, data: str, folds: Sequence[int] | None, category_
     """
     from satexport.reference import PyTorchStep
 
-    labelled, why_not = _labelled_set(tagger, data, folds, category_map)
+    labelled, why_not = labelled_set(tagger.bundle, data, folds, category_map)
     reference = PyTorchStep(weights_of(tagger.bundle, checkpoint))
     steps = stream_chunks(tagger.contract, minutes) + (len(labelled.clips) if labelled else 0)
     with progress("parity", steps) as advance:
         # the set first: what is wrong with a clip shows before the long stream
         result = set_parity(reference, tagger, labelled, advance) if labelled else None
-        stream = stream_parity(reference, tagger, minutes, advance)
+        stream, curve = stream_parity(reference, tagger, minutes, advance)
     gates = tagger.bundle.target.gates
     differences = {f"{minutes:g} min of stream": stream}
     if result:
@@ -141,19 +159,20 @@ def run_parity(tagger: Tagger, data: str, folds: Sequence[int] | None, category_
     judged = [_difference_gate(gates, name, found) for name, found in differences.items()]
     judged.append(_map_gate(gates, result, why_not))
     return judged, {"differences": {name: asdict(found) for name, found in differences.items()},
-                    "set": asdict(result) if result else None}
+                    "curve": curve.tolist(), "set": asdict(result) if result else None}
 
 
-def _labelled_set(tagger: Tagger, data: str, folds: Sequence[int] | None,
-                  category_map: Path | None) -> tuple[LabelledSet | None, str]:
-    """The set that mAP is judged on, or None and why there is none."""
-    if tagger.contract.has_random_weights:
+def labelled_set(bundle: Bundle, data: str, folds: Sequence[int] | None,
+                 category_map: Path | None) -> tuple[LabelledSet | None, str]:
+    """The set that mAP is judged on, or None and why there is none. Raises `DataError` where the set
+    cannot be used."""
+    if bundle.contract.has_random_weights:
         if data != "synthetic":
-            load_set(data, tagger.labels, folds=folds, category_map=category_map)  # bad input is said
+            load_set(data, bundle.labels, folds=folds, category_map=category_map)  # bad input is said
         return None, "random weights: no mAP is claimed"
-    if data == "synthetic" and not set(SYNTHETIC_CLASSES) <= set(tagger.labels):
+    if data == "synthetic" and not set(SYNTHETIC_CLASSES) <= set(bundle.labels):
         return None, "the model lacks labels of the synthetic set: pass --data"
-    return load_set(data, tagger.labels, folds=folds, category_map=category_map), ""
+    return load_set(data, bundle.labels, folds=folds, category_map=category_map), ""
 
 
 def stream_chunks(contract: Contract, minutes: float) -> int:
@@ -161,9 +180,10 @@ def stream_chunks(contract: Contract, minutes: float) -> int:
     return max(1, int(minutes * 60 / contract.delay))
 
 
-def stream_parity(reference: PyTorchStep, tagger: Tagger, minutes: float, advance: Advance) -> Differences:
+def stream_parity(reference: PyTorchStep, tagger: Tagger, minutes: float,
+                  advance: Advance) -> tuple[Differences, NDArray[np.float64]]:
     """Both over synthetic sounds, never reset: one stream of so many minutes, or as many streams as
-    the bundle runs that share the minutes."""
+    the bundle runs that share the minutes. Returns differences and their curve."""
     from satexport.reference import reference_streams
 
     ours = proof_streams(tagger.step, tagger.contract)
@@ -178,7 +198,8 @@ def stream_parity(reference: PyTorchStep, tagger: Tagger, minutes: float, advanc
         pairs.append((expected, ours.feed(heard)[0]))
         for _ in range(count):
             advance()
-    return compare(np.concatenate([p[0] for p in pairs]), np.concatenate([p[1] for p in pairs]), count)
+    both = np.concatenate([p[0] for p in pairs]), np.concatenate([p[1] for p in pairs])
+    return compare(*both, count), curve_of(*both, count)
 
 
 def set_parity(reference: PyTorchStep, tagger: Tagger, data: LabelledSet,
@@ -232,7 +253,7 @@ def _difference_gate(gates: Gates, name: str, differences: Differences) -> Gate:
     """Is the largest score difference within the target's limit? NaN fails."""
     limit, value = gates.max_score_difference, differences.largest
     return Gate(f"largest score difference, {name}", "passed" if value <= limit else "failed",
-                value, limit, f"{value:.1e}, at most {limit:.0e}")
+                value, limit, f"{value:.1e}, at most {limit:g}")
 
 
 def _map_gate(gates: Gates, result: SetParity | None, why_not: str) -> Gate:

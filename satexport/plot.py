@@ -1,10 +1,60 @@
-"""Pictures of a measurement."""
+"""Pictures of reports."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from satexport.files import write_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Draw = Callable[[Mapping[str, Any]], bytes]
+
+
+def write_picture(path: Path, draw: Draw, report: Mapping[str, Any]) -> list[str]:
+    """Draw a report into a PNG; returns a note, in a list, where matplotlib is not installed. Raises
+    `RunError` where the disk or folder refuses."""
+    try:
+        content = draw(report)
+    except ModuleNotFoundError as error:
+        return [f"no {path.name}: {error.name} is not installed: pip install 'satexport[measure]'"]
+    write_bytes(path, content)
+    return []
+
+
+def drift_png(report: Mapping[str, Any]) -> bytes:
+    """The bytes of a PNG of a parity report: mean score difference of each chunk over the stream, its
+    slope and its quantiles. Raises `ModuleNotFoundError` where matplotlib is not installed."""
+    from matplotlib.figure import Figure
+
+    (over, found), *_ = report["differences"].items()
+    curve = np.asarray(report["curve"])
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(curve, linewidth=0.8, label="mean over the classes, each chunk")
+    middle = found["mean"] + found["slope"] * (np.arange(len(curve)) - (len(curve) - 1) / 2)
+    axes.plot(middle, label=f"drift {found['drift']:+.1%} of the mean, standard error "
+                            f"{found['drift_error']:.1%}")
+    for name in ("p50", "p90", "p99"):
+        axes.axhline(found[name], color="grey", linewidth=0.6, linestyle=":")
+        axes.annotate(name, (1, found[name]), xycoords=("axes fraction", "data"), fontsize="x-small")
+    axes.set(title=f"{report['variant']} / {report['target']} against PyTorch fp32, {over}", xlabel="chunk",
+             ylabel="score difference", ylim=(0, None))
+    axes.legend(fontsize="small")
+    axes.spines[["top", "right"]].set_visible(False)
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=110)
+    return content.getvalue()
 
 
 def measure_png(report: Mapping[str, Any]) -> bytes:
@@ -40,6 +90,4 @@ def measure_png(report: Mapping[str, Any]) -> bytes:
     latency.invert_yaxis()
     threads = ", ".join(dict.fromkeys(str(row["threads"]) for row in rows))
     figure.suptitle(f"{report['origin']['cpu']}, {threads} threads", fontsize="medium")
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=110)
-    return content.getvalue()
+    return _png(figure)

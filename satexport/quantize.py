@@ -16,7 +16,7 @@ Dynamic quantisation is ONNX Runtime's `quantize_dynamic`: ranges anew at every 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,21 +57,20 @@ def layers(model: onnx.ModelProto) -> list[str]:
     return list(dict.fromkeys(product.layer for product in _products(model)))
 
 
-def quantize(model: onnx.ModelProto, wanted: Quantization, samples: Sequence[Sample],
-             leave_out: Sequence[str] = ()) -> onnx.ModelProto:
-    """Return the int8 graph, the contract in its metadata as before; `leave_out` names layers that
-    stay in float beside those of `wanted`. Raises `UsageError` for a layer that does not exist."""
-    return quantize_with(model, wanted, find_ranges(model, wanted, samples), leave_out)
-
-
-def quantize_with(model: onnx.ModelProto, wanted: Quantization, ranges: Ranges,
-                  leave_out: Sequence[str] = ()) -> onnx.ModelProto:
-    """The same with ranges that were found before."""
+def check_layers(model: onnx.ModelProto, names: Iterable[str]) -> None:
+    """Raise `UsageError` for a layer that does not exist."""
     there = layers(model)
-    float_layers = {*wanted.leave_out, *leave_out}
-    if strangers := sorted(float_layers - set(there)):
+    if strangers := sorted(set(names) - set(there)):
         raise UsageError(f"there is no layer {strangers[0]!r} to leave out; the layers are "
                          f"{', '.join(there[:6])} ... {there[-1]}.")
+
+
+def quantize(model: onnx.ModelProto, wanted: Quantization, ranges: Ranges,
+             leave_out: Iterable[str]) -> onnx.ModelProto:
+    """Return the int8 graph, the contract in its metadata as before; layers that are left out stay in
+    float. Raises `UsageError` for a layer that does not exist."""
+    float_layers = set(leave_out)
+    check_layers(model, float_layers)
     chosen = [product for product in _products(model) if product.layer not in float_layers]
     if wanted.method == "dynamic":
         return _dynamic(model, wanted, chosen)

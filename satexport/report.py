@@ -9,11 +9,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from satexport import __version__
+from satexport.gates import verdict
 
+if TYPE_CHECKING:
+    from satexport.cpu import CpuBundle
+
+BAR, BAR_WIDTH = "█", 30
 RANDOM_WEIGHTS = "RANDOM WEIGHTS: for sizing a device; the scores mean nothing and no mAP is claimed"
 PACKAGES = ("numpy", "torch", "onnx", "onnxsim", "onnxruntime", "scikit-learn", "soundfile", "soxr", "memray")
 CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16",
@@ -51,15 +56,15 @@ def _cpu(*keys: str) -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table on standard output; the first column is text, the others figures."""
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> None:
+    """Print a table on standard output; its first columns are texts, the others figures."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=escape(title), title_justify="left", header_style="bold")
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
+        table.add_column(column, justify="left" if number < texts else "right", overflow="fold")
     for row in rows:
         table.add_row(*map(escape, row))
     console = Console(width=None if sys.stdout.isatty() else 120)
@@ -96,7 +101,7 @@ def print_parity(report: Mapping[str, Any]) -> None:
                     ("PyTorch, streamed", "bundle, streamed", "PyTorch, paper's clip protocol"),
                     [[f"{scored[key]:.4f}" for key in ("pytorch_map", "bundle_map", "clip_protocol_map")]])
     print_table("gates", ("gate", "", "condition"),
-                [(gate["name"], gate["status"], gate["note"]) for gate in report["gates"]])
+                [(gate["name"], gate["status"], gate["note"]) for gate in report["gates"]], texts=3)
     print(f"Parity: {report['verdict']}.")
 
 
@@ -128,12 +133,18 @@ def print_measure(report: Mapping[str, Any]) -> None:
     print(report["definitions"]["paper"])
     if report["gates"]:
         print_table("budgets", ("budget", "", "condition"),
-                    [(gate["name"], gate["status"], gate["note"]) for gate in report["gates"]])
+                    [(gate["name"], gate["status"], gate["note"]) for gate in report["gates"]], texts=3)
         print(f"Budgets: {report['verdict']}.")
 
 
-def print_cpu(path: Path, parity: Mapping[str, Any], measured: Mapping[str, Any] | None) -> None:
-    """Print what became of a CPU bundle: one table over the export, the bundle and PyTorch."""
+def print_cpu(made: CpuBundle) -> None:
+    """Print what became of a CPU bundle: what each layer costs where that was asked for, then one table
+    over the export, the bundle and PyTorch."""
+    parity, measured = made.parity, made.measured
+    if made.sensitivity:
+        print_sensitivity(made.sensitivity)
+    if made.left_out:
+        print(f"In float: {', '.join(made.left_out)}.")
     scored, (first, *_) = parity.get("set"), parity["differences"].values()
     found = [f"{first['largest']:.1e}", f"{first['top1_agreement']:.4f}",
              f"{scored['bundle_map']:.4f}" if scored else "-"]
@@ -141,21 +152,36 @@ def print_cpu(path: Path, parity: Mapping[str, Any], measured: Mapping[str, Any]
     rows = []
     for row in (*measured["bundles"], *measured["eager"]) if measured else ():
         memory, times = row["memory_bytes"], row.get("times_eager")
-        own = found if row.get("bundle") == str(path) else reference if "bundle" not in row else ["-"] * 3
+        is_it, is_eager = row.get("bundle") == str(made.path), "bundle" not in row
+        own = found if is_it else reference if is_eager else ["-"] * 3
         rows.append([
-            row["name"], _megabytes(memory["weights"]), _megabytes(memory["resident"]),
-            _megabytes(memory["transient"]),
+            row["name"],
+            *(_megabytes(memory[kind]) for kind in ("weights", "state", "transient", "resident")),
             f"{row['burst']['median_ms']:.2f} / {row['paused']['median_ms']:.2f}",
-            f"{times['burst']:.2f} / {times['paused']:.2f}" if times else "-",
-            f"{row['chunks_per_core_second']:.1f}", *own])
+            f"{times['burst']:.2f} / {times['paused']:.2f}" if times else "-", *own])
     if not measured:
-        rows = [[str(path), *["-"] * 6, *found]]
-    print_table(f"{parity['variant']} / {path.name}",
-                ("", "file, MB", "resident", "transient", "step, ms: burst / paused", "times eager",
-                 "chunks per core s", "largest difference", "top-1 agree", "mAP"), rows)
+        rows = [[made.path.name, *["-"] * 6, *found]]
+    over = next(iter(parity["differences"]))
+    print_table(f"{parity['variant']} / {made.path.name}",
+                ("", "file, MB", "state", "transient", "resident", "step, ms: burst / paused",
+                 "times eager", f"largest difference, {over}", "top-1 agree", "mAP"), rows)
+    print(f"Difference of a chunk over {over}: mean {first['mean']:.1e}, p50 {first['p50']:.1e}, p90 "
+          f"{first['p90']:.1e}, p99 {first['p99']:.1e}; drift {first['drift']:+.1%} of the mean, standard "
+          f"error {first['drift_error']:.1%}.")
     print_table("gates", ("gate", "", "condition"),
-                [(gate["name"], gate["status"], gate["note"]) for gate in parity["gates"]])
-    print(f"Parity: {parity['verdict']}. Bundle: {path}")
+                [(gate.name, gate.status, gate.note) for gate in made.gates], texts=3)
+    print(f"Gates: {verdict(made.gates)}. Bundle: {made.path}")
+
+
+def print_sensitivity(report: Mapping[str, Any]) -> None:
+    """Print what each layer costs, as bars, the most costly first."""
+    rows = [("all", report["all"]), *((row["layer"], row) for row in report["layers"])]
+    top = max(row["mean"] for _, row in rows[1:]) or 1.0
+    print_table(f"{report['variant']} on {report['set']}: {report['definition']}",
+                ("layer in int8", "", "mean", "largest", "top-1 agree"),
+                [(name, "" if name == "all" else BAR * max(1, round(BAR_WIDTH * row["mean"] / top)),
+                  f"{row['mean']:.1e}", f"{row['largest']:.1e}", f"{row['top1_agreement']:.4f}")
+                 for name, row in rows], texts=2)
 
 
 def _megabytes(count: float | None) -> str:

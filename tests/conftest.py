@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from satexport.backends import FloatArray
 from satexport.checkpoint import Checkpoint, load_checkpoint
 from satexport.export import export_onnx
 from satexport.stream import Tagger, load
-from satexport.synthetic import synthetic_stream
+from satexport.synthetic import synthetic_clip, synthetic_labels, synthetic_stream
 from satexport.targets import find_target
 from satexport.variants import find_variant
 
@@ -71,3 +72,15 @@ def random_vit(build: Path) -> Path:
 def audio() -> FloatArray:
     """A minute of synthetic sounds, [samples]."""
     return np.asarray(synthetic_stream(60, "calibrate"), np.float32)
+
+
+@pytest.fixture(scope="session")
+def few_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A labelled set as a csv: two clips of each synthetic class, where all of them would take long."""
+    folder = tmp_path_factory.mktemp("few_clips")
+    lines = ["filename,labels"]
+    for number in range(28):
+        soundfile.write(folder / f"{number}.wav", synthetic_clip("evaluate", number)[0], 16_000)
+        lines.append(f'{number}.wav,"{";".join(synthetic_labels("evaluate", number))}"')
+    (folder / "few.csv").write_text("\n".join(lines))
+    return folder / "few.csv"

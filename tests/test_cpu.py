@@ -3,39 +3,105 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pytest
 
+from satexport import cpu as cpu_module
+from satexport.backends import FloatArray
+from satexport.errors import BundleError
 from satexport.stream import load
-from tests.test_bundle import copy_of
-from tests.test_cli import call
+from tests.test_bundle import content, copy_of
+from tests.test_cli import Result, call
+
+
+def output_with(export: Path, folder: Path) -> Path:
+    """An output folder that holds a copy of an export."""
+    copy_of(export, folder / "build")
+    return folder / "build"
 
 
 @pytest.fixture
 def export(demo: Path, tmp_path: Path) -> Path:
     """An output folder that holds the demo's export."""
-    (tmp_path / "build" / "sat-t-2s").mkdir(parents=True)
-    shutil.copytree(demo, tmp_path / "build" / "sat-t-2s" / "onnx")
-    return tmp_path / "build"
+    return output_with(demo, tmp_path)
 
 
-def test_int8_of_the_export_in_the_output_folder_is_made_proven_and_says_what_it_is(export: Path) -> None:
-    result = call("cpu", "--int8", "--output", export, "--no-measure", "--minutes", 0.2)
-    assert result.code == 0, result.err
-    path = export / "sat-t-2s" / "cpu-int8"
-    assert "real audio is better" in result.err.lower()
-    assert "Parity: passed" in result.out
+@pytest.fixture(scope="module")
+def quick(few_clips: Path) -> tuple[object, ...]:
+    """Options that make it fast."""
+    return "--no-measure", "--minutes", 0.1, "--data", few_clips
+
+
+class Made(NamedTuple):
+    """An output folder in which `satexport cpu --int8` has run, and what it said."""
+
+    output: Path
+    path: Path
+    result: Result
+
+
+@pytest.fixture(scope="module")
+def made(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    output = output_with(demo, tmp_path_factory.mktemp("made"))
+    result = call("cpu", "--int8", "--output", output, "--no-measure", "--minutes", 1)
+    return Made(output, output / "sat-t-2s" / "cpu-int8", result)
+
+
+def test_int8_of_the_export_in_the_output_folder_is_made_proven_and_says_what_it_is(made: Made) -> None:
+    assert made.result.code == 0, made.result.err
+    path = made.path
+    assert "real audio is better" in made.result.err.lower()
+    assert "Gates: passed" in made.result.out
     report = json.loads((path / "parity.json").read_bytes())
     assert report["set"]["bundle_map"] >= 0.99 * report["set"]["pytorch_map"]
     assert next(iter(report["differences"].values()))["largest"] > 1e-5  # it is int8 that was run
-    made = json.loads((path / "calibration.json").read_bytes())
-    assert made["set"]["name"] == "synthetic"
-    assert len(made["int8"]) == 60
-    assert load(path).bundle.target.precision == "int8"
-    assert (path / "model.onnx").stat().st_size < 0.33 * (export / "sat-t-2s/onnx/model.onnx").stat().st_size
-    assert call("parity", path, "--golden").code == 0
+    calibration = json.loads((path / "calibration.json").read_bytes())
+    assert calibration["set"]["name"] == "synthetic"
+    assert len(calibration["int8"]) == 60
+    bundle = load(path).bundle
+    assert bundle.target.precision == "int8"
+    assert bundle.graph_bytes < 0.33 * load(made.output / "sat-t-2s/onnx").bundle.graph_bytes
+    assert call("parity", path, "--golden", "--report", made.output / "golden.json").code == 0
+
+
+def test_the_reports_show_the_drift(made: Made) -> None:
+    assert "Difference of a chunk over 1 min of stream: mean" in made.result.out
+    report = json.loads((made.path / "parity.json").read_bytes())
+    found = report["differences"]["1 min of stream"]
+    assert len(report["curve"]) == 30
+    assert found["mean"] == pytest.approx(sum(report["curve"]) / 30)
+    assert min(report["curve"]) < found["p50"] < found["p90"] < found["p99"] <= max(report["curve"])
+    assert abs(found["drift"]) < 4 * found["drift_error"]
+    assert (made.path / "parity.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_quantised_stream_forgets_how_it_started_after_twelve_chunks(
+        made: Made, audio: FloatArray) -> None:
+    """What bounds drift: exactly nothing is left of another history."""
+    tagger = load(made.path)
+    one, other = tagger.stream(), tagger.stream()
+    other.feed(audio[::-1])
+    for number, chunk in enumerate(np.split(audio, 30)[:16]):
+        assert np.array_equal(one.feed(chunk), other.feed(chunk)) == (number >= 12), number
+
+
+@pytest.mark.parametrize("damage", ["gone", "shorter", "changed"])
+def test_weights_that_are_not_whole_are_noticed(made: Made, tmp_path: Path, damage: str) -> None:
+    path = copy_of(made.path, tmp_path)
+    weights = path / "model.onnx.data"
+    data = bytearray(weights.read_bytes())
+    if damage == "gone":
+        weights.unlink()
+    elif damage == "shorter":
+        weights.write_bytes(data[:-1])
+    else:
+        data[len(data) // 2] ^= 1
+        weights.write_bytes(data)
+    with pytest.raises(BundleError, match=r"model\.onnx\.data"):
+        load(path)
 
 
 def test_real_clips_calibrate_and_others_gate(export: Path, shared: Path) -> None:
@@ -52,15 +118,23 @@ def test_real_clips_calibrate_and_others_gate(export: Path, shared: Path) -> Non
     assert "calibrated on; a clip that gates may not be" in overlap.err
 
 
-@pytest.mark.long
-def test_fp32_and_dynamic_are_bundles_of_their_own(export: Path) -> None:
+def test_clips_that_calibrate_may_not_gate_the_bundle_they_make(export: Path, shared: Path) -> None:
+    before = content(export)
+    result = call("cpu", "--int8", "--calibration", "esc50", "--data", shared / "esc10", "--folds", "1",
+                  "--output", export, "--no-measure", "--minutes", 0.2)
+    assert (result.code, "a clip that gates may not be" in result.err) == (4, True)
+    assert content(export) == before
+
+
+def test_fp32_and_dynamic_are_bundles_of_their_own(export: Path, quick: tuple[object, ...]) -> None:
     for option, name in ((["--fp32"], "cpu-fp32"), (["--int8", "dynamic"], "cpu-int8-dynamic")):
-        result = call("cpu", *option, "--output", export, "--no-measure", "--minutes", 0.2)
+        result = call("cpu", *option, "--output", export, *quick)
         assert result.code == 0, result.err
         assert load(export / "sat-t-2s" / name).bundle.target.name == name
 
 
-def test_a_failed_gate_ends_with_1_and_the_bundle_says_where(export: Path, tmp_path: Path) -> None:
+def test_a_failed_gate_ends_with_1_and_the_bundle_says_where(
+        export: Path, tmp_path: Path, quick: tuple[object, ...]) -> None:
     (tmp_path / "strict.toml").write_text('''name = "strict"
 backend = "onnxruntime"
 precision = "int8"
@@ -69,12 +143,52 @@ precision = "int8"
 max_score_difference = 1e-7
 map_kept = 0.99
 ''')
-    result = call("cpu", "--int8", "--target", tmp_path / "strict.toml", "--output", export, "--no-measure",
-                  "--minutes", 0.2)
+    result = call("cpu", "--int8", "--target", tmp_path / "strict.toml", "--output", export, *quick)
     assert result.code == 1
     assert "largest score difference" in result.err
     report = json.loads((export / "sat-t-2s" / "strict" / "parity.json").read_bytes())
     assert report["verdict"] == "failed"
+
+
+def test_what_was_there_stays_until_the_new_bundle_is_proven(
+        export: Path, quick: tuple[object, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ("cpu", "--int8", "dynamic", "--output", export, *quick)
+    assert call(*arguments).code == 0
+    before = content(export)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cpu_module, "run_parity", interrupted)
+    assert call(*arguments).code == 130
+    assert content(export) == before
+
+
+def test_a_budget_that_is_exceeded_fails_and_stands_among_the_gates(
+        export: Path, tmp_path: Path, few_clips: Path) -> None:
+    (tmp_path / "tight.toml").write_text('''name = "tight"
+backend = "onnxruntime"
+precision = "int8"
+[quantization]
+method = "dynamic"
+[gates]
+max_score_difference = 0.25
+map_kept = 0.99
+[budgets]
+transient_mb = 0.01
+resident_mb = 10000
+''')
+    result = call("cpu", "--target", tmp_path / "tight.toml", "--output", export, "--minutes", 0.1,
+                  "--threads", 2, "--data", few_clips)
+    assert result.code == 1
+    assert "sat-t-2s/tight: transient_mb failed" in result.err
+    assert "Gates: failed" in result.out
+    path = export / "sat-t-2s" / "tight"
+    report = json.loads((path / "measure.json").read_bytes())
+    assert [gate["status"] for gate in report["gates"]] == ["passed", "failed"]
+    assert [entry["bundle"] for entry in report["bundles"]] == [str(path)]
+    assert (path / "measure.png").is_file()
+    assert json.loads((path / "parity.json").read_bytes())["verdict"] == "passed"
 
 
 @pytest.mark.long
@@ -95,6 +209,13 @@ def test_measuring_puts_export_bundle_and_pytorch_in_one_table(
     (["--int8", "--from", "nothing"], 4, "no such folder"),
     (["--int8", "--calibration", "nothing"], 2, "no calibration set"),
     (["--int8", "--leave-out", "fc1"], 2, "no layer 'fc1'"),
+    (["--int8", "dynamic", "--ranges", "entropy"], 2, "finds its own at every step"),
+    (["--int8", "dynamic", "--calibration", "synthetic"], 2, "nothing here is calibrated"),
+    (["--fp32", "--calibration", "synthetic"], 2, "nothing here is calibrated"),
+    (["--fp32", "--leave-out", "00.fc1"], 2, "--leave-out is of int8"),
+    (["--fp32", "--sensitivity"], 2, "--sensitivity is of int8"),
+    (["--int8", "--data", "nothing"], 4, "nothing there"),
+    (["--int8", "--folds", "4"], 4, "has no folds"),
     (["--int8", "--target", "onnx"], 2, "wants fp32"),
     (["--target", "onnx"], 2, "is the export itself"),
     (["--int8", "--delay", "1"], 2, "say --model, too"),
@@ -106,6 +227,30 @@ def test_wrong_use_and_bad_input_are_said_and_leave_nothing(
     assert words in result.err
     assert "Traceback" not in result.err
     assert [path.name for path in (export / "sat-t-2s").iterdir()] == ["onnx"]
+
+
+def test_a_target_that_asks_for_what_the_runtime_lacks_ends_with_3(export: Path, tmp_path: Path) -> None:
+    (tmp_path / "half.toml").write_text('''name = "half"
+backend = "onnxruntime"
+precision = "fp16"
+[gates]
+max_score_difference = 0.01
+map_kept = 0.99
+''')
+    result = call("cpu", "--target", tmp_path / "half.toml", "--output", export)
+    assert (result.code, "wants fp16, which ONNX Runtime has no kernels for" in result.err) == (3, True)
+
+
+def test_a_bundle_that_is_quantised_already_is_refused(made: Made) -> None:
+    result = call("cpu", "--int8", "--from", made.path, "--output", made.output)
+    assert (result.code, "expected an fp32 export" in result.err) == (2, True)
+
+
+def test_what_is_wrong_with_the_gate_shows_before_any_work(
+        export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu_module, "calibrate", None)
+    for arguments, code in ((["--leave-out", "fc1"], 2), (["--data", "nothing"], 4), (["--folds", "4"], 4)):
+        assert call("cpu", "--int8", *arguments, "--output", export).code == code
 
 
 def test_none_or_several_exports_are_listed(export: Path, tmp_path: Path, random_vit: Path) -> None:

@@ -13,10 +13,11 @@ from onnx import numpy_helper
 
 from satexport.backends.onnxruntime import OnnxRuntimeStep
 from satexport.bundle import open_bundle
-from satexport.calibrate import CalibrationSet, Sample, calibrate
+from satexport.calibrate import Sample, calibrate
+from satexport.calibration_set import CalibrationSet
 from satexport.errors import DataError, UsageError
 from satexport.golden import golden_scores
-from satexport.quantize import Ranges, find_ranges, layers, quantize_with
+from satexport.quantize import Ranges, find_ranges, layers, quantize
 from satexport.stream import Streams
 from satexport.targets import Quantization
 
@@ -58,7 +59,7 @@ def largest_difference(demo: Path, model: onnx.ModelProto) -> float:
 def test_an_int8_graph_has_the_nodes_of_its_scheme_and_scores_like_pytorch(
         demo: Path, fp32: onnx.ModelProto, ranges: Ranges, changes: dict[str, object],
         kinds: dict[str, int]) -> None:
-    model = quantize_with(fp32, replace(STATIC, **changes), ranges)  # type: ignore[arg-type]
+    model = quantize(fp32, replace(STATIC, **changes), ranges, ())  # type: ignore[arg-type]
     found = Counter(node.op_type for node in model.graph.node)
     assert {kind: found[kind] for kind in kinds} == kinds
     assert 1e-6 < largest_difference(demo, model) < 0.05
@@ -75,7 +76,7 @@ def test_other_ways_to_find_ranges_give_narrower_ones(
     widths = [(high - low, ranges[x][1] - ranges[x][0]) for x, (low, high) in found.items()]
     assert all(narrow <= wide * 2.01 for narrow, wide in widths)  # theirs are around zero
     assert sum(narrow < wide for narrow, wide in widths) > len(widths) / 2
-    assert largest_difference(demo, quantize_with(fp32, wanted, found)) < 0.5
+    assert largest_difference(demo, quantize(fp32, wanted, found, ())) < 0.5
 
 
 def test_ranges_hold_what_streams_with_a_history_show(
@@ -87,7 +88,7 @@ def test_ranges_hold_what_streams_with_a_history_show(
 
 
 def test_the_symmetric_graph_keeps_to_tensorrts_rules(fp32: onnx.ModelProto, ranges: Ranges) -> None:
-    graph = quantize_with(fp32, replace(STATIC, scheme="qdq"), ranges).graph
+    graph = quantize(fp32, replace(STATIC, scheme="qdq"), ranges, ()).graph
     constants = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
     assert {node.domain for node in graph.node} == {""}
     produced = {node.output[0]: node for node in graph.node}
@@ -112,19 +113,19 @@ def test_layers_that_are_left_out_stay_in_float(demo: Path, fp32: onnx.ModelProt
     names = layers(fp32)
     assert names[:5] == ["00.q", "00.kv", "00.proj", "00.fc1", "00.fc2"]
     assert len(names) == 60
-    model = quantize_with(fp32, replace(STATIC, leave_out=("00.fc1",)), ranges, ["03.kv"])
+    model = quantize(fp32, STATIC, ranges, ["00.fc1", "03.kv"])
     kept = {i.name for i in model.graph.initializer}
     assert {"00.fc1.weight", "03.kv.weight"} <= kept
     assert "00.fc2.weight" not in kept
-    everything = quantize_with(fp32, STATIC, ranges, names)
+    everything = quantize(fp32, STATIC, ranges, names)
     assert largest_difference(demo, everything) < 1e-5
     with pytest.raises(UsageError, match=r"no layer 'fc1' to leave out; the layers are 00\.q"):
-        quantize_with(fp32, STATIC, ranges, ["fc1"])
+        quantize(fp32, STATIC, ranges, ["fc1"])
 
 
 @pytest.mark.parametrize("scheme", ["onnxruntime", "qdq"])
 def test_a_graph_that_is_quantised_already_is_refused(
         fp32: onnx.ModelProto, ranges: Ranges, scheme: str) -> None:
-    done = quantize_with(fp32, replace(STATIC, scheme=scheme), ranges)
+    done = quantize(fp32, replace(STATIC, scheme=scheme), ranges, ())
     with pytest.raises(DataError, match="quantised already"):
-        quantize_with(done, STATIC, ranges)
+        quantize(done, STATIC, ranges, ())

@@ -6,11 +6,13 @@ that no step allocates or copies a cache.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from satexport.backends import FloatArray
 from satexport.bundle import Bundle
@@ -24,9 +26,9 @@ PACKAGE = "onnxruntime"
 class BoundCache:
     """The cache of N streams and the buffers of one step: what is read, what is written."""
 
-    now: list[FloatArray]
+    now: list[NDArray[Any]]
     step: Any               # the binding that reads `now` and writes `then`
-    then: list[FloatArray]
+    then: list[NDArray[Any]]
     back: Any               # the binding of the step after it
     x: FloatArray           # where both read the chunk
     scores: FloatArray
@@ -42,7 +44,7 @@ class OnnxRuntimeStep:
     ONNX Runtime decide; `arena` False has it give back every tensor when it is done with it.
     """
 
-    def __init__(self, graph: Path | bytes, contract: Contract, cache: list[FloatArray],
+    def __init__(self, graph: Path | bytes, contract: Contract, cache: Sequence[NDArray[Any]],
                  threads: int | None = None, arena: bool = True) -> None:
         try:
             import onnxruntime
@@ -92,8 +94,8 @@ class OnnxRuntimeStep:
             array[stream] = initial[0]
         return cache
 
-    def _bound(self, x: FloatArray, scores: FloatArray, old: list[FloatArray],
-               new: list[FloatArray]) -> Any:
+    def _bound(self, x: FloatArray, scores: FloatArray, old: list[NDArray[Any]],
+               new: list[NDArray[Any]]) -> Any:
         """A binding over buffers that it neither copies nor keeps alive."""
         binding, contract = self._session.io_binding(), self._contract
         for spec, array in zip((contract.input, *contract.cache_in), (x, *old), strict=True):

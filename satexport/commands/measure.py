@@ -40,9 +40,10 @@ def measure_command(bundles: tuple[Path, ...], eager: bool, checkpoint: str | No
       satexport measure build/sat-b-2s/onnx build/sat-b-2s/onnx-x8 --threads 2
     """
     from satexport.bundle import open_bundle
-    from satexport.files import check_writable, write_bytes, write_json
+    from satexport.files import check_writable, write_json
     from satexport.gates import Gate, failures
     from satexport.measure import Settings, measure, of_bundle
+    from satexport.plot import measure_png, write_picture
     from satexport.report import origin, print_measure
 
     if math.isnan(pause):  # no number is out of click's range
@@ -64,11 +65,7 @@ def measure_command(bundles: tuple[Path, ...], eager: bool, checkpoint: str | No
     write_json(place / "measure.json", report)
     for number, path in enumerate(own):
         write_json(path / "measure.json", of_bundle(report, number))
-    try:
-        from satexport.plot import measure_png
-
-        write_bytes(place / "measure.png", measure_png(report))
-    except ModuleNotFoundError as error:
-        note(f"no measure.png: {error.name} is not installed: pip install 'satexport[measure]'")
+    for text in write_picture(place / "measure.png", measure_png, report):
+        note(text)
     if failed := failures([Gate(**gate) for gate in report["gates"]]):
         raise GateError(f"{failed}.")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from satexport.commands.options import json_option
+from satexport.commands.options import json_option, parse_streams
 from satexport.console import needs, note, print_json, reader_may_leave
 from satexport.errors import UsageError
 
@@ -76,14 +76,3 @@ def onnx_command(model: str, delay: int, checkpoint: str, labels: Path | None, t
     if variant.model == "sat-s" and checkpoint not in ("published", "random"):
         note(f"SAT-S files of 1 s and of 2 s have the same shapes: make sure that {checkpoint} was "
              f"trained at {delay} s.")
-
-
-def parse_streams(text: str) -> int:
-    """"8" to 8, "dynamic" to ANY."""
-    from satexport.contract import ANY
-
-    if text == "dynamic":
-        return ANY
-    if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"--streams {text}: expected a number from 1, or dynamic.")
-    return int(text)

@@ -4,8 +4,31 @@ from __future__ import annotations
 
 import click
 
+from satexport.errors import UsageError
+
 json_option = click.option("--json", "as_json", is_flag=True,
                            help="Print the machine-readable result on standard output.")
 threads_option = click.option("--threads", type=click.IntRange(1, 256), metavar="N",
                               help="Threads of the runtime. Default: the target's; without any measure takes "
                                    "all cores, the other commands leave it to the runtime.")
+
+
+def parse_folds(text: str | None) -> list[int] | None:
+    """"1,2" to [1, 2]."""
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--folds {text}: expected numbers such as 4 or 1,2.") from None
+
+
+def parse_streams(text: str) -> int:
+    """"8" to 8, "dynamic" to ANY."""
+    from satexport.contract import ANY
+
+    if text == "dynamic":
+        return ANY
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--streams {text}: expected a number from 1, or dynamic.")
+    return int(text)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from satexport.commands.options import json_option, threads_option
+from satexport.commands.options import json_option, parse_folds, threads_option
 from satexport.console import needs, note, print_json, reader_may_leave
 from satexport.errors import GateError, RunError, UsageError
 
@@ -24,7 +24,7 @@ from satexport.errors import GateError, RunError, UsageError
 @click.option("--minutes", type=click.FloatRange(0.1, 240), default=10.0, show_default=True,
               help="Length of the stream for differences and drift.")
 @click.option("--report", "report_file", type=click.Path(path_type=Path), metavar="FILE",
-              help="The JSON report. Default: parity.json in the bundle.")
+              help="The JSON report, the drift curve beside it as a PNG. Default: parity.json in the bundle.")
 @click.option("--require-data", is_flag=True, help="A gate that could not be judged fails.")
 @click.option("--junit", "junit_file", type=click.Path(path_type=Path), metavar="FILE",
               help="Also write JUnit XML.")
@@ -43,18 +43,22 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
       satexport parity build/sat-t-2s/onnx --golden        on the device, without torch
     """
     from satexport import load
-    from satexport.files import write_json, write_text
+    from satexport.files import check_writable, write_json, write_text
     from satexport.gates import failures
     from satexport.parity import parity_report, run_golden, run_parity
+    from satexport.plot import drift_png, write_picture
     from satexport.report import junit, origin, print_parity
 
     if golden and (data, folds, category_map, checkpoint) != ("synthetic", None, None, None):
         raise UsageError("--golden needs neither --data, --folds, --map nor --checkpoint: the golden "
                          "chunks and their scores are in the bundle.")
     tagger = load(bundle, threads)
+    file = report_file or bundle / ("parity-golden.json" if golden else "parity.json")
     if golden:
         gates, parts = run_golden(tagger)
     else:
+        for place in filter(None, (file, junit_file)):  # before the work, not after it
+            check_writable(place.parent)
         with needs("export"):
             gates, parts = run_parity(tagger, data, parse_folds(folds), category_map, checkpoint, minutes)
     if require_data:
@@ -71,18 +75,11 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
         if junit_file:
             cases = [(g.name, g.status, g.note) for g in gates]
             write_text(junit_file, junit(f"satexport.parity.{tagger.contract.variant}", cases))
-        write_json(report_file or bundle / ("parity-golden.json" if golden else "parity.json"), report)
+        write_json(file, report)
+        if not golden:
+            for text in write_picture(file.with_suffix(".png"), drift_png, report):
+                note(text)
     except RunError as error:  # such as a bundle on a read-only disk
         raise GateError(f"{bundle}: {failed}. Also: {error}") if failed else error from None
     if failed:
         raise GateError(f"{bundle}: {failed}.")
-
-
-def parse_folds(text: str | None) -> list[int] | None:
-    """"1,2" to [1, 2]."""
-    if text is None:
-        return None
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise UsageError(f"--folds {text}: expected numbers such as 4 or 1,2.") from None

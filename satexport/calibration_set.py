@@ -1,0 +1,139 @@
+"""Calibration sets: which clips ranges are found on, and which others choices are made on.
+
+A set is a TOML in `calibration/`, or a folder of audio. No clip of either kind may gate a bundle.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from satexport import facts
+from satexport.audio import read_audio
+from satexport.datasets import AUDIO_ENDINGS, Clip, LabelledSet, esc50_clips, load_set, synthetic_clips
+from satexport.errors import DataError
+from satexport.files import sha256_of
+from satexport.published import cached_esc50
+from satexport.synthetic import SYNTHETIC_CLASSES
+
+SOURCES = ("synthetic", "esc50", "folder")
+LEAST_SAMPLES = 16     # fewer make no range
+LEAST_SECONDS = 30     # of a stream: longer than any cache remembers at 2 s
+NOT_GOLDEN = 1000      # first synthetic clip: those before it are in the golden chain, which proves
+FOLDER = facts.shipped_folder("calibration")
+
+
+@dataclass(frozen=True)
+class CalibrationSet:
+    """One TOML; the keys are the fields."""
+
+    name: str
+    source: str                       # one of SOURCES
+    licence: str
+    clips: int                        # at most; chosen by the seed where there are more
+    samples: int                      # chunks that are taken
+    stream_seconds: float = 60.0      # least length of a stream
+    seed: int = 0
+    folds: tuple[int, ...] = ()       # of ESC-50: what calibrates
+    choose_folds: tuple[int, ...] = ()  # of ESC-50: what layers are chosen on
+    folder: str = ""                  # of `source = "folder"`, beside the TOML
+    checksums: dict[str, str] = field(default_factory=dict)  # file in the data's folder -> SHA-256
+
+
+def shipped() -> list[CalibrationSet]:
+    """The sets that come with satexport, sorted by name."""
+    return [find_calibration(name) for name in facts.names(FOLDER)]
+
+
+def find_calibration(what: str) -> CalibrationSet:
+    """Return a shipped set by name, one from a TOML by path, or one over a folder of audio.
+
+    Raises `UsageError` for an unknown name, `DataError` for a file that is damaged or has a key that
+    does not exist or a value that cannot be meant.
+    """
+    if what not in facts.names(FOLDER) and Path(what).is_dir():
+        name = Path(what).resolve().name
+        return CalibrationSet(name, "folder", "your own", clips=160, samples=80, folder=what)
+    fields, path = facts.read_facts(FOLDER, what, "calibration set (or folder of audio)")
+    found = CalibrationSet(**facts.checked(CalibrationSet, fields, path))
+    facts.demand(_conditions(found), path)
+    return dataclasses.replace(found, folder=str(path.parent / found.folder)) if found.folder else found
+
+
+def _conditions(found: CalibrationSet) -> Iterator[facts.Condition]:
+    yield "name", found.name, bool(found.name) and found.name.isprintable(), "a printable text"
+    yield "source", found.source, found.source in SOURCES, " or ".join(SOURCES)
+    yield "licence", found.licence, bool(found.licence), "a text"
+    yield "clips", found.clips, found.clips >= 1, "a number from 1"
+    yield ("samples", found.samples, LEAST_SAMPLES <= found.samples <= 100_000,
+           f"a number from {LEAST_SAMPLES}")
+    yield ("stream_seconds", found.stream_seconds, LEAST_SECONDS <= found.stream_seconds <= 86_400,
+           f"seconds from {LEAST_SECONDS}")
+    yield "seed", found.seed, found.seed >= 0, "a number from 0"
+    yield ("choose_folds", found.choose_folds, not set(found.choose_folds) & set(found.folds),
+           "other folds than folds")
+    yield ("folder", found.folder, bool(found.folder) or found.source != "folder",
+           "a folder, which source = \"folder\" needs")
+
+
+def calibration_clips(chosen: CalibrationSet, data: Path | None) -> list[Clip]:
+    """What calibrates, in an order that the seed decides.
+
+    `data` is the folder of the recordings where the set does not say it. Raises `DataError` where it
+    is not there or a checksum is another.
+    """
+    if chosen.source == "synthetic":
+        clips = synthetic_clips("calibrate", range(NOT_GOLDEN, NOT_GOLDEN + chosen.clips))
+    elif chosen.source == "esc50":
+        clips = esc50_clips(_folder(chosen, data), chosen.folds or None)
+    else:
+        folder = _folder(chosen, data)
+        files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in AUDIO_ENDINGS]
+        if not files:
+            raise DataError(f"{folder}: no audio in it; expected files that end in "
+                            f"{', '.join(AUDIO_ENDINGS)}.")
+        clips = [Clip(str(path.relative_to(folder)), (), partial(read_audio, path)) for path in files]
+    order = np.random.default_rng(chosen.seed).permutation(len(clips))
+    return [clips[i] for i in order[:chosen.clips]]
+
+
+def choosing_set(chosen: CalibrationSet, data: Path | None, labels: tuple[str, ...]) -> LabelledSet:
+    """What choices are made on: of `synthetic` the clips after those that calibrate, of ESC-50
+    `choose_folds`, of a folder the clips that calibrate. It has no classes where the labels of the
+    model do not name what is in them; no mAP can then be judged."""
+    if chosen.source == "synthetic":
+        first = NOT_GOLDEN + chosen.clips
+        clips = synthetic_clips("calibrate", range(first, first + chosen.clips))
+        known = SYNTHETIC_CLASSES if set(SYNTHETIC_CLASSES) <= set(labels) else ()
+        return LabelledSet(chosen.name, tuple(clips), tuple(known), {"kind": "synthetic"})
+    if chosen.source == "esc50" and chosen.choose_folds:
+        folder = _folder(chosen, data)
+        try:
+            return load_set(folder, labels, folds=chosen.choose_folds)
+        except DataError:
+            clips = esc50_clips(folder, chosen.choose_folds)
+    else:
+        clips = calibration_clips(chosen, data)
+    return LabelledSet(chosen.name, tuple(clips), (), {"kind": chosen.source})
+
+
+def _folder(chosen: CalibrationSet, data: Path | None) -> Path:
+    """Where the recordings are, each file with a checksum as the set says it."""
+    folder = data or (Path(chosen.folder) if chosen.folder else cached_esc50())
+    if not folder.is_dir():
+        fetch = "Fetch it with `satexport data esc50`, or pass its folder with --data."
+        raise DataError(f"calibration set {chosen.name}: there is no folder {folder}. "
+                        f"{fetch if chosen.source == 'esc50' else 'Pass another with --calibration.'}")
+    for name, expected in chosen.checksums.items():
+        if not (folder / name).is_file():
+            raise DataError(f"calibration set {chosen.name}: {folder / name} is not there.")
+        if (found := sha256_of(folder / name)) != expected:
+            raise DataError(f"{folder / name} has the SHA-256 {found[:12]}..., the set {chosen.name} says "
+                            f"{expected[:12]}.... It is another file, or damaged.")
+    return folder
+

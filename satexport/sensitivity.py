@@ -1,0 +1,126 @@
+"""Sensitivity: which layers cost accuracy in int8, and the fewest to leave out.
+
+Each layer is quantised alone, the rest in fp32, and the scores are compared with those of the fp32
+graph over chains of chunks, the cache carried. The clips are those of `choosing_set`: none of them
+calibrates, where the set has others, and none may gate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+
+from satexport.backends import FloatArray
+from satexport.backends.onnxruntime import OnnxRuntimeStep
+from satexport.bundle import Bundle
+from satexport.calibrate import chained, heard
+from satexport.datasets import LabelledSet, average_precisions, clip_hash
+from satexport.errors import GateError, UsageError
+from satexport.golden import proof_streams
+from satexport.parity import Differences, clip_chunks, compare
+from satexport.quantize import layers
+from satexport.report import progress
+from satexport.stream import Streams
+
+CHAIN_SECONDS = 60  # of each chain, longer than the cache remembers
+CHAINS = 2
+DEFINITION = (f"score difference from the fp32 graph over {CHAINS} chains of {CHAIN_SECONDS} s or more, "
+              "the cache carried; a layer's row: it alone in int8, the rest in fp32")
+Quantise = Callable[[Sequence[str]], onnx.ModelProto]  # layers that stay in float -> graph
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """Score differences of each layer alone in int8, the most costly by their mean first, and of all."""
+
+    layers: dict[str, Differences]
+    all: Differences
+    clip_hashes: tuple[str, ...]   # of the clips that were heard
+
+    def report(self) -> dict[str, Any]:
+        """As JSON."""
+        def row(found: Differences) -> dict[str, float]:
+            return {key: asdict(found)[key] for key in ("mean", "largest", "top1_agreement")}
+
+        return {"kind": "sensitivity", "all": row(self.all), "definition": DEFINITION,
+                "layers": [{"layer": name, **row(found)} for name, found in self.layers.items()]}
+
+
+def sensitivity(source: Bundle, model: onnx.ModelProto, quantise: Quantise,
+                clips: LabelledSet) -> Sensitivity:
+    """Quantise one layer at a time. `model` is the fp32 graph of `source`, `quantise` makes of it a graph
+    whose other layers are int8."""
+    sounds, hashes, _ = heard(clips.clips)
+    size, chains = source.contract.chunk_samples, []
+    for chain in chained(sounds, CHAIN_SECONDS):
+        chains.append(chain[:len(chain) // size * size])
+        if len(chains) == CHAINS:
+            break
+    every = layers(model)
+
+    def scores(graph: onnx.ModelProto) -> FloatArray:
+        streams = _streams(source, graph)
+        return np.concatenate([clip_chunks(streams, [chain])[0] for chain in chains])
+
+    with progress("sensitivity", len(every) + 2) as advance:
+        expected = scores(model)
+        advance()
+        found = {}
+        for layer in every:
+            found[layer] = compare(expected, scores(quantise([other for other in every if other != layer])))
+            advance()
+        together = compare(expected, scores(quantise([])))
+    most_costly = sorted(found, key=lambda layer: -found[layer].mean)
+    return Sensitivity({layer: found[layer] for layer in most_costly}, together, tuple(hashes))
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Layers that stay in float, and the mAP over the choosing set with so many of them left out."""
+
+    layers: tuple[str, ...]
+    tried: list[float]
+    fp32_map: float
+    clip_hashes: tuple[str, ...]
+
+
+def fewest_to_leave_out(source: Bundle, model: onnx.ModelProto, quantise: Quantise, clips: LabelledSet,
+                        order: Sequence[str], map_kept: float) -> LeftOut:
+    """Leave out the most costly layers, one more at a time, until the mAP over the choosing set is kept.
+
+    `order` has the most costly layer first. The result is the shortest beginning of it that passes.
+    Raises `UsageError` where the clips have no labels that the model knows, `GateError` where not even
+    the graph without any int8 passes.
+    """
+    if not clips.classes or source.contract.has_random_weights:
+        why = "random weights have no mAP" if source.contract.has_random_weights else (
+            f"the clips of {clips.name} have no labels that this model knows")
+        raise UsageError(f"--leave-out auto: {why}. Name the layers: --leave-out 00.fc1.")
+    audios = [clip.read() for clip in clips.clips]
+    truth = clips.truth(source.labels)
+
+    def mean_average_precision(graph: onnx.ModelProto) -> float:
+        streams = _streams(source, graph)
+        rows = [clip_chunks(streams, [audio])[0].mean(0) for audio in audios]
+        return float(np.mean(list(average_precisions(truth, np.stack(rows), source.labels).values())))
+
+    fp32 = mean_average_precision(model)
+    tried: list[float] = []
+    with progress("leave out", len(order)) as advance:
+        for count in range(len(order) + 1):
+            tried.append(mean_average_precision(quantise(order[:count])))
+            if tried[-1] >= map_kept * fp32:
+                return LeftOut(tuple(order[:count]), tried, fp32, tuple(map(clip_hash, audios)))
+            advance()
+    raise GateError(f"no number of layers left out keeps {map_kept:.1%} of the mAP {fp32:.4f} on "
+                    f"{clips.name}. No bundle was written.")
+
+
+def _streams(source: Bundle, graph: onnx.ModelProto) -> Streams:
+    """Streams over a graph that was made of an export's."""
+    step = OnnxRuntimeStep(graph.SerializeToString(), source.contract, source.initial_cache())
+    return proof_streams(step, source.contract)

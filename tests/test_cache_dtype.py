@@ -1,0 +1,104 @@
+"""Caches stored in fewer bytes: smaller, hardly another, and forgotten as before."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from satexport.backends import FloatArray
+from satexport.backends.onnxruntime import OnnxRuntimeStep
+from satexport.bundle import open_bundle
+from satexport.cache_dtype import store_cache
+from satexport.calibrate import Sample, calibrate
+from satexport.calibration_set import CalibrationSet
+from satexport.checkpoint import load_checkpoint
+from satexport.contract import Form
+from satexport.export import export_onnx
+from satexport.golden import golden_scores
+from satexport.memory import state_bytes
+from satexport.stream import Streams, load
+from satexport.targets import find_target
+from satexport.variants import find_variant
+from tests.test_cli import call
+from tests.test_cpu import output_with
+
+SMALL = CalibrationSet("small", "synthetic", "made", clips=28, samples=24, stream_seconds=40)
+LARGEST = {"fp16": 2e-3, "int8": 0.05}
+
+
+@pytest.fixture(scope="module")
+def samples(demo: Path) -> list[Sample]:
+    return calibrate(open_bundle(demo), SMALL).samples
+
+
+def stored_streams(path: Path, dtype: str, samples: list[Sample]) -> Streams:
+    """A stream over the graph of an export whose cache is stored in another dtype."""
+    bundle = open_bundle(path)
+    graph, contract, initial = store_cache(onnx.load(bundle.graph), bundle.variant, bundle.contract, dtype,
+                                           bundle.initial_cache(), samples)
+    assert [(v.name, v.type.tensor_type.elem_type) for v in graph.graph.output[1:]] == [
+        (spec.name, {"fp16": onnx.TensorProto.FLOAT16, "int8": onnx.TensorProto.INT8}[dtype])
+        for spec in contract.cache_out]
+    assert state_bytes(contract) * {"fp16": 2, "int8": 4}[dtype] == state_bytes(bundle.contract)
+    assert {array.dtype.name for array in initial} == {{"fp16": "float16", "int8": "int8"}[dtype]}
+    return Streams(OnnxRuntimeStep(graph.SerializeToString(), contract, initial), contract)
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "int8"])
+def test_scores_hardly_move_and_a_start_is_forgotten_after_as_many_chunks(
+        demo: Path, dtype: str, samples: list[Sample]) -> None:
+    streams = stored_streams(demo, dtype, samples)
+    audio, expected = open_bundle(demo).golden()
+    found = golden_scores(streams, audio)[0]
+    assert 1e-6 < np.abs(found - expected).max() < LARGEST[dtype]  # the cache is stored as it says
+    streams.reset()
+    other = stored_streams(demo, dtype, samples)
+    other.feed(audio[::-1].reshape(1, -1))
+    for number, chunk in enumerate(audio):
+        same = np.array_equal(streams.feed(chunk[None]), other.feed(chunk[None]))
+        if not 6 <= number < 12:  # in between rounding may hide the last of it
+            assert same == (number >= 12), number
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "int8"])
+def test_hidden_tokens_and_the_mixed_cache_of_sat_s_are_stored_too(tmp_path: Path, dtype: str) -> None:
+    for model, delay, form in (("sat-t", 2, Form("hidden")), ("sat-s", 1, Form())):
+        checkpoint = load_checkpoint("random", find_variant(model, delay))
+        path = export_onnx(checkpoint, find_target("onnx"), tmp_path, form, use_onnxsim=False).path
+        audio, expected = open_bundle(path).golden()
+        rolled = calibrate(open_bundle(path), SMALL).samples
+        found = golden_scores(stored_streams(path, dtype, rolled), audio)[0]
+        assert 0 < np.abs(found - expected).max() < LARGEST[dtype]
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "int8"])
+def test_a_bundle_with_a_smaller_cache_says_so_in_its_name_contract_and_report_and_passes_its_gates(
+        demo: Path, few_clips: Path, tmp_path: Path, dtype: str, audio: FloatArray) -> None:
+    output = output_with(demo, tmp_path)
+    result = call("cpu", "--int8", "--cache-dtype", dtype, "--output", output, "--no-measure",
+                  "--minutes", 0.2, "--data", few_clips)
+    assert result.code == 0, result.err
+    path = output / "sat-t-2s" / f"cpu-int8-cache-{dtype}"
+    tagger = load(path)
+    assert tagger.contract.form.cache_dtype == dtype
+    assert {spec.dtype for spec in (*tagger.contract.cache_in, *tagger.contract.cache_out)} == {
+        {"fp16": "float16", "int8": "int8"}[dtype]}
+    whole, parts = tagger.stream(), tagger.stream()
+    np.testing.assert_array_equal(
+        whole.feed(audio), np.concatenate([parts.feed(part) for part in np.split(audio, 10)]))
+    whole.reset()
+    np.testing.assert_array_equal(whole.feed(audio[:32_000]), tagger.stream().feed(audio[:32_000]))
+    result = call("measure", path, "--no-eager", "--steps", 2, "--pause", 0.01, "--json")
+    (entry,) = json.loads(result.out)["bundles"]
+    assert entry["memory_bytes"]["state"] * {"fp16": 2, "int8": 4}[dtype] == state_bytes(
+        open_bundle(demo).contract)
+
+
+def test_a_model_without_a_cache_has_none_to_store(random_vit: Path, tmp_path: Path) -> None:
+    output = output_with(random_vit, tmp_path)
+    result = call("cpu", "--int8", "--cache-dtype", "int8", "--output", output)
+    assert (result.code, "vit-t-2s has no cache" in result.err) == (2, True)

@@ -1,0 +1,123 @@
+"""Sensitivity: the layer that costs most is found, shown and left out, and no more than must be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from satexport import sensitivity as sensitivity_module
+from satexport.bundle import Bundle, open_bundle
+from satexport.calibrate import calibrate
+from satexport.calibration_set import CalibrationSet, choosing_set
+from satexport.datasets import LabelledSet
+from satexport.errors import GateError, UsageError
+from satexport.quantize import find_ranges, layers, quantize
+from satexport.sensitivity import Sensitivity, fewest_to_leave_out, sensitivity
+from satexport.targets import Quantization
+from tests.test_cli import call
+from tests.test_cpu import output_with
+
+SMALL = CalibrationSet("small", "synthetic", "made", clips=28, samples=24, stream_seconds=40)
+SPOILED = ("11.fc2", "05.proj")  # layers whose ranges are made far too wide
+
+
+class Spoiled:
+    """The demo's graph, and a way to int8 that ruins two layers."""
+
+    def __init__(self, path: Path) -> None:
+        self.source: Bundle = open_bundle(path)
+        self.model = onnx.load(self.source.graph)
+        wanted = Quantization()
+        self._ranges = find_ranges(self.model, wanted, calibrate(self.source, SMALL).samples)
+        inputs = {node.input[1].removesuffix(".weight"): node.input[0] for node in self.model.graph.node
+                  if len(node.input) > 1}
+        for layer, times in zip(SPOILED, (400, 200), strict=True):
+            low, high = self._ranges[inputs[layer]]
+            self._ranges[inputs[layer]] = (low * times, high * times)
+        self.clips: LabelledSet = choosing_set(SMALL, None, self.source.labels)
+
+    def quantise(self, leave_out: Sequence[str]) -> onnx.ModelProto:
+        return quantize(self.model, Quantization(), self._ranges, leave_out)
+
+
+@pytest.fixture(scope="module")
+def spoiled(demo: Path) -> Spoiled:
+    return Spoiled(demo)
+
+
+@pytest.fixture(scope="module")
+def found(spoiled: Spoiled) -> Sensitivity:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sensitivity_module, "CHAINS", 1)
+        return sensitivity(spoiled.source, spoiled.model, spoiled.quantise, spoiled.clips)
+
+
+def test_the_layers_that_cost_most_come_first(spoiled: Spoiled, found: Sensitivity) -> None:
+    assert set(list(found.layers)[:2]) == set(SPOILED)
+    assert set(found.layers) == set(layers(spoiled.model))
+    means = [differences.mean for differences in found.layers.values()]
+    assert means == sorted(means, reverse=True)
+    assert means[1] > 3 * means[2]
+    assert found.all.mean > means[2]
+
+
+def test_as_few_as_the_map_needs_are_left_out(spoiled: Spoiled, found: Sensitivity) -> None:
+    order = list(found.layers)
+    fewest = fewest_to_leave_out(spoiled.source, spoiled.model, spoiled.quantise, spoiled.clips, order, 0.99)
+    assert 0 < len(fewest.layers) <= 2
+    assert fewest.layers == tuple(order[:len(fewest.layers)])
+    assert fewest.tried[-1] >= 0.99 * fewest.fp32_map > max(fewest.tried[:-1])
+    assert set(fewest.clip_hashes) <= set(found.clip_hashes)
+
+
+def test_nothing_is_left_out_where_the_map_is_kept_anyway(spoiled: Spoiled, found: Sensitivity) -> None:
+    order = list(found.layers)
+    fewest = fewest_to_leave_out(spoiled.source, spoiled.model, spoiled.quantise, spoiled.clips, order, 0.01)
+    assert (fewest.layers, len(fewest.tried)) == ((), 1)
+
+
+def test_a_map_that_cannot_be_kept_is_an_error(spoiled: Spoiled) -> None:
+    with pytest.raises(GateError, match=r"no number of layers left out keeps 200\.0%"):
+        fewest_to_leave_out(spoiled.source, spoiled.model, spoiled.quantise, spoiled.clips, ["11.fc2"], 2.0)
+
+
+def test_clips_without_labels_choose_nothing(spoiled: Spoiled) -> None:
+    clips = LabelledSet("mine", spoiled.clips.clips, (), {})
+    with pytest.raises(UsageError, match=r"--leave-out auto: the clips of mine have no labels"):
+        fewest_to_leave_out(spoiled.source, spoiled.model, spoiled.quantise, clips, ["11.fc2"], 0.99)
+
+
+def test_clips_that_choose_are_others_than_those_that_calibrate_and_those_that_gate(
+        spoiled: Spoiled, found: Sensitivity) -> None:
+    from satexport.datasets import clip_hash, load_set
+
+    calibrated = set(calibrate(spoiled.source, SMALL).clip_hashes)
+    gate = {clip_hash(clip.read()) for clip in load_set("synthetic", spoiled.source.labels).clips}
+    assert len(found.clip_hashes) > 20
+    assert not set(found.clip_hashes) & (calibrated | gate)
+
+
+def test_the_command_draws_bars_saves_json_and_leaves_out_what_auto_finds(
+        demo: Path, few_clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sensitivity_module, "CHAIN_SECONDS", 10)
+    output = output_with(demo, tmp_path)
+    result = call("cpu", "--int8", "--sensitivity", "--leave-out", "auto", "--leave-out", "03.q",
+                  "--output", output, "--no-measure", "--minutes", 0.1, "--data", few_clips)
+    assert result.code == 0, result.err
+    assert "█" in result.out
+    assert "In float: 03.q." in result.out  # the demo keeps its mAP with all others in int8
+    path = output / "sat-t-2s" / "cpu-int8"
+    report = json.loads((path / "sensitivity.json").read_bytes())
+    assert len(report["layers"]) == 60
+    assert report["layers"][0]["mean"] >= report["layers"][-1]["mean"] > 0
+    made = json.loads((path / "calibration.json").read_bytes())
+    assert (made["float"], len(made["int8"])) == (["03.q"], 59)
+    assert made["auto"]["map"][0] >= 0.99 * made["auto"]["fp32_map"]
+    initializers = {i.name for i in onnx.load(path / "model.onnx").graph.initializer}
+    assert "03.q.weight" in initializers
+    assert np.all([f"{name}.int8" in initializers for name in made["int8"]])
