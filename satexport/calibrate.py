@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from satexport.backends import FloatArray
 from satexport.backends.onnxruntime import OnnxRuntimeStep
 from satexport.bundle import Bundle
-from satexport.calibration_set import CalibrationSet, calibration_clips
+from satexport.calibration_set import LEAST_SAMPLES, CalibrationSet, calibration_clips
 from satexport.datasets import Clip, clip_hash
 from satexport.errors import DataError
 from satexport.frontend import log_mel
@@ -49,27 +49,29 @@ def calibrate(bundle: Bundle, chosen: CalibrationSet, data: Path | None = None) 
     there are too few clips, all are silent, or the set cannot be used, `AudioError` where one cannot be
     read.
     """
-    size = bundle.contract.chunk_samples
+    size, lanes = bundle.contract.chunk_samples, max(1, bundle.contract.form.streams)
     random = np.random.default_rng(chosen.seed)
     sounds, hashes, silent = heard(calibration_clips(chosen, data))
     streams = list(chained(sounds, chosen.stream_seconds))
     positions = [(number, chunk) for number, audio in enumerate(streams)
                  for chunk in range(len(audio) // size)]
-    if len(positions) < chosen.samples:
-        raise DataError(f"calibration set {chosen.name}: {len(hashes)} clips give {len(positions)} chunks of "
-                        f"{bundle.contract.delay} s, it asks for {chosen.samples} of them. Add clips, or ask "
-                        "for fewer samples.")
-    taken = {positions[i] for i in random.permutation(len(positions))[:chosen.samples]}
+    if (there := sum(map(len, sounds)) // size) < LEAST_SAMPLES:
+        raise DataError(f"calibration set {chosen.name}: {len(hashes)} clips give {there} chunks of "
+                        f"{bundle.contract.delay} s, at least {LEAST_SAMPLES} are needed. Add clips.")
+    count = -(-chosen.samples // lanes)
+    taken = {positions[i] for i in random.permutation(len(positions))[:count]}
     taken |= {(number, 0) for number in range(len(streams))}  # silence is what every stream starts from
     samples = list(_roll(bundle, streams, taken))
-    origin = {**dataclasses.asdict(chosen), "clips": len(hashes), "silent_clips_left_out": silent,
+    facts = dataclasses.asdict(chosen)
+    del facts["folder"]  # a bundle knows no paths
+    origin = {**facts, "clips": len(hashes), "silent_clips_left_out": silent,
               "streams": len(streams), "samples": len(samples)}
     return Calibration(samples, tuple(hashes), origin)
 
 
 def _roll(bundle: Bundle, streams: Sequence[FloatArray], taken: set[tuple[int, int]]) -> Iterator[Sample]:
-    """Run each stream to the last of its chunks that are taken; of a graph for several streams all
-    hear the same."""
+    """Run each stream to the last of its chunks that are taken. The lanes of a graph for several streams
+    hear it from different chunks on."""
     contract, size = bundle.contract, bundle.contract.chunk_samples
     step = OnnxRuntimeStep(bundle.graph, contract, bundle.initial_cache())
     lanes = max(1, contract.form.streams)
@@ -78,8 +80,10 @@ def _roll(bundle: Bundle, streams: Sequence[FloatArray], taken: set[tuple[int, i
     with progress("calibrate", sum(last.values()) + len(last)) as advance:
         for number, audio in enumerate(streams):
             cache = step.initial_cache(lanes)
+            chunks = audio[:len(audio) // size * size].reshape(-1, size)
+            begins = np.arange(lanes) * len(chunks) // lanes
             for chunk in range(last[number] + 1):
-                x = np.repeat(audio[None, chunk * size:(chunk + 1) * size], lanes, axis=0)
+                x = chunks[(begins + chunk) % len(chunks)]
                 if contract.form.input == "mel":
                     x = log_mel(x, contract.input.shape[2])
                 if (number, chunk) in taken:
@@ -95,7 +99,7 @@ def heard(clips: Sequence[Clip]) -> tuple[list[FloatArray], list[str], int]:
     sounds, hashes, silent, seconds = [], [], 0, 0.0
     for clip in clips:
         audio = clip.read()
-        if np.abs(audio).max(initial=0.0) < SILENT:
+        if is_silent(audio):
             silent += 1
             continue
         sounds.append(audio[:MOST_OF_A_CLIP * SAMPLE_RATE])
@@ -107,6 +111,11 @@ def heard(clips: Sequence[Clip]) -> tuple[list[FloatArray], list[str], int]:
         raise DataError(f"all {silent} clips of the calibration set are silent; there is nothing to "
                         "calibrate on.")
     return sounds, hashes, silent
+
+
+def is_silent(audio: FloatArray) -> bool:
+    """Does a clip hold nothing to calibrate on? Silence is also the same in every set."""
+    return float(np.abs(audio).max(initial=0.0)) < SILENT
 
 
 def chained(sounds: Sequence[FloatArray], seconds: float) -> Iterator[FloatArray]:

@@ -36,7 +36,7 @@ class CalibrationSet:
     source: str                       # one of SOURCES
     licence: str
     clips: int                        # at most; chosen by the seed where there are more
-    samples: int                      # chunks that are taken
+    samples: int                      # chunks that are taken, at most
     stream_seconds: float = 60.0      # least length of a stream
     seed: int = 0
     folds: tuple[int, ...] = ()       # of ESC-50: what calibrates
@@ -75,8 +75,9 @@ def _conditions(found: CalibrationSet) -> Iterator[facts.Condition]:
     yield ("stream_seconds", found.stream_seconds, LEAST_SECONDS <= found.stream_seconds <= 86_400,
            f"seconds from {LEAST_SECONDS}")
     yield "seed", found.seed, found.seed >= 0, "a number from 0"
-    yield ("choose_folds", found.choose_folds, not set(found.choose_folds) & set(found.folds),
-           "other folds than folds")
+    yield ("choose_folds", found.choose_folds,
+           not found.choose_folds or (bool(found.folds) and not set(found.choose_folds) & set(found.folds)),
+           "other folds than folds, which must be said, too")
     yield ("folder", found.folder, bool(found.folder) or found.source != "folder",
            "a folder, which source = \"folder\" needs")
 
@@ -104,19 +105,19 @@ def calibration_clips(chosen: CalibrationSet, data: Path | None) -> list[Clip]:
 
 def choosing_set(chosen: CalibrationSet, data: Path | None, labels: tuple[str, ...]) -> LabelledSet:
     """What choices are made on: of `synthetic` the clips after those that calibrate, of ESC-50
-    `choose_folds`, of a folder the clips that calibrate. It has no classes where the labels of the
-    model do not name what is in them; no mAP can then be judged."""
+    `choose_folds` (`folds` without), of a folder the clips that calibrate. It has no classes where the
+    labels of the model do not name what is in them; no mAP can then be judged."""
     if chosen.source == "synthetic":
         first = NOT_GOLDEN + chosen.clips
         clips = synthetic_clips("calibrate", range(first, first + chosen.clips))
         known = SYNTHETIC_CLASSES if set(SYNTHETIC_CLASSES) <= set(labels) else ()
         return LabelledSet(chosen.name, tuple(clips), tuple(known), {"kind": "synthetic"})
-    if chosen.source == "esc50" and chosen.choose_folds:
-        folder = _folder(chosen, data)
+    if chosen.source == "esc50":
+        folder, folds = _folder(chosen, data), chosen.choose_folds or chosen.folds or None
         try:
-            return load_set(folder, labels, folds=chosen.choose_folds)
-        except DataError:
-            clips = esc50_clips(folder, chosen.choose_folds)
+            return load_set(folder, labels, folds=folds)
+        except DataError:  # labels that this model does not know
+            clips = esc50_clips(folder, folds)
     else:
         clips = calibration_clips(chosen, data)
     return LabelledSet(chosen.name, tuple(clips), (), {"kind": chosen.source})

@@ -21,6 +21,7 @@ from satexport.bundle import (
     LABELS,
     Bundle,
     bundle_path,
+    open_bundle,
     staged_bundle,
     write_initial_cache,
     write_manifest,
@@ -29,19 +30,18 @@ from satexport.cache_dtype import store_cache
 from satexport.calibrate import Calibration, calibrate
 from satexport.calibration_set import CalibrationSet, choosing_set
 from satexport.contract import ANY
-from satexport.errors import UsageError
+from satexport.errors import BundleError, SatexportError, UsageError
 from satexport.files import check_writable, write_json
-from satexport.gates import Gate
+from satexport.gates import Gate, required
 from satexport.measure import Settings, measure, of_bundle
 from satexport.parity import labelled_set, parity_report, run_parity
 from satexport.plot import drift_png, measure_png, write_picture
 from satexport.quantize import check_layers, find_ranges, layers, quantize
 from satexport.report import origin
-from satexport.sensitivity import LeftOut, fewest_to_leave_out, sensitivity
+from satexport.sensitivity import LeftOut, check_labels, fewest_to_leave_out, sensitivity
 from satexport.stream import load
-from satexport.targets import Target
+from satexport.targets import AUTO, Target
 
-AUTO = "auto"     # in leave_out: as few as the mAP gate needs
 GRAPH = "model.onnx"
 LARGE = 16_384    # bytes of a weight that goes into the file of the weights
 
@@ -62,6 +62,8 @@ class Proof:
 
     data: str = "synthetic"
     folds: Sequence[int] | None = None
+    category_map: Path | None = None
+    require_data: bool = False        # a gate that could not be judged fails
     checkpoint: str | None = None
     minutes: float = 10.0
     threads: int | None = None
@@ -102,12 +104,16 @@ def cpu_bundle(source: Bundle, target: Target, folder: Path, wanted: Wanted,
         raise UsageError(f"{made.path} is the export itself: give the target another name, or choose "
                          "--output.")
     if proof:
-        labelled_set(source, proof.data, proof.folds, None)  # what is wrong is said before the work
+        # what is wrong is said before the work
+        labelled_set(source, proof.data, proof.folds, proof.category_map)
     check_writable(made.path.parent)
     with staged_bundle(made.path) as stage:
         _write(source, target, wanted, stage, made)
-        if proof:
-            _prove(source, stage, proof, made)
+        try:
+            if proof:
+                _prove(source, stage, proof, made)
+        except SatexportError as error:  # that names the place where it is made
+            raise type(error)(str(error).replace(str(stage), str(made.path))) from None
     return made
 
 
@@ -118,6 +124,8 @@ def _write(source: Bundle, target: Target, wanted: Wanted, stage: Path, made: Cp
     static = quantization is not None and quantization.method == "static"
     if quantization:
         check_layers(model, set(quantization.leave_out) - {AUTO})
+        if AUTO in quantization.leave_out:
+            check_labels(source, choosing_set(wanted.calibration, wanted.recordings, source.labels))
     found = Calibration([], (), {})
     if static or wanted.cache_dtype == "int8":
         found = calibrate(source, wanted.calibration, wanted.recordings)
@@ -182,7 +190,9 @@ def _prove(source: Bundle, stage: Path, proof: Proof, made: CpuBundle) -> None:
     """Parity of the very file, then its figures beside the export's and PyTorch's; the reports are
     written into the bundle."""
     tagger = load(stage, proof.threads)
-    made.gates, parts = run_parity(tagger, proof.data, proof.folds, None, proof.checkpoint, proof.minutes)
+    gates, parts = run_parity(tagger, proof.data, proof.folds, proof.category_map, proof.checkpoint,
+                              proof.minutes)
+    made.gates = required(gates) if proof.require_data else gates
     made.parity = parity_report(tagger, made.gates, parts) | {"threads": proof.threads, "origin": origin()}
     write_json(stage / "parity.json", made.parity)
     made.notes += write_picture(stage / "parity.png", drift_png, made.parity)
@@ -190,13 +200,28 @@ def _prove(source: Bundle, stage: Path, proof: Proof, made: CpuBundle) -> None:
         return
     streams = 1 if source.contract.form.streams == ANY else None
     settings = Settings(proof.threads, streams, checkpoint=proof.checkpoint)
-    report = measure([source, tagger.bundle], settings) | {"origin": origin()}
+    report = measure([source, tagger.bundle, *_one_stream(tagger.bundle, made)], settings)
+    report["origin"] = origin()
     report["bundles"][1]["bundle"] = str(made.path)  # where it will lie
     made.measured = report
     made.notes += [*report["notes"], *write_picture(stage / "measure.png", measure_png, report)]
     own = of_bundle(report, 1)
     write_json(stage / "measure.json", own)
     made.gates += [Gate(**gate) for gate in own["gates"]]
+
+
+def _one_stream(bundle: Bundle, made: CpuBundle) -> list[Bundle]:
+    """The bundle for one stream that lies beside one for several, which is compared with it."""
+    contract = bundle.contract
+    if contract.form.streams in (1, ANY):
+        return []
+    one = replace(contract, form=replace(contract.form, streams=1))
+    try:
+        beside = open_bundle(bundle_path(made.path.parents[1], one, bundle.target))
+    except BundleError as error:
+        made.notes.append(f"no throughput against one stream: {error}")
+        return []
+    return [beside] if beside.contract.checkpoint_sha256 == contract.checkpoint_sha256 else []
 
 
 def find_export(folder: Path) -> Path:

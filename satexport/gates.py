@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,11 @@ class Gate:
     value: float | None
     limit: float
     note: str
+
+
+def required(gates: Sequence[Gate]) -> list[Gate]:
+    """The gates, those that could not be judged failed."""
+    return [replace(gate, status="failed") if gate.status == "skipped" else gate for gate in gates]
 
 
 def verdict(gates: Sequence[Gate]) -> str:

@@ -15,8 +15,10 @@ Dynamic quantisation is ONNX Runtime's `quantize_dynamic`: ranges anew at every 
 
 from __future__ import annotations
 
+import io
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +74,8 @@ def quantize(model: onnx.ModelProto, wanted: Quantization, ranges: Ranges,
     float_layers = set(leave_out)
     check_layers(model, float_layers)
     chosen = [product for product in _products(model) if product.layer not in float_layers]
+    if not chosen:  # no nodes would mean all of them to quantize_dynamic
+        return model
     if wanted.method == "dynamic":
         return _dynamic(model, wanted, chosen)
     return _static(model, wanted, chosen, ranges)
@@ -98,7 +102,8 @@ def find_ranges(model: onnx.ModelProto, wanted: Quantization, samples: Sequence[
             tensors, infos = super().select_tensors_to_calibrate(graph)
             return tensors & inputs, infos
 
-    with tempfile.TemporaryDirectory() as folder:
+    # the library prints
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         path = Path(folder) / "fp32.onnx"
         onnx.save(model, path)
         calibrator = Calibrator(path, None, str(Path(folder) / "augmented.onnx"),

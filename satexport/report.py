@@ -113,8 +113,7 @@ def print_measure(report: Mapping[str, Any]) -> None:
         speed.append([
             row["name"],
             *(f"{kind[key]:.2f}" for kind in (burst, paused) for key in ("median_ms", "p90_ms", "p99_ms")),
-            f"{row['real_time_factor']:.4f}", f"{row['chunks_per_core_second']:.1f}"
-            + (f" (x {row['times_one_stream']:.2f})" if "times_one_stream" in row else ""),
+            f"{row['real_time_factor']:.4f}", _throughput(row),
             f"{times['burst']:.2f} / {times['paused']:.2f}" if times else "-"])
         memory, operations, paper = row["memory_bytes"], row.get("operations"), row["paper"]
         size.append([
@@ -156,15 +155,15 @@ def print_cpu(made: CpuBundle) -> None:
         own = found if is_it else reference if is_eager else ["-"] * 3
         rows.append([
             row["name"],
-            *(_megabytes(memory[kind]) for kind in ("weights", "state", "transient", "resident")),
+            *(_megabytes(memory[kind]) for kind in ("weights", "state", "resident")),
             f"{row['burst']['median_ms']:.2f} / {row['paused']['median_ms']:.2f}",
-            f"{times['burst']:.2f} / {times['paused']:.2f}" if times else "-", *own])
+            f"{times['burst']:.2f} / {times['paused']:.2f}" if times else "-", _throughput(row), *own])
     if not measured:
         rows = [[made.path.name, *["-"] * 6, *found]]
     over = next(iter(parity["differences"]))
     print_table(f"{parity['variant']} / {made.path.name}",
-                ("", "file, MB", "state", "transient", "resident", "step, ms: burst / paused",
-                 "times eager", f"largest difference, {over}", "top-1 agree", "mAP"), rows)
+                ("", "file, MB", "state", "resident", "step, ms: burst / paused", "times eager",
+                 "chunks per core s", f"largest difference, {over}", "top-1 agree", "mAP"), rows)
     print(f"Difference of a chunk over {over}: mean {first['mean']:.1e}, p50 {first['p50']:.1e}, p90 "
           f"{first['p90']:.1e}, p99 {first['p99']:.1e}; drift {first['drift']:+.1%} of the mean, standard "
           f"error {first['drift_error']:.1%}.")
@@ -182,6 +181,12 @@ def print_sensitivity(report: Mapping[str, Any]) -> None:
                 [(name, "" if name == "all" else BAR * max(1, round(BAR_WIDTH * row["mean"] / top)),
                   f"{row['mean']:.1e}", f"{row['largest']:.1e}", f"{row['top1_agreement']:.4f}")
                  for name, row in rows], texts=2)
+
+
+def _throughput(row: Mapping[str, Any]) -> str:
+    """Chunks per core-second, of several streams also as many times those of one."""
+    times = f" (x {row['times_one_stream']:.2f})" if "times_one_stream" in row else ""
+    return f"{row['chunks_per_core_second']:.1f}{times}"
 
 
 def _megabytes(count: float | None) -> str:

@@ -17,7 +17,7 @@ import onnx
 from satexport.backends import FloatArray
 from satexport.backends.onnxruntime import OnnxRuntimeStep
 from satexport.bundle import Bundle
-from satexport.calibrate import chained, heard
+from satexport.calibrate import chained, heard, is_silent
 from satexport.datasets import LabelledSet, average_precisions, clip_hash
 from satexport.errors import GateError, UsageError
 from satexport.golden import proof_streams
@@ -39,7 +39,7 @@ class Sensitivity:
 
     layers: dict[str, Differences]
     all: Differences
-    clip_hashes: tuple[str, ...]   # of the clips that were heard
+    clip_hashes: tuple[str, ...]   # of the clips that the chains were made of, and more
 
     def report(self) -> dict[str, Any]:
         """As JSON."""
@@ -78,6 +78,17 @@ def sensitivity(source: Bundle, model: onnx.ModelProto, quantise: Quantise,
     return Sensitivity({layer: found[layer] for layer in most_costly}, together, tuple(hashes))
 
 
+def check_labels(source: Bundle, clips: LabelledSet) -> None:
+    """Raise `UsageError` where no mAP can choose: random weights, or no labels that the model knows."""
+    if source.contract.has_random_weights:
+        why = "random weights have no mAP"
+    elif not clips.classes:
+        why = f"the clips of {clips.name} have no labels that this model knows"
+    else:
+        return
+    raise UsageError(f"--leave-out auto: {why}. Name the layers: --leave-out 00.fc1.")
+
+
 @dataclass(frozen=True)
 class LeftOut:
     """Layers that stay in float, and the mAP over the choosing set with so many of them left out."""
@@ -93,14 +104,10 @@ def fewest_to_leave_out(source: Bundle, model: onnx.ModelProto, quantise: Quanti
     """Leave out the most costly layers, one more at a time, until the mAP over the choosing set is kept.
 
     `order` has the most costly layer first. The result is the shortest beginning of it that passes.
-    Raises `UsageError` where the clips have no labels that the model knows, `GateError` where not even
-    the graph without any int8 passes.
+    Raises `GateError` where not even the graph without any int8 passes.
     """
-    if not clips.classes or source.contract.has_random_weights:
-        why = "random weights have no mAP" if source.contract.has_random_weights else (
-            f"the clips of {clips.name} have no labels that this model knows")
-        raise UsageError(f"--leave-out auto: {why}. Name the layers: --leave-out 00.fc1.")
     audios = [clip.read() for clip in clips.clips]
+    hashes = [clip_hash(audio) for audio in audios if not is_silent(audio)]
     truth = clips.truth(source.labels)
 
     def mean_average_precision(graph: onnx.ModelProto) -> float:
@@ -114,7 +121,7 @@ def fewest_to_leave_out(source: Bundle, model: onnx.ModelProto, quantise: Quanti
         for count in range(len(order) + 1):
             tried.append(mean_average_precision(quantise(order[:count])))
             if tried[-1] >= map_kept * fp32:
-                return LeftOut(tuple(order[:count]), tried, fp32, tuple(map(clip_hash, audios)))
+                return LeftOut(tuple(order[:count]), tried, fp32, tuple(hashes))
             advance()
     raise GateError(f"no number of layers left out keeps {map_kept:.1%} of the mAP {fp32:.4f} on "
                     f"{clips.name}. No bundle was written.")

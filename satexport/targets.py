@@ -49,10 +49,11 @@ class Quantization:
     symmetric: bool = False        # activations around zero, in "onnxruntime"; "qdq" always is
     per_channel: bool = True       # a scale for each column of a weight
     weight_bits: int = 8           # 7 for CPUs without VNNI, whose products of 8 bits saturate
-    leave_out: tuple[str, ...] = ()  # layers that stay in float, such as "00.fc1"; "auto": the fewest
+    leave_out: tuple[str, ...] = ()  # layers that stay in float, such as "00.fc1"; AUTO among them
     calibration: str = "synthetic"   # a set in calibration/, or a TOML
 
 
+AUTO = "auto"  # as few layers as the mAP gate needs
 CHOICES: dict[str, tuple[object, ...]] = {
     "method": ("static", "dynamic"), "scheme": ("onnxruntime", "qdq"),
     "ranges": ("minmax", "percentile", "entropy"), "weight_bits": (7, 8)}
@@ -117,6 +118,8 @@ def _conditions(target: Target) -> Iterator[facts.Condition]:
     for name, size in (("resident_mb", budgets.resident_mb), ("transient_mb", budgets.transient_mb)):
         yield (name, size, _within(size, sys.float_info.max),
                "more than 0 and finite: every step takes memory; for no limit leave the key out")
+    yield ("precision", target.precision, (target.precision == "int8") == (target.quantization is not None),
+           "int8 with a table [quantization], which may be empty, and nothing else with one")
     if target.quantization:
         for name, choices in CHOICES.items():
             value = getattr(target.quantization, name)

@@ -129,7 +129,8 @@ def test_eight_streams_in_one_step_score_as_each_does_alone_for_an_hour(
         tmp_path: Path, demo: Path, audio: FloatArray) -> None:
     checkpoint = load_checkpoint("demo", find_variant("sat-t", 2))
     together = load(export_onnx(checkpoint, find_target("onnx"), tmp_path, Form(streams=ANY)).path).streams(8)
-    alone = [Streams(load(demo).step, load(demo).contract) for _ in range(8)]
+    one = load(demo)
+    alone = [Streams(one.step, one.contract) for _ in range(8)]
     chunks, largest = audio.reshape(30, -1), 0.0
     for number in range(1_800):
         heard = chunks[[(number * (lane + 1) + lane) % 30 for lane in range(8)]]

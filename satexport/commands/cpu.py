@@ -10,7 +10,7 @@ import click
 
 from satexport.commands.options import json_option, parse_folds, parse_streams, threads_option
 from satexport.console import needs, note, print_json, reader_may_leave
-from satexport.errors import DataError, GateError, MissingError, UsageError
+from satexport.errors import GateError, MissingError, UsageError
 
 if TYPE_CHECKING:
     from satexport.targets import Target
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 @click.command("cpu")
 @click.option("--fp32", "fp32", is_flag=True, help="Do not quantise.")
-@click.option("--int8", "int8", is_flag=False, flag_value="static", metavar="[static|dynamic]",
-              type=click.Choice(["static", "dynamic"]),
-              help="static: ranges from a calibration; dynamic: anew at every step.")
+@click.option("--int8", "int8", is_flag=False, flag_value="target", metavar="[static|dynamic]",
+              type=click.Choice(["target", "static", "dynamic"]),
+              help="static: ranges from a calibration; dynamic: anew at every step. Default: the target's.")
 @click.option("--from", "source", type=click.Path(path_type=Path), metavar="BUNDLE",
               help="The fp32 export. Default: the one in the output folder.")
 @click.option("--model", metavar="NAME", help="Export first: sat-t, sat-s, sat-b, vit-t, vit-s or vit-b.")
@@ -47,6 +47,9 @@ if TYPE_CHECKING:
               help="Labelled set of the mAP gate, as of `satexport parity`; a folder in ESC-50 layout also "
                    "holds the recordings of the calibration set esc50.")
 @click.option("--folds", metavar="N,N", help="Folds that gate. Default of a set in ESC-50 layout: 4.")
+@click.option("--map", "category_map", type=click.Path(path_type=Path), metavar="CSV",
+              help="Which label each category of the set is: category,label.")
+@click.option("--require-data", is_flag=True, help="A gate that could not be judged fails.")
 @click.option("--minutes", type=click.FloatRange(0.1, 240), default=10.0, show_default=True,
               help="Length of the stream for differences and drift.")
 @click.option("--measure/--no-measure", "measured", default=True, show_default=True,
@@ -58,8 +61,9 @@ if TYPE_CHECKING:
 def cpu_command(fp32: bool, int8: str | None, source: Path | None, model: str | None, delay: int | None,
                 checkpoint: str | None, labels: Path | None, streams: str | None, target_name: str | None,
                 cache_dtype: str, calibration: str | None, ranges: str | None, sensitivity: bool,
-                leave_out: tuple[str, ...], data: str, folds: str | None, minutes: float, measured: bool,
-                output: Path, threads: int | None, as_json: bool) -> None:
+                leave_out: tuple[str, ...], data: str, folds: str | None, category_map: Path | None,
+                require_data: bool, minutes: float, measured: bool, output: Path, threads: int | None,
+                as_json: bool) -> None:
     """Make a bundle for ONNX Runtime on a CPU, prove the very file and measure it: int8 from calibrated
     ranges, or fp32.
 
@@ -72,6 +76,7 @@ def cpu_command(fp32: bool, int8: str | None, source: Path | None, model: str | 
     """
     from satexport.gates import failures
     from satexport.report import RANDOM_WEIGHTS, print_cpu
+    from satexport.targets import AUTO, Quantization
 
     target = wanted_target(target_name, fp32, int8, ranges, leave_out, sensitivity)
     if source and model:
@@ -79,26 +84,27 @@ def cpu_command(fp32: bool, int8: str | None, source: Path | None, model: str | 
     for option, value in (("--delay", delay), ("--labels", labels), ("--streams", streams)):
         if value is not None and not model:
             raise UsageError(f"{option} is of an export: say --model, too, or leave it out.")
-    uses_ranges = target.quantization is not None and target.quantization.method == "static"
-    calibrated = uses_ranges or cache_dtype == "int8" or sensitivity or "auto" in leave_out
+    int8_table = target.quantization
+    calibrated = sensitivity or cache_dtype == "int8" or (int8_table is not None and (
+        int8_table.method == "static" or AUTO in int8_table.leave_out))
     if calibration and not calibrated:
         raise UsageError("--calibration: nothing here is calibrated. Leave it out, or ask for --int8.")
     is_esc50 = (Path(data) / "meta" / "esc50.csv").is_file()
+    gate_folds = parse_folds(folds) or ([4] if is_esc50 else None)
     with needs("export"):
         from satexport.bundle import open_bundle
         from satexport.calibration_set import find_calibration
         from satexport.cpu import Proof, Wanted, cpu_bundle, find_export
 
-        name = calibration or (target.quantization.calibration if target.quantization else "synthetic")
-        chosen = find_calibration(name)
+        chosen = find_calibration(calibration or (int8_table or Quantization()).calibration)
         if model:
             source = export_first(model, delay or 2, checkpoint or "published", labels, streams or "1",
                                   output)
         opened = open_bundle(source or find_export(output))
         recordings = Path(data) if is_esc50 and chosen.source == "esc50" else None
         wanted = Wanted(chosen, recordings, cache_dtype, sensitivity)
-        proof = Proof(data, parse_folds(folds) or ([4] if is_esc50 else None), None if model else checkpoint,
-                      minutes, threads, measured)
+        proof = Proof(data, gate_folds, category_map, require_data, None if model else checkpoint, minutes,
+                      threads, measured)
         made = cpu_bundle(opened, target, output, wanted, proof)
     with reader_may_leave():
         if as_json:
@@ -134,23 +140,19 @@ def wanted_target(name: str | None, fp32: bool, int8: str | None, ranges: str | 
     if target.precision != asked:
         raise UsageError(f"target {target.name} wants {target.precision}, --{asked} asks for {asked}: leave "
                          "one of them out.")
-    if (target.precision == "int8") != (target.quantization is not None):
-        raise DataError(f"target {target.name}: precision is {target.precision!r}; int8 needs a table "
-                        "[quantization], which may be empty, and nothing else has one.")
     if not target.quantization:
         for option, given in (("--ranges", ranges), ("--leave-out", leave_out),
                               ("--sensitivity", sensitivity)):
             if given:
                 raise UsageError(f"{option} is of int8: leave it out, or ask for --int8.")
         return target
-    method = int8 or target.quantization.method
+    method = int8 if int8 in ("static", "dynamic") else target.quantization.method
     if ranges and method == "dynamic":
         raise UsageError("--ranges: dynamic quantisation finds its own at every step. Leave it out.")
     quantization = replace(target.quantization, method=method, ranges=ranges or target.quantization.ranges,
                            leave_out=(*target.quantization.leave_out, *leave_out))
-    dynamic = method == "dynamic" != target.quantization.method
-    return replace(target, name=f"{target.name}-dynamic" if dynamic else target.name,
-                   quantization=quantization)
+    name = target.name if method == target.quantization.method else f"{target.name}-{method}"
+    return replace(target, name=name, quantization=quantization)
 
 
 def export_first(model: str, delay: int, checkpoint: str, labels: Path | None, streams: str,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -44,7 +43,7 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
     """
     from satexport import load
     from satexport.files import check_writable, write_json, write_text
-    from satexport.gates import failures
+    from satexport.gates import failures, required
     from satexport.parity import parity_report, run_golden, run_parity
     from satexport.plot import drift_png, write_picture
     from satexport.report import junit, origin, print_parity
@@ -62,7 +61,7 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
         with needs("export"):
             gates, parts = run_parity(tagger, data, parse_folds(folds), category_map, checkpoint, minutes)
     if require_data:
-        gates = [replace(g, status="failed") if g.status == "skipped" else g for g in gates]
+        gates = required(gates)
     report = parity_report(tagger, gates, parts) | {"threads": threads, "origin": origin()}
     with reader_may_leave():
         if as_json:
