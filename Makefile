@@ -22,7 +22,7 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# The results table in README again: half an hour on a machine that does nothing else.
+# The results table in README again: three quarters of an hour on a machine that does nothing else.
 results: .venv/installed
 	$(BIN)/python benchmarks/results.py
 

@@ -2,8 +2,8 @@
 
 The stages, in the order of the command line and of the files:
 
-    checkpoint -> model -> fold -> graph -> simplify -> export (bundle) -> calibrate -> quantize -> cpu
-        -> stream -> parity -> measure -> report
+    checkpoint -> model -> fold -> graph -> simplify -> calibrate -> quantize -> bundle -> stream
+        -> parity -> measure -> report
 
 On the device, three lines:
 

@@ -4,6 +4,9 @@ The graph computes as before; a cache is turned into floats where it comes in an
 out, so a program that carries it need not know. int8 is symmetric, with a scale for each head's keys
 and each head's values (of hidden tokens: for each feature), from the largest value that the caches of
 a calibration hold.
+
+ONNX Runtime converts all caches at the beginning of a step, wherever the nodes stand, so a step allocates
+what the state saves: this is for many streams per process, or for a state that is stored or sent.
 """
 
 from __future__ import annotations
@@ -34,19 +37,22 @@ def store_cache(model: onnx.ModelProto, variant: Variant, contract: Contract, dt
     stored = replace(contract, form=form, **cache_fields(variant, form))
     result: onnx.ModelProto = onnx.ModelProto.FromString(model.SerializeToString())
     graph = result.graph
-    converted, before, after = [], [], {}
+    converted: list[Array] = []
+    before: dict[str, onnx.NodeProto] = {}
+    after: dict[str, onnx.NodeProto] = {}
     for old, new, silence in zip(contract.cache_in, contract.cache_out, initial, strict=True):
         scale = _scale([sample[old.name] for sample in samples]) if dtype == "int8" else None
         converted.append(_stored(silence, scale))
-        before.append(_node(graph, "DequantizeLinear", old.name, f"{old.name}/float", TensorProto.FLOAT,
-                            scale))
+        before[f"{old.name}/float"] = _node(graph, "DequantizeLinear", old.name, f"{old.name}/float",
+                                            TensorProto.FLOAT, scale)
         after[f"{new.name}/float"] = _node(graph, "QuantizeLinear", f"{new.name}/float", new.name,
                                            TensorProto.FLOAT16, scale)
         for node in graph.node:
             _rename(node.input, {old.name: f"{old.name}/float", new.name: f"{new.name}/float"})
             _rename(node.output, {new.name: f"{new.name}/float"})
-    nodes = before
+    nodes: list[onnx.NodeProto] = []
     for node in graph.node:
+        nodes += [before.pop(name) for name in node.input if name in before]
         nodes.append(node)
         nodes += [after[name] for name in node.output if name in after]
     _replace(graph.node, nodes)

@@ -16,6 +16,7 @@ Dynamic quantisation is ONNX Runtime's `quantize_dynamic`: ranges anew at every 
 from __future__ import annotations
 
 import io
+import logging
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import redirect_stdout
@@ -265,8 +266,12 @@ def _dynamic(model: onnx.ModelProto, wanted: Quantization, chosen: Sequence[Prod
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         onnx.save(apart, before)
-        quantize_dynamic(before, after, per_channel=wanted.per_channel, weight_type=QuantType.QInt8,
-                         reduce_range=wanted.weight_bits == 7, nodes_to_quantize=names)
+        logging.disable(logging.WARNING)  # it advises a preparation that is not needed here
+        try:
+            quantize_dynamic(before, after, per_channel=wanted.per_channel, weight_type=QuantType.QInt8,
+                             reduce_range=wanted.weight_bits == 7, nodes_to_quantize=names)
+        finally:
+            logging.disable(logging.NOTSET)
         result: onnx.ModelProto = onnx.load(after)
     del result.metadata_props[:]
     result.metadata_props.extend(model.metadata_props)

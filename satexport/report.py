@@ -144,29 +144,22 @@ def print_cpu(made: CpuBundle) -> None:
         print_sensitivity(made.sensitivity)
     if made.left_out:
         print(f"In float: {', '.join(made.left_out)}.")
-    scored, (first, *_) = parity.get("set"), parity["differences"].values()
-    found = [f"{first['largest']:.1e}", f"{first['top1_agreement']:.4f}",
-             f"{scored['bundle_map']:.4f}" if scored else "-"]
-    reference = ["0", "1", f"{scored['pytorch_map']:.4f}" if scored else "-"]
     rows = []
     for row in (*measured["bundles"], *measured["eager"]) if measured else ():
         memory, times = row["memory_bytes"], row.get("times_eager")
-        is_it, is_eager = row.get("bundle") == str(made.path), "bundle" not in row
-        own = found if is_it else reference if is_eager else ["-"] * 3
         rows.append([
             row["name"],
-            *(_megabytes(memory[kind]) for kind in ("weights", "state", "resident")),
-            f"{row['burst']['median_ms']:.2f} / {row['paused']['median_ms']:.2f}",
-            f"{times['burst']:.2f} / {times['paused']:.2f}" if times else "-", _throughput(row), *own])
-    if not measured:
-        rows = [[made.path.name, *["-"] * 6, *found]]
-    over = next(iter(parity["differences"]))
-    print_table(f"{parity['variant']} / {made.path.name}",
-                ("", "file, MB", "state", "resident", "step, ms: burst / paused", "times eager",
-                 "chunks per core s", f"largest difference, {over}", "top-1 agree", "mAP"), rows)
-    print(f"Difference of a chunk over {over}: mean {first['mean']:.1e}, p50 {first['p50']:.1e}, p90 "
-          f"{first['p90']:.1e}, p99 {first['p99']:.1e}; drift {first['drift']:+.1%} of the mean, standard "
-          f"error {first['drift_error']:.1%}.")
+            *(_megabytes(memory[kind]) for kind in ("weights", "state", "transient", "resident")),
+            f"{row['burst']['median_ms']:.2f} / {row['paused']['median_ms']:.2f}", _throughput(row),
+            f"{times['burst']:.2f} / {times['paused']:.2f}" if times else "-"])
+    if rows:
+        print_table("memory in MB, a step in ms", ("", "file", "state", "transient", "resident",
+                    "burst / paused", "chunks per core s", "times eager"), rows)
+    over, found = next(iter(parity["differences"].items()))
+    print(f"Against PyTorch fp32 over {over}: a chunk's largest difference {found['largest']:.1e}, top-1 agrees "
+          f"in {found['top1_agreement']:.1%}; mean difference {found['mean']:.1e}, p50 {found['p50']:.1e}, p90 "
+          f"{found['p90']:.1e}, p99 {found['p99']:.1e}; drift {found['drift']:+.1%} of the mean, standard error "
+          f"{found['drift_error']:.1%}.")
     print_table("gates", ("gate", "", "condition"),
                 [(gate.name, gate.status, gate.note) for gate in made.gates], texts=3)
     print(f"Gates: {verdict(made.gates)}. Bundle: {made.path}")

@@ -68,7 +68,7 @@ def test_int8_of_the_export_in_the_output_folder_is_made_proven_and_says_what_it
 
 
 def test_the_reports_show_the_drift(made: Made) -> None:
-    assert "Difference of a chunk over 1 min of stream: mean" in made.result.out
+    assert "Against PyTorch fp32 over 1 min of stream: a chunk's largest difference" in made.result.out
     report = json.loads((made.path / "parity.json").read_bytes())
     found = report["differences"]["1 min of stream"]
     assert len(report["curve"]) == 30

@@ -17,7 +17,7 @@ from satexport.calibration_set import CalibrationSet, choosing_set
 from satexport.datasets import LabelledSet
 from satexport.errors import GateError, UsageError
 from satexport.quantize import find_ranges, layers, quantize
-from satexport.sensitivity import Sensitivity, fewest_to_leave_out, sensitivity
+from satexport.sensitivity import Sensitivity, check_labels, fewest_to_leave_out, sensitivity
 from satexport.targets import Quantization
 from tests.test_cli import call
 from tests.test_cpu import output_with
@@ -89,7 +89,8 @@ def test_a_map_that_cannot_be_kept_is_an_error(spoiled: Spoiled) -> None:
 def test_clips_without_labels_choose_nothing(spoiled: Spoiled) -> None:
     clips = LabelledSet("mine", spoiled.clips.clips, (), {})
     with pytest.raises(UsageError, match=r"--leave-out auto: the clips of mine have no labels"):
-        fewest_to_leave_out(spoiled.source, spoiled.model, spoiled.quantise, clips, ["11.fc2"], 0.99)
+        check_labels(spoiled.source, clips)
+    check_labels(spoiled.source, spoiled.clips)
 
 
 def test_clips_that_choose_are_others_than_those_that_calibrate_and_those_that_gate(

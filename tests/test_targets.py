@@ -9,8 +9,18 @@ from pathlib import Path
 import pytest
 
 from satexport.backends import BACKENDS
+from satexport.calibration_set import find_calibration
 from satexport.errors import DataError, UsageError
-from satexport.targets import FOLDER, MAX_STEP_MS, Budgets, Gates, Target, find_target, shipped
+from satexport.targets import (
+    FOLDER,
+    MAX_STEP_MS,
+    Budgets,
+    Gates,
+    Quantization,
+    Target,
+    find_target,
+    shipped,
+)
 from satexport.variants import VARIANTS
 from tests.test_cli import call
 
@@ -171,11 +181,32 @@ def test_a_step_may_take_as_long_as_the_longest_chunk_and_no_longer(tmp_path: Pa
     assert find_target(write(tmp_path, text)).budgets.step_ms == MAX_STEP_MS
 
 
-def test_the_target_in_the_readme_is_one(tmp_path: Path) -> None:
+def test_the_tomls_in_the_readme_are_what_they_are_said_to_be(tmp_path: Path) -> None:
     readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
-    (example,) = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
-    (tmp_path / "own.toml").write_text(example)
+    calibration, quantization, target = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
+    (tmp_path / "set.toml").write_text(calibration)
+    assert find_calibration(str(tmp_path / "set.toml")).name == "street"
+    (tmp_path / "own.toml").write_text(target)
     assert find_target(str(tmp_path / "own.toml")).name == "my-board"
+    (tmp_path / "int8.toml").write_text(target.replace('"fp32"', '"int8"') + quantization)
+    assert find_target(str(tmp_path / "int8.toml")).quantization == Quantization()  # its defaults
+
+
+@pytest.mark.parametrize(("now", "then", "words"), [
+    ('method = "static"', 'method = "fast"', "method is 'fast', expected static or dynamic"),
+    ('scheme = "qdq"', 'scheme = 1', "scheme is 1, expected str"),
+    ('scheme = "qdq"', 'weight_bits = 4', "weight_bits is 4, expected 7 or 8"),
+    ('scheme = "qdq"', 'percentile = 10', "percentile is 10, expected more than 50"),
+    ('scheme = "qdq"', 'leave_out = "00.q"', "leave_out is '00.q', expected a list of texts"),
+    ('scheme = "qdq"', 'per_channel = 1', "per_channel is 1, expected bool"),
+    ('scheme = "qdq"', 'operators = []', "unknown key 'operators'"),
+    ('precision = "int8"', 'precision = "fp32"', "precision is 'fp32', expected int8 with a table")])
+def test_a_wrong_key_or_value_of_quantization_is_named(
+        tmp_path: Path, now: str, then: str, words: str) -> None:
+    text = MINE.replace('"fp32"', '"int8"') + '[quantization]\nmethod = "static"\nscheme = "qdq"\n'
+    assert find_target(write(tmp_path, text)).quantization == Quantization(scheme="qdq")
+    with pytest.raises(DataError, match=re.escape(words)):
+        find_target(write(tmp_path, text.replace(now, then)))
 
 
 def test_shipped_are_all_targets_in_the_folder_by_name(tmp_path: Path,
