@@ -156,10 +156,10 @@ def print_cpu(made: CpuBundle) -> None:
         print_table("memory in MB, a step in ms", ("", "file", "state", "transient", "resident",
                     "burst / paused", "chunks per core s", "times eager"), rows)
     over, found = next(iter(parity["differences"].items()))
-    print(f"Against PyTorch fp32 over {over}: a chunk's largest difference {found['largest']:.1e}, top-1 agrees "
-          f"in {found['top1_agreement']:.1%}; mean difference {found['mean']:.1e}, p50 {found['p50']:.1e}, p90 "
-          f"{found['p90']:.1e}, p99 {found['p99']:.1e}; drift {found['drift']:+.1%} of the mean, standard error "
-          f"{found['drift_error']:.1%}.")
+    print(f"Against PyTorch fp32 over {over}: a chunk's largest difference {found['largest']:.1e}, top-1 "
+          f"agrees in {found['top1_agreement']:.1%}; mean difference {found['mean']:.1e}, p50 "
+          f"{found['p50']:.1e}, p90 {found['p90']:.1e}, p99 {found['p99']:.1e}; drift {found['drift']:+.1%} "
+          f"of the mean, standard error {found['drift_error']:.1%}.")
     print_table("gates", ("gate", "", "condition"),
                 [(gate.name, gate.status, gate.note) for gate in made.gates], texts=3)
     print(f"Gates: {verdict(made.gates)}. Bundle: {made.path}")

@@ -129,7 +129,7 @@ def test_a_delay_that_a_model_does_not_have_lists_those_it_has(model: str, delay
 
 def test_a_precision_that_the_export_cannot_deliver_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text('name = "a"\nbackend = "onnxruntime"\nprecision = "int8"\n'
-                                     "[gates]\nmax_score_difference = 0.1\nmap_kept = 1\n")
+                                     "[gates]\nmax_score_difference = 0.1\nmap_kept = 1\n[quantization]\n")
     result = call(*VIT, tmp_path, "--target", tmp_path / "a.toml")
     assert (result.code, "wants int8" in result.err) == (2, True)
 
