@@ -96,6 +96,9 @@ def cpu_bundle(source: Bundle, target: Target, folder: Path, wanted: Wanted,
     if source.target.precision != "fp32":
         raise UsageError(f"{source.path} is {source.target.precision}; expected an fp32 export. Make one "
                          "with `satexport onnx`.")
+    if source.contract.form.cache_dtype != "fp32":
+        raise UsageError(f"the cache of {source.path} is {source.contract.form.cache_dtype} already; begin "
+                         "with the export of `satexport onnx`.")
     if wanted.cache_dtype != "fp32" and not source.contract.cache_in:
         raise UsageError(f"{source.contract.variant} has no cache: leave --cache-dtype out.")
     form = replace(source.contract.form, cache_dtype=wanted.cache_dtype)

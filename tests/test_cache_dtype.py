@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +12,19 @@ import pytest
 
 from satexport.backends import FloatArray
 from satexport.backends.onnxruntime import OnnxRuntimeStep
-from satexport.bundle import open_bundle
+from satexport.bundle import open_bundle, write_manifest
 from satexport.cache_dtype import store_cache
 from satexport.calibrate import Sample, calibrate
 from satexport.calibration_set import CalibrationSet
 from satexport.checkpoint import load_checkpoint
-from satexport.contract import Form
+from satexport.contract import Contract, Form
 from satexport.export import export_onnx
 from satexport.golden import golden_scores
 from satexport.memory import state_bytes
 from satexport.stream import Streams, load
 from satexport.targets import find_target
 from satexport.variants import find_variant
+from tests.test_bundle import copy_of, manifest_of
 from tests.test_cli import call
 from tests.test_cpu import output_with
 
@@ -75,6 +77,17 @@ def test_hidden_tokens_and_the_mixed_cache_of_sat_s_are_stored_too(tmp_path: Pat
         assert 0 < np.abs(found - expected).max() < LARGEST[dtype]
 
 
+def fp32_like(path: Path) -> Path:
+    """The bundle again, as if its weights were fp32."""
+    copy = copy_of(path, path.parents[2] / "copy")
+    manifest = manifest_of(copy)
+    target = replace(find_target("cpu-fp32"), name="fp32-like")
+    (copy / "bundle.json").unlink()
+    write_manifest(copy, Contract.from_dict(manifest["contract"]), target, "model.onnx",
+                   manifest["operations"])
+    return copy
+
+
 @pytest.mark.parametrize("dtype", ["fp16", "int8"])
 def test_a_bundle_with_a_smaller_cache_says_so_in_its_name_contract_and_report_and_passes_its_gates(
         demo: Path, few_clips: Path, tmp_path: Path, dtype: str, audio: FloatArray) -> None:
@@ -90,6 +103,8 @@ def test_a_bundle_with_a_smaller_cache_says_so_in_its_name_contract_and_report_a
     whole, parts = tagger.stream(), tagger.stream()
     np.testing.assert_array_equal(
         whole.feed(audio), np.concatenate([parts.feed(part) for part in np.split(audio, 10)]))
+    again = call("cpu", "--int8", "--from", fp32_like(path), "--output", output)
+    assert (again.code, f"is {dtype} already" in again.err) == (2, True)
     whole.reset()
     np.testing.assert_array_equal(whole.feed(audio[:32_000]), tagger.stream().feed(audio[:32_000]))
     result = call("measure", path, "--no-eager", "--steps", 2, "--pause", 0.01, "--json")

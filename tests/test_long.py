@@ -54,11 +54,11 @@ def run_long(stream: Stream, audio: FloatArray, chunks: int) -> None:
     drift at all; memory is flat, and a step takes as long at the end as at the beginning."""
     minute = audio.reshape(30, -1)
     first: list[FloatArray] = []
-    sizes, seconds = [], []
+    sizes, seconds = [], np.zeros(chunks)
     for number, chunk in enumerate(islice(cycle(minute), chunks)):
         start = time.perf_counter()
         (scores,) = stream.feed(chunk)
-        seconds.append(time.perf_counter() - start)
+        seconds[number] = time.perf_counter() - start
         if 30 <= number < 60:  # the second minute: what was before the first is forgotten
             assert np.isfinite(scores).all()
             first.append(scores)
