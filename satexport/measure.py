@@ -49,8 +49,8 @@ DEFINITIONS = {
               "slowest of them",
     "real_time_factor": "median step after a pause / seconds of audio in it",
     "chunks_per_core_second": "streams / (median step of a burst * threads)",
-    "times_one_stream": "chunks per core-second of several streams / those of the first bundle that runs "
-                        "one, same weights, same run, same threads",
+    "times_one_stream": "chunks per core-second of several streams / those of the first bundle of the same "
+                        "target that runs one, same weights, same run, same threads",
     "times_eager": "median of PyTorch eager * streams / median of the bundle, same run, same threads",
     "eager": "PyTorch eager: torch.stft front end, the model with the published hidden-state cache, float32, "
              "torch.inference_mode, audio in, scores out, one stream; a bundle that hears mel is measured "
@@ -143,7 +143,8 @@ def measure(bundles: Sequence[Bundle], settings: Settings) -> dict[str, Any]:
                 kind: found[kind]["median_ms"] * row.streams / entry[kind]["median_ms"]
                 for kind in ("burst", "paused")}
         one = [other["chunks_per_core_second"] for other, its in zip(measured, rows, strict=True)
-               if its.streams == 1 and _baseline(its) == _baseline(row)]
+               if its.streams == 1 and _baseline(its) == _baseline(row)
+               and its.bundle.target.name == row.bundle.target.name]
         if row.streams > 1 and one:
             entry["times_one_stream"] = entry["chunks_per_core_second"] / one[0]
         own = budget_gates(row.bundle, entry)

@@ -192,6 +192,22 @@ resident_mb = 10000
 
 
 @pytest.mark.long
+def test_several_streams_are_compared_with_the_bundle_of_one_that_lies_beside(
+        tmp_path: Path, few_clips: Path) -> None:
+    model = ("cpu", "--int8", "--model", "sat-t", "--checkpoint", "demo", "--output", tmp_path / "build",
+             "--minutes", 0.4, "--data", few_clips, "--threads", 2)
+    assert call(*model, "--no-measure").code == 0
+    result = call(*model, "--streams", 3, "--json")
+    assert result.code == 0, result.err
+    entries = {entry["name"]: entry for entry in json.loads(result.out)["measure"]["bundles"]}
+    assert list(entries) == ["sat-t-2s/onnx-x3", "sat-t-2s/cpu-int8-x3", "sat-t-2s/cpu-int8"]
+    one, three = entries["sat-t-2s/cpu-int8"], entries["sat-t-2s/cpu-int8-x3"]
+    assert three["times_one_stream"] == pytest.approx(
+        three["chunks_per_core_second"] / one["chunks_per_core_second"])
+    assert "times_one_stream" not in entries["sat-t-2s/onnx-x3"]  # fp32 is no measure of int8
+
+
+@pytest.mark.long
 def test_measuring_puts_export_bundle_and_pytorch_in_one_table(
         export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
