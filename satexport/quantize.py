@@ -18,7 +18,7 @@ from __future__ import annotations
 import io
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,13 +188,9 @@ def _static(model: onnx.ModelProto, wanted: Quantization, chosen: Sequence[Produ
             node.input[0], node.input[1] = f"{q}/float", back
             nodes.append(node)
             continue
-        bias, output = (node.input[2] if len(node.input) > 2 else ""), node.output[0]
-        after = readers.get(output, [])
-        if not bias and len(after) == 1 and after[0].op_type == "Add":  # the bias of a MatMul
-            other = next(name for name in after[0].input if name != output)
-            if other in weights and weights[other].ndim == 1:
-                bias, output = other, after[0].output[0]
-                gone.add(output)
+        bias, output = _bias(node, readers.get(node.output[0], []), weights)
+        if output != node.output[0]:
+            gone.add(output)
         nodes.append(helper.make_node(
             "MatMulIntegerToFloat",
             [q, f"{w}.int8", f"{q}/scale", f"{w}.scale", f"{q}/zero", f"{w}.zero", bias],
@@ -207,6 +203,20 @@ def _static(model: onnx.ModelProto, wanted: Quantization, chosen: Sequence[Produ
                              for name, array in constants.items())
     _drop_unread(graph)
     return result
+
+
+def _bias(node: onnx.NodeProto, after: Sequence[onnx.NodeProto],
+          weights: Mapping[str, NDArray[Any]]) -> tuple[str, str]:
+    """The bias of a product, "" where it has none, and the tensor with the bias in it: a MatMul's comes
+    from the Add that alone reads it."""
+    output = node.output[0]
+    if len(node.input) > 2:
+        return node.input[2], output
+    if len(after) == 1 and after[0].op_type == "Add":
+        other = next(name for name in after[0].input if name != output)
+        if other in weights and weights[other].ndim == 1:
+            return other, after[0].output[0]
+    return "", output
 
 
 def _drop_unread(graph: onnx.GraphProto) -> None:

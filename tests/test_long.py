@@ -49,7 +49,7 @@ def resident_bytes() -> int:
     return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmRSS"))
 
 
-def run_long(stream: Stream, audio: FloatArray, chunks: int) -> None:
+def assert_steady(stream: Stream, audio: FloatArray, chunks: int) -> None:
     """A minute again and again: the sound comes round, so the scores must, too, bit by bit, which is no
     drift at all; memory is flat, and a step takes as long at the end as at the beginning."""
     minute = audio.reshape(30, -1)
@@ -76,7 +76,7 @@ def run_long(stream: Stream, audio: FloatArray, chunks: int) -> None:
 def test_memory_is_flat_and_scores_are_steady_over_a_hundred_thousand_chunks(
         demo: Path, audio: FloatArray) -> None:
     """55 hours of stream."""
-    run_long(load(demo).stream(), audio, 100_000)
+    assert_steady(load(demo).stream(), audio, 100_000)
 
 
 @pytest.mark.parametrize("cache_dtype", ["fp32", "int8"])
@@ -84,7 +84,7 @@ def test_a_day_of_int8_stream_is_as_steady(
         demo: Path, tmp_path: Path, audio: FloatArray, cache_dtype: str) -> None:
     wanted = Wanted(find_calibration("synthetic"), cache_dtype=cache_dtype)
     made = cpu_bundle(open_bundle(demo), find_target("cpu-int8"), tmp_path, wanted)
-    run_long(load(made.path).stream(), audio, 43_200)
+    assert_steady(load(made.path).stream(), audio, 43_200)
 
 
 def test_interleaved_streams_never_hear_each_other(demo: Path, audio: FloatArray) -> None:
