@@ -36,22 +36,29 @@ from satexport.measure import Settings, measure
 from satexport.parity import clip_chunks, compare
 from satexport.quantize import find_ranges, quantize
 from satexport.stream import Streams
-from satexport.targets import Quantization, find_target
+from satexport.targets import OPERATORS, Quantization, find_target
 from satexport.variants import find_variant
 
+SHIPPED = find_target("cpu-int8").quantization or Quantization()
 CHOICES = {
-    "as shipped: uint8 in, min-max, per column": Quantization(),
-    "percentile 99.999": Quantization(ranges="percentile"),
-    "percentile 99.99": Quantization(ranges="percentile", percentile=99.99),
-    "entropy": Quantization(ranges="entropy"),
-    "symmetric": Quantization(symmetric=True),
-    "one scale per weight": Quantization(per_channel=False),
-    "weights of 7 bits": Quantization(weight_bits=7),
-    "qdq, symmetric": Quantization(scheme="qdq"),
-    "dynamic": Quantization(method="dynamic"),
+    "as shipped": SHIPPED,
+    "operators: linear": replace(SHIPPED, operators=("linear",)),
+    "operators: linear, patch": replace(SHIPPED, operators=("linear", "patch")),
+    "operators: linear, head": replace(SHIPPED, operators=("linear", "head")),
+    "operators: linear, attention": replace(SHIPPED, operators=("linear", "attention")),
+    "operators: all": replace(SHIPPED, operators=OPERATORS),
+    "percentile 99.999": replace(SHIPPED, ranges="percentile"),
+    "percentile 99.99": replace(SHIPPED, ranges="percentile", percentile=99.99),
+    "entropy": replace(SHIPPED, ranges="entropy"),
+    "symmetric": replace(SHIPPED, symmetric=True),
+    "one scale per weight": replace(SHIPPED, per_channel=False),
+    "weights of 7 bits": replace(SHIPPED, weight_bits=7),
+    "qdq, symmetric": replace(SHIPPED, scheme="qdq"),
+    "dynamic": replace(SHIPPED, method="dynamic"),
 }
-SPEED = {"static": Quantization(), "dynamic": Quantization(method="dynamic"),
-         "qdq": Quantization(scheme="qdq")}
+SPEED = {"static": SHIPPED, "static, operators linear": replace(SHIPPED, operators=("linear",)),
+         "static, operators all": replace(SHIPPED, operators=OPERATORS),
+         "dynamic": replace(SHIPPED, method="dynamic"), "qdq": replace(SHIPPED, scheme="qdq")}
 
 
 def accuracy(folder: Path) -> Iterator[str]:
@@ -63,14 +70,14 @@ def accuracy(folder: Path) -> Iterator[str]:
         source = open_bundle(export_onnx(checkpoint, find_target("onnx"), Path(place)).path)
         model, clips = onnx.load(source.graph), load_set(folder, source.labels, folds=[2])
         samples = calibrate(source, find_calibration("esc50"), folder).samples
-        initial = source.initial_cache()
+        initial = list(source.initial_cache())
         expected = scores(model, source, source.contract, initial, clips)
         line = partial(row, expected, source, clips)
         yield line("fp32", expected)
         for name, choice in CHOICES.items():
             graph = quantize(model, choice, find_ranges(model, choice, samples), ())
             yield line(name, scores(graph, source, source.contract, initial, clips))
-        int8 = quantize(model, Quantization(), find_ranges(model, Quantization(), samples), ())
+        int8 = quantize(model, SHIPPED, find_ranges(model, SHIPPED, samples), ())
         for graph, words in ((model, "fp32"), (int8, "as shipped")):
             for dtype in ("fp16", "int8"):
                 stored = store_cache(graph, source.variant, source.contract, dtype, initial, samples)
@@ -101,7 +108,7 @@ def speed(model: str, threads: int) -> Iterator[str]:
         checkpoint = load_checkpoint("random", find_variant(model, 2))
         bundles = [open_bundle(export_onnx(checkpoint, find_target("onnx"), Path(place)).path)]
         for name, choice in SPEED.items():
-            target = replace(find_target("cpu-int8"), name=name, quantization=choice)
+            target = replace(find_target("cpu-int8"), name=name.replace(", ", "-"), quantization=choice)
             made = cpu_bundle(bundles[0], target, Path(place), Wanted(find_calibration("synthetic")))
             bundles.append(open_bundle(made.path))
         report = measure(bundles, Settings(threads=threads))

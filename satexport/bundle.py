@@ -2,7 +2,8 @@
 
     model.onnx          the graph of one step, the contract in its metadata
     model.onnx.data     of a CPU bundle: the weights, which the runtime maps into memory
-    initial_cache.npz   the cache of one stream after silence, one array per cache input (models with a cache)
+    initial_cache.npy   the cache of one stream after silence: the cache inputs one after another, in the
+                        contract's order, as one flat array (models with a cache)
     labels.txt          one class per line, in the order of the scores
     golden.npz          audio [N, samples] int16 and PyTorch's scores [N, classes] float32
     calibration.json    where it was calibrated: on which set, its clips, ranges, layers
@@ -19,16 +20,18 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import mmap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport.contract import DEFAULT_OPSET, SCHEMA, Contract
+from satexport.contract import DEFAULT_OPSET, SCHEMA, Contract, TensorSpec
 from satexport.errors import BundleError, DataError
 from satexport.files import json_text, sha256_of, staged_folder, write_json
 from satexport.targets import Target
@@ -36,7 +39,7 @@ from satexport.variants import PCM_SCALE, VARIANTS, Variant
 
 MANIFEST = "bundle.json"
 LABELS = "labels.txt"
-INITIAL_CACHE = "initial_cache.npz"
+INITIAL_CACHE = "initial_cache.npy"
 GOLDEN = "golden.npz"
 CALIBRATION = "calibration.json"
 # written about a bundle, not part of it
@@ -70,18 +73,11 @@ class Bundle:
         """Size of the graph's file, and of that of its weights where they have one of their own."""
         return sum(file.stat().st_size for file in self.path.glob(f"{self.graph.name}*"))
 
-    def initial_cache(self) -> list[NDArray[Any]]:
+    def initial_cache(self) -> Iterable[NDArray[Any]]:
         """The cache of one stream after silence, in the order and dtype of the contract; empty for a model
-        without one."""
-        if not self.contract.cache_in:
-            return []
-        arrays = _read_arrays(self.path / INITIAL_CACHE, [s.name for s in self.contract.cache_in])
-        for spec, array in zip(self.contract.cache_in, arrays, strict=True):
-            expected = (1, *spec.shape[1:])
-            if array.shape != expected or array.dtype != spec.dtype:
-                raise BundleError(f"{self.path}: {spec.name} is {array.dtype} {array.shape}, the "
-                                  f"contract says {spec.dtype} {expected}. Export it again.")
-        return arrays
+        without one. Raises `BundleError` where the file is damaged or does not fit."""
+        specs = self.contract.cache_in
+        return InitialCache(self.path / INITIAL_CACHE, specs) if specs else ()
 
     def calibrated_on(self) -> frozenset[str]:
         """SHA-256 of the clips that the graph was calibrated on; they must not gate it."""
@@ -100,6 +96,32 @@ class Bundle:
             raise BundleError(f"{self.path / GOLDEN} holds audio {audio.shape} and scores {scores.shape}, "
                               f"expected [N, {samples}] and [N, {classes}]. Export it again.")
         return (audio / PCM_SCALE).astype(np.float32), scores
+
+
+class InitialCache:
+    """Arrays [1, ...] that are read from their file whenever a stream begins: kept in memory they would be a
+    third copy of the state. The file stays mapped, so that a bundle that takes its place changes nothing
+    for the streams that run."""
+
+    def __init__(self, path: Path, specs: Sequence[TensorSpec]) -> None:
+        self._shapes = [(1, *spec.shape[1:]) for spec in specs]
+        try:
+            self._values = np.lib.format.open_memmap(path, mode="r")
+        except Exception as error:  # numpy has no class of its own for this
+            raise BundleError(f"{path} is damaged ({error}). Export it again.") from None
+        values, size, dtype = self._values, sum(map(prod, self._shapes)), specs[0].dtype
+        if values.shape != (size,) or values.dtype != dtype:
+            raise BundleError(f"{path} holds {values.dtype} {values.shape}, the contract says {dtype} "
+                              f"({size},). Export it again.")
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        first = 0
+        for shape in self._shapes:
+            yield np.array(self._values[first:first + prod(shape)]).reshape(shape)
+            first += prod(shape)
+        pages = self._values.base
+        if isinstance(pages, mmap.mmap) and hasattr(pages, "madvise"):  # not under Windows
+            pages.madvise(mmap.MADV_DONTNEED)
 
 
 def open_bundle(path: str | Path) -> Bundle:
@@ -183,11 +205,10 @@ def bundle_path(folder: Path, contract: Contract, target: Target) -> Path:
     return folder / contract.variant / f"{target.name}{contract.form.suffix}{opset}"
 
 
-def write_initial_cache(folder: Path, contract: Contract, cache: Sequence[NDArray[Any]]) -> None:
+def write_initial_cache(folder: Path, cache: Iterable[NDArray[Any]]) -> None:
     """Write the cache of one stream after silence; nothing for a model without one."""
-    if cache:
-        names = [spec.name for spec in contract.cache_in]
-        write_arrays(folder / INITIAL_CACHE, dict(zip(names, cache, strict=True)))
+    if values := [array.reshape(-1) for array in cache]:
+        np.save(folder / INITIAL_CACHE, np.concatenate(values))
 
 
 def write_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:

@@ -16,7 +16,7 @@ from satexport import frontend
 from satexport.errors import BundleError
 from satexport.variants import DEPTH, MEL_BANDS, SAMPLE_RATE, Variant
 
-SCHEMA = 3
+SCHEMA = 4
 DEFAULT_OPSET = 20
 ANY = -1      # in a shape: the number of streams, which the caller chooses
 PREFIX = "satexport."  # of the keys in the ONNX metadata

@@ -123,10 +123,10 @@ def cpu_bundle(source: Bundle, target: Target, folder: Path, wanted: Wanted,
 def _write(source: Bundle, target: Target, wanted: Wanted, stage: Path, made: CpuBundle) -> None:
     """Write the bundle without its reports on parity and speed."""
     model, quantization = onnx.load(source.graph), target.quantization
-    contract, initial = source.contract, source.initial_cache()
+    contract, initial = source.contract, list(source.initial_cache())
     static = quantization is not None and quantization.method == "static"
     if quantization:
-        check_layers(model, set(quantization.leave_out) - {AUTO})
+        check_layers(model, quantization, set(quantization.leave_out) - {AUTO})
         if AUTO in quantization.leave_out:
             check_labels(source, choosing_set(wanted.calibration, wanted.recordings, source.labels))
     found = Calibration([], (), {})
@@ -146,7 +146,7 @@ def _write(source: Bundle, target: Target, wanted: Wanted, stage: Path, made: Cp
     _write_graph(stage, model)
     for name in (LABELS, GOLDEN):
         shutil.copy(source.path / name, stage / name)
-    write_initial_cache(stage, contract, initial)
+    write_initial_cache(stage, initial)
     if clips or quantization:
         write_json(stage / CALIBRATION, facts | {"clips_sha256": sorted(clips)})
     write_manifest(stage, contract, target, GRAPH, source.operations)
@@ -172,7 +172,7 @@ def _quantised(source: Bundle, model: onnx.ModelProto, target: Target, wanted: W
     fewest: LeftOut | None = None
     if wanted.sensitivity or AUTO in quantization.leave_out:
         clips = choosing_set(wanted.calibration, wanted.recordings, source.labels)
-        costs = sensitivity(source, model, quantise, clips)
+        costs = sensitivity(source, model, quantise, layers(model, quantization), clips)
         made.sensitivity = costs.report() | {"variant": source.contract.variant, "set": clips.name}
         chosen_on |= set(costs.clip_hashes)
         if AUTO in quantization.leave_out:
@@ -184,7 +184,7 @@ def _quantised(source: Bundle, model: onnx.ModelProto, target: Target, wanted: W
     made.left_out = tuple(sorted(left_out))
     return quantise(left_out), chosen_on, {
         "quantization": asdict(quantization), "float": sorted(left_out),
-        "int8": [name for name in layers(model) if name not in left_out],
+        "int8": [name for name in layers(model, quantization) if name not in left_out],
         "ranges": {x: list(ranges[x]) for x in sorted(ranges)},
         "auto": {"map": fewest.tried, "fp32_map": fewest.fp32_map} if fewest else None}
 

@@ -119,7 +119,7 @@ def export_onnx(checkpoint: Checkpoint, target: Target, folder: Path, form: Form
         export.golden_difference = _largest(golden_scores(proof_streams(step, contract), audio), expected)
         _check_against_pytorch(export, target)
         (stage / "model.onnx").write_bytes(content)
-        write_initial_cache(stage, contract, cache)
+        write_initial_cache(stage, cache)
         (stage / LABELS).write_text(labels_text(checkpoint.labels), encoding="utf-8")
         pcm = np.round(audio * PCM_SCALE).astype(np.int16)
         write_arrays(stage / GOLDEN, {"audio": pcm, "scores": expected})

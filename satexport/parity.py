@@ -37,16 +37,17 @@ DEFINITIONS = {
                         "PyTorch fp32, the cache carried from chunk to chunk on both sides",
     "top-1 agreement": "share of chunks in which both rank the same class first",
     "p50, p90, p99": "quantiles over the chunks of a chunk's mean score difference; curve: all of them",
-    "slope": "least-squares slope of the chunk's mean score difference over the stream, per chunk; "
-             "drift is slope times length over the mean, with its standard error (sounds differ, so a curve "
-             "without any drift has a slope of about that size); of several streams in one step, which "
-             "share the minutes, the mean over them",
+    "drift": "after its minutes the stream hears its first sounds again; slope: mean score difference then "
+             "minus that of the first time, over the chunks between; drift: slope times length over mean. "
+             "Chunks in which the cache still remembers other sounds do not count. A line through the curve "
+             "would say little: score differences differ from sound to sound",
     "streamed score": "the stream starts from silence at each clip, the last incomplete chunk is "
                       "padded with zeros, the scores of the clip's chunks are averaged",
     "clip score": "the paper's protocol, PyTorch only: one spectrogram per clip, the cache starting "
                   "empty, a last incomplete piece dropped, the pieces' scores averaged",
     "mAP": "scikit-learn's average_precision_score, mean over the classes with a positive",
 }
+HEARD_AGAIN = 60  # s at the end of the stream, after as many chunks as a cache remembers
 Advance = Callable[[], None]
 
 
@@ -61,9 +62,17 @@ class Differences:
     p50: float             # quantiles over the chunks of the mean difference of a chunk
     p90: float
     p99: float
-    slope: float           # of the mean difference, per chunk
-    drift: float           # slope * chunks / mean
-    drift_error: float     # its standard error
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What a stream says of the same sounds at its end as at its beginning; see `DEFINITIONS`."""
+
+    chunks: int    # compared, of each stream
+    first: float   # their mean score difference when heard first
+    again: float   # and at the end
+    slope: float   # per chunk
+    drift: float   # slope * chunks of the stream / mean
 
 
 @dataclass(frozen=True)
@@ -104,23 +113,26 @@ def compare(reference: FloatArray, candidate: FloatArray, streams: int = 1) -> D
     the chunks that were heard together follow each other."""
     gap = np.abs(candidate.astype(np.float64) - reference)
     curve = curve_of(reference, candidate, streams)
-    length, mean = len(curve), float(curve.mean())
-    time = np.arange(length) - (length - 1) / 2
-    spread = max(float(time @ time), 1.0)
-    slope = float(time @ curve / spread)
-    residuals = curve - mean - slope * time
-    error = float(np.sqrt(residuals @ residuals / max(length - 2, 1) / spread))
     agreement = float((reference.argmax(1) == candidate.argmax(1)).mean())
     p50, p90, p99 = np.quantile(curve, (0.5, 0.9, 0.99)).tolist()
-    scale = length / mean if mean else 0.0
-    return Differences(len(gap), float(gap.max()), mean, agreement, p50, p90, p99, slope, slope * scale,
-                       error * scale)
+    return Differences(len(gap), float(gap.max()), float(curve.mean()), agreement, p50, p90, p99)
 
 
 def curve_of(reference: FloatArray, candidate: FloatArray, streams: int = 1) -> NDArray[np.float64]:
     """Mean score difference of each chunk [chunks]; of several streams heard together the mean over them."""
     gap = np.abs(candidate.astype(np.float64) - reference)
     return np.asarray(gap.mean(1).reshape(-1, streams).mean(1))
+
+
+def drift_of(curve: NDArray[np.float64], length: int, memory: int) -> Drift | None:
+    """Drift of a curve [chunks] whose chunks from `length` on are its first ones again; `memory` is the
+    number of chunks that a cache remembers. None where the stream is too short to tell."""
+    heard_again = len(curve) - length
+    if heard_again <= memory:
+        return None
+    first, again = (float(part[memory:heard_again].mean()) for part in (curve, curve[length:]))
+    slope, mean = (again - first) / length, float(curve[:length].mean())
+    return Drift(heard_again - memory, first, again, slope, slope * length / mean if mean else 0.0)
 
 
 def run_golden(tagger: Tagger) -> tuple[list[Gate], dict[str, Any]]:
@@ -147,11 +159,12 @@ def run_parity(tagger: Tagger, data: str, folds: Sequence[int] | None, category_
 
     labelled, why_not = labelled_set(tagger.bundle, data, folds, category_map)
     reference = PyTorchStep(weights_of(tagger.bundle, checkpoint))
-    steps = stream_chunks(tagger.contract, minutes) + (len(labelled.clips) if labelled else 0)
+    lanes = len(proof_streams(tagger.step, tagger.contract))
+    steps = sum(stream_steps(tagger.contract, minutes, lanes)) + (len(labelled.clips) if labelled else 0)
     with progress("parity", steps) as advance:
         # the set first: what is wrong with a clip shows before the long stream
         result = set_parity(reference, tagger, labelled, advance) if labelled else None
-        stream, curve = stream_parity(reference, tagger, minutes, advance)
+        stream, drift, curve = stream_parity(reference, tagger, minutes, advance)
     gates = tagger.bundle.target.gates
     differences = {f"{minutes:g} min of stream": stream}
     if result:
@@ -159,7 +172,8 @@ def run_parity(tagger: Tagger, data: str, folds: Sequence[int] | None, category_
     judged = [_difference_gate(gates, name, found) for name, found in differences.items()]
     judged.append(_map_gate(gates, result, why_not))
     return judged, {"differences": {name: asdict(found) for name, found in differences.items()},
-                    "curve": curve.tolist(), "set": asdict(result) if result else None}
+                    "drift": asdict(drift) if drift else None, "curve": curve.tolist(),
+                    "set": asdict(result) if result else None}
 
 
 def labelled_set(bundle: Bundle, data: str, folds: Sequence[int] | None,
@@ -175,31 +189,34 @@ def labelled_set(bundle: Bundle, data: str, folds: Sequence[int] | None,
     return load_set(data, bundle.labels, folds=folds, category_map=category_map), ""
 
 
-def stream_chunks(contract: Contract, minutes: float) -> int:
-    """Whole chunks in so much audio, one at least."""
-    return max(1, int(minutes * 60 / contract.delay))
+def stream_steps(contract: Contract, minutes: float, streams: int) -> tuple[int, int]:
+    """Steps in so many minutes, one at least, shared by the streams; and how many are heard again."""
+    steps = max(1, int(minutes * 60 / contract.delay) // streams)
+    return steps, min(steps, contract.memory_chunks + HEARD_AGAIN // contract.delay)
 
 
 def stream_parity(reference: PyTorchStep, tagger: Tagger, minutes: float,
-                  advance: Advance) -> tuple[Differences, NDArray[np.float64]]:
+                  advance: Advance) -> tuple[Differences, Drift | None, NDArray[np.float64]]:
     """Both over synthetic sounds, never reset: one stream of so many minutes, or as many streams as
-    the bundle runs that share the minutes. Returns differences and their curve."""
+    the bundle runs that share the minutes, and then the first of them again. Returns differences, drift
+    and the curve of the differences, the chunks that are heard again at its end."""
     from satexport.reference import reference_streams
 
     ours = proof_streams(tagger.step, tagger.contract)
     count, delay = len(ours), tagger.contract.delay
-    chunks = max(1, stream_chunks(tagger.contract, minutes) // count)
+    chunks, again = stream_steps(tagger.contract, minutes, count)
     theirs = [reference_streams(reference, tagger.contract) for _ in range(count)]
     audio = synthetic_stream(chunks * count * delay, "evaluate").reshape(count, chunks, -1)
     pairs = []
-    for number in range(chunks):
+    for number in (*range(chunks), *range(again)):
         heard = audio[:, number]
         expected = np.concatenate([s.feed(one[None])[0] for s, one in zip(theirs, heard, strict=True)])
         pairs.append((expected, ours.feed(heard)[0]))
-        for _ in range(count):
-            advance()
+        advance()
     both = np.concatenate([p[0] for p in pairs]), np.concatenate([p[1] for p in pairs])
-    return compare(*both, count), curve_of(*both, count)
+    stream = both[0][:chunks * count], both[1][:chunks * count]
+    curve = curve_of(*both, count)
+    return compare(*stream, count), drift_of(curve, chunks, tagger.contract.memory_chunks), curve
 
 
 def set_parity(reference: PyTorchStep, tagger: Tagger, data: LabelledSet,

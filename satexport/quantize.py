@@ -1,8 +1,12 @@
 """fp32 graph to int8 graph: which products, in which scheme, with which ranges.
 
-Only products with a weight are quantised: queries, keys and values, projection and MLP of each block.
-Attention, softmax, LayerNormalization, Gelu, front end, patches and head stay in float. A layer is
-known by its weight's name: `00.q`, `00.kv`, `00.proj`, `00.fc1`, `00.fc2` ... `11.fc2`.
+Which products, a target's `operators` say; a layer is known by the name of its weight or product:
+- `linear`: queries, keys and values, projection and MLP of each block, `00.q`, `00.kv`, `00.proj`, `00.fc1`,
+  `00.fc2` ... `11.fc2`
+- `patch`, `head`: the products that make tokens and scores, `patch` and `head`
+- `attention`: queries times keys, and their softmax times values, `00.logits`, `00.mixed` ... `11.mixed`
+The front end stays in float, and so do softmax, LayerNormalization and Gelu, for which ONNX Runtime and
+TensorRT have no int8 kernels.
 
 Schemes of static quantisation (ranges from a calibration):
 - `onnxruntime`: QuantizeLinear to uint8, then `com.microsoft` MatMulIntegerToFloat with the int8 weight, its
@@ -35,7 +39,7 @@ from satexport.report import progress
 from satexport.targets import Quantization
 
 PRODUCTS = ("MatMul", "Gemm")
-STAY = ("mel.", "patch", "head")  # begin the names of weights that stay in float
+ATTENTION = ("/logits", "/mixed")  # end the names of products without a weight
 QUANTISED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger",
              "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QLinearMatMul"}
 BATCH = 8                         # samples whose tensors are held at a time
@@ -44,25 +48,27 @@ Ranges = dict[str, tuple[float, float]]
 
 @dataclass(frozen=True)
 class Product:
-    """A product of the graph whose second factor is a weight."""
+    """A product of the graph that can be quantised."""
 
     node: onnx.NodeProto
-    layer: str                    # name of its weight without ".weight"
+    layer: str
+    operator: str
 
     @property
-    def x(self) -> str:
-        return str(self.node.input[0])
+    def activations(self) -> list[str]:
+        """The factors that are no weights."""
+        return list(self.node.input[:2] if self.operator == "attention" else self.node.input[:1])
 
 
-def layers(model: onnx.ModelProto) -> list[str]:
-    """The layers that can be quantised, in the order of the graph. Raises `DataError` where the graph
+def layers(model: onnx.ModelProto, wanted: Quantization) -> list[str]:
+    """The layers that are quantised, in the order of the graph. Raises `DataError` where the graph
     is quantised already."""
-    return list(dict.fromkeys(product.layer for product in _products(model)))
+    return list(dict.fromkeys(product.layer for product in _products(model, wanted)))
 
 
-def check_layers(model: onnx.ModelProto, names: Iterable[str]) -> None:
-    """Raise `UsageError` for a layer that does not exist."""
-    there = layers(model)
+def check_layers(model: onnx.ModelProto, wanted: Quantization, names: Iterable[str]) -> None:
+    """Raise `UsageError` for a layer that does not exist, or is not of the operators."""
+    there = layers(model, wanted)
     if strangers := sorted(set(names) - set(there)):
         raise UsageError(f"there is no layer {strangers[0]!r} to leave out; the layers are "
                          f"{', '.join(there[:6])} ... {there[-1]}.")
@@ -73,8 +79,8 @@ def quantize(model: onnx.ModelProto, wanted: Quantization, ranges: Ranges,
     """Return the int8 graph, the contract in its metadata as before; layers that are left out stay in
     float. Raises `UsageError` for a layer that does not exist."""
     float_layers = set(leave_out)
-    check_layers(model, float_layers)
-    chosen = [product for product in _products(model) if product.layer not in float_layers]
+    check_layers(model, wanted, float_layers)
+    chosen = [product for product in _products(model, wanted) if product.layer not in float_layers]
     if not chosen:  # no nodes would mean all of them to quantize_dynamic
         return model
     if wanted.method == "dynamic":
@@ -83,7 +89,7 @@ def quantize(model: onnx.ModelProto, wanted: Quantization, ranges: Ranges,
 
 
 def find_ranges(model: onnx.ModelProto, wanted: Quantization, samples: Sequence[Sample]) -> Ranges:
-    """The least and largest value of each product's input, as ONNX Runtime's calibrator of the chosen
+    """The least and largest value of each product's activations, as ONNX Runtime's calibrator of the chosen
     method finds them over the samples; {} for dynamic quantisation."""
     if wanted.method == "dynamic":
         return {}
@@ -94,7 +100,7 @@ def find_ranges(model: onnx.ModelProto, wanted: Quantization, samples: Sequence[
         "percentile": (library.PercentileCalibrater, {"percentile": wanted.percentile}),
         "entropy": (library.EntropyCalibrater, {}),
     }[wanted.ranges]
-    inputs = {product.x for product in _products(model)}
+    inputs = {x for product in _products(model, wanted) for x in product.activations}
 
     class Calibrator(kind):  # type: ignore[misc, valid-type]
         """The library's, for those tensors alone."""
@@ -136,13 +142,22 @@ class _Reader:
         return next(self._rest)
 
 
-def _products(model: onnx.ModelProto) -> list[Product]:
-    """The products that can be quantised; raises `DataError` where some are already."""
+def _products(model: onnx.ModelProto, wanted: Quantization) -> list[Product]:
+    """The products of the operators; raises `DataError` where some are quantised already."""
     if done := sorted({node.op_type for node in model.graph.node} & QUANTISED):
         raise DataError(f"the graph is quantised already (it has {done[0]} nodes). Begin with fp32.")
     weights = {i.name for i in model.graph.initializer if len(i.dims) == 2}
-    return [Product(node, node.input[1].removesuffix(".weight")) for node in model.graph.node
-            if node.op_type in PRODUCTS and node.input[1] in weights and not node.input[1].startswith(STAY)]
+    found = []
+    for node in model.graph.node:
+        if node.op_type not in PRODUCTS:
+            continue
+        if node.input[1] in weights:
+            layer = node.input[1].removesuffix(".weight")
+            found.append(Product(node, layer, layer if layer in ("patch", "head") else "linear"))
+        elif node.output[0].endswith(ATTENTION):
+            layer = node.output[0].removeprefix("block_").replace("/", ".")
+            found.append(Product(node, layer, "attention"))
+    return [product for product in found if product.operator in wanted.operators]
 
 
 def _static(model: onnx.ModelProto, wanted: Quantization, chosen: Sequence[Product],
@@ -156,53 +171,83 @@ def _static(model: onnx.ModelProto, wanted: Quantization, chosen: Sequence[Produ
     for node in graph.node:
         for name in node.input:
             readers.setdefault(name, []).append(node)
-    constants: dict[str, NDArray[Any]] = {}
-    quantised: set[str] = set()
-    nodes: list[onnx.NodeProto] = []
+    factors = _Factors(wanted, ranges)
     gone: set[str] = set()  # outputs of nodes that went into others
     for node in graph.node:
-        product = by_output.get(node.output[0])
         if node.output[0] in gone:
             continue
-        if product is None:
-            nodes.append(node)
+        if (product := by_output.get(node.output[0])) is None:
+            factors.nodes.append(node)
             continue
-        x, q = product.x, f"{product.x}/quantized"
-        if x not in quantised:
-            quantised.add(x)
-            scale, zero = _scale(ranges[x], wanted)
-            constants |= {f"{q}/scale": scale, f"{q}/zero": zero}
-            nodes.append(helper.make_node("QuantizeLinear", [x, f"{q}/scale", f"{q}/zero"], [q], q))
-            if wanted.scheme == "qdq":
-                nodes.append(helper.make_node(
-                    "DequantizeLinear", [q, f"{q}/scale", f"{q}/zero"], [f"{q}/float"], f"{q}/float"))
-        w = product.layer
-        constants |= dict(zip((f"{w}.int8", f"{w}.scale", f"{w}.zero"),
-                              _weight(weights[node.input[1]], wanted), strict=True))
+        a = factors.activation(node.input[0])
+        b = (factors.activation(node.input[1], second=True) if product.operator == "attention"
+             else factors.weight(product.layer, weights[node.input[1]]))
         if wanted.scheme == "qdq":
-            back = f"{w}.float"
-            if back not in quantised:
-                quantised.add(back)
-                nodes.append(helper.make_node(
-                    "DequantizeLinear", [f"{w}.int8", f"{w}.scale", f"{w}.zero"], [back], back, axis=1))
-            node.input[0], node.input[1] = f"{q}/float", back
-            nodes.append(node)
+            node.input[0], node.input[1] = factors.dequantized(a), factors.dequantized(b)
+            factors.nodes.append(node)
             continue
         bias, output = _bias(node, readers.get(node.output[0], []), weights)
         if output != node.output[0]:
             gone.add(output)
-        nodes.append(helper.make_node(
-            "MatMulIntegerToFloat",
-            [q, f"{w}.int8", f"{q}/scale", f"{w}.scale", f"{q}/zero", f"{w}.zero", bias],
+        factors.nodes.append(helper.make_node(
+            "MatMulIntegerToFloat", [a.name, b.name, a.scale, b.scale, a.zero, b.zero, bias],
             [output], node.name, domain="com.microsoft"))
     if wanted.scheme == "onnxruntime":
         result.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     del graph.node[:]
-    graph.node.extend(nodes)
+    graph.node.extend(factors.nodes)
     graph.initializer.extend(numpy_helper.from_array(np.asarray(array), name)
-                             for name, array in constants.items())
+                             for name, array in factors.constants.items())
     _drop_unread(graph)
     return result
+
+
+@dataclass(frozen=True)
+class _Factor:
+    """Names of the tensors of a quantised factor."""
+
+    name: str
+    scale: str
+    zero: str
+    axis: int | None = None   # of a scale for each column
+
+
+class _Factors:
+    """Quantised factors of products, each written once."""
+
+    def __init__(self, wanted: Quantization, ranges: Ranges) -> None:
+        self.wanted, self.ranges = wanted, ranges
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, NDArray[Any]] = {}
+        self._written: set[str] = set()
+
+    def activation(self, x: str, second: bool = False) -> _Factor:
+        """Quantise a tensor of the graph; the second factor of a product is int8 around zero, as a weight is:
+        the kernels multiply uint8 by int8."""
+        q = _Factor(f"{x}/quantized", f"{x}/quantized/scale", f"{x}/quantized/zero")
+        if self._first(q.name):
+            self.constants[q.scale], self.constants[q.zero] = _scale(self.ranges[x], self.wanted, second)
+            self.nodes.append(helper.make_node("QuantizeLinear", [x, q.scale, q.zero], [q.name], q.name))
+        return q
+
+    def weight(self, layer: str, weight: NDArray[Any]) -> _Factor:
+        w = _Factor(f"{layer}.int8", f"{layer}.scale", f"{layer}.zero", axis=1)
+        self.constants |= zip((w.name, w.scale, w.zero), _weight(weight, self.wanted), strict=True)
+        return w
+
+    def dequantized(self, q: _Factor) -> str:
+        """The factor as floats again."""
+        output = f"{q.name}/float"
+        if self._first(output):
+            axis: dict[str, Any] = {} if q.axis is None else {"axis": q.axis}
+            self.nodes.append(helper.make_node(
+                "DequantizeLinear", [q.name, q.scale, q.zero], [output], output, **axis))
+        return output
+
+    def _first(self, name: str) -> bool:
+        first = name not in self._written
+        self._written.add(name)
+        return first
 
 
 def _bias(node: onnx.NodeProto, after: Sequence[onnx.NodeProto],
@@ -228,11 +273,12 @@ def _drop_unread(graph: onnx.GraphProto) -> None:
     del graph.value_info[:]
 
 
-def _scale(bounds: tuple[float, float], wanted: Quantization) -> tuple[NDArray[Any], NDArray[Any]]:
+def _scale(bounds: tuple[float, float], wanted: Quantization,
+           signed: bool) -> tuple[NDArray[Any], NDArray[Any]]:
     """Scale and zero point of an activation: int8 around zero, or uint8 whose steps fill the range, in
     which zero is always a value of its own."""
     low, high = min(bounds[0], 0.0), max(bounds[1], 0.0)
-    if wanted.scheme == "qdq":
+    if signed or wanted.scheme == "qdq":
         scale = max(-low, high, 1e-8) / 127
         return np.array(scale, np.float32), np.array(0, np.int8)
     if wanted.symmetric:
@@ -279,7 +325,8 @@ def _dynamic(model: onnx.ModelProto, wanted: Quantization, chosen: Sequence[Prod
         logging.disable(logging.WARNING)  # it advises a preparation that is not needed here
         try:
             quantize_dynamic(before, after, per_channel=wanted.per_channel, weight_type=QuantType.QInt8,
-                             reduce_range=wanted.weight_bits == 7, nodes_to_quantize=names)
+                             reduce_range=wanted.weight_bits == 7, nodes_to_quantize=names,
+                             extra_options={"MatMulConstBOnly": False})  # attention has two activations
         finally:
             logging.disable(logging.NOTSET)
         result: onnx.ModelProto = onnx.load(after)

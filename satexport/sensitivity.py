@@ -22,7 +22,6 @@ from satexport.datasets import LabelledSet, average_precisions, clip_hash
 from satexport.errors import GateError, UsageError
 from satexport.golden import proof_streams
 from satexport.parity import Differences, clip_chunks, compare
-from satexport.quantize import layers
 from satexport.report import progress
 from satexport.stream import Streams
 
@@ -50,17 +49,16 @@ class Sensitivity:
                 "layers": [{"layer": name, **row(found)} for name, found in self.layers.items()]}
 
 
-def sensitivity(source: Bundle, model: onnx.ModelProto, quantise: Quantise,
+def sensitivity(source: Bundle, model: onnx.ModelProto, quantise: Quantise, every: Sequence[str],
                 clips: LabelledSet) -> Sensitivity:
-    """Quantise one layer at a time. `model` is the fp32 graph of `source`, `quantise` makes of it a graph
-    whose other layers are int8."""
+    """Quantise one layer of `every` at a time. `model` is the fp32 graph of `source`, `quantise` makes of
+    it a graph whose other layers are int8."""
     sounds, hashes, _ = heard(clips.clips)
     size, chains = source.contract.chunk_samples, []
     for chain in chained(sounds, CHAIN_SECONDS):
         chains.append(chain[:len(chain) // size * size])
         if len(chains) == CHAINS:
             break
-    every = layers(model)
 
     def scores(graph: onnx.ModelProto) -> FloatArray:
         streams = _streams(source, graph)

@@ -42,6 +42,7 @@ class Budgets:
 class Quantization:
     """How int8 is written into the graph; see `satexport.quantize`."""
 
+    operators: tuple[str, ...] = ("linear",)  # the products in int8, of OPERATORS
     method: str = "static"         # ranges from a calibration; "dynamic": anew at every step
     scheme: str = "onnxruntime"    # or "qdq": symmetric, standard operators
     ranges: str = "minmax"         # or "percentile", "entropy"
@@ -53,6 +54,7 @@ class Quantization:
     calibration: str = "synthetic"   # a set in calibration/, or a TOML
 
 
+OPERATORS = ("linear", "patch", "head", "attention")
 AUTO = "auto"  # as few layers as the mAP gate needs
 CHOICES: dict[str, tuple[object, ...]] = {
     "method": ("static", "dynamic"), "scheme": ("onnxruntime", "qdq"),
@@ -124,6 +126,9 @@ def _conditions(target: Target) -> Iterator[facts.Condition]:
         for name, choices in CHOICES.items():
             value = getattr(target.quantization, name)
             yield name, value, value in choices, " or ".join(map(str, choices))
+        operators = target.quantization.operators
+        yield ("operators", list(operators), bool(operators) and set(operators) <= set(OPERATORS),
+               f"one or more of {', '.join(OPERATORS)}")
         percentile = target.quantization.percentile
         yield "percentile", percentile, 50 < percentile <= 100, "more than 50, at most 100"
 

@@ -41,7 +41,7 @@ def stored_streams(path: Path, dtype: str, samples: list[Sample]) -> Streams:
     """A stream over the graph of an export whose cache is stored in another dtype."""
     bundle = open_bundle(path)
     graph, contract, initial = store_cache(onnx.load(bundle.graph), bundle.variant, bundle.contract, dtype,
-                                           bundle.initial_cache(), samples)
+                                           list(bundle.initial_cache()), samples)
     assert [(v.name, v.type.tensor_type.elem_type) for v in graph.graph.output[1:]] == [
         (spec.name, {"fp16": onnx.TensorProto.FLOAT16, "int8": onnx.TensorProto.INT8}[dtype])
         for spec in contract.cache_out]

@@ -49,7 +49,7 @@ def test_samples_are_chunks_with_the_cache_that_the_stream_had_there(demo: Path)
     assert found.origin["streams"] == 4
     assert len(found.clip_hashes) + found.origin["silent_clips_left_out"] == 20
     assert 16 <= len(found.samples) <= 20
-    silence = bundle.initial_cache()
+    silence = list(bundle.initial_cache())
     starts = [sample for sample in found.samples if np.array_equal(sample["cache_in_00"], silence[0])]
     assert len(starts) == 4  # one of each stream, the others have a history
     step = load(demo).step

@@ -173,9 +173,7 @@ def labelled(tmp_path: Path) -> Path:
 @pytest.fixture
 def spoiled(bundle: Path) -> Path:
     """A bundle whose hashes are right and whose initial cache is not: zeros, as one would guess."""
-    with np.load(bundle / INITIAL_CACHE) as file:
-        zeros = {name: np.zeros_like(array) for name, array in file.items()}
-    np.savez(bundle / INITIAL_CACHE, **zeros)
+    np.save(bundle / INITIAL_CACHE, np.zeros_like(np.load(bundle / INITIAL_CACHE)))
     reseal(bundle)
     return bundle
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,15 @@ from satexport.backends import FloatArray
 from satexport.checkpoint import load_checkpoint
 from satexport.datasets import load_set
 from satexport.gates import Gate, verdict
-from satexport.parity import clip_chunks, compare, run_golden, run_parity, set_parity
+from satexport.parity import (
+    clip_chunks,
+    compare,
+    drift_of,
+    run_golden,
+    run_parity,
+    set_parity,
+    stream_parity,
+)
 from satexport.reference import PyTorchStep, reference_streams
 from satexport.stream import Tagger, load
 from satexport.variants import find_variant
@@ -114,7 +123,7 @@ def test_the_clip_protocol_of_the_paper_stands_beside_the_streamed_one(
     assert 0.8 < result.clip_protocol_map <= 1
 
 
-def test_differences_are_per_chunk_and_the_slope_is_over_the_stream() -> None:
+def test_differences_are_per_chunk() -> None:
     reference = np.zeros((100, 2), np.float32)
     reference[:, 0] = 0.5
     candidate = reference.copy()
@@ -126,10 +135,51 @@ def test_differences_are_per_chunk_and_the_slope_is_over_the_stream() -> None:
     assert found.top1_agreement == pytest.approx(0.99)
     steady = compare(reference, reference + np.float32(0.01))
     assert steady.mean == pytest.approx(0.01, rel=1e-4)
-    assert abs(steady.drift) < 1e-6
-    growing = compare(reference, reference + np.linspace(0, 0.02, 100, dtype=np.float32)[:, None])
-    assert growing.slope == pytest.approx(0.02 / 99, rel=1e-3)
-    assert growing.drift == pytest.approx(2, rel=0.02)
+
+
+def test_drift_is_what_the_same_sounds_cost_more_at_the_end() -> None:
+    random = np.random.default_rng(0)
+    sounds = random.uniform(1e-3, 3e-3, 100)  # that differ by themselves, and make no drift
+    curve = np.concatenate((sounds, sounds[:30]))
+    steady = drift_of(curve, 100, 12)
+    assert steady
+    assert (steady.chunks, steady.drift) == (18, 0)
+    assert steady.first == pytest.approx(sounds[12:30].mean())
+    growing = drift_of(curve + np.linspace(0, 1e-3, 130), 100, 12)
+    assert growing
+    assert growing.slope == pytest.approx(1e-3 / 129)
+    assert growing.drift == pytest.approx(1e-3 / 129 * 100 / (sounds.mean() + 1e-3 / 129 * 99 / 2))
+    other_history = np.concatenate((sounds, [0.5] * 12, sounds[12:30]))
+    assert drift_of(other_history, 100, 12) == steady
+    assert drift_of(curve[:112], 100, 12) is None
+
+
+def test_a_bundle_that_wears_out_has_a_drift(demo: Path, reference: PyTorchStep) -> None:
+    tagger = load(demo)
+    step = tagger.step
+
+    class Wearing:
+        """A step whose scores move by more and more."""
+
+        steps = 0
+
+        def initial_cache(self, streams: int) -> Any:
+            return step.initial_cache(streams)
+
+        def silence(self, cache: Any, stream: int) -> Any:
+            return step.silence(cache, stream)
+
+        def __call__(self, x: FloatArray, cache: Any) -> tuple[FloatArray, Any]:
+            self.steps += 1
+            scores, cache = step(x, cache)
+            return scores + np.float32(1e-5 * self.steps), cache
+
+    steady, *_ = stream_parity(reference, tagger, 1, lambda: None)[1:]
+    worn, *_ = stream_parity(reference, Tagger(tagger.bundle, Wearing()), 1, lambda: None)[1:]
+    assert steady
+    assert worn
+    assert abs(steady.drift) < 0.1
+    assert worn.drift == pytest.approx(2, rel=0.1)
 
 
 def test_a_skipped_gate_is_never_a_pass() -> None:

@@ -19,7 +19,7 @@ from satexport.errors import DataError, UsageError
 from satexport.golden import golden_scores
 from satexport.quantize import Ranges, find_ranges, layers, quantize
 from satexport.stream import Streams
-from satexport.targets import Quantization
+from satexport.targets import OPERATORS, Quantization
 
 STATIC = Quantization()
 
@@ -38,6 +38,11 @@ def fp32(demo: Path) -> onnx.ModelProto:
 @pytest.fixture(scope="module")
 def ranges(fp32: onnx.ModelProto, samples: list[Sample]) -> Ranges:
     return find_ranges(fp32, STATIC, samples)
+
+
+@pytest.fixture(scope="module")
+def all_ranges(fp32: onnx.ModelProto, samples: list[Sample]) -> Ranges:
+    return find_ranges(fp32, replace(STATIC, operators=OPERATORS), samples)
 
 
 def largest_difference(demo: Path, model: onnx.ModelProto) -> float:
@@ -65,6 +70,23 @@ def test_an_int8_graph_has_the_nodes_of_its_scheme_and_scores_like_pytorch(
     assert 1e-6 < largest_difference(demo, model) < 0.05
     assert model.ByteSize() < 0.33 * fp32.ByteSize()
     assert model.metadata_props == fp32.metadata_props
+
+
+@pytest.mark.parametrize(("operators", "integer"), [(("patch",), 1), (("head",), 1), (("attention",), 24),
+                                                    (OPERATORS, 61 + 1 + 1 + 24)], ids=str)
+@pytest.mark.parametrize(
+    "how", [{"scheme": "onnxruntime"}, {"scheme": "qdq"}, {"method": "dynamic"}], ids=str)
+def test_the_operators_that_a_target_names_are_quantised_and_no_others(
+        demo: Path, fp32: onnx.ModelProto, all_ranges: Ranges, operators: tuple[str, ...], integer: int,
+        how: dict[str, str]) -> None:
+    wanted = replace(STATIC, operators=operators, **how)  # type: ignore[arg-type]
+    model = quantize(fp32, wanted, all_ranges, ())
+    made = {node.output[0]: node.op_type for node in model.graph.node}
+    products = [node for node in model.graph.node if "Integer" in node.op_type or (
+        node.op_type in ("MatMul", "Gemm") and made.get(node.input[1]) == "DequantizeLinear")]
+    assert len(products) == integer
+    assert len(layers(fp32, wanted)) == integer - (operators == OPERATORS)  # 00.kv has two products
+    assert 1e-6 < largest_difference(demo, model) < 0.1
 
 
 @pytest.mark.parametrize("method", ["percentile", "entropy"])
@@ -110,7 +132,7 @@ def test_the_symmetric_graph_keeps_to_tensorrts_rules(fp32: onnx.ModelProto, ran
 
 
 def test_layers_that_are_left_out_stay_in_float(demo: Path, fp32: onnx.ModelProto, ranges: Ranges) -> None:
-    names = layers(fp32)
+    names = layers(fp32, STATIC)
     assert names[:5] == ["00.q", "00.kv", "00.proj", "00.fc1", "00.fc2"]
     assert len(names) == 60
     model = quantize(fp32, STATIC, ranges, ["00.fc1", "03.kv"])

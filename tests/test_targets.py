@@ -199,7 +199,9 @@ def test_the_tomls_in_the_readme_are_what_they_are_said_to_be(tmp_path: Path) ->
     ('scheme = "qdq"', 'percentile = 10', "percentile is 10, expected more than 50"),
     ('scheme = "qdq"', 'leave_out = "00.q"', "leave_out is '00.q', expected a list of texts"),
     ('scheme = "qdq"', 'per_channel = 1', "per_channel is 1, expected bool"),
-    ('scheme = "qdq"', 'operators = []', "unknown key 'operators'"),
+    ('scheme = "qdq"', 'operators = []', "operators is [], expected one or more of linear, patch"),
+    ('scheme = "qdq"', 'operators = ["softmax"]', "operators is ['softmax'], expected one or more of"),
+    ('scheme = "qdq"', 'products = []', "unknown key 'products'"),
     ('precision = "int8"', 'precision = "fp32"', "precision is 'fp32', expected int8 with a table")])
 def test_a_wrong_key_or_value_of_quantization_is_named(
         tmp_path: Path, now: str, then: str, words: str) -> None:
