@@ -28,8 +28,8 @@ from satexport.cache_dtype import store_cache
 from satexport.calibrate import calibrate
 from satexport.calibration_set import find_calibration
 from satexport.checkpoint import load_checkpoint
+from satexport.compile import Wanted, compile_bundle
 from satexport.contract import Contract
-from satexport.cpu import Wanted, cpu_bundle
 from satexport.datasets import LabelledSet, average_precisions, load_set
 from satexport.export import export_onnx
 from satexport.measure import Settings, measure
@@ -53,11 +53,12 @@ CHOICES = {
     "symmetric": replace(SHIPPED, symmetric=True),
     "one scale per weight": replace(SHIPPED, per_channel=False),
     "weights of 7 bits": replace(SHIPPED, weight_bits=7),
-    "qdq, symmetric": replace(SHIPPED, scheme="qdq"),
+    "qdq": replace(SHIPPED, scheme="qdq"),
+    "qdq, symmetric": replace(SHIPPED, scheme="qdq", symmetric=True),
     "dynamic": replace(SHIPPED, method="dynamic"),
 }
-SPEED = {"static": SHIPPED, "static, operators linear": replace(SHIPPED, operators=("linear",)),
-         "static, operators all": replace(SHIPPED, operators=OPERATORS),
+SPEED = {"static": SHIPPED, "static-patch-head": replace(SHIPPED, operators=("linear", "patch", "head")),
+         "static-all": replace(SHIPPED, operators=OPERATORS),
          "dynamic": replace(SHIPPED, method="dynamic"), "qdq": replace(SHIPPED, scheme="qdq")}
 
 
@@ -108,8 +109,8 @@ def speed(model: str, threads: int) -> Iterator[str]:
         checkpoint = load_checkpoint("random", find_variant(model, 2))
         bundles = [open_bundle(export_onnx(checkpoint, find_target("onnx"), Path(place)).path)]
         for name, choice in SPEED.items():
-            target = replace(find_target("cpu-int8"), name=name.replace(", ", "-"), quantization=choice)
-            made = cpu_bundle(bundles[0], target, Path(place), Wanted(find_calibration("synthetic")))
+            target = replace(find_target("cpu-int8"), name=name, quantization=choice)
+            made = compile_bundle(bundles[0], target, Path(place), Wanted(find_calibration("synthetic")))
             bundles.append(open_bundle(made.path))
         report = measure(bundles, Settings(threads=threads))
     for entry in report["bundles"]:

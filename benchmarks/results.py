@@ -37,8 +37,8 @@ from typing import Any
 from satexport.bundle import Bundle, open_bundle
 from satexport.calibration_set import find_calibration
 from satexport.checkpoint import load_checkpoint
+from satexport.compile import Wanted, compile_bundle
 from satexport.contract import USUAL_FORM, Form
-from satexport.cpu import Wanted, cpu_bundle
 from satexport.export import export_onnx
 from satexport.files import write_json, write_text
 from satexport.measure import Settings, measure
@@ -113,7 +113,7 @@ def made(case: Case, folder: Path, esc10: Path) -> tuple[Path, list[Bundle]]:
         path = export_onnx(checkpoint, find_target("onnx"), folder, replace(form, cache_dtype="fp32")).path
         if case.target != "onnx":
             wanted = Wanted(find_calibration(case.calibration), esc10, form.cache_dtype)
-            path = cpu_bundle(open_bundle(path), find_target(case.target), folder, wanted, None).path
+            path = compile_bundle(open_bundle(path), find_target(case.target), folder, wanted, None).path
         paths.append(path)
     return paths[0], [open_bundle(path) for path in paths[1:]]
 

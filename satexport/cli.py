@@ -17,6 +17,7 @@ from satexport.commands.data import data_command
 from satexport.commands.measure import measure_command
 from satexport.commands.models import models_command
 from satexport.commands.onnx import onnx_command
+from satexport.commands.openvino import openvino_command
 from satexport.commands.parity import parity_command
 from satexport.commands.run import run_command
 from satexport.commands.targets import targets_command
@@ -32,7 +33,7 @@ def cli() -> None:
     """Make of a streaming audio tagger's checkpoint something a device can run and you can trust.
 
     \b
-    checkpoint -> model -> fold -> graph -> simplify -> calibrate -> quantize -> bundle -> stream
+    checkpoint -> model -> fold -> graph -> simplify -> calibrate -> quantize -> compile -> stream
       -> parity -> measure -> report
 
     \b
@@ -41,6 +42,7 @@ def cli() -> None:
       satexport targets                                             and for which devices
       satexport onnx --model sat-t --delay 2 --checkpoint demo
       satexport cpu --int8
+      satexport openvino --int8
       satexport parity build/sat-t-2s/onnx
       satexport measure build/sat-t-2s/onnx
       satexport run build/sat-t-2s/onnx dog.wav
@@ -51,8 +53,8 @@ def cli() -> None:
     """
 
 
-for command in (onnx_command, cpu_command, parity_command, measure_command, run_command, models_command,
-                targets_command, data_command):
+for command in (onnx_command, cpu_command, openvino_command, parity_command, measure_command, run_command,
+                models_command, targets_command, data_command):
     cli.add_command(command)
 
 

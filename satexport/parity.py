@@ -45,6 +45,8 @@ DEFINITIONS = {
                       "padded with zeros, the scores of the clip's chunks are averaged",
     "clip score": "the paper's protocol, PyTorch only: one spectrogram per clip, the cache starting "
                   "empty, a last incomplete piece dropped, the pieces' scores averaged",
+    "executed": "precisions read back from what the runtime made of the graph: how many layers of the front "
+                "end, and how many products of the model, in each; empty where it does not tell",
     "mAP": "scikit-learn's average_precision_score, mean over the classes with a positive",
 }
 HEARD_AGAIN = 60  # s at the end of the stream, after as many chunks as a cache remembers
@@ -292,6 +294,7 @@ def parity_report(tagger: Tagger, gates: Sequence[Gate], parts: dict[str, Any]) 
         "target": f"{tagger.bundle.target.name}{contract.form.suffix}", "bundle_sha256": tagger.bundle.sha256,
         "checkpoint": {"name": contract.checkpoint, "source": contract.checkpoint_source,
                        "sha256": contract.checkpoint_sha256},
+        "executed": tagger.step.executed(),
         "warning": RANDOM_WEIGHTS if contract.has_random_weights else None,
         "gates": [asdict(gate) for gate in gates], **parts, "definitions": DEFINITIONS,
     }

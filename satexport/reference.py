@@ -48,6 +48,9 @@ class PyTorchStep:
         cache[:, stream] = self._initial[:, 0]
         return cache
 
+    def executed(self) -> dict[str, dict[str, int]]:
+        return {}
+
     def hidden_silence(self) -> FloatArray | None:
         """The initial cache as an array [12, C, d]; None for a model without a cache."""
         return None if self._initial is None else self._initial[:, 0].numpy()

@@ -16,12 +16,13 @@ from satexport import __version__
 from satexport.gates import verdict
 
 if TYPE_CHECKING:
-    from satexport.cpu import CpuBundle
+    from satexport.compile import Compiled
 
 BAR, BAR_WIDTH = "█", 30
 UNFOLDED = 1000  # columns of a table that no terminal shows: a program reads whole names
 RANDOM_WEIGHTS = "RANDOM WEIGHTS: for sizing a device; the scores mean nothing and no mAP is claimed"
-PACKAGES = ("numpy", "torch", "onnx", "onnxsim", "onnxruntime", "scikit-learn", "soundfile", "soxr", "memray")
+PACKAGES = ("numpy", "torch", "onnx", "onnxsim", "onnxruntime", "openvino", "scikit-learn", "soundfile",
+            "soxr", "memray")
 CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16",
              "asimd", "asimddp", "i8mm", "bf16", "sve")  # what decides which kernels run
 
@@ -97,6 +98,7 @@ def print_parity(report: Mapping[str, Any]) -> None:
     print_table(f"{report['variant']} / {report['target']} against PyTorch fp32",
                 ("over", "chunks", "largest", "mean", "top-1 agree", "p99 of a chunk's mean"), rows)
     print_drift(report)
+    print_executed(report)
     if scored := report.get("set"):
         print_table(f"mAP on {scored['name']}, {scored['clips']} clips, "
                     f"{len(scored['average_precision'])} classes",
@@ -105,6 +107,14 @@ def print_parity(report: Mapping[str, Any]) -> None:
     print_table("gates", ("gate", "", "condition"),
                 [(gate["name"], gate["status"], gate["note"]) for gate in report["gates"]], texts=3)
     print(f"Parity: {report['verdict']}.")
+
+
+def print_executed(report: Mapping[str, Any]) -> None:
+    """Print the precisions that a runtime computes in, where it tells."""
+    parts = [f"{part} {', '.join(f'{count} in {precision}' for precision, count in counts.items())}"
+             for part, counts in report["executed"].items()]
+    if parts:
+        print(f"Computed, layers: {'; '.join(parts)}.")
 
 
 def print_drift(report: Mapping[str, Any]) -> None:
@@ -148,7 +158,7 @@ def print_measure(report: Mapping[str, Any]) -> None:
         print(f"Budgets: {report['verdict']}.")
 
 
-def print_cpu(made: CpuBundle) -> None:
+def print_compiled(made: Compiled) -> None:
     """Print what became of a CPU bundle: what each layer costs where that was asked for, then one table
     over the export, the bundle and PyTorch."""
     parity, measured = made.parity, made.measured
@@ -172,6 +182,7 @@ def print_cpu(made: CpuBundle) -> None:
           f"agrees in {found['top1_agreement']:.1%}; mean difference {found['mean']:.1e}, p50 "
           f"{found['p50']:.1e}, p90 {found['p90']:.1e}, p99 {found['p99']:.1e}.")
     print_drift(parity)
+    print_executed(parity)
     print_table("gates", ("gate", "", "condition"),
                 [(gate.name, gate.status, gate.note) for gate in made.gates], texts=3)
     print(f"Gates: {verdict(made.gates)}. Bundle: {made.path}")

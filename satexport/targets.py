@@ -20,6 +20,9 @@ MAX_STEP_MS = 1000 * max(delay for _, delay in VARIANTS)  # of the longest chunk
 FOLDER = facts.shipped_folder("targets")
 
 
+AUTO = "auto"
+
+
 @dataclass(frozen=True)
 class Gates:
     """What a bundle must keep of PyTorch fp32 with the same weights."""
@@ -44,21 +47,36 @@ class Quantization:
 
     operators: tuple[str, ...] = ("linear",)  # the products in int8, of OPERATORS
     method: str = "static"         # ranges from a calibration; "dynamic": anew at every step
-    scheme: str = "onnxruntime"    # or "qdq": symmetric, standard operators
+    scheme: str = "onnxruntime"    # or "qdq": standard operators
     ranges: str = "minmax"         # or "percentile", "entropy"
     percentile: float = 99.999     # of "percentile"
-    symmetric: bool = False        # activations around zero, in "onnxruntime"; "qdq" always is
+    symmetric: bool = False        # activations around zero, as TensorRT needs them
     per_channel: bool = True       # a scale for each column of a weight
     weight_bits: int = 8           # 7 for CPUs without VNNI, whose products of 8 bits saturate
-    leave_out: tuple[str, ...] = ()  # layers that stay in float, such as "00.fc1"; AUTO among them
+    leave_out: tuple[str, ...] = ()  # layers that stay in float, such as "00.fc1"; AUTO among them: as
+                                     # few as the mAP gate needs
     calibration: str = "synthetic"   # a set in calibration/, or a TOML
 
 
+@dataclass(frozen=True)
+class OpenVino:
+    """How OpenVINO runs a model; see `satexport.openvino_ir`."""
+
+    device: str = "CPU"
+    stateful: bool = True     # the request keeps the cache; false: cache inputs and outputs as in ONNX
+    floats: str = AUTO        # precision of what is not quantised: "bf16", "fp32"; AUTO: that of the target,
+                              # and for int8 bf16 where the device that the bundle is made on has it
+    weights: str = "fp32"     # stored as; "fp16" halves them
+    hint: str = "latency"     # or "throughput"
+
+
 OPERATORS = ("linear", "patch", "head", "attention")
-AUTO = "auto"  # as few layers as the mAP gate needs
 CHOICES: dict[str, tuple[object, ...]] = {
     "method": ("static", "dynamic"), "scheme": ("onnxruntime", "qdq"),
     "ranges": ("minmax", "percentile", "entropy"), "weight_bits": (7, 8)}
+OPENVINO_PRECISIONS = ("fp32", "bf16", "int8")
+OPENVINO_CHOICES: dict[str, tuple[object, ...]] = {
+    "floats": (AUTO, "bf16", "fp32"), "weights": ("fp32", "fp16"), "hint": ("latency", "throughput")}
 
 
 @dataclass(frozen=True)
@@ -73,6 +91,7 @@ class Target:
     description: str = ""        # one line for people
     budgets: Budgets = Budgets()
     quantization: Quantization | None = None  # of int8
+    openvino: OpenVino | None = None          # of that backend
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -81,18 +100,20 @@ class Target:
     def from_dict(cls, fields: dict[str, Any], where: Path) -> Target:
         """Check names, types and ranges; raises `DataError` that names `where`."""
         rest = {key: value for key, value in fields.items() if key not in _TABLES}
-        quantization = None
+        quantization = openvino = None
         if fields.get("quantization") is not None:
             quantization = Quantization(**_table(fields, "quantization", where))
-        target = cls(**facts.checked(cls, rest, where, _TABLES), quantization=quantization,
+        if fields.get("openvino") is not None:
+            openvino = OpenVino(**_table(fields, "openvino", where))
+        target = cls(**facts.checked(cls, rest, where, _TABLES), quantization=quantization, openvino=openvino,
                      gates=Gates(**_table(fields, "gates", where)),
                      budgets=Budgets(**_table(fields, "budgets", where)))
         facts.demand(_conditions(target), where)
         return target
 
 
-_TABLES: dict[str, type[Gates] | type[Budgets] | type[Quantization]] = {
-    "gates": Gates, "budgets": Budgets, "quantization": Quantization}
+_TABLES: dict[str, type[Any]] = {
+    "gates": Gates, "budgets": Budgets, "quantization": Quantization, "openvino": OpenVino}
 
 
 def _table(fields: dict[str, Any], name: str, where: Path) -> dict[str, Any]:
@@ -122,6 +143,18 @@ def _conditions(target: Target) -> Iterator[facts.Condition]:
                "more than 0 and finite: every step takes memory; for no limit leave the key out")
     yield ("precision", target.precision, (target.precision == "int8") == (target.quantization is not None),
            "int8 with a table [quantization], which may be empty, and nothing else with one")
+    yield ("backend", target.backend, (target.backend == "openvino") == (target.openvino is not None),
+           "openvino with a table [openvino], which may be empty, and nothing else with one")
+    if target.openvino:
+        for name, choices in OPENVINO_CHOICES.items():
+            value = getattr(target.openvino, name)
+            yield name, value, value in choices, " or ".join(map(str, choices))
+        yield ("precision", target.precision, target.precision in OPENVINO_PRECISIONS,
+               " or ".join(OPENVINO_PRECISIONS))
+        if target.quantization:
+            asked = (target.quantization.method, target.quantization.scheme)
+            yield ("method and scheme", " and ".join(asked), asked == ("static", "qdq"),
+                   "static and qdq for the backend openvino")
     if target.quantization:
         for name, choices in CHOICES.items():
             value = getattr(target.quantization, name)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from satexport import cpu as cpu_module
+from satexport import compile as compile_module
 from satexport.backends import FloatArray
 from satexport.errors import BundleError
 from satexport.stream import load
@@ -162,7 +162,7 @@ def test_what_was_there_stays_until_the_new_bundle_is_proven(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cpu_module, "run_parity", interrupted)
+    monkeypatch.setattr(compile_module, "run_parity", interrupted)
     assert call(*arguments).code == 130
     assert content(export) == before
 
@@ -267,7 +267,7 @@ def test_a_bundle_that_is_quantised_already_is_refused(made: Made) -> None:
 
 def test_what_is_wrong_with_the_gate_shows_before_any_work(
         export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu_module, "calibrate", None)
+    monkeypatch.setattr(compile_module, "calibrate", None)
     for arguments, code in ((["--leave-out", "fc1"], 2), (["--data", "nothing"], 4), (["--folds", "4"], 4)):
         assert call("cpu", "--int8", *arguments, "--output", export).code == code
 

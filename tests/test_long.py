@@ -14,8 +14,8 @@ from satexport.backends import FloatArray
 from satexport.bundle import open_bundle
 from satexport.calibration_set import find_calibration
 from satexport.checkpoint import load_checkpoint
+from satexport.compile import Wanted, compile_bundle
 from satexport.contract import ANY, Form
-from satexport.cpu import Wanted, cpu_bundle
 from satexport.export import export_onnx
 from satexport.golden import golden_audio
 from satexport.parity import run_parity
@@ -83,7 +83,7 @@ def test_memory_is_flat_and_scores_are_steady_over_a_hundred_thousand_chunks(
 def test_a_day_of_int8_stream_is_as_steady(
         demo: Path, tmp_path: Path, audio: FloatArray, cache_dtype: str) -> None:
     wanted = Wanted(find_calibration("synthetic"), cache_dtype=cache_dtype)
-    made = cpu_bundle(open_bundle(demo), find_target("cpu-int8"), tmp_path, wanted)
+    made = compile_bundle(open_bundle(demo), find_target("cpu-int8"), tmp_path, wanted)
     assert_steady(load(made.path).stream(), audio, 43_200)
 
 

@@ -93,6 +93,9 @@ class Shifted:
     def silence(self, cache: object, stream: int) -> object:
         return self._step.silence(cache, stream)  # type: ignore[arg-type]
 
+    def executed(self) -> dict[str, dict[str, int]]:
+        return {}
+
 
 def test_a_wrong_step_fails_its_gate_and_says_by_how_much(tagger: Tagger, reference: PyTorchStep) -> None:
     broken = Tagger(tagger.bundle, Shifted(reference, 2e-4))
@@ -168,6 +171,9 @@ def test_a_bundle_that_wears_out_has_a_drift(demo: Path, reference: PyTorchStep)
 
         def silence(self, cache: Any, stream: int) -> Any:
             return step.silence(cache, stream)
+
+        def executed(self) -> dict[str, dict[str, int]]:
+            return {}
 
         def __call__(self, x: FloatArray, cache: Any) -> tuple[FloatArray, Any]:
             self.steps += 1

@@ -59,6 +59,7 @@ def largest_difference(demo: Path, model: onnx.ModelProto) -> float:
     ({"per_channel": False}, {"MatMulIntegerToFloat": 61}),
     ({"weight_bits": 7}, {"MatMulIntegerToFloat": 61}),
     ({"scheme": "qdq"}, {"QuantizeLinear": 49, "DequantizeLinear": 109}),
+    ({"scheme": "qdq", "symmetric": True}, {"QuantizeLinear": 49, "DequantizeLinear": 109}),
     ({"method": "dynamic"}, {"DynamicQuantizeLinear": 49, "MatMulInteger": 61})],
     ids=lambda value: str(value) if "method" in value or len(value) < 2 else "")
 def test_an_int8_graph_has_the_nodes_of_its_scheme_and_scores_like_pytorch(
@@ -110,7 +111,7 @@ def test_ranges_hold_what_streams_with_a_history_show(
 
 
 def test_the_symmetric_graph_keeps_to_tensorrts_rules(fp32: onnx.ModelProto, ranges: Ranges) -> None:
-    graph = quantize(fp32, replace(STATIC, scheme="qdq"), ranges, ()).graph
+    graph = quantize(fp32, replace(STATIC, scheme="qdq", symmetric=True), ranges, ()).graph
     constants = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
     assert {node.domain for node in graph.node} == {""}
     produced = {node.output[0]: node for node in graph.node}

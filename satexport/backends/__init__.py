@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float32]
 
-BACKENDS = {"onnxruntime": "satexport.backends.onnxruntime"}
+BACKENDS = {"onnxruntime": "satexport.backends.onnxruntime", "openvino": "satexport.backends.openvino"}
 
 
 class Step(Protocol):
@@ -30,11 +30,15 @@ class Step(Protocol):
         """The cache of so many streams after silence."""
 
     def __call__(self, x: FloatArray, cache: Any) -> tuple[FloatArray, Any]:
-        """A chunk of each stream [N, ...] and a cache to scores [N, classes] and the new cache. The
-        old one stays as it was until the new one is used: two buffers take turns."""
+        """A chunk of each stream [N, ...] and a cache to scores [N, classes] and the new cache. Only that
+        may be used from then on: a runtime may keep the state itself, or let two buffers take turns."""
 
     def silence(self, cache: Any, stream: int) -> Any:
         """The cache with one of its streams back at silence; it may be the same object."""
+
+    def executed(self) -> dict[str, dict[str, int]]:
+        """Precisions as read back from what the runtime made of the graph: part -> precision -> number of
+        layers; {} where it does not tell."""
 
 
 def load_step(bundle: Bundle, threads: int | None = None, arena: bool = True) -> Step:

@@ -1,4 +1,4 @@
-"""The CPU bundle: an fp32 export as a target wants it. Calibrate, quantise, bundle, prove, measure.
+"""A target's bundle: an fp32 export as the target wants it. Calibrate, quantise, compile, prove, measure.
 
 All of it happens beside the bundle's place: what was there before stays until the new bundle has been
 proven and measured. One whose gates failed is written, too, and its reports say so.
@@ -15,6 +15,7 @@ from typing import Any
 
 import onnx
 
+from satexport.backends.openvino import check_executed, floats_of
 from satexport.bundle import (
     CALIBRATION,
     GOLDEN,
@@ -34,6 +35,7 @@ from satexport.errors import BundleError, SatexportError, UsageError
 from satexport.files import check_writable, write_json
 from satexport.gates import Gate, required
 from satexport.measure import Settings, measure, of_bundle
+from satexport.openvino_ir import write_ir
 from satexport.parity import labelled_set, parity_report, run_parity
 from satexport.plot import drift_png, measure_png, write_picture
 from satexport.quantize import check_layers, find_ranges, layers, quantize
@@ -48,7 +50,7 @@ LARGE = 16_384    # bytes of a weight that goes into the file of the weights
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a CPU bundle is made by, beside its target."""
+    """What a bundle is made by, beside its target."""
 
     calibration: CalibrationSet
     recordings: Path | None = None   # of the calibration set, where it does not say it
@@ -58,7 +60,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Proof:
-    """How a CPU bundle is proven and measured."""
+    """How a bundle is proven and measured."""
 
     data: str = "synthetic"
     folds: Sequence[int] | None = None
@@ -71,7 +73,7 @@ class Proof:
 
 
 @dataclass
-class CpuBundle:
+class Compiled:
     """What became of it: reports as they lie in the bundle."""
 
     path: Path
@@ -79,19 +81,20 @@ class CpuBundle:
     parity: dict[str, Any] = field(default_factory=dict)
     measured: dict[str, Any] | None = None      # beside the export and PyTorch
     sensitivity: dict[str, Any] | None = None
+    int8: tuple[str, ...] = ()                  # layers
     left_out: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
 
 
-def cpu_bundle(source: Bundle, target: Target, folder: Path, wanted: Wanted,
-               proof: Proof | None = None) -> CpuBundle:
+def compile_bundle(source: Bundle, target: Target, folder: Path, wanted: Wanted,
+                   proof: Proof | None = None) -> Compiled:
     """Write a bundle at its `bundle_path` from an fp32 export, prove the very file and measure it;
     without a proof it is only written.
 
     Raises `UsageError` where the export is not fp32, a layer to leave out does not exist or a choice
     has no meaning for this model, `DataError` where the calibration set cannot be used or shares a clip
-    with the set that gates, `RunError` where nothing can be written. What was there before is then
-    untouched.
+    with the set that gates, `MissingError` where the runtime or a precision is not here, `RunError` where
+    nothing can be written. What was there before is then untouched.
     """
     if source.target.precision != "fp32":
         raise UsageError(f"{source.path} is {source.target.precision}; expected an fp32 export. Make one "
@@ -102,7 +105,8 @@ def cpu_bundle(source: Bundle, target: Target, folder: Path, wanted: Wanted,
     if wanted.cache_dtype != "fp32" and not source.contract.cache_in:
         raise UsageError(f"{source.contract.variant} has no cache: leave --cache-dtype out.")
     form = replace(source.contract.form, cache_dtype=wanted.cache_dtype)
-    made = CpuBundle(bundle_path(folder, replace(source.contract, form=form), target))
+    target = resolved(target)
+    made = Compiled(bundle_path(folder, replace(source.contract, form=form), target))
     if made.path.resolve() == source.path.resolve():
         raise UsageError(f"{made.path} is the export itself: give the target another name, or choose "
                          "--output.")
@@ -113,6 +117,8 @@ def cpu_bundle(source: Bundle, target: Target, folder: Path, wanted: Wanted,
     with staged_bundle(made.path) as stage:
         _write(source, target, wanted, stage, made)
         try:
+            if target.openvino:
+                check_executed(target, load(stage).step.executed(), len(made.int8))
             if proof:
                 _prove(source, stage, proof, made)
         except SatexportError as error:  # that names the place where it is made
@@ -120,7 +126,7 @@ def cpu_bundle(source: Bundle, target: Target, folder: Path, wanted: Wanted,
     return made
 
 
-def _write(source: Bundle, target: Target, wanted: Wanted, stage: Path, made: CpuBundle) -> None:
+def _write(source: Bundle, target: Target, wanted: Wanted, stage: Path, made: Compiled) -> None:
     """Write the bundle without its reports on parity and speed."""
     model, quantization = onnx.load(source.graph), target.quantization
     contract, initial = source.contract, list(source.initial_cache())
@@ -143,25 +149,35 @@ def _write(source: Bundle, target: Target, wanted: Wanted, stage: Path, made: Cp
     if wanted.cache_dtype != "fp32":
         model, contract, initial = store_cache(model, source.variant, contract, wanted.cache_dtype, initial,
                                                found.samples)
-    _write_graph(stage, model)
+    graph = (write_ir(stage, model, contract, target, initial) if target.openvino
+             else _write_onnx(stage, model))
     for name in (LABELS, GOLDEN):
         shutil.copy(source.path / name, stage / name)
     write_initial_cache(stage, initial)
     if clips or quantization:
         write_json(stage / CALIBRATION, facts | {"clips_sha256": sorted(clips)})
-    write_manifest(stage, contract, target, GRAPH, source.operations)
+    write_manifest(stage, contract, target, graph, source.operations)
 
 
-def _write_graph(stage: Path, model: onnx.ModelProto) -> None:
+def resolved(target: Target) -> Target:
+    """A target whose every choice is made. Raises `MissingError` where the runtime, the device or the
+    precision is not here."""
+    if target.openvino is None:
+        return target
+    return replace(target, openvino=replace(target.openvino, floats=floats_of(target)))
+
+
+def _write_onnx(stage: Path, model: onnx.ModelProto) -> str:
     """The graph, its weights in a file of their own: ONNX Runtime maps that into memory and lets each
     weight go when it has packed it; from one file it would hold all of them twice."""
     onnx.save_model(model, stage / GRAPH, save_as_external_data=True, location=f"{GRAPH}.data",
                     size_threshold=LARGE)
     shutil.copymode(stage / GRAPH, stage / f"{GRAPH}.data")  # onnx writes it for the owner alone
+    return GRAPH
 
 
 def _quantised(source: Bundle, model: onnx.ModelProto, target: Target, wanted: Wanted, found: Calibration,
-               made: CpuBundle) -> tuple[onnx.ModelProto, set[str], dict[str, Any]]:
+               made: Compiled) -> tuple[onnx.ModelProto, set[str], dict[str, Any]]:
     """The int8 graph, hashes of the clips that choices were made on, and what calibration.json says."""
     quantization = target.quantization
     assert quantization
@@ -182,14 +198,15 @@ def _quantised(source: Bundle, model: onnx.ModelProto, target: Target, wanted: W
             left_out += fewest.layers
             chosen_on |= set(fewest.clip_hashes)
     made.left_out = tuple(sorted(left_out))
+    made.int8 = tuple(name for name in layers(model, quantization) if name not in left_out)
     return quantise(left_out), chosen_on, {
         "quantization": asdict(quantization), "float": sorted(left_out),
-        "int8": [name for name in layers(model, quantization) if name not in left_out],
+        "int8": list(made.int8),
         "ranges": {x: list(ranges[x]) for x in sorted(ranges)},
         "auto": {"map": fewest.tried, "fp32_map": fewest.fp32_map} if fewest else None}
 
 
-def _prove(source: Bundle, stage: Path, proof: Proof, made: CpuBundle) -> None:
+def _prove(source: Bundle, stage: Path, proof: Proof, made: Compiled) -> None:
     """Parity of the very file, then its figures beside the export's and PyTorch's; the reports are
     written into the bundle."""
     tagger = load(stage, proof.threads)
@@ -213,7 +230,7 @@ def _prove(source: Bundle, stage: Path, proof: Proof, made: CpuBundle) -> None:
     made.gates += [Gate(**gate) for gate in own["gates"]]
 
 
-def _one_stream(bundle: Bundle, made: CpuBundle) -> list[Bundle]:
+def _one_stream(bundle: Bundle, made: Compiled) -> list[Bundle]:
     """The bundle for one stream that lies beside one for several, which is compared with it."""
     contract = bundle.contract
     if contract.form.streams in (1, ANY):

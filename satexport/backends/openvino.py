@@ -1,0 +1,208 @@
+"""OpenVINO: a model whose infer requests each keep the state of their streams, or one with explicit caches.
+
+The precision is set always, because OpenVINO by itself computes in bf16 on a CPU that has it, and read back
+from what it compiled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from satexport.backends import FloatArray
+from satexport.bundle import Bundle
+from satexport.contract import Contract
+from satexport.errors import BundleError, MissingError, RunError
+from satexport.targets import AUTO, OpenVino, Target
+
+PACKAGE = "openvino"
+HINTS = {"fp32": "f32", "bf16": "bf16"}  # a target's words and OpenVINO's
+FRONT_END = "mel/"
+PRODUCTS = {"FullyConnected", "MatMul", "Convolution"}  # layer types of the compiled model
+
+
+@dataclass(frozen=True)
+class Requests:
+    """What N streams need: a request that keeps their states; with explicit caches two that read from each
+    other's buffers, in turns, and the buffers of the next step."""
+
+    now: Any
+    then: Any
+    caches: Sequence[NDArray[Any]]      # that `now` reads; none where the request keeps its states
+    written: Sequence[NDArray[Any]]
+    x: FloatArray
+    scores: FloatArray
+
+    def swapped(self) -> Requests:
+        return Requests(self.then, self.now, self.written, self.caches, self.x, self.scores)
+
+
+class OpenVinoStep:
+    """An IR under OpenVINO.
+
+    `cache` is the initial one of one stream, in the order of the contract, gone through anew whenever streams
+    begin; `threads` None lets OpenVINO decide.
+    """
+
+    def __init__(self, graph: Path, contract: Contract, cache: Iterable[NDArray[Any]], wanted: OpenVino,
+                 threads: int | None = None) -> None:
+        openvino = _openvino()
+        core = openvino.Core()
+        self._tensor, self._contract, self._initial = openvino.Tensor, contract, cache
+        self._stateful = wanted.stateful
+        check_device(core, wanted.device, wanted.floats)
+        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": HINTS[wanted.floats], "NUM_STREAMS": "1",
+                                    "PERFORMANCE_HINT": wanted.hint.upper()}
+        if threads:
+            settings["INFERENCE_NUM_THREADS"] = threads
+        try:
+            model = core.read_model(graph)
+            found = model.get_rt_info(["satexport", "contract"]).astype(str)
+        except Exception as error:  # OpenVINO raises RuntimeError for whatever it is
+            raise BundleError(f"OpenVINO {openvino.__version__} cannot read {graph}: {_reason(error)}. Make "
+                              "a bundle of a newer version again with this one.") from None
+        if found != json.dumps(contract.to_metadata(), sort_keys=True):
+            raise BundleError(f"{graph}: its metadata is not the contract it is used with. Make it again.")
+        try:
+            self._compiled = core.compile_model(model, wanted.device, settings)
+        except Exception as error:
+            raise BundleError(f"OpenVINO {openvino.__version__} cannot compile {graph} for {wanted.device}: "
+                              f"{_reason(error)}") from None
+
+    def initial_cache(self, streams: int = 1) -> Requests:
+        contract = self._contract
+        x = np.empty((streams, *contract.input.shape[1:]), np.float32)
+        scores = np.empty((streams, contract.classes), np.float32)
+        if self._stateful or not contract.cache_in:
+            request = self._request(x, scores, (), ())
+            if streams > 1:  # or `silence` would find nothing to keep of the others before the first step
+                self._silence(request, slice(None))
+            return Requests(request, request, (), (), x, scores)
+        now = [np.repeat(one, streams, axis=0) for one in self._initial]
+        then = [np.empty_like(array) for array in now]
+        return Requests(self._request(x, scores, now, then), self._request(x, scores, then, now),
+                        now, then, x, scores)
+
+    def __call__(self, x: FloatArray, cache: Requests) -> tuple[FloatArray, Requests]:
+        cache.x[:] = x
+        try:
+            cache.now.infer()
+        except Exception as error:
+            raise RunError(f"OpenVINO failed in a step: {_reason(error)}") from None
+        return cache.scores.copy(), cache.swapped()
+
+    def silence(self, cache: Requests, stream: int) -> Requests:
+        if cache.caches:
+            for array, initial in zip(cache.caches, self._initial, strict=True):
+                array[stream] = initial[0]
+            return cache
+        if len(cache.x) == 1:
+            cache.now.reset_state()
+        else:
+            self._silence(cache.now, stream)
+        return cache
+
+    def executed(self) -> dict[str, dict[str, int]]:
+        """Precisions that OpenVINO computes in: how many layers of the front end, and how many products of
+        the model, in each."""
+        found: dict[str, Counter[str]] = {"front end": Counter(), "products": Counter()}
+        for node in self._compiled.get_runtime_model().get_ops():
+            info = node.get_rt_info()
+            kind, precision, names = (info[key].astype(str) for key in (
+                "layerType", "runtimePrecision", "originalLayersNames"))
+            if names.startswith(FRONT_END):
+                found["front end"][precision] += kind not in ("Const", "Input")
+            elif kind in PRODUCTS:
+                found["products"][precision] += 1
+        return {part: dict(counts) for part, counts in found.items()}
+
+    def _silence(self, request: Any, streams: int | slice) -> None:
+        """Put the states of some streams back at silence."""
+        states, contract = {state.name: state for state in request.query_state()}, self._contract
+        for old, new, initial in zip(contract.cache_in, contract.cache_out, self._initial, strict=True):
+            state = states[f"{old.name}{new.name}"]
+            values = np.array(state.state.data)
+            values[streams] = initial[0]
+            state.state = self._tensor(values)
+
+    def _request(self, x: FloatArray, scores: FloatArray, old: Sequence[NDArray[Any]],
+                 new: Sequence[NDArray[Any]]) -> Any:
+        """A request over buffers of ours."""
+        request, contract = self._compiled.create_infer_request(), self._contract
+        buffers = {contract.input.name: x, contract.scores.name: scores}
+        buffers |= zip((spec.name for spec in contract.cache_in), old, strict=False)
+        buffers |= zip((spec.name for spec in contract.cache_out), new, strict=False)
+        for name, array in buffers.items():
+            request.set_tensor(name, self._tensor(array, shared_memory=True))
+        return request
+
+
+def check_device(core: Any, device: str, floats: str) -> None:
+    """Raise `MissingError` where the device is not there, or has no such precision."""
+    if device not in core.available_devices:
+        raise MissingError(f"OpenVINO finds no {device} here; it finds {', '.join(core.available_devices)}.")
+    if floats == "bf16" and not has_bf16(core, device):
+        name = core.get_property(device, "FULL_DEVICE_NAME")
+        raise MissingError(f"{name} has no bf16. Ask for --fp32, or for --int8, whose floats are then fp32.")
+
+
+def has_bf16(core: Any, device: str) -> bool:
+    return "BF16" in core.get_property(device, "OPTIMIZATION_CAPABILITIES")
+
+
+def check_executed(target: Target, executed: dict[str, dict[str, int]], quantised: int) -> None:
+    """Raise `MissingError` where OpenVINO computes in another precision than was asked for: the front end in
+    f32, `quantised` products in int8, the others as the target's floats are."""
+    assert target.openvino
+    floats = HINTS[target.openvino.floats]
+    products, front_end = dict(executed["products"]), executed["front end"]
+    if target.openvino.weights == "fp16" and floats == "f32":  # such a product is called by its weights
+        products.pop("f16", None)
+    whole = sum(count for precision, count in products.items() if precision in ("i8", "u8"))
+    if set(front_end) <= {"f32"} and whole >= quantised and set(products) <= {floats, "i8", "u8"}:
+        return
+    raise MissingError(f"target {target.name} asks for {quantised} products in int8, the others in {floats} "
+                       f"and the front end in f32; OpenVINO computes {executed} here.")
+
+
+def floats_of(target: Target) -> str:
+    """The precision of what a target does not quantise, AUTO decided for this machine. Raises
+    `MissingError` where OpenVINO, the device or the precision is not here."""
+    assert target.openvino
+    core, wanted = _openvino().Core(), target.openvino
+    floats = wanted.floats if target.precision == "int8" else target.precision
+    if floats == AUTO:
+        check_device(core, wanted.device, "fp32")
+        return "bf16" if has_bf16(core, wanted.device) else "fp32"
+    check_device(core, wanted.device, floats)
+    return floats
+
+
+def load(bundle: Bundle, threads: int | None, arena: bool) -> OpenVinoStep:
+    """Load a bundle's IR; `threads` None lets OpenVINO decide. It has no arena to turn off: tensors are laid
+    out when a request is made."""
+    wanted = bundle.target.openvino
+    if wanted is None:
+        raise BundleError(f"{bundle.path}: its target has no table [openvino]. Make it again.")
+    return OpenVinoStep(bundle.graph, bundle.contract, bundle.initial_cache(), wanted, threads)
+
+
+def _openvino() -> Any:
+    try:
+        import openvino
+    except ImportError:
+        raise MissingError("OpenVINO is not installed: pip install 'satexport[openvino]'.") from None
+    return openvino
+
+
+def _reason(error: Exception) -> str:
+    """The last line of OpenVINO's that says anything; the others name its sources."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,50 @@
+"""`satexport openvino`: a bundle for OpenVINO."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from satexport.commands.compile import Options, adapted, compile_options, find_for, run_compile
+from satexport.errors import UsageError
+
+TARGETS = {name: f"openvino-{name}" for name in ("fp32", "bf16", "int8")}
+
+
+@click.command("openvino")
+@click.option("--fp32", is_flag=True, help="Compute in fp32.")
+@click.option("--bf16", is_flag=True, help="Compute in bf16, the front end in fp32.")
+@click.option("--int8", is_flag=True, help="Products in int8, the rest in bf16 where the CPU has it, else "
+                                           "fp32; the front end in fp32.")
+@click.option("--explicit-cache", is_flag=True,
+              help="Keep cache inputs and outputs; by default the request keeps the cache as its state.")
+@click.option("--compress", type=click.Choice(["fp16", "none"]),
+              help="How weights that are not int8 are stored. Default: the target's.")
+@compile_options
+def openvino_command(fp32: bool, bf16: bool, int8: bool, explicit_cache: bool, compress: str | None,
+                     **options: Any) -> None:
+    """Make a bundle for OpenVINO, prove the very file and measure it. Without a precision the target decides;
+    without a target it is int8.
+
+    \b
+    Examples:
+      satexport openvino --int8 --model sat-t --delay 2 --checkpoint demo
+      satexport openvino --bf16                                   the export in build/
+      satexport openvino --int8 --calibration esc50 --data ESC-50
+      satexport openvino --fp32 --explicit-cache --from build/sat-b-2s/onnx
+    """
+    asked = [name for name, given in (("fp32", fp32), ("bf16", bf16), ("int8", int8)) if given]
+    if len(asked) > 1:
+        raise UsageError(f"--{asked[0]} and --{asked[1]}: choose one.")
+    given = Options(**options)
+    target = find_for("openvino", given.target_name, asked[0] if asked else None, TARGETS, "int8")
+    wanted, name = target.openvino, target.name
+    assert wanted
+    if explicit_cache and wanted.stateful:
+        wanted, name = replace(wanted, stateful=False), f"{name}-explicit"
+    weights = {"fp16": "fp16", "none": "fp32", None: wanted.weights}[compress]
+    if weights != wanted.weights:
+        wanted, name = replace(wanted, weights=weights), f"{name}-{weights}-weights"
+    run_compile(adapted(replace(target, name=name, openvino=wanted), given), given)

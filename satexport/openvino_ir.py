@@ -1,0 +1,138 @@
+"""ONNX graph to OpenVINO IR: states that begin with silence, a front end that stays in f32.
+
+OpenVINO's own MakeStateful turns each pair of cache input and output into a state, which an infer request
+keeps by itself. A state would begin with zeros; here its initial value is the cache after silence, so a
+request that is new or reset has heard silence.
+
+Whatever the precision hint says, the mel front end must be computed in f32: in bf16 its scores are off by
+0.1 and more. OpenVINO's CPU plugin keeps nodes in f32 that carry the attribute `precise`, which the IR
+stores. Two nodes of the front end would lose it on the way and are written in another form: Pad of opset 12,
+which is converted, and the bound of the clamp, which is fused with the peak. A front end in a model of its
+own was the other way; one file is simpler for an application, and no slower.
+
+Weights stored as fp16 stay so until they are packed for the kernels where their Convert is marked as
+`decompression`; without that mark OpenVINO turns them into f32 first, and nothing is saved.
+"""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from satexport.contract import ANY, Contract
+from satexport.errors import UsageError
+from satexport.targets import Target
+
+if TYPE_CHECKING:
+    import openvino
+
+GRAPH = "model.xml"
+FRONT_END = "mel/"      # begins the names of its nodes
+WEIGHT = ".weight"      # ends the names of the weights that are stored in fewer bytes
+FLOATS = "/float"       # ends the names of those weights as floats again
+
+
+def write_ir(folder: Path, model: onnx.ModelProto, contract: Contract, target: Target,
+             initial: Iterable[NDArray[Any]]) -> str:
+    """Write `model.xml` and `model.bin` of a graph as a target wants it; returns the former's name. Raises
+    `UsageError` for a graph for any number of streams, whose states would have no size."""
+    import openvino
+
+    wanted = target.openvino
+    assert wanted
+    if contract.form.streams == ANY:
+        raise UsageError("OpenVINO's states need a fixed number of streams: export with --streams N.")
+    ir = openvino.Core().read_model(model.SerializeToString())
+    if target.precision != "fp32":
+        _keep_marks(ir)
+    if wanted.weights == "fp16":
+        _store_as_fp16(ir)
+    if wanted.stateful and contract.cache_in:
+        _make_stateful(ir, contract, initial)
+    ir.validate_nodes_and_infer_types()
+    ir.set_rt_info(json.dumps(contract.to_metadata(), sort_keys=True), ["satexport", "contract"])
+    openvino.save_model(ir, folder / GRAPH, compress_to_fp16=False)
+    _mark(folder / GRAPH)
+    return GRAPH
+
+
+def _make_stateful(ir: openvino.Model, contract: Contract, initial: Iterable[NDArray[Any]]) -> None:
+    """Pairs of cache input and output to states, named as their input and output together."""
+    from openvino import opset13 as op
+    from openvino.passes import MakeStateful, Manager
+
+    manager = Manager()
+    pairs = list(zip(contract.cache_in, contract.cache_out, strict=True))
+    manager.register_pass(MakeStateful({old.name: new.name for old, new in pairs}))
+    manager.run_passes(ir)
+    silence = {f"{old.name}{new.name}": (old.shape, array)
+               for (old, new), array in zip(pairs, initial, strict=True)}
+    for node in ir.get_ops():
+        if node.get_type_name() == "ReadValue":
+            shape, array = silence[node.get_attributes()["variable_id"]]
+            begin = op.constant(array)
+            if contract.form.streams > 1:
+                begin = op.broadcast(begin, op.constant(np.array(shape, np.int64)))
+            node.set_arguments([begin.output(0)])
+
+
+def _keep_marks(ir: openvino.Model) -> None:
+    """Write those two nodes of the front end anew whose mark would be lost."""
+    from openvino import opset1
+    from openvino import opset13 as op
+
+    nodes = {node.get_friendly_name(): node for node in ir.get_ops()}
+    if pad := nodes.get(f"{FRONT_END}padded"):
+        again = opset1.pad(*(pad.input_value(i) for i in range(3)), "reflect")
+        again.set_friendly_name(pad.get_friendly_name())
+        pad.output(0).replace(again.output(0))
+    if clamped := nodes.get(f"{FRONT_END}clamped"):  # max(x, peak - top) as max(x + top, peak) - top
+        x, bound = clamped.input_value(0), clamped.input_value(1).get_node()
+        raised = op.add(x, bound.input_value(1))
+        above = op.maximum(raised, bound.input_value(0))
+        again = op.subtract(above, bound.input_value(1))
+        for node, name in ((raised, "raised"), (above, "above"), (again, "clamped")):
+            node.set_friendly_name(f"{FRONT_END}{name}")
+        clamped.output(0).replace(again.output(0))
+
+
+def _store_as_fp16(ir: openvino.Model) -> None:
+    """Weights of the model, not of the front end, to fp16 and a Convert."""
+    from openvino import opset13 as op
+
+    for node in ir.get_ops():
+        name = node.get_friendly_name()
+        if node.get_type_name() != "Constant" or not name.endswith(WEIGHT) or node.data.dtype != np.float32:
+            continue
+        readers = list(node.output(0).get_target_inputs())
+        stored = op.constant(node.data.astype(np.float16))
+        stored.set_friendly_name(name)
+        floats = op.convert(stored, "f32")
+        floats.set_friendly_name(f"{name}{FLOATS}")
+        for reader in readers:
+            reader.replace_source_output(floats.output(0))
+
+
+def _mark(path: Path) -> None:
+    """Add the attributes, which no function of OpenVINO's Python package can."""
+    tree = ET.parse(path)  # noqa: S314, written a moment ago
+    for layer in tree.getroot().iter("layer"):
+        name, attribute = layer.get("name", ""), ""
+        if name.startswith(FRONT_END) and layer.get("type") != "Const":
+            attribute = "precise"
+        elif name.endswith(f"{WEIGHT}{FLOATS}") and layer.get("type") == "Convert":
+            attribute = "decompression"
+        if attribute:
+            info = layer.find("rt_info")
+            if info is None:
+                info = ET.Element("rt_info")
+                layer.insert(0 if layer.find("data") is None else 1, info)
+            ET.SubElement(info, "attribute", name=attribute, version="0")
+    tree.write(path)

@@ -1,0 +1,132 @@
+"""What every step must do, whichever runtime it is: PyTorch, ONNX Runtime, OpenVINO."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from satexport.backends import FloatArray, Step
+from satexport.bundle import open_bundle
+from satexport.calibration_set import CalibrationSet
+from satexport.checkpoint import load_checkpoint
+from satexport.compile import Wanted, compile_bundle
+from satexport.contract import Contract, Form
+from satexport.export import export_onnx
+from satexport.golden import golden_scores
+from satexport.reference import PyTorchStep
+from satexport.stream import Stream, Streams, load
+from satexport.targets import Target, find_target
+from satexport.variants import find_variant
+
+STEPS = {  # name -> target and what its scores may differ by from PyTorch
+    "PyTorch": ("", 0.0), "ONNX Runtime": ("onnx", 2e-5), "ONNX Runtime int8": ("cpu-int8", 0.05),
+    "OpenVINO": ("openvino-fp32", 2e-5), "OpenVINO, explicit cache": ("openvino-fp32-explicit", 2e-5),
+    "OpenVINO bf16": ("openvino-bf16", 0.02), "OpenVINO int8": ("openvino-int8", 0.05)}
+SMALL = CalibrationSet("small", "synthetic", "made", clips=28, samples=24, stream_seconds=40)
+
+
+class Runtime(NamedTuple):
+    step: Step
+    contract: Contract
+    may_differ: float
+
+    def stream(self) -> Stream:
+        return Stream(self.step, self.contract)
+
+
+def target_named(name: str) -> Target:
+    target = find_target(name.removesuffix("-explicit"))
+    if target.openvino and name.endswith("-explicit"):
+        return replace(target, name=name, openvino=replace(target.openvino, stateful=False))
+    return target
+
+
+def compiled(source: Path, name: str, folder: Path) -> Path:
+    """A bundle of an export, without a proof."""
+    if name == "onnx":
+        return source
+    return compile_bundle(open_bundle(source), target_named(name), folder, Wanted(SMALL)).path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("backends")
+
+
+@pytest.fixture(scope="module", params=STEPS)
+def runtime(request: pytest.FixtureRequest, demo: Path, folder: Path) -> Runtime:
+    name, may_differ = STEPS[request.param]
+    if name:
+        tagger = load(compiled(demo, name, folder))
+        return Runtime(tagger.step, tagger.contract, may_differ)
+    step = PyTorchStep(load_checkpoint("demo", find_variant("sat-t", 2)))
+    return Runtime(step, load(demo).contract, may_differ)
+
+
+def test_scores_are_pytorchs_as_near_as_the_precision_allows(runtime: Runtime, demo: Path) -> None:
+    audio, expected = open_bundle(demo).golden()
+    streams = Streams(runtime.step, runtime.contract)
+    found = golden_scores(streams, audio)[0]
+    assert (found.dtype, found.shape) == (np.float32, expected.shape)
+    assert np.abs(found - expected).max() <= runtime.may_differ
+
+
+def test_the_same_sound_has_the_same_scores(runtime: Runtime, audio: FloatArray) -> None:
+    first = runtime.stream().feed(audio[:160_000])
+    assert first.shape == (5, 527)
+    kept = first.copy()
+    np.testing.assert_array_equal(runtime.stream().feed(audio[:160_000]), first)
+    np.testing.assert_array_equal(first, kept)  # scores are the caller's own
+
+
+def test_reset_begins_again_from_silence(runtime: Runtime, audio: FloatArray) -> None:
+    stream = runtime.stream()
+    first = stream.feed(audio[:96_000])
+    assert not np.array_equal(stream.feed(audio[:96_000])[0], first[0])
+    stream.reset()
+    np.testing.assert_array_equal(stream.feed(audio[:96_000]), first)
+
+
+def test_streams_in_turns_do_not_hear_each_other(runtime: Runtime, audio: FloatArray) -> None:
+    chunks = audio[:320_000].reshape(2, 5, 32_000)
+    alone = [runtime.stream().feed(part.reshape(-1)) for part in chunks]
+    streams = [runtime.stream(), runtime.stream()]
+    turns = [[s.feed(part[i])[0] for s, part in zip(streams, chunks, strict=True)] for i in range(5)]
+    for number in range(2):
+        np.testing.assert_array_equal([turn[number] for turn in turns], alone[number])
+
+
+def test_the_cache_is_carried_and_forgotten_after_twelve_chunks(runtime: Runtime, audio: FloatArray) -> None:
+    one, other = runtime.stream(), runtime.stream()
+    other.feed(audio[::-1])
+    for number, chunk in enumerate(np.split(audio, 30)[:15]):
+        found, after_another = one.feed(chunk), other.feed(chunk)
+        assert np.array_equal(found, after_another) == (number >= 12), number
+
+
+@pytest.fixture(scope="module", params=["onnx", "openvino-fp32", "openvino-fp32-explicit"])
+def three(request: pytest.FixtureRequest, folder: Path) -> Streams:
+    """Three streams in one step."""
+    weights = load_checkpoint("demo", find_variant("sat-t", 2))
+    source = export_onnx(weights, find_target("onnx"), folder, Form(streams=3), use_onnxsim=False).path
+    return load(compiled(source, request.param, folder)).streams()
+
+
+def test_of_several_streams_in_one_step_one_is_reset_by_itself(
+        three: Streams, demo: Path, audio: FloatArray) -> None:
+    alone: Callable[[FloatArray], FloatArray] = lambda sound: load(demo).stream().feed(sound)  # noqa: E731
+    sounds = audio[:3 * 128_000].reshape(3, -1)
+    three.reset()
+    three.reset(2)  # before anything was heard
+    before = three.feed(sounds[:, :64_000])
+    three.reset(1)
+    after = three.feed(sounds[:, 64_000:])
+    for lane in (0, 2):
+        found = np.concatenate((before[:, lane], after[:, lane]))
+        np.testing.assert_allclose(found, alone(sounds[lane]), atol=2e-5)
+    np.testing.assert_allclose(after[:, 1], alone(sounds[1, 64_000:]), atol=2e-5)

@@ -1,0 +1,288 @@
+"""`satexport openvino` as a user meets it, and what only OpenVINO can get wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from satexport import openvino_ir
+from satexport.backends import FloatArray
+from satexport.backends import openvino as backend
+from satexport.bundle import open_bundle
+from satexport.errors import BundleError
+from satexport.stream import load
+from tests.test_backends import compiled
+from tests.test_bundle import copy_of, manifest_of, reseal
+from tests.test_cli import Result, call
+from tests.test_cpu import output_with
+
+QUICK = ("--no-measure", "--minutes", 0.1)
+
+
+class Made(NamedTuple):
+    """What `satexport openvino --int8` made and said."""
+
+    output: Path
+    path: Path
+    result: Result
+
+
+@pytest.fixture(scope="module")
+def made(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    output = output_with(demo, tmp_path_factory.mktemp("openvino"))
+    result = call("openvino", "--int8", "--output", output, "--no-measure", "--minutes", 1)
+    return Made(output, output / "sat-t-2s" / "openvino-int8", result)
+
+
+def test_int8_of_the_export_in_the_output_folder_is_made_and_proven(made: Made) -> None:
+    assert made.result.code == 0, made.result.err
+    assert "Gates: passed" in made.result.out
+    report = json.loads((made.path / "parity.json").read_bytes())
+    assert report["set"]["bundle_map"] >= 0.99 * report["set"]["pytorch_map"]
+    assert report["differences"]["1 min of stream"]["largest"] > 1e-5  # it is int8 that was run
+    assert abs(report["drift"]["drift"]) < 1e-3
+    bundle = open_bundle(made.path)
+    assert set(manifest_of(made.path)["files"]) == {
+        "model.xml", "model.bin", "initial_cache.npy", "labels.txt", "golden.npz", "calibration.json"}
+    assert bundle.graph_bytes == sum((made.path / name).stat().st_size for name in ("model.xml", "model.bin"))
+
+
+def test_the_precisions_are_asked_for_and_read_back(made: Made) -> None:
+    floats = load(made.path).bundle.target.openvino.floats  # type: ignore[union-attr]
+    assert floats == ("bf16" if has_bf16() else "fp32")  # the bundle says which
+    executed = json.loads((made.path / "parity.json").read_bytes())["executed"]
+    assert set(executed["front end"]) == {"f32"}
+    assert executed["products"]["u8"] == 61  # 60 layers, one of them in two products
+    assert executed["products"][backend.HINTS[floats]] == 2  # patches and head
+    assert "Computed, layers: front end" in made.result.out
+
+
+def has_bf16() -> bool:
+    import openvino
+
+    return backend.has_bf16(openvino.Core(), "CPU")
+
+
+needs_bf16 = pytest.mark.skipif(not has_bf16(), reason="needs a CPU with bf16")
+
+
+@needs_bf16
+def test_the_front_end_stays_in_f32_in_a_model_of_bf16(demo: Path, tmp_path: Path) -> None:
+    """And without the marks it would not, which breaks the scores."""
+    audio, expected = open_bundle(demo).golden()
+    path = compiled(demo, "openvino-bf16", tmp_path)
+    tagger = load(path)
+    assert set(tagger.step.executed()["front end"]) == {"f32"}
+    assert set(tagger.step.executed()["products"]) == {"bf16"}
+    assert np.abs(tagger.stream().feed(audio.reshape(-1)) - expected).max() < 0.02
+    graph = path / "model.xml"
+    graph.write_text(graph.read_text().replace('name="precise"', 'name="imprecise"'))
+    reseal(path)
+    spoiled = load(path)
+    assert "bf16" in spoiled.step.executed()["front end"]
+    assert np.abs(spoiled.stream().feed(audio.reshape(-1)) - expected).max() > 0.02
+
+
+@needs_bf16
+def test_a_precision_that_is_not_delivered_fails_and_leaves_no_bundle(
+        demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino_ir, "_mark", lambda _: None)
+    output = output_with(demo, tmp_path)
+    result = call("openvino", "--bf16", "--output", output, *QUICK)
+    assert result.code == 3
+    assert "asks for 0 products in int8, the others in bf16 and the front end in f32" in result.err
+    assert [path.name for path in (output / "sat-t-2s").iterdir()] == ["onnx"]
+
+
+def test_a_request_that_is_new_or_reset_has_heard_silence(
+        demo: Path, tmp_path: Path, audio: FloatArray) -> None:
+    tagger = load(compiled(demo, "openvino-fp32", tmp_path))
+    silence = {f"{spec.name}{spec.name.replace('in', 'out')}": array for spec, array in zip(
+        tagger.contract.cache_in, tagger.bundle.initial_cache(), strict=True)}
+    assert len(silence) == 12
+    assert all(np.abs(array).max() > 0.01 for array in silence.values())
+    cache = tagger.step.initial_cache(1)
+    request = cache.now
+    cache.x[:] = audio[:32_000]
+
+    def scores() -> FloatArray:
+        request.infer()
+        return np.array(cache.scores)
+
+    assert {state.name for state in request.query_state()} == set(silence)
+    first = scores()
+    assert not np.array_equal(scores(), first)
+    request.reset_state()
+    np.testing.assert_array_equal(scores(), first)
+    for state in request.query_state():  # silence, written by hand
+        state.state = type(state.state)(silence[state.name])
+    np.testing.assert_array_equal(scores(), first)
+
+
+def test_an_explicit_cache_is_inputs_and_outputs_and_the_bundle_is_called_so(
+        demo: Path, tmp_path: Path) -> None:
+    import openvino
+
+    output = output_with(demo, tmp_path)
+    result = call("openvino", "--fp32", "--explicit-cache", "--output", output, *QUICK)
+    assert result.code == 0, result.err
+    path = output / "sat-t-2s" / "openvino-fp32-explicit"
+    model = openvino.Core().read_model(path / "model.xml")
+    contract = open_bundle(path).contract
+    assert [port.any_name for port in model.inputs] == ["audio", *(s.name for s in contract.cache_in)]
+    assert {port.any_name for port in model.outputs} == {"scores", *(s.name for s in contract.cache_out)}
+    assert json.loads((path / "parity.json").read_bytes())["verdict"] == "passed"
+
+
+def test_weights_are_stored_in_half_the_bytes_where_that_is_asked_for(demo: Path, tmp_path: Path) -> None:
+    output = output_with(demo, tmp_path)
+    result = call("openvino", "--fp32", "--compress", "fp16", "--output", output, *QUICK)
+    assert result.code == 0, result.err
+    path = output / "sat-t-2s" / "openvino-fp32-fp16-weights"
+    whole = compiled(demo, "openvino-fp32", tmp_path)
+    assert (path / "model.bin").stat().st_size < 0.6 * (whole / "model.bin").stat().st_size
+    layers = ET.parse(path / "model.xml").getroot().iter("layer")
+    types = {layer.get("name"): layer.find("data").get("element_type")  # type: ignore[union-attr]
+             for layer in layers if layer.get("type") == "Const"}
+    assert types["11.fc2.weight"] == "f16"
+    assert types["mel.second"] == "f32"
+    differences = json.loads((path / "parity.json").read_bytes())["differences"]["0.1 min of stream"]
+    assert 1e-6 < differences["largest"] < 5e-3
+
+
+def test_a_bundle_tags_a_file_as_any_other(made: Made, audio: FloatArray, tmp_path: Path) -> None:
+    import soundfile
+
+    soundfile.write(tmp_path / "a.wav", audio[:64_000], 16_000)
+    lines = {path: call("run", path, tmp_path / "a.wav").out.splitlines()
+             for path in (made.path, made.output / "sat-t-2s" / "onnx")}
+    first, second = lines.values()
+    assert len(first) == len(second) > 1
+    assert first[1].split()[1] == second[1].split()[1]
+
+
+def test_a_model_without_a_cache_and_one_that_hears_mel_work_too(random_vit: Path, tmp_path: Path) -> None:
+    for name in ("openvino-fp32", "openvino-bf16"):
+        if name == "openvino-fp32" or has_bf16():
+            path = compiled(random_vit, name, tmp_path)
+            assert call("parity", path, "--golden").code == 0
+            assert open_bundle(path).contract.cache_in == ()
+
+
+# What is missing, wrong or damaged.
+
+def test_without_openvino_it_says_what_to_install(demo: Path, tmp_path: Path, made: Made,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    output = output_with(demo, tmp_path)
+    for arguments in (("openvino", "--output", output), ("parity", made.path, "--golden")):
+        result = call(*arguments)
+        assert result.code == 3
+        assert "pip install 'satexport[openvino]'" in result.err
+    assert [path.name for path in (output / "sat-t-2s").iterdir()] == ["onnx"]
+
+
+def test_bf16_on_a_cpu_that_has_none_is_refused_and_int8_then_has_fp32_beside_it(
+        demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "has_bf16", lambda core, device: False)
+    output = output_with(demo, tmp_path)
+    result = call("openvino", "--bf16", "--output", output)
+    assert result.code == 3
+    assert "has no bf16. Ask for --fp32, or for --int8" in result.err
+    path = compiled(demo, "openvino-int8", tmp_path)
+    assert open_bundle(path).target.openvino.floats == "fp32"  # type: ignore[union-attr]
+    assert set(load(path).step.executed()["products"]) == {"u8", "f32"}
+
+
+@needs_bf16
+def test_a_bundle_of_bf16_is_refused_on_a_cpu_without_it(
+        demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = compiled(demo, "openvino-bf16", tmp_path)
+    monkeypatch.setattr(backend, "has_bf16", lambda core, device: False)
+    result = call("parity", path, "--golden")
+    assert (result.code, "has no bf16" in result.err) == (3, True)
+
+
+def test_a_device_that_is_not_there_is_named_with_those_that_are(demo: Path, tmp_path: Path) -> None:
+    text = (Path(__file__).parents[1] / "targets" / "openvino-fp32.toml").read_text()
+    mine = tmp_path / "mine.toml"
+    mine.write_text(text.replace("[openvino]", '[openvino]\ndevice = "GPU.7"'))
+    result = call("openvino", "--fp32", "--target", mine, "--output", output_with(demo, tmp_path))
+    assert result.code == 3
+    assert re.search(r"OpenVINO finds no GPU\.7 here; it finds .*CPU", result.err)
+
+
+@pytest.mark.parametrize(("now", "then", "words"), [
+    ('[openvino]', "[openvino]\nhint = 'speed'", "hint is 'speed', expected latency or throughput"),
+    ('[openvino]', "[openvino]\nturbo = true", "unknown key 'turbo'"),
+    ('[openvino]\nfloats = "auto"', "", "backend is 'openvino', expected openvino with a table"),
+    ('precision = "int8"', 'precision = "fp16"', "expected int8 with a table [quantization]"),
+    ('scheme = "qdq"', 'scheme = "onnxruntime"', "expected static and qdq"),
+    ('scheme = "qdq"', 'scheme = "qdq"\nmethod = "dynamic"', "method and scheme is 'dynamic and qdq'")])
+def test_a_target_that_openvino_cannot_take_says_which_key(
+        demo: Path, tmp_path: Path, now: str, then: str, words: str) -> None:
+    text = (Path(__file__).parents[1] / "targets" / "openvino-int8.toml").read_text()
+    mine = tmp_path / "mine.toml"
+    assert now in text
+    mine.write_text(text.replace(now, then))
+    result = call("openvino", "--target", mine, "--output", output_with(demo, tmp_path))
+    assert (result.code, words in result.err) == (4, True), result.err
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (("--fp32", "--int8"), "--fp32 and --int8: choose one"),
+    (("--fp32", "--target", "openvino-int8"), "wants int8, --fp32 asks for fp32"),
+    (("--target", "cpu-int8"), "is for onnxruntime; this command writes for openvino"),
+    (("--fp32", "--ranges", "entropy"), "--ranges is of int8"),
+    (("--fp32", "--calibration", "esc50"), "nothing here is calibrated")])
+def test_wrong_use_is_named(demo: Path, tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
+    result = call("openvino", *arguments, "--output", output_with(demo, tmp_path))
+    assert (result.code, words in result.err) == (2, True), result.err
+
+
+def test_any_number_of_streams_has_no_states(tmp_path: Path) -> None:
+    output = tmp_path / "build"
+    result = call("openvino", "--fp32", "--model", "vit-t", "--checkpoint", "random", "--streams", "dynamic",
+                  "--output", output, *QUICK)
+    assert (result.code, "export with --streams N" in result.err) == (2, True), result.err
+    assert not (output / "vit-t-2s" / "openvino-fp32-dynamic").exists()
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "weights gone": lambda path: (path / "model.bin").unlink(),
+    "weights changed": lambda path: (path / "model.bin").write_bytes(
+        bytes([1]) + (path / "model.bin").read_bytes()[1:]),
+    "weights cut": lambda path: (path / "model.bin").write_bytes((path / "model.bin").read_bytes()[:-1]),
+    "graph changed": lambda path: (path / "model.xml").write_text(
+        (path / "model.xml").read_text().replace("Gelu", "Relu", 1))}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_bundle_is_never_used(made: Made, tmp_path: Path, damage: str) -> None:
+    path = copy_of(made.path, tmp_path)
+    DAMAGES[damage](path)
+    with pytest.raises(BundleError, match=r"model\.(bin|xml)"):
+        load(path)
+
+
+def test_a_graph_that_openvino_cannot_read_or_of_another_contract_is_named(
+        made: Made, tmp_path: Path) -> None:
+    path = copy_of(made.path, tmp_path)
+    graph = path / "model.xml"
+    text = graph.read_text()
+    graph.write_text("<net")
+    reseal(path)
+    with pytest.raises(BundleError, match=r"OpenVINO \S+ cannot read .*model\.xml"):
+        load(path)
+    graph.write_text(text.replace("AudioSet", "another") if "AudioSet" in text else text.replace("kv", "vk"))
+    reseal(path)
+    with pytest.raises(BundleError, match="its metadata is not the contract"):
+        load(path)
