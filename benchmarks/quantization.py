@@ -2,6 +2,8 @@
 
     python benchmarks/quantization.py ESC-10              accuracy, minutes
     python benchmarks/quantization.py --speed sat-b       speed, on a machine that does nothing else
+    python benchmarks/quantization.py ESC-10 --openvino   the same under OpenVINO, beside nncf's quantiser
+                                                          (pip install nncf==3.4.0)
 
 Accuracy is that of the demo checkpoint, calibrated on ESC-10 fold 1 and compared with the fp32 graph on
 fold 2, streamed; fold 4, which gates, is not touched. Speed is measured in turns on seeded weights, which
@@ -12,31 +14,36 @@ they have no mAP; they tell time and memory, and that nothing overflows.
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 
-from satexport.backends import FloatArray
+from satexport.backends import FloatArray, Step
 from satexport.backends.onnxruntime import OnnxRuntimeStep
+from satexport.backends.openvino import OpenVinoStep
 from satexport.bundle import Bundle, open_bundle
 from satexport.cache_dtype import store_cache
-from satexport.calibrate import calibrate
+from satexport.calibrate import Sample, calibrate
 from satexport.calibration_set import find_calibration
 from satexport.checkpoint import load_checkpoint
-from satexport.compile import Wanted, compile_bundle
+from satexport.compile import Wanted, compile_bundle, resolved
 from satexport.contract import Contract
 from satexport.datasets import LabelledSet, average_precisions, load_set
 from satexport.export import export_onnx
 from satexport.measure import Settings, measure
+from satexport.openvino_ir import save_ir
 from satexport.parity import clip_chunks, compare
 from satexport.quantize import find_ranges, quantize
 from satexport.stream import Streams
-from satexport.targets import OPERATORS, Quantization, find_target
+from satexport.targets import OPERATORS, Quantization, Target, find_target
 from satexport.variants import find_variant
 
 SHIPPED = find_target("cpu-int8").quantization or Quantization()
@@ -72,24 +79,99 @@ def accuracy(folder: Path) -> Iterator[str]:
         model, clips = onnx.load(source.graph), load_set(folder, source.labels, folds=[2])
         samples = calibrate(source, find_calibration("esc50"), folder).samples
         initial = list(source.initial_cache())
-        expected = scores(model, source, source.contract, initial, clips)
+        expected = scores(onnxruntime(model, source.contract, initial), source.contract, clips)
         line = partial(row, expected, source, clips)
         yield line("fp32", expected)
         for name, choice in CHOICES.items():
             graph = quantize(model, choice, find_ranges(model, choice, samples), ())
-            yield line(name, scores(graph, source, source.contract, initial, clips))
+            yield line(name, scores(onnxruntime(graph, source.contract, initial), source.contract, clips))
         int8 = quantize(model, SHIPPED, find_ranges(model, SHIPPED, samples), ())
         for graph, words in ((model, "fp32"), (int8, "as shipped")):
             for dtype in ("fp16", "int8"):
                 stored = store_cache(graph, source.variant, source.contract, dtype, initial, samples)
-                yield line(f"{words}, cache {dtype}", scores(stored[0], source, *stored[1:], clips))
+                yield line(f"{words}, cache {dtype}", scores(onnxruntime(*stored), stored[1], clips))
 
 
-def scores(graph: onnx.ModelProto, source: Bundle, contract: Contract, initial: list[FloatArray],
-           clips: LabelledSet) -> list[FloatArray]:
+def onnxruntime(graph: onnx.ModelProto, contract: Contract, initial: list[FloatArray]) -> Step:
+    return OnnxRuntimeStep(graph.SerializeToString(), contract, initial)
+
+
+def scores(step: Step, contract: Contract, clips: LabelledSet) -> list[FloatArray]:
     """Of each clip's chunks, [chunks, classes] each, from silence."""
-    streams = Streams(OnnxRuntimeStep(graph.SerializeToString(), contract, initial), contract)
+    streams = Streams(step, contract)
     return [clip_chunks(streams, [clip.read()])[0] for clip in clips.clips]
+
+
+def under_openvino(folder: Path, threads: int) -> Iterator[str]:
+    """Lines of a table in Markdown: accuracy of the demo, and its step in turns."""
+    yield "| OpenVINO | mean difference | largest | top-1 agree | mAP | step, ms |"
+    yield "| --- | ---: | ---: | ---: | ---: | ---: |"
+    with tempfile.TemporaryDirectory() as place:
+        checkpoint = load_checkpoint("demo", find_variant("sat-t", 2))
+        source = open_bundle(export_onnx(checkpoint, find_target("onnx"), Path(place)).path)
+        model, clips = onnx.load(source.graph), load_set(folder, source.labels, folds=[2])
+        contract, initial = source.contract, list(source.initial_cache())
+        expected = scores(onnxruntime(model, contract, initial), contract, clips)
+        steps: dict[str, OpenVinoStep] = {}
+        for name, (target, ir) in openvino_models(model, calibrate(source, find_calibration("esc50"),
+                                                                   folder).samples).items():
+            stage = Path(place) / str(len(steps))
+            stage.mkdir()
+            path = stage / save_ir(stage, ir, contract, target, initial)
+            assert target.openvino
+            steps[name] = OpenVinoStep(path, contract, initial, target.openvino, threads)
+        times = in_turns(steps, clips.clips[0].read()[None, :contract.chunk_samples])
+        for name, step in steps.items():
+            line = row(expected, source, clips, name, scores(step, contract, clips))
+            yield f"{line} {1000 * times[name]:.2f} |"
+
+
+def openvino_models(model: onnx.ModelProto, samples: list[Sample]) -> dict[str, tuple[Target, Any]]:
+    """Models as OpenVINO has read them, and what they are to be compiled as."""
+    import openvino
+
+    def read(graph: onnx.ModelProto) -> Any:
+        return openvino.Core().read_model(graph.SerializeToString())
+
+    target = resolved(find_target("openvino-int8"))
+    shipped = target.quantization
+    assert shipped
+    models = {name: (resolved(find_target(f"openvino-{name}")), read(model)) for name in ("fp32", "bf16")}
+    for name, choice in {"int8, as shipped": shipped, "int8, symmetric": replace(shipped, symmetric=True),
+                         "int8, operators: all": replace(shipped, operators=OPERATORS)}.items():
+        models[name] = target, read(quantize(model, choice, find_ranges(model, choice, samples), ()))
+    try:
+        import nncf
+        from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
+        from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+    except ImportError:
+        print("nncf is not installed: pip install nncf==3.4.0", file=sys.stderr)
+        return models
+    ranges = RangeEstimatorParametersSet.MINMAX
+    data = nncf.Dataset(samples)
+    whole = {"model_type": nncf.ModelType.TRANSFORMER, "subset_size": len(samples)}
+    models["nncf, its defaults"] = target, nncf.quantize(read(model), data, **whole)
+    models["nncf, min-max, front end and attention left out"] = target, nncf.quantize(
+        read(model), data, **whole, preset=nncf.QuantizationPreset.PERFORMANCE,
+        ignored_scope=nncf.IgnoredScope(patterns=["mel/.*", ".*/logits", ".*/mixed"], validate=False),
+        advanced_parameters=AdvancedQuantizationParameters(
+            activations_range_estimator_params=ranges, weights_range_estimator_params=ranges,
+            disable_bias_correction=True))
+    return models
+
+
+def in_turns(steps: dict[str, OpenVinoStep], chunk: FloatArray) -> dict[str, float]:
+    """Median seconds of a step of each, A B A B."""
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    caches = {name: step.initial_cache(1) for name, step in steps.items()}
+    for _ in range(10):
+        for name, step in steps.items():
+            for number in range(24):
+                start = time.perf_counter()
+                _, caches[name] = step(chunk, caches[name])
+                if number >= 4:
+                    times[name].append(time.perf_counter() - start)
+    return {name: float(np.median(found)) for name, found in times.items()}
 
 
 def row(expected: list[FloatArray], source: Bundle, clips: LabelledSet, name: str,
@@ -124,11 +206,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path, help="ESC-10 or ESC-50, for accuracy")
     parser.add_argument("--speed", metavar="MODEL", help="sat-t, sat-s or sat-b")
+    parser.add_argument("--openvino", action="store_true", help="with a folder: under OpenVINO")
     parser.add_argument("--threads", type=int, default=2)
     wanted = parser.parse_args()
     if wanted.folder is None and wanted.speed is None:
         parser.error("say a folder in ESC-50 layout, or --speed MODEL.")
-    for lines in (accuracy(wanted.folder) if wanted.folder else (),
+    judged = partial(under_openvino, threads=wanted.threads) if wanted.openvino else accuracy
+    for lines in (judged(wanted.folder) if wanted.folder else (),
                   speed(wanted.speed, wanted.threads) if wanted.speed else ()):
         for line in lines:
             print(line, flush=True)

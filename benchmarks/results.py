@@ -1,12 +1,14 @@
 """The results table in README: every variant exported, proven over ten minutes and measured.
 
-    make results                          everything, three quarters of an hour on two idle cores
-    python benchmarks/results.py --table  the tables again, from the reports in build/results
+    make results                             everything, an hour on two idle cores
+    python benchmarks/results.py --kind int8 one part of it, and the tables again
+    python benchmarks/results.py --table     the tables again, from the reports in build/results
 
 Seeded weights for the fifteen variants (what they take does not depend on the weights), the demo
-checkpoint for itself, SAT-B at 2 s once in each form, the six SAT variants and the demo in int8. The
-demo's int8 is calibrated and gated by ESC-10 where `--esc10` (../shared/esc10) is there. Every bundle
-leaves its reports in build/results; the bundles themselves are deleted again.
+checkpoint for itself, SAT-B at 2 s once in each form, the six SAT variants and the demo in int8, the
+SAT variants at 2 s and the demo under OpenVINO. The demo's int8 is calibrated and gated by ESC-10 where
+`--esc10` (../shared/esc10) is there. Every bundle leaves its reports in build/results; the bundles
+themselves are deleted again.
 
 What was learned about speed on the way (2 cores of an AMD EPYC with AVX-512, ONNX Runtime 1.31; each
 pair in processes of their own, in turns):
@@ -80,14 +82,21 @@ CASES = [
     Case("sat-t", 2, "demo"),
     *(Case("sat-b", 2, "random", form) for form in FORMS),
 ]
-DEMO_INT8 = [Case("sat-t", 2, "demo", target="cpu-int8"),
-             Case("sat-t", 2, "demo", target="cpu-int8", calibration="esc50")]
-EIGHT_INT8 = Case("sat-b", 2, "random", Form(streams=8), "cpu-int8")
 INT8 = [
     *(Case(*variant, "random", target="cpu-int8") for variant in VARIANTS if variant[0].startswith("sat")),
     *(Case("sat-b", 2, "random", Form(cache_dtype=dtype), "cpu-int8") for dtype in ("fp16", "int8")),
-    EIGHT_INT8, *DEMO_INT8,
+    Case("sat-b", 2, "random", Form(streams=8), "cpu-int8"),
+    Case("sat-t", 2, "demo", target="cpu-int8"),
+    Case("sat-t", 2, "demo", target="cpu-int8", calibration="esc50"),
 ]
+OPENVINO = [
+    *(Case(model, 2, "random", target=f"openvino-{precision}")
+      for model in ("sat-t", "sat-s", "sat-b") for precision in ("fp32", "bf16", "int8")),
+    Case("sat-b", 2, "random", Form(streams=8), "openvino-int8"),
+    *(Case("sat-t", 2, "demo", target=f"openvino-{precision}", calibration="esc50")
+      for precision in ("bf16", "int8")),
+]
+KINDS = {"fp32": CASES, "int8": INT8, "openvino": OPENVINO}
 
 
 def run(case: Case, threads: int, minutes: float, esc10: Path) -> None:
@@ -147,8 +156,8 @@ def rows(cases: list[Case]) -> Iterator[list[str]]:
             f"{first['largest']:.1e} over {over.removesuffix(' of stream')}"]
 
 
-def int8_rows(cases: list[Case]) -> Iterator[list[str]]:
-    """The same for int8."""
+def target_rows(cases: list[Case]) -> Iterator[list[str]]:
+    """The same for the bundles of targets."""
     yield ["", "file, MB", "state, MB", "transient, MB", "resident, MB", "step, ms: burst / paused",
            "times PyTorch eager", "score difference: largest / mean", "top-1 agree", "drift"]
     for case in cases:
@@ -163,22 +172,55 @@ def int8_rows(cases: list[Case]) -> Iterator[list[str]]:
                f"{parity['drift']['drift']:+.1%}"]
 
 
-def int8_text() -> str:
-    """What is said about int8."""
+def target_text() -> str:
+    """What is said about int8 and about OpenVINO."""
+    eight, openvino_eight = (next(case for case in cases if case.form.streams == 8)
+                             for cases in (INT8, OPENVINO))
+    return f"""int8 (`satexport cpu --int8`), the same way. mAP of the demo: {kept(INT8)}. Eight streams in \
+one step: {times_one_stream(eight)}. Random weights tell time, memory and that nothing overflows; what int8 \
+costs in accuracy only trained ones do.
+
+{table(target_rows(there(INT8)))}
+
+OpenVINO (`satexport openvino`), the same way. mAP of the demo: {kept(OPENVINO)}. Eight streams in one step: \
+{times_one_stream(openvino_eight)}. What it computes in, as read back: {computed()}.
+
+{table(target_rows(there(OPENVINO)))}"""
+
+
+def there(cases: list[Case]) -> list[Case]:
+    """The cases that were run: those on real clips need them."""
+    return [case for case in cases if (BUILD / case.name).is_dir()]
+
+
+def kept(cases: list[Case]) -> str:
+    """What the demo keeps of its mAP."""
     lines = []
-    for case in (case for case in DEMO_INT8 if (BUILD / case.name).is_dir()):
+    for case in (case for case in there(cases) if case.checkpoint == "demo"):
         scored = reports(case)[0]["set"]
         name = "ESC-10 fold 4" if case.calibration == "esc50" else "the synthetic set"
-        lines.append(f"calibrated on {case.calibration} it keeps {scored['bundle_map']:.4f} of "
+        precision = find_target(case.target).precision
+        calibrated = f", calibrated on {case.calibration}," if precision == "int8" else ""
+        lines.append(f"{precision}{calibrated} keeps {scored['bundle_map']:.4f} of "
                      f"{scored['pytorch_map']:.4f} on {name}, top-1 the same in "
                      f"{scored['differences']['top1_agreement']:.1%} of its chunks")
-    eight = reports(EIGHT_INT8)[1]["bundles"][0]["times_one_stream"]
-    cases = [case for case in INT8 if (BUILD / case.name).is_dir()]
-    return f"""int8 (`satexport cpu --int8`), the same way. mAP of the demo: {"; ".join(lines)}. Eight \
-streams in one step: {eight:.2f} times the chunks per core-second of one, measured in turns with it. Random \
-weights tell time, memory and that nothing overflows; what int8 costs in accuracy only trained ones do.
+    return "; ".join(lines)
 
-{table(int8_rows(cases))}"""
+
+def times_one_stream(case: Case) -> str:
+    times = reports(case)[1]["bundles"][0]["times_one_stream"]
+    return f"{times:.2f} times the chunks per core-second of one, measured in turns with it"
+
+
+def computed() -> str:
+    """Precisions of the products of SAT-B under OpenVINO."""
+    lines = []
+    for case in (case for case in OPENVINO if case.model == "sat-b" and case.form == USUAL_FORM):
+        executed = reports(case)[0]["executed"]
+        parts = (f"{count} in {precision}" for precision, count in executed["products"].items())
+        lines.append(f"{case.target}: products {' and '.join(parts)}, front end in "
+                     f"{' and '.join(executed['front end'])}")
+    return "; ".join(lines)
 
 
 def table(lines: Iterator[list[str]]) -> str:
@@ -203,7 +245,7 @@ is of one stream; {eight:.2f} times the chunks per core-second of one stream, me
 
 {table(rows([case for case in CASES if case.form != USUAL_FORM]))}
 
-{int8_text()}
+{target_text()}
 
 Seeded weights but for the demo. {DIFFERENCE} Each bundle ran in turns with PyTorch eager \
 ({measured["bundles"][0]["threads"]} threads; `satexport measure` prints the definitions into its report): \
@@ -216,15 +258,15 @@ def main() -> None:
     """Run what is asked for, then write the table into README."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--table", action="store_true", help="only the tables, from reports that are there")
-    parser.add_argument("--only", choices=[case.name for case in (*CASES, *INT8)], metavar="NAME",
-                        help="only this case, such as sat-t-2s, and no tables")
+    parser.add_argument("--only", choices=[case.name for cases in KINDS.values() for case in cases],
+                        metavar="NAME", help="only this case, such as sat-t-2s, and no tables")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--esc10", type=Path, default=ROOT.parent / "shared" / "esc10",
                         help="ESC-10 or ESC-50, for the demo in int8")
-    parser.add_argument("--int8", action="store_true", help="only the cases in int8")
+    parser.add_argument("--kind", choices=KINDS, help="only these cases")
     parser.add_argument("--minutes", type=float, default=10, help="of stream for the score difference")
     wanted = parser.parse_args()
-    for case in (*(() if wanted.int8 else CASES), *INT8):
+    for case in (case for kind in KINDS if wanted.kind in (None, kind) for case in KINDS[kind]):
         here = case.calibration != "esc50" or wanted.esc10.is_dir()
         if here and not wanted.table and wanted.only in (None, case.name):
             print(case.name, flush=True)

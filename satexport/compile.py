@@ -115,8 +115,8 @@ def compile_bundle(source: Bundle, target: Target, folder: Path, wanted: Wanted,
         labelled_set(source, proof.data, proof.folds, proof.category_map)
     check_writable(made.path.parent)
     with staged_bundle(made.path) as stage:
-        _write(source, target, wanted, stage, made)
         try:
+            _write(source, target, wanted, stage, made)
             if target.openvino:
                 check_executed(target, load(stage).step.executed(), len(made.int8))
             if proof:

@@ -38,9 +38,10 @@ FLOAT = 4            # bytes
 DEFINITIONS = {
     "operations": OPERATIONS,
     "weights": "bytes of the graph's file, and of that of its weights where they have one of their own",
-    "state": "bytes of one stream's cache, one copy; the runtime holds two per stream, which take turns",
+    "state": "bytes of one stream's cache, one copy; ONNX Runtime holds two per stream, which take turns",
     "transient": "most bytes allocated at a time inside one steady step, counted by memray, ONNX Runtime's "
-                 "arena off; caches, input and scores are bound buffers and not in it",
+                 "arena off; caches, input and scores are bound buffers and not in it; OpenVINO lays its "
+                 "tensors out when a request is made, so they are in `resident` alone",
     "resident": "peak resident size of a fresh process that only loads the bundle and runs it, above the "
                 "same process after its imports; the runtime as it is used, arena on",
     "load": "seconds from a closed bundle to a step that can run: hashes, session, initial cache",

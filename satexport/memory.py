@@ -1,8 +1,12 @@
-"""How much memory there is, and how much streams need at least."""
+"""How much memory there is, how much streams need at least, and giving back what was read once."""
 
 from __future__ import annotations
 
-from contextlib import suppress
+import ctypes
+import mmap
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from math import prod
 from pathlib import Path
 
@@ -14,6 +18,8 @@ from satexport.variants import HOP
 
 MEMINFO = Path("/proc/meminfo")
 GROUP = Path("/sys/fs/cgroup")  # of version 2
+MAPS = Path("/proc/self/maps")
+GIVE_BACK_SECONDS = 0.005
 FRAME_BYTES = 4 * 2 * 576  # per frame of the two largest tensors of the front end
 
 
@@ -46,6 +52,40 @@ def available_bytes() -> int | None:
         kept = _sizes(GROUP / "memory.stat")
         found.append(max(0, left + kept["inactive_file"] + kept["active_file"]))
     return min(found, default=None)
+
+
+@contextmanager
+def giving_back(file: Path) -> Iterator[None]:
+    """Give back, while the block runs, the memory into which parts of a file are mapped: what a runtime reads
+    once, to pack it for its kernels, it would hold twice from then on. Read-only mappings alone: their pages
+    come back from the file when they are read again. Does nothing where there is no /proc or madvise."""
+    done = threading.Event()
+
+    def work() -> None:
+        while not done.wait(GIVE_BACK_SECONDS):
+            _give_back(file)
+
+    thread = threading.Thread(target=work, daemon=True)
+    if MAPS.exists() and hasattr(mmap, "MADV_DONTNEED"):
+        thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        if thread.ident is not None:
+            thread.join()
+            _give_back(file)
+
+
+def _give_back(file: Path) -> None:
+    """madvise(2) over the read-only mappings of a file, as /proc/self/maps lists them (proc(5))."""
+    madvise = ctypes.CDLL(None).madvise
+    madvise.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+    for line in MAPS.read_text("utf-8", errors="replace").splitlines():
+        addresses, permissions, *_ = line.split(maxsplit=2)
+        if line.endswith(f" {file}") and "w" not in permissions:
+            first, last = (int(address, 16) for address in addresses.split("-"))
+            madvise(first, last - first, mmap.MADV_DONTNEED)
 
 
 def _sizes(path: Path) -> dict[str, int]:

@@ -27,7 +27,7 @@ import onnx
 from numpy.typing import NDArray
 
 from satexport.contract import ANY, Contract
-from satexport.errors import UsageError
+from satexport.errors import RunError, UsageError
 from satexport.targets import Target
 
 if TYPE_CHECKING:
@@ -45,11 +45,18 @@ def write_ir(folder: Path, model: onnx.ModelProto, contract: Contract, target: T
     `UsageError` for a graph for any number of streams, whose states would have no size."""
     import openvino
 
-    wanted = target.openvino
-    assert wanted
     if contract.form.streams == ANY:
         raise UsageError("OpenVINO's states need a fixed number of streams: export with --streams N.")
-    ir = openvino.Core().read_model(model.SerializeToString())
+    return save_ir(folder, openvino.Core().read_model(model.SerializeToString()), contract, target, initial)
+
+
+def save_ir(folder: Path, ir: openvino.Model, contract: Contract, target: Target,
+            initial: Iterable[NDArray[Any]]) -> str:
+    """The same for a model that OpenVINO has read. Raises `RunError` where it cannot be written."""
+    import openvino
+
+    wanted = target.openvino
+    assert wanted
     if target.precision != "fp32":
         _keep_marks(ir)
     if wanted.weights == "fp16":
@@ -58,8 +65,12 @@ def write_ir(folder: Path, model: onnx.ModelProto, contract: Contract, target: T
         _make_stateful(ir, contract, initial)
     ir.validate_nodes_and_infer_types()
     ir.set_rt_info(json.dumps(contract.to_metadata(), sort_keys=True), ["satexport", "contract"])
-    openvino.save_model(ir, folder / GRAPH, compress_to_fp16=False)
-    _mark(folder / GRAPH)
+    try:
+        openvino.save_model(ir, folder / GRAPH, compress_to_fp16=False)
+        _mark(folder / GRAPH)
+    except (OSError, RuntimeError) as error:
+        raise RunError(f"{folder / GRAPH}: cannot be written ({error}). What was there before is "
+                       "untouched.") from None
     return GRAPH
 
 

@@ -67,7 +67,7 @@ class OpenVino:
     floats: str = AUTO        # precision of what is not quantised: "bf16", "fp32"; AUTO: that of the target,
                               # and for int8 bf16 where the device that the bundle is made on has it
     weights: str = "fp32"     # stored as; "fp16" halves them
-    hint: str = "latency"     # or "throughput"
+    hint: str = "latency"     # or "throughput": steps that several threads ask for run side by side
 
 
 OPERATORS = ("linear", "patch", "head", "attention")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -26,7 +27,8 @@ from satexport.variants import find_variant
 STEPS = {  # name -> target and what its scores may differ by from PyTorch
     "PyTorch": ("", 0.0), "ONNX Runtime": ("onnx", 2e-5), "ONNX Runtime int8": ("cpu-int8", 0.05),
     "OpenVINO": ("openvino-fp32", 2e-5), "OpenVINO, explicit cache": ("openvino-fp32-explicit", 2e-5),
-    "OpenVINO bf16": ("openvino-bf16", 0.02), "OpenVINO int8": ("openvino-int8", 0.05)}
+    "OpenVINO bf16": ("openvino-bf16", 0.02), "OpenVINO int8": ("openvino-int8", 0.05),
+    "OpenVINO throughput": ("openvino-throughput", 0.05)}
 SMALL = CalibrationSet("small", "synthetic", "made", clips=28, samples=24, stream_seconds=40)
 
 
@@ -99,6 +101,14 @@ def test_streams_in_turns_do_not_hear_each_other(runtime: Runtime, audio: FloatA
     turns = [[s.feed(part[i])[0] for s, part in zip(streams, chunks, strict=True)] for i in range(5)]
     for number in range(2):
         np.testing.assert_array_equal([turn[number] for turn in turns], alone[number])
+
+
+def test_streams_of_several_threads_do_not_hear_each_other(runtime: Runtime, audio: FloatArray) -> None:
+    sounds = audio[:4 * 160_000].reshape(4, -1)
+    alone = [runtime.stream().feed(sound) for sound in sounds]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda sound: runtime.stream().feed(sound), sounds))
+    np.testing.assert_allclose(together, alone, atol=1e-6)
 
 
 def test_the_cache_is_carried_and_forgotten_after_twelve_chunks(runtime: Runtime, audio: FloatArray) -> None:

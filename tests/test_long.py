@@ -79,11 +79,12 @@ def test_memory_is_flat_and_scores_are_steady_over_a_hundred_thousand_chunks(
     assert_steady(load(demo).stream(), audio, 100_000)
 
 
-@pytest.mark.parametrize("cache_dtype", ["fp32", "int8"])
-def test_a_day_of_int8_stream_is_as_steady(
-        demo: Path, tmp_path: Path, audio: FloatArray, cache_dtype: str) -> None:
+@pytest.mark.parametrize(("target", "cache_dtype"), [
+    ("cpu-int8", "fp32"), ("cpu-int8", "int8"), ("openvino-int8", "fp32"), ("openvino-fp32", "fp32")])
+def test_a_day_of_a_targets_stream_is_as_steady(
+        demo: Path, tmp_path: Path, audio: FloatArray, target: str, cache_dtype: str) -> None:
     wanted = Wanted(find_calibration("synthetic"), cache_dtype=cache_dtype)
-    made = compile_bundle(open_bundle(demo), find_target("cpu-int8"), tmp_path, wanted)
+    made = compile_bundle(open_bundle(demo), find_target(target), tmp_path, wanted)
     assert_steady(load(made.path).stream(), audio, 43_200)
 
 

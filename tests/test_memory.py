@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from satexport import memory
 from satexport.contract import ANY, Contract, Form
 from satexport.errors import UsageError
-from satexport.memory import available_bytes, check_streams, state_bytes
+from satexport.memory import available_bytes, check_streams, giving_back, state_bytes
 from satexport.stream import load
 from satexport.variants import find_variant
 from tests.test_graph import contract_of
@@ -35,6 +36,26 @@ def test_the_state_is_what_one_stream_leaves_for_the_next_step(
         model: str, delay: int, form: Form, numbers: int, streams: int) -> None:
     form = Form(form.cache, streams=streams)
     assert state_bytes(contract(model, delay, form)) == FLOAT * numbers
+
+
+def test_pages_of_a_mapped_file_are_given_back_and_come_again(tmp_path: Path) -> None:
+    file = tmp_path / "weights.bin"
+    file.write_bytes(bytes(range(256)) * 40_000)
+    values = np.memmap(file, np.uint8, "r")
+
+    def resident() -> int:
+        """Bytes of the file in memory."""
+        lines = iter(Path("/proc/self/smaps").read_text().splitlines())
+        next(line for line in lines if line.endswith(str(file)))
+        return 1024 * int(next(line for line in lines if line.startswith("Rss:")).split()[1])
+
+    total = int(values.sum(dtype=np.int64))
+    assert resident() >= len(values)
+    with giving_back(file):
+        pass
+    assert resident() == 0
+    with giving_back(file):
+        assert int(values.sum(dtype=np.int64)) == total
 
 
 def test_the_state_is_as_large_as_the_initial_cache_that_ships(demo: Path) -> None:

@@ -20,7 +20,7 @@ from satexport.bundle import open_bundle
 from satexport.errors import BundleError
 from satexport.stream import load
 from tests.test_backends import compiled
-from tests.test_bundle import copy_of, manifest_of, reseal
+from tests.test_bundle import content, copy_of, manifest_of, reseal
 from tests.test_cli import Result, call
 from tests.test_cpu import output_with
 
@@ -246,6 +246,22 @@ def test_a_target_that_openvino_cannot_take_says_which_key(
 def test_wrong_use_is_named(demo: Path, tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
     result = call("openvino", *arguments, "--output", output_with(demo, tmp_path))
     assert (result.code, words in result.err) == (2, True), result.err
+
+
+def test_a_full_disk_is_said_and_leaves_what_was_there(
+        made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    import openvino
+
+    def full(*_: object, **__: object) -> None:
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+    monkeypatch.setattr(openvino, "save_model", full)
+    before = content(made.path)
+    result = call("openvino", "--fp32", "--output", made.output, *QUICK)
+    assert result.code == 5
+    assert "openvino-fp32/model.xml: cannot be written (basic_ios::clear" in result.err
+    assert {path.name for path in (made.output / "sat-t-2s").iterdir()} == {"onnx", "openvino-int8"}
+    assert content(made.path) == before
 
 
 def test_any_number_of_streams_has_no_states(tmp_path: Path) -> None:

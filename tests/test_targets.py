@@ -16,6 +16,7 @@ from satexport.targets import (
     MAX_STEP_MS,
     Budgets,
     Gates,
+    OpenVino,
     Quantization,
     Target,
     find_target,
@@ -183,13 +184,15 @@ def test_a_step_may_take_as_long_as_the_longest_chunk_and_no_longer(tmp_path: Pa
 
 def test_the_tomls_in_the_readme_are_what_they_are_said_to_be(tmp_path: Path) -> None:
     readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
-    calibration, quantization, target = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
+    calibration, quantization, openvino, target = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
     (tmp_path / "set.toml").write_text(calibration)
     assert find_calibration(str(tmp_path / "set.toml")).name == "street"
     (tmp_path / "own.toml").write_text(target)
     assert find_target(str(tmp_path / "own.toml")).name == "my-board"
     (tmp_path / "int8.toml").write_text(target.replace('"fp32"', '"int8"') + quantization)
     assert find_target(str(tmp_path / "int8.toml")).quantization == Quantization()  # its defaults
+    (tmp_path / "openvino.toml").write_text(target.replace('"onnxruntime"', '"openvino"') + openvino)
+    assert find_target(str(tmp_path / "openvino.toml")).openvino == OpenVino()
 
 
 @pytest.mark.parametrize(("now", "then", "words"), [
