@@ -1,7 +1,7 @@
 """The results table in README: every variant exported, proven over ten minutes and measured.
 
     make results                             everything, an hour on two idle cores
-    python benchmarks/results.py --kind int8 one part of it, and the tables again
+    python benchmarks/results.py --kind int8 one part of it; the tables, too, where the others were run before
     python benchmarks/results.py --table     the tables again, from the reports in build/results
 
 Seeded weights for the fifteen variants (what they take does not depend on the weights), the demo
@@ -31,6 +31,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -169,7 +170,7 @@ def target_rows(cases: list[Case]) -> Iterator[list[str]]:
                f"{entry['burst']['median_ms']:.1f} / {entry['paused']['median_ms']:.1f}",
                f"{entry['times_eager']['burst']:.2f} / {entry['times_eager']['paused']:.2f}",
                f"{first['largest']:.1e} / {first['mean']:.1e}", f"{first['top1_agreement']:.3f}",
-               f"{parity['drift']['drift']:+.1%}"]
+               f"{parity['drift']['drift']:+.1%}" if parity["drift"] else "-"]
 
 
 def target_text() -> str:
@@ -190,7 +191,7 @@ OpenVINO (`satexport openvino`), the same way. mAP of the demo: {kept(OPENVINO)}
 
 def there(cases: list[Case]) -> list[Case]:
     """The cases that were run: those on real clips need them."""
-    return [case for case in cases if (BUILD / case.name).is_dir()]
+    return [case for case in cases if (BUILD / case.name / "measure.json").is_file()]
 
 
 def kept(cases: list[Case]) -> str:
@@ -274,7 +275,11 @@ def main() -> None:
     if not wanted.only:
         readme = ROOT / "README.md"
         before, rest = readme.read_text("utf-8").split(BEGIN)
-        write_text(readme, before + text() + rest.split(END)[1])
+        try:
+            tables = text()
+        except FileNotFoundError as error:
+            sys.exit(f"No tables: {error.filename} is not there. Run the other kinds first.")
+        write_text(readme, before + tables + rest.split(END)[1])
 
 
 if __name__ == "__main__":

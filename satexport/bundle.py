@@ -2,6 +2,7 @@
 
     model.onnx          the graph of one step, the contract in its metadata
     model.onnx.data     of a CPU bundle: the weights, which the runtime maps into memory
+    model.xml, .bin     of an OpenVINO bundle, in place of both
     initial_cache.npy   the cache of one stream after silence: the cache inputs one after another, in the
                         contract's order, as one flat array (models with a cache)
     labels.txt          one class per line, in the order of the scores

@@ -15,7 +15,7 @@ from typing import Any
 
 import onnx
 
-from satexport.backends.openvino import check_executed, floats_of
+from satexport.backends.openvino import floats_of
 from satexport.bundle import (
     CALIBRATION,
     GOLDEN,
@@ -38,10 +38,10 @@ from satexport.measure import Settings, measure, of_bundle
 from satexport.openvino_ir import write_ir
 from satexport.parity import labelled_set, parity_report, run_parity
 from satexport.plot import drift_png, measure_png, write_picture
-from satexport.quantize import check_layers, find_ranges, layers, quantize
+from satexport.quantize import check_layers, find_ranges, layers, products_with_weights, quantize
 from satexport.report import origin
 from satexport.sensitivity import LeftOut, check_labels, fewest_to_leave_out, sensitivity
-from satexport.stream import load
+from satexport.stream import Tagger, load
 from satexport.targets import AUTO, Target
 
 GRAPH = "model.onnx"
@@ -81,7 +81,7 @@ class Compiled:
     parity: dict[str, Any] = field(default_factory=dict)
     measured: dict[str, Any] | None = None      # beside the export and PyTorch
     sensitivity: dict[str, Any] | None = None
-    int8: tuple[str, ...] = ()                  # layers
+    products: int = 0                           # with a weight, in int8
     left_out: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
 
@@ -104,6 +104,9 @@ def compile_bundle(source: Bundle, target: Target, folder: Path, wanted: Wanted,
                          "with the export of `satexport onnx`.")
     if wanted.cache_dtype != "fp32" and not source.contract.cache_in:
         raise UsageError(f"{source.contract.variant} has no cache: leave --cache-dtype out.")
+    if target.openvino and source.contract.form.streams == ANY:
+        raise UsageError(f"{source.path} is for any number of streams, OpenVINO needs a fixed one: export "
+                         "with --streams N.")
     form = replace(source.contract.form, cache_dtype=wanted.cache_dtype)
     target = resolved(target)
     made = Compiled(bundle_path(folder, replace(source.contract, form=form), target))
@@ -117,10 +120,9 @@ def compile_bundle(source: Bundle, target: Target, folder: Path, wanted: Wanted,
     with staged_bundle(made.path) as stage:
         try:
             _write(source, target, wanted, stage, made)
-            if target.openvino:
-                check_executed(target, load(stage).step.executed(), len(made.int8))
+            tagger = load(stage, proof.threads if proof else None)
             if proof:
-                _prove(source, stage, proof, made)
+                _prove(source, tagger, stage, proof, made)
         except SatexportError as error:  # that names the place where it is made
             raise type(error)(str(error).replace(str(stage), str(made.path))) from None
     return made
@@ -149,7 +151,7 @@ def _write(source: Bundle, target: Target, wanted: Wanted, stage: Path, made: Co
     if wanted.cache_dtype != "fp32":
         model, contract, initial = store_cache(model, source.variant, contract, wanted.cache_dtype, initial,
                                                found.samples)
-    graph = (write_ir(stage, model, contract, target, initial) if target.openvino
+    graph = (write_ir(stage, model, contract, target, initial, made.products) if target.openvino
              else _write_onnx(stage, model))
     for name in (LABELS, GOLDEN):
         shutil.copy(source.path / name, stage / name)
@@ -198,18 +200,17 @@ def _quantised(source: Bundle, model: onnx.ModelProto, target: Target, wanted: W
             left_out += fewest.layers
             chosen_on |= set(fewest.clip_hashes)
     made.left_out = tuple(sorted(left_out))
-    made.int8 = tuple(name for name in layers(model, quantization) if name not in left_out)
+    made.products = products_with_weights(model, quantization, left_out)
     return quantise(left_out), chosen_on, {
         "quantization": asdict(quantization), "float": sorted(left_out),
-        "int8": list(made.int8),
+        "int8": [name for name in layers(model, quantization) if name not in left_out],
         "ranges": {x: list(ranges[x]) for x in sorted(ranges)},
         "auto": {"map": fewest.tried, "fp32_map": fewest.fp32_map} if fewest else None}
 
 
-def _prove(source: Bundle, stage: Path, proof: Proof, made: Compiled) -> None:
+def _prove(source: Bundle, tagger: Tagger, stage: Path, proof: Proof, made: Compiled) -> None:
     """Parity of the very file, then its figures beside the export's and PyTorch's; the reports are
     written into the bundle."""
-    tagger = load(stage, proof.threads)
     gates, parts = run_parity(tagger, proof.data, proof.folds, proof.category_map, proof.checkpoint,
                               proof.minutes)
     made.gates = required(gates) if proof.require_data else gates

@@ -16,7 +16,6 @@ Weights stored as fp16 stay so until they are packed for the kernels where their
 
 from __future__ import annotations
 
-import json
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable
 from pathlib import Path
@@ -26,45 +25,44 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from satexport.contract import ANY, Contract
-from satexport.errors import RunError, UsageError
+from satexport.backends.openvino import CONTRACT, FRONT_END, QUANTISED, state_name, written
+from satexport.contract import Contract
+from satexport.errors import RunError
 from satexport.targets import Target
 
 if TYPE_CHECKING:
     import openvino
 
 GRAPH = "model.xml"
-FRONT_END = "mel/"      # begins the names of its nodes
 WEIGHT = ".weight"      # ends the names of the weights that are stored in fewer bytes
 FLOATS = "/float"       # ends the names of those weights as floats again
 
 
 def write_ir(folder: Path, model: onnx.ModelProto, contract: Contract, target: Target,
-             initial: Iterable[NDArray[Any]]) -> str:
-    """Write `model.xml` and `model.bin` of a graph as a target wants it; returns the former's name. Raises
-    `UsageError` for a graph for any number of streams, whose states would have no size."""
+             initial: Iterable[NDArray[Any]], quantised: int) -> str:
+    """Write `model.xml` and `model.bin` of a graph as a target wants it; returns the former's name.
+    `quantised` is the number of products with a weight that must be computed in int8."""
     import openvino
 
-    if contract.form.streams == ANY:
-        raise UsageError("OpenVINO's states need a fixed number of streams: export with --streams N.")
-    return save_ir(folder, openvino.Core().read_model(model.SerializeToString()), contract, target, initial)
+    ir = openvino.Core().read_model(model.SerializeToString())
+    return save_ir(folder, ir, contract, target, initial, quantised)
 
 
 def save_ir(folder: Path, ir: openvino.Model, contract: Contract, target: Target,
-            initial: Iterable[NDArray[Any]]) -> str:
+            initial: Iterable[NDArray[Any]], quantised: int) -> str:
     """The same for a model that OpenVINO has read. Raises `RunError` where it cannot be written."""
     import openvino
 
     wanted = target.openvino
     assert wanted
-    if target.precision != "fp32":
-        _keep_marks(ir)
+    _keep_marks(ir)
     if wanted.weights == "fp16":
         _store_as_fp16(ir)
     if wanted.stateful and contract.cache_in:
         _make_stateful(ir, contract, initial)
     ir.validate_nodes_and_infer_types()
-    ir.set_rt_info(json.dumps(contract.to_metadata(), sort_keys=True), ["satexport", "contract"])
+    ir.set_rt_info(written(contract), CONTRACT)
+    ir.set_rt_info(str(quantised), QUANTISED)
     try:
         openvino.save_model(ir, folder / GRAPH, compress_to_fp16=False)
         _mark(folder / GRAPH)
@@ -83,7 +81,7 @@ def _make_stateful(ir: openvino.Model, contract: Contract, initial: Iterable[NDA
     pairs = list(zip(contract.cache_in, contract.cache_out, strict=True))
     manager.register_pass(MakeStateful({old.name: new.name for old, new in pairs}))
     manager.run_passes(ir)
-    silence = {f"{old.name}{new.name}": (old.shape, array)
+    silence = {state_name(old, new): (old.shape, array)
                for (old, new), array in zip(pairs, initial, strict=True)}
     for node in ir.get_ops():
         if node.get_type_name() == "ReadValue":

@@ -40,6 +40,7 @@ from satexport.report import progress
 from satexport.targets import Quantization
 
 PRODUCTS = ("MatMul", "Gemm")
+FRONT_END = "mel."               # begins the names of its matrices, which stay in float
 ATTENTION = ("/logits", "/mixed")  # end the names of products without a weight
 QUANTISED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger",
              "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QLinearMatMul"}
@@ -65,6 +66,12 @@ def layers(model: onnx.ModelProto, wanted: Quantization) -> list[str]:
     """The layers that are quantised, in the order of the graph. Raises `DataError` where the graph
     is quantised already."""
     return list(dict.fromkeys(product.layer for product in _products(model, wanted)))
+
+
+def products_with_weights(model: onnx.ModelProto, wanted: Quantization, leave_out: Iterable[str]) -> int:
+    """How many products with a weight are quantised: a layer may be in several."""
+    return sum(product.operator != "attention" and product.layer not in set(leave_out)
+               for product in _products(model, wanted))
 
 
 def check_layers(model: onnx.ModelProto, wanted: Quantization, names: Iterable[str]) -> None:
@@ -152,7 +159,7 @@ def _products(model: onnx.ModelProto, wanted: Quantization) -> list[Product]:
     for node in model.graph.node:
         if node.op_type not in PRODUCTS:
             continue
-        if node.input[1] in weights:
+        if node.input[1] in weights and not node.input[1].startswith(FRONT_END):
             layer = node.input[1].removesuffix(".weight")
             found.append(Product(node, layer, layer if layer in ("patch", "head") else "linear"))
         elif node.output[0].endswith(ATTENTION):

@@ -159,7 +159,7 @@ def print_measure(report: Mapping[str, Any]) -> None:
 
 
 def print_compiled(made: Compiled) -> None:
-    """Print what became of a CPU bundle: what each layer costs where that was asked for, then one table
+    """Print what became of a target's bundle: what each layer costs where that was asked for, then one table
     over the export, the bundle and PyTorch."""
     parity, measured = made.parity, made.measured
     if made.sensitivity:
@@ -170,12 +170,12 @@ def print_compiled(made: Compiled) -> None:
     for row in (*measured["bundles"], *measured["eager"]) if measured else ():
         memory, times = row["memory_bytes"], row.get("times_eager")
         rows.append([
-            row["name"],
+            row["name"], str(row["threads"]),
             *(_megabytes(memory[kind]) for kind in ("weights", "state", "transient", "resident")),
             f"{row['burst']['median_ms']:.2f} / {row['paused']['median_ms']:.2f}", _throughput(row),
             f"{times['burst']:.2f} / {times['paused']:.2f}" if times else "-"])
     if rows:
-        print_table("memory in MB, a step in ms", ("", "file", "state", "transient", "resident",
+        print_table("memory in MB, a step in ms", ("", "threads", "file", "state", "transient", "resident",
                     "burst / paused", "chunks per core s", "times eager"), rows)
     over, found = next(iter(parity["differences"].items()))
     print(f"Against PyTorch fp32 over {over}: a chunk's largest difference {found['largest']:.1e}, top-1 "

@@ -47,7 +47,7 @@ class Quantization:
 
     operators: tuple[str, ...] = ("linear",)  # the products in int8, of OPERATORS
     method: str = "static"         # ranges from a calibration; "dynamic": anew at every step
-    scheme: str = "onnxruntime"    # or "qdq": standard operators
+    scheme: str = "onnxruntime"    # or "qdq": standard operators, for OpenVINO and TensorRT
     ranges: str = "minmax"         # or "percentile", "entropy"
     percentile: float = 99.999     # of "percentile"
     symmetric: bool = False        # activations around zero, as TensorRT needs them
@@ -67,7 +67,6 @@ class OpenVino:
     floats: str = AUTO        # precision of what is not quantised: "bf16", "fp32"; AUTO: that of the target,
                               # and for int8 bf16 where the device that the bundle is made on has it
     weights: str = "fp32"     # stored as; "fp16" halves them
-    hint: str = "latency"     # or "throughput": steps that several threads ask for run side by side
 
 
 OPERATORS = ("linear", "patch", "head", "attention")
@@ -76,7 +75,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "ranges": ("minmax", "percentile", "entropy"), "weight_bits": (7, 8)}
 OPENVINO_PRECISIONS = ("fp32", "bf16", "int8")
 OPENVINO_CHOICES: dict[str, tuple[object, ...]] = {
-    "floats": (AUTO, "bf16", "fp32"), "weights": ("fp32", "fp16"), "hint": ("latency", "throughput")}
+    "floats": (AUTO, "bf16", "fp32"), "weights": ("fp32", "fp16")}
 
 
 @dataclass(frozen=True)
@@ -151,6 +150,9 @@ def _conditions(target: Target) -> Iterator[facts.Condition]:
             yield name, value, value in choices, " or ".join(map(str, choices))
         yield ("precision", target.precision, target.precision in OPENVINO_PRECISIONS,
                " or ".join(OPENVINO_PRECISIONS))
+        floats = target.openvino.floats
+        yield ("floats", floats, target.precision == "int8" or floats in (AUTO, target.precision),
+               f"{target.precision}, as the precision, or without the key")
         if target.quantization:
             asked = (target.quantization.method, target.quantization.scheme)
             yield ("method and scheme", " and ".join(asked), asked == ("static", "qdq"),

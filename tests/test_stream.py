@@ -46,15 +46,6 @@ def test_reset_gives_the_first_answer_again(stream: Stream, audio: FloatArray) -
     np.testing.assert_array_equal(stream.feed(audio[:64_000]), first)
 
 
-def test_streams_at_once_each_have_their_own_cache(tagger: Tagger, audio: FloatArray) -> None:
-    chunks = audio[:320_000].reshape(2, 5, 32_000)
-    alone = [tagger.stream().feed(part.reshape(-1)) for part in chunks]
-    streams = [tagger.stream(), tagger.stream()]
-    turns = [[s.feed(part[i])[0] for s, part in zip(streams, chunks, strict=True)] for i in range(5)]
-    for number in range(2):
-        np.testing.assert_array_equal([turn[number] for turn in turns], alone[number])
-
-
 def test_the_cache_is_carried_from_chunk_to_chunk(tagger: Tagger, audio: FloatArray) -> None:
     carried = tagger.stream().feed(audio[:64_000])[1]
     assert np.abs(carried - tagger.stream().feed(audio[32_000:64_000])[0]).max() > 1e-3

@@ -18,14 +18,15 @@ from numpy.typing import NDArray
 
 from satexport.backends import FloatArray
 from satexport.bundle import Bundle
-from satexport.contract import Contract
+from satexport.contract import Contract, TensorSpec
 from satexport.errors import BundleError, MissingError, RunError
 from satexport.memory import giving_back
 from satexport.targets import AUTO, OpenVino, Target
 
 PACKAGE = "openvino"
-HINTS = {"fp32": "f32", "bf16": "bf16"}  # a target's words and OpenVINO's
-FRONT_END = "mel/"
+PRECISIONS = {"fp32": "f32", "bf16": "bf16"}  # a target's words and OpenVINO's
+FRONT_END = "mel/"                             # begins the names of its nodes
+CONTRACT, QUANTISED = ["satexport", "contract"], ["satexport", "int8_products"]  # keys of the IR's rt_info
 PRODUCTS = {"FullyConnected", "MatMul", "Convolution"}  # layer types of the compiled model
 
 
@@ -59,20 +60,18 @@ class OpenVinoStep:
         self._tensor, self._contract, self._initial = openvino.Tensor, contract, cache
         self._stateful = wanted.stateful
         check_device(core, wanted.device, wanted.floats)
-        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": HINTS[wanted.floats],
-                                    "PERFORMANCE_HINT": wanted.hint.upper()}
-        if wanted.hint == "latency":
-            settings["NUM_STREAMS"] = "1"  # one step at a time takes all threads
+        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": PRECISIONS[wanted.floats],
+                                    "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
         if threads:
             settings["INFERENCE_NUM_THREADS"] = threads
         try:
             model = core.read_model(graph)
-            found = model.get_rt_info(["satexport", "contract"]).astype(str)
         except Exception as error:  # OpenVINO raises RuntimeError for whatever it is
-            raise BundleError(f"OpenVINO {openvino.__version__} cannot read {graph}: {_reason(error)}. Make "
-                              "a bundle of a newer version again with this one.") from None
-        if found != json.dumps(contract.to_metadata(), sort_keys=True):
+            raise BundleError(f"OpenVINO {openvino.__version__} cannot read {graph}: {_reason(error)}. If "
+                              "the bundle is of a newer OpenVINO, make it again with this one.") from None
+        if not model.has_rt_info(CONTRACT) or model.get_rt_info(CONTRACT).astype(str) != written(contract):
             raise BundleError(f"{graph}: its metadata is not the contract it is used with. Make it again.")
+        quantised = int(model.get_rt_info(QUANTISED).astype(str))
         try:
             with giving_back(graph.with_suffix(".bin").resolve()):  # SAT-B in int8: 201 MB in place of 288
                 self._compiled = core.compile_model(model, wanted.device, settings)
@@ -80,6 +79,7 @@ class OpenVinoStep:
         except Exception as error:
             raise BundleError(f"OpenVINO {openvino.__version__} cannot compile {graph} for {wanted.device}: "
                               f"{_reason(error)}") from None
+        check_executed(self.executed(), PRECISIONS[wanted.floats], wanted.weights, quantised)
 
     def initial_cache(self, streams: int = 1) -> Requests:
         contract = self._contract
@@ -122,17 +122,19 @@ class OpenVinoStep:
             info = node.get_rt_info()
             kind, precision, names = (info[key].astype(str) for key in (
                 "layerType", "runtimePrecision", "originalLayersNames"))
+            if kind in ("Const", "Input"):
+                continue
             if names.startswith(FRONT_END):
-                found["front end"][precision] += kind not in ("Const", "Input")
+                found["front end"][precision] += 1
             elif kind in PRODUCTS:
                 found["products"][precision] += 1
-        return {part: dict(counts) for part, counts in found.items()}
+        return {part: dict(counts) for part, counts in found.items() if counts}
 
     def _silence(self, request: Any, streams: int | slice) -> None:
         """Put the states of some streams back at silence."""
         states, contract = {state.name: state for state in request.query_state()}, self._contract
         for old, new, initial in zip(contract.cache_in, contract.cache_out, self._initial, strict=True):
-            state = states[f"{old.name}{new.name}"]
+            state = states[state_name(old, new)]
             values = np.array(state.state.data)
             values[streams] = initial[0]
             state.state = self._tensor(values)
@@ -149,32 +151,41 @@ class OpenVinoStep:
         return request
 
 
+def state_name(old: TensorSpec, new: TensorSpec) -> str:
+    """The state that MakeStateful makes of a cache input and its output."""
+    return f"{old.name}{new.name}"
+
+
+def written(contract: Contract) -> str:
+    """The contract as the IR holds it."""
+    return json.dumps(contract.to_metadata(), sort_keys=True)
+
+
 def check_device(core: Any, device: str, floats: str) -> None:
     """Raise `MissingError` where the device is not there, or has no such precision."""
-    if device not in core.available_devices:
+    if not any(name == device or name.startswith(f"{device}.") for name in core.available_devices):
         raise MissingError(f"OpenVINO finds no {device} here; it finds {', '.join(core.available_devices)}.")
     if floats == "bf16" and not has_bf16(core, device):
         name = core.get_property(device, "FULL_DEVICE_NAME")
-        raise MissingError(f"{name} has no bf16. Ask for --fp32, or for --int8, whose floats are then fp32.")
+        raise MissingError(f"{name} has no bf16. Make the bundle for fp32, or for int8 with floats in fp32, "
+                           "as the target openvino-n100 does.")
 
 
 def has_bf16(core: Any, device: str) -> bool:
     return "BF16" in core.get_property(device, "OPTIMIZATION_CAPABILITIES")
 
 
-def check_executed(target: Target, executed: dict[str, dict[str, int]], quantised: int) -> None:
+def check_executed(executed: dict[str, dict[str, int]], floats: str, weights: str, quantised: int) -> None:
     """Raise `MissingError` where OpenVINO computes in another precision than was asked for: the front end in
-    f32, `quantised` products in int8, the others as the target's floats are."""
-    assert target.openvino
-    floats = HINTS[target.openvino.floats]
-    products, front_end = dict(executed["products"]), executed["front end"]
-    if target.openvino.weights == "fp16" and floats == "f32":  # such a product is called by its weights
+    f32, `quantised` products in int8, the others in `floats`."""
+    products, front_end = dict(executed["products"]), executed.get("front end", {})
+    if weights == "fp16" and floats == "f32":  # such a product is called by its weights
         products.pop("f16", None)
     whole = sum(count for precision, count in products.items() if precision in ("i8", "u8"))
     if set(front_end) <= {"f32"} and whole >= quantised and set(products) <= {floats, "i8", "u8"}:
         return
-    raise MissingError(f"target {target.name} asks for {quantised} products in int8, the others in {floats} "
-                       f"and the front end in f32; OpenVINO computes {executed} here.")
+    raise MissingError(f"expected {quantised} products in int8, the others in {floats} and the front end in "
+                       f"f32; OpenVINO computes {executed} here. Make the bundle for another precision.")
 
 
 def floats_of(target: Target) -> str:

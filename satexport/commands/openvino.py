@@ -20,7 +20,7 @@ TARGETS = {name: f"openvino-{name}" for name in ("fp32", "bf16", "int8")}
                                            "fp32; the front end in fp32.")
 @click.option("--explicit-cache", is_flag=True,
               help="Keep cache inputs and outputs; by default the request keeps the cache as its state.")
-@click.option("--compress", type=click.Choice(["fp16", "none"]),
+@click.option("--compress", type=click.Choice(["fp16", "fp32"]),
               help="How weights that are not int8 are stored. Default: the target's.")
 @compile_options
 def openvino_command(fp32: bool, bf16: bool, int8: bool, explicit_cache: bool, compress: str | None,
@@ -44,7 +44,6 @@ def openvino_command(fp32: bool, bf16: bool, int8: bool, explicit_cache: bool, c
     assert wanted
     if explicit_cache and wanted.stateful:
         wanted, name = replace(wanted, stateful=False), f"{name}-explicit"
-    weights = {"fp16": "fp16", "none": "fp32", None: wanted.weights}[compress]
-    if weights != wanted.weights:
-        wanted, name = replace(wanted, weights=weights), f"{name}-{weights}-weights"
+    if compress and compress != wanted.weights:
+        wanted, name = replace(wanted, weights=compress), f"{name}-{compress}-weights"
     run_compile(adapted(replace(target, name=name, openvino=wanted), given), given)
