@@ -13,13 +13,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Any, cast
 
 import numpy as np
 
 from satexport import errors
+from satexport.backends import EXECUTED
 from satexport.bundle import Bundle
 from satexport.contract import ANY
 from satexport.errors import CheckpointError, MissingError, RunError, UsageError
@@ -44,6 +45,7 @@ DEFINITIONS = {
                  "tensors out when a request is made, so they are in `resident` alone",
     "resident": "peak resident size of a fresh process that only loads the bundle and runs it, above the "
                 "same process after its imports; the runtime as it is used, arena on",
+    "executed": EXECUTED,
     "load": "seconds from a closed bundle to a step that can run: hashes, session, initial cache",
     "burst": f"single steps one after the other, in {TURNS} turns, two steps before each not counted",
     "paused": "single steps, each after a pause: what a live stream sees; the p99 of so few is nearly the "
@@ -120,6 +122,7 @@ class Row:
     is_eager: bool
     burst: list[float]
     paused: list[float]
+    executed: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 def measure(bundles: Sequence[Bundle], settings: Settings) -> dict[str, Any]:
@@ -181,7 +184,8 @@ def _start(bundles: Sequence[Bundle], settings: Settings, stack: ExitStack,
         threads = settings.threads or bundle.target.threads or cores()
         process = stack.enter_context(Process(name))
         loaded = process.ask("load", bundle=str(bundle.path), threads=threads, streams=streams, arena=True)
-        row = Row(name, bundle, process, threads, streams, loaded["seconds"], False, [], [])
+        row = Row(name, bundle, process, threads, streams, loaded["seconds"], False, [], [],
+                  loaded["executed"])
         rows.append(row)
         if settings.eager and _baseline(row) not in eager:
             usual = f"{bundle.contract.variant}/PyTorch eager"
@@ -254,7 +258,7 @@ def _entry(row: Row, settings: Settings, notes: list[str]) -> dict[str, Any]:
                  "tokens": {"new": variant.new_tokens, "cached": variant.cache_tokens},
                  "checkpoint": {"name": contract.checkpoint, "source": contract.checkpoint_source,
                                 "sha256": contract.checkpoint_sha256},
-                 "operations": row.bundle.operations}
+                 "operations": row.bundle.operations, "executed": row.executed}
         memory = {"weights": row.bundle.graph_bytes, "state": state_bytes(contract)}
     memory["resident"] = row.process.ask("resident")["bytes"]
     memory["transient"] = _transient(row, settings, notes)

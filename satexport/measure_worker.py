@@ -37,8 +37,9 @@ class Worker:
         self.imported = 0
         self.heard = 0
 
-    def load(self, bundle: str, threads: int, streams: int, arena: bool) -> dict[str, float]:
-        """Load a bundle; returns the seconds it took, hashes and initial cache included."""
+    def load(self, bundle: str, threads: int, streams: int, arena: bool) -> dict[str, Any]:
+        """Load a bundle; returns the seconds it took, hashes and initial cache included, and what the
+        runtime computes in."""
         opened = open_bundle(bundle)
         with suppress(KeyError, ImportError):  # load_step says which is not here
             importlib.import_module(importlib.import_module(BACKENDS[opened.target.backend]).PACKAGE)
@@ -51,7 +52,7 @@ class Worker:
         start = time.perf_counter()
         self.step = load_step(open_bundle(bundle), threads, arena)
         self.cache = self.step.initial_cache(streams)
-        return {"seconds": time.perf_counter() - start}
+        return {"seconds": time.perf_counter() - start, "executed": self.step.executed()}
 
     @needs("export")
     def load_eager(self, bundle: str, checkpoint: str | None, threads: int) -> dict[str, float]:

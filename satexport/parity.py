@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport.backends import FloatArray
+from satexport.backends import EXECUTED, FloatArray
 from satexport.bundle import LABELS, Bundle
 from satexport.checkpoint import Checkpoint, load_checkpoint
 from satexport.contract import Contract
@@ -45,8 +45,7 @@ DEFINITIONS = {
                       "padded with zeros, the scores of the clip's chunks are averaged",
     "clip score": "the paper's protocol, PyTorch only: one spectrogram per clip, the cache starting "
                   "empty, a last incomplete piece dropped, the pieces' scores averaged",
-    "executed": "precisions read back from what the runtime made of the graph: how many layers of the front "
-                "end, and how many products of the model, in each; empty where it does not tell",
+    "executed": EXECUTED,
     "mAP": "scikit-learn's average_precision_score, mean over the classes with a positive",
 }
 HEARD_AGAIN = 60  # s at the end of the stream, after as many chunks as a cache remembers

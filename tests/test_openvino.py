@@ -23,6 +23,7 @@ from tests.test_backends import compiled
 from tests.test_bundle import content, copy_of, manifest_of, reseal
 from tests.test_cli import Result, call
 from tests.test_cpu import output_with
+from tests.test_measure import QUICK as SHORT
 
 QUICK = ("--no-measure", "--minutes", 0.1)
 
@@ -36,9 +37,10 @@ class Made(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def made(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
+def made(demo: Path, few_clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
     output = output_with(demo, tmp_path_factory.mktemp("openvino"))
-    result = call("openvino", "--int8", "--output", output, "--no-measure", "--minutes", 1)
+    result = call("openvino", "--int8", "--output", output, "--no-measure", "--minutes", 1,
+                  "--data", few_clips)
     return Made(output, output / "sat-t-2s" / "openvino-int8", result)
 
 
@@ -171,6 +173,17 @@ def test_a_bundle_tags_a_file_as_any_other(made: Made, audio: FloatArray, tmp_pa
     first, second = lines.values()
     assert len(first) == len(second) > 1
     assert first[1].split()[1] == second[1].split()[1]
+
+
+def test_a_bundle_is_measured_as_any_other(made: Made, tmp_path: Path) -> None:
+    path = copy_of(made.path, tmp_path)
+    result = call("measure", path, *SHORT, "--no-eager", "--json")
+    assert result.code == 0, result.err
+    (entry,) = json.loads(result.out)["bundles"]
+    assert entry["executed"]["products"]["u8"] == 61
+    assert entry["memory_bytes"]["state"] == 884_736
+    assert entry["memory_bytes"]["resident"] > entry["memory_bytes"]["weights"] > 7e6
+    assert 0 < entry["burst"]["median_ms"] < 2000
 
 
 def test_a_model_without_a_cache_and_one_that_hears_mel_work_too(random_vit: Path, tmp_path: Path) -> None:
