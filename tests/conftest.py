@@ -84,3 +84,9 @@ def few_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines.append(f'{number}.wav,"{";".join(synthetic_labels("evaluate", number))}"')
     (folder / "few.csv").write_text("\n".join(lines))
     return folder / "few.csv"
+
+
+@pytest.fixture(scope="session")
+def quick(few_clips: Path) -> tuple[object, ...]:
+    """Options that make a target's bundle fast."""
+    return "--no-measure", "--minutes", 0.1, "--data", few_clips

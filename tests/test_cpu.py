@@ -29,12 +29,6 @@ def export(demo: Path, tmp_path: Path) -> Path:
     return output_with(demo, tmp_path)
 
 
-@pytest.fixture(scope="module")
-def quick(few_clips: Path) -> tuple[object, ...]:
-    """Options that make it fast."""
-    return "--no-measure", "--minutes", 0.1, "--data", few_clips
-
-
 class Made(NamedTuple):
     """An output folder in which `satexport cpu --int8` has run, and what it said."""
 

@@ -225,7 +225,7 @@ def test_every_figure_is_defined(several: Measured) -> None:
     assert several.report["definitions"] == DEFINITIONS
     one, _, three = several.report["bundles"]
     figures = {"operations", "load_seconds", "burst", "paused", "real_time_factor", "chunks_per_core_second",
-               "times_one_stream", "times_eager", "eager", "paper"}
+               "times_one_stream", "times_eager", "eager", "paper", "executed"}
     about = {"name", "bundle", "bundle_sha256", "variant", "target", "form", "streams", "tokens",
              "checkpoint", "threads", "memory_bytes", "gates"}
     assert set(three) == figures | about

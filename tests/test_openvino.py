@@ -25,8 +25,6 @@ from tests.test_cli import Result, call
 from tests.test_cpu import output_with
 from tests.test_measure import QUICK as SHORT
 
-QUICK = ("--no-measure", "--minutes", 0.1)
-
 
 class Made(NamedTuple):
     """What `satexport openvino --int8` made and said."""
@@ -99,10 +97,10 @@ def test_the_front_end_stays_in_f32_in_a_model_of_bf16(
 
 @needs_bf16
 def test_a_precision_that_is_not_delivered_fails_and_leaves_no_bundle(
-        demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: tuple[object, ...]) -> None:
     monkeypatch.setattr(openvino_ir, "_mark", lambda _: None)
     output = output_with(demo, tmp_path)
-    result = call("openvino", "--bf16", "--output", output, *QUICK)
+    result = call("openvino", "--bf16", "--output", output, *quick)
     assert result.code == 3
     assert "expected 0 products in int8, the others in bf16 and the front end in f32" in result.err
     assert [path.name for path in (output / "sat-t-2s").iterdir()] == ["onnx"]
@@ -134,11 +132,11 @@ def test_a_request_that_is_new_or_reset_has_heard_silence(
 
 
 def test_an_explicit_cache_is_inputs_and_outputs_and_the_bundle_is_called_so(
-        demo: Path, tmp_path: Path) -> None:
+        demo: Path, tmp_path: Path, quick: tuple[object, ...]) -> None:
     import openvino
 
     output = output_with(demo, tmp_path)
-    result = call("openvino", "--fp32", "--explicit-cache", "--output", output, *QUICK)
+    result = call("openvino", "--fp32", "--explicit-cache", "--output", output, *quick)
     assert result.code == 0, result.err
     path = output / "sat-t-2s" / "openvino-fp32-explicit"
     model = openvino.Core().read_model(path / "model.xml")
@@ -148,9 +146,10 @@ def test_an_explicit_cache_is_inputs_and_outputs_and_the_bundle_is_called_so(
     assert json.loads((path / "parity.json").read_bytes())["verdict"] == "passed"
 
 
-def test_weights_are_stored_in_half_the_bytes_where_that_is_asked_for(demo: Path, tmp_path: Path) -> None:
+def test_weights_are_stored_in_half_the_bytes_where_that_is_asked_for(
+        demo: Path, tmp_path: Path, quick: tuple[object, ...]) -> None:
     output = output_with(demo, tmp_path)
-    result = call("openvino", "--fp32", "--compress", "fp16", "--output", output, *QUICK)
+    result = call("openvino", "--fp32", "--compress", "fp16", "--output", output, *quick)
     assert result.code == 0, result.err
     path = output / "sat-t-2s" / "openvino-fp32-fp16-weights"
     whole = compiled(demo, "openvino-fp32", tmp_path)
@@ -266,7 +265,7 @@ def test_wrong_use_is_named(demo: Path, tmp_path: Path, arguments: tuple[str, ..
 
 
 def test_a_full_disk_is_said_and_leaves_what_was_there(
-        made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+        made: Made, monkeypatch: pytest.MonkeyPatch, quick: tuple[object, ...]) -> None:
     import openvino
 
     def full(*_: object, **__: object) -> None:
@@ -274,17 +273,17 @@ def test_a_full_disk_is_said_and_leaves_what_was_there(
 
     monkeypatch.setattr(openvino, "save_model", full)
     before = content(made.path)
-    result = call("openvino", "--fp32", "--output", made.output, *QUICK)
+    result = call("openvino", "--fp32", "--output", made.output, *quick)
     assert result.code == 5
     assert "openvino-fp32/model.xml: cannot be written (basic_ios::clear" in result.err
     assert {path.name for path in (made.output / "sat-t-2s").iterdir()} == {"onnx", "openvino-int8"}
     assert content(made.path) == before
 
 
-def test_any_number_of_streams_has_no_states(tmp_path: Path) -> None:
+def test_any_number_of_streams_has_no_states(tmp_path: Path, quick: tuple[object, ...]) -> None:
     output = tmp_path / "build"
     result = call("openvino", "--fp32", "--model", "vit-t", "--checkpoint", "random", "--streams", "dynamic",
-                  "--output", output, *QUICK)
+                  "--output", output, *quick)
     assert (result.code, "needs a fixed one: export with --streams N" in result.err) == (2, True), result.err
     assert not (output / "vit-t-2s" / "openvino-fp32-dynamic").exists()
 
