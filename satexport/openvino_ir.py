@@ -4,11 +4,11 @@ OpenVINO's own MakeStateful turns each pair of cache input and output into a sta
 keeps by itself. A state would begin with zeros; here its initial value is the cache after silence, so a
 request that is new or reset has heard silence.
 
-Whatever the precision hint says, the mel front end must be computed in f32: in bf16 its scores are off by
-0.1 and more. OpenVINO's CPU plugin keeps nodes in f32 that carry the attribute `precise`, which the IR
+Whatever the precision hint says, the mel front end must be computed in f32: in bf16 the demo's scores are
+off by 0.1. OpenVINO's CPU plugin keeps nodes in f32 that carry the attribute `precise`, which the IR
 stores. Two nodes of the front end would lose it on the way and are written in another form: Pad of opset 12,
 which is converted, and the bound of the clamp, which is fused with the peak. A front end in a model of its
-own was the other way; one file is simpler for an application, and no slower.
+own was the other way; one file is simpler for an application.
 
 Weights stored as fp16 stay so until they are packed for the kernels where their Convert is marked as
 `decompression`; without that mark OpenVINO turns them into f32 first, and nothing is saved.

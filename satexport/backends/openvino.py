@@ -73,7 +73,7 @@ class OpenVinoStep:
             raise BundleError(f"{graph}: its metadata is not the contract it is used with. Make it again.")
         quantised = int(model.get_rt_info(QUANTISED).astype(str))
         try:
-            with giving_back(graph.with_suffix(".bin").resolve()):  # SAT-B in int8: 203 MB in place of 289
+            with giving_back(graph.with_suffix(".bin").resolve()):
                 self._compiled = core.compile_model(model, wanted.device, settings)
                 del model
         except Exception as error:
