@@ -41,7 +41,8 @@ from satexport.export import export_onnx
 from satexport.measure import Settings, measure
 from satexport.openvino_ir import save_ir
 from satexport.parity import clip_chunks, compare
-from satexport.quantize import find_ranges, quantize
+from satexport.quantize import quantize
+from satexport.ranges import find_ranges
 from satexport.stream import Streams
 from satexport.targets import OPERATORS, Quantization, Target, find_target
 from satexport.variants import find_variant

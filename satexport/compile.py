@@ -38,7 +38,8 @@ from satexport.measure import Settings, measure, of_bundle
 from satexport.openvino_ir import write_ir
 from satexport.parity import labelled_set, parity_report, run_parity
 from satexport.plot import drift_png, measure_png, write_picture
-from satexport.quantize import check_layers, find_ranges, layers, products_with_weights, quantize
+from satexport.quantize import check_layers, layers, products_with_weights, quantize
+from satexport.ranges import find_ranges
 from satexport.report import origin
 from satexport.sensitivity import LeftOut, check_labels, fewest_to_leave_out, sensitivity
 from satexport.stream import Tagger, load

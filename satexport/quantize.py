@@ -20,11 +20,9 @@ Dynamic quantisation is ONNX Runtime's `quantize_dynamic`: ranges anew at every 
 
 from __future__ import annotations
 
-import io
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,9 +32,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from satexport.calibrate import Sample
 from satexport.errors import DataError, UsageError
-from satexport.report import progress
 from satexport.targets import Quantization
 
 PRODUCTS = ("MatMul", "Gemm")
@@ -44,7 +40,6 @@ FRONT_END = "mel."               # begins the names of its matrices, which stay 
 ATTENTION = ("/logits", "/mixed")  # end the names of products without a weight
 QUANTISED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger",
              "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QLinearMatMul"}
-BATCH = 8                         # samples whose tensors are held at a time
 Ranges = dict[str, tuple[float, float]]
 
 
@@ -65,13 +60,13 @@ class Product:
 def layers(model: onnx.ModelProto, wanted: Quantization) -> list[str]:
     """The layers that are quantised, in the order of the graph. Raises `DataError` where the graph
     is quantised already."""
-    return list(dict.fromkeys(product.layer for product in _products(model, wanted)))
+    return list(dict.fromkeys(product.layer for product in products(model, wanted)))
 
 
 def products_with_weights(model: onnx.ModelProto, wanted: Quantization, leave_out: Iterable[str]) -> int:
     """How many products with a weight are quantised: a layer may be in several."""
     return sum(product.operator != "attention" and product.layer not in set(leave_out)
-               for product in _products(model, wanted))
+               for product in products(model, wanted))
 
 
 def check_layers(model: onnx.ModelProto, wanted: Quantization, names: Iterable[str]) -> None:
@@ -88,7 +83,7 @@ def quantize(model: onnx.ModelProto, wanted: Quantization, ranges: Ranges,
     float. Raises `UsageError` for a layer that does not exist."""
     float_layers = set(leave_out)
     check_layers(model, wanted, float_layers)
-    chosen = [product for product in _products(model, wanted) if product.layer not in float_layers]
+    chosen = [product for product in products(model, wanted) if product.layer not in float_layers]
     if not chosen:  # no nodes would mean all of them to quantize_dynamic
         return model
     if wanted.method == "dynamic":
@@ -96,61 +91,7 @@ def quantize(model: onnx.ModelProto, wanted: Quantization, ranges: Ranges,
     return _static(model, wanted, chosen, ranges)
 
 
-def find_ranges(model: onnx.ModelProto, wanted: Quantization, samples: Sequence[Sample]) -> Ranges:
-    """The least and largest value of each product's activations, as ONNX Runtime's calibrator of the chosen
-    method finds them over the samples; {} for dynamic quantisation."""
-    if wanted.method == "dynamic":
-        return {}
-    from onnxruntime.quantization import calibrate as library
-
-    kind, options = {
-        "minmax": (library.MinMaxCalibrater, {}),
-        "percentile": (library.PercentileCalibrater, {"percentile": wanted.percentile}),
-        "entropy": (library.EntropyCalibrater, {}),
-    }[wanted.ranges]
-    inputs = {x for product in _products(model, wanted) for x in product.activations}
-
-    class Calibrator(kind):  # type: ignore[misc, valid-type]
-        """The library's, for those tensors alone."""
-
-        def select_tensors_to_calibrate(self, graph: onnx.ModelProto) -> tuple[set[str], dict[str, Any]]:
-            tensors, infos = super().select_tensors_to_calibrate(graph)
-            return tensors & inputs, infos
-
-    # the library prints
-    with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
-        path = Path(folder) / "fp32.onnx"
-        onnx.save(model, path)
-        calibrator = Calibrator(path, None, str(Path(folder) / "augmented.onnx"),
-                                symmetric=wanted.symmetric, **options)
-        calibrator.augment_graph()
-        calibrator.create_inference_session()
-        with progress("ranges", len(samples)) as advance:
-            for first in range(0, len(samples), BATCH):
-                calibrator.collect_data(_Reader(samples[first:first + BATCH]))
-                advance(len(samples[first:first + BATCH]))
-        found = calibrator.compute_data()
-    bounds = {x: [float(np.asarray(value).item()) for value in found[x].range_value] for x in inputs}
-    return {x: (low, high) for x, (low, high) in bounds.items()}
-
-
-class _Reader:
-    """Samples one after another, as the library asks for them."""
-
-    def __init__(self, samples: Sequence[Sample]) -> None:
-        self._rest = iter(samples)
-
-    def get_next(self) -> Sample | None:
-        return next(self._rest, None)
-
-    def __iter__(self) -> Iterator[Sample]:
-        return self._rest
-
-    def __next__(self) -> Sample:
-        return next(self._rest)
-
-
-def _products(model: onnx.ModelProto, wanted: Quantization) -> list[Product]:
+def products(model: onnx.ModelProto, wanted: Quantization) -> list[Product]:
     """The products of the operators; raises `DataError` where some are quantised already."""
     if done := sorted({node.op_type for node in model.graph.node} & QUANTISED):
         raise DataError(f"the graph is quantised already (it has {done[0]} nodes). Begin with fp32.")

@@ -24,6 +24,7 @@ from tests.test_bundle import content, copy_of, manifest_of, reseal
 from tests.test_cli import Result, call
 from tests.test_cpu import output_with
 from tests.test_measure import QUICK as SHORT
+from tests.test_packaging import FILES, TRAINING, python
 
 
 class Made(NamedTuple):
@@ -172,6 +173,19 @@ def test_a_bundle_tags_a_file_as_any_other(made: Made, audio: FloatArray, tmp_pa
     first, second = lines.values()
     assert len(first) == len(second) > 1
     assert first[1].split()[1] == second[1].split()[1]
+
+
+def test_a_device_needs_numpy_and_openvino_alone(made: Made, audio: FloatArray, tmp_path: Path) -> None:
+    program = """
+import numpy as np, satexport
+_, bundle, audio, scores = sys.argv
+np.save(scores, satexport.load(bundle).stream().feed(np.load(audio)))
+"""
+    np.save(tmp_path / "audio.npy", audio[:96_000])
+    python(program, made.path, tmp_path / "audio.npy", tmp_path / "scores.npy",
+           without=(*TRAINING, *FILES, "onnxruntime", "click", "rich"))
+    expected = load(made.path).stream().feed(audio[:96_000])
+    np.testing.assert_array_equal(np.load(tmp_path / "scores.npy"), expected)
 
 
 def test_a_bundle_is_measured_as_any_other(made: Made, tmp_path: Path) -> None:

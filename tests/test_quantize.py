@@ -17,7 +17,8 @@ from satexport.calibrate import Sample, calibrate
 from satexport.calibration_set import CalibrationSet
 from satexport.errors import DataError, UsageError
 from satexport.golden import golden_scores
-from satexport.quantize import Ranges, find_ranges, layers, quantize
+from satexport.quantize import Ranges, layers, quantize
+from satexport.ranges import find_ranges
 from satexport.stream import Streams
 from satexport.targets import OPERATORS, Quantization
 

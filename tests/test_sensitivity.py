@@ -16,7 +16,8 @@ from satexport.calibrate import calibrate
 from satexport.calibration_set import CalibrationSet, choosing_set
 from satexport.datasets import LabelledSet
 from satexport.errors import GateError, UsageError
-from satexport.quantize import find_ranges, layers, quantize
+from satexport.quantize import layers, quantize
+from satexport.ranges import find_ranges
 from satexport.sensitivity import Sensitivity, check_labels, fewest_to_leave_out, sensitivity
 from satexport.targets import Quantization
 from tests.test_cli import call
