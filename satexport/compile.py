@@ -105,9 +105,12 @@ def compile_bundle(source: Bundle, target: Target, folder: Path, wanted: Wanted,
                          "with the export of `satexport onnx`.")
     if wanted.cache_dtype != "fp32" and not source.contract.cache_in:
         raise UsageError(f"{source.contract.variant} has no cache: leave --cache-dtype out.")
-    if target.openvino and source.contract.form.streams == ANY:
-        raise UsageError(f"{source.path} is for any number of streams, OpenVINO needs a fixed one: export "
-                         "with --streams N.")
+    if target.openvino and source.contract.form.streams % target.openvino.requests and (
+            source.contract.form.streams != ANY):
+        raise UsageError(f"target {target.name} shares the streams of a step between "
+                         f"{target.openvino.requests} requests, {source.path} is for "
+                         f"{source.contract.form.streams}: export with --streams N, a multiple of that, or "
+                         "--streams dynamic.")
     form = replace(source.contract.form, cache_dtype=wanted.cache_dtype)
     target = resolved(target)
     made = Compiled(bundle_path(folder, replace(source.contract, form=form), target))

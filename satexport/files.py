@@ -1,4 +1,4 @@
-"""Files: hashes, and writing that is whole or did not happen."""
+"""Files: hashes, the user's cache folder, and writing that is whole or did not happen."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import math
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +24,22 @@ def sha256_of(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def cache_folder() -> Path:
+    """Return $SATEXPORT_CACHE, or the folder that the platform has for such files.
+
+    It need not exist. Raises `RuntimeError` where the user has no home folder.
+    """
+    if chosen := os.environ.get("SATEXPORT_CACHE"):
+        return Path(chosen)
+    if sys.platform == "win32" and (local := os.environ.get("LOCALAPPDATA")):
+        return Path(local) / "satexport" / "Cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "satexport"
+    if xdg := os.environ.get("XDG_CACHE_HOME"):
+        return Path(xdg) / "satexport"
+    return Path.home() / ".cache" / "satexport"
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

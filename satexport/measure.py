@@ -33,7 +33,7 @@ from satexport.variants import DEPTH
 
 TURNS = 10           # of each process
 TURN_SECONDS = 1.0   # a turn is over after so much work
-PAUSED_TURNS = 2
+PAUSED_TURNS, PAUSED_STEPS = 2, 10
 MB = 1e6             # bytes
 FLOAT = 4            # bytes
 DEFINITIONS = {
@@ -47,13 +47,14 @@ DEFINITIONS = {
                 "same process after its imports; the runtime as it is used, arena on",
     "executed": EXECUTED,
     "load": "seconds from a closed bundle to a step that can run: hashes, session, initial cache",
-    "burst": f"single steps one after the other, in {TURNS} turns, two steps before each not counted",
+    "burst": f"single steps one after the other, in {TURNS} turns, two steps before each not counted; a turn "
+             "has as many as the settings say, or what it does in a second",
     "paused": "single steps, each after a pause: what a live stream sees; the p99 of so few is nearly the "
               "slowest of them",
     "real_time_factor": "median step after a pause / seconds of audio in it",
     "chunks_per_core_second": "streams / (median step of a burst * threads)",
     "times_one_stream": "chunks per core-second of several streams / those of the first bundle of the same "
-                        "target that runs one, same weights, same run, same threads",
+                        "runtime and precision that runs one, same weights, same run, same threads",
     "times_eager": "median of PyTorch eager * streams / median of the bundle, same run, same threads",
     "eager": "PyTorch eager: torch.stft front end, the model with the published hidden-state cache, float32, "
              "torch.inference_mode, audio in, scores out, one stream; a bundle that hears mel is measured "
@@ -68,7 +69,7 @@ class Settings:
 
     threads: int | None = None    # None: the target's, or all cores
     streams: int | None = None    # of a bundle that leaves their number open
-    steps: int = 10               # of one turn
+    steps: int = 40               # of one turn
     pause: float = 0.25           # s
     checkpoint: str | None = None
     eager: bool = True
@@ -148,7 +149,8 @@ def measure(bundles: Sequence[Bundle], settings: Settings) -> dict[str, Any]:
                 for kind in ("burst", "paused")}
         one = [other["chunks_per_core_second"] for other, its in zip(measured, rows, strict=True)
                if its.streams == 1 and _baseline(its) == _baseline(row)
-               and its.bundle.target.name == row.bundle.target.name]
+               and its.bundle.target.backend == row.bundle.target.backend
+               and its.bundle.target.precision == row.bundle.target.precision]
         if row.streams > 1 and one:
             entry["times_one_stream"] = entry["chunks_per_core_second"] / one[0]
         own = budget_gates(row.bundle, entry)
@@ -236,7 +238,8 @@ def _take_turns(rows: Sequence[Row], settings: Settings, advance: Callable[[], N
     for turn in range(TURNS + PAUSED_TURNS):
         for row in rows:
             paused = turn >= TURNS
-            found = row.process.ask("run", steps=settings.steps, seconds=TURN_SECONDS,
+            steps = min(settings.steps, PAUSED_STEPS) if paused else settings.steps
+            found = row.process.ask("run", steps=steps, seconds=TURN_SECONDS,
                                     pause=settings.pause if paused else 0)
             (row.paused if paused else row.burst).extend(found["seconds"])
             advance()

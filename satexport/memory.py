@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from math import prod
 from pathlib import Path
@@ -55,15 +55,16 @@ def available_bytes() -> int | None:
 
 
 @contextmanager
-def giving_back(file: Path) -> Iterator[None]:
-    """Give back, while the block runs, the memory into which parts of a file are mapped: what a runtime reads
-    once, to pack it for its kernels, it would hold twice from then on. Read-only mappings alone: their pages
-    come back from the file when they are read again. Does nothing where there is no /proc or madvise."""
+def giving_back(*paths: Path) -> Iterator[None]:
+    """Give back, while the block runs, the memory into which parts of files are mapped, or of those in a
+    folder: what a runtime reads once, to pack it for its kernels, it would hold twice from then on. Read-only
+    mappings alone: their pages come back from the file when they are read again. Does nothing where there is
+    no /proc or madvise."""
     done = threading.Event()
 
     def work() -> None:
         while not done.wait(GIVE_BACK_SECONDS):
-            _give_back(file)
+            _give_back(paths)
 
     thread = threading.Thread(target=work, daemon=True)
     if MAPS.exists() and hasattr(mmap, "MADV_DONTNEED"):
@@ -74,16 +75,17 @@ def giving_back(file: Path) -> Iterator[None]:
         done.set()
         if thread.ident is not None:
             thread.join()
-            _give_back(file)
+            _give_back(paths)
 
 
-def _give_back(file: Path) -> None:
-    """madvise(2) over the read-only mappings of a file, as /proc/self/maps lists them (proc(5))."""
+def _give_back(paths: Sequence[Path]) -> None:
+    """madvise(2) over the read-only mappings of files, as /proc/self/maps lists them (proc(5))."""
     madvise = ctypes.CDLL(None).madvise
     madvise.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
     for line in MAPS.read_text("utf-8", errors="replace").splitlines():
-        addresses, permissions, *_ = line.split(maxsplit=2)
-        if line.endswith(f" {file}") and "w" not in permissions:
+        addresses, permissions, _, _, _, *names = line.split(maxsplit=5)
+        mapped = Path(*names)
+        if "w" not in permissions and any(path in (mapped, mapped.parent) for path in paths):
             first, last = (int(address, 16) for address in addresses.split("-"))
             madvise(first, last - first, mmap.MADV_DONTNEED)
 

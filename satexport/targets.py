@@ -67,6 +67,8 @@ class OpenVino:
     floats: str = AUTO        # precision of what is not quantised: "bf16", "fp32"; AUTO: that of the target,
                               # and for int8 bf16 where the device that the bundle is made on has it
     weights: str = "fp32"     # stored as; "fp16" halves them
+    requests: int = 1         # that share the streams of a step and run at the same time
+    model_cache: bool = False  # keep what OpenVINO compiled in the user's cache folder: it loads faster
 
 
 OPERATORS = ("linear", "patch", "head", "attention")
@@ -148,6 +150,8 @@ def _conditions(target: Target) -> Iterator[facts.Condition]:
         for name, choices in OPENVINO_CHOICES.items():
             value = getattr(target.openvino, name)
             yield name, value, value in choices, " or ".join(map(str, choices))
+        requests = target.openvino.requests
+        yield "requests", requests, 1 <= requests <= MAX_THREADS, f"1 to {MAX_THREADS}"
         yield ("precision", target.precision, target.precision in OPENVINO_PRECISIONS,
                " or ".join(OPENVINO_PRECISIONS))
         floats = target.openvino.floats

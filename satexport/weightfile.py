@@ -10,9 +10,7 @@ copied, and a path counts only while its file still has the hash.
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -21,7 +19,7 @@ from typing import Any, Final, NamedTuple
 from numpy.typing import NDArray
 
 from satexport.errors import CheckpointError
-from satexport.files import sha256_of
+from satexport.files import cache_folder, sha256_of
 
 DEMO: Final = Path(__file__).parent / "data" / "demo-sat-t-2s.safetensors"
 SAVE_WEIGHTS: Final = "save the weights alone: torch.save(model.state_dict(), 'weights.pt')"
@@ -119,22 +117,6 @@ def _torch_fault(error: Exception) -> str:
         return f"is a TorchScript program, expected a state dict: {SAVE_WEIGHTS}."
     return ("is damaged, or something else than torch.save wrote it. If it was truncated, copy "
             f"or download it again; else {SAVE_WEIGHTS}.")
-
-
-def cache_folder() -> Path:
-    """Return $SATEXPORT_CACHE, or the folder that the platform has for such files.
-
-    It need not exist. Raises `RuntimeError` where the user has no home folder.
-    """
-    if chosen := os.environ.get("SATEXPORT_CACHE"):
-        return Path(chosen)
-    if sys.platform == "win32" and (local := os.environ.get("LOCALAPPDATA")):
-        return Path(local) / "satexport" / "Cache"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "satexport"
-    if xdg := os.environ.get("XDG_CACHE_HOME"):
-        return Path(xdg) / "satexport"
-    return Path.home() / ".cache" / "satexport"
 
 
 def remember(sha256: str, path: Path) -> None:

@@ -16,7 +16,7 @@ from satexport.bundle import open_bundle
 from satexport.calibration_set import CalibrationSet
 from satexport.checkpoint import load_checkpoint
 from satexport.compile import Wanted, compile_bundle
-from satexport.contract import Contract, Form
+from satexport.contract import ANY, Contract, Form
 from satexport.export import export_onnx
 from satexport.golden import golden_scores
 from satexport.reference import PyTorchStep
@@ -118,12 +118,15 @@ def test_the_cache_is_carried_and_forgotten_after_twelve_chunks(runtime: Runtime
         assert np.array_equal(found, after_another) == (number >= 12), number
 
 
-@pytest.fixture(scope="module", params=["onnx", "openvino-fp32", "openvino-fp32-explicit"])
+@pytest.fixture(scope="module", params=[
+    (target, count) for count in (3, ANY) for target in ("onnx", "openvino-fp32", "openvino-fp32-explicit")],
+    ids=lambda param: f"{param[0]}{Form(streams=param[1]).suffix}")
 def three(request: pytest.FixtureRequest, folder: Path) -> Streams:
     """Three streams in one step."""
+    target, count = request.param
     weights = load_checkpoint("demo", find_variant("sat-t", 2))
-    source = export_onnx(weights, find_target("onnx"), folder, Form(streams=3), use_onnxsim=False).path
-    return load(compiled(source, request.param, folder)).streams()
+    source = export_onnx(weights, find_target("onnx"), folder, Form(streams=count), use_onnxsim=False).path
+    return load(compiled(source, target, folder)).streams(3)
 
 
 def test_of_several_streams_in_one_step_one_is_reset_by_itself(

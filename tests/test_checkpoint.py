@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from satexport import checkpoint, frontend, weightfile
+from satexport import checkpoint, files, frontend, weightfile
 from satexport.checkpoint import Checkpoint, expected_shapes, load_checkpoint
 from satexport.errors import CheckpointError, DataError, UsageError
 from satexport.files import sha256_of
@@ -539,7 +539,7 @@ def test_a_word_that_is_no_hash_does_not_become_a_path(
 
 def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SATEXPORT_CACHE", "/a")
-    assert weightfile.cache_folder() == Path("/a")
+    assert files.cache_folder() == Path("/a")
     monkeypatch.delenv("SATEXPORT_CACHE")
     for platform, name, value, folder in (
             ("linux", "XDG_CACHE_HOME", "/b", "/b/satexport"),
@@ -550,4 +550,4 @@ def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatc
             patch.delenv("XDG_CACHE_HOME", raising=False)
             patch.setattr(sys, "platform", platform)
             patch.setenv(name, value)
-            assert weightfile.cache_folder() == Path(folder)
+            assert files.cache_folder() == Path(folder)

@@ -8,7 +8,7 @@ import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from satexport.backends import FloatArray
 from satexport.backends import openvino as backend
 from satexport.bundle import open_bundle
 from satexport.errors import BundleError, MissingError
-from satexport.stream import load
+from satexport.stream import Tagger, load
 from tests.test_backends import compiled
 from tests.test_bundle import content, copy_of, manifest_of, reseal
 from tests.test_cli import Result, call
@@ -115,12 +115,13 @@ def test_a_request_that_is_new_or_reset_has_heard_silence(
     assert len(silence) == 12
     assert all(np.abs(array).max() > 0.01 for array in silence.values())
     cache = tagger.step.initial_cache(1)
-    request = cache.now
-    cache.x[:] = audio[:32_000]
+    (served,) = cache
+    request = served.now
+    served.x[:] = audio[:32_000]
 
     def scores() -> FloatArray:
         request.infer()
-        return np.array(cache.scores)
+        return np.array(served.scores)
 
     assert {state.name for state in request.query_state()} == set(silence)
     first = scores()
@@ -294,12 +295,17 @@ def test_a_full_disk_is_said_and_leaves_what_was_there(
     assert content(made.path) == before
 
 
-def test_any_number_of_streams_has_no_states(tmp_path: Path, quick: tuple[object, ...]) -> None:
-    output = tmp_path / "build"
-    result = call("openvino", "--fp32", "--model", "vit-t", "--checkpoint", "random", "--streams", "dynamic",
-                  "--output", output, *quick)
-    assert (result.code, "needs a fixed one: export with --streams N" in result.err) == (2, True), result.err
-    assert not (output / "vit-t-2s" / "openvino-fp32-dynamic").exists()
+def test_a_normalisation_and_its_quantisation_are_one_layer(made: Made) -> None:
+    layers = compiled_model(load(made.path)).get_runtime_model().get_ops()
+    kinds = [layer.get_rt_info()["layerType"].astype(str) for layer in layers]
+    assert "MVN" in kinds
+    assert "FakeQuantize" not in kinds
+
+
+def compiled_model(tagger: Tagger) -> Any:
+    """OpenVINO's own."""
+    assert isinstance(tagger.step, backend.OpenVinoStep)
+    return tagger.step.compiled
 
 
 DAMAGES: dict[str, Callable[[Path], object]] = {

@@ -1,7 +1,7 @@
 """OpenVINO: a model whose infer requests each keep the state of their streams, or one with explicit caches.
 
 The precision is set always, because OpenVINO by itself computes in bf16 on a CPU that has it, and read back
-from what it compiled.
+from what it compiled. The streams of a step may be shared between several requests that run at a time.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from satexport.backends import FloatArray
 from satexport.bundle import Bundle
-from satexport.contract import Contract, TensorSpec
+from satexport.contract import ANY, Contract, TensorSpec
 from satexport.errors import BundleError, MissingError, RunError
+from satexport.files import cache_folder, check_writable
 from satexport.memory import giving_back
 from satexport.targets import AUTO, OpenVino, Target
 
@@ -31,9 +32,9 @@ PRODUCTS = {"FullyConnected", "MatMul", "Convolution"}  # layer types of the com
 
 
 @dataclass(frozen=True)
-class Requests:
-    """What N streams need: a request that keeps their states; with explicit caches two that read from each
-    other's buffers, in turns, and the buffers of the next step."""
+class Served:
+    """Streams that one request serves, which keeps their states; with explicit caches two requests read from
+    each other's buffers, in turns."""
 
     now: Any
     then: Any
@@ -42,28 +43,34 @@ class Requests:
     x: FloatArray
     scores: FloatArray
 
-    def swapped(self) -> Requests:
-        return Requests(self.then, self.now, self.written, self.caches, self.x, self.scores)
+    def swapped(self) -> Served:
+        return Served(self.then, self.now, self.written, self.caches, self.x, self.scores)
 
 
 class OpenVinoStep:
     """An IR under OpenVINO.
 
     `cache` is the initial one of one stream, in the order of the contract, gone through anew whenever streams
-    begin; `threads` None lets OpenVINO decide.
+    begin; `threads` None lets OpenVINO decide; `model_cache` is a folder of this bundle alone where what
+    OpenVINO compiled is kept for the next time. `compiled` is OpenVINO's own model.
     """
 
     def __init__(self, graph: Path, contract: Contract, cache: Iterable[NDArray[Any]], wanted: OpenVino,
-                 threads: int | None = None) -> None:
+                 threads: int | None = None, model_cache: Path | None = None) -> None:
         openvino = _openvino()
         core = openvino.Core()
         self._tensor, self._contract, self._initial = openvino.Tensor, contract, cache
-        self._stateful = wanted.stateful
+        self._stateful, self._lanes = wanted.stateful, lanes(contract, wanted)
         check_device(core, wanted.device, wanted.floats)
         settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": PRECISIONS[wanted.floats],
-                                    "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
+                                    "PERFORMANCE_HINT": "LATENCY" if wanted.requests == 1 else "THROUGHPUT",
+                                    "NUM_STREAMS": str(wanted.requests)}
         if threads:
             settings["INFERENCE_NUM_THREADS"] = threads
+        read_once = [graph.with_suffix(".bin").resolve()]
+        if model_cache:
+            settings["CACHE_DIR"] = str(model_cache)
+            read_once.append(model_cache.resolve())
         try:
             model = core.read_model(graph)
         except Exception as error:  # OpenVINO raises RuntimeError for whatever it is
@@ -73,52 +80,42 @@ class OpenVinoStep:
             raise BundleError(f"{graph}: its metadata is not the contract it is used with. Make it again.")
         quantised = int(model.get_rt_info(QUANTISED).astype(str))
         try:
-            with giving_back(graph.with_suffix(".bin").resolve()):
-                self._compiled = core.compile_model(model, wanted.device, settings)
+            with giving_back(*read_once):
+                self.compiled = core.compile_model(model, wanted.device, settings)
                 del model
         except Exception as error:
             raise BundleError(f"OpenVINO {openvino.__version__} cannot compile {graph} for {wanted.device}: "
                               f"{_reason(error)}") from None
         check_executed(self.executed(), PRECISIONS[wanted.floats], wanted.weights, quantised)
 
-    def initial_cache(self, streams: int = 1) -> Requests:
-        contract = self._contract
-        x = np.empty((streams, *contract.input.shape[1:]), np.float32)
-        scores = np.empty((streams, contract.classes), np.float32)
-        if self._stateful or not contract.cache_in:
-            request = self._request(x, scores, (), ())
-            if streams > 1:  # or `silence` would find nothing to keep of the others before the first step
-                self._silence(request, slice(None))
-            return Requests(request, request, (), (), x, scores)
-        now = [np.repeat(one, streams, axis=0) for one in self._initial]
-        then = [np.empty_like(array) for array in now]
-        return Requests(self._request(x, scores, now, then), self._request(x, scores, then, now),
-                        now, then, x, scores)
+    def initial_cache(self, streams: int = 1) -> list[Served]:
+        return [self._begin() for _ in range(streams // self._lanes)]
 
-    def __call__(self, x: FloatArray, cache: Requests) -> tuple[FloatArray, Requests]:
-        cache.x[:] = x
-        try:
-            cache.now.infer()
-        except Exception as error:
-            raise RunError(f"OpenVINO failed in a step: {_reason(error)}") from None
-        return cache.scores.copy(), cache.swapped()
+    def __call__(self, x: FloatArray, cache: list[Served]) -> tuple[FloatArray, list[Served]]:
+        for served, part in zip(cache, np.split(x, len(cache)), strict=True):
+            served.x[:] = part
+            served.now.start_async()
+        failed = [error for served in cache if (error := _wait(served.now))]
+        if failed:
+            raise RunError(f"OpenVINO failed in a step: {_reason(failed[0])}")
+        return np.concatenate([served.scores for served in cache]), [served.swapped() for served in cache]
 
-    def silence(self, cache: Requests, stream: int) -> Requests:
-        if cache.caches:
-            for array, initial in zip(cache.caches, self._initial, strict=True):
-                array[stream] = initial[0]
-            return cache
-        if len(cache.x) == 1:
-            cache.now.reset_state()
+    def silence(self, cache: list[Served], stream: int) -> list[Served]:
+        served, lane = cache[stream // self._lanes], stream % self._lanes
+        if served.caches:
+            for array, initial in zip(served.caches, self._initial, strict=True):
+                array[lane] = initial[0]
+        elif self._lanes == 1:
+            served.now.reset_state()
         else:
-            self._silence(cache.now, stream)
+            self._silence(served.now, lane)
         return cache
 
     def executed(self) -> dict[str, dict[str, int]]:
         """Precisions that OpenVINO computes in: how many layers of the front end, and how many products of
         the model, in each."""
         found: dict[str, Counter[str]] = {"front end": Counter(), "products": Counter()}
-        for node in self._compiled.get_runtime_model().get_ops():
+        for node in self.compiled.get_runtime_model().get_ops():
             info = node.get_rt_info()
             kind, precision, names = (info[key].astype(str) for key in (
                 "layerType", "runtimePrecision", "originalLayersNames"))
@@ -129,6 +126,21 @@ class OpenVinoStep:
             elif kind in PRODUCTS:
                 found["products"][precision] += 1
         return {part: dict(counts) for part, counts in found.items() if counts}
+
+    def _begin(self) -> Served:
+        """A request whose streams have heard silence."""
+        contract = self._contract
+        x = np.empty((self._lanes, *contract.input.shape[1:]), np.float32)
+        scores = np.empty((self._lanes, contract.classes), np.float32)
+        if self._stateful or not contract.cache_in:
+            request = self._request(x, scores, (), ())
+            if self._lanes > 1:  # or `silence` would find nothing to keep of the others before the first step
+                self._silence(request, slice(None))
+            return Served(request, request, (), (), x, scores)
+        now = [np.repeat(one, self._lanes, axis=0) for one in self._initial]
+        then = [np.empty_like(array) for array in now]
+        return Served(self._request(x, scores, now, then), self._request(x, scores, then, now),
+                      now, then, x, scores)
 
     def _silence(self, request: Any, streams: int | slice) -> None:
         """Put the states of some streams back at silence."""
@@ -142,7 +154,7 @@ class OpenVinoStep:
     def _request(self, x: FloatArray, scores: FloatArray, old: Sequence[NDArray[Any]],
                  new: Sequence[NDArray[Any]]) -> Any:
         """A request over buffers of ours."""
-        request, contract = self._compiled.create_infer_request(), self._contract
+        request, contract = self.compiled.create_infer_request(), self._contract
         buffers = {contract.input.name: x, contract.scores.name: scores}
         buffers |= zip((spec.name for spec in contract.cache_in), old, strict=False)
         buffers |= zip((spec.name for spec in contract.cache_out), new, strict=False)
@@ -154,6 +166,11 @@ class OpenVinoStep:
 def state_name(old: TensorSpec, new: TensorSpec) -> str:
     """The state that MakeStateful makes of a cache input and its output."""
     return f"{old.name}{new.name}"
+
+
+def lanes(contract: Contract, wanted: OpenVino) -> int:
+    """How many streams one request serves."""
+    return 1 if contract.form.streams == ANY else contract.form.streams // wanted.requests
 
 
 def written(contract: Contract) -> str:
@@ -207,7 +224,30 @@ def load(bundle: Bundle, threads: int | None, arena: bool) -> OpenVinoStep:
     wanted = bundle.target.openvino
     if wanted is None:
         raise BundleError(f"{bundle.path}: its target has no table [openvino]. Make it again.")
-    return OpenVinoStep(bundle.graph, bundle.contract, bundle.initial_cache(), wanted, threads)
+    kept = _model_cache(bundle) if wanted.model_cache else None
+    return OpenVinoStep(bundle.graph, bundle.contract, bundle.initial_cache(), wanted, threads, kept)
+
+
+def _model_cache(bundle: Bundle) -> Path:
+    """Where what OpenVINO made of this very bundle is kept. Raises `RunError` where nothing is there, nor can
+    be put there."""
+    try:
+        folder = cache_folder() / PACKAGE / bundle.sha256
+        if not any(folder.glob("*.blob")):
+            check_writable(folder)
+    except (RunError, RuntimeError) as error:  # RuntimeError: the user has no home
+        raise RunError(f"The target of {bundle.path} wants what OpenVINO compiles to be kept (model_cache), "
+                       f"and there is no place for it: {error} Say where with SATEXPORT_CACHE=DIR.") from None
+    return folder
+
+
+def _wait(request: Any) -> Exception | None:
+    """Wait for a request; the error it ended with."""
+    try:
+        request.wait()
+    except Exception as error:
+        return error
+    return None
 
 
 def _openvino() -> Any:

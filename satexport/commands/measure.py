@@ -19,8 +19,8 @@ from satexport.errors import GateError, UsageError
 @click.option("--checkpoint", metavar="FILE", help="The weights, where they are not known by SHA-256.")
 @click.option("--streams", type=click.IntRange(1), metavar="N",
               help="Streams of a bundle that leaves their number open.")
-@click.option("--steps", type=click.IntRange(2, 10_000), default=10, show_default=True,
-              help="Steps of one turn; there are ten in bursts and two after pauses.")
+@click.option("--steps", type=click.IntRange(2, 10_000), default=40, show_default=True,
+              help="Steps of a burst, of which there are ten; then at most ten, twice, after pauses.")
 @click.option("--pause", type=click.FloatRange(0.01, 60), default=0.25, show_default=True, metavar="SECONDS",
               help="Before a step of the kind that a live stream makes.")
 @click.option("--report", "folder", type=click.Path(path_type=Path), metavar="DIR",

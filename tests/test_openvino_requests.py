@@ -1,0 +1,130 @@
+"""Streams that several requests of OpenVINO share, and what OpenVINO compiled, kept for the next time."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from satexport.backends import FloatArray
+from satexport.backends import openvino as backend
+from satexport.bundle import open_bundle
+from satexport.checkpoint import load_checkpoint
+from satexport.contract import Form
+from satexport.errors import RunError
+from satexport.export import export_onnx
+from satexport.stream import load
+from satexport.targets import find_target
+from satexport.variants import find_variant
+from tests.test_backends import compiled
+from tests.test_bundle import copy_of, manifest_of, reseal
+from tests.test_cli import call
+from tests.test_openvino import compiled_model
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four streams of the demo under the target that shares them between two requests."""
+    folder = tmp_path_factory.mktemp("shared")
+    weights = load_checkpoint("demo", find_variant("sat-t", 2))
+    source = export_onnx(weights, find_target("onnx"), folder, Form(streams=4), use_onnxsim=False).path
+    return compiled(source, "openvino-throughput", folder)
+
+
+def test_streams_that_two_requests_share_are_computed_at_the_same_time(shared: Path) -> None:
+    import openvino
+
+    model = openvino.Core().read_model(shared / "model.xml")
+    assert list(model.input("audio").shape) == [2, 32_000]  # of one request
+    tagger = load(shared)
+    assert len(tagger.step.initial_cache(4)) == 2
+    assert compiled_model(tagger).get_property("NUM_STREAMS") == 2
+    assert compiled_model(tagger).get_property("PERFORMANCE_HINT") == "THROUGHPUT"
+
+
+def test_streams_that_do_not_divide_among_the_requests_are_refused(
+        tmp_path: Path, quick: tuple[object, ...]) -> None:
+    output = tmp_path / "build"
+    result = call("openvino", "--target", "openvino-throughput", "--model", "vit-t", "--checkpoint", "random",
+                  "--streams", "3", "--output", output, *quick)
+    assert result.code == 2
+    assert "between 2 requests" in result.err
+    assert "is for 3: export with --streams N, a multiple of that, or --streams dynamic" in result.err
+
+
+def test_any_number_of_streams_is_as_many_requests(
+        tmp_path: Path, quick: tuple[object, ...], demo: Path, audio: FloatArray) -> None:
+    output = tmp_path / "build"
+    result = call("openvino", "--fp32", "--model", "sat-t", "--checkpoint", "demo", "--streams", "dynamic",
+                  "--output", output, *quick)
+    assert result.code == 0, result.err
+    tagger = load(output / "sat-t-2s" / "openvino-fp32-dynamic")
+    sounds = audio[:5 * 96_000].reshape(5, -1)
+    found = tagger.streams(5).feed(sounds)
+    assert len(tagger.step.initial_cache(5)) == 5
+    for lane, sound in enumerate(sounds):
+        np.testing.assert_allclose(found[:, lane], load(demo).stream().feed(sound), atol=2e-5)
+
+
+def test_a_step_that_fails_in_one_request_waits_for_the_others(
+        shared: Path, monkeypatch: pytest.MonkeyPatch, audio: FloatArray) -> None:
+    tagger = load(shared)
+    streams = tagger.streams()
+    sounds = audio[:4 * 64_000].reshape(4, -1)
+    expected = streams.feed(sounds)
+    streams.reset()
+    real = backend._wait
+    errors = [RuntimeError("the device is gone"), None]
+    monkeypatch.setattr(backend, "_wait", lambda request: real(request) or errors.pop(0))
+    with pytest.raises(RunError, match="OpenVINO failed in a step: the device is gone"):
+        streams.feed(sounds)
+    monkeypatch.undo()
+    streams.reset()
+    np.testing.assert_array_equal(streams.feed(sounds), expected)
+
+
+@pytest.fixture(scope="module")
+def usual(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compiled(demo, "openvino-int8", tmp_path_factory.mktemp("usual"))
+
+
+@pytest.fixture
+def keeping(usual: Path, tmp_path: Path) -> Path:
+    """A bundle whose target wants the compiled model kept."""
+    path = copy_of(usual, tmp_path)
+    manifest = manifest_of(path)
+    manifest["target"]["openvino"]["model_cache"] = True
+    (path / "bundle.json").write_text(json.dumps(manifest))
+    reseal(path)
+    return path
+
+
+def test_what_openvino_compiled_is_kept_and_used(
+        keeping: Path, usual: Path, tmp_path: Path, audio: FloatArray, monkeypatch: pytest.MonkeyPatch,
+        ) -> None:
+    monkeypatch.setenv("SATEXPORT_CACHE", str(tmp_path / "cache"))
+    expected = load(usual).stream().feed(audio[:96_000])
+    assert not (tmp_path / "cache").exists()
+    for from_cache in (False, True):
+        tagger = load(keeping)
+        assert compiled_model(tagger).get_property("LOADED_FROM_CACHE") is from_cache
+        assert tagger.step.executed() == load(usual).step.executed()
+        np.testing.assert_array_equal(tagger.stream().feed(audio[:96_000]), expected)
+    (kept,) = (tmp_path / "cache" / "openvino").glob("*/*.blob")
+    assert kept.parent.name == open_bundle(keeping).sha256  # another bundle never finds it
+    kept.chmod(0o600)
+    kept.write_bytes(kept.read_bytes()[:1000])  # damaged: compiled again
+    np.testing.assert_array_equal(load(keeping).stream().feed(audio[:96_000]), expected)
+
+
+def test_a_model_cache_that_cannot_be_written_is_named(
+        keeping: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SATEXPORT_CACHE", str(tmp_path / "file"))
+    result = call("parity", keeping, "--golden")
+    assert result.code == 5, result.err
+    assert re.search(r"wants what OpenVINO compiles to be kept \(model_cache\).*cannot be written \(Not a dir"
+                     r"ectory\).*SATEXPORT_CACHE=DIR", result.err), result.err
