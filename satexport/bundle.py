@@ -3,6 +3,7 @@
     model.onnx          the graph of one step, the contract in its metadata
     model.onnx.data     of a CPU bundle: the weights, which the runtime maps into memory
     model.xml, .bin     of an OpenVINO bundle, in place of both
+    int8.onnx, fp16.onnx, build.sh, runtime.zip   of a build bundle for TensorRT, in place of model.onnx
     initial_cache.npy   the cache of one stream after silence: the cache inputs one after another, in the
                         contract's order, as one flat array (models with a cache)
     labels.txt          one class per line, in the order of the scores
@@ -10,7 +11,8 @@
     calibration.json    where it was calibrated: on which set, its clips, ranges, layers
     bundle.json         contract, target with its gates, the graph's operations, SHA-256 and size of
                         every file above, and under "seal" its own SHA-256 with that value empty
-    export.json         what the export did and proved; other reports join it later
+    export.json         what the export did and proved; other reports join it later, and what is built on a
+                        board: int8.engine or fp16.engine, engine.json
 
 Reading imports numpy alone. Nothing here carries a time or a path, so that the same
 checkpoint gives the same bytes.
@@ -45,7 +47,8 @@ GOLDEN = "golden.npz"
 CALIBRATION = "calibration.json"
 # written about a bundle, not part of it
 REPORTS = ("export.json", "sensitivity.json", "parity.json", "parity.png", "parity-golden.json", "parity.xml",
-           "measure.json", "measure.png")
+           "measure.json", "measure.png", "parity-onnx-int8.json", "parity-onnx-fp16.json", "engine.json",
+           "int8.engine", "fp16.engine", "timing.cache", "rtx.json")
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from satexport.commands.openvino import openvino_command
 from satexport.commands.parity import parity_command
 from satexport.commands.run import run_command
 from satexport.commands.targets import targets_command
+from satexport.commands.trt import trt_command
 from satexport.console import discard_output
 from satexport.errors import RunError, SatexportError
 
@@ -43,6 +44,7 @@ def cli() -> None:
       satexport onnx --model sat-t --delay 2 --checkpoint demo
       satexport cpu --int8
       satexport openvino --int8
+      satexport trt --int8
       satexport parity build/sat-t-2s/onnx
       satexport measure build/sat-t-2s/onnx
       satexport run build/sat-t-2s/onnx dog.wav
@@ -53,8 +55,8 @@ def cli() -> None:
     """
 
 
-for command in (onnx_command, cpu_command, openvino_command, parity_command, measure_command, run_command,
-                models_command, targets_command, data_command):
+for command in (onnx_command, cpu_command, openvino_command, trt_command, parity_command, measure_command,
+                run_command, models_command, targets_command, data_command):
     cli.add_command(command)
 
 

@@ -44,6 +44,8 @@ from satexport.report import origin
 from satexport.sensitivity import LeftOut, check_labels, fewest_to_leave_out, sensitivity
 from satexport.stream import Tagger, load
 from satexport.targets import AUTO, Target
+from satexport.tensorrt_build import import_tensorrt
+from satexport.tensorrt_bundle import RTX, build_for_rtx, onnx_taggers, write_build_bundle
 
 GRAPH = "model.onnx"
 LARGE = 16_384    # bytes of a weight that goes into the file of the weights
@@ -80,6 +82,8 @@ class Compiled:
     path: Path
     gates: list[Gate] = field(default_factory=list)
     parity: dict[str, Any] = field(default_factory=dict)
+    twin: dict[str, Any] | None = None          # parity of the fp16 graph beside an int8 one for TensorRT
+    rtx: dict[str, Any] | None = None           # what TensorRT for RTX built
     measured: dict[str, Any] | None = None      # beside the export and PyTorch
     sensitivity: dict[str, Any] | None = None
     products: int = 0                           # with a weight, in int8
@@ -124,9 +128,13 @@ def compile_bundle(source: Bundle, target: Target, folder: Path, wanted: Wanted,
     with staged_bundle(made.path) as stage:
         try:
             _write(source, target, wanted, stage, made)
-            tagger = load(stage, proof.threads if proof else None)
-            if proof:
-                _prove(source, tagger, stage, proof, made)
+            threads = proof.threads if proof else None
+            if target.tensorrt:
+                _prove_graphs(open_bundle(stage), threads, proof, made)
+            else:
+                tagger = load(stage, threads)
+                if proof:
+                    _prove(source, tagger, stage, proof, made)
         except SatexportError as error:  # that names the place where it is made
             raise type(error)(str(error).replace(str(stage), str(made.path))) from None
     return made
@@ -135,6 +143,7 @@ def compile_bundle(source: Bundle, target: Target, folder: Path, wanted: Wanted,
 def _write(source: Bundle, target: Target, wanted: Wanted, stage: Path, made: Compiled) -> None:
     """Write the bundle without its reports on parity and speed."""
     model, quantization = onnx.load(source.graph), target.quantization
+    twin = model
     contract, initial = source.contract, list(source.initial_cache())
     static = quantization is not None and quantization.method == "static"
     if quantization:
@@ -155,8 +164,12 @@ def _write(source: Bundle, target: Target, wanted: Wanted, stage: Path, made: Co
     if wanted.cache_dtype != "fp32":
         model, contract, initial = store_cache(model, source.variant, contract, wanted.cache_dtype, initial,
                                                found.samples)
-    graph = (write_ir(stage, model, contract, target, initial, made.products) if target.openvino
-             else _write_onnx(stage, model))
+    if target.openvino:
+        graph = write_ir(stage, model, contract, target, initial, made.products)
+    elif target.tensorrt:
+        graph = write_build_bundle(stage, {"fp16": twin, target.precision: model}, target)
+    else:
+        graph = _write_onnx(stage, model)
     for name in (LABELS, GOLDEN):
         shutil.copy(source.path / name, stage / name)
     write_initial_cache(stage, initial)
@@ -168,6 +181,8 @@ def _write(source: Bundle, target: Target, wanted: Wanted, stage: Path, made: Co
 def resolved(target: Target) -> Target:
     """A target whose every choice is made. Raises `MissingError` where the runtime, the device or the
     precision is not here."""
+    if target.tensorrt and target.tensorrt.module == RTX:
+        import_tensorrt(RTX)
     if target.openvino is None:
         return target
     return replace(target, openvino=replace(target.openvino, floats=floats_of(target)))
@@ -233,6 +248,27 @@ def _prove(source: Bundle, tagger: Tagger, stage: Path, proof: Proof, made: Comp
     own = of_bundle(report, 1)
     write_json(stage / "measure.json", own)
     made.gates += [Gate(**gate) for gate in own["gates"]]
+
+
+def _prove_graphs(bundle: Bundle, threads: int | None, proof: Proof | None, made: Compiled) -> None:
+    """Parity of the graphs that engines are built of, and the engine for RTX, where that is wanted."""
+    for precision, tagger in onnx_taggers(bundle, threads).items():
+        if not proof:
+            continue
+        gates, parts = run_parity(tagger, proof.data, proof.folds, proof.category_map, proof.checkpoint,
+                                  proof.minutes)
+        gates = required(gates) if proof.require_data else gates
+        report = parity_report(tagger, gates, parts) | {
+            "graph": f"{precision}.onnx", "runtime": "ONNX Runtime, graph optimisation disabled",
+            "threads": threads, "origin": origin()}
+        write_json(bundle.path / f"parity-onnx-{precision}.json", report)
+        made.gates += [replace(gate, name=f"{precision}: {gate.name}") for gate in gates]
+        if precision == bundle.target.precision:
+            made.parity = report
+        else:
+            made.twin = report
+    if bundle.target.tensorrt and bundle.target.tensorrt.module == RTX:
+        made.rtx = build_for_rtx(bundle)
 
 
 def _one_stream(bundle: Bundle, made: Compiled) -> list[Bundle]:

@@ -228,9 +228,9 @@ def _scale(bounds: tuple[float, float], wanted: Quantization,
     which zero is always a value of its own."""
     low, high = min(bounds[0], 0.0), max(bounds[1], 0.0)
     if signed or wanted.symmetric:
-        scale = max(-low, high, 1e-8) / 127
+        rounded = _rounded(np.array(max(-low, high, 1e-8) / 127), wanted)
         as_int8 = signed or wanted.scheme == "qdq"
-        return np.array(scale, np.float32), np.array(0, np.int8) if as_int8 else np.array(128, np.uint8)
+        return rounded, np.array(0, np.int8) if as_int8 else np.array(128, np.uint8)
     scale = max(high - low, 1e-8) / 255
     return np.array(scale, np.float32), np.array(round(-low / scale), np.uint8)
 
@@ -240,9 +240,19 @@ def _weight(weight: NDArray[Any], wanted: Quantization
     """int8 around zero, scale and zero point, of each column or of the whole."""
     largest = 2 ** (wanted.weight_bits - 1) - 1
     top = np.abs(weight).max(0) if wanted.per_channel else np.abs(weight).max()
-    scale = np.asarray(np.maximum(top, 1e-12) / largest, np.float32)
+    scale = _rounded(np.maximum(top, 1e-12) / largest, wanted)
     return (np.clip(np.round(weight / scale), -largest, largest).astype(np.int8), scale,
             np.zeros(scale.shape, np.int8))
+
+
+def _rounded(scale: NDArray[Any], wanted: Quantization) -> NDArray[np.float32]:
+    """Scales as they are stored: in fp16 rounded up, so that nothing clips, and no less than its least
+    normal number."""
+    if wanted.scales == "fp32":
+        return np.asarray(scale, np.float32)
+    half = np.maximum(scale, np.finfo(np.float16).tiny).astype(np.float16)
+    up = np.where(half < scale, np.nextafter(half, np.float16(np.inf)), half)
+    return np.asarray(up, np.float32)
 
 
 def _dynamic(model: onnx.ModelProto, wanted: Quantization, chosen: Sequence[Product]) -> onnx.ModelProto:

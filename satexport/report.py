@@ -178,6 +178,10 @@ def print_compiled(made: Compiled) -> None:
         print_table("memory in MB, a step in ms", ("", "threads", "file", "state", "transient", "resident",
                     "burst / paused", "chunks per core s", "times eager"), rows)
     over, found = next(iter(parity["differences"].items()))
+    if made.twin:
+        its = next(iter(made.twin["differences"].values()))
+        print(f"The fp16 twin over {over}: a chunk's largest difference {its['largest']:.1e}, top-1 agrees "
+              f"in {its['top1_agreement']:.1%}; mean difference {its['mean']:.1e}.")
     print(f"Against PyTorch fp32 over {over}: a chunk's largest difference {found['largest']:.1e}, top-1 "
           f"agrees in {found['top1_agreement']:.1%}; mean difference {found['mean']:.1e}, p50 "
           f"{found['p50']:.1e}, p90 {found['p90']:.1e}, p99 {found['p99']:.1e}.")
@@ -185,6 +189,9 @@ def print_compiled(made: Compiled) -> None:
     print_executed(parity)
     print_table("gates", ("gate", "", "condition"),
                 [(gate.name, gate.status, gate.note) for gate in made.gates], texts=3)
+    if made.rtx:
+        print(f"{made.rtx['kind']}: passed, {made.rtx['engine_bytes'] / 1e6:.1f} MB for compute capability "
+              f"{', '.join(made.rtx['compute_capability'])} in {made.rtx['build_seconds']:.1f} s.")
     print(f"Gates: {verdict(made.gates)}. Bundle: {made.path}")
 
 

@@ -53,6 +53,7 @@ class Quantization:
     symmetric: bool = False        # activations around zero, as TensorRT needs them
     per_channel: bool = True       # a scale for each column of a weight
     weight_bits: int = 8           # 7 for CPUs without VNNI, whose products of 8 bits saturate
+    scales: str = "fp32"           # or "fp16": rounded to it, as TensorRT needs them beside fp16
     leave_out: tuple[str, ...] = ()  # layers that stay in float, such as "00.fc1"; AUTO among them: as
                                      # few as the mAP gate needs
     calibration: str = "synthetic"   # a set in calibration/, or a TOML
@@ -71,13 +72,29 @@ class OpenVino:
     model_cache: bool = False  # keep what OpenVINO compiled in the user's cache folder: it loads faster
 
 
+@dataclass(frozen=True)
+class TensorRt:
+    """What a board has and how engines are built on it; see `satexport.tensorrt_build`."""
+
+    version: str              # the least of TensorRT, "10.3"
+    compute_capability: tuple[str, ...]  # of the device, "8.7"; for RTX all that an engine is built for
+    workspace_mb: int         # most memory that a tactic may try, MB
+    jetpack: str = ""         # that has this version, "6.2"
+    memory_mb: int = 0        # of the board, of CPU and GPU together, MB
+    module: str = "tensorrt"  # the Python package; or "tensorrt_rtx"
+    optimization_level: int = 3  # of the builder, 0 to 5
+    twin_map_kept: float = 0.999  # what the fp16 twin of an int8 graph keeps of PyTorch's mAP
+
+
 OPERATORS = ("linear", "patch", "head", "attention")
 CHOICES: dict[str, tuple[object, ...]] = {
     "method": ("static", "dynamic"), "scheme": ("onnxruntime", "qdq"),
-    "ranges": ("minmax", "percentile", "entropy"), "weight_bits": (7, 8)}
+    "ranges": ("minmax", "percentile", "entropy"), "weight_bits": (7, 8), "scales": ("fp32", "fp16")}
 OPENVINO_PRECISIONS = ("fp32", "bf16", "int8")
 OPENVINO_CHOICES: dict[str, tuple[object, ...]] = {
     "floats": (AUTO, "bf16", "fp32"), "weights": ("fp32", "fp16")}
+TENSORRT_PRECISIONS = ("int8", "fp16")
+TENSORRT_MODULES = ("tensorrt", "tensorrt_rtx")
 
 
 @dataclass(frozen=True)
@@ -93,6 +110,7 @@ class Target:
     budgets: Budgets = Budgets()
     quantization: Quantization | None = None  # of int8
     openvino: OpenVino | None = None          # of that backend
+    tensorrt: TensorRt | None = None          # of that backend
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -101,20 +119,23 @@ class Target:
     def from_dict(cls, fields: dict[str, Any], where: Path) -> Target:
         """Check names, types and ranges; raises `DataError` that names `where`."""
         rest = {key: value for key, value in fields.items() if key not in _TABLES}
-        quantization = openvino = None
+        quantization = openvino = tensorrt = None
         if fields.get("quantization") is not None:
             quantization = Quantization(**_table(fields, "quantization", where))
         if fields.get("openvino") is not None:
             openvino = OpenVino(**_table(fields, "openvino", where))
+        if fields.get("tensorrt") is not None:
+            tensorrt = TensorRt(**_table(fields, "tensorrt", where))
         target = cls(**facts.checked(cls, rest, where, _TABLES), quantization=quantization, openvino=openvino,
-                     gates=Gates(**_table(fields, "gates", where)),
+                     tensorrt=tensorrt, gates=Gates(**_table(fields, "gates", where)),
                      budgets=Budgets(**_table(fields, "budgets", where)))
         facts.demand(_conditions(target), where)
         return target
 
 
 _TABLES: dict[str, type[Any]] = {
-    "gates": Gates, "budgets": Budgets, "quantization": Quantization, "openvino": OpenVino}
+    "gates": Gates, "budgets": Budgets, "quantization": Quantization, "openvino": OpenVino,
+    "tensorrt": TensorRt}
 
 
 def _table(fields: dict[str, Any], name: str, where: Path) -> dict[str, Any]:
@@ -144,8 +165,11 @@ def _conditions(target: Target) -> Iterator[facts.Condition]:
                "more than 0 and finite: every step takes memory; for no limit leave the key out")
     yield ("precision", target.precision, (target.precision == "int8") == (target.quantization is not None),
            "int8 with a table [quantization], which may be empty, and nothing else with one")
-    yield ("backend", target.backend, (target.backend == "openvino") == (target.openvino is not None),
-           "openvino with a table [openvino], which may be empty, and nothing else with one")
+    for name, table in (("openvino", target.openvino), ("tensorrt", target.tensorrt)):
+        yield ("backend", target.backend, (table is not None) == (target.backend == name),
+               f"{name} with a table [{name}], and nothing else with one")
+    if target.tensorrt:
+        yield from _tensorrt_conditions(target, target.tensorrt)
     if target.openvino:
         for name, choices in OPENVINO_CHOICES.items():
             value = getattr(target.openvino, name)
@@ -170,6 +194,27 @@ def _conditions(target: Target) -> Iterator[facts.Condition]:
                f"one or more of {', '.join(OPERATORS)}")
         percentile = target.quantization.percentile
         yield "percentile", percentile, 50 < percentile <= 100, "more than 50, at most 100"
+
+
+def _tensorrt_conditions(target: Target, wanted: TensorRt) -> Iterator[facts.Condition]:
+    yield ("precision", target.precision, target.precision in TENSORRT_PRECISIONS,
+           " or ".join(TENSORRT_PRECISIONS))
+    yield "module", wanted.module, wanted.module in TENSORRT_MODULES, " or ".join(TENSORRT_MODULES)
+    least = 10 if wanted.module == "tensorrt" else 1
+    version = re.fullmatch(r"(\d+)\.\d+", wanted.version)
+    yield ("version", wanted.version, version is not None and int(version[1]) >= least,
+           "10.3 or newer: TensorRT 8 (JetPack 5) has neither strong typing nor LayerNormalization")
+    capabilities = wanted.compute_capability
+    yield ("compute_capability", list(capabilities), bool(capabilities) and all(
+        re.fullmatch(r"\d+\.\d", one) for one in capabilities), 'texts such as "8.7"')
+    yield ("workspace_mb", wanted.workspace_mb, 16 <= wanted.workspace_mb, "16 or more")
+    yield ("optimization_level", wanted.optimization_level, 0 <= wanted.optimization_level <= 5, "0 to 5")
+    yield "twin_map_kept", wanted.twin_map_kept, 0 < wanted.twin_map_kept <= 1, "more than 0, at most 1"
+    if q := target.quantization:
+        asked = (q.method, q.scheme, q.symmetric, q.scales, "attention" in q.operators)
+        yield ("quantization", list(asked[:4]), asked == ("static", "qdq", True, "fp16", False),
+               'method "static", scheme "qdq", symmetric true, scales "fp16", and no "attention" in '
+               "operators: TensorRT takes nothing else")
 
 
 def _within(value: float | None, limit: float) -> bool:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float32]
 
-BACKENDS = {"onnxruntime": "satexport.backends.onnxruntime", "openvino": "satexport.backends.openvino"}
+BACKENDS = {"onnxruntime": "satexport.backends.onnxruntime", "openvino": "satexport.backends.openvino",
+            "tensorrt": "satexport.backends.tensorrt"}
 EXECUTED = ("precisions read back from what the runtime made of the graph: how many layers of the front "
             "end, and how many products of the model, in each; empty where it does not tell")
 

@@ -42,11 +42,12 @@ class OnnxRuntimeStep:
 
     `cache` is the initial one of one stream, in the order of the contract, gone through anew whenever
     streams begin; `threads` None lets
-    ONNX Runtime decide; `arena` False has it give back every tensor when it is done with it.
+    ONNX Runtime decide; `arena` False has it give back every tensor when it is done with it; `optimised`
+    False has it compute what the graph says, node by node.
     """
 
     def __init__(self, graph: Path | bytes, contract: Contract, cache: Iterable[NDArray[Any]],
-                 threads: int | None = None, arena: bool = True) -> None:
+                 threads: int | None = None, arena: bool = True, optimised: bool = True) -> None:
         try:
             import onnxruntime
         except ImportError:
@@ -56,6 +57,8 @@ class OnnxRuntimeStep:
         options.intra_op_num_threads = threads or 0
         options.enable_cpu_mem_arena = arena
         options.enable_mem_pattern = False  # 3 MB less for SAT-B, and not slower
+        if not optimised:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.log_severity_level = 3  # errors only: they come as exceptions
         source = graph if isinstance(graph, bytes) else str(graph)
         try:

@@ -120,9 +120,9 @@ def find_for(backend: str, name: str | None, asked: str | None, defaults: dict[s
     return target
 
 
-def run_compile(target: Target, options: Options) -> None:
-    """Make the bundle, export first where a model is named, and report; raises `GateError` where a gate
-    failed."""
+def run_compile(target: Target, options: Options) -> Path:
+    """Make the bundle, export first where a model is named, and report; returns its path. Raises `GateError`
+    where a gate failed."""
     from satexport.gates import failures
     from satexport.report import RANDOM_WEIGHTS, print_compiled
     from satexport.targets import AUTO, Quantization
@@ -158,7 +158,8 @@ def run_compile(target: Target, options: Options) -> None:
     with reader_may_leave():
         if options.as_json:
             print_json({"bundle": str(made.path), "sensitivity": made.sensitivity, "left_out": made.left_out,
-                        "parity": made.parity, "measure": made.measured})
+                        "parity": made.parity, "twin": made.twin, "measure": made.measured,
+                        "rtx": made.rtx})
         else:
             print_compiled(made)
     for text in made.notes:
@@ -169,6 +170,7 @@ def run_compile(target: Target, options: Options) -> None:
         note("Calibrated on synthetic sounds. Real audio is better: --calibration esc50, or a folder.")
     if failed := failures(made.gates):
         raise GateError(f"{made.path}: {failed}.")
+    return made.path
 
 
 def export_first(options: Options) -> Path:

@@ -1,0 +1,332 @@
+"""TensorRT on a Jetson: an engine that was built on this very board, tensors bound by name.
+
+Every cache has two buffers that swap roles after each step, for an engine must never write the buffer that
+it reads (NVIDIA/TensorRT#4681). Each direction is recorded once as a CUDA graph, which keeps the addresses of
+its buffers. `Engine` is all that a step knows of TensorRT.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from satexport.backends import FloatArray
+from satexport.bundle import MANIFEST, Bundle
+from satexport.contract import ANY, Contract
+from satexport.cuda import Cuda
+from satexport.errors import BundleError, MissingError, RunError, UsageError
+from satexport.files import sha256_of
+
+PACKAGE = "tensorrt"
+RECORD = "engine.json"
+KEYS = ("engine", "sha256", "graph_sha256", "bundle_sha256", "tensorrt", "compute_capability", "executed")
+FLOATS = {"float32", "float16"}  # an engine may have the one where the contract says the other
+DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT8": "int8"}  # TensorRT's words and numpy's
+REBUILD = "Build it again on this board with `satexport trt --build BUNDLE`."
+
+
+@dataclass(frozen=True)
+class EngineTensor:
+    """An input or output of an engine."""
+
+    shape: tuple[int, ...]
+    dtype: str      # numpy's name
+    is_input: bool
+
+
+class Engine(Protocol):
+    """An engine on a device, which does in order what it is told, one thread at a time; what fails raises
+    `RunError`. `free` takes the steps over a buffer with it, and does nothing where that was done. `upload`
+    waits, `download` for the steps before it, too. `prepare` gives what enqueues a step over buffers by name;
+    meanwhile the step may run once."""
+
+    def tensors(self) -> Mapping[str, EngineTensor]: ...
+    def allocate(self, size: int) -> int: ...
+    def free(self, address: int) -> None: ...
+    def upload(self, address: int, array: NDArray[Any]) -> None: ...
+    def download(self, array: NDArray[Any], address: int) -> None: ...
+    def prepare(self, addresses: Mapping[str, int]) -> Callable[[], None]: ...
+    def close(self) -> None: ...
+
+
+class TensorRtEngine:
+    """A plan file under TensorRT, on one stream, with one execution context.
+
+    `trt` is the module `tensorrt`, or `tensorrt_rtx` with the same calls. `captured` tells whether the step
+    prepared last is a CUDA graph; where none can be captured each is bound and enqueued anew every time.
+    """
+
+    def __init__(self, plan: Path, trt: Any, cuda: Cuda) -> None:
+        self._trt, self._cuda, self.captured = trt, cuda, False
+        self._log = _logger(trt)  # TensorRT wants it to outlive all that follows
+        self._runtime = trt.Runtime(self._log)
+        self._engine = self._runtime.deserialize_cuda_engine(plan.read_bytes())
+        if self._engine is None:
+            raise BundleError(f"{plan}: TensorRT {trt.__version__} cannot read it: {self._log.last}. It is "
+                              f"damaged, or of another version or device. {REBUILD}")
+        self._context = self._engine.create_execution_context()
+        if self._context is None:
+            raise RunError(f"{plan}: TensorRT cannot make a context to run it in: {self._log.last}. Close "
+                           "what else uses the GPU's memory.")
+        self._stream = cuda.create_stream()
+        self._end = weakref.finalize(self, cuda.destroy_stream, self._stream)
+        self._addresses: set[int] = set()
+        self._graphs: dict[int, frozenset[int]] = {}  # with the addresses in them
+
+    def tensors(self) -> dict[str, EngineTensor]:
+        engine, found = self._engine, {}
+        for name in map(engine.get_tensor_name, range(engine.num_io_tensors)):
+            dtype = engine.get_tensor_dtype(name).name
+            found[name] = EngineTensor(tuple(engine.get_tensor_shape(name)), DTYPES.get(dtype, dtype),
+                                       engine.get_tensor_mode(name) == self._trt.TensorIOMode.INPUT)
+        return found
+
+    def allocate(self, size: int) -> int:
+        address = self._cuda.malloc(size)
+        self._addresses.add(address)
+        return address
+
+    def free(self, address: int) -> None:
+        for graph in [graph for graph, inside in self._graphs.items() if address in inside]:
+            del self._graphs[graph]
+            self._cuda.destroy_graph(graph)
+        if address in self._addresses:
+            self._addresses.remove(address)
+            self._cuda.free(address)
+
+    def upload(self, address: int, array: NDArray[Any]) -> None:
+        self._cuda.upload(address, array, self._stream)
+
+    def download(self, array: NDArray[Any], address: int) -> None:
+        self._cuda.download(array, address, self._stream)
+
+    def prepare(self, addresses: Mapping[str, int]) -> Callable[[], None]:
+        enqueue = partial(self._enqueue, dict(addresses))
+        enqueue()  # what TensorRT does the first time no graph may hold
+        self._cuda.synchronize(self._stream)
+        try:
+            graph = self._cuda.capture(self._stream, enqueue)
+        except RunError:
+            self.captured = False
+            return enqueue
+        self.captured = True
+        self._graphs[graph] = frozenset(addresses.values())
+        return partial(self._cuda.launch, graph, self._stream)
+
+    def close(self) -> None:
+        for address in list(self._addresses):
+            self.free(address)
+        self._end()
+        self._context = self._engine = self._runtime = None
+
+    def _enqueue(self, addresses: Mapping[str, int]) -> None:
+        for name, address in addresses.items():
+            if not self._context.set_tensor_address(name, address):
+                raise RunError(f"TensorRT takes no address for {name}: {self._log.last}.")
+        if not self._context.execute_async_v3(self._stream):
+            raise RunError(f"TensorRT cannot enqueue a step: {self._log.last}.")
+
+
+@dataclass(eq=False)
+class TensorRtCache:
+    """The cache of N streams: addresses of the buffers, and the two steps over them."""
+
+    now: list[int]              # what the next step reads
+    then: list[int]             # what it writes
+    step: Callable[[], None]    # from `now` to `then`
+    back: Callable[[], None]    # the step after it
+    x: int
+    scores: int
+
+    def swap(self) -> None:
+        self.now, self.then, self.step, self.back = self.then, self.now, self.back, self.step
+
+
+class TensorRtStep:
+    """A contract's graph as an engine; threads take turns.
+
+    `cache` is the initial one of one stream, in the order of the contract, gone through anew whenever streams
+    begin; `layers` is what `executed` tells.
+    """
+
+    def __init__(self, engine: Engine, contract: Contract, cache: Iterable[NDArray[Any]],
+                 layers: dict[str, dict[str, int]] | None = None) -> None:
+        self._tensors = engine.tensors()
+        check_tensors(self._tensors, contract)
+        self._engine, self._contract, self._initial, self._layers = engine, contract, cache, layers or {}
+        self._lock = threading.Lock()
+        self._gone: deque[ExitStack] = deque()  # buffers of caches that are no more
+
+    def initial_cache(self, streams: int) -> TensorRtCache:
+        if streams != (fixed := self._contract.form.streams):
+            raise UsageError(f"the engine runs {fixed} streams in one step, not {streams}. Export with "
+                             f"--streams {streams}, and build an engine of that.")
+        with self._turn():
+            cache = self._begin()
+            self._silence(cache, range(streams))  # only now: a step that is prepared writes its buffers
+        return cache
+
+    def __call__(self, x: FloatArray, cache: TensorRtCache) -> tuple[FloatArray, TensorRtCache]:
+        given, taken = (self._tensors[spec.name] for spec in (self._contract.input, self._contract.scores))
+        scores = np.empty(taken.shape, taken.dtype)
+        with self._turn():
+            self._engine.upload(cache.x, x.astype(given.dtype))
+            cache.step()
+            self._engine.download(scores, cache.scores)
+            cache.swap()
+        return scores.astype(np.float32), cache
+
+    def silence(self, cache: TensorRtCache, stream: int) -> TensorRtCache:
+        with self._turn():
+            self._silence(cache, (stream,))
+        return cache
+
+    def executed(self) -> dict[str, dict[str, int]]:
+        return self._layers
+
+    def close(self) -> None:
+        """Free the engine and the buffers of all its streams, none of which can be used any more."""
+        with self._turn():
+            self._engine.close()
+
+    def _begin(self) -> TensorRtCache:
+        """A buffer for each tensor, freed when the cache goes, and the steps over them in both directions."""
+        engine, contract, addresses = self._engine, self._contract, list[int]()
+        specs = (contract.input, contract.scores, *contract.cache_in, *contract.cache_out)
+
+        def step(old: list[int], new: list[int]) -> Callable[[], None]:
+            bound = zip(specs, (*addresses[:2], *old, *new), strict=True)
+            return engine.prepare({spec.name: address for spec, address in bound})
+
+        with ExitStack() as undo:
+            for spec in specs:
+                tensor = self._tensors[spec.name]
+                addresses.append(engine.allocate(prod(tensor.shape) * np.dtype(tensor.dtype).itemsize))
+                undo.callback(engine.free, addresses[-1])
+            layers = len(contract.cache_in)
+            now, then = addresses[2:2 + layers], addresses[2 + layers:]
+            cache = TensorRtCache(now, then, step(now, then), step(then, now), *addresses[:2])
+            weakref.finalize(cache, self._release, undo.pop_all()).atexit = False  # the process frees all
+        return cache
+
+    def _silence(self, cache: TensorRtCache, streams: Iterable[int]) -> None:
+        for spec, address, initial in zip(self._contract.cache_in, cache.now, self._initial, strict=True):
+            values = initial.astype(self._tensors[spec.name].dtype)
+            for stream in streams:
+                self._engine.upload(address + stream * values.nbytes, values)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """The engine for this thread alone."""
+        try:
+            with self._lock:
+                yield
+        finally:
+            self._sweep()
+
+    def _release(self, buffers: ExitStack) -> None:
+        """Free them now, or after the turn of whoever has the engine: Python collects at any moment."""
+        self._gone.append(buffers)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        while self._gone and self._lock.acquire(blocking=False):
+            try:
+                self._gone.popleft().close()
+            finally:
+                self._lock.release()
+
+
+def check_tensors(found: Mapping[str, EngineTensor], contract: Contract) -> None:
+    """Raise `BundleError` where an engine's inputs and outputs are not those of the contract."""
+    if contract.form.streams == ANY:
+        raise BundleError("the graph leaves the number of streams open, which no TensorRT engine can. Export "
+                          "with --streams N.")
+    inputs, outputs = (contract.input, *contract.cache_in), (contract.scores, *contract.cache_out)
+    for spec in (*inputs, *outputs):
+        tensor, expected = found.get(spec.name), EngineTensor(spec.shape, spec.dtype, spec in inputs)
+        if tensor != expected and (tensor is None or not {tensor.dtype, spec.dtype} <= FLOATS or (
+                (tensor.shape, tensor.is_input) != (expected.shape, expected.is_input))):
+            raise BundleError(f"the engine's {spec.name} is {tensor}, expected {expected}. {REBUILD}")
+    if foreign := sorted(set(found) - {spec.name for spec in (*inputs, *outputs)}):
+        raise BundleError(f"the engine has a tensor {foreign[0]}, the contract has not. {REBUILD}")
+    for old, new in zip(contract.cache_in, contract.cache_out, strict=True):
+        if found[old.name].dtype != found[new.name].dtype:
+            raise BundleError(f"the engine has {old.name} in {found[old.name].dtype} and {new.name} in "
+                              f"{found[new.name].dtype}, expected one dtype. {REBUILD}")
+
+
+def load(bundle: Bundle, threads: int | None, arena: bool) -> TensorRtStep:
+    """Load the engine that engine.json in the bundle's folder names. It has no threads and no arena to set.
+    Raises `MissingError` where it was not built yet, or TensorRT or a GPU is not here; `BundleError` where it
+    was changed, or built for another bundle, TensorRT or device."""
+    record, trt = _read_record(bundle), _tensorrt()
+    cuda, plan = Cuda(), bundle.path / Path(record["engine"]).name
+    files = json.loads((bundle.path / MANIFEST).read_bytes())["files"]
+    graphs = [files[name]["sha256"] for name in files if name.endswith(".onnx")]
+    try:
+        for what, expected, found in (
+                ("its own SHA-256", record["sha256"], [sha256_of(plan)]),
+                ("a bundle with the SHA-256", record["bundle_sha256"], [bundle.sha256]),
+                ("a graph with the SHA-256", record["graph_sha256"], graphs),
+                ("TensorRT", record["tensorrt"], [trt.__version__]),
+                ("compute capability", record["compute_capability"], [cuda.compute_capability()])):
+            if expected not in found:
+                raise BundleError(f"{plan}: {RECORD} says {what} {expected}, here is {' or '.join(found)}. "
+                                  f"{REBUILD}")
+        engine = TensorRtEngine(plan, trt, cuda)
+    except OSError as error:
+        raise BundleError(f"{plan} cannot be read ({error.strerror}). {REBUILD}") from None
+    return TensorRtStep(engine, bundle.contract, bundle.initial_cache(), record["executed"])
+
+
+def _read_record(bundle: Bundle) -> dict[str, Any]:
+    path = bundle.path / RECORD
+    try:
+        record = json.loads(path.read_bytes())
+        missing = [key for key in KEYS if not isinstance(record[key], dict if key == "executed" else str)]
+    except FileNotFoundError:
+        raise MissingError(f"{bundle.path} has no engine yet. Build it on the board: run its ./build.sh, or "
+                           f"`satexport trt --build {bundle.path}`.") from None
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise BundleError(f"{path} is damaged ({error!r}). {REBUILD}") from None
+    if missing:
+        raise BundleError(f"{path} is damaged ({missing[0]} is {record[missing[0]]!r}). {REBUILD}")
+    return dict(record)
+
+
+def _tensorrt() -> Any:
+    try:
+        return importlib.import_module("tensorrt")
+    except ImportError as error:
+        raise MissingError(f"TensorRT for Python is not installed ({error}). On JetPack it is the system "
+                           "package python3-libnvinfer, which a virtual environment made with "
+                           "--system-site-packages sees.") from None
+
+
+def _logger(trt: Any) -> Any:
+    """A logger that keeps TensorRT's last error as `last`, and prints nothing."""
+    class Logger(trt.ILogger):  # type: ignore[misc]
+        last = "it does not say why"
+
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
+                self.last = message.strip().rstrip(".")
+
+    return Logger()

@@ -1,0 +1,94 @@
+"""`satexport trt`: a build bundle for a Jetson, and on the board its engines."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from satexport.commands.compile import Options, adapted, compile_options, run_compile
+from satexport.console import note, print_json, reader_may_leave
+from satexport.errors import UsageError
+
+DEFAULT, RTX = "jetson-orin-nano", "rtx"  # targets
+
+
+@click.command("trt")
+@click.option("--int8", is_flag=True, help="Products in int8, the rest in fp16, beside a twin in fp16 alone: "
+                                           "the board keeps the faster.")
+@click.option("--fp16", is_flag=True, help="fp16 alone.")
+@click.option("--rtx", is_flag=True, help="An engine for a desktop GPU (8.6, 8.9, 12.0) by TensorRT for RTX, "
+                                          "which builds without one.")
+@click.option("--build", "build", type=click.Path(path_type=Path), metavar="BUNDLE",
+              help="On the board: build the engines of a bundle, prove and measure them, keep the faster.")
+@click.option("--engine", is_flag=True, help="Build here, too, where this machine is the target's board.")
+@compile_options
+def trt_command(int8: bool, fp16: bool, rtx: bool, build: Path | None, engine: bool, **options: Any) -> None:
+    """Make a build bundle for a Jetson: the graphs as TensorRT takes them, checked against its rules and
+    proven by ONNX Runtime, and what builds and proves the engines on the board. Without a precision the
+    target decides.
+
+    \b
+    Examples:
+      satexport trt --int8 --model sat-t --delay 2 --checkpoint demo
+      satexport trt --fp16 --target jetson-agx-orin               the export in build/
+      satexport trt --build build/sat-t-2s/jetson-orin-nano       on the board, as ./build.sh there
+      satexport trt --rtx                                         for a desktop GPU
+    """
+    given = Options(**options)
+    if int8 and fp16:
+        raise UsageError("--int8 and --fp16: choose one.")
+    if build:
+        _check_alone(int8 or fp16 or rtx or engine or bool(given.model or given.source or given.target_name))
+        _build(build, given.as_json)
+        return
+    asked = "int8" if int8 else "fp16" if fp16 else None
+    target = _target(given.target_name or (RTX if rtx else DEFAULT), asked, rtx)
+    if engine and not rtx:
+        from satexport.board import check_target
+        from satexport.tensorrt_build import this_board
+
+        check_target(target, this_board())  # what is not here is said before the work
+    path = run_compile(adapted(target, given), given)
+    if engine and not rtx:
+        _build(path, given.as_json)
+    elif not rtx:
+        note(f"No engine was built: that happens on the board. Copy {path} there and run ./build.sh in it.")
+
+
+def _target(name: str, asked: str | None, rtx: bool) -> Any:
+    """The target, in the precision that is asked for."""
+    from satexport.targets import find_target
+
+    target = find_target(name)
+    if target.tensorrt is None:
+        raise UsageError(f"target {target.name} is for {target.backend}; this command writes for tensorrt.")
+    if rtx != (target.tensorrt.module == "tensorrt_rtx"):
+        raise UsageError(f"target {target.name} is for {target.tensorrt.module}: "
+                         f"{'leave --rtx out' if rtx else 'add --rtx'}, or choose another target.")
+    if asked == "fp16" and target.precision == "int8":
+        return replace(target, name=f"{target.name}-fp16", precision="fp16", quantization=None)
+    if asked and asked != target.precision:
+        raise UsageError(f"target {target.name} wants {target.precision}, --{asked} asks for {asked}: leave "
+                         "one of them out.")
+    return target
+
+
+def _check_alone(others: bool) -> None:
+    if others:
+        raise UsageError("--build takes a bundle that is made already: leave the other options out.")
+
+
+def _build(path: Path, as_json: bool) -> None:
+    from satexport.board import build_bundle, print_built
+    from satexport.tensorrt_build import this_board
+
+    found = build_bundle(path, this_board())
+    with reader_may_leave():
+        if as_json:
+            print_json({"bundle": str(path), "kept": found[0].precision,
+                        "engines": [built.measured for built in found]})
+        else:
+            print_built(found)

@@ -1,0 +1,185 @@
+"""The CUDA runtime by ctypes, 12 and 13: memory, one stream, and captured work. No package beside numpy.
+
+Device 0 is used. A call that fails raises `RunError` with its name and CUDA's own words, or `MissingError`
+where there is no GPU to call.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from satexport.errors import MissingError, RunError
+
+LIBRARIES = ("libcudart.so", "libcudart.so.12", "libcudart.so.13", "/usr/local/cuda/lib64/libcudart.so")
+OLDEST = 12_000             # 1000 * major + 10 * minor; cudaGraphInstantiate had other arguments before
+NO_GPU = {35, 100}          # cudaErrorInsufficientDriver, cudaErrorNoDevice
+HINTS = {                   # cudaErrorMemoryAllocation, IllegalAddress, LaunchFailure
+    2: "Close what else uses the GPU's memory, or run fewer streams.",
+    700: "The GPU is lost to this process: start it again.",
+    719: "The GPU is lost to this process: start it again."}
+TO_DEVICE, TO_HOST = 1, 2   # of cudaMemcpyKind
+NON_BLOCKING = 1            # a stream that the legacy default stream does not wait for, nor it for that
+THREAD_LOCAL = 1            # of cudaStreamCaptureMode: what this thread must not do meanwhile ends a capture
+CAPABILITY_MAJOR, CAPABILITY_MINOR = 75, 76  # of cudaDeviceAttr
+
+_HANDLE, _HANDLE_OUT = ctypes.c_void_p, ctypes.POINTER(ctypes.c_void_p)
+_INT, _INT_OUT, _SIZE, _SIZE_OUT = (
+    ctypes.c_int, ctypes.POINTER(ctypes.c_int), ctypes.c_size_t, ctypes.POINTER(ctypes.c_size_t))
+SIGNATURES: dict[str, tuple[Any, ...]] = {  # all return a cudaError_t
+    "cudaRuntimeGetVersion": (_INT_OUT,),
+    "cudaGetDeviceCount": (_INT_OUT,),
+    "cudaDeviceGetAttribute": (_INT_OUT, _INT, _INT),
+    "cudaGetLastError": (),
+    "cudaMemGetInfo": (_SIZE_OUT, _SIZE_OUT),
+    "cudaMalloc": (_HANDLE_OUT, _SIZE),
+    "cudaFree": (_HANDLE,),
+    "cudaMemcpyAsync": (_HANDLE, _HANDLE, _SIZE, _INT, _HANDLE),
+    "cudaStreamCreateWithFlags": (_HANDLE_OUT, ctypes.c_uint),
+    "cudaStreamSynchronize": (_HANDLE,),
+    "cudaStreamDestroy": (_HANDLE,),
+    "cudaStreamBeginCapture": (_HANDLE, _INT),
+    "cudaStreamEndCapture": (_HANDLE, _HANDLE_OUT),
+    "cudaGraphInstantiate": (_HANDLE_OUT, _HANDLE, ctypes.c_ulonglong),
+    "cudaGraphDestroy": (_HANDLE,),
+    "cudaGraphLaunch": (_HANDLE, _HANDLE),
+    "cudaGraphExecDestroy": (_HANDLE,),
+}
+
+
+class Cuda:
+    """The calls, with addresses, streams and recorded graphs as plain numbers.
+
+    Raises `MissingError` where the library, a GPU or a new enough CUDA is not there.
+    """
+
+    def __init__(self) -> None:
+        self._library = _library()
+        if (version := self.version()) < OLDEST:
+            raise MissingError(f"the CUDA runtime here is {_dotted(version)}, expected {_dotted(OLDEST)} or "
+                               "later, as JetPack 6 has it. Install a newer JetPack or CUDA.")
+        if not self.device_count():
+            raise MissingError("no CUDA GPU: the CUDA runtime finds none. Run this on the board, and a "
+                               "container with --runtime nvidia.")
+
+    def version(self) -> int:
+        """1000 * major + 10 * minor of the runtime: 12060 is 12.6."""
+        return self._number("cudaRuntimeGetVersion")
+
+    def device_count(self) -> int:
+        return self._number("cudaGetDeviceCount")
+
+    def compute_capability(self) -> str:
+        """Of device 0, such as "8.7" of an Orin."""
+        major, minor = (self._number("cudaDeviceGetAttribute", attribute, 0)
+                        for attribute in (CAPABILITY_MAJOR, CAPABILITY_MINOR))
+        return f"{major}.{minor}"
+
+    def memory_info(self) -> tuple[int, int]:
+        """Free and total memory, bytes; a Jetson's GPU and CPU share it."""
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        self._call("cudaMemGetInfo", ctypes.byref(free), ctypes.byref(total))
+        return free.value, total.value
+
+    def malloc(self, size: int) -> int:
+        """The address of so many bytes, whose content is whatever was there."""
+        return self._made("cudaMalloc", size)
+
+    def free(self, address: int) -> None:
+        self._call("cudaFree", address)
+
+    def upload(self, address: int, array: NDArray[Any], stream: int) -> None:
+        """Copy a whole array; waits, so that the array may change or go."""
+        array = np.ascontiguousarray(array)
+        self._call("cudaMemcpyAsync", address, array.ctypes.data, array.nbytes, TO_DEVICE, stream)
+        self.synchronize(stream)
+
+    def download(self, array: NDArray[Any], address: int, stream: int) -> None:
+        """Fill a contiguous array, after all that the stream had to do before."""
+        assert array.flags.c_contiguous
+        self._call("cudaMemcpyAsync", array.ctypes.data, address, array.nbytes, TO_HOST, stream)
+        self.synchronize(stream)
+
+    def create_stream(self) -> int:
+        return self._made("cudaStreamCreateWithFlags", NON_BLOCKING)
+
+    def synchronize(self, stream: int) -> None:
+        """Wait until all is done; an error of what was enqueued shows here."""
+        self._call("cudaStreamSynchronize", stream)
+
+    def destroy_stream(self, stream: int) -> None:
+        self._call("cudaStreamDestroy", stream)
+
+    def capture(self, stream: int, enqueue: Callable[[], None]) -> int:
+        """Record what `enqueue` puts on a stream, none of which runs: a graph to launch and to destroy. What
+        `enqueue` raises is raised, and the stream is then as before."""
+        self._call("cudaStreamBeginCapture", stream, THREAD_LOCAL)
+        graph = ctypes.c_void_p()
+        try:
+            try:
+                enqueue()
+            except BaseException:
+                self._library.cudaStreamEndCapture(stream, ctypes.byref(graph))
+                self._library.cudaGetLastError()
+                raise
+            self._call("cudaStreamEndCapture", stream, ctypes.byref(graph))
+            return self._made("cudaGraphInstantiate", graph, 0)
+        finally:
+            if graph:
+                self._call("cudaGraphDestroy", graph)
+
+    def launch(self, graph: int, stream: int) -> None:
+        self._call("cudaGraphLaunch", graph, stream)
+
+    def destroy_graph(self, graph: int) -> None:
+        self._call("cudaGraphExecDestroy", graph)
+
+    def _number(self, name: str, *arguments: Any) -> int:
+        """What a call gives that has an int as its first argument."""
+        found = ctypes.c_int()
+        self._call(name, ctypes.byref(found), *arguments)
+        return found.value
+
+    def _made(self, name: str, *arguments: Any) -> int:
+        """What a call makes that has a pointer to a handle as its first argument."""
+        handle = ctypes.c_void_p()
+        self._call(name, ctypes.byref(handle), *arguments)
+        return handle.value or 0
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        code = getattr(self._library, name)(*arguments)
+        if not code:
+            return
+        words = self._library.cudaGetErrorString(code).decode()
+        self._library.cudaGetLastError()  # or a later call reports it once more
+        if code in NO_GPU:
+            raise MissingError(f"no CUDA GPU: {name} says {words}. Run this on the board, with the driver "
+                               "that its CUDA needs, and a container with --runtime nvidia.")
+        hint = f" {HINTS[code]}" if code in HINTS else ""
+        raise RunError(f"CUDA: {name} failed: {words} (error {code}).{hint}")
+
+
+def _library() -> ctypes.CDLL:
+    """The first of LIBRARIES that loads, its calls declared. Raises `MissingError`."""
+    for name in LIBRARIES:
+        try:
+            library = ctypes.CDLL(name)
+            for call, arguments in SIGNATURES.items():
+                function = getattr(library, call)
+                function.argtypes, function.restype = arguments, ctypes.c_int
+            library.cudaGetErrorString.argtypes = (ctypes.c_int,)
+            library.cudaGetErrorString.restype = ctypes.c_char_p
+        except (OSError, AttributeError):  # not there; there and something else
+            continue
+        return library
+    raise MissingError(f"the CUDA runtime is not on this machine: none of {', '.join(LIBRARIES)} loads. On a "
+                       "Jetson it comes with JetPack (sudo apt install nvidia-jetpack); elsewhere put its "
+                       "folder into LD_LIBRARY_PATH.")
+
+
+def _dotted(version: int) -> str:
+    return f"{version // 1000}.{version % 1000 // 10}"

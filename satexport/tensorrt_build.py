@@ -1,0 +1,179 @@
+"""Graph to engine: TensorRT's builder, by trtexec where the board has it, else by the Python package.
+
+One code path serves TensorRT 10.3 to 11.x and TensorRT for RTX, whose package `tensorrt_rtx` has the same
+API: a strongly typed network, no precision flags, a limited workspace. trtexec comes first, because its
+process holds nothing but the build: on a board of 8 GB builds have been killed (NVIDIA/TensorRT#4220).
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from satexport.backends.tensorrt import Engine, TensorRtEngine
+from satexport.cuda import Cuda
+from satexport.errors import MissingError, RunError
+from satexport.files import write_bytes
+from satexport.targets import TensorRt
+
+TRTEXEC = ("trtexec", "/usr/src/tensorrt/bin/trtexec")  # the second is where JetPack puts it
+TIMING_CACHE = "timing.cache"
+MB = 1_000_000
+
+
+class ThisBoard:
+    """TensorRT and the GPU of this machine; see `satexport.board.Board`."""
+
+    def __init__(self, trt: Any, cuda: Cuda, trtexec: str | None) -> None:
+        self._trt, self._cuda, self._trtexec = trt, cuda, trtexec
+        self.tensorrt = str(trt.__version__)
+        self.compute_capability = cuda.compute_capability()
+        self.description = board_name()
+
+    def free_bytes(self) -> int:
+        return self._cuda.memory_info()[0]
+
+    def build(self, graph: Path, engine: Path, wanted: TensorRt) -> None:
+        cache = engine.parents[1] / TIMING_CACHE
+        if self._trtexec:
+            run_trtexec(trtexec_command(self._trtexec, graph, engine, wanted, self.tensorrt, cache))
+        else:
+            write_bytes(engine, build_engine(self._trt, graph, wanted, (), cache))
+
+    def load(self, engine: Path) -> Engine:
+        return TensorRtEngine(engine, self._trt, self._cuda)
+
+    def layers(self, engine: Engine) -> Mapping[str, Any]:
+        assert isinstance(engine, TensorRtEngine)
+        return inspected(self._trt, engine.engine)
+
+
+def this_board() -> ThisBoard:
+    """Raises `MissingError` where there is no TensorRT or no GPU."""
+    return ThisBoard(import_tensorrt("tensorrt"), Cuda(), find_trtexec())
+
+
+def import_tensorrt(module: str) -> Any:
+    """The package by its name, `tensorrt` or `tensorrt_rtx`."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        advice = ("pip install 'satexport[trt]'" if module == "tensorrt_rtx" else
+                  "on a Jetson it comes with JetPack (apt install tensorrt python3-libnvinfer; a virtual "
+                  "environment needs --system-site-packages)")
+        raise MissingError(f"the package {module} is not installed: {advice}.") from None
+
+
+def find_trtexec() -> str | None:
+    return next(filter(None, map(shutil.which, TRTEXEC)), None)
+
+
+def board_name() -> str:
+    """What the device tree calls the board; "this machine" where there is none."""
+    try:
+        return Path("/proc/device-tree/model").read_text("utf-8").strip("\0\n ") or "this machine"
+    except OSError:
+        return "this machine"
+
+
+def trtexec_command(trtexec: str, graph: Path, engine: Path, wanted: TensorRt, version: str,
+                    timing_cache: Path) -> list[str]:
+    """The command that builds an engine and does not run it."""
+    command = [trtexec, f"--onnx={graph}", f"--saveEngine={engine}",
+               f"--memPoolSize=workspace:{wanted.workspace_mb}M", f"--timingCacheFile={timing_cache}",
+               f"--builderOptimizationLevel={wanted.optimization_level}", "--profilingVerbosity=detailed",
+               "--skipInference"]
+    if version.startswith("10."):
+        command.append("--stronglyTyped")  # 11 knows nothing else, and not the flag
+    return command
+
+
+def run_trtexec(command: Sequence[str]) -> None:
+    """Raises `RunError` with its last words where it fails, or was killed."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603, ours
+    except OSError as error:
+        raise RunError(f"{command[0]} cannot be run ({error.strerror}).") from None
+    if done.returncode < 0:
+        raise RunError(f"{command[0]} was killed by signal {-done.returncode}; the kernel does so where "
+                       "memory runs out: end what else runs, add swap, or choose a smaller workspace_mb.")
+    if done.returncode:
+        said = [line for line in (done.stdout + done.stderr).splitlines() if "[E]" in line]
+        raise RunError(f"{command[0]} ended with exit code {done.returncode}: "
+                       f"{'; '.join(said[-3:]) or 'it said no reason'}. The command was {' '.join(command)}")
+
+
+def build_engine(trt: Any, graph: Path, wanted: TensorRt, capabilities: Sequence[str] = (),
+                 timing_cache: Path | None = None) -> bytes:
+    """Build an engine in this process and return it. `trt` is the package; `capabilities`, such as "8.6", are
+    for TensorRT for RTX alone: what it compiles for without a GPU. Raises `RunError` with what TensorRT
+    said."""
+    said: list[str] = []
+    logger = _logger(trt, said)
+    builder = trt.Builder(logger)
+    network = builder.create_network(_strongly_typed(trt))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse_from_file(str(graph)):
+        errors = [parser.get_error(number) for number in range(parser.num_errors)]
+        reasons = [f"{error.node_name() or 'the graph'}: {error.desc()}" for error in errors]
+        raise RunError(f"TensorRT {trt.__version__} cannot read {graph.name}: {'; '.join(reasons[:3])}")
+    config = builder.create_builder_config()
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, wanted.workspace_mb * MB)
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    config.builder_optimization_level = wanted.optimization_level
+    if capabilities:
+        config.num_compute_capabilities = len(capabilities)
+        for number, capability in enumerate(capabilities):
+            name = f"SM{capability.replace('.', '')}"
+            config.set_compute_capability(getattr(trt.ComputeCapability, name), number)
+    kept = _timing_cache(config, timing_cache)
+    engine = builder.build_serialized_network(network, config)
+    if engine is None:
+        raise RunError(f"TensorRT {trt.__version__} built no engine of {graph.name}: "
+                       f"{'; '.join(said[-3:]) or 'it said no reason'}")
+    if timing_cache and kept is not None:
+        write_bytes(timing_cache, bytes(kept.serialize()))
+    return bytes(engine)
+
+
+def inspected(trt: Any, engine: Any) -> Mapping[str, Any]:
+    """The engine inspector's JSON."""
+    text = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
+    try:
+        found = json.loads(text)
+    except (TypeError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _strongly_typed(trt: Any) -> int:
+    """The flag of a network; TensorRT 11 knows no other networks, and may not have it."""
+    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return 0 if flag is None else 1 << int(flag)
+
+
+def _timing_cache(config: Any, file: Path | None) -> Any:
+    """The timing cache of earlier builds, empty where there is none or it is of another version."""
+    if file is None or not hasattr(config, "create_timing_cache"):
+        return None
+    cache = config.create_timing_cache(file.read_bytes() if os.path.exists(file) else b"")
+    return cache if config.set_timing_cache(cache, False) else None
+
+
+def _logger(trt: Any, said: list[str]) -> Any:
+    """A logger that keeps errors, and prints nothing."""
+    class Logger(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
+                said.append(message)
+
+    return Logger()

@@ -1,0 +1,110 @@
+"""A build bundle: what goes to a board where engines are built, and its proof as far as it goes without one.
+
+    int8.onnx, fp16.onnx    the graphs as TensorRT takes them, fp16 alone where int8 is not asked for
+    build.sh                builds, proves and measures their engines on the board: see `satexport.board`
+    runtime.zip             satexport's own code for it; needs numpy and the board's TensorRT and CUDA alone
+
+An engine computes what its graph says, so the graphs are proven by ONNX Runtime, with its own optimisation
+off: with it on, it would compute with kernels and roundings of its own.
+"""
+
+from __future__ import annotations
+
+import time
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+
+from satexport.backends.onnxruntime import OnnxRuntimeStep
+from satexport.backends.tensorrt import RECORD
+from satexport.bundle import Bundle
+from satexport.files import sha256_of, write_bytes, write_json
+from satexport.report import origin
+from satexport.stream import Tagger
+from satexport.targets import Target
+from satexport.tensorrt_build import build_engine, import_tensorrt
+from satexport.tensorrt_graph import in_half
+from satexport.tensorrt_rules import check_rules
+
+BUILD = "build.sh"
+RUNTIME = "runtime.zip"
+RTX = "tensorrt_rtx"
+RTX_REPORT = "rtx.json"
+SCRIPT = """\
+#!/bin/sh
+# Builds the engines of this bundle on this board, proves and measures them, keeps the faster that passes.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+PYTHONPATH="$here/runtime.zip" exec "${PYTHON:-python3}" -m satexport.board "$here" "$@"
+"""
+LEAST_VERSION = "10.3"  # of the rules, for TensorRT for RTX, whose versions count anew
+LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the same bytes whenever it is written
+
+
+def write_build_bundle(folder: Path, graphs: Mapping[str, onnx.ModelProto], target: Target) -> str:
+    """Write graphs, each under its precision, and what builds them; returns the name of the target's own.
+    Raises `UsageError` for an opset that TensorRT does not read, `RunError` where a graph breaks one of its
+    rules."""
+    assert target.tensorrt
+    version = LEAST_VERSION if target.tensorrt.module == RTX else target.tensorrt.version
+    for precision, model in graphs.items():
+        graph = in_half(model)
+        check_rules(graph, version)
+        onnx.save_model(graph, folder / f"{precision}.onnx")
+    if target.tensorrt.module != RTX:
+        (folder / BUILD).write_text(SCRIPT, "utf-8")
+        (folder / BUILD).chmod(0o755)
+        write_runtime(folder / RUNTIME, Path(__file__).parent.rglob("*.py"))
+    return f"{target.precision}.onnx"
+
+
+def write_runtime(file: Path, sources: Iterable[Path]) -> None:
+    """Write Python files of this package as a zip that Python imports from."""
+    root = Path(__file__).parents[1]
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for source in sorted(sources):
+            entry = zipfile.ZipInfo(source.relative_to(root).as_posix(), LONG_AGO)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, source.read_bytes())
+
+
+def onnx_taggers(bundle: Bundle, threads: int | None) -> dict[str, Tagger]:
+    """Each graph of the bundle under ONNX Runtime, its optimisation off: the target's own first, then the
+    twin, judged by what a twin must keep."""
+    target, found = bundle.target, {}
+    assert target.tensorrt
+    for precision in dict.fromkeys((target.precision, "fp16")):
+        gates = target.gates
+        if precision != target.precision:
+            gates = replace(gates, map_kept=target.tensorrt.twin_map_kept)
+        step = OnnxRuntimeStep(bundle.path / f"{precision}.onnx", bundle.contract, bundle.initial_cache(),
+                               threads, optimised=False)
+        found[precision] = Tagger(replace(bundle, target=replace(target, gates=gates)), step)
+    return found
+
+
+def build_for_rtx(bundle: Bundle) -> dict[str, object]:
+    """Build the engine of a bundle for TensorRT for RTX, which needs no GPU; returns what is reported. Raises
+    `MissingError` where the package is not here, `RunError` where it builds nothing."""
+    wanted, precision = bundle.target.tensorrt, bundle.target.precision
+    assert wanted
+    trt = import_tensorrt(RTX)
+    start = time.perf_counter()
+    engine = build_engine(trt, bundle.graph, wanted, wanted.compute_capability)
+    seconds = time.perf_counter() - start
+    file = bundle.path / f"{precision}.engine"
+    write_bytes(file, engine)
+    write_json(bundle.path / RECORD, {
+        "engine": file.name, "sha256": sha256_of(file), "graph_sha256": sha256_of(bundle.graph),
+        "bundle_sha256": bundle.sha256, "module": RTX, "tensorrt": trt.__version__,
+        "compute_capability": list(wanted.compute_capability), "precision": precision, "executed": {}})
+    report: dict[str, object] = {
+        "kind": "RTX compile check", "precision": precision, "build_seconds": seconds,
+        "engine_bytes": len(engine), "compute_capability": list(wanted.compute_capability),
+        "tensorrt_rtx": trt.__version__,
+        "note": "built without a GPU and not run: a check of graph and builder, not an engine for a Jetson"}
+    write_json(bundle.path / RTX_REPORT, report | {"origin": origin()})
+    return report
