@@ -26,7 +26,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from satexport.backends import Step
-from satexport.backends.tensorrt import RECORD, Engine, TensorRtStep
+from satexport.backends.tensorrt import RECORD, TensorRtStep
 from satexport.bundle import Bundle, open_bundle
 from satexport.errors import GateError, MissingError, RunError, SatexportError, UsageError
 from satexport.files import check_writable, sha256_of, write_json
@@ -35,6 +35,7 @@ from satexport.parity import parity_report, run_golden
 from satexport.report import origin
 from satexport.stream import Tagger
 from satexport.targets import Target, TensorRt
+from satexport.tensorrt_engine import Engine
 
 GRAPHS = ("int8", "fp16")     # names of the graphs without their ending, as far as a bundle has them
 WARM_UP, STEPS, PAUSED = 20, 200, 20
@@ -179,6 +180,7 @@ def _built(bundle: Bundle, board: Board, graph: Path, file: Path) -> Built:
                                 "engine_bytes": file.stat().st_size, **latencies(tagger)}
     measured["device_bytes"] = before - board.free_bytes()
     measured["executed"] = executed
+    step.close()  # the next engine is built in the memory of this one
     gates = [*gates, *_gates(bundle, graph.stem, measured)]
     return Built(graph.stem, file, seconds, gates, parity_report(tagger, gates, parts), measured)
 
@@ -231,8 +233,9 @@ def _gates(bundle: Bundle, precision: str, measured: Mapping[str, Any]) -> list[
     """The budgets, and that int8 was delivered."""
     budgets, gates = bundle.target.budgets, []
     slowest = max(measured[kind]["p99_ms"] for kind in ("burst", "paused"))
+    device = measured["device_bytes"] / MB
     for name, value, limit, unit in (("step_ms", slowest, budgets.step_ms, "ms"),
-                                     ("resident_mb", measured["device_bytes"] / MB, budgets.resident_mb, "MB")):
+                                     ("resident_mb", device, budgets.resident_mb, "MB")):
         if limit is not None:
             gates.append(Gate(name, "passed" if value <= limit else "failed", value, limit,
                               f"{value:.1f} {unit}, at most {limit:g}"))
@@ -264,8 +267,8 @@ def _record(bundle: Bundle, board: Board, best: Built, kept: Path) -> dict[str, 
     """What engine.json says, which `satexport.load` checks before it runs the engine."""
     graph = bundle.path / f"{best.precision}.onnx"
     return {"engine": kept.name, "sha256": sha256_of(kept), "graph_sha256": sha256_of(graph),
-            "bundle_sha256": bundle.sha256, "tensorrt": board.tensorrt,
-            "compute_capability": board.compute_capability, "precision": best.precision,
+            "bundle_sha256": bundle.sha256, "module": "tensorrt", "tensorrt": board.tensorrt,
+            "compute_capability": [board.compute_capability], "precision": best.precision,
             "executed": best.measured["executed"]}
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import onnx
 
 from satexport.backends.openvino import floats_of
+from satexport.backends.tensorrt import RTX
 from satexport.bundle import (
     CALIBRATION,
     GOLDEN,
@@ -44,8 +45,8 @@ from satexport.report import origin
 from satexport.sensitivity import LeftOut, check_labels, fewest_to_leave_out, sensitivity
 from satexport.stream import Tagger, load
 from satexport.targets import AUTO, Target
-from satexport.tensorrt_build import import_tensorrt
-from satexport.tensorrt_bundle import RTX, build_for_rtx, onnx_taggers, write_build_bundle
+from satexport.tensorrt_bundle import build_for_rtx, onnx_taggers, write_build_bundle
+from satexport.tensorrt_engine import import_tensorrt
 
 GRAPH = "model.onnx"
 LARGE = 16_384    # bytes of a weight that goes into the file of the weights
@@ -115,6 +116,9 @@ def compile_bundle(source: Bundle, target: Target, folder: Path, wanted: Wanted,
                          f"{target.openvino.requests} requests, {source.path} is for "
                          f"{source.contract.form.streams}: export with --streams N, a multiple of that, or "
                          "--streams dynamic.")
+    if target.tensorrt and source.contract.form.streams == ANY:
+        raise UsageError(f"{source.path} is for any number of streams, an engine has fixed shapes: export "
+                         "with --streams N.")
     form = replace(source.contract.form, cache_dtype=wanted.cache_dtype)
     target = resolved(target)
     made = Compiled(bundle_path(folder, replace(source.contract, form=form), target))

@@ -94,6 +94,7 @@ OPENVINO_PRECISIONS = ("fp32", "bf16", "int8")
 OPENVINO_CHOICES: dict[str, tuple[object, ...]] = {
     "floats": (AUTO, "bf16", "fp32"), "weights": ("fp32", "fp16")}
 TENSORRT_PRECISIONS = ("int8", "fp16")
+LEAST_WORKSPACE = 16  # MB
 TENSORRT_MODULES = ("tensorrt", "tensorrt_rtx")
 
 
@@ -207,7 +208,7 @@ def _tensorrt_conditions(target: Target, wanted: TensorRt) -> Iterator[facts.Con
     capabilities = wanted.compute_capability
     yield ("compute_capability", list(capabilities), bool(capabilities) and all(
         re.fullmatch(r"\d+\.\d", one) for one in capabilities), 'texts such as "8.7"')
-    yield ("workspace_mb", wanted.workspace_mb, 16 <= wanted.workspace_mb, "16 or more")
+    yield "workspace_mb", wanted.workspace_mb, wanted.workspace_mb >= LEAST_WORKSPACE, "16 or more"
     yield ("optimization_level", wanted.optimization_level, 0 <= wanted.optimization_level <= 5, "0 to 5")
     yield "twin_map_kept", wanted.twin_map_kept, 0 < wanted.twin_map_kept <= 1, "more than 0, at most 1"
     if q := target.quantization:

@@ -7,7 +7,6 @@ process holds nothing but the build: on a board of 8 GB builds have been killed 
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import shutil
@@ -16,11 +15,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from satexport.backends.tensorrt import Engine, TensorRtEngine
 from satexport.cuda import Cuda
-from satexport.errors import MissingError, RunError
+from satexport.errors import RunError
 from satexport.files import write_bytes
 from satexport.targets import TensorRt
+from satexport.tensorrt_engine import Engine, TensorRtEngine, import_tensorrt, quiet_logger
 
 TRTEXEC = ("trtexec", "/usr/src/tensorrt/bin/trtexec")  # the second is where JetPack puts it
 TIMING_CACHE = "timing.cache"
@@ -59,17 +58,6 @@ def this_board() -> ThisBoard:
     return ThisBoard(import_tensorrt("tensorrt"), Cuda(), find_trtexec())
 
 
-def import_tensorrt(module: str) -> Any:
-    """The package by its name, `tensorrt` or `tensorrt_rtx`."""
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        advice = ("pip install 'satexport[trt]'" if module == "tensorrt_rtx" else
-                  "on a Jetson it comes with JetPack (apt install tensorrt python3-libnvinfer; a virtual "
-                  "environment needs --system-site-packages)")
-        raise MissingError(f"the package {module} is not installed: {advice}.") from None
-
-
 def find_trtexec() -> str | None:
     return next(filter(None, map(shutil.which, TRTEXEC)), None)
 
@@ -88,7 +76,7 @@ def trtexec_command(trtexec: str, graph: Path, engine: Path, wanted: TensorRt, v
     command = [trtexec, f"--onnx={graph}", f"--saveEngine={engine}",
                f"--memPoolSize=workspace:{wanted.workspace_mb}M", f"--timingCacheFile={timing_cache}",
                f"--builderOptimizationLevel={wanted.optimization_level}", "--profilingVerbosity=detailed",
-               "--skipInference"]
+               "--noTF32", "--skipInference"]
     if version.startswith("10."):
         command.append("--stronglyTyped")  # 11 knows nothing else, and not the flag
     return command
@@ -114,19 +102,20 @@ def build_engine(trt: Any, graph: Path, wanted: TensorRt, capabilities: Sequence
     """Build an engine in this process and return it. `trt` is the package; `capabilities`, such as "8.6", are
     for TensorRT for RTX alone: what it compiles for without a GPU. Raises `RunError` with what TensorRT
     said."""
-    said: list[str] = []
-    logger = _logger(trt, said)
+    logger = quiet_logger(trt)
     builder = trt.Builder(logger)
     network = builder.create_network(_strongly_typed(trt))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(graph)):
         errors = [parser.get_error(number) for number in range(parser.num_errors)]
-        reasons = [f"{error.node_name() or 'the graph'}: {error.desc()}" for error in errors]
+        reasons = [" ".join(filter(None, (error.node_operator(), error.node_name(), error.desc())))
+                   for error in errors]
         raise RunError(f"TensorRT {trt.__version__} cannot read {graph.name}: {'; '.join(reasons[:3])}")
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, wanted.workspace_mb * MB)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     config.builder_optimization_level = wanted.optimization_level
+    config.clear_flag(trt.BuilderFlag.TF32)  # on by default; the front end needs all of fp32
     if capabilities:
         config.num_compute_capabilities = len(capabilities)
         for number, capability in enumerate(capabilities):
@@ -136,7 +125,7 @@ def build_engine(trt: Any, graph: Path, wanted: TensorRt, capabilities: Sequence
     engine = builder.build_serialized_network(network, config)
     if engine is None:
         raise RunError(f"TensorRT {trt.__version__} built no engine of {graph.name}: "
-                       f"{'; '.join(said[-3:]) or 'it said no reason'}")
+                       f"{logger.last}")
     if timing_cache and kept is not None:
         write_bytes(timing_cache, bytes(kept.serialize()))
     return bytes(engine)
@@ -164,16 +153,3 @@ def _timing_cache(config: Any, file: Path | None) -> Any:
         return None
     cache = config.create_timing_cache(file.read_bytes() if os.path.exists(file) else b"")
     return cache if config.set_timing_cache(cache, False) else None
-
-
-def _logger(trt: Any, said: list[str]) -> Any:
-    """A logger that keeps errors, and prints nothing."""
-    class Logger(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
-                said.append(message)
-
-    return Logger()

@@ -19,19 +19,19 @@ from pathlib import Path
 import onnx
 
 from satexport.backends.onnxruntime import OnnxRuntimeStep
-from satexport.backends.tensorrt import RECORD
+from satexport.backends.tensorrt import RECORD, RTX
 from satexport.bundle import Bundle
 from satexport.files import sha256_of, write_bytes, write_json
 from satexport.report import origin
 from satexport.stream import Tagger
 from satexport.targets import Target
-from satexport.tensorrt_build import build_engine, import_tensorrt
+from satexport.tensorrt_build import build_engine
+from satexport.tensorrt_engine import import_tensorrt
 from satexport.tensorrt_graph import in_half
 from satexport.tensorrt_rules import check_rules
 
 BUILD = "build.sh"
 RUNTIME = "runtime.zip"
-RTX = "tensorrt_rtx"
 RTX_REPORT = "rtx.json"
 SCRIPT = """\
 #!/bin/sh

@@ -211,22 +211,22 @@ RULES: tuple[Rule, ...] = (
     Rule("opset", "10.3's parser knows none above 20", _too_new),
     Rule("opset of fp16 scales", "ONNX has such scales since 19", _each(
         lambda v, n: v.opset < 19 and "float16" in v.floats(n.input[1:2]) and f"opset {v.opset}", Q, DQ)),
-    Rule("static shapes", "without a profile the build fails", _free),
-    Rule("no double", "TensorRT computes in no float64", lambda v: [
+    Rule("static shapes", "without a profile the build fails (tried)", _free),
+    Rule("no double", "TensorRT makes it float32 (onnx-tensorrt, operators.md)", lambda v: [
         (_name(v.producers[t]) if t in v.producers else t, f"{t} is float64")
         for t, dtype in v.dtypes.items() if dtype == "float64"]),
     Rule("standard domain", "the parser knows the operators of ONNX alone", _each(
         lambda v, n: n.domain not in ("", "ai.onnx") and f"{n.op_type} is of {n.domain}")),
-    Rule("known operators", "not every parser from 10.3 to 11.4 takes it: write it in simpler nodes", _each(
+    Rule("known operators", "not every parser takes it (operators.md): write it in simpler nodes", _each(
         lambda v, n: (n.op_type in REFUSED or n.op_type.startswith("QLinear")) and f"it is {n.op_type}")),
     Rule("flat graph", "these rules do not look inside", _each(
         lambda v, n: any(a.HasField("g") or a.graphs for a in n.attribute) and "it holds a graph")),
-    Rule("one LayerNormalization output", "the parser gives the first alone", _each(
+    Rule("one LayerNormalization output", "the parser gives the first alone (operators.md)", _each(
         lambda v, n: any(n.output[1:]) and f"it has {len(n.output)}", "LayerNormalization")),
     Rule("LayerNormalization in fp32", "fp16 overflows in it (NVIDIA/TensorRT#2564, #4493)", _each(
         lambda v, n: v.floats(n.input[:1]) == ["float16"] and "it is in float16", "LayerNormalization")),
     Rule("front end in fp32", "decibels need its range and its digits", _each(_front_end)),
-    Rule("one float dtype", "a strongly typed network converts nothing: put a Cast", _mixed(scales=False)),
+    Rule("one float dtype", "strongly typed, nothing is converted (tried): put a Cast", _mixed(scales=False)),
     Rule("attention in float", "half-quantised it has no fused kernel (NVIDIA/TensorRT#4167)", _each(
         lambda v, n: not any(map(v.is_weight, n.input[:2])) and (
             x := v.from_int8(n.input[:2])) and f"{x} comes from int8", "MatMul", "Gemm", "Softmax")),

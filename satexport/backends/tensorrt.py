@@ -7,7 +7,6 @@ its buffers. `Engine` is all that a step knows of TensorRT.
 
 from __future__ import annotations
 
-import importlib
 import json
 import threading
 import weakref
@@ -15,10 +14,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from math import prod
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,117 +25,16 @@ from satexport.backends import FloatArray
 from satexport.bundle import MANIFEST, Bundle
 from satexport.contract import ANY, Contract
 from satexport.cuda import Cuda
-from satexport.errors import BundleError, MissingError, RunError, UsageError
+from satexport.errors import BundleError, MissingError, UsageError
 from satexport.files import sha256_of
+from satexport.tensorrt_engine import REBUILD, Engine, EngineTensor, TensorRtEngine, import_tensorrt
 
-PACKAGE = "tensorrt"
+PACKAGE, RTX = "tensorrt", "tensorrt_rtx"
 RECORD = "engine.json"
-KEYS = ("engine", "sha256", "graph_sha256", "bundle_sha256", "tensorrt", "compute_capability", "executed")
+KEYS: dict[str, type | tuple[type, ...]] = {
+    "engine": str, "sha256": str, "graph_sha256": str, "bundle_sha256": str, "tensorrt": str,
+    "compute_capability": (str, list), "executed": dict}  # a list: built for several devices
 FLOATS = {"float32", "float16"}  # an engine may have the one where the contract says the other
-DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT8": "int8"}  # TensorRT's words and numpy's
-REBUILD = "Build it again on this board with `satexport trt --build BUNDLE`."
-
-
-@dataclass(frozen=True)
-class EngineTensor:
-    """An input or output of an engine."""
-
-    shape: tuple[int, ...]
-    dtype: str      # numpy's name
-    is_input: bool
-
-
-class Engine(Protocol):
-    """An engine on a device, which does in order what it is told, one thread at a time; what fails raises
-    `RunError`. `free` takes the steps over a buffer with it, and does nothing where that was done. `upload`
-    waits, `download` for the steps before it, too. `prepare` gives what enqueues a step over buffers by name;
-    meanwhile the step may run once."""
-
-    def tensors(self) -> Mapping[str, EngineTensor]: ...
-    def allocate(self, size: int) -> int: ...
-    def free(self, address: int) -> None: ...
-    def upload(self, address: int, array: NDArray[Any]) -> None: ...
-    def download(self, array: NDArray[Any], address: int) -> None: ...
-    def prepare(self, addresses: Mapping[str, int]) -> Callable[[], None]: ...
-    def close(self) -> None: ...
-
-
-class TensorRtEngine:
-    """A plan file under TensorRT, on one stream, with one execution context.
-
-    `trt` is the module `tensorrt`, or `tensorrt_rtx` with the same calls. `captured` tells whether the step
-    prepared last is a CUDA graph; where none can be captured each is bound and enqueued anew every time.
-    """
-
-    def __init__(self, plan: Path, trt: Any, cuda: Cuda) -> None:
-        self._trt, self._cuda, self.captured = trt, cuda, False
-        self._log = _logger(trt)  # TensorRT wants it to outlive all that follows
-        self._runtime = trt.Runtime(self._log)
-        self._engine = self._runtime.deserialize_cuda_engine(plan.read_bytes())
-        if self._engine is None:
-            raise BundleError(f"{plan}: TensorRT {trt.__version__} cannot read it: {self._log.last}. It is "
-                              f"damaged, or of another version or device. {REBUILD}")
-        self._context = self._engine.create_execution_context()
-        if self._context is None:
-            raise RunError(f"{plan}: TensorRT cannot make a context to run it in: {self._log.last}. Close "
-                           "what else uses the GPU's memory.")
-        self._stream = cuda.create_stream()
-        self._end = weakref.finalize(self, cuda.destroy_stream, self._stream)
-        self._addresses: set[int] = set()
-        self._graphs: dict[int, frozenset[int]] = {}  # with the addresses in them
-
-    def tensors(self) -> dict[str, EngineTensor]:
-        engine, found = self._engine, {}
-        for name in map(engine.get_tensor_name, range(engine.num_io_tensors)):
-            dtype = engine.get_tensor_dtype(name).name
-            found[name] = EngineTensor(tuple(engine.get_tensor_shape(name)), DTYPES.get(dtype, dtype),
-                                       engine.get_tensor_mode(name) == self._trt.TensorIOMode.INPUT)
-        return found
-
-    def allocate(self, size: int) -> int:
-        address = self._cuda.malloc(size)
-        self._addresses.add(address)
-        return address
-
-    def free(self, address: int) -> None:
-        for graph in [graph for graph, inside in self._graphs.items() if address in inside]:
-            del self._graphs[graph]
-            self._cuda.destroy_graph(graph)
-        if address in self._addresses:
-            self._addresses.remove(address)
-            self._cuda.free(address)
-
-    def upload(self, address: int, array: NDArray[Any]) -> None:
-        self._cuda.upload(address, array, self._stream)
-
-    def download(self, array: NDArray[Any], address: int) -> None:
-        self._cuda.download(array, address, self._stream)
-
-    def prepare(self, addresses: Mapping[str, int]) -> Callable[[], None]:
-        enqueue = partial(self._enqueue, dict(addresses))
-        enqueue()  # what TensorRT does the first time no graph may hold
-        self._cuda.synchronize(self._stream)
-        try:
-            graph = self._cuda.capture(self._stream, enqueue)
-        except RunError:
-            self.captured = False
-            return enqueue
-        self.captured = True
-        self._graphs[graph] = frozenset(addresses.values())
-        return partial(self._cuda.launch, graph, self._stream)
-
-    def close(self) -> None:
-        for address in list(self._addresses):
-            self.free(address)
-        self._end()
-        self._context = self._engine = self._runtime = None
-
-    def _enqueue(self, addresses: Mapping[str, int]) -> None:
-        for name, address in addresses.items():
-            if not self._context.set_tensor_address(name, address):
-                raise RunError(f"TensorRT takes no address for {name}: {self._log.last}.")
-        if not self._context.execute_async_v3(self._stream):
-            raise RunError(f"TensorRT cannot enqueue a step: {self._log.last}.")
 
 
 @dataclass(eq=False)
@@ -273,20 +170,23 @@ def load(bundle: Bundle, threads: int | None, arena: bool) -> TensorRtStep:
     """Load the engine that engine.json in the bundle's folder names. It has no threads and no arena to set.
     Raises `MissingError` where it was not built yet, or TensorRT or a GPU is not here; `BundleError` where it
     was changed, or built for another bundle, TensorRT or device."""
-    record, trt = _read_record(bundle), _tensorrt()
-    cuda, plan = Cuda(), bundle.path / Path(record["engine"]).name
+    record = _read_record(bundle)
+    trt, cuda = import_tensorrt(RTX if record.get("module") == RTX else PACKAGE), Cuda()
+    plan, capabilities = bundle.path / Path(record["engine"]).name, record["compute_capability"]
     files = json.loads((bundle.path / MANIFEST).read_bytes())["files"]
     graphs = [files[name]["sha256"] for name in files if name.endswith(".onnx")]
     try:
         for what, expected, found in (
-                ("its own SHA-256", record["sha256"], [sha256_of(plan)]),
-                ("a bundle with the SHA-256", record["bundle_sha256"], [bundle.sha256]),
-                ("a graph with the SHA-256", record["graph_sha256"], graphs),
-                ("TensorRT", record["tensorrt"], [trt.__version__]),
-                ("compute capability", record["compute_capability"], [cuda.compute_capability()])):
-            if expected not in found:
-                raise BundleError(f"{plan}: {RECORD} says {what} {expected}, here is {' or '.join(found)}. "
-                                  f"{REBUILD}")
+                ("its own SHA-256", [record["sha256"]], [sha256_of(plan)]),
+                ("a bundle with the SHA-256", [record["bundle_sha256"]], [bundle.sha256]),
+                ("a graph with the SHA-256", [record["graph_sha256"]], graphs),
+                ("TensorRT", [record["tensorrt"]], [trt.__version__]),
+                ("compute capability",
+                 [capabilities] if isinstance(capabilities, str) else [*map(str, capabilities)],
+                 [cuda.compute_capability()])):
+            if not set(expected) & set(found):
+                raise BundleError(f"{plan}: {RECORD} says {what} {' or '.join(expected)}, here is "
+                                  f"{' or '.join(found)}. {REBUILD}")
         engine = TensorRtEngine(plan, trt, cuda)
     except OSError as error:
         raise BundleError(f"{plan} cannot be read ({error.strerror}). {REBUILD}") from None
@@ -297,36 +197,12 @@ def _read_record(bundle: Bundle) -> dict[str, Any]:
     path = bundle.path / RECORD
     try:
         record = json.loads(path.read_bytes())
-        missing = [key for key in KEYS if not isinstance(record[key], dict if key == "executed" else str)]
+        wrong = [key for key, kind in KEYS.items() if not isinstance(record[key], kind)]
     except FileNotFoundError:
         raise MissingError(f"{bundle.path} has no engine yet. Build it on the board: run its ./build.sh, or "
                            f"`satexport trt --build {bundle.path}`.") from None
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise BundleError(f"{path} is damaged ({error!r}). {REBUILD}") from None
-    if missing:
-        raise BundleError(f"{path} is damaged ({missing[0]} is {record[missing[0]]!r}). {REBUILD}")
+    if wrong:
+        raise BundleError(f"{path} is damaged ({wrong[0]} is {record[wrong[0]]!r}). {REBUILD}")
     return dict(record)
-
-
-def _tensorrt() -> Any:
-    try:
-        return importlib.import_module("tensorrt")
-    except ImportError as error:
-        raise MissingError(f"TensorRT for Python is not installed ({error}). On JetPack it is the system "
-                           "package python3-libnvinfer, which a virtual environment made with "
-                           "--system-site-packages sees.") from None
-
-
-def _logger(trt: Any) -> Any:
-    """A logger that keeps TensorRT's last error as `last`, and prints nothing."""
-    class Logger(trt.ILogger):  # type: ignore[misc]
-        last = "it does not say why"
-
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
-                self.last = message.strip().rstrip(".")
-
-    return Logger()

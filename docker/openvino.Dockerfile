@@ -1,0 +1,25 @@
+# Runs bundles of OpenVINO on a CPU, x86-64 or arm64. No PyTorch, no onnx.
+ARG PYTHON_IMAGE=python:3.12-slim
+
+FROM ${PYTHON_IMAGE} AS build
+WORKDIR /source
+COPY pyproject.toml requirements.lock README.md LICENSE ./
+COPY satexport satexport
+COPY targets targets
+COPY calibration calibration
+# requirements.lock: the versions that the project was tested with; it only constrains.
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels . \
+    && python -m venv --without-pip /opt/satexport \
+    && pip --python /opt/satexport/bin/python install --no-cache-dir --constraint requirements.lock \
+        "$(echo /wheels/satexport-*.whl)[openvino,audio]"
+
+FROM ${PYTHON_IMAGE}
+COPY --from=build /opt/satexport /opt/satexport
+# Everybody may write both folders: the image also runs as whatever --user says.
+RUN useradd --uid 10001 --home-dir /cache --no-create-home satexport \
+    && install --directory --mode 1777 /cache /data
+ENV PATH=/opt/satexport/bin:${PATH} HOME=/cache SATEXPORT_CACHE=/cache
+USER 10001:10001
+WORKDIR /data
+ENTRYPOINT ["satexport"]
+CMD ["--help"]

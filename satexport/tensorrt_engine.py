@@ -1,0 +1,152 @@
+"""The calls to TensorRT, behind a thin interface, `Engine`, so that all the rest runs against a fake."""
+
+from __future__ import annotations
+
+import importlib
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from satexport.cuda import Cuda
+from satexport.errors import BundleError, MissingError, RunError
+
+DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT8": "int8"}  # TensorRT's words and numpy's
+REBUILD = "Build it again on this board with `satexport trt --build BUNDLE`."
+
+
+@dataclass(frozen=True)
+class EngineTensor:
+    """An input or output of an engine."""
+
+    shape: tuple[int, ...]
+    dtype: str      # numpy's name
+    is_input: bool
+
+
+class Engine(Protocol):
+    """An engine on a device, which does in order what it is told, one thread at a time; what fails raises
+    `RunError`. `free` takes the steps over a buffer with it, and does nothing where that was done. `upload`
+    waits, `download` for the steps before it, too. `prepare` gives what enqueues a step over buffers by name;
+    meanwhile the step may run once."""
+
+    def tensors(self) -> Mapping[str, EngineTensor]: ...
+    def allocate(self, size: int) -> int: ...
+    def free(self, address: int) -> None: ...
+    def upload(self, address: int, array: NDArray[Any]) -> None: ...
+    def download(self, array: NDArray[Any], address: int) -> None: ...
+    def prepare(self, addresses: Mapping[str, int]) -> Callable[[], None]: ...
+    def close(self) -> None: ...
+
+
+class TensorRtEngine:
+    """A plan file under TensorRT, on one stream, with one execution context.
+
+    `trt` is the module `tensorrt`, or `tensorrt_rtx` with the same calls; `engine` is its own object.
+    `captured` tells whether the step prepared last is a CUDA graph; where none can be captured each is bound
+    and enqueued anew every time.
+    """
+
+    def __init__(self, plan: Path, trt: Any, cuda: Cuda) -> None:
+        self._trt, self._cuda, self.captured = trt, cuda, False
+        self._log = quiet_logger(trt)  # TensorRT wants it to outlive all that follows
+        self._runtime = trt.Runtime(self._log)
+        self.engine = self._runtime.deserialize_cuda_engine(plan.read_bytes())
+        if self.engine is None:
+            raise BundleError(f"{plan}: TensorRT {trt.__version__} cannot read it: {self._log.last}. It is "
+                              f"damaged, or of another version or device. {REBUILD}")
+        self._context = self.engine.create_execution_context()
+        if self._context is None:
+            raise RunError(f"{plan}: TensorRT cannot make a context to run it in: {self._log.last}. Close "
+                           "what else uses the GPU's memory.")
+        self._stream = cuda.create_stream()
+        self._end = weakref.finalize(self, cuda.destroy_stream, self._stream)
+        self._addresses: set[int] = set()
+        self._graphs: dict[int, frozenset[int]] = {}  # with the addresses in them
+
+    def tensors(self) -> dict[str, EngineTensor]:
+        engine, found = self.engine, {}
+        for name in map(engine.get_tensor_name, range(engine.num_io_tensors)):
+            dtype = engine.get_tensor_dtype(name).name
+            found[name] = EngineTensor(tuple(engine.get_tensor_shape(name)), DTYPES.get(dtype, dtype),
+                                       engine.get_tensor_mode(name) == self._trt.TensorIOMode.INPUT)
+        return found
+
+    def allocate(self, size: int) -> int:
+        address = self._cuda.malloc(size)
+        self._addresses.add(address)
+        return address
+
+    def free(self, address: int) -> None:
+        for graph in [graph for graph, inside in self._graphs.items() if address in inside]:
+            del self._graphs[graph]
+            self._cuda.destroy_graph(graph)
+        if address in self._addresses:
+            self._addresses.remove(address)
+            self._cuda.free(address)
+
+    def upload(self, address: int, array: NDArray[Any]) -> None:
+        self._cuda.upload(address, array, self._stream)
+
+    def download(self, array: NDArray[Any], address: int) -> None:
+        self._cuda.download(array, address, self._stream)
+
+    def prepare(self, addresses: Mapping[str, int]) -> Callable[[], None]:
+        enqueue = partial(self._enqueue, addresses)
+        enqueue()  # what TensorRT does the first time no graph may hold
+        self._cuda.synchronize(self._stream)
+        try:
+            graph = self._cuda.capture(self._stream, enqueue)
+        except RunError:
+            self.captured = False
+            return enqueue
+        self.captured = True
+        self._graphs[graph] = frozenset(addresses.values())
+        return partial(self._cuda.launch, graph, self._stream)
+
+    def close(self) -> None:
+        for address in list(self._addresses):
+            self.free(address)
+        self._end()
+        self._context = self.engine = self._runtime = None
+
+    def _enqueue(self, addresses: Mapping[str, int]) -> None:
+        for name, address in addresses.items():
+            if not self._context.set_tensor_address(name, address):
+                raise RunError(f"TensorRT takes no address for {name}: {self._log.last}.")
+        if not self._context.execute_async_v3(self._stream):
+            raise RunError(f"TensorRT cannot enqueue a step: {self._log.last}.")
+
+
+def import_tensorrt(module: str) -> Any:
+    """The package by its name, `tensorrt` or `tensorrt_rtx`. Raises `MissingError` where it is not here, or
+    does not load."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        if not isinstance(error, ModuleNotFoundError) or error.name != module:  # a library of the driver's
+            raise MissingError(f"the package {module} does not load: {error}. A container on a Jetson needs "
+                               "--runtime nvidia.") from None
+        advice = ("pip install 'satexport[trt]'" if module == "tensorrt_rtx" else
+                  "on a Jetson it comes with JetPack (apt install tensorrt python3-libnvinfer; a virtual "
+                  "environment needs --system-site-packages)")
+        raise MissingError(f"the package {module} is not installed: {advice}.") from None
+
+
+def quiet_logger(trt: Any) -> Any:
+    """A logger that keeps TensorRT's last error as `last`, and prints nothing."""
+    class Logger(trt.ILogger):  # type: ignore[misc]
+        last = "it does not say why"
+
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
+                self.last = message.strip().rstrip(".")
+
+    return Logger()

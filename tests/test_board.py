@@ -1,0 +1,242 @@
+"""What happens on the board, with ONNX Runtime in the place of TensorRT."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from satexport import board as board_module
+from satexport import tensorrt_engine
+from satexport.board import build_bundle, precisions
+from satexport.bundle import open_bundle
+from satexport.compile import Wanted, compile_bundle
+from satexport.errors import BundleError, GateError, MissingError, RunError, SatexportError
+from satexport.files import sha256_of
+from satexport.targets import Budgets, TensorRt, find_target
+from satexport.tensorrt_build import run_trtexec, trtexec_command
+from satexport.tensorrt_engine import Engine
+from tests.test_backends import SMALL
+from tests.test_bundle import content, copy_of, manifest_of, reseal
+from tests.test_tensorrt_runtime import FakeEngine
+
+ORIN = find_target("jetson-orin-nano")
+LAYERS = {"int8": {"Layers": [
+    {"Name": "a", "LayerType": "gemm", "Outputs": [{"Name": "x", "Format/Datatype": "Int8"}]},
+    {"Name": "b", "LayerType": "gemm", "Outputs": [{"Name": "y", "Format/Datatype": "Half NC/8HW8"}]},
+    {"Name": "c", "LayerType": "Myelin", "Outputs": [{"Name": "z", "Format/Datatype": "Float"}]}]},
+    "fp16": {"Layers": [
+        {"Name": "b", "LayerType": "gemm", "Outputs": [{"Name": "y", "Format/Datatype": "Half"}]}]}}
+
+
+class FakeBoard:
+    """A board whose engines are the graphs themselves. The `slow` one takes its time, the `broken` one
+    gives other scores, the one that `fails` is not built."""
+
+    tensorrt, compute_capability, description = "10.3.0.26", "8.7", "a fake Orin"
+
+    def __init__(self) -> None:
+        self.free, self.built, self.layers_of = 4_000_000_000, list[str](), dict(LAYERS)
+        self.slow, self.fails, self.broken = "int8", "", ""
+        self._loaded = ""
+
+    def free_bytes(self) -> int:
+        return self.free
+
+    def build(self, graph: Path, engine: Path, wanted: TensorRt) -> None:
+        if graph.stem == self.fails:
+            raise RunError(f"TensorRT builds no engine of {graph.name}")
+        self.built.append(graph.stem)
+        shutil.copy(graph, engine)
+
+    def load(self, engine: Path) -> Engine:
+        self._loaded = engine.stem
+        self.free -= 50_000_000
+        kind = {self.slow: Slow, self.broken: Wrong}.get(engine.stem, FakeEngine)
+        return kind(engine.read_bytes())
+
+    def layers(self, engine: Engine) -> Mapping[str, Any]:
+        return self.layers_of[self._loaded]
+
+
+class Slow(FakeEngine):
+    """An engine that takes its time."""
+
+    def download(self, array: Any, address: int) -> None:
+        super().download(array, address)
+        time.sleep(0.05)
+
+
+class Wrong(FakeEngine):
+    """An engine whose scores are others."""
+
+    def download(self, array: Any, address: int) -> None:
+        super().download(array, address)
+        array[:] = 1 - array
+
+
+@pytest.fixture(scope="module")
+def shipped(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A build bundle as it comes to the board."""
+    folder = tmp_path_factory.mktemp("shipped")
+    return compile_bundle(open_bundle(demo), ORIN, folder, Wanted(SMALL)).path
+
+
+@pytest.fixture
+def bundle(shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name, value in (("WARM_UP", 1), ("STEPS", 4), ("PAUSED", 2), ("PAUSE", 0.01)):
+        monkeypatch.setattr(board_module, name, value)
+    return copy_of(shipped, tmp_path)
+
+
+def reports(bundle: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    found = [json.loads((bundle / f"{name}.json").read_bytes()) for name in ("parity", "measure", "engine")]
+    return found[0], found[1], found[2]
+
+
+def test_both_engines_are_built_and_proven_and_the_faster_is_kept(bundle: Path) -> None:
+    board = FakeBoard()
+    found = build_bundle(bundle, board)
+    assert board.built == ["int8", "fp16"]
+    assert [built.precision for built in found] == ["fp16", "int8"]
+    parity, measure, record = reports(bundle)
+    assert (parity["verdict"], measure["kept"]) == ("passed", "fp16")
+    for precision, largest in (("int8", 0.05), ("fp16", 5e-3)):
+        report = parity["engines"][precision]
+        assert 1e-5 < report["differences"]["golden chunks"]["largest"] < largest
+    for engine in measure["engines"]:
+        assert engine["burst"]["median_ms"] <= engine["burst"]["p90_ms"] <= engine["burst"]["p99_ms"]
+        assert engine["device_bytes"] == 50_000_000
+    assert measure["origin"]["device"] == "a fake Orin"
+    assert not (bundle / "int8.engine").exists()
+    assert record | {"executed": {}} == {
+        "engine": "fp16.engine", "sha256": sha256_of(bundle / "fp16.engine"),
+        "graph_sha256": sha256_of(bundle / "fp16.onnx"), "bundle_sha256": open_bundle(bundle).sha256,
+        "module": "tensorrt", "tensorrt": "10.3.0.26", "compute_capability": ["8.7"], "precision": "fp16",
+        "executed": {}}
+    assert not list(bundle.glob(".*"))
+
+
+def test_the_layers_precisions_are_read_back(bundle: Path) -> None:
+    build_bundle(bundle, FakeBoard())
+    measure = reports(bundle)[1]
+    assert [engine["executed"] for engine in measure["engines"]] == [
+        {"layers": {"f16": 1}}, {"layers": {"i8": 1, "f16": 1, "fused": 1}}]
+    assert precisions({"Layers": ["only", "names"]}) == {}
+
+
+@pytest.mark.parametrize(("layers", "status"), [
+    ({"Layers": [{"LayerType": "gemm", "Outputs": [{"Format/Datatype": "Half"}]}]}, "failed"),
+    ({"Layers": [{"LayerType": "Myelin", "Outputs": []}]}, "skipped"), ({}, "skipped")])
+def test_int8_that_is_not_delivered_fails_and_what_cannot_be_seen_is_skipped(
+        bundle: Path, layers: dict[str, Any], status: str) -> None:
+    board = FakeBoard()
+    board.slow, board.layers_of = "fp16", LAYERS | {"int8": layers}
+    found = build_bundle(bundle, board)
+    int8 = next(built for built in found if built.precision == "int8")
+    assert [gate.status for gate in int8.gates if gate.name == "int8 is delivered"] == [status]
+    assert found[0].precision == ("fp16" if status == "failed" else "int8")
+
+
+def test_a_faster_engine_that_is_wrong_is_not_kept(bundle: Path) -> None:
+    board = FakeBoard()
+    board.broken = "fp16"
+    found = build_bundle(bundle, board)
+    parity, measure, record = reports(bundle)
+    assert (found[0].precision, record["engine"], measure["kept"]) == ("int8", "int8.engine", "int8")
+    assert parity["engines"]["fp16"]["verdict"] == "failed"
+
+
+def test_where_no_engine_passes_the_reports_say_why_and_the_old_engine_stays(bundle: Path) -> None:
+    build_bundle(bundle, FakeBoard())
+    before = (bundle / "engine.json").read_bytes()
+    board = FakeBoard()
+    board.free = 10_000_000_000
+    _set_budgets(bundle, Budgets(step_ms=1e-6, resident_mb=1))
+    with pytest.raises(GateError, match=r"no engine passes.*step_ms failed.*fp16: .*resident_mb failed|"
+                                        r"no engine passes.*fp16: .*step_ms failed.*int8: .*resident_mb"):
+        build_bundle(bundle, board)
+    assert (bundle / "engine.json").read_bytes() == before
+    assert reports(bundle)[1]["kept"] is None
+    assert reports(bundle)[1]["verdict"] == "failed"
+
+
+def _set_budgets(bundle: Path, budgets: Budgets) -> None:
+    manifest = manifest_of(bundle)
+    manifest["target"]["budgets"] = vars(budgets)
+    (bundle / "bundle.json").write_text(json.dumps(manifest))
+    reseal(bundle)
+
+
+@pytest.mark.parametrize(("change", "error", "words"), [
+    ({"tensorrt": "8.5.2"}, MissingError, "TensorRT 8.5.2 is here; jetson-orin-nano expects 10.3 or newer, "
+                                          "which JetPack 6.2 has"),
+    ({"compute_capability": "11.0"}, MissingError, "a fake Orin, compute capability 11.0; jetson-orin-nano is"
+                                                   " 8.7"),
+    ({"free": 10_000_000}, RunError, r"10 MB of memory are free, a build needs \d+"),
+    ({"fails": "fp16"}, RunError, "builds no engine of fp16.onnx")])
+def test_a_board_that_cannot_build_is_told_what_it_lacks_and_nothing_changes(
+        bundle: Path, change: dict[str, Any], error: type[SatexportError], words: str) -> None:
+    board = FakeBoard()
+    vars(board).update(change)
+    before = content(bundle)
+    with pytest.raises(error, match=words):
+        build_bundle(bundle, board)
+    assert content(bundle) == before
+    assert not list(bundle.glob(".*"))
+
+
+def test_a_bundle_that_was_changed_on_the_way_is_not_built(bundle: Path) -> None:
+    graph = bundle / "int8.onnx"
+    graph.write_bytes(graph.read_bytes()[:-1])
+    with pytest.raises(BundleError, match=r"int8\.onnx"):
+        build_bundle(bundle, FakeBoard())
+
+
+def test_a_bundle_of_another_backend_has_nothing_to_build(demo: Path) -> None:
+    with pytest.raises(SatexportError, match="a bundle for onnxruntime has no engines to build"):
+        build_bundle(demo, FakeBoard())
+
+
+# What this machine has, as far as it is not a call to TensorRT.
+
+def test_trtexec_is_told_all_that_an_engine_needs() -> None:
+    wanted = ORIN.tensorrt
+    assert wanted
+    for version, strongly in (("10.3.0", True), ("10.16.1", True), ("11.4.1", False)):
+        command = trtexec_command("trtexec", Path("a.onnx"), Path("a.engine"), wanted, version,
+                                  Path("t.cache"))
+        assert ("--stronglyTyped" in command) == strongly
+        assert {"--onnx=a.onnx", "--saveEngine=a.engine", "--memPoolSize=workspace:1000M",
+                "--noTF32", "--timingCacheFile=t.cache", "--profilingVerbosity=detailed",
+                "--skipInference"} <= set(command)
+        assert not {"--int8", "--fp16", "--best"} & set(command)
+
+
+@pytest.mark.parametrize(("script", "words"), [
+    ("echo '[E] no kernel'; exit 1", r"exit code 1: \[E\] no kernel"),
+    ("exit 3", "it said no reason"), ("kill -9 $$", "killed by signal 9; the kernel does so where memory")])
+def test_a_trtexec_that_fails_is_quoted(tmp_path: Path, script: str, words: str) -> None:
+    program = tmp_path / "trtexec"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    with pytest.raises(RunError, match=words):
+        run_trtexec([str(program)])
+
+
+def test_trtexec_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="cannot be run"):
+        run_trtexec([str(tmp_path / "none")])
+
+
+def test_a_tensorrt_that_does_not_load_is_not_called_missing(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tensorrt.py").write_text("raise ImportError('libnvdla_compiler.so: cannot open')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(MissingError, match=r"does not load: libnvdla_compiler\.so.*--runtime nvidia"):
+        tensorrt_engine.import_tensorrt("tensorrt")

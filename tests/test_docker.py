@@ -1,0 +1,86 @@
+"""The images for devices, as far as they are known without building them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from satexport.facts import read_facts
+
+ROOT = Path(__file__).parents[1]
+EXTRAS = {"cpu": {"cpu", "audio"}, "jetson": {"audio"}, "openvino": {"openvino", "audio"}}
+TRAINING = {"torch", "onnx", "onnxsim", "scikit-learn", "satexport"}  # the last: an extra made of others
+Step = tuple[str, str]  # an instruction and what follows it
+
+
+def read(name: str) -> list[Step]:
+    """The instructions of a Dockerfile, continued lines joined, comments left out."""
+    lines = (ROOT / "docker" / f"{name}.Dockerfile").read_text("utf-8").splitlines()
+    text = "\n".join(line for line in lines if line and not line.startswith("#"))
+    steps = (line.partition(" ") for line in re.sub(r"\s*\\\n\s*", " ", text).splitlines())
+    return [(word, rest) for word, _, rest in steps]
+
+
+def of(steps: list[Step], instruction: str) -> list[str]:
+    return [rest for word, rest in steps if word == instruction]
+
+
+@pytest.fixture(params=sorted(EXTRAS))
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def steps(name: str) -> list[Step]:
+    return read(name)
+
+
+def test_these_are_all_dockerfiles_and_each_has_its_list_of_files_and_its_command_in_the_readme() -> None:
+    folder = ROOT / "docker"
+    assert {file.stem for file in folder.glob("*.Dockerfile")} == set(EXTRAS)
+    readme = (folder / "README.md").read_text("utf-8")
+    for name in EXTRAS:
+        assert (folder / f"{name}.Dockerfile.dockerignore").is_file()
+        assert f"docker build -f docker/{name}.Dockerfile " in readme
+
+
+def test_an_image_has_the_extras_of_its_runtime_and_nothing_that_trains_or_exports(name: str,
+                                                                                   steps: list[Step]) -> None:
+    project, _ = read_facts(ROOT, str(ROOT / "pyproject.toml"), "project")
+    commands = " ".join(of(steps, "RUN"))
+    extras = {extra for group in re.findall(r"\.whl\)\[([\w,]+)\]", commands) for extra in group.split(",")}
+    assert extras == EXTRAS[name] <= set(project["project"]["optional-dependencies"])
+    needs = [need for extra in extras for need in project["project"]["optional-dependencies"][extra]]
+    packages = {re.split(r"[^\w-]", need)[0] for need in (*needs, *project["project"]["dependencies"])}
+    assert not packages & TRAINING
+    assert not re.search(r"\b(torch|onnx|onnxsim)\b", commands)
+
+
+def test_every_base_image_is_a_build_argument_with_a_version(steps: list[Step]) -> None:
+    defaults = dict(argument.split("=") for argument in of(steps, "ARG"))
+    assert all(re.fullmatch(r"[\w./-]+:[\w.-]+", image) for image in defaults.values())
+    bases = [line.split()[0] for line in of(steps, "FROM")]
+    assert len(bases) > 1
+    assert {base.strip("${}") for base in bases} == set(defaults)
+
+
+def test_an_image_ends_as_a_user_who_is_not_root_and_its_cache_is_a_folder_for_everybody(
+        steps: list[Step]) -> None:
+    last = steps[max(number for number, (word, _) in enumerate(steps) if word == "FROM"):]
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", of(last, "USER")[-1])
+    assert "SATEXPORT_CACHE=/cache" in of(last, "ENV")[0].split()
+    assert re.search(r"install --directory --mode 1777 /cache\b", of(last, "RUN")[0])
+    assert of(last, "ENTRYPOINT") == ['["satexport"]']
+
+
+def test_the_files_that_are_copied_exist_and_reach_the_build(name: str, steps: list[Step]) -> None:
+    copies = [copy.split() for copy in of(steps, "COPY") if not copy.startswith("--from")]
+    sources = {source for *given, _ in copies for source in given}
+    wheel = {"pyproject.toml", "README.md", "LICENSE", "satexport", "targets", "calibration"}
+    assert wheel <= sources
+    assert all((ROOT / source).exists() for source in sources)
+    allowed = (ROOT / "docker" / f"{name}.Dockerfile.dockerignore").read_text("utf-8").split()
+    assert (allowed[0], allowed[-1]) == ("*", "**/__pycache__")
+    assert set(allowed[1:-1]) == {f"!{source}" for source in sources}

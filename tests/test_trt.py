@@ -1,0 +1,298 @@
+"""`satexport trt` as a user meets it on a workstation, and the graphs that it writes for TensorRT."""
+
+from __future__ import annotations
+
+import json
+import sys
+import zipfile
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, numpy_helper
+
+from satexport import tensorrt_bundle, tensorrt_graph
+from satexport.backends import FloatArray
+from satexport.backends.onnxruntime import OnnxRuntimeStep
+from satexport.bundle import open_bundle
+from satexport.checkpoint import load_checkpoint
+from satexport.compile import Wanted, compile_bundle
+from satexport.contract import Form
+from satexport.errors import MissingError, RunError, UsageError
+from satexport.export import export_onnx
+from satexport.quantize import _scale, _weight
+from satexport.stream import Streams, load
+from satexport.targets import Quantization, find_target
+from satexport.tensorrt_build import build_engine
+from satexport.tensorrt_bundle import onnx_taggers
+from satexport.tensorrt_rules import broken_rules, check_rules
+from satexport.variants import find_variant
+from tests.test_backends import SMALL
+from tests.test_bundle import content, manifest_of
+from tests.test_cli import Result, call
+from tests.test_cpu import output_with
+from tests.test_packaging import FILES, TRAINING, python
+
+
+class Made(NamedTuple):
+    """What `satexport trt --int8` made and said."""
+
+    output: Path
+    path: Path
+    result: Result
+
+
+@pytest.fixture(scope="module")
+def made(demo: Path, quick: tuple[object, ...], tmp_path_factory: pytest.TempPathFactory) -> Made:
+    output = output_with(demo, tmp_path_factory.mktemp("trt"))
+    result = call("trt", "--int8", "--output", output, *quick)
+    return Made(output, output / "sat-t-2s" / "jetson-orin-nano", result)
+
+
+def test_a_build_bundle_is_made_and_proven_without_a_gpu(made: Made) -> None:
+    assert made.result.code == 0, made.result.err
+    assert "No engine was built: that happens on the board" in made.result.err
+    assert set(manifest_of(made.path)["files"]) == {
+        "int8.onnx", "fp16.onnx", "build.sh", "runtime.zip", "initial_cache.npy", "labels.txt", "golden.npz",
+        "calibration.json"}
+    for precision, kept, largest in (("int8", 0.99, 0.25), ("fp16", 0.999, 0.005)):
+        report = json.loads((made.path / f"parity-onnx-{precision}.json").read_bytes())
+        assert report["verdict"] == "passed"
+        assert report["graph"] == f"{precision}.onnx"
+        assert report["set"]["bundle_map"] >= kept * report["set"]["pytorch_map"]
+        assert 1e-5 < report["differences"]["0.1 min of stream"]["largest"] < largest
+        gate = next(gate for gate in report["gates"] if gate["name"] == "mAP kept")
+        assert gate["limit"] == kept
+
+
+def test_both_graphs_keep_every_rule_of_the_targets_tensorrt(made: Made) -> None:
+    for precision in ("int8", "fp16"):
+        model = onnx.load(made.path / f"{precision}.onnx")
+        assert broken_rules(model, "10.3") == []
+        kinds = Counter(node.op_type for node in model.graph.node)
+        assert kinds["LayerNormalization"] == 27
+        assert (kinds["DequantizeLinear"] > 100) == (precision == "int8")
+        weights = [i for i in model.graph.initializer if i.name.partition("/")[0].endswith(".weight")]
+        assert weights
+        assert TensorProto.FLOAT not in {i.data_type for i in weights}
+
+
+def test_a_graph_in_half_keeps_its_front_end_and_its_norms_in_fp32(made: Made) -> None:
+    model = onnx.shape_inference.infer_shapes(onnx.load(made.path / "fp16.onnx"))
+    dtypes = {v.name: v.type.tensor_type.elem_type for v in (
+        *model.graph.value_info, *model.graph.input, *model.graph.output)}
+    dtypes |= {i.name: i.data_type for i in model.graph.initializer}
+    for node in model.graph.node:
+        found = {dtypes[name] for name in (*node.input, *node.output) if dtypes.get(name) in (
+            TensorProto.FLOAT, TensorProto.FLOAT16)}
+        if node.op_type == "LayerNormalization" or node.name.startswith("mel/"):
+            assert found == {TensorProto.FLOAT}, node.name
+        elif node.op_type in ("MatMul", "Gemm", "Softmax", "Gelu"):
+            assert found == {TensorProto.FLOAT16}, node.name
+    contract = open_bundle(made.path).contract
+    assert {dtypes[spec.name] for spec in (contract.input, contract.scores, *contract.cache_in,
+                                           *contract.cache_out)} == {TensorProto.FLOAT}
+
+
+def test_scales_in_fp16_never_clip_and_never_vanish() -> None:
+    wanted = Quantization(scheme="qdq", symmetric=True, scales="fp16")
+    weight = np.array([[0.5, 1e-9, 0.3337], [-0.25, 0, -0.1]], np.float32)
+    codes, scale, zero = _weight(weight, wanted)
+    assert np.array_equal(scale, scale.astype(np.float16))
+    assert (scale >= np.finfo(np.float16).tiny).all()
+    assert (np.abs(weight) <= 127 * scale).all()
+    np.testing.assert_allclose(codes * scale, weight, atol=float(scale.max()) / 2)
+    assert not zero.any()
+    found, zero = _scale((-3.0, 1.0), wanted, signed=False)
+    assert float(found) >= 3 / 127
+    assert zero.dtype == np.int8
+
+
+@pytest.mark.parametrize("form", [Form(cache="hidden"), Form(streams=3), Form(input="mel")],
+                         ids=lambda form: form.suffix)
+def test_every_form_of_an_export_is_taken(form: Form, tmp_path: Path, audio: FloatArray) -> None:
+    weights = load_checkpoint("demo", find_variant("sat-t", 2))
+    source = open_bundle(export_onnx(weights, find_target("onnx"), tmp_path, form, use_onnxsim=False).path)
+    model = tensorrt_graph.in_half(onnx.load(source.graph))
+    assert broken_rules(model, "10.3") == []
+    step = OnnxRuntimeStep(model.SerializeToString(), source.contract, source.initial_cache(),
+                           optimised=False)
+    sounds = audio[:form.streams * 96_000].reshape(form.streams, -1)
+    expected = load(source.path).streams().feed(sounds)
+    found = Streams(step, source.contract, form.streams).feed(sounds)
+    np.testing.assert_allclose(found, expected, atol=5e-3)
+    assert not np.array_equal(found, expected)
+
+
+def test_a_constant_too_large_for_fp16_is_named(demo: Path) -> None:
+    model = onnx.load(open_bundle(demo).graph)
+    weight = next(i for i in model.graph.initializer if i.name == "03.fc1.weight")
+    weight.CopyFrom(numpy_helper.from_array(1e6 * numpy_helper.to_array(weight), weight.name))
+    with pytest.raises(RunError, match=r"03\.fc1\.weight reaches .*more than fp16 holds"):
+        tensorrt_graph.in_half(model)
+
+
+@pytest.mark.parametrize("opset", [18, 21])
+def test_an_opset_that_tensorrt_does_not_read_is_refused(
+        opset: int, tmp_path: Path, quick: tuple[object, ...]) -> None:
+    weights = load_checkpoint("random", find_variant("sat-t", 2))
+    source = export_onnx(weights, find_target("onnx"), tmp_path, opset=opset, use_onnxsim=False).path
+    result = call("trt", "--fp16", "--from", source, "--output", tmp_path, *quick)
+    assert (result.code, f"has opset {opset}, TensorRT needs 19 or 20" in result.err) == (2, True), result.err
+    assert not (tmp_path / "sat-t-2s" / "jetson-orin-nano-fp16").exists()
+
+
+def test_a_broken_rule_leaves_no_bundle(
+        demo: Path, tmp_path: Path, quick: tuple[object, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    output = output_with(demo, tmp_path)
+    monkeypatch.setattr(tensorrt_bundle, "check_rules", lambda model, version: check_rules(
+        _refused(model), version))
+    result = call("trt", "--int8", "--output", output, "--calibration", "synthetic", *quick)
+    assert (result.code, "breaks" in result.err) == (5, True), result.err
+    assert [path.name for path in (output / "sat-t-2s").iterdir()] == ["onnx"]
+
+
+def _refused(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A graph with a node that TensorRT refuses."""
+    model.graph.node.add(op_type="DynamicQuantizeLinear", input=[model.graph.input[0].name],
+                         output=["a", "b", "c"], name="bad")
+    return model
+
+
+def test_fp16_alone_has_no_twin_and_a_name_of_its_own(
+        demo: Path, tmp_path: Path, quick: tuple[object, ...]) -> None:
+    output = output_with(demo, tmp_path)
+    result = call("trt", "--fp16", "--output", output, "--json", *quick)
+    assert result.code == 0, result.err
+    reply = json.loads(result.out)
+    assert reply["bundle"].endswith("sat-t-2s/jetson-orin-nano-fp16")
+    assert (reply["twin"], reply["measure"]) == (None, None)
+    assert not (Path(reply["bundle"]) / "int8.onnx").exists()
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp16"])
+def test_the_rtx_compile_check_takes_both_graphs_of_a_jetson(made: Made, precision: str) -> None:
+    trt = pytest.importorskip("tensorrt_rtx")
+    wanted = find_target("jetson-orin-nano").tensorrt
+    assert wanted
+    engine = build_engine(trt, made.path / f"{precision}.onnx", wanted, ("8.6",))
+    assert len(engine) > 1_000_000
+
+
+def test_what_tensorrt_cannot_read_is_an_error_with_its_words(made: Made, tmp_path: Path) -> None:
+    trt = pytest.importorskip("tensorrt_rtx")
+    wanted = find_target("rtx").tensorrt
+    assert wanted
+    (tmp_path / "bad.onnx").write_bytes(b"no graph")
+    with pytest.raises(RunError, match=r"cannot read bad\.onnx: "):
+        build_engine(trt, tmp_path / "bad.onnx", wanted, ("8.6",))
+    model = _refused(onnx.load(made.path / "fp16.onnx"))
+    onnx.save(model, tmp_path / "dynamic.onnx")
+    with pytest.raises(RunError, match=r"cannot read dynamic\.onnx: .*DynamicQuantizeLinear"):
+        build_engine(trt, tmp_path / "dynamic.onnx", wanted, ("8.6",))
+
+
+def test_rtx_makes_an_engine_for_desktop_gpus(
+        demo: Path, tmp_path: Path, quick: tuple[object, ...]) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    output = output_with(demo, tmp_path)
+    result = call("trt", "--rtx", "--output", output, *quick)
+    assert result.code == 0, result.err
+    assert "RTX compile check: passed" in result.out
+    path = output / "sat-t-2s" / "rtx"
+    record = json.loads((path / "engine.json").read_bytes())
+    assert record["compute_capability"] == ["8.6", "8.9", "12.0"]
+    assert record["bundle_sha256"] == open_bundle(path).sha256
+    assert (path / record["engine"]).stat().st_size == json.loads(
+        (path / "rtx.json").read_bytes())["engine_bytes"]
+    result = call("run", path, "nothing.wav")
+    assert result.code == 3, result.err  # no GPU here
+    assert "CUDA" in result.err
+
+
+def test_rtx_without_its_package_says_what_to_install_before_the_work(
+        demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    output = output_with(demo, tmp_path)
+    result = call("trt", "--rtx", "--output", output)
+    assert (result.code, "pip install 'satexport[trt]'" in result.err) == (3, True), result.err
+    assert [path.name for path in (output / "sat-t-2s").iterdir()] == ["onnx"]
+
+
+def test_an_engine_needs_tensorrt_and_a_gpu_which_is_said_before_the_work(
+        demo: Path, tmp_path: Path, made: Made) -> None:
+    output = output_with(demo, tmp_path)
+    for arguments in (("--int8", "--engine", "--output", output), ("--build", made.path)):
+        result = call("trt", *arguments)
+        assert (result.code, "the package tensorrt is not installed" in result.err) == (3, True), result.err
+    assert [path.name for path in (output / "sat-t-2s").iterdir()] == ["onnx"]
+
+
+def test_a_build_bundle_that_has_no_engine_yet_says_how_to_get_one(made: Made) -> None:
+    before = content(made.path)
+    for command in (("parity", made.path, "--golden"), ("run", made.path, "a.wav"), ("measure", made.path)):
+        result = call(*command)
+        assert result.code == 3, result.err
+        assert "build.sh" in result.err
+    with pytest.raises(MissingError, match="no engine"):
+        load(made.path)
+    assert content(made.path) == before
+
+
+def test_the_runtime_in_the_bundle_needs_numpy_alone(made: Made, tmp_path: Path) -> None:
+    assert all(name.endswith(".py") for name in zipfile.ZipFile(made.path / "runtime.zip").namelist())
+    program = """
+sys.path.insert(0, sys.argv[1])
+import satexport.board
+assert satexport.__file__.startswith(sys.argv[1]), satexport.__file__
+sys.stderr = sys.stdout
+assert satexport.board.main([sys.argv[2]]) == 3
+"""
+    said = python(program, made.path / "runtime.zip", made.path,
+                  without=(*TRAINING, *FILES, "onnxruntime", "openvino", "click", "rich", "tensorrt"))
+    assert said.startswith("Error: the package tensorrt is not installed: on a Jetson it comes with JetPack")
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (("--int8", "--fp16"), "--int8 and --fp16: choose one"),
+    (("--target", "cpu-int8"), "is for onnxruntime; this command writes for tensorrt"),
+    (("--target", "rtx"), "is for tensorrt_rtx: add --rtx"),
+    (("--rtx", "--target", "jetson-thor"), "is for tensorrt: leave --rtx out"),
+    (("--rtx", "--int8"), "target rtx wants fp16, --int8 asks for int8"),
+    (("--fp16", "--ranges", "entropy"), "--ranges is of int8"),
+    (("--build", "b", "--int8"), "--build takes a bundle that is made already")])
+def test_wrong_use_is_named(demo: Path, tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
+    result = call("trt", *arguments, "--output", output_with(demo, tmp_path))
+    assert (result.code, words in result.err) == (2, True), result.err
+
+
+@pytest.mark.parametrize(("now", "then", "words"), [
+    ("symmetric = true", "symmetric = false", 'expected method "static", scheme "qdq", symmetric true'),
+    ('scales = "fp16"', 'scales = "fp32"', "TensorRT takes nothing else"),
+    ('["linear"]', '["linear", "attention"]', "TensorRT takes nothing else"),
+    ('version = "10.3"', 'version = "8.5"', "TensorRT 8 (JetPack 5) has neither strong typing"),
+    ("workspace_mb = 1000", "workspace_mb = 1", "workspace_mb is 1, expected 16 or more"),
+    ('precision = "int8"', 'precision = "bf16"', "expected int8 with a table")])
+def test_a_target_that_tensorrt_cannot_take_says_which_key(
+        demo: Path, tmp_path: Path, now: str, then: str, words: str) -> None:
+    text = (Path(__file__).parents[1] / "targets" / "jetson-orin-nano.toml").read_text()
+    assert now in text
+    (tmp_path / "mine.toml").write_text(text.replace(now, then))
+    result = call("trt", "--target", tmp_path / "mine.toml", "--output", output_with(demo, tmp_path))
+    assert (result.code, words in result.err) == (4, True), result.err
+
+
+def test_any_number_of_streams_is_refused_for_an_engine_has_fixed_shapes(tmp_path: Path) -> None:
+    weights = load_checkpoint("random", find_variant("sat-t", 2))
+    source = export_onnx(weights, find_target("onnx"), tmp_path, Form(streams=-1), use_onnxsim=False).path
+    with pytest.raises(UsageError, match="an engine has fixed shapes: export with --streams N"):
+        compile_bundle(open_bundle(source), find_target("jetson-orin-nano"), tmp_path, Wanted(SMALL))
+
+
+def test_the_twin_is_held_to_its_own_limit(made: Made) -> None:
+    limits = {precision: tagger.bundle.target.gates.map_kept
+              for precision, tagger in onnx_taggers(open_bundle(made.path), 1).items()}
+    assert limits == {"int8": 0.99, "fp16": 0.999}
