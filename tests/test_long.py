@@ -21,8 +21,10 @@ from satexport.golden import golden_audio
 from satexport.parity import run_parity
 from satexport.stream import Stream, Streams, load
 from satexport.targets import find_target
+from satexport.tensorrt_build import build_engine
 from satexport.variants import VARIANTS, find_variant
 from tests.conftest import export
+from tests.test_backends import SMALL
 
 pytestmark = pytest.mark.long
 
@@ -144,3 +146,20 @@ def test_eight_streams_in_one_step_score_as_each_does_alone_for_an_hour(
         largest = max(largest, float(np.abs(found - expected).max()))
     print(f"\nlargest difference of eight streams in one step from each alone: {largest:.1e}")
     assert largest < 1e-5
+
+
+@pytest.mark.parametrize("cache", ["kv", "hidden"])
+@pytest.mark.parametrize(("model", "delay"), STREAMING)
+def test_rtx_compile_check_of_both_graphs(tmp_path: Path, model: str, delay: int, cache: str) -> None:
+    trt = pytest.importorskip("tensorrt_rtx")
+    target = find_target("jetson-orin-nano")
+    assert target.tensorrt
+    weights = load_checkpoint("random", find_variant(model, delay))
+    source = export_onnx(weights, find_target("onnx"), tmp_path, Form(cache=cache), use_onnxsim=False).path
+    path = compile_bundle(open_bundle(source), target, tmp_path, Wanted(SMALL)).path
+    for precision in ("int8", "fp16"):
+        start = time.perf_counter()
+        engine = build_engine(trt, path / f"{precision}.onnx", target.tensorrt, ("8.6",))
+        print(f"\nRTX compile check, {model} at {delay} s, cache {cache}, {precision}: "
+              f"{len(engine) / 1e6:.1f} MB for compute capability 8.6 in {time.perf_counter() - start:.1f} s")
+        assert len(engine) > 1_000_000
