@@ -5,52 +5,51 @@
 
 Every graph of the bundle is built, runs the golden chunks, and is timed; what the engine computes in is
 read back from the engine inspector. The fastest that passes its gates stays, with `engine.json`, which says
-what it was built from and for; `parity.json` and `measure.json` tell of all of them. Needs numpy, the board's
-TensorRT and its CUDA runtime alone. What TensorRT and the device do lies behind `Board`, so that everything
-else runs against a fake.
+what it was built from and for; `parity.json`, `measure.json` and `layers-*.json` tell of all of them. Needs
+numpy, the board's TensorRT and its CUDA runtime alone. What TensorRT and the device do lies behind `Board`,
+so that everything else runs against a fake.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
+import shutil
+import signal
 import sys
+import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
-from satexport.backends import Step
-from satexport.backends.tensorrt import RECORD, TensorRtStep
+from satexport.backends.tensorrt import RECORD, TensorRtStep, engine_record
 from satexport.bundle import Bundle, open_bundle
+from satexport.engine_gates import (
+    DEFINITIONS,
+    MB,
+    budget_gates,
+    graph_gate,
+    int8_gates,
+    latencies,
+    precisions,
+)
 from satexport.errors import GateError, MissingError, RunError, SatexportError, UsageError
-from satexport.files import check_writable, sha256_of, write_json
-from satexport.gates import Gate, failures, verdict
-from satexport.parity import parity_report, run_golden
+from satexport.files import check_writable, write_json
+from satexport.gates import Gate, failures
+from satexport.golden import golden_scores, proof_streams
+from satexport.parity import judge_golden, parity_report
 from satexport.report import origin
 from satexport.stream import Tagger
 from satexport.targets import Target, TensorRt
 from satexport.tensorrt_engine import Engine
 
 GRAPHS = ("int8", "fp16")     # names of the graphs without their ending, as far as a bundle has them
-WARM_UP, STEPS, PAUSED = 20, 200, 20
-PAUSE = 0.25                  # s
-MB = 1e6                      # bytes
+BUILDING = ".building-"       # begins the name of a folder of engines that are not proven yet
 ROOM = 4                      # times the graph's size that a build needs beside its workspace, at least
-DEFINITIONS = {
-    "burst": f"{STEPS} single steps one after the other, audio in host memory to scores in host memory, "
-             f"{WARM_UP} before them not counted",
-    "paused": f"{PAUSED} single steps, each after {PAUSE} s",
-    "device": "device memory that is free before the engine is loaded, minus that which is free when it has "
-              "run; on a Jetson the memory is the host's, too",
-    "layers": "what the engine inspector says of each layer's outputs; `fused` are layers that TensorRT made "
-              "of many and does not look into. The network is strongly typed: precisions are the graph's",
-}
 
 
 class Board(Protocol):
@@ -63,7 +62,7 @@ class Board(Protocol):
     def free_bytes(self) -> int:
         """Device memory that is free."""
 
-    def build(self, graph: Path, engine: Path, wanted: TensorRt) -> None:
+    def build(self, graph: Path, engine: Path, wanted: TensorRt, timing_cache: Path) -> None:
         """Build an engine. Raises `RunError` where TensorRT does not."""
 
     def load(self, engine: Path) -> Engine:
@@ -90,13 +89,13 @@ class Built:
 
     @property
     def median_ms(self) -> float:
-        return float(self.measured["burst"]["median_ms"])
+        return float(self.measured["burst"]["median_ms"]) if self.measured else math.inf
 
 
 def build_bundle(path: Path, board: Board) -> list[Built]:
-    """Build, prove and measure every graph of a bundle, keep the fastest engine that passes; its record is
-    written last. Returns all of them, the kept one first. Raises `MissingError` where the board is not the
-    one that the bundle is for, `RunError` where a build fails, `GateError` where no engine passes."""
+    """Build, prove and measure every graph of a bundle, keep the fastest engine that passes. Returns all of
+    them, the kept one first. Raises `MissingError` where the board is not the one that the bundle is for,
+    `RunError` where it lacks memory, `GateError` where no engine passes: what was there before then stays."""
     bundle = open_bundle(path)
     check_target(bundle.target, board)
     check_memory(bundle, board)
@@ -104,19 +103,23 @@ def build_bundle(path: Path, board: Board) -> list[Built]:
     found: list[Built] = []
     with _engines(path) as folder:
         for graph in graphs(bundle):
-            found.append(_built(bundle, board, graph, folder / f"{graph.stem}.engine"))
+            found.append(_tried(bundle, board, graph, folder / f"{graph.stem}.engine"))
         found.sort(key=lambda built: (not built.passed, built.median_ms))
-        _report(bundle, board, found)
         best = found[0]
-        if not best.passed:
-            raise GateError(f"{path}: no engine passes. " + " ".join(
-                f"{built.precision}: {failures(built.gates)}." for built in found))
-        kept = path / best.path.name
-        os.replace(best.path, kept)
-        write_json(path / RECORD, _record(bundle, board, best, kept))
-        for name in (f"{precision}.engine" for precision in GRAPHS):
-            if name != kept.name:
-                (path / name).unlink(missing_ok=True)
+        if best.passed:
+            (path / RECORD).unlink(missing_ok=True)  # no moment has a record of another engine
+            kept = path / best.path.name
+            os.replace(best.path, kept)
+            write_json(path / RECORD, engine_record(
+                bundle, kept, "tensorrt", board.tensorrt, [board.compute_capability],
+                best.measured["executed"]))
+            for name in (f"{precision}.engine" for precision in GRAPHS):
+                if name != kept.name:
+                    (path / name).unlink(missing_ok=True)
+        _report(bundle, board, found)
+    if not best.passed:
+        raise GateError(f"{path}: no engine passes. " + " ".join(
+            f"{built.precision}: {failures(built.gates)}." for built in found))
     return found
 
 
@@ -131,6 +134,9 @@ def check_target(target: Target, board: Board) -> None:
     if wanted is None:
         raise UsageError(f"a bundle for {target.backend} has no engines to build; expected one of "
                          "`satexport trt`.")
+    if wanted.module != "tensorrt":
+        raise UsageError(f"{target.name} is for {wanted.module}, whose engine is made with the bundle, by "
+                         "`satexport trt --rtx`.")
     if _numbers(board.tensorrt)[:2] < _numbers(wanted.version):
         raise MissingError(f"TensorRT {board.tensorrt} is here; {target.name} expects {wanted.version} or "
                            f"newer, which JetPack {wanted.jetpack} has. Update JetPack, or make the bundle "
@@ -148,113 +154,66 @@ def check_memory(bundle: Bundle, board: Board) -> None:
     needed = int(wanted.workspace_mb * MB) + ROOM * max(file.stat().st_size for file in graphs(bundle))
     if (free := board.free_bytes()) < needed:
         raise RunError(f"{free / MB:.0f} MB of memory are free, a build needs {needed / MB:.0f}: end what "
-                       "else runs, add swap, or make the bundle with a smaller workspace_mb.")
+                       "else runs, or make the bundle with a smaller workspace_mb.")
 
 
 @contextmanager
 def _engines(path: Path) -> Iterator[Path]:
     """A folder beside the bundle's files for engines that are not proven yet; it vanishes."""
-    import shutil
-    import tempfile
-
-    folder = Path(tempfile.mkdtemp(prefix=".building-", dir=path))
+    for left in path.glob(f"{BUILDING}*"):  # by one that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=BUILDING, dir=path))
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _tried(bundle: Bundle, board: Board, graph: Path, file: Path) -> Built:
+    """An engine, or why there is none: the other one may still be built."""
+    print(f"building {graph.name} ...", file=sys.stderr, flush=True)
+    try:
+        return _built(bundle, board, graph, file)
+    except RunError as error:
+        return Built(graph.stem, file, 0.0, [Gate("engine runs", "failed", None, 1, str(error))], {}, {})
+
+
 def _built(bundle: Bundle, board: Board, graph: Path, file: Path) -> Built:
     assert bundle.target.tensorrt
-    print(f"building {graph.name} ...", flush=True)
     start = time.perf_counter()
-    board.build(graph, file, bundle.target.tensorrt)
+    name = f".timing-{board.tensorrt}-{board.compute_capability}.cache"
+    board.build(graph, file, bundle.target.tensorrt, bundle.path / name)
     seconds = time.perf_counter() - start
+    board.load(file).close()  # libraries that are loaded once are no engine's
     before = board.free_bytes()
     engine = board.load(file)
-    executed = precisions(board.layers(engine))
-    step = TensorRtStep(engine, bundle.contract, bundle.initial_cache(), executed)
-    tagger = Tagger(bundle, step)
-    gates, parts = run_golden(tagger)
-    measured: dict[str, Any] = {"precision": graph.stem, "build_seconds": seconds,
-                                "engine_bytes": file.stat().st_size, **latencies(tagger)}
-    measured["device_bytes"] = before - board.free_bytes()
-    measured["executed"] = executed
-    step.close()  # the next engine is built in the memory of this one
-    gates = [*gates, *_gates(bundle, graph.stem, measured)]
-    return Built(graph.stem, file, seconds, gates, parity_report(tagger, gates, parts), measured)
-
-
-def latencies(tagger: Tagger) -> dict[str, dict[str, float]]:
-    """A step in bursts and after pauses, ms."""
-    contract = tagger.contract
-    noise = 0.1 * np.random.default_rng(0).standard_normal(contract.input.shape).astype(np.float32)
-    step: Step = tagger.step
-    cache = step.initial_cache(contract.form.streams)
-    result = {}
-    for name, count, pause in (("burst", STEPS, 0.0), ("paused", PAUSED, PAUSE)):
-        times = []
-        for number in range(count + (0 if pause else WARM_UP)):
-            time.sleep(pause)
-            start = time.perf_counter()
-            _, cache = step(noise, cache)
-            if pause or number >= WARM_UP:
-                times.append(1000 * (time.perf_counter() - start))
-        median, p90, p99 = np.percentile(times, (50, 90, 99)).tolist()
-        result[name] = {"median_ms": median, "p90_ms": p90, "p99_ms": p99, "steps": count}
-    return result
-
-
-def precisions(information: Mapping[str, Any]) -> dict[str, dict[str, int]]:
-    """How many layers of an engine give which precision, of the inspector's JSON; {} where the engine was
-    built without the details."""
-    counts: Counter[str] = Counter()
-    for layer in information.get("Layers", []):
-        if not isinstance(layer, dict):
-            return {}
-        if str(layer.get("LayerType", "")).lower() in ("foreignnode", "myelin", "kgen"):
-            counts["fused"] += 1
-            continue
-        formats = {str(out.get("Format/Datatype", out.get("Datatype", "")))
-                   for out in layer.get("Outputs", [])}
-        counts.update(_precision(text) for text in formats)
-    return {"layers": dict(counts)} if counts else {}
-
-
-def _precision(text: str) -> str:
-    """The precision of a tensor's format, such as "Int8 NC/4HW4" or "Half"."""
-    words = {"int8": "i8", "half": "f16", "fp16": "f16", "bf16": "bf16", "float": "f32", "fp32": "f32",
-             "int32": "i32", "int64": "i64", "bool": "bool"}
-    lowered = text.lower()
-    return next((short for word, short in words.items() if word in lowered), lowered or "unknown")
-
-
-def _gates(bundle: Bundle, precision: str, measured: Mapping[str, Any]) -> list[Gate]:
-    """The budgets, and that int8 was delivered."""
-    budgets, gates = bundle.target.budgets, []
-    slowest = max(measured[kind]["p99_ms"] for kind in ("burst", "paused"))
-    device = measured["device_bytes"] / MB
-    for name, value, limit, unit in (("step_ms", slowest, budgets.step_ms, "ms"),
-                                     ("resident_mb", device, budgets.resident_mb, "MB")):
-        if limit is not None:
-            gates.append(Gate(name, "passed" if value <= limit else "failed", value, limit,
-                              f"{value:.1f} {unit}, at most {limit:g}"))
-    layers = measured["executed"].get("layers", {})
-    if precision == "int8":
-        count = layers.get("i8", 0)
-        status = "passed" if count else "skipped" if layers.get("fused") or not layers else "failed"
-        fused = "; others are fused, and TensorRT does not look into them" if status == "skipped" else ""
-        gates.append(Gate("int8 is delivered", status, count, 1, f"{count} layers give int8{fused}"))
-    return gates
+    try:
+        information = board.layers(engine)
+        write_json(bundle.path / f"layers-{graph.stem}.json", information)
+        tagger = Tagger(bundle, TensorRtStep(engine, bundle.contract, bundle.initial_cache(),
+                                             precisions(information)))
+        audio, _ = bundle.golden()
+        scores = golden_scores(proof_streams(tagger.step, tagger.contract), audio)
+        gates, parts = judge_golden(bundle, scores)
+        gates.append(graph_gate(bundle, scores, graph.stem))
+        measured: dict[str, Any] = {
+            "precision": graph.stem, "build_seconds": seconds, "engine_bytes": file.stat().st_size,
+            **latencies(tagger), "device_bytes": max(0, before - board.free_bytes()),
+            "executed": tagger.step.executed(), "cuda_graphs": getattr(engine, "captured", None)}
+        gates += [*budget_gates(bundle, measured), *int8_gates(bundle, graph.stem, information)]
+        return Built(graph.stem, file, seconds, gates, parity_report(tagger, gates, parts), measured)
+    finally:
+        engine.close()  # the next engine is built in the memory of this one
 
 
 def _report(bundle: Bundle, board: Board, found: Sequence[Built]) -> None:
     """Write parity.json and measure.json, of all engines."""
     where = origin() | {"tensorrt": board.tensorrt, "device": board.description,
                         "compute_capability": board.compute_capability}
-    parity = {"kind": "parity", "verdict": verdict(found[0].gates), "bundle_sha256": bundle.sha256,
+    verdict = "passed" if found[0].passed else "failed"
+    parity = {"kind": "parity", "verdict": verdict, "bundle_sha256": bundle.sha256,
               "engines": {built.precision: built.parity for built in found}, "origin": where}
-    measure = {"kind": "measure", "verdict": verdict(found[0].gates), "bundle_sha256": bundle.sha256,
+    measure = {"kind": "measure", "verdict": verdict, "bundle_sha256": bundle.sha256,
                "kept": found[0].precision if found[0].passed else None,
                "engines": [built.measured | {"gates": [asdict(gate) for gate in built.gates]}
                            for built in found],
@@ -263,18 +222,12 @@ def _report(bundle: Bundle, board: Board, found: Sequence[Built]) -> None:
     write_json(bundle.path / "measure.json", measure)
 
 
-def _record(bundle: Bundle, board: Board, best: Built, kept: Path) -> dict[str, Any]:
-    """What engine.json says, which `satexport.load` checks before it runs the engine."""
-    graph = bundle.path / f"{best.precision}.onnx"
-    return {"engine": kept.name, "sha256": sha256_of(kept), "graph_sha256": sha256_of(graph),
-            "bundle_sha256": bundle.sha256, "module": "tensorrt", "tensorrt": board.tensorrt,
-            "compute_capability": [board.compute_capability], "precision": best.precision,
-            "executed": best.measured["executed"]}
-
-
 def print_built(found: Sequence[Built]) -> None:
     """Print the engines for a person; needs no package."""
     for built in found:
+        if not built.measured:
+            print(f"{built.precision}: {failures(built.gates)}")
+            continue
         burst, paused = built.measured["burst"], built.measured["paused"]
         parts = next(iter(built.parity["differences"].values()))
         print(f"{built.precision}: step {burst['median_ms']:.2f} ms (p90 {burst['p90_ms']:.2f}, p99 "
@@ -294,8 +247,11 @@ def main(arguments: Sequence[str]) -> int:
     """`python3 -m satexport.board BUNDLE`: the exit code."""
     from satexport.tensorrt_build import this_board
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that unfinished engines vanish
     try:
-        found = build_bundle(Path(arguments[0] if arguments else "."), this_board())
+        if len(arguments) != 1:
+            raise UsageError(f"expected the bundle's folder alone, found {list(arguments)}.")
+        found = build_bundle(Path(arguments[0]), this_board())
     except SatexportError as error:
         print(f"Error: {error}", file=sys.stderr)
         return error.exit_code

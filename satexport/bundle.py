@@ -3,7 +3,8 @@
     model.onnx          the graph of one step, the contract in its metadata
     model.onnx.data     of a CPU bundle: the weights, which the runtime maps into memory
     model.xml, .bin     of an OpenVINO bundle, in place of both
-    int8.onnx, fp16.onnx, build.sh, runtime.zip   of a build bundle for TensorRT, in place of model.onnx
+    int8.onnx, fp16.onnx, build.sh, runtime.zip   of a build bundle for TensorRT, in place of model.onnx, and
+                        golden_graphs.npz, what those graphs make of the golden chunks
     initial_cache.npy   the cache of one stream after silence: the cache inputs one after another, in the
                         contract's order, as one flat array (models with a cache)
     labels.txt          one class per line, in the order of the scores
@@ -44,11 +45,12 @@ MANIFEST = "bundle.json"
 LABELS = "labels.txt"
 INITIAL_CACHE = "initial_cache.npy"
 GOLDEN = "golden.npz"
+GRAPH_SCORES = "golden_graphs.npz"
 CALIBRATION = "calibration.json"
 # written about a bundle, not part of it
 REPORTS = ("export.json", "sensitivity.json", "parity.json", "parity.png", "parity-golden.json", "parity.xml",
            "measure.json", "measure.png", "parity-onnx-int8.json", "parity-onnx-fp16.json", "engine.json",
-           "int8.engine", "fp16.engine", "timing.cache", "rtx.json")
+           "int8.engine", "fp16.engine", "layers-int8.json", "layers-fp16.json", "rtx.json")
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,17 @@ class Bundle:
         except FileNotFoundError:
             return frozenset()
         return frozenset(json.loads(text)["clips_sha256"])
+
+    def int8_layers(self) -> int:
+        """How many layers are int8 by calibration.json; 0 where there is none."""
+        try:
+            return len(json.loads((self.path / CALIBRATION).read_text("utf-8")).get("int8", ()))
+        except FileNotFoundError:
+            return 0
+
+    def arrays(self, name: str, keys: list[str]) -> list[NDArray[Any]]:
+        """Arrays of one of its .npz files. Raises `BundleError` where they are not there."""
+        return _read_arrays(self.path / name, keys)
 
     def golden(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Consecutive chunks of one stream from silence, audio [N, samples] in [-1, 1], and

@@ -171,7 +171,8 @@ def _write(source: Bundle, target: Target, wanted: Wanted, stage: Path, made: Co
     if target.openvino:
         graph = write_ir(stage, model, contract, target, initial, made.products)
     elif target.tensorrt:
-        graph = write_build_bundle(stage, {"fp16": twin, target.precision: model}, target)
+        graph = write_build_bundle(stage, {"fp16": twin, target.precision: model}, target, contract, initial,
+                                   source.golden()[0])
     else:
         graph = _write_onnx(stage, model)
     for name in (LABELS, GOLDEN):

@@ -139,13 +139,17 @@ def drift_of(curve: NDArray[np.float64], length: int, memory: int) -> Drift | No
 def run_golden(tagger: Tagger) -> tuple[list[Gate], dict[str, Any]]:
     """The bundle over its own golden chunks against PyTorch's scores in it; needs no torch.
     Returns the gates and the parts of the report."""
-    audio, expected = tagger.bundle.golden()
-    streams = proof_streams(tagger.step, tagger.contract)
-    found = compare(np.repeat(expected, len(streams), 0),
-                    golden_scores(streams, audio).swapaxes(0, 1).reshape(-1, tagger.contract.classes),
-                    len(streams))
-    gates = tagger.bundle.target.gates
-    return [_difference_gate(gates, "golden chunks", found)], {
+    audio, _ = tagger.bundle.golden()
+    return judge_golden(tagger.bundle, golden_scores(proof_streams(tagger.step, tagger.contract), audio))
+
+
+def judge_golden(bundle: Bundle, scores: FloatArray) -> tuple[list[Gate], dict[str, Any]]:
+    """Scores [N, chunks, classes] of the golden chunks, each of N streams having heard them, against
+    PyTorch's: the gates and the parts of the report."""
+    _, expected = bundle.golden()
+    count, _, classes = scores.shape
+    found = compare(np.repeat(expected, count, 0), scores.swapaxes(0, 1).reshape(-1, classes), count)
+    return [_difference_gate(bundle.target.gates, "golden chunks", found)], {
         "differences": {"golden chunks": asdict(found)}}
 
 

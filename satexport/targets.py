@@ -39,6 +39,7 @@ class Budgets:
     resident_mb: float | None = None   # peak resident size of a fresh process that loads and runs the
                                        # bundle, above the same process after its imports, MB
     transient_mb: float | None = None  # allocated inside one steady step, arena off, MB
+    device_mb: float | None = None     # of a TensorRT engine with its buffers, judged where it is built, MB
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,12 @@ class TensorRt:
 
     version: str              # the least of TensorRT, "10.3"
     compute_capability: tuple[str, ...]  # of the device, "8.7"; for RTX all that an engine is built for
-    workspace_mb: int         # most memory that a tactic may try, MB
+    workspace_mb: int         # most memory that a tactic may try, MiB, as trtexec counts
     jetpack: str = ""         # that has this version, "6.2"
-    memory_mb: int = 0        # of the board, of CPU and GPU together, MB
+    memory_mb: int = 0        # of the board, of CPU and GPU together, MB; 0: not said
     module: str = "tensorrt"  # the Python package; or "tensorrt_rtx"
     optimization_level: int = 3  # of the builder, 0 to 5
+    max_graph_difference: float = 0.05  # of an engine's scores from those of its graph, golden chunks
     twin_map_kept: float = 0.999  # what the fp16 twin of an int8 graph keeps of PyTorch's mAP
 
 
@@ -161,7 +163,8 @@ def _conditions(target: Target) -> Iterator[facts.Condition]:
     yield ("step_ms", budgets.step_ms, _within(budgets.step_ms, MAX_STEP_MS),
            f"more than 0, at most {MAX_STEP_MS}: every step takes time, and one slower than the longest "
            "chunk never keeps up")
-    for name, size in (("resident_mb", budgets.resident_mb), ("transient_mb", budgets.transient_mb)):
+    for name, size in (("resident_mb", budgets.resident_mb), ("transient_mb", budgets.transient_mb),
+                       ("device_mb", budgets.device_mb)):
         yield (name, size, _within(size, sys.float_info.max),
                "more than 0 and finite: every step takes memory; for no limit leave the key out")
     yield ("precision", target.precision, (target.precision == "int8") == (target.quantization is not None),
@@ -208,14 +211,16 @@ def _tensorrt_conditions(target: Target, wanted: TensorRt) -> Iterator[facts.Con
     capabilities = wanted.compute_capability
     yield ("compute_capability", list(capabilities), bool(capabilities) and all(
         re.fullmatch(r"\d+\.\d", one) for one in capabilities), 'texts such as "8.7"')
-    yield "workspace_mb", wanted.workspace_mb, wanted.workspace_mb >= LEAST_WORKSPACE, "16 or more"
+    most = wanted.memory_mb // 2 or sys.maxsize
+    yield ("workspace_mb", wanted.workspace_mb, LEAST_WORKSPACE <= wanted.workspace_mb <= most,
+           f"{LEAST_WORKSPACE} to half of memory_mb, which the rest of a build needs")
     yield ("optimization_level", wanted.optimization_level, 0 <= wanted.optimization_level <= 5, "0 to 5")
     yield "twin_map_kept", wanted.twin_map_kept, 0 < wanted.twin_map_kept <= 1, "more than 0, at most 1"
     if q := target.quantization:
-        asked = (q.method, q.scheme, q.symmetric, q.scales, "attention" in q.operators)
-        yield ("quantization", list(asked[:4]), asked == ("static", "qdq", True, "fp16", False),
-               'method "static", scheme "qdq", symmetric true, scales "fp16", and no "attention" in '
-               "operators: TensorRT takes nothing else")
+        asked = (q.method, q.scheme, q.symmetric, q.scales, q.per_channel, "attention" in q.operators)
+        yield ("quantization", list(asked[:4]), asked == ("static", "qdq", True, "fp16", True, False),
+               'method "static", scheme "qdq", symmetric true, scales "fp16", per_channel true, and no '
+               '"attention" in operators: TensorRT takes nothing else')
 
 
 def _within(value: float | None, limit: float) -> bool:

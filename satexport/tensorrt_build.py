@@ -8,7 +8,6 @@ process holds nothing but the build: on a board of 8 GB builds have been killed 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -18,12 +17,14 @@ from typing import Any
 from satexport.cuda import Cuda
 from satexport.errors import RunError
 from satexport.files import write_bytes
+from satexport.memory import available_bytes
 from satexport.targets import TensorRt
 from satexport.tensorrt_engine import Engine, TensorRtEngine, import_tensorrt, quiet_logger
 
-TRTEXEC = ("trtexec", "/usr/src/tensorrt/bin/trtexec")  # the second is where JetPack puts it
-TIMING_CACHE = "timing.cache"
-MB = 1_000_000
+TRTEXEC = ("/usr/src/tensorrt/bin/trtexec", "trtexec")  # JetPack's first: that of the Python package
+MODEL = Path("/proc/device-tree/model")  # of a board
+MIB = 1 << 20
+KILLED = -9
 
 
 class ThisBoard:
@@ -36,14 +37,16 @@ class ThisBoard:
         self.description = board_name()
 
     def free_bytes(self) -> int:
-        return self._cuda.memory_info()[0]
+        """A Jetson's GPU and CPU share the memory, and CUDA does not count what the kernel would give
+        back."""
+        shared = available_bytes() if MODEL.exists() else None
+        return self._cuda.memory_info()[0] if shared is None else shared
 
-    def build(self, graph: Path, engine: Path, wanted: TensorRt) -> None:
-        cache = engine.parents[1] / TIMING_CACHE
+    def build(self, graph: Path, engine: Path, wanted: TensorRt, timing_cache: Path) -> None:
         if self._trtexec:
-            run_trtexec(trtexec_command(self._trtexec, graph, engine, wanted, self.tensorrt, cache))
+            run_trtexec(trtexec_command(self._trtexec, graph, engine, wanted, self.tensorrt, timing_cache))
         else:
-            write_bytes(engine, build_engine(self._trt, graph, wanted, (), cache))
+            write_bytes(engine, build_engine(self._trt, graph, wanted, (), timing_cache))
 
     def load(self, engine: Path) -> Engine:
         return TensorRtEngine(engine, self._trt, self._cuda)
@@ -65,7 +68,7 @@ def find_trtexec() -> str | None:
 def board_name() -> str:
     """What the device tree calls the board; "this machine" where there is none."""
     try:
-        return Path("/proc/device-tree/model").read_text("utf-8").strip("\0\n ") or "this machine"
+        return MODEL.read_text("utf-8").strip("\0\n ") or "this machine"
     except OSError:
         return "this machine"
 
@@ -85,12 +88,13 @@ def trtexec_command(trtexec: str, graph: Path, engine: Path, wanted: TensorRt, v
 def run_trtexec(command: Sequence[str]) -> None:
     """Raises `RunError` with its last words where it fails, or was killed."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603, ours
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace",  # noqa: S603, ours
+                              check=False)
     except OSError as error:
         raise RunError(f"{command[0]} cannot be run ({error.strerror}).") from None
-    if done.returncode < 0:
-        raise RunError(f"{command[0]} was killed by signal {-done.returncode}; the kernel does so where "
-                       "memory runs out: end what else runs, add swap, or choose a smaller workspace_mb.")
+    if done.returncode == KILLED:
+        raise RunError(f"{command[0]} was killed; the kernel does so where memory runs out: end what else "
+                       "runs, add swap, or choose a smaller workspace_mb.")
     if done.returncode:
         said = [line for line in (done.stdout + done.stderr).splitlines() if "[E]" in line]
         raise RunError(f"{command[0]} ended with exit code {done.returncode}: "
@@ -112,7 +116,7 @@ def build_engine(trt: Any, graph: Path, wanted: TensorRt, capabilities: Sequence
                    for error in errors]
         raise RunError(f"TensorRT {trt.__version__} cannot read {graph.name}: {'; '.join(reasons[:3])}")
     config = builder.create_builder_config()
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, wanted.workspace_mb * MB)
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, wanted.workspace_mb * MIB)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     config.builder_optimization_level = wanted.optimization_level
     config.clear_flag(trt.BuilderFlag.TF32)  # on by default; the front end needs all of fp32
@@ -148,8 +152,11 @@ def _strongly_typed(trt: Any) -> int:
 
 
 def _timing_cache(config: Any, file: Path | None) -> Any:
-    """The timing cache of earlier builds, empty where there is none or it is of another version."""
+    """The timing cache of earlier builds, empty where there is none or TensorRT does not take it."""
     if file is None or not hasattr(config, "create_timing_cache"):
         return None
-    cache = config.create_timing_cache(file.read_bytes() if os.path.exists(file) else b"")
-    return cache if config.set_timing_cache(cache, False) else None
+    for content in (file.read_bytes() if file.exists() else b"", b""):
+        cache = config.create_timing_cache(content)
+        if cache is not None and config.set_timing_cache(cache, False):
+            return cache
+    return None

@@ -12,16 +12,21 @@ from __future__ import annotations
 
 import time
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import onnx
+from numpy.typing import NDArray
 
+from satexport.backends import FloatArray
 from satexport.backends.onnxruntime import OnnxRuntimeStep
-from satexport.backends.tensorrt import RECORD, RTX
-from satexport.bundle import Bundle
-from satexport.files import sha256_of, write_bytes, write_json
+from satexport.backends.tensorrt import RECORD, RTX, engine_record
+from satexport.bundle import GRAPH_SCORES, Bundle, write_arrays
+from satexport.contract import Contract
+from satexport.files import write_bytes, write_json
+from satexport.golden import golden_scores, proof_streams
 from satexport.report import origin
 from satexport.stream import Tagger
 from satexport.targets import Target
@@ -38,24 +43,36 @@ SCRIPT = """\
 # Builds the engines of this bundle on this board, proves and measures them, keeps the faster that passes.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-PYTHONPATH="$here/runtime.zip" exec "${PYTHON:-python3}" -m satexport.board "$here" "$@"
+python=${PYTHON:-python3}
+"$python" -c 'import sys, numpy; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || {
+    echo "Error: expected Python 3.10 or newer (JetPack 6 or newer) with numpy;" \
+         "found $("$python" --version 2>&1). Install numpy (apt install python3-numpy)," \
+         "or say PYTHON=/path/to/python." >&2
+    exit 3
+}
+PYTHONPATH="$here/runtime.zip${PYTHONPATH:+:$PYTHONPATH}" exec "$python" -m satexport.board "$here" "$@"
 """
 LEAST_VERSION = "10.3"  # of the rules, for TensorRT for RTX, whose versions count anew
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the same bytes whenever it is written
 
 
-def write_build_bundle(folder: Path, graphs: Mapping[str, onnx.ModelProto], target: Target) -> str:
-    """Write graphs, each under its precision, and what builds them; returns the name of the target's own.
-    Raises `UsageError` for an opset that TensorRT does not read, `RunError` where a graph breaks one of its
-    rules."""
+def write_build_bundle(folder: Path, graphs: Mapping[str, onnx.ModelProto], target: Target,
+                       contract: Contract, initial: Sequence[NDArray[Any]], audio: FloatArray) -> str:
+    """Write graphs, each under its precision, their scores of the golden chunks, and what builds them;
+    returns the name of the target's own. Raises `UsageError` for an opset that TensorRT does not read,
+    `RunError` where a graph breaks one of its rules."""
     assert target.tensorrt
     version = LEAST_VERSION if target.tensorrt.module == RTX else target.tensorrt.version
+    scores = {}
     for precision, model in graphs.items():
         graph = in_half(model)
         check_rules(graph, version)
         onnx.save_model(graph, folder / f"{precision}.onnx")
+        step = OnnxRuntimeStep(graph.SerializeToString(), contract, initial, optimised=False)
+        scores[precision] = golden_scores(proof_streams(step, contract), audio)[0]
+    write_arrays(folder / GRAPH_SCORES, scores)
     if target.tensorrt.module != RTX:
-        (folder / BUILD).write_text(SCRIPT, "utf-8")
+        (folder / BUILD).write_bytes(SCRIPT.encode())
         (folder / BUILD).chmod(0o755)
         write_runtime(folder / RUNTIME, Path(__file__).parent.rglob("*.py"))
     return f"{target.precision}.onnx"
@@ -97,10 +114,8 @@ def build_for_rtx(bundle: Bundle) -> dict[str, object]:
     seconds = time.perf_counter() - start
     file = bundle.path / f"{precision}.engine"
     write_bytes(file, engine)
-    write_json(bundle.path / RECORD, {
-        "engine": file.name, "sha256": sha256_of(file), "graph_sha256": sha256_of(bundle.graph),
-        "bundle_sha256": bundle.sha256, "module": RTX, "tensorrt": trt.__version__,
-        "compute_capability": list(wanted.compute_capability), "precision": precision, "executed": {}})
+    write_json(bundle.path / RECORD, engine_record(
+        bundle, file, RTX, trt.__version__, wanted.compute_capability, {}))
     report: dict[str, object] = {
         "kind": "RTX compile check", "precision": precision, "build_seconds": seconds,
         "engine_bytes": len(engine), "compute_capability": list(wanted.compute_capability),

@@ -16,7 +16,8 @@ from satexport.cuda import Cuda
 from satexport.errors import BundleError, MissingError, RunError
 
 DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT8": "int8"}  # TensorRT's words and numpy's
-REBUILD = "Build it again on this board with `satexport trt --build BUNDLE`."
+REBUILD = ("Build it again on this board, with `satexport trt --build BUNDLE`; one for RTX with "
+           "`satexport trt --rtx`.")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from satexport import compile as compile_module
+from satexport import measure
 from satexport.backends import FloatArray
 from satexport.errors import BundleError
 from satexport.stream import load
@@ -162,7 +163,9 @@ def test_what_was_there_stays_until_the_new_bundle_is_proven(
 
 
 def test_a_budget_that_is_exceeded_fails_and_stands_among_the_gates(
-        export: Path, tmp_path: Path, few_clips: Path) -> None:
+        export: Path, tmp_path: Path, few_clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TURNS", "PAUSED_TURNS", "PAUSED_STEPS"):
+        monkeypatch.setattr(measure, name, 1)
     (tmp_path / "tight.toml").write_text('''name = "tight"
 backend = "onnxruntime"
 precision = "int8"

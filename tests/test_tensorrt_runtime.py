@@ -556,7 +556,7 @@ def built(demo: Path, folder: Path, **changes: object) -> Bundle:
     bundle = open_bundle(path)
     (path / ENGINE).write_bytes(bundle.graph.read_bytes())
     record = {"engine": ENGINE, "sha256": sha256_of(path / ENGINE), "graph_sha256": sha256_of(bundle.graph),
-              "bundle_sha256": bundle.sha256, "tensorrt": "10.3.0", "compute_capability": "8.7",
+              "bundle_sha256": bundle.sha256, "tensorrt": "10.3.0", "compute_capability": ["8.7"],
               "precision": "fp32", "executed": {"products": {"fp32": 71}}} | changes
     write_json(path / RECORD, {key: value for key, value in record.items() if value is not None})
     return bundle
@@ -586,7 +586,7 @@ FOREIGN: dict[str, tuple[dict[str, object], str]] = {
     "of another graph": ({"graph_sha256": ZEROS}, f"says a graph with the SHA-256 {ZEROS}, here is "),
     "of another bundle": ({"bundle_sha256": ZEROS}, f"says a bundle with the SHA-256 {ZEROS}, here is "),
     "of another TensorRT": ({"tensorrt": "10.13.3"}, r"says TensorRT 10\.13\.3, here is 10\.3\.0\."),
-    "of another device": ({"compute_capability": "11.0"}, r"says compute capability 11\.0, here is 8\.7\."),
+    "of another device": ({"compute_capability": ["11.0"]}, r"says compute capability 11\.0, here is 8\.7\."),
     "of other devices": ({"compute_capability": ["8.6", "8.9"]}, r"capability 8\.6 or 8\.9, here is 8\.7\."),
     "gone": ({"engine": "int8.engine"}, r"int8\.engine cannot be read \(No such file"),
     "without a key": ({"tensorrt": None}, r"engine\.json is damaged \(KeyError\('tensorrt'\)\)"),

@@ -56,8 +56,8 @@ def test_a_build_bundle_is_made_and_proven_without_a_gpu(made: Made) -> None:
     assert made.result.code == 0, made.result.err
     assert "No engine was built: that happens on the board" in made.result.err
     assert set(manifest_of(made.path)["files"]) == {
-        "int8.onnx", "fp16.onnx", "build.sh", "runtime.zip", "initial_cache.npy", "labels.txt", "golden.npz",
-        "calibration.json"}
+        "int8.onnx", "fp16.onnx", "build.sh", "runtime.zip", "golden_graphs.npz", "initial_cache.npy",
+        "labels.txt", "golden.npz", "calibration.json"}
     for precision, kept, largest in (("int8", 0.99, 0.25), ("fp16", 0.999, 0.005)):
         report = json.loads((made.path / f"parity-onnx-{precision}.json").read_bytes())
         assert report["verdict"] == "passed"
@@ -204,7 +204,7 @@ def test_rtx_makes_an_engine_for_desktop_gpus(
     assert "RTX compile check: passed" in result.out
     path = output / "sat-t-2s" / "rtx"
     record = json.loads((path / "engine.json").read_bytes())
-    assert record["compute_capability"] == ["8.6", "8.9", "12.0"]
+    assert record["compute_capability"] == ["8.6", "8.9", "12.0", "12.1"]
     assert record["bundle_sha256"] == open_bundle(path).sha256
     assert (path / record["engine"]).stat().st_size == json.loads(
         (path / "rtx.json").read_bytes())["engine_bytes"]
@@ -263,7 +263,9 @@ assert satexport.board.main([sys.argv[2]]) == 3
     (("--rtx", "--target", "jetson-thor"), "is for tensorrt: leave --rtx out"),
     (("--rtx", "--int8"), "target rtx wants fp16, --int8 asks for int8"),
     (("--fp16", "--ranges", "entropy"), "--ranges is of int8"),
-    (("--build", "b", "--int8"), "--build takes a bundle that is made already")])
+    (("--rtx", "--engine"), "--rtx makes an engine by itself"),
+    (("--build", "b", "--int8"), "--build takes a bundle that is made already"),
+    (("--build", "b", "--minutes", "3"), "--build takes a bundle that is made already")])
 def test_wrong_use_is_named(demo: Path, tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
     result = call("trt", *arguments, "--output", output_with(demo, tmp_path))
     assert (result.code, words in result.err) == (2, True), result.err
@@ -274,7 +276,8 @@ def test_wrong_use_is_named(demo: Path, tmp_path: Path, arguments: tuple[str, ..
     ('scales = "fp16"', 'scales = "fp32"', "TensorRT takes nothing else"),
     ('["linear"]', '["linear", "attention"]', "TensorRT takes nothing else"),
     ('version = "10.3"', 'version = "8.5"', "TensorRT 8 (JetPack 5) has neither strong typing"),
-    ("workspace_mb = 1000", "workspace_mb = 1", "workspace_mb is 1, expected 16 or more"),
+    ("workspace_mb = 1000", "workspace_mb = 1", "workspace_mb is 1, expected 16 to half of memory_mb"),
+    ("workspace_mb = 1000", "workspace_mb = 6000", "workspace_mb is 6000, expected 16 to half of memory_mb"),
     ('precision = "int8"', 'precision = "bf16"', "expected int8 with a table")])
 def test_a_target_that_tensorrt_cannot_take_says_which_key(
         demo: Path, tmp_path: Path, now: str, then: str, words: str) -> None:

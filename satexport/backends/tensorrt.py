@@ -11,7 +11,7 @@ import json
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -33,7 +33,7 @@ PACKAGE, RTX = "tensorrt", "tensorrt_rtx"
 RECORD = "engine.json"
 KEYS: dict[str, type | tuple[type, ...]] = {
     "engine": str, "sha256": str, "graph_sha256": str, "bundle_sha256": str, "tensorrt": str,
-    "compute_capability": (str, list), "executed": dict}  # a list: built for several devices
+    "compute_capability": list, "executed": dict}
 FLOATS = {"float32", "float16"}  # an engine may have the one where the contract says the other
 
 
@@ -182,8 +182,7 @@ def load(bundle: Bundle, threads: int | None, arena: bool) -> TensorRtStep:
                 ("a graph with the SHA-256", [record["graph_sha256"]], graphs),
                 ("TensorRT", [record["tensorrt"]], [trt.__version__]),
                 ("compute capability",
-                 [capabilities] if isinstance(capabilities, str) else [*map(str, capabilities)],
-                 [cuda.compute_capability()])):
+                 [*map(str, capabilities)], [cuda.compute_capability()])):
             if not set(expected) & set(found):
                 raise BundleError(f"{plan}: {RECORD} says {what} {' or '.join(expected)}, here is "
                                   f"{' or '.join(found)}. {REBUILD}")
@@ -191,6 +190,15 @@ def load(bundle: Bundle, threads: int | None, arena: bool) -> TensorRtStep:
     except OSError as error:
         raise BundleError(f"{plan} cannot be read ({error.strerror}). {REBUILD}") from None
     return TensorRtStep(engine, bundle.contract, bundle.initial_cache(), record["executed"])
+
+
+def engine_record(bundle: Bundle, engine: Path, module: str, version: str, capabilities: Sequence[str],
+                  executed: dict[str, dict[str, int]]) -> dict[str, Any]:
+    """What engine.json says of an engine in the bundle's folder: what it was built of, by, and for."""
+    return {"engine": engine.name, "sha256": sha256_of(engine), "precision": engine.stem,
+            "graph_sha256": sha256_of(bundle.path / f"{engine.stem}.onnx"), "bundle_sha256": bundle.sha256,
+            "module": module, "tensorrt": version, "compute_capability": list(capabilities),
+            "executed": executed}
 
 
 def _read_record(bundle: Bundle) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def _row(target: Target) -> list[str]:
     gates, budgets = target.gates, target.budgets
     limits = [f"{name} {value:g} {unit}" for name, value, unit in (
         ("step", budgets.step_ms, "ms"), ("resident", budgets.resident_mb, "MB"),
-        ("transient", budgets.transient_mb, "MB")) if value is not None]
+        ("transient", budgets.transient_mb, "MB"), ("device", budgets.device_mb, "MB")) if value is not None]
     return [target.name, target.backend, target.precision,
             "-" if target.threads is None else f"{target.threads}",
             f"scores within {gates.max_score_difference:g}\nmAP kept {gates.map_kept:g}",

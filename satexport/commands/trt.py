@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from satexport.commands.compile import Options, adapted, compile_options, run_compile
 from satexport.console import note, print_json, reader_may_leave
@@ -19,7 +20,7 @@ DEFAULT, RTX = "jetson-orin-nano", "rtx"  # targets
 @click.option("--int8", is_flag=True, help="Products in int8, the rest in fp16, beside a twin in fp16 alone: "
                                            "the board keeps the faster.")
 @click.option("--fp16", is_flag=True, help="fp16 alone.")
-@click.option("--rtx", is_flag=True, help="An engine for a desktop GPU (8.6, 8.9, 12.0) by TensorRT for RTX, "
+@click.option("--rtx", is_flag=True, help="An engine for a desktop GPU (8.6, 8.9, 12.x) by TensorRT for RTX, "
                                           "which builds without one.")
 @click.option("--build", "build", type=click.Path(path_type=Path), metavar="BUNDLE",
               help="On the board: build the engines of a bundle, prove and measure them, keep the faster.")
@@ -40,8 +41,10 @@ def trt_command(int8: bool, fp16: bool, rtx: bool, build: Path | None, engine: b
     given = Options(**options)
     if int8 and fp16:
         raise UsageError("--int8 and --fp16: choose one.")
+    if rtx and engine:
+        raise UsageError("--rtx makes an engine by itself: leave --engine out.")
     if build:
-        _check_alone(int8 or fp16 or rtx or engine or bool(given.model or given.source or given.target_name))
+        _check_alone()
         _build(build, given.as_json)
         return
     asked = "int8" if int8 else "fp16" if fp16 else None
@@ -52,8 +55,8 @@ def trt_command(int8: bool, fp16: bool, rtx: bool, build: Path | None, engine: b
 
         check_target(target, this_board())  # what is not here is said before the work
     path = run_compile(adapted(target, given), given)
-    if engine and not rtx:
-        _build(path, given.as_json)
+    if engine:
+        _build(path, as_json=False, quiet=given.as_json)
     elif not rtx:
         note(f"No engine was built: that happens on the board. Copy {path} there and run ./build.sh in it.")
 
@@ -69,19 +72,25 @@ def _target(name: str, asked: str | None, rtx: bool) -> Any:
         raise UsageError(f"target {target.name} is for {target.tensorrt.module}: "
                          f"{'leave --rtx out' if rtx else 'add --rtx'}, or choose another target.")
     if asked == "fp16" and target.precision == "int8":
-        return replace(target, name=f"{target.name}-fp16", precision="fp16", quantization=None)
+        return replace(target, name=f"{target.name}-fp16", precision="fp16", quantization=None,
+                       gates=replace(target.gates, map_kept=target.tensorrt.twin_map_kept))
     if asked and asked != target.precision:
         raise UsageError(f"target {target.name} wants {target.precision}, --{asked} asks for {asked}: leave "
                          "one of them out.")
     return target
 
 
-def _check_alone(others: bool) -> None:
+def _check_alone() -> None:
+    """Raise `UsageError` where the command line says more than --build and --json."""
+    context = click.get_current_context()
+    others = [name for name in context.params if name not in ("build", "as_json") and
+              context.get_parameter_source(name) == ParameterSource.COMMANDLINE]
     if others:
         raise UsageError("--build takes a bundle that is made already: leave the other options out.")
 
 
-def _build(path: Path, as_json: bool) -> None:
+def _build(path: Path, as_json: bool, quiet: bool = False) -> None:
+    """Build the engines of a bundle; the reports in it say the same."""
     from satexport.board import build_bundle, print_built
     from satexport.tensorrt_build import this_board
 
@@ -90,5 +99,5 @@ def _build(path: Path, as_json: bool) -> None:
         if as_json:
             print_json({"bundle": str(path), "kept": found[0].precision,
                         "engines": [built.measured for built in found]})
-        else:
+        elif not quiet:
             print_built(found)
