@@ -37,7 +37,7 @@ from satexport.engine_gates import (
     latencies,
     precisions,
 )
-from satexport.errors import GateError, MissingError, RunError, SatexportError, UsageError
+from satexport.errors import BundleError, GateError, MissingError, RunError, SatexportError, UsageError
 from satexport.files import check_writable, write_json
 from satexport.gates import Gate, failures
 from satexport.golden import golden_scores, proof_streams
@@ -174,7 +174,7 @@ def _tried(bundle: Bundle, board: Board, graph: Path, file: Path) -> Built:
     print(f"building {graph.name} ...", file=sys.stderr, flush=True)
     try:
         return _built(bundle, board, graph, file)
-    except RunError as error:
+    except (RunError, BundleError) as error:
         return Built(graph.stem, file, 0.0, [Gate("engine runs", "failed", None, 1, str(error))], {}, {})
 
 
