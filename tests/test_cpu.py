@@ -39,9 +39,10 @@ class Made(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def made(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
+def made(demo: Path, few_clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
     output = output_with(demo, tmp_path_factory.mktemp("made"))
-    result = call("cpu", "--int8", "--output", output, "--no-measure", "--minutes", 1)
+    result = call("cpu", "--int8", "--output", output, "--no-measure", "--minutes", 1,
+                  "--data", few_clips)
     return Made(output, output / "sat-t-2s" / "cpu-int8", result)
 
 

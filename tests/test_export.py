@@ -95,8 +95,10 @@ def test_another_opset_gets_a_bundle_of_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("form", "name"), [
-    (Form(cache="hidden"), "onnx-hidden"), (Form(input="mel"), "onnx-mel"), (Form(streams=2), "onnx-x2"),
-    (Form(streams=ANY), "onnx-dynamic"), (Form("hidden", "mel", 2), "onnx-hidden-mel-x2")])
+    (Form(cache="hidden"), "onnx-hidden"), (Form(streams=ANY), "onnx-dynamic"),
+    (Form("hidden", "mel", 2), "onnx-hidden-mel-x2"),
+    pytest.param(Form(input="mel"), "onnx-mel", marks=pytest.mark.long),
+    pytest.param(Form(streams=2), "onnx-x2", marks=pytest.mark.long)])
 def test_a_form_that_is_not_the_usual_one_gets_a_bundle_that_is_named_and_proven(
         tmp_path: Path, few_clips: Path, form: Form, name: str) -> None:
     checkpoint = load_checkpoint("demo", find_variant("sat-t", 2))

@@ -81,7 +81,9 @@ def sat_t() -> tuple[Checkpoint, Weights]:
     return checkpoint, graph_weights(checkpoint.variant, checkpoint.state)
 
 
-@pytest.mark.parametrize(("model", "delay"), VARIANTS)
+@pytest.mark.parametrize(("model", "delay"), [
+    pytest.param(*variant, marks=pytest.mark.long if variant[0] == "vit-b" or variant == ("sat-b", 1) else ())
+    for variant in VARIANTS])
 def test_every_variant_equals_pytorch_for_longer_than_it_remembers(model: str, delay: int) -> None:
     checkpoint = load_checkpoint("random", find_variant(model, delay))
     audio = golden_audio(checkpoint.variant)

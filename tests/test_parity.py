@@ -31,13 +31,13 @@ def reference() -> PyTorchStep:
     return PyTorchStep(load_checkpoint("demo", find_variant("sat-t", 2)))
 
 
+@pytest.mark.long
 def test_the_demo_keeps_its_map_on_the_synthetic_set(tagger: Tagger) -> None:
     gates, parts = run_parity(tagger, "synthetic", None, None, None, minutes=1)
     assert [gate.status for gate in gates] == ["passed"] * 3
     scored = parts["set"]
     assert scored["pytorch_map"] >= 0.90  # it must hear
     assert round(scored["bundle_map"], 3) == round(scored["pytorch_map"], 3)
-    assert scored["clip_protocol_map"] != scored["pytorch_map"]
     assert parts["differences"]["1 min of stream"]["chunks"] == 30
 
 
@@ -47,6 +47,7 @@ def test_the_demo_keeps_its_map_on_real_clips(tagger: Tagger, shared: Path) -> N
     scored = parts["set"]
     assert scored["clips"] == 80
     assert scored["pytorch_map"] >= 0.90
+    assert scored["clip_protocol_map"] != scored["pytorch_map"]
     assert round(scored["bundle_map"], 3) == round(scored["pytorch_map"], 3)
     assert scored["differences"]["top1_agreement"] == 1
 

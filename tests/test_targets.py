@@ -184,7 +184,8 @@ def test_a_step_may_take_as_long_as_the_longest_chunk_and_no_longer(tmp_path: Pa
 
 def test_the_tomls_in_the_readme_are_what_they_are_said_to_be(tmp_path: Path) -> None:
     readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
-    calibration, quantization, openvino, target = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
+    calibration, quantization, openvino, tensorrt, target = re.findall(
+        r"```toml\n(.*?)```", readme, re.DOTALL)
     (tmp_path / "set.toml").write_text(calibration)
     assert find_calibration(str(tmp_path / "set.toml")).name == "street"
     (tmp_path / "own.toml").write_text(target)
@@ -193,6 +194,9 @@ def test_the_tomls_in_the_readme_are_what_they_are_said_to_be(tmp_path: Path) ->
     assert find_target(str(tmp_path / "int8.toml")).quantization == Quantization()  # its defaults
     (tmp_path / "openvino.toml").write_text(target.replace('"onnxruntime"', '"openvino"') + openvino)
     assert find_target(str(tmp_path / "openvino.toml")).openvino == OpenVino()
+    (tmp_path / "tensorrt.toml").write_text(
+        target.replace('"onnxruntime"', '"tensorrt"').replace('"fp32"', '"fp16"') + tensorrt)
+    assert find_target(str(tmp_path / "tensorrt.toml")).tensorrt == find_target("jetson-orin-nano").tensorrt
 
 
 @pytest.mark.parametrize(("now", "then", "words"), [
