@@ -117,7 +117,7 @@ def run(case: Case, threads: int, minutes: float, esc10: Path) -> None:
     """Export, prove and measure one bundle; its reports stay."""
     folder = BUILD / case.name
     path, beside = made(case, folder / "bundle", esc10)
-    tagger = load(path, threads)
+    tagger = load(path, threads, spinning=False)
     data, folds = (str(esc10), [4]) if case.calibration == "esc50" else ("synthetic", None)
     gates, parts = run_parity(tagger, data, folds, None, None, minutes if case.form == USUAL_FORM else 1)
     write_json(folder / "parity.json", parity_report(tagger, gates, parts) | {"origin": origin()})

@@ -136,7 +136,7 @@ def compile_bundle(source: Bundle, target: Target, folder: Path, wanted: Wanted,
             if target.tensorrt:
                 _prove_graphs(open_bundle(stage), threads, proof, made)
             else:
-                tagger = load(stage, threads)
+                tagger = load(stage, threads, spinning=False)
                 if proof:
                     _prove(source, tagger, stage, proof, made)
         except SatexportError as error:  # that names the place where it is made

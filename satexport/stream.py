@@ -190,11 +190,12 @@ class Tagger:
         return [(self.labels[i], float(scores[i])) for i in order]
 
 
-def load(path: str | Path, threads: int | None = None) -> Tagger:
+def load(path: str | Path, threads: int | None = None, spinning: bool = True) -> Tagger:
     """Load a bundle: every part is checked against its SHA-256.
 
-    `threads` overrides the target's number. Raises `BundleError` for a folder that is no bundle or
-    was changed, `MissingError` where the runtime is not installed.
+    `threads` overrides the target's number; `spinning` False has the runtime's threads sleep between steps,
+    which is faster where PyTorch runs in the same process, and slower elsewhere. Raises `BundleError` for a
+    folder that is no bundle or was changed, `MissingError` where the runtime is not installed.
     """
     bundle = open_bundle(path)
-    return Tagger(bundle, load_step(bundle, threads))
+    return Tagger(bundle, load_step(bundle, threads, spinning=spinning))

@@ -98,7 +98,7 @@ def onnx_taggers(bundle: Bundle, threads: int | None) -> dict[str, Tagger]:
         if precision != target.precision:
             gates = replace(gates, map_kept=target.tensorrt.twin_map_kept)
         step = OnnxRuntimeStep(bundle.path / f"{precision}.onnx", bundle.contract, bundle.initial_cache(),
-                               threads, optimised=False)
+                               threads, optimised=False, spinning=False)
         found[precision] = Tagger(replace(bundle, target=replace(target, gates=gates)), step)
     return found
 

@@ -59,7 +59,7 @@ def demo(build: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def tagger(demo: Path) -> Tagger:
-    return load(demo)
+    return load(demo, spinning=False)
 
 
 @pytest.fixture(scope="session")

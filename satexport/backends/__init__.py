@@ -1,6 +1,6 @@
 """The runtimes: one module each, all meeting the same `Step`.
 
-A module has `PACKAGE`, the runtime's Python package, and `load(bundle, threads, arena) -> Step`.
+A module has `PACKAGE`, the runtime's Python package, and `load(bundle, threads, arena, spinning) -> Step`.
 The table names modules, so that a runtime is imported only where a bundle asks for it.
 """
 
@@ -44,14 +44,15 @@ class Step(Protocol):
         layers; {} where it does not tell."""
 
 
-def load_step(bundle: Bundle, threads: int | None = None, arena: bool = True) -> Step:
+def load_step(bundle: Bundle, threads: int | None = None, arena: bool = True, spinning: bool = True) -> Step:
     """Load a bundle's graph with the runtime its target names; `threads` overrides the target's
     (None: the target's, and where it has none the runtime decides); `arena` False has the runtime
-    give back each tensor when it is done with it, where it knows how. Raises `MissingError` where
+    give back each tensor when it is done with it, where it knows how; `spinning` False has its threads
+    sleep between steps, for PyTorch beside it. Raises `MissingError` where
     the runtime is not installed."""
     backend = bundle.target.backend
     if backend not in BACKENDS:
         raise MissingError(f"{bundle.path} is for the backend {backend!r}, this satexport runs "
                            f"{', '.join(BACKENDS)}. Use the version that wrote it.")
     module = importlib.import_module(BACKENDS[backend])
-    return cast(Step, module.load(bundle, threads or bundle.target.threads, arena))
+    return cast(Step, module.load(bundle, threads or bundle.target.threads, arena, spinning))

@@ -218,9 +218,9 @@ def floats_of(target: Target) -> str:
     return floats
 
 
-def load(bundle: Bundle, threads: int | None, arena: bool) -> OpenVinoStep:
+def load(bundle: Bundle, threads: int | None, arena: bool, spinning: bool = True) -> OpenVinoStep:
     """Load a bundle's IR; `threads` None lets OpenVINO decide. It has no arena to turn off: tensors are laid
-    out when a request is made."""
+    out when a request is made; nor do its threads spin."""
     wanted = bundle.target.openvino
     if wanted is None:
         raise BundleError(f"{bundle.path}: its target has no table [openvino]. Make it again.")

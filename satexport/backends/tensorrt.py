@@ -166,7 +166,7 @@ def check_tensors(found: Mapping[str, EngineTensor], contract: Contract) -> None
                               f"{found[new.name].dtype}, expected one dtype. {REBUILD}")
 
 
-def load(bundle: Bundle, threads: int | None, arena: bool) -> TensorRtStep:
+def load(bundle: Bundle, threads: int | None, arena: bool, spinning: bool = True) -> TensorRtStep:
     """Load the engine that engine.json in the bundle's folder names. It has no threads and no arena to set.
     Raises `MissingError` where it was not built yet, or TensorRT or a GPU is not here; `BundleError` where it
     was changed, or built for another bundle, TensorRT or device."""

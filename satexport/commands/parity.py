@@ -51,7 +51,7 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
     if golden and (data, folds, category_map, checkpoint) != ("synthetic", None, None, None):
         raise UsageError("--golden needs neither --data, --folds, --map nor --checkpoint: the golden "
                          "chunks and their scores are in the bundle.")
-    tagger = load(bundle, threads)
+    tagger = load(bundle, threads, spinning=golden)  # without --golden PyTorch is beside it
     file = report_file or bundle / ("parity-golden.json" if golden else "parity.json")
     if golden:
         gates, parts = run_golden(tagger)
