@@ -78,7 +78,6 @@ class Built:
 
     precision: str
     path: Path
-    build_seconds: float
     gates: list[Gate]
     parity: dict[str, Any]
     measured: dict[str, Any]
@@ -175,7 +174,7 @@ def _tried(bundle: Bundle, board: Board, graph: Path, file: Path) -> Built:
     try:
         return _built(bundle, board, graph, file)
     except (RunError, BundleError) as error:
-        return Built(graph.stem, file, 0.0, [Gate("engine runs", "failed", None, 1, str(error))], {}, {})
+        return Built(graph.stem, file, [Gate("engine runs", "failed", None, 1, str(error))], {}, {})
 
 
 def _built(bundle: Bundle, board: Board, graph: Path, file: Path) -> Built:
@@ -201,7 +200,7 @@ def _built(bundle: Bundle, board: Board, graph: Path, file: Path) -> Built:
             **latencies(tagger), "device_bytes": max(0, before - board.free_bytes()),
             "executed": tagger.step.executed(), "cuda_graphs": getattr(engine, "captured", None)}
         gates += [*budget_gates(bundle, measured), *int8_gates(bundle, graph.stem, information)]
-        return Built(graph.stem, file, seconds, gates, parity_report(tagger, gates, parts), measured)
+        return Built(graph.stem, file, gates, parity_report(tagger, gates, parts), measured)
     finally:
         engine.close()  # the next engine is built in the memory of this one
 
@@ -233,7 +232,7 @@ def print_built(found: Sequence[Built]) -> None:
         print(f"{built.precision}: step {burst['median_ms']:.2f} ms (p90 {burst['p90_ms']:.2f}, p99 "
               f"{burst['p99_ms']:.2f}), after pauses {paused['median_ms']:.2f}; device memory "
               f"{built.measured['device_bytes'] / MB:.0f} MB; largest score difference "
-              f"{parts['largest']:.1e}; built in {built.build_seconds:.0f} s; layers "
+              f"{parts['largest']:.1e}; built in {built.measured['build_seconds']:.0f} s; layers "
               f"{json.dumps(built.measured['executed'].get('layers', {}))}")
         for gate in built.gates:
             print(f"  {gate.name}: {gate.status} ({gate.note})")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from satexport.variants import HOP, MEL_BANDS, SAMPLE_RATE
 
+FRONT_END = "mel/"  # begins the names of its nodes in a graph
 N_FFT = 512           # samples, also the window's length
 BINS = N_FFT // 2 + 1
 F_MIN, F_MAX = 0.0, 8000.0  # Hz

@@ -29,9 +29,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from satexport.backends.openvino import CONTRACT, FRONT_END, QUANTISED, lanes, state_name, written
+from satexport.backends.openvino import CONTRACT, QUANTISED, lanes, state_name, written
 from satexport.contract import Contract
 from satexport.errors import RunError
+from satexport.frontend import FRONT_END
 from satexport.targets import Target
 
 if TYPE_CHECKING:

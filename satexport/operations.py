@@ -6,13 +6,13 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from satexport.errors import RunError
+from satexport.frontend import FRONT_END
 
 if TYPE_CHECKING:  # a device that measures needs the definition alone
     import onnx
 
 DEFINITION = ("operations of one chunk of one stream, counted on the exported graph: matrix products and "
               "convolutions, a multiply-add is two; those of the front end apart")
-FRONT_END = "mel/"  # begins the names of its nodes
 
 
 def count_operations(model: onnx.ModelProto) -> dict[str, int]:

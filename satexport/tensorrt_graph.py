@@ -19,8 +19,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from satexport.errors import RunError, UsageError
+from satexport.frontend import FRONT_END
 
-FRONT_END = "mel/"  # begins the names of its nodes
 PRECISE = {"LayerNormalization", "ReduceMean", "Sigmoid"}
 MOVES = {"Reshape", "Transpose", "Split", "Slice", "Squeeze", "Unsqueeze"}
 FLOAT, HALF = int(TensorProto.FLOAT), int(TensorProto.FLOAT16)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from satexport.errors import RunError, UsageError
+from satexport.frontend import FRONT_END
 
 # TensorRT's version, and the newest opset of a graph for it. Parsers of 10.15 and later know more, but one
 # graph is for all versions of this table, so 10.3's parser decides.
@@ -30,7 +31,6 @@ Q, DQ = "QuantizeLinear", "DequantizeLinear"
 MOVES = ("Concat", "Expand", "Flatten", "Gather", "Identity", "Pad", "Reshape", "Slice", "Split", "Squeeze",
          "Transpose", "Unsqueeze")  # values stay what they are
 FLOATS = ("float32", "float16", "bfloat16")
-FRONT_END = "mel/"  # begins the names of its nodes
 SHOWN = 5  # rules in a message
 
 

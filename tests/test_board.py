@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -82,9 +82,19 @@ class Slow(FakeEngine):
 class Forgetful(FakeEngine):
     """An engine whose every other step reads the caches of silence."""
 
+    first: ClassVar[dict[int, Any]] = {}  # what was uploaded last to each address
+
     def upload(self, address: int, array: Any) -> None:
-        self.first = {**getattr(self, "first", {}), address: array.copy()}
+        self.first[address] = array.copy()
         super().upload(address, array)
+
+    def free(self, address: int) -> None:
+        self.first.pop(address, None)  # another tensor may lie there next
+        super().free(address)
+
+    def close(self) -> None:
+        self.first.clear()
+        super().close()
 
     def prepare(self, addresses: Mapping[str, int]) -> Any:
         launch, old = super().prepare(addresses), [at for name, at in addresses.items() if "cache_in" in name]

@@ -577,7 +577,9 @@ def test_an_engine_for_rtx_may_be_built_for_several_devices(
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", trt)
     bundle = built(demo, tmp_path, module="tensorrt_rtx", compute_capability=["8.6", "8.7"])
-    tensorrt.load(bundle, None, True).close()
+    step = tensorrt.load(bundle, None, True)
+    assert step.executed() == {"products": {"fp32": 71}}
+    step.close()
 
 
 ZEROS = 64 * "0"

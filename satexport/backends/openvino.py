@@ -21,12 +21,12 @@ from satexport.bundle import Bundle
 from satexport.contract import ANY, Contract, TensorSpec
 from satexport.errors import BundleError, MissingError, RunError
 from satexport.files import cache_folder, check_writable
+from satexport.frontend import FRONT_END
 from satexport.memory import giving_back
 from satexport.targets import AUTO, OpenVino, Target
 
 PACKAGE = "openvino"
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}  # a target's words and OpenVINO's
-FRONT_END = "mel/"                             # begins the names of its nodes
 CONTRACT, QUANTISED = ["satexport", "contract"], ["satexport", "int8_products"]  # keys of the IR's rt_info
 PRODUCTS = {"FullyConnected", "MatMul", "Convolution"}  # layer types of the compiled model
 
