@@ -50,6 +50,7 @@ python=${PYTHON:-python3}
          "or say PYTHON=/path/to/python." >&2
     exit 3
 }
+export ORT_DISABLE_TELEMETRY="${ORT_DISABLE_TELEMETRY:-1}"  # whatever is imported here reports to nobody
 PYTHONPATH="$here/runtime.zip${PYTHONPATH:+:$PYTHONPATH}" exec "$python" -m satexport.board "$here" "$@"
 """
 LEAST_VERSION = "10.3"  # of the rules, for TensorRT for RTX, whose versions count anew

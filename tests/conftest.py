@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,20 @@ import pytest
 import soundfile
 
 from satexport.backends import FloatArray
+from satexport.bundle import open_bundle
+from satexport.calibration_set import find_calibration
 from satexport.checkpoint import Checkpoint, load_checkpoint
+from satexport.compile import Wanted, compile_bundle
 from satexport.export import export_onnx
+from satexport.runtimes import import_runtime
 from satexport.stream import Tagger, load
 from satexport.synthetic import synthetic_clip, synthetic_labels, synthetic_stream
 from satexport.targets import find_target
 from satexport.variants import find_variant
+
+for _name in ("onnxruntime", "openvino"):  # before a test imports it by itself, telemetry and all
+    with suppress(ImportError):
+        import_runtime(_name)
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -60,6 +69,14 @@ def demo(build: Path) -> Path:
 @pytest.fixture(scope="session")
 def tagger(demo: Path) -> Tagger:
     return load(demo, spinning=False)
+
+
+@pytest.fixture(scope="session")
+def openvino_demo(demo: Path, build: Path) -> Path:
+    """The same for OpenVINO, in fp32. Do not write into it: copy it."""
+    pytest.importorskip("openvino", reason="needs OpenVINO")
+    target = find_target("openvino-fp32")
+    return compile_bundle(open_bundle(demo), target, build, Wanted(find_calibration("synthetic"))).path
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from satexport.backends import FloatArray
 from satexport.bundle import Bundle
 from satexport.contract import ANY, Contract
 from satexport.errors import BundleError, MissingError, RunError
+from satexport.runtimes import import_runtime
 
 PACKAGE = "onnxruntime"
 
@@ -51,7 +52,7 @@ class OnnxRuntimeStep:
                  threads: int | None = None, arena: bool = True, optimised: bool = True,
                  spinning: bool = True) -> None:
         try:
-            import onnxruntime
+            onnxruntime = import_runtime(PACKAGE)
         except ImportError:
             raise MissingError("ONNX Runtime is not installed: "
                                "pip install 'satexport[cpu]'.") from None

@@ -23,6 +23,7 @@ from satexport.errors import BundleError, MissingError, RunError
 from satexport.files import cache_folder, check_writable
 from satexport.frontend import FRONT_END
 from satexport.memory import giving_back
+from satexport.runtimes import import_runtime
 from satexport.targets import AUTO, OpenVino, Target
 
 PACKAGE = "openvino"
@@ -252,10 +253,9 @@ def _wait(request: Any) -> Exception | None:
 
 def _openvino() -> Any:
     try:
-        import openvino
+        return import_runtime(PACKAGE)
     except ImportError:
         raise MissingError("OpenVINO is not installed: pip install 'satexport[openvino]'.") from None
-    return openvino
 
 
 def _reason(error: Exception) -> str:
