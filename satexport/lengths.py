@@ -41,7 +41,7 @@ class View:
         return self._there - self._place
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        self._place = (0, self._place, self._length)[whence] + offset
+        self._place = max(0, (0, self._place, self._length)[whence] + offset)
         return self._place
 
     def tell(self) -> int:
@@ -130,9 +130,9 @@ def _view_of_chunks(file: BinaryIO, total: int, sound: _Sound) -> tuple[View, li
     there = total - sound.begin
     rest, says = there - sound.announced, []
     end = sound.begin + max(0, sound.announced)
-    if sound.announced > 0 and 0 <= rest < LEAST_REST:
-        return View(file, total), []
-    if rest >= 0 and _is_no_sound(file, sound, end, total):
+    overflowed = bool(sound.form) and rest >= 2**32 and rest % 2**32 < 2
+    is_little = sound.announced > 0 and rest < LEAST_REST
+    if rest >= 0 and not overflowed and (is_little or _is_no_sound(file, sound, end, total)):
         return View(file, total), []
     if sound.announced <= 0:
         says = [f"its header counts no sound, as where a recorder was cut off; the {there} bytes that follow "
@@ -141,7 +141,7 @@ def _view_of_chunks(file: BinaryIO, total: int, sound: _Sound) -> tuple[View, li
         pass
     elif rest < 0:
         says = [f"its header announces {sound.announced} bytes of sound, {there} are there; it is cut off"]
-    elif sound.largest < 2**32 and rest % 2**32 < 2:
+    elif overflowed:
         says = [f"its header cannot count its {there} bytes of sound (4 GiB and more); all are heard"]
     else:
         return View(file, end), [f"{rest} bytes follow that its header does not count; they are not heard. "
@@ -166,15 +166,15 @@ def _find_sound(file: BinaryIO, total: int, first: bytes) -> _Sound | None:
         return None
     place, form, ds64 = layout.first, b"", 0
     for _ in range(MOST_CHUNKS):
+        if place + layout.header > total:
+            return None
         file.seek(place)
         header = file.read(layout.header)
-        if len(header) < layout.header:
-            return None
         (size,) = struct.unpack(layout.size, header[layout.name:])
         begin = place + layout.header
         if header.startswith(layout.sound):
             more = layout.own + layout.inner
-            if ds64:  # RF64: the size stands there
+            if ds64 and ds64 + 16 <= place:  # RF64: the size stands there
                 file.seek(ds64 + 8)
                 (size,) = struct.unpack("<Q", file.read(8))
                 return _Sound(begin, ds64 + 8, "<Q", 0, size, layout)
@@ -238,20 +238,14 @@ def _view_of_mpeg(file: BinaryIO, total: int, tag: int) -> tuple[View, list[str]
     if mark < 0:
         return View(file, end, skip=begin, length=UNKNOWN_LENGTH), []
     there = end - begin
-    frames, announced = _xing(frame[mark:], there)
-    if frames and abs(announced - there) <= 0.01 * there:
+    flags, count, size = struct.unpack(">III", frame[mark + 4:mark + 16].ljust(12, b"\0"))
+    announced = (size if flags & 1 else count) if flags & 2 else there
+    is_wrong = abs(announced - there) > 0.01 * there  # as libmpg123 sees it
+    if flags & 1 and not is_wrong:
         return View(file, end, skip=begin), []
-    says = f"its header announces {announced} bytes, {there} are there; "
-    says += "it is cut off" if announced > there else "all are heard"
-    return View(file, end, skip=begin + len(frame), length=UNKNOWN_LENGTH), [says]
-
-
-def _xing(header: bytes, there: int) -> tuple[int, int]:
-    """Frames (0 where it does not say) and bytes (`there` where it does not) of a Xing header."""
-    flags, frames, size = struct.unpack(">III", header[4:16])
-    if not flags & 1:
-        frames, size = 0, frames
-    return frames, size if flags & 2 else there
+    says = [f"its header announces {announced} bytes, {there} are there; "
+            f"{'it is cut off' if announced > there else 'all are heard'}"] if is_wrong else []
+    return View(file, end, skip=begin + len(frame), length=UNKNOWN_LENGTH), says
 
 
 def _end_of_mpeg(file: BinaryIO, total: int) -> int:
