@@ -192,7 +192,8 @@ def test_an_mp3_of_variable_rate_that_says_no_length_is_heard_to_its_end(tmp_pat
 
 @pytest.mark.parametrize("before", [
     bytes(3000), np.random.default_rng(0).bytes(3000), b"ID3\3\0\0\0\0\1\0" + bytes(128),
-    b"ID3\3\0\0\0\0\1\0" + bytes(128 + 2000)], ids=["zeros", "rubbish", "a tag", "zeros behind a tag"])
+    b"ID3\3\0\0\0\0\1\0" + bytes(128 + 2000), b"ID3\4\0\0\0\7\0\0" + bytes(7 * 128**2 + 2000)],
+    ids=["zeros", "rubbish", "a tag", "zeros behind a tag", "zeros behind a long tag"])
 def test_an_mp3_begins_with_its_first_frame(tmp_path: Path, before: bytes) -> None:
     content = made("MP3")
     found, said = hear(tmp_path, before + content)
