@@ -6,7 +6,7 @@ A set is a TOML in `calibration/`, or a folder of audio. No clip of either kind 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from satexport import facts
-from satexport.audio import read_audio
-from satexport.datasets import AUDIO_ENDINGS, Clip, LabelledSet, esc50_clips, load_set, synthetic_clips
+from satexport.audio import audio_blocks, audio_endings
+from satexport.console import note
+from satexport.datasets import Clip, LabelledSet, esc50_clips, load_set, synthetic_clips
 from satexport.errors import DataError
 from satexport.files import sha256_of
 from satexport.published import cached_esc50
@@ -82,11 +83,12 @@ def _conditions(found: CalibrationSet) -> Iterator[facts.Condition]:
            "a folder, which source = \"folder\" needs")
 
 
-def calibration_clips(chosen: CalibrationSet, data: Path | None) -> list[Clip]:
+def calibration_clips(chosen: CalibrationSet, data: Path | None,
+                      note: Callable[[str], None] = note) -> list[Clip]:
     """What calibrates, in an order that the seed decides.
 
-    `data` is the folder of the recordings where the set does not say it. Raises `DataError` where it
-    is not there or a checksum is another.
+    `data` is the folder of the recordings where the set does not say it; `note` gets the names of what is
+    left out of it. Raises `DataError` where it is not there or a checksum is another.
     """
     if chosen.source == "synthetic":
         clips = synthetic_clips("calibrate", range(NOT_GOLDEN, NOT_GOLDEN + chosen.clips))
@@ -94,11 +96,17 @@ def calibration_clips(chosen: CalibrationSet, data: Path | None) -> list[Clip]:
         clips = esc50_clips(_folder(chosen, data), chosen.folds or None)
     else:
         folder = _folder(chosen, data)
-        files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in AUDIO_ENDINGS]
-        if not files:
-            raise DataError(f"{folder}: no audio in it; expected files that end in "
-                            f"{', '.join(AUDIO_ENDINGS)}.")
-        clips = [Clip(str(path.relative_to(folder)), (), partial(read_audio, path)) for path in files]
+        files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+        endings = audio_endings()
+        names = [str(path.relative_to(folder)) for path in files if path.suffix.lower() in endings]
+        others = [str(path.relative_to(folder)) for path in files if path.suffix.lower() not in endings]
+        left_out = f"{len(others)} files whose names do not end as those of audio do: {', '.join(others[:5])}"
+        if not names:
+            raise DataError(f"{folder}: no audio in it{'; ' if others else ''}{left_out if others else ''}. "
+                            "Expected recordings such as .wav, .flac, .ogg or .mp3.")
+        if others:
+            note(f"{folder}: left out {left_out}.")
+        clips = [Clip(name, (), partial(audio_blocks, folder / name)) for name in names]
     order = np.random.default_rng(chosen.seed).permutation(len(clips))
     return [clips[i] for i in order[:chosen.clips]]
 
@@ -119,7 +127,7 @@ def choosing_set(chosen: CalibrationSet, data: Path | None, labels: tuple[str, .
         except DataError:  # labels that this model does not know
             clips = esc50_clips(folder, folds)
     else:
-        clips = calibration_clips(chosen, data)
+        clips = calibration_clips(chosen, data, note=lambda _: None)  # said where they calibrate
     return LabelledSet(chosen.name, tuple(clips), (), {"kind": chosen.source})
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,25 +17,40 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport.audio import read_audio
+from satexport.audio import audio_blocks, audio_endings
 from satexport.errors import DataError, MissingError
 from satexport.labels import audioset_mids, esc50_to_audioset
 from satexport.synthetic import SPLITS, SYNTHETIC_CLASSES, synthetic_clip, synthetic_labels
+from satexport.variants import SAMPLE_RATE
 
+LONGEST_CLIP = 15 * 60  # s, of one that is scored as a whole: half a gigabyte in PyTorch
 SYNTHETIC_CLIPS = 10 * len(SYNTHETIC_CLASSES)  # ten clips for each class
-AUDIO_ENDINGS = (".wav", ".flac", ".ogg", ".mp3")
 AUDIOSET_COLUMNS = ("YTID", "start_seconds", "end_seconds", "positive_labels")
 LAYOUTS = ('expected the word "synthetic", a folder with meta/esc50.csv and audio/, a list in '
            "AudioSet style, or a csv with the columns filename,labels.")
 
 
+Blocks = Callable[[], Iterable[NDArray[np.float32]]]  # a sound in parts: [samples], 16 kHz mono
+
+
 @dataclass(frozen=True)
 class Clip:
-    """One sound; `read()` gives it as [samples] float32, 16 kHz mono."""
+    """One sound; `blocks()` gives it part by part, however long it is."""
 
     name: str
     labels: tuple[str, ...]
-    read: Callable[[], NDArray[np.float32]]
+    blocks: Blocks
+
+    def read(self) -> NDArray[np.float32]:
+        """The whole of it, [samples] float32, 16 kHz mono. Raises `AudioError` where it cannot be read,
+        `DataError` where it is longer than a clip that is scored as one may be."""
+        parts: list[NDArray[np.float32]] = []
+        for block in self.blocks():
+            parts.append(block)
+            if sum(map(len, parts)) > LONGEST_CLIP * SAMPLE_RATE:
+                raise DataError(f"{self.name}: is longer than {LONGEST_CLIP // 60} minutes; expected clips "
+                                "of seconds, each scored as one. Cut it, with labels for each part.")
+        return np.concatenate(parts)
 
 
 @dataclass(frozen=True)
@@ -58,7 +73,7 @@ class _Row:
 
     name: str
     categories: tuple[str, ...]
-    read: Callable[[], NDArray[np.float32]]
+    blocks: Blocks
 
 
 def load_set(data: str | Path, labels: Sequence[str], *, folds: Sequence[int] | None = None,
@@ -105,7 +120,7 @@ def _labelled(rows: list[_Row], origin: dict[str, object], labels: Sequence[str]
                         "labels they are with a category map, a csv with the columns "
                         "category,label.")
     clips = tuple(Clip(row.name, tuple(dict.fromkeys(label_of[c] for c in row.categories)),
-                       row.read) for row in rows)
+                       row.blocks) for row in rows)
     present = {label for clip in clips for label in clip.labels}
     if not present:
         raise DataError(f"{where}: no clip has a label; a labelled set needs some.")
@@ -157,7 +172,7 @@ def _read_map(path: Path) -> dict[str, str]:
 def _read_synthetic() -> tuple[list[_Row], dict[str, object]]:
     split, seeds = "evaluate", SPLITS["evaluate"]
     clips = synthetic_clips(split, range(SYNTHETIC_CLIPS))
-    rows = [_Row(clip.name, clip.labels, clip.read) for clip in clips]
+    rows = [_Row(clip.name, clip.labels, clip.blocks) for clip in clips]
     return rows, {"kind": "synthetic", "split": split,
                   "seeds": [seeds[0], seeds[SYNTHETIC_CLIPS - 1]]}
 
@@ -168,8 +183,8 @@ def synthetic_clips(split: str, numbers: range) -> list[Clip]:
             for i in numbers]
 
 
-def _synthetic_audio(split: str, index: int) -> NDArray[np.float32]:
-    return synthetic_clip(split, index)[0]
+def _synthetic_audio(split: str, index: int) -> Iterator[NDArray[np.float32]]:
+    yield synthetic_clip(split, index)[0]
 
 
 def _read_esc50(folder: Path, folds: Sequence[int] | None
@@ -183,7 +198,7 @@ def _read_esc50(folder: Path, folds: Sequence[int] | None
         raise DataError(f"{meta}: no clip in fold {', '.join(wanted)}; it has the folds "
                         f"{', '.join(there)}.")
     rows = [_Row(row["filename"], (row["category"],),
-                 partial(read_audio, folder / "audio" / row["filename"])) for row in table]
+                 partial(audio_blocks, folder / "audio" / row["filename"])) for row in table]
     _need_files(meta, [folder / "audio" / row.name for row in rows])
     esc10 = all(row.get("esc10") == "True" for row in table)
     return rows, {"kind": "esc50", "folder": str(folder),
@@ -194,7 +209,7 @@ def _read_esc50(folder: Path, folds: Sequence[int] | None
 
 def esc50_clips(folder: Path, folds: Sequence[int] | None) -> list[Clip]:
     """The clips of a set in ESC-50 layout, labelled with its own categories."""
-    return [Clip(row.name, row.categories, row.read) for row in _read_esc50(folder, folds)[0]]
+    return [Clip(row.name, row.categories, row.blocks) for row in _read_esc50(folder, folds)[0]]
 
 
 def _need_files(listed_in: Path, files: Sequence[Path]) -> None:
@@ -217,7 +232,7 @@ def _read_list(path: Path) -> tuple[list[_Row], dict[str, object]]:
     table = _read_table(path, ("filename", "labels"))
     _need_files(path, [path.parent / row["filename"] for row in table])
     rows = [_Row(row["filename"], tuple(x.strip() for x in row["labels"].split(";") if x.strip()),
-                 partial(read_audio, path.parent / row["filename"])) for row in table]
+                 partial(audio_blocks, path.parent / row["filename"])) for row in table]
     return rows, {"kind": "csv", "folder": str(path)}
 
 
@@ -225,12 +240,13 @@ def _read_audioset(path: Path) -> tuple[list[_Row], dict[str, object]]:
     """A list `# YTID, start_seconds, end_seconds, positive_labels`, mids between quotes.
 
     The audio of a line lies in `audio/` beside the list, or right beside it, as YTID, YYTID,
-    YTID_30 or YTID_30000 (start in seconds or milliseconds), and ends in .wav, .flac, .ogg or
-    .mp3. Lines without audio are left out, counted and named in the origin.
+    YTID_30 or YTID_30000 (start in seconds or milliseconds), and ends as files that soundfile
+    reads. Lines without audio are left out, counted and named in the origin.
     """
     lines = [line for line in _read_lines(path) if line.strip() and not line.startswith("#")]
+    endings = audio_endings()
     files = {file.stem: file for folder in (path.parent, path.parent / "audio") if folder.is_dir()
-             for file in sorted(folder.iterdir()) if file.suffix.lower() in AUDIO_ENDINGS}
+             for file in sorted(folder.iterdir()) if file.suffix.lower() in endings}
     mids = audioset_mids()
     rows, missing = [], []
     try:
@@ -250,7 +266,7 @@ def _read_audioset(path: Path) -> tuple[list[_Row], dict[str, object]]:
             missing.append(video)
             continue
         categories = tuple(mids.get(mid.strip(), mid.strip()) for mid in positive.split(","))
-        rows.append(_Row(found.name, categories, partial(read_audio, found)))
+        rows.append(_Row(found.name, categories, partial(audio_blocks, found)))
     if not rows:
         raise DataError(f"{path}: none of its {len(missing)} clips is in {path.parent} or "
                         f"{path.parent / 'audio'} ({_few(missing)}); expected files like "

@@ -75,6 +75,37 @@ def test_pcm_on_standard_input_is_heard_like_the_same_audio_in_a_file(demo: Path
     assert piped == [line | {"file": "-"} for line in filed]
 
 
+def test_a_file_on_standard_input_ends_with_4_and_what_to_do(demo: Path, wav: Path) -> None:
+    result = call("run", demo, "-", stdin=wav.read_bytes())
+    assert (result.code, result.out) == (4, "standard input\n")
+    assert "begins like a file of the kind WAV" in result.err
+    assert "ffmpeg: -f s16le -ar 16000 -ac 1" in result.err
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="needs /dev/fd")
+def test_a_pipe_is_heard_like_a_file(demo: Path, wav: Path) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading), subprocess.Popen(["cat", wav], stdout=writing):
+        os.close(writing)
+        result = call("run", demo, f"/dev/fd/{reading}", "--json")
+    assert (result.code, result.err) == (0, "")
+    filed = lines(call("run", demo, wav, "--json").out)
+    assert lines(result.out) == [line | {"file": f"/dev/fd/{reading}"} for line in filed]
+
+
+def test_what_must_be_known_of_a_file_is_said_on_standard_error(demo: Path, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, 2 * RATE)
+    soundfile.write(tmp_path / "a.wav", np.stack([noise, -noise], 1), RATE)
+    content = (tmp_path / "a.wav").read_bytes()
+    (tmp_path / "a.wav").write_bytes(content[:40] + bytes(4) + content[44:])
+    result = call("run", demo, tmp_path / "a.wav", "--json")
+    assert result.code == 0
+    assert [line["end"] for line in lines(result.out)] == [2]
+    cut, cancelled = result.err.splitlines()
+    assert cut.startswith(f"{tmp_path / 'a.wav'}: its header counts no sound")
+    assert cancelled.startswith(f"{tmp_path / 'a.wav'}: the mean of its 2 channels")
+
+
 @pytest.mark.parametrize(("name", "rate", "channels"), [("a.wav", 8_000, 2), ("a.ogg", 44_100, 1)])
 def test_files_of_another_rate_and_kind_are_heard_to_their_end(
         name: str, rate: int, channels: int, demo: Path, tmp_path: Path) -> None:

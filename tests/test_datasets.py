@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from satexport.datasets import average_precisions, load_set
+from satexport.datasets import Clip, average_precisions, load_set
 from satexport.errors import DataError
 from satexport.labels import audioset_labels, audioset_mids, esc50_to_audioset, read_labels
 from satexport.synthetic import SYNTHETIC_CLASSES
@@ -88,6 +88,19 @@ def test_the_synthetic_set_has_ten_clips_of_each_class_or_more() -> None:
     assert clips.truth(clips.classes).sum(axis=0).min() >= 10
     assert clips.clips[0].read().shape == (6 * SAMPLE_RATE,)
     assert clips.origin["split"] == "evaluate"
+
+
+def test_a_clip_that_is_too_long_to_be_scored_as_one_is_refused_before_it_fills_the_memory() -> None:
+    given = 0
+
+    def blocks() -> Iterator[np.ndarray]:
+        nonlocal given
+        while True:
+            given += 1
+            yield np.zeros(60 * SAMPLE_RATE, np.float32)
+    with pytest.raises(DataError, match="long: is longer than 15 minutes"):
+        Clip("long", (), blocks).read()
+    assert given == 16
 
 
 def test_a_set_in_esc50_layout_takes_labels_from_the_shipped_table(tmp_path: Path) -> None:

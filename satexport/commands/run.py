@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 def run_command(bundle: Path, audio: tuple[str, ...], top: int, threads: int | None, as_json: bool) -> None:
     """Stream audio through a bundle and print the top tags of every chunk as they come.
 
-    AUDIO is a file (wav, flac, ogg, mp3; any rate and channels), or - for 16 kHz mono signed 16-bit
-    little-endian PCM on standard input. Each file is a stream of its own, from silence.
+    AUDIO is a file (wav, flac, ogg, mp3 and what else soundfile reads; any rate), or - for 16 kHz mono signed
+    16-bit little-endian PCM on standard input. Channels are averaged. Each file is a stream of its own, from
+    silence; one that comes through a pipe (/dev/stdin) is heard when it has ended.
 
     \b
     Examples:
