@@ -25,6 +25,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -252,10 +253,10 @@ def staged_bundle(path: Path) -> Iterator[Path]:
 def check_outside(place: Path) -> None:
     """Raise `UsageError` where a new file or folder would lie among the parts of a bundle, which is then no
     bundle any more: anywhere below one but in its reports/."""
-    there = place.parent.resolve() / place.name
+    there = Path(os.path.realpath(place.parent), place.name)
     for folder in there.parents:
         inside = there.relative_to(folder).parts
-        if (folder / MANIFEST).is_file() and not (len(inside) > 1 and inside[0] == REPORTS):
+        if os.path.isfile(folder / MANIFEST) and not (len(inside) > 1 and inside[0] == REPORTS):
             raise UsageError(f"{place} is inside the bundle {folder}, which is used only as it was made. "
                              f"Choose another place, for a report {folder / REPORTS / place.name}.")
 
@@ -269,13 +270,13 @@ def check_places(places: Sequence[Path], bundles: Iterable[Path] = ()) -> None:
     taken: dict[str, Path] = {}
     parts = [part for bundle in bundles for part in bundle.iterdir() if part.name != REPORTS]
     for place in places:
-        if place.exists() and not place.is_file():
+        if os.path.exists(place) and not os.path.isfile(place):
             raise UsageError(f"{place} is no regular file; expected a file's name for the report.")
-        name = str(place.resolve()).casefold()  # one file on a disk that does not tell the cases apart
+        name = os.path.realpath(place).casefold()  # one file on a disk that does not tell the cases apart
         if other := taken.get(name):
             raise UsageError(f"{place} and {other} are one file; expected a file for each report.")
         taken[name] = place
         check_outside(place)
-        if part := next((part for part in parts if place.exists() and place.samefile(part)), None):
+        if part := next((part for part in parts if os.path.exists(place) and place.samefile(part)), None):
             raise UsageError(f"{place} is {part}, a part of the bundle. Choose another place for the report.")
         check_writable(place.parent)

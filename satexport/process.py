@@ -56,15 +56,11 @@ if hasattr(os, "register_at_fork"):  # not under Windows, which has no fork
 def open_standard_streams() -> None:
     """Put the null device where a standard stream is closed (`>&-`) or was never there (a service, a GUI
     program): what is printed is lost, and no file that is opened later gets its descriptor."""
-    for descriptor, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+    for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            null = os.open(os.devnull, os.O_RDWR)
-            os.dup2(null, descriptor)  # which is inherited, also where `null` is the same
-            if null == descriptor:
-                os.set_inheritable(null, True)
-            else:
-                os.close(null)
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest that is free: this one
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
