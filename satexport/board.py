@@ -5,9 +5,9 @@
 
 Every graph of the bundle is built, runs the golden chunks, and is timed; what the engine computes in is
 read back from the engine inspector. The fastest that passes its gates stays, with `engine.json`, which says
-what it was built from and for; `parity.json`, `measure.json` and `layers-*.json` tell of all of them. Needs
-numpy, the board's TensorRT and its CUDA runtime alone. What TensorRT and the device do lies behind `Board`,
-so that everything else runs against a fake.
+what it was built from and for; `parity.json`, `measure.json` and `layers-*.json` in `reports/` tell of all
+of them. Needs numpy, the board's TensorRT and its CUDA runtime alone. What TensorRT and the device do lies
+behind `Board`, so that everything else runs against a fake.
 """
 
 from __future__ import annotations
@@ -28,20 +28,13 @@ from typing import Any, Protocol
 
 from satexport.backends.tensorrt import RECORD, TensorRtStep, engine_record
 from satexport.bundle import Bundle, open_bundle
-from satexport.engine_gates import (
-    DEFINITIONS,
-    MB,
-    budget_gates,
-    graph_gate,
-    int8_gates,
-    latencies,
-    precisions,
-)
+from satexport.engine_gates import DEFINITIONS, figures, graph_gate, int8_gates, latencies, precisions
 from satexport.errors import BundleError, GateError, MissingError, RunError, SatexportError, UsageError
 from satexport.files import check_writable, write_json
-from satexport.gates import Gate, failures
+from satexport.gates import MB, Gate, budget_gates, failures
 from satexport.golden import golden_scores, proof_streams
 from satexport.parity import judge_golden, parity_report
+from satexport.process import open_standard_streams
 from satexport.report import origin
 from satexport.stream import Tagger
 from satexport.targets import Target, TensorRt
@@ -99,6 +92,7 @@ def build_bundle(path: Path, board: Board) -> list[Built]:
     check_target(bundle.target, board)
     check_memory(bundle, board)
     check_writable(path)
+    check_writable(bundle.reports)
     found: list[Built] = []
     with _engines(path) as folder:
         for graph in graphs(bundle):
@@ -188,7 +182,7 @@ def _built(bundle: Bundle, board: Board, graph: Path, file: Path) -> Built:
     engine = board.load(file)
     try:
         information = board.layers(engine)
-        write_json(bundle.path / f"layers-{graph.stem}.json", information)
+        write_json(bundle.reports / f"layers-{graph.stem}.json", information)
         tagger = Tagger(bundle, TensorRtStep(engine, bundle.contract, bundle.initial_cache(),
                                              precisions(information)))
         audio, _ = bundle.golden()
@@ -199,14 +193,15 @@ def _built(bundle: Bundle, board: Board, graph: Path, file: Path) -> Built:
             "precision": graph.stem, "build_seconds": seconds, "engine_bytes": file.stat().st_size,
             **latencies(tagger), "device_bytes": max(0, before - board.free_bytes()),
             "executed": tagger.step.executed(), "cuda_graphs": getattr(engine, "captured", None)}
-        gates += [*budget_gates(bundle, measured), *int8_gates(bundle, graph.stem, information)]
+        gates += budget_gates(bundle.target.budgets, figures(measured))
+        gates += int8_gates(bundle, graph.stem, information)
         return Built(graph.stem, file, gates, parity_report(tagger, gates, parts), measured)
     finally:
         engine.close()  # the next engine is built in the memory of this one
 
 
 def _report(bundle: Bundle, board: Board, found: Sequence[Built]) -> None:
-    """Write parity.json and measure.json, of all engines."""
+    """Write reports/parity.json and measure.json, of all engines."""
     where = origin() | {"tensorrt": board.tensorrt, "device": board.description,
                         "compute_capability": board.compute_capability}
     verdict = "passed" if found[0].passed else "failed"
@@ -217,8 +212,8 @@ def _report(bundle: Bundle, board: Board, found: Sequence[Built]) -> None:
                "engines": [built.measured | {"gates": [asdict(gate) for gate in built.gates]}
                            for built in found],
                "definitions": DEFINITIONS, "origin": where}
-    write_json(bundle.path / "parity.json", parity)
-    write_json(bundle.path / "measure.json", measure)
+    write_json(bundle.reports / "parity.json", parity)
+    write_json(bundle.reports / "measure.json", measure)
 
 
 def print_built(found: Sequence[Built]) -> None:
@@ -246,6 +241,7 @@ def main(arguments: Sequence[str]) -> int:
     """`python3 -m satexport.board BUNDLE`: the exit code."""
     from satexport.tensorrt_build import this_board
 
+    open_standard_streams()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that unfinished engines vanish
     try:
         if len(arguments) != 1:

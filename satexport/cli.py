@@ -24,6 +24,7 @@ from satexport.commands.targets import targets_command
 from satexport.commands.trt import trt_command
 from satexport.console import discard_output
 from satexport.errors import RunError, SatexportError
+from satexport.process import open_standard_streams
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -62,6 +63,7 @@ for command in (onnx_command, cpu_command, openvino_command, trt_command, parity
 
 def main() -> NoReturn:
     """Run the command line and end the process with the exit code of what happened."""
+    open_standard_streams()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that staged folders vanish
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files and labels may be in any encoding
         sys.stdout.reconfigure(errors="backslashreplace")

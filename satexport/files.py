@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import math
@@ -95,7 +96,8 @@ def staged_folder(path: Path, may_replace: Callable[[Path], bool]) -> Iterator[P
     on any failure or interrupt it vanishes and what was at `path` stays.
 
     `may_replace` says of an existing `path` whether it is one of ours. Raises `RunError` where it
-    is not, or where the disk or folder refuses.
+    is not, or where the disk or folder refuses. No moment has nothing at `path`, where the system can
+    exchange two folders.
     """
     stage = path.with_name(f".{path.name}.partial-{secrets.token_hex(4)}")
     new, old = stage / path.name, stage / "old" / path.name
@@ -105,6 +107,8 @@ def staged_folder(path: Path, may_replace: Callable[[Path], bool]) -> Iterator[P
                            "Move it away or choose another --output.")
         new.mkdir(parents=True)
         yield new
+        if path.exists() and exchange(new, path):
+            return
         if path.exists():
             old.parent.mkdir()
             os.rename(path, old)
@@ -115,6 +119,17 @@ def staged_folder(path: Path, may_replace: Callable[[Path], bool]) -> Iterator[P
         if os.path.exists(old) and not os.path.exists(path):  # between the two renames
             os.rename(old, path)
         shutil.rmtree(stage, ignore_errors=True)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Let two folders change places in one moment, by Linux' renameat2(2); False where nothing happened,
+    because the system or the file system cannot."""
+    here, exchanged = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    try:
+        rename = ctypes.CDLL(None).renameat2
+        return not rename(here, os.fsencode(one), here, os.fsencode(other), exchanged)
+    except (OSError, AttributeError, TypeError):  # no such call in this C library; no C library by that name
+        return False
 
 
 def _remove(path: Path) -> None:

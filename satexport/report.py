@@ -222,7 +222,7 @@ def progress(label: str, total: int | None, done: int = 0, unit: str = "parts"
     """Give a function to call after each part, or with the number of parts, of `total` (None where
     nobody knows): a progress bar on standard error where that is a terminal, nothing elsewhere.
     `done` parts were there before; of bytes it shows size and speed."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():  # None: a service, a GUI program
         yield lambda parts=1: None
         return
     from rich.console import Console

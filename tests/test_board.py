@@ -131,7 +131,8 @@ def bundle(shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 def reports(bundle: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    found = [json.loads((bundle / f"{name}.json").read_bytes()) for name in ("parity", "measure", "engine")]
+    found = [json.loads((bundle / f"{name}.json").read_bytes())
+             for name in ("reports/parity", "reports/measure", "engine")]
     return found[0], found[1], found[2]
 
 
@@ -151,7 +152,7 @@ def test_both_engines_are_built_and_proven_and_the_faster_is_kept(bundle: Path) 
     assert measure["origin"]["device"] == "a fake Orin"
     assert [engine["executed"] for engine in measure["engines"]] == [
         {"layers": {"f16": 1}}, {"layers": {"i8": 1, "f16": 60}}]
-    assert json.loads((bundle / "layers-int8.json").read_bytes()) == LAYERS["int8"]
+    assert json.loads((bundle / "reports" / "layers-int8.json").read_bytes()) == LAYERS["int8"]
     assert not (bundle / "int8.engine").exists()
     assert record | {"executed": {}} == {
         "engine": "fp16.engine", "sha256": sha256_of(bundle / "fp16.engine"),

@@ -51,7 +51,7 @@ def test_int8_of_the_export_in_the_output_folder_is_made_proven_and_says_what_it
     path = made.path
     assert "real audio is better" in made.result.err.lower()
     assert "Gates: passed" in made.result.out
-    report = json.loads((path / "parity.json").read_bytes())
+    report = json.loads((path / "reports" / "parity.json").read_bytes())
     assert report["set"]["bundle_map"] >= 0.99 * report["set"]["pytorch_map"]
     assert next(iter(report["differences"].values()))["largest"] > 1e-5  # it is int8 that was run
     calibration = json.loads((path / "calibration.json").read_bytes())
@@ -65,7 +65,7 @@ def test_int8_of_the_export_in_the_output_folder_is_made_proven_and_says_what_it
 
 def test_the_reports_show_the_drift(made: Made) -> None:
     assert "Against PyTorch fp32 over 1 min of stream: a chunk's largest difference" in made.result.out
-    report = json.loads((made.path / "parity.json").read_bytes())
+    report = json.loads((made.path / "reports" / "parity.json").read_bytes())
     found = report["differences"]["1 min of stream"]
     curve, drift = report["curve"][:30], report["drift"]
     assert found["mean"] == pytest.approx(sum(curve) / 30)
@@ -74,7 +74,7 @@ def test_the_reports_show_the_drift(made: Made) -> None:
     assert drift["chunks"] == 30 - 12
     assert abs(drift["drift"]) < 1e-3  # a tenth is what it may be
     assert "Drift over 1 min of stream: +0.0%" in made.result.out.replace("-0.0%", "+0.0%")
-    assert (made.path / "parity.png").read_bytes().startswith(b"\x89PNG")
+    assert (made.path / "reports" / "parity.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_quantised_stream_forgets_how_it_started_after_twelve_chunks(
@@ -108,7 +108,7 @@ def test_real_clips_calibrate_and_others_gate(export: Path, shared: Path) -> Non
                   "--no-measure", "--minutes", 0.2)
     assert result.code == 0, result.err
     path = export / "sat-t-2s" / "cpu-int8"
-    report = json.loads((path / "parity.json").read_bytes())
+    report = json.loads((path / "reports" / "parity.json").read_bytes())
     assert report["set"]["clips"] == 80
     assert report["set"]["bundle_map"] >= 0.995 * report["set"]["pytorch_map"]
     assert report["set"]["differences"]["top1_agreement"] >= 0.98
@@ -145,7 +145,7 @@ map_kept = 0.99
     result = call("cpu", "--int8", "--target", tmp_path / "strict.toml", "--output", export, *quick)
     assert result.code == 1
     assert "largest score difference" in result.err
-    report = json.loads((export / "sat-t-2s" / "strict" / "parity.json").read_bytes())
+    report = json.loads((export / "sat-t-2s" / "strict" / "reports" / "parity.json").read_bytes())
     assert report["verdict"] == "failed"
 
 
@@ -185,11 +185,11 @@ resident_mb = 10000
     assert "sat-t-2s/tight: transient_mb failed" in result.err
     assert "Gates: failed" in result.out
     path = export / "sat-t-2s" / "tight"
-    report = json.loads((path / "measure.json").read_bytes())
+    report = json.loads((path / "reports" / "measure.json").read_bytes())
     assert [gate["status"] for gate in report["gates"]] == ["passed", "failed"]
     assert [entry["bundle"] for entry in report["bundles"]] == [str(path)]
-    assert (path / "measure.png").is_file()
-    assert json.loads((path / "parity.json").read_bytes())["verdict"] == "passed"
+    assert (path / "reports" / "measure.png").is_file()
+    assert json.loads((path / "reports" / "parity.json").read_bytes())["verdict"] == "passed"
 
 
 @pytest.mark.long

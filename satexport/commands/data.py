@@ -21,6 +21,9 @@ def data_command(name: str, output: Path | None) -> None:
       satexport data esc50
       satexport data esc50 --output .
     """
+    from satexport.bundle import check_outside
     from satexport.published import fetch_esc50
 
+    if output:
+        check_outside(output / name)
     click.echo(f"{name} is there: satexport parity BUNDLE --data {fetch_esc50(output, note)}")
