@@ -13,7 +13,7 @@ if not (3, 11) <= sys.version_info[:2] <= (3, 14):
 try:
     import ensurepip, ssl, venv, zlib
 except ImportError as error:
-    sys.stdout.write("it comes without %s" % str(error).split()[-1]); sys.exit(4)
+    sys.stdout.write("it comes without %s" % error.name); sys.exit(4)
 sys.stdout.write("%d%02d" % sys.version_info[:2])
 '
 
@@ -45,8 +45,7 @@ if [ -n "$best" ]; then
     printf '%s\n' "$best"
     exit 0
 fi
-cat >&2 <<END
-No Python for this project.
+printf '%s\n' >&2 "No Python for this project.
 Found:
 ${found:-    none on the PATH
 }Expected: Python 3.11, 3.12, 3.13 or 3.14 with its modules venv and ensurepip.
@@ -54,6 +53,5 @@ What to do, then the same command again:
     Debian, Ubuntu:  sudo apt install python3-venv   (Debian 12, Ubuntu 24.04 or newer)
     macOS:           brew install python@3.13        (Homebrew)
     Windows:         winget install Python.Python.3.13
-    Python is elsewhere:  name it, as in make demo PYTHON=/opt/python3.12/bin/python3
-END
+    Python is elsewhere:  name it, as in make demo PYTHON=/opt/python3.12/bin/python3"
 exit 1

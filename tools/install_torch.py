@@ -3,8 +3,8 @@
     python tools/install_torch.py https://download.pytorch.org/whl/cpu
 
 From that index where it answers and has the version (CPU builds), else from pip's own package index, whose
-builds for Linux bring CUDA. One line says which. An empty argument asks for the package index at once. torch has no
-hash in requirements.lock: a CPU build and a CUDA build of one version have different ones.
+builds for Linux bring CUDA. One line says which. An empty argument asks for the package index at once. torch
+has no hash in requirements.lock: a CPU build and a CUDA build of one version have different ones.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def why_not(index: str, version: str) -> str:
     if not index:
         return "TORCH_INDEX is empty"
     try:
-        with urllib.request.urlopen(f"{index.rstrip('/')}/torch/", timeout=TIMEOUT) as answer:  # noqa: S310
+        with urllib.request.urlopen(f"{index.rstrip('/')}/torch/", timeout=TIMEOUT) as answer:
             listed = f"torch-{version}" in answer.read().decode("utf-8", "replace")
     except (OSError, ValueError) as error:  # unreachable, refused, no such page; no address
         return f"{index} does not answer: {getattr(error, 'reason', error)}"
@@ -39,7 +39,7 @@ def main(index: str) -> int:
         print(f"torch {version} from the package index ({reason})", flush=True)
         return subprocess.call([*pip, "--constraint", str(CONSTRAINTS)])
     print(f"torch {version} from {index}", flush=True)
-    return subprocess.call([*pip, "--no-deps", "--index-url", index])  # its dependencies are in requirements.lock
+    return subprocess.call([*pip, "--no-deps", "--index-url", index])  # the lock has its dependencies
 
 
 if __name__ == "__main__":
