@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -107,3 +109,21 @@ def few_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def quick(few_clips: Path) -> tuple[object, ...]:
     """Options that make a target's bundle fast."""
     return "--no-measure", "--minutes", 0.1, "--data", few_clips
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of a checkout, built without the package index."""
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder],
+                   cwd=Path(__file__).parents[1], check=True, capture_output=True)
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="session")
+def package_index() -> None:
+    """pip's package index. Skips the test where it does not answer."""
+    done = subprocess.run([sys.executable, "-m", "pip", "index", "versions", "editables", "--retries", "0",
+                           "--timeout", "10"], capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip("needs pip's package index, which does not answer here")

@@ -16,6 +16,7 @@ from satexport.errors import BundleError
 from satexport.stream import load
 from tests.test_bundle import content, copy_of
 from tests.test_cli import Result, call
+from tests.test_measure import needs_memray
 
 
 def output_with(export: Path, folder: Path) -> Path:
@@ -163,6 +164,7 @@ def test_what_was_there_stays_until_the_new_bundle_is_proven(
     assert content(export) == before
 
 
+@needs_memray
 def test_a_budget_that_is_exceeded_fails_and_stands_among_the_gates(
         export: Path, tmp_path: Path, few_clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("TURNS", "PAUSED_TURNS", "PAUSED_STEPS"):

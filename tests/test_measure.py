@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,6 +38,8 @@ from tests.test_cli import START, Result, call, no_file_longer_than, start, vit_
 STEPS = 2
 QUICK = ("--steps", STEPS, "--pause", 0.01)
 HIDDEN_OF_MLP = 48 * 768 * 4  # bytes, the largest tensor of the demo: 48 tokens, 4 * 192 wide
+needs_memray = pytest.mark.skipif(not find_spec("memray"), reason="needs memray, which Windows does not have")
+pytestmark = needs_memray
 SPEED, SIZE = "latency of one step, ms", "operations of a chunk and memory, MB"
 
 

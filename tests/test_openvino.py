@@ -26,6 +26,8 @@ from tests.test_cpu import output_with
 from tests.test_measure import QUICK as SHORT
 from tests.test_packaging import FILES, TRAINING, python
 
+pytest.importorskip("openvino", reason="needs satexport[openvino]")
+
 
 class Made(NamedTuple):
     """What `satexport openvino --int8` made and said."""
