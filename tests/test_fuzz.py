@@ -43,14 +43,10 @@ def test_an_input_follows_from_its_seed_and_number(demo: Path, tmp_path: Path) -
     assert drawn[0] == drawn[2] != drawn[1]
 
 
-@pytest.fixture(scope="module")
-def worker(tmp_path_factory: pytest.TempPathFactory, network: Path) -> Worker:
-    folder = tmp_path_factory.mktemp("worker")
-    return Worker(Sandbox(folder, network), folder, "tests.fuzz.bad", seconds=4)
-
-
 @pytest.mark.parametrize("way", WAYS)
-def test_what_ends_badly_is_seen(way: str, worker: Worker, tmp_path: Path) -> None:
+def test_what_ends_badly_is_seen(way: str, network: Path, tmp_path: Path) -> None:
+    seconds = 2 if way == "a process that waits" else 60
+    worker = Worker(Sandbox(tmp_path, network), tmp_path, "tests.fuzz.bad", seconds)
     ending = worker.use(way, Doubtful(tmp_path))
     worker.stop()
     assert len(ending.faults) == 1

@@ -19,7 +19,7 @@ def _raise(error: Exception) -> None:
 
 def _take_memory() -> None:
     taken = b"x" * 1_200_000_000
-    time.sleep(60)
+    time.sleep(600)
     del taken
 
 
@@ -38,7 +38,7 @@ WAYS: dict[str, tuple[Callable[[], object], str]] = {  # what it does, words of 
     "a message without an end": (lambda: _raise(DataError("long " * 1000)), "no readable message"),
     "an exit code that blames the run": (lambda: _raise(RunError("disk")), "exit code 5"),
     "a process that dies": (os.abort, "the process died"),
-    "a process that waits": (lambda: time.sleep(60), "did not end"),
+    "a process that waits": (lambda: time.sleep(600), "did not end"),
     "a process that takes memory": (_take_memory, "MB"),
     "a file where none may be": (lambda: Path("canary").write_text("here"), "left here/canary"),
     "a file in the home folder": (lambda: (Path.home() / "id").write_text("me"), "left home/id"),
