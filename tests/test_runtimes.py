@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,8 +13,8 @@ from typing import NamedTuple
 import pytest
 
 from satexport.backends import BACKENDS
+from tests.fake_network import compile_fake_network
 
-SOURCE = Path(__file__).with_name("fake_network.c")
 PACKAGE = Path(__file__).parents[1] / "satexport"
 # telemetry packages switch themselves off where these are set
 SWITCHES = ("CI", "TF_BUILD", "JENKINS_URL", "ORT_DISABLE_TELEMETRY")
@@ -42,13 +41,10 @@ Watch = Callable[..., Seen]
 @pytest.fixture(scope="session")
 def fake_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A library to preload that records every way to the network and refuses it."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if not compiler or not sys.platform.startswith("linux"):
-        pytest.skip("needs Linux and a C compiler (cc or gcc) for the library that is preloaded")
-    library = tmp_path_factory.mktemp("network") / "network.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", library, SOURCE, "-ldl"],
-                   check=True)
-    return library
+    try:
+        return compile_fake_network(tmp_path_factory.mktemp("network"))
+    except LookupError as error:
+        pytest.skip(f"{error} for the library that is preloaded")
 
 
 @pytest.fixture
