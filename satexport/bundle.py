@@ -152,7 +152,7 @@ def open_bundle(path: str | Path) -> Bundle:
         if graph not in files:
             raise BundleError(f"{path / MANIFEST} is damaged (no SHA-256 of {graph}). Export it again.")
         _check_files(path, files)
-        labels = (path / LABELS).read_text("utf-8").splitlines()
+        labels = (path / LABELS).read_bytes().decode("utf-8").split("\n")[:-1]  # as labels_text writes them
     except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
         raise BundleError(f"{path / MANIFEST} is damaged ({error!r}). Export it again.") from None
     except OSError as error:

@@ -26,6 +26,17 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def read_at_most(path: Path, most: int) -> bytes:
+    """The content of a file of at most so many bytes, for a stranger's file may be of any length.
+
+    Raises `OSError` where it is longer or cannot be read."""
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(f"it is longer than {most / 1e6:g} MB, the most that is read")
+    return content
+
+
 def cache_folder() -> Path:
     """Return $SATEXPORT_CACHE, or the folder that the platform has for such files.
 
