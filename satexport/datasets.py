@@ -75,7 +75,7 @@ def load_set(data: str | Path, labels: Sequence[str], *, folds: Sequence[int] | 
         reader = _read_synthetic
     elif not path.exists():
         raise DataError(f"{path}: nothing there; {LAYOUTS}")
-    elif (path / "meta" / "esc50.csv").is_file():
+    elif is_esc50(path):
         return _labelled(*_read_esc50(path, folds), labels, category_map)
     else:
         reader = partial(_read_list, path)
@@ -83,6 +83,11 @@ def load_set(data: str | Path, labels: Sequence[str], *, folds: Sequence[int] | 
         raise DataError(f"{data}: has no folds; only a set in ESC-50 layout has. "
                         "Leave the folds out.")
     return _labelled(*reader(), labels, category_map)
+
+
+def is_esc50(data: str | Path) -> bool:
+    """Is it a folder in ESC-50 layout?"""
+    return (Path(data) / "meta" / "esc50.csv").is_file()
 
 
 def _labelled(rows: list[_Row], origin: dict[str, object], labels: Sequence[str],

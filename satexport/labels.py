@@ -72,8 +72,8 @@ def read_labels(path: str | Path) -> tuple[str, ...]:
 def _check_order(path: Path, rows: Sequence[tuple[int, dict[str, str]]]) -> None:
     """A column `index` counts the rows from 0 or 1: in another order every score would have a wrong name."""
     found = [row.get("index") for _, row in rows]
-    counted = ([str(number) for number in range(start, start + len(rows))] for start in (0, 1))
-    if found[0] is None or found in counted:
+    if found[0] is None or any(
+            found == [str(start + number) for number in range(len(rows))] for start in (0, 1)):
         return
     raise DataError(f"{path}: its column index does not count its rows; expected the labels in the order of "
                     "the scores. Sort the rows, or delete the column.")
