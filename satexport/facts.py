@@ -11,10 +11,10 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from satexport.errors import DataError, UsageError
 from satexport.files import read_at_most
+from satexport.terminal import shown
 
 MAX_BYTES = 200_000    # of a TOML; checksums of 2000 clips fit
 MAX_LINE = 1000        # characters; what reads TOMLs takes minutes over a key of many dots
-SHOWN = 80             # characters of a value in a message
 Condition = tuple[str, object, bool, str]  # key, value, whether it can be meant, what can
 
 
@@ -75,15 +75,6 @@ def checked(kind: type[Any], fields: dict[str, Any], where: Path,
             raise DataError(f"{where}: {name} is {shown(value)}, expected {_words(hints[name])}.")
         result[name] = tuple(value) if isinstance(value, list) else value
     return result
-
-
-def shown(value: object) -> str:
-    """A value in a message: its beginning, where it is long."""
-    try:
-        text = repr(value)
-    except RecursionError:
-        text = f"a {type(value).__name__} nested too deeply to print"
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 _WORDS = {str: "texts", int: "whole numbers", float: "numbers", bool: "true or false"}  # of a list or table

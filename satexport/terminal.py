@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import sys
 
+SHOWN = 80  # characters of a value in a message
 # Control characters (escape sequences begin with one, a line break forges a line), and what turns or breaks
 # the direction and the lines of a text: Unicode 15, Cc, Bidi_Control, Zl and Zp.
 COMMANDS = re.compile(
@@ -15,6 +16,15 @@ COMMANDS = re.compile(
 def printable(text: object) -> str:
     r"""The text on one line, each character that a terminal would obey as its escape ("\x1b")."""
     return COMMANDS.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), str(text))
+
+
+def shown(value: object) -> str:
+    """A value in a message: its beginning, where it is long."""
+    try:
+        text = repr(value)
+    except RecursionError:
+        text = f"a {type(value).__name__} nested too deeply to print"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def say(text: str) -> None:

@@ -263,8 +263,7 @@ def test_a_key_may_be_a_list_or_a_table_of_any_type(fields: dict[str, object], e
 
 @pytest.mark.parametrize(("text", "words"), [
     (f"threads = {'9' * 5000}", "is no readable TOML"),
-    (f"threads = 0x{'f' * 900}", "threads is 510486651434194559071084265156828192010167096394030161729888478978394702565498"
-     "92..., expected 1 to 256"),
+    (f"threads = 0x{'f' * 900}", "..., expected 1 to 256"),
     ("threads = " + "[\n" * 50_000, "is no readable TOML: it is nested too deeply"),
     (f"threads = {'[' * 400}{']' * 400}", "threads is [[[["),
     ("a." * 50_000 + "b = 1", "line 1 has more than 1000 characters"),
