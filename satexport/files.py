@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from satexport.errors import RunError
+from satexport.terminal import COMMANDS
 
 
 def sha256_of(path: Path) -> str:
@@ -59,8 +60,11 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def json_text(content: Mapping[str, Any]) -> str:
-    """JSON as it stands in every file; NaN and infinity, for which it has no word, are null."""
-    return json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    """JSON as it stands in every file; NaN and infinity, for which it has no word, are null, and what a
+    terminal would obey is an escape."""
+    text = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
+    return "\n".join(COMMANDS.sub(lambda found: json.dumps(found[0])[1:-1], line)
+                     for line in text.split("\n")) + "\n"
 
 
 def _finite(value: Any) -> Any:

@@ -4,7 +4,6 @@ that quote them) must not command it. Standard library only."""
 from __future__ import annotations
 
 import re
-import sys
 
 SHOWN = 80  # characters of a value in a message
 # Control characters (escape sequences begin with one, a line break forges a line), and what turns or breaks
@@ -29,4 +28,4 @@ def shown(value: object) -> str:
 
 def say(text: str) -> None:
     """Print a line on standard output, `printable`."""
-    print(printable(text), file=sys.stdout)
+    print(printable(text))
