@@ -102,7 +102,8 @@ class Bundle:
         path = self.path / CALIBRATION
         try:
             content: dict[str, Any] = json.loads(read_at_most(path, MAX_CALIBRATION))
-            if not all(isinstance(name, str) for name in (*content["clips_sha256"], *content.get("int8", ()))):
+            texts = *content["clips_sha256"], *content.get("int8", ())
+            if not all(isinstance(text, str) for text in texts):
                 raise TypeError("clips_sha256 and int8 are lists of texts")
         except FileNotFoundError:
             return {"clips_sha256": []}

@@ -15,6 +15,7 @@ from satexport.bundle import CALIBRATION, GOLDEN, INITIAL_CACHE, MANIFEST, write
 from tests.test_bundle import GRAPH, copy_of, reseal
 from tests.test_cli import call
 
+
 def npy(shape: tuple[int, ...], data: bytes = b"") -> bytes:
     """A .npy whose header says a shape, whatever follows."""
     buffer = io.BytesIO()
