@@ -39,6 +39,7 @@ from satexport.report import origin
 from satexport.stream import Tagger
 from satexport.targets import Target, TensorRt
 from satexport.tensorrt_engine import Engine
+from satexport.terminal import printable, say
 
 GRAPHS = ("int8", "fp16")     # names of the graphs without their ending, as far as a bundle has them
 BUILDING = ".building-"       # begins the name of a folder of engines that are not proven yet
@@ -220,17 +221,17 @@ def print_built(found: Sequence[Built]) -> None:
     """Print the engines for a person; needs no package."""
     for built in found:
         if not built.measured:
-            print(f"{built.precision}: {failures(built.gates)}")
+            say(f"{built.precision}: {failures(built.gates)}")
             continue
         burst, paused = built.measured["burst"], built.measured["paused"]
         parts = next(iter(built.parity["differences"].values()))
-        print(f"{built.precision}: step {burst['median_ms']:.2f} ms (p90 {burst['p90_ms']:.2f}, p99 "
-              f"{burst['p99_ms']:.2f}), after pauses {paused['median_ms']:.2f}; device memory "
-              f"{built.measured['device_bytes'] / MB:.0f} MB; largest score difference "
-              f"{parts['largest']:.1e}; built in {built.measured['build_seconds']:.0f} s; layers "
-              f"{json.dumps(built.measured['executed'].get('layers', {}))}")
+        say(f"{built.precision}: step {burst['median_ms']:.2f} ms (p90 {burst['p90_ms']:.2f}, p99 "
+            f"{burst['p99_ms']:.2f}), after pauses {paused['median_ms']:.2f}; device memory "
+            f"{built.measured['device_bytes'] / MB:.0f} MB; largest score difference "
+            f"{parts['largest']:.1e}; built in {built.measured['build_seconds']:.0f} s; layers "
+            f"{json.dumps(built.measured['executed'].get('layers', {}))}")
         for gate in built.gates:
-            print(f"  {gate.name}: {gate.status} ({gate.note})")
+            say(f"  {gate.name}: {gate.status} ({gate.note})")
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -248,7 +249,7 @@ def main(arguments: Sequence[str]) -> int:
             raise UsageError(f"expected the bundle's folder alone, found {list(arguments)}.")
         found = build_bundle(Path(arguments[0]), this_board())
     except SatexportError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        print(f"Error: {printable(error)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("Interrupted; what was there before is untouched.", file=sys.stderr)

@@ -26,6 +26,7 @@ import hashlib
 import io
 import json
 import os
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ from numpy.typing import NDArray
 
 from satexport.contract import DEFAULT_OPSET, SCHEMA, Contract
 from satexport.errors import BundleError, DataError, UsageError
-from satexport.files import check_writable, json_text, sha256_of, staged_folder, write_json
+from satexport.files import check_writable, json_text, read_at_most, sha256_of, staged_folder, write_json
 from satexport.initial_cache import InitialCache
 from satexport.targets import Target
 from satexport.variants import PCM_SCALE, VARIANTS, Variant
@@ -50,6 +51,9 @@ GRAPH_SCORES = "golden_graphs.npz"
 CALIBRATION = "calibration.json"
 REPORTS = "reports"  # the folder of what is written about a bundle; no part of it
 BUILT = ("engine.json", "int8.engine", "fp16.engine")  # on a board, of its parts
+MAX_MANIFEST = 1_000_000  # bytes; one has 7,000
+MAX_CALIBRATION = 10_000_000  # bytes; clips and ranges have 100 each
+MAX_ARRAYS = 64_000_000   # bytes of an .npz, unpacked; golden chunks of 10 s have 2 MB
 
 
 @dataclass(frozen=True)
@@ -93,18 +97,25 @@ class Bundle:
 
     def calibrated_on(self) -> frozenset[str]:
         """SHA-256 of the clips that the graph was calibrated on; they must not gate it."""
-        try:
-            text = (self.path / CALIBRATION).read_text("utf-8")
-        except FileNotFoundError:
-            return frozenset()
-        return frozenset(json.loads(text)["clips_sha256"])
+        return frozenset(self._calibration()["clips_sha256"])
 
     def int8_layers(self) -> int:
         """How many layers are int8 by calibration.json; 0 where there is none."""
+        return len(self._calibration().get("int8", ()))
+
+    def _calibration(self) -> dict[str, Any]:
+        """calibration.json, empty where there is none. Raises `BundleError` where it is damaged."""
+        path = self.path / CALIBRATION
         try:
-            return len(json.loads((self.path / CALIBRATION).read_text("utf-8")).get("int8", ()))
+            content: dict[str, Any] = json.loads(read_at_most(path, MAX_CALIBRATION))
+            texts = *content["clips_sha256"], *content.get("int8", ())
+            if not all(isinstance(text, str) for text in texts):
+                raise TypeError("clips_sha256 and int8 are lists of texts")
         except FileNotFoundError:
-            return 0
+            return {"clips_sha256": []}
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OSError) as error:
+            raise BundleError(f"{path} is damaged ({error!r}). Make the bundle again.") from None
+        return content
 
     def arrays(self, name: str, keys: list[str]) -> list[NDArray[Any]]:
         """Arrays of one of its .npz files. Raises `BundleError` where they are not there."""
@@ -132,8 +143,8 @@ def open_bundle(path: str | Path) -> Bundle:
         if graph not in files:
             raise BundleError(f"{path / MANIFEST} is damaged (no SHA-256 of {graph}). Export it again.")
         _check_files(path, files)
-        labels = (path / LABELS).read_text("utf-8").splitlines()
-    except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
+        labels = (path / LABELS).read_bytes().decode("utf-8").split("\n")[:-1]  # as labels_text writes them
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, DataError) as error:
         raise BundleError(f"{path / MANIFEST} is damaged ({error!r}). Export it again.") from None
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error}).") from None
@@ -149,13 +160,13 @@ def _read_manifest(path: Path) -> tuple[bytes, dict[str, Any]]:
         if not path.is_dir():
             raise BundleError(f"{path}: no such folder. A bundle is the folder that `satexport onnx` "
                               "writes, such as build/sat-t-2s/onnx.")
-        text = (path / MANIFEST).read_bytes()
+        text = read_at_most(path / MANIFEST, MAX_MANIFEST)
         manifest = json.loads(text)
     except FileNotFoundError:
         inside = ", ".join(sorted(p.parent.name for p in path.glob(f"*/{MANIFEST}")))
         hint = f" It holds the bundles {inside}." if inside else ""
         raise BundleError(f"{path} has no {MANIFEST}, so it is no bundle.{hint}") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise BundleError(f"{path / MANIFEST} is damaged ({error}). Export it again.") from None
     if not isinstance(manifest, dict):
         raise BundleError(f"{path / MANIFEST} is damaged (no object). Export it again.")
@@ -189,6 +200,9 @@ def _check_files(path: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
 
 def _read_arrays(path: Path, names: list[str]) -> list[NDArray[Any]]:
     try:
+        with zipfile.ZipFile(path) as parts:  # each is read as far as its size there
+            if (size := sum(part.file_size for part in parts.infolist())) > MAX_ARRAYS:
+                raise ValueError(f"it unpacks to {size / 1e6:.0f} MB, expected at most {MAX_ARRAYS / 1e6:g}")
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return [arrays[name] for name in names]
     except Exception as error:  # numpy, zip and zlib have no common class but this

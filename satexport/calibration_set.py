@@ -6,6 +6,7 @@ A set is a TOML in `calibration/`, or a folder of audio. No clip of either kind 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +17,7 @@ import numpy as np
 from satexport import facts
 from satexport.audio import audio_blocks, audio_endings
 from satexport.console import note
-from satexport.datasets import Clip, LabelledSet, esc50_clips, load_set, synthetic_clips
+from satexport.datasets import Clip, LabelledSet, esc50_clips, is_esc50, load_set, synthetic_clips
 from satexport.errors import DataError
 from satexport.files import sha256_of
 from satexport.published import cached_esc50
@@ -42,6 +43,7 @@ class CalibrationSet:
     seed: int = 0
     folds: tuple[int, ...] = ()       # of ESC-50: what calibrates
     choose_folds: tuple[int, ...] = ()  # of ESC-50: what layers are chosen on
+    gate_folds: tuple[int, ...] = ()    # of ESC-50: what gates, see `default_folds`
     folder: str = ""                  # of `source = "folder"`, beside the TOML
     checksums: dict[str, str] = field(default_factory=dict)  # file in the data's folder -> SHA-256
 
@@ -76,11 +78,29 @@ def _conditions(found: CalibrationSet) -> Iterator[facts.Condition]:
     yield ("stream_seconds", found.stream_seconds, LEAST_SECONDS <= found.stream_seconds <= 86_400,
            f"seconds from {LEAST_SECONDS}")
     yield "seed", found.seed, found.seed >= 0, "a number from 0"
-    yield ("choose_folds", found.choose_folds,
+    yield ("choose_folds", list(found.choose_folds),
            not found.choose_folds or (bool(found.folds) and not set(found.choose_folds) & set(found.folds)),
            "other folds than folds, which must be said, too")
+    yield ("gate_folds", list(found.gate_folds),
+           not found.gate_folds or (bool(found.folds) and not set(found.gate_folds) & {
+               *found.folds, *found.choose_folds}),
+           "other folds than folds, which must be said, too, and than choose_folds: a clip that gates is "
+           "never used to calibrate or choose")
+    for name, sha256 in found.checksums.items():
+        yield (f"the checksum of {name!r}", sha256, re.fullmatch("[0-9a-fA-F]{64}", sha256) is not None,
+               "a SHA-256, 64 hex digits")
     yield ("folder", found.folder, bool(found.folder) or found.source != "folder",
            "a folder, which source = \"folder\" needs")
+
+
+def default_folds(data: str, chosen: CalibrationSet | None = None) -> list[int] | None:
+    """The folds of a labelled set that gate where nobody says which: of one in ESC-50 layout `gate_folds` of
+    the calibration set that was chosen, or of the shipped one; None of any other, which has no folds."""
+    if not is_esc50(data):
+        return None
+    if chosen is None or not chosen.gate_folds:
+        chosen = find_calibration("esc50")
+    return list(chosen.gate_folds)
 
 
 def calibration_clips(chosen: CalibrationSet, data: Path | None,
@@ -141,7 +161,7 @@ def _folder(chosen: CalibrationSet, data: Path | None) -> Path:
     for name, expected in chosen.checksums.items():
         if not (folder / name).is_file():
             raise DataError(f"calibration set {chosen.name}: {folder / name} is not there.")
-        if (found := sha256_of(folder / name)) != expected:
+        if (found := sha256_of(folder / name)) != expected.lower():
             raise DataError(f"{folder / name} has the SHA-256 {found[:12]}..., the set {chosen.name} says "
                             f"{expected[:12]}.... It is another file, or damaged.")
     return folder

@@ -149,7 +149,7 @@ def compile_bundle(source: Bundle, target: Target, folder: Path, wanted: Wanted,
 
 def _write(source: Bundle, target: Target, wanted: Wanted, stage: Path, made: Compiled) -> None:
     """Write the bundle without its reports on parity and speed."""
-    model, quantization = onnx.load(source.graph), target.quantization
+    model, quantization = _graph_of(source), target.quantization
     twin = model
     contract, initial = source.contract, list(source.initial_cache())
     static = quantization is not None and quantization.method == "static"
@@ -184,6 +184,14 @@ def _write(source: Bundle, target: Target, wanted: Wanted, stage: Path, made: Co
     if clips or quantization:
         write_json(stage / CALIBRATION, facts | {"clips_sha256": sorted(clips)})
     write_manifest(stage, contract, target, graph, source.operations)
+
+
+def _graph_of(source: Bundle) -> onnx.ModelProto:
+    """The graph of an export. Raises `BundleError` where it is none, or wants weights from outside."""
+    try:
+        return onnx.load(source.graph)
+    except Exception as error:  # onnx and protobuf have no common class but this
+        raise BundleError(f"{source.graph} cannot be read ({error}). Export it again.") from None
 
 
 def resolved(target: Target) -> Target:

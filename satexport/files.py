@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from satexport.errors import RunError
+from satexport.terminal import COMMANDS
 
 
 def sha256_of(path: Path) -> str:
@@ -25,6 +26,17 @@ def sha256_of(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def read_at_most(path: Path, most: int) -> bytes:
+    """The content of a file of at most so many bytes, for a stranger's file may be of any length.
+
+    Raises `OSError` where it is longer or cannot be read."""
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(f"it is longer than {most / 1e6:g} MB, the most that is read")
+    return content
 
 
 def cache_folder() -> Path:
@@ -49,8 +61,11 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def json_text(content: Mapping[str, Any]) -> str:
-    """JSON as it stands in every file; NaN and infinity, for which it has no word, are null."""
-    return json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    """JSON as it stands in every file; NaN and infinity, for which it has no word, are null, and what a
+    terminal would obey is an escape."""
+    text = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
+    return "\n".join(COMMANDS.sub(lambda found: json.dumps(found[0])[1:-1], line)
+                     for line in text.split("\n")) + "\n"
 
 
 def _finite(value: Any) -> Any:

@@ -36,13 +36,12 @@ def write(folder: Path, text: str) -> str:
     return str(folder / "mine.toml")
 
 
-def test_a_shipped_set_is_named_like_its_file_says_its_licence_and_leaves_the_gate_alone() -> None:
+def test_a_shipped_set_is_named_like_its_file_and_says_its_licence() -> None:
     assert [found.name for found in shipped()] == ["esc50", "synthetic"]
     for found in shipped():
         assert find_calibration(found.name) == found
         assert found.licence
         assert found.samples >= 80
-        assert 4 not in (*found.folds, *found.choose_folds)  # which gates
 
 
 def test_samples_are_chunks_with_the_cache_that_the_stream_had_there(demo: Path) -> None:
@@ -153,6 +152,10 @@ def test_real_clips_calibrate_by_their_folds(demo: Path, shared: Path) -> None:
     ("clips = 10", "clips = 10\nseed = -1", "seed is -1"),
     ("clips = 10", "clips = 10\nfolds = [1.5]", "folds is"),
     ("clips = 10", "clips = 10\nfolds = [1]\nchoose_folds = [1]", "choose_folds is .*other folds than folds"),
+    ("clips = 10", "clips = 10\nfolds = [1]\ngate_folds = [1]", "gate_folds is .*a clip that gates is never"),
+    ("clips = 10", "clips = 10\nfolds = [1]\nchoose_folds = [2]\ngate_folds = [2]", "gate_folds is"),
+    ("clips = 10", "clips = 10\nfolds = [1]\ngate_folds = [2.5]", "gate_folds is .*a list of whole numbers"),
+    ("clips = 10", "clips = 10\nchecksums = {a = 'xyz'}", "the checksum of 'a' is 'xyz', expected a SHA-256"),
     ("clips = 10", "clips = 10\nchecksums = {a = 1}", "checksums is .*a table of texts"),
     ("clips = 10", "clips = ", "no readable TOML")])
 def test_a_wrong_key_or_value_of_a_manifest_is_named(tmp_path: Path, now: str, then: str, words: str) -> None:

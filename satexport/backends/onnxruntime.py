@@ -67,7 +67,7 @@ class OnnxRuntimeStep(ProcessBound):
         if not optimised:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
-        options.log_severity_level = 3  # errors only: they come as exceptions
+        options.log_severity_level = 4  # errors come as exceptions, whose text is cleaned for a terminal
         source = graph if isinstance(graph, bytes) else _path(graph)
         try:
             self._session = onnxruntime.InferenceSession(

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from satexport.console import note
+from satexport.terminal import say
 
 
 @click.command("data")
@@ -26,4 +27,4 @@ def data_command(name: str, output: Path | None) -> None:
 
     if output:
         check_outside(output / name)
-    click.echo(f"{name} is there: satexport parity BUNDLE --data {fetch_esc50(output, note)}")
+    say(f"{name} is there: satexport parity BUNDLE --data {fetch_esc50(output, note)}")

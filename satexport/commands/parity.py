@@ -16,7 +16,9 @@ from satexport.errors import GateError, RunError, UsageError
 @click.option("--golden", is_flag=True, help="Only the golden chunks in the bundle; needs no torch.")
 @click.option("--data", default="synthetic", show_default=True, metavar="DIR|CSV|synthetic",
               help="Labelled set: ESC-50 layout, AudioSet-style csv, or csv filename,labels.")
-@click.option("--folds", metavar="N,N", help="Folds of a set in ESC-50 layout.")
+@click.option("--folds", metavar="N,N",
+              help="Folds of a set in ESC-50 layout that gate. Default: gate_folds of the calibration set "
+                   "esc50, which is 4.")
 @click.option("--map", "category_map", type=click.Path(path_type=Path), metavar="CSV",
               help="Which label each category of the set is: category,label.")
 @click.option("--checkpoint", metavar="FILE", help="The weights, where they are not known by SHA-256.")
@@ -61,7 +63,10 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
         gates, parts = run_golden(tagger)
     else:
         with needs("export"):
-            gates, parts = run_parity(tagger, data, parse_folds(folds), category_map, checkpoint, minutes)
+            from satexport.calibration_set import default_folds
+
+            gates, parts = run_parity(tagger, data, parse_folds(folds) or default_folds(data), category_map,
+                                      checkpoint, minutes)
     if require_data:
         gates = required(gates)
     report = parity_report(tagger, gates, parts) | {"threads": threads, "origin": origin()}

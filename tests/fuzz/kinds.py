@@ -216,7 +216,8 @@ def _draw_checkpoint(random: Random, valid: Path, place: Path) -> Doubtful:
 
 
 def _load_checkpoint(path: Path, _valid: Path) -> None:
-    from satexport.checkpoint import expected_shapes, load_checkpoint
+    from satexport.checkpoint import load_checkpoint
+    from satexport.state_dict import expected_shapes
     from satexport.variants import find_variant
 
     variant = find_variant("sat-t", 2)
