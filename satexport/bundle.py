@@ -41,6 +41,7 @@ from satexport.errors import BundleError, DataError, UsageError
 from satexport.files import check_writable, json_text, read_at_most, sha256_of, staged_folder, write_json
 from satexport.initial_cache import InitialCache
 from satexport.targets import Target
+from satexport.terminal import shown
 from satexport.variants import PCM_SCALE, VARIANTS, Variant
 
 MANIFEST = "bundle.json"
@@ -114,7 +115,7 @@ class Bundle:
         except FileNotFoundError:
             return {"clips_sha256": []}
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OSError) as error:
-            raise BundleError(f"{path} is damaged ({error!r}). Make the bundle again.") from None
+            raise BundleError(f"{path} is damaged ({shown(error)}). Make the bundle again.") from None
         return content
 
     def arrays(self, name: str, keys: list[str]) -> list[NDArray[Any]]:
@@ -145,7 +146,7 @@ def open_bundle(path: str | Path) -> Bundle:
         _check_files(path, files)
         labels = (path / LABELS).read_bytes().decode("utf-8").split("\n")[:-1]  # as labels_text writes them
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, DataError) as error:
-        raise BundleError(f"{path / MANIFEST} is damaged ({error!r}). Export it again.") from None
+        raise BundleError(f"{path / MANIFEST} is damaged ({shown(error)}). Export it again.") from None
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error}).") from None
     if len(labels) != contract.classes or labels_sha256(labels) != contract.labels_sha256:
@@ -204,7 +205,11 @@ def _read_arrays(path: Path, names: list[str]) -> list[NDArray[Any]]:
             if (size := sum(part.file_size for part in parts.infolist())) > MAX_ARRAYS:
                 raise ValueError(f"it unpacks to {size / 1e6:.0f} MB, expected at most {MAX_ARRAYS / 1e6:g}")
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return [arrays[name] for name in names]
+            found = [arrays[name] for name in names]
+        if strange := [name for name, array in zip(names, found, strict=True)
+                       if not isinstance(array, np.ndarray) or array.dtype.kind not in "fi"]:
+            raise ValueError(f"{strange[0]} is no array of numbers")
+        return found
     except Exception as error:  # numpy, zip and zlib have no common class but this
         raise BundleError(f"{path} is damaged ({error}). Export it again.") from None
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from satexport.terminal import printable
 from tests.fuzz.kinds import Doubtful, Kind
 
 ROOT = Path(__file__).parents[2]
@@ -102,7 +103,7 @@ class Worker:
         if ending.end == "fault":
             ending.faults.append(ending.text)
         elif ending.end == "refused":
-            ending.faults += faults_of_message(ending.text, ending.exit)
+            ending.faults += faults_of_message(printable(ending.text), ending.exit)
         elif doubtful.must_be_refused:
             ending.faults.append("accepted, although it was changed")
         if "Traceback" in (noise := self._said(said)) or "Exception ignored" in noise:
@@ -182,11 +183,11 @@ def faults_of_command(text: str, code: int, doubtful: Doubtful) -> list[str]:
 
 
 def faults_of_message(text: str, code: int) -> list[str]:
-    """What is wrong with a message and its exit code."""
+    """What is wrong with a message, as the command prints it, and its exit code."""
     found = []
     if code not in REFUSED:
         found.append(f"exit code {code}: {text}")
-    if not text.isprintable():
+    if text != printable(text):
         found.append(f"a message of several lines, or that a terminal would obey: {text!r}")
     if len(text) > LONGEST or "looks like a fault" in text:
         found.append(f"no readable message: {text[:300]}")
