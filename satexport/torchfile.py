@@ -130,7 +130,7 @@ def _zip_fault(path: Path, archive: zipfile.ZipFile, size: int) -> str:
     parts = archive.infolist()
     if any(part.filename.endswith("/constants.pkl") for part in parts):
         return ""  # TorchScript: torch says so
-    if sum(part.file_size for part in parts) > size or any(part.compress_type for part in parts):
+    if sum(part.file_size for part in parts) > size:
         return f"unpacks to more than it holds, which no file of torch.save does: {SAVE_WEIGHTS}."
     for part in parts:
         if part.filename.endswith("data.pkl"):
