@@ -22,6 +22,7 @@ from satexport.errors import DataError, MissingError
 from satexport.labels import audioset_mids, esc50_to_audioset
 from satexport.synthetic import SPLITS, SYNTHETIC_CLASSES, synthetic_clip, synthetic_labels
 from satexport.tables import read_cells, read_lines, read_rows
+from satexport.terminal import clipped
 from satexport.variants import SAMPLE_RATE
 
 LONGEST_CLIP = 15 * 60  # s, of one that is scored as a whole: half a gigabyte in PyTorch
@@ -137,9 +138,9 @@ def _labelled(rows: list[_Row], origin: dict[str, object], labels: Sequence[str]
 
 
 def _few(names: Sequence[str]) -> str:
-    """'a, b, c and 4 more'."""
+    """'a, b, c and 4 more', each by its beginning where it is long."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
+    return ", ".join(map(clipped, names[:3])) + more
 
 
 def _read_table(path: Path, columns: Sequence[str], *optional: str, lines: Sequence[str] = ()

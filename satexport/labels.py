@@ -15,7 +15,7 @@ from pathlib import Path
 
 from satexport.errors import DataError
 from satexport.tables import read_cells, read_lines, read_rows
-from satexport.terminal import COMMANDS
+from satexport.terminal import COMMANDS, clipped
 
 MAX_LABELS = 20_000  # of a model; the largest taggers know 15,000 species
 MAX_LABEL_BYTES = 4_000_000
@@ -92,4 +92,4 @@ def _check(path: Path, labels: Sequence[tuple[int, str]]) -> None:
     twice = sorted(label for label, count in Counter(label for _, label in labels).items() if count > 1)
     if twice:
         raise DataError(f"{path}: {len(twice)} labels stand there more than once "
-                        f"({'; '.join(twice[:3])}); every score needs a name of its own.")
+                        f"({'; '.join(map(clipped, twice[:3]))}); every score needs a name of its own.")

@@ -23,6 +23,11 @@ def shown(value: object) -> str:
         text = repr(value)
     except RecursionError:
         text = f"a {type(value).__name__} nested too deeply to print"
+    return clipped(text)
+
+
+def clipped(text: str) -> str:
+    """A text in a message: its beginning, where it is long."""
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 

@@ -59,7 +59,8 @@ def test_a_command_that_ends_badly_is_seen(tmp_path: Path) -> None:
     assert faults_of_command("", 0, fine) == []
     assert faults_of_command("", 0, Doubtful(tmp_path, must_be_refused=True))
     for text, code in (("", 4), ("Error: a\nError: b", 4), ("Error: a", 5), ("Error: a", -11), ("", 1),
-                       ("Traceback\nError: a", 4), ("Error: \x1b[31m", 4), ("Error: it looks like a fault", 4)):
+                       ("Traceback\nError: a", 4), ("Error: \x1b[31m", 4),
+                       ("Error: it looks like a fault", 4)):
         assert faults_of_command(text, code, fine), (text, code)
 
 

@@ -128,3 +128,11 @@ def test_a_table_that_is_too_wide_for_a_terminal_is_a_block_of_lines_for_each_ro
     assert table(monkeypatch, 40) == (
         "t\\x1b[2J\n\nname: one\nmegabytes: 12.5\nx\nnotes: \\x1b[31mred, [b]:dog:\n"
         "\nname: two-of-them\nmegabytes: 0.25\nnotes: fine\n")
+
+
+def test_a_message_that_quotes_something_very_long_keeps_its_beginning_and_its_end() -> None:
+    text = str(DataError(f"set.csv: {'x' * 100_000} is unknown; expected a label. Say which one."))
+    assert len(text) < 2_000
+    assert text.startswith("set.csv: xxx")
+    assert " [...] xxx" in text
+    assert text.endswith("expected a label. Say which one.")

@@ -315,10 +315,11 @@ def _read_calibration(path: Path, _valid: Path) -> None:
 
 def _read_labels(path: Path, _valid: Path) -> None:
     from satexport.labels import read_labels
+    from satexport.terminal import printable
 
     labels = read_labels(path)
     require(
-        len(set(labels)) == len(labels) > 0 and all(label.isprintable() and label for label in labels),
+        len(set(labels)) == len(labels) > 0 and all(label == printable(label) != "" for label in labels),
         "labels that are empty, twice there or cannot be printed",
     )
 
