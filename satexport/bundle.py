@@ -36,10 +36,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from satexport.contract import DEFAULT_OPSET, SCHEMA, Contract, TensorSpec
-from satexport.errors import BundleError, DataError
+from satexport.errors import BundleError, DataError, UsageError
 from satexport.files import json_text, sha256_of, staged_folder, write_json
 from satexport.targets import Target
-from satexport.variants import PCM_SCALE, VARIANTS, Variant
+from satexport.variants import PCM_SCALE, Variant, named_variant
 
 MANIFEST = "bundle.json"
 LABELS = "labels.txt"
@@ -68,11 +68,11 @@ class Bundle:
     @property
     def variant(self) -> Variant:
         """The variant by the contract's name; raises `BundleError` where it is unknown here."""
-        for variant in VARIANTS.values():
-            if variant.name == self.contract.variant:
-                return variant
-        raise BundleError(f"{self.path} holds a {self.contract.variant}, which this satexport does not "
-                          "know. Use the version that wrote it.")
+        try:
+            return named_variant(str(self.contract.variant))
+        except UsageError:
+            raise BundleError(f"{self.path} holds a {self.contract.variant}, which this satexport does not "
+                              "know. Use the version that wrote it.") from None
 
     @property
     def graph_bytes(self) -> int:
