@@ -138,11 +138,11 @@ class Wrong(Timed):
 
 
 @pytest.fixture(scope="module")
-def shipped(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shipped(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A build bundle as it comes to the board."""
     folder = tmp_path_factory.mktemp("shipped")
     target = replace(ORIN, budgets=Budgets())  # how fast this machine is must decide nothing
-    return compile_bundle(open_bundle(demo), target, folder, Wanted(SMALL)).path
+    return compile_bundle(open_bundle(tiny), target, folder, Wanted(SMALL)).path
 
 
 @pytest.fixture
@@ -288,9 +288,9 @@ def test_a_bundle_that_was_changed_on_the_way_is_not_built(bundle: Path) -> None
         build_bundle(bundle, FakeBoard())
 
 
-def test_a_bundle_of_another_backend_has_nothing_to_build(demo: Path) -> None:
+def test_a_bundle_of_another_backend_has_nothing_to_build(tiny: Path) -> None:
     with pytest.raises(SatexportError, match="a bundle for onnxruntime has no engines to build"):
-        build_bundle(demo, FakeBoard())
+        build_bundle(tiny, FakeBoard())
 
 
 # What this machine has, as far as it is not a call to TensorRT.

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import soundfile
 import torch
 
 from satexport.checkpoint import load_checkpoint
@@ -23,8 +22,10 @@ from satexport.stream import load
 from satexport.synthetic import synthetic_clip
 from satexport.targets import find_target
 from satexport.variants import find_variant
+from tests.machine import need
 from tests.test_graph import ALLOWED, pytorch_scores
 
+soundfile = need("soundfile", "audio")
 CLASSES = ("Dial tone", "White noise", "Mains hum")
 
 

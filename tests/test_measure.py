@@ -410,7 +410,7 @@ def test_a_reader_that_leaves_early_does_not_turn_failed_into_passed(bundle: Pat
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run([sys.executable, "-c", START, "measure", bundle, "--no-eager", *map(str, QUICK)],
-                          stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+                          stdout=writing, stderr=subprocess.PIPE, encoding="utf-8", check=False)
     os.close(writing)
     assert (done.returncode, "step_ms failed" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
     assert report_in(bundle)["verdict"] == "failed"
@@ -441,7 +441,7 @@ def test_a_device_that_has_numpy_and_the_runtime_alone_is_measured(
     without(("torch", "onnx", "onnxsim", "safetensors", "sklearn", "scipy", "soundfile", "soxr", "memray",
              "matplotlib"), tmp_path / "fakes", monkeypatch)
     process = start("measure", bundle, *QUICK)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     assert "sat-t-2s/onnx" in out
     assert "no PyTorch beside sat-t-2s: torch is not installed: pip install 'satexport[export]'" in err
@@ -654,7 +654,7 @@ def test_a_process_that_is_killed_ends_the_command_with_5(bundle: Path) -> None:
     process = start("measure", bundle, "--no-eager", "--steps", 2, "--pause", 60)
     (worker,) = wait_for_worker(process, "onnxruntime")
     os.kill(worker, signal.SIGKILL)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (5, "")
     assert "sat-t-2s/onnx: the process that is measured ended (exit code -9); was there enough memory?" in err
     assert "Traceback" not in err
@@ -669,14 +669,14 @@ def test_an_interrupt_ends_with_130_and_leaves_no_process_and_no_report(
     program = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n{START}"
     process = subprocess.Popen(
         [sys.executable, "-c", program, "measure", bundle, "--no-eager", "--steps", "2", "--pause", "60"],
-        text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+        encoding="utf-8", stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
     if moment == "in a pause":
         workers = wait_for_worker(process, "onnxruntime")
         time.sleep(0.5)
     else:
         workers = wait_for_worker(process, "_multiarray_umath")  # of numpy, the first of many
     (os.kill if to == "the command" else os.killpg)(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (130, "")
     assert err.strip() == "Interrupted; what was there before is untouched."
     assert workers

@@ -166,7 +166,7 @@ def test_weights_are_stored_in_half_the_bytes_where_that_is_asked_for(
 
 
 def test_a_bundle_tags_a_file_as_any_other(made: Made, audio: FloatArray, tmp_path: Path) -> None:
-    import soundfile
+    soundfile = need("soundfile", "audio")
 
     soundfile.write(tmp_path / "a.wav", audio[:64_000], 16_000)
     lines = {path: call("run", path, tmp_path / "a.wav").out.splitlines()

@@ -30,6 +30,7 @@ from satexport.tensorrt_build import build_engine
 from satexport.tensorrt_bundle import onnx_taggers
 from satexport.tensorrt_rules import broken_rules, check_rules
 from satexport.variants import find_variant
+from tests.machine import need
 from tests.test_backends import SMALL
 from tests.test_bundle import content, manifest_of
 from tests.test_cli import Result, call
@@ -175,7 +176,7 @@ def test_fp16_alone_has_no_twin_and_a_name_of_its_own(
 
 @pytest.mark.parametrize("precision", ["int8", "fp16"])
 def test_the_rtx_compile_check_takes_both_graphs_of_a_jetson(made: Made, precision: str) -> None:
-    trt = pytest.importorskip("tensorrt_rtx")
+    trt = need("tensorrt_rtx", "trt")
     wanted = find_target("jetson-orin-nano").tensorrt
     assert wanted
     engine = build_engine(trt, made.path / f"{precision}.onnx", wanted, ("8.6",))
@@ -183,7 +184,7 @@ def test_the_rtx_compile_check_takes_both_graphs_of_a_jetson(made: Made, precisi
 
 
 def test_what_tensorrt_cannot_read_is_an_error_with_its_words(made: Made, tmp_path: Path) -> None:
-    trt = pytest.importorskip("tensorrt_rtx")
+    trt = need("tensorrt_rtx", "trt")
     wanted = find_target("rtx").tensorrt
     assert wanted
     (tmp_path / "bad.onnx").write_bytes(b"no graph")
@@ -197,7 +198,7 @@ def test_what_tensorrt_cannot_read_is_an_error_with_its_words(made: Made, tmp_pa
 
 def test_rtx_makes_an_engine_for_desktop_gpus(
         demo: Path, tmp_path: Path, quick: tuple[object, ...]) -> None:
-    pytest.importorskip("tensorrt_rtx")
+    need("tensorrt_rtx", "trt")
     output = output_with(demo, tmp_path)
     result = call("trt", "--rtx", "--output", output, *quick)
     assert result.code == 0, result.err
