@@ -136,8 +136,8 @@ _RESIZED = re.compile(r"(?P<model>(?:sat|vit)-[tsb])-(?P<width>[1-9]\d{0,3})x(?P
 
 
 def find_variant(model: str, delay: int) -> Variant:
-    """Return the variant of a model's name, "sat-t" or "sat-t-48x3", at a delay in seconds. Raises `UsageError`
-    that names the models or delays that exist, or says which widths can be."""
+    """Return the variant of a model, "sat-t" or "sat-t-48x3", at a delay in seconds. Raises `UsageError` that
+    names the models or delays that exist, or says which widths can be."""
     resized = _RESIZED.fullmatch(model)
     published = resized["model"] if resized else model
     if published not in MODELS:

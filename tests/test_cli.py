@@ -61,8 +61,8 @@ def call(*arguments: object, stdin: bytes = b"") -> Result:
 
 def start(*arguments: object, before: str = "") -> subprocess.Popen[str]:
     """Start a command in a process of its own; `before` is Python that runs before it."""
-    return subprocess.Popen([sys.executable, "-c", f"{before}\n{START}", *map(str, arguments)], encoding="utf-8",
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen([sys.executable, "-c", f"{before}\n{START}", *map(str, arguments)],
+                            encoding="utf-8", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 # Help.

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from tempfile import gettempdir
 
 import numpy as np
 import pytest
@@ -28,8 +29,7 @@ def python(program: str, *arguments: object, without: tuple[str, ...] = (), **va
     """Run a program in a fresh interpreter that lacks some packages; returns what it printed."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", LESS.format(names=without) + program, *map(str, arguments)],
-        capture_output=True, encoding="utf-8", env=os.environ | variables, cwd=os.environ.get("TMPDIR", "/tmp"),
-        check=False)
+        capture_output=True, encoding="utf-8", env=os.environ | variables, cwd=gettempdir(), check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
