@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-# before PyTorch is imported, and for each process that a test starts: its threads wait without working, which on
-# a busy machine costs more than all else
+# Before PyTorch is imported, and for each process that a test starts: threads that wait must not work meanwhile,
+# which on a busy machine costs more than all else.
 os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
 
 from collections.abc import Iterator
@@ -149,6 +149,25 @@ def few_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines.append(f'{number}.wav,"{";".join(synthetic_labels("evaluate", number))}"')
     (folder / "few.csv").write_text("\n".join(lines), encoding="utf-8")
     return folder / "few.csv"
+
+
+@pytest.fixture(scope="session")
+def real(shared: Path) -> Path:
+    """ESC-10: 400 real clips in five folds."""
+    return shared / "esc10"
+
+
+@pytest.fixture(scope="session")
+def few_real(real: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two clips of each class in each fold of it."""
+    folder = tmp_path_factory.mktemp("few_real")
+    (folder / "meta").mkdir()
+    (folder / "audio").symlink_to(real / "audio")
+    header, *rows = (real / "meta" / "esc50.csv").read_text("utf-8").splitlines()
+    kinds = [tuple(row.split(",")[1:4]) for row in rows]  # fold, target, category
+    kept = [row for number, row in enumerate(rows) if kinds[:number].count(kinds[number]) < 2]
+    (folder / "meta" / "esc50.csv").write_text("\n".join([header, *kept]), encoding="utf-8")
+    return folder
 
 
 @pytest.fixture(scope="session")
