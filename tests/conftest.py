@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-# Before PyTorch is imported, and for each process that a test starts: threads that wait must not work meanwhile,
+# Before PyTorch is imported, and for each process that a test starts: threads that wait must not work,
 # which on a busy machine costs more than all else.
 os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
 
