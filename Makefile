@@ -1,10 +1,13 @@
 # `make demo` and `make test` install what they need the first time and start at once the second.
 
-PYTHON ?= python3.11
-BIN := .venv/bin
+# PYTHON=...: the Python of .venv; without it the newest from 3.11 to 3.14 that can make one.
+# TORCH_INDEX=: torch from pip's own index, which brings CUDA on Linux, even where PyTorch's CPU index answers.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+PIP := $(BIN)/python -m pip install --quiet
 CLIP := build/clip.wav
 
-.PHONY: demo test test-long check results train lock clean
+.PHONY: demo test test-long check results train lock check-lock clean
 
 demo: .venv/installed
 	$(BIN)/satexport onnx --model sat-t --delay 2 --checkpoint demo
@@ -30,16 +33,32 @@ results: .venv/installed
 train: .venv/installed
 	$(BIN)/python training/train_demo.py --data $(DATA)
 
-lock: .venv/installed
-	$(BIN)/python -m pip freeze --all --exclude pip --exclude-editable | sed 's/+cpu$$//' > requirements.new
-	(grep '^#' requirements.lock; cat requirements.new) > requirements.all
-	mv requirements.all requirements.lock; rm requirements.new
+# The pins of requirements.lock (with hashes) and constraints.txt (without) again, from pyproject.toml. They stay
+# where they still fit; UPGRADE=--upgrade moves all of them on, UPGRADE='--upgrade-package numpy' one.
+UV := build/uv/bin/uv
+COMPILE = $(UV) pip compile --quiet --universal --python-version 3.10 --no-python-downloads \
+	--no-annotate --custom-compile-command 'make lock' --extra all --group dev pyproject.toml
+lock: $(UV)
+	$(COMPILE) $(UPGRADE) --extra openvino --output-file constraints.txt
+	$(COMPILE) --constraint constraints.txt --generate-hashes --no-emit-package torch --output-file requirements.lock
 
-# Complete or not there: the stamp is written last.
-.venv/installed: requirements.lock pyproject.toml
-	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet -r requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+# A wheel for every pin on every system that README names? Nothing is installed.
+check-lock: .venv/installed $(UV)
+	$(BIN)/python tools/check_lock.py $(UV)
+
+$(UV):
+	python=$$(sh tools/find-python.sh $(PYTHON)) && "$$python" -m venv --clear build/uv
+	build/uv/bin/python -m pip install --quiet uv==0.13.9
+
+# Complete or not there: the stamp is written last. setuptools goes first, since pip would fetch another one, without
+# looking at hashes, to build what is a source package (TensorRT for RTX).
+.venv/installed: requirements.lock constraints.txt pyproject.toml
+	python=$$(sh tools/find-python.sh $(PYTHON)) && "$$python" -m venv --clear .venv
+	sed -n '/^setuptools==/,/[^\]$$/p' requirements.lock > .venv/setuptools.lock
+	$(PIP) --require-hashes --no-deps -r .venv/setuptools.lock
+	$(PIP) --require-hashes --no-deps --no-build-isolation -r requirements.lock
+	$(BIN)/python tools/install_torch.py "$(TORCH_INDEX)"
+	$(PIP) --no-deps --no-build-isolation --editable .
 	touch $@
 
 clean:

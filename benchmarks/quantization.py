@@ -43,6 +43,7 @@ from satexport.openvino_ir import save_ir
 from satexport.parity import clip_chunks, compare
 from satexport.quantize import quantize
 from satexport.ranges import find_ranges
+from satexport.runtimes import import_runtime
 from satexport.stream import Streams
 from satexport.targets import OPERATORS, Quantization, Target, find_target
 from satexport.variants import find_variant
@@ -131,10 +132,8 @@ def under_openvino(folder: Path, threads: int) -> Iterator[str]:
 
 def openvino_models(model: onnx.ModelProto, samples: list[Sample]) -> dict[str, tuple[Target, Any]]:
     """Models as OpenVINO has read them, and what they are to be compiled as."""
-    import openvino
-
     def read(graph: onnx.ModelProto) -> Any:
-        return openvino.Core().read_model(graph.SerializeToString())
+        return import_runtime("openvino").Core().read_model(graph.SerializeToString())
 
     target = resolved(find_target("openvino-int8"))
     shipped = target.quantization
@@ -144,13 +143,13 @@ def openvino_models(model: onnx.ModelProto, samples: list[Sample]) -> dict[str, 
                          "int8, operators: all": replace(shipped, operators=OPERATORS)}.items():
         models[name] = target, read(quantize(model, choice, find_ranges(model, choice, samples), ()))
     try:
-        import nncf
-        from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
-        from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+        nncf = import_runtime("nncf")  # it reports its use as OpenVINO does
+        advanced = import_runtime("nncf.quantization.advanced_parameters")
+        estimators = import_runtime("nncf.quantization.range_estimator")
     except ImportError:
         print("nncf is not installed: pip install nncf==3.4.0", file=sys.stderr)
         return models
-    ranges = RangeEstimatorParametersSet.MINMAX
+    ranges = estimators.RangeEstimatorParametersSet.MINMAX
     data = nncf.Dataset(samples)
     whole = {"model_type": nncf.ModelType.TRANSFORMER, "subset_size": len(samples)}
     front_end, attention = "mel/.*", [".*/logits", ".*/mixed"]
@@ -159,7 +158,7 @@ def openvino_models(model: onnx.ModelProto, samples: list[Sample]) -> dict[str, 
     models["nncf, min-max, front end and attention left out"] = target, nncf.quantize(
         read(model), data, **whole, preset=nncf.QuantizationPreset.PERFORMANCE,
         ignored_scope=nncf.IgnoredScope(patterns=[front_end, *attention], validate=False),
-        advanced_parameters=AdvancedQuantizationParameters(
+        advanced_parameters=advanced.AdvancedQuantizationParameters(
             activations_range_estimator_params=ranges, weights_range_estimator_params=ranges,
             disable_bias_correction=True))
     return models

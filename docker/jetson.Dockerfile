@@ -6,11 +6,12 @@ ARG BASE_IMAGE=nvcr.io/nvidia/l4t-jetpack:r36.4.0
 # One wheel for every Python: there is nothing compiled in it.
 FROM ${PYTHON_IMAGE} AS wheel
 WORKDIR /source
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY satexport satexport
 COPY targets targets
 COPY calibration calibration
-RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
+RUN pip install --no-cache-dir --constraint constraints.txt hatchling \
+    && pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels .
 
 FROM ${BASE_IMAGE} AS build
 # The version of python3-venv is that of the base image's Python.
@@ -19,9 +20,11 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3-venv \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=wheel /wheels /wheels
+COPY constraints.txt /wheels/
 # TensorRT is looked for and not imported: on JetPack 6 some of its libraries come with --runtime nvidia.
 RUN python3 -m venv --system-site-packages /opt/satexport \
-    && /opt/satexport/bin/python -m pip install --no-cache-dir "$(echo /wheels/satexport-*.whl)[audio]" \
+    && /opt/satexport/bin/python -m pip install --no-cache-dir --constraint /wheels/constraints.txt \
+        "$(echo /wheels/satexport-*.whl)[audio]" \
     && /opt/satexport/bin/python -c \
         "from importlib.util import find_spec as f; assert f('tensorrt'), 'no python3-libnvinfer in BASE_IMAGE'"
 

@@ -3,22 +3,26 @@ ARG PYTHON_IMAGE=python:3.12-slim
 
 FROM ${PYTHON_IMAGE} AS build
 WORKDIR /source
-COPY pyproject.toml requirements.lock README.md LICENSE ./
+COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY satexport satexport
 COPY targets targets
 COPY calibration calibration
-# requirements.lock: the versions that the project was tested with; it only constrains.
-RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels . \
+# constraints.txt: the versions of requirements.lock; it only constrains. OpenVINO works without the package that
+# would send an event at every import.
+RUN pip install --no-cache-dir --constraint constraints.txt hatchling \
+    && pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels . \
     && python -m venv --without-pip /opt/satexport \
-    && pip --python /opt/satexport/bin/python install --no-cache-dir --constraint requirements.lock \
-        "$(echo /wheels/satexport-*.whl)[openvino,audio]"
+    && pip --python /opt/satexport/bin/python install --no-cache-dir --constraint constraints.txt \
+        "$(echo /wheels/satexport-*.whl)[openvino,audio]" \
+    && pip --python /opt/satexport/bin/python uninstall --yes openvino-telemetry
 
 FROM ${PYTHON_IMAGE}
 COPY --from=build /opt/satexport /opt/satexport
 # Everybody may write both folders: the image also runs as whatever --user says.
 RUN useradd --uid 10001 --home-dir /cache --no-create-home satexport \
     && install --directory --mode 1777 /cache /data
-ENV PATH=/opt/satexport/bin:${PATH} HOME=/cache SATEXPORT_CACHE=/cache
+ENV PATH=/opt/satexport/bin:${PATH} HOME=/cache SATEXPORT_CACHE=/cache \
+    ORT_DISABLE_TELEMETRY=1
 USER 10001:10001
 WORKDIR /data
 ENTRYPOINT ["satexport"]

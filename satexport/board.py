@@ -5,9 +5,9 @@
 
 Every graph of the bundle is built, runs the golden chunks, and is timed; what the engine computes in is
 read back from the engine inspector. The fastest that passes its gates stays, with `engine.json`, which says
-what it was built from and for; `parity.json`, `measure.json` and `layers-*.json` tell of all of them. Needs
-numpy, the board's TensorRT and its CUDA runtime alone. What TensorRT and the device do lies behind `Board`,
-so that everything else runs against a fake.
+what it was built from and for; `parity.json`, `measure.json` and `layers-*.json` in `reports/` tell of all
+of them. Needs numpy, the board's TensorRT and its CUDA runtime alone. What TensorRT and the device do lies
+behind `Board`, so that everything else runs against a fake.
 """
 
 from __future__ import annotations
@@ -28,24 +28,18 @@ from typing import Any, Protocol
 
 from satexport.backends.tensorrt import RECORD, TensorRtStep, engine_record
 from satexport.bundle import Bundle, open_bundle
-from satexport.engine_gates import (
-    DEFINITIONS,
-    MB,
-    budget_gates,
-    graph_gate,
-    int8_gates,
-    latencies,
-    precisions,
-)
+from satexport.engine_gates import DEFINITIONS, figures, graph_gate, int8_gates, latencies, precisions
 from satexport.errors import BundleError, GateError, MissingError, RunError, SatexportError, UsageError
 from satexport.files import check_writable, write_json
-from satexport.gates import Gate, failures
+from satexport.gates import MB, Gate, budget_gates, failures
 from satexport.golden import golden_scores, proof_streams
 from satexport.parity import judge_golden, parity_report
+from satexport.process import open_standard_streams
 from satexport.report import origin
 from satexport.stream import Tagger
 from satexport.targets import Target, TensorRt
 from satexport.tensorrt_engine import Engine
+from satexport.terminal import printable, say
 
 GRAPHS = ("int8", "fp16")     # names of the graphs without their ending, as far as a bundle has them
 BUILDING = ".building-"       # begins the name of a folder of engines that are not proven yet
@@ -99,6 +93,7 @@ def build_bundle(path: Path, board: Board) -> list[Built]:
     check_target(bundle.target, board)
     check_memory(bundle, board)
     check_writable(path)
+    check_writable(bundle.reports)
     found: list[Built] = []
     with _engines(path) as folder:
         for graph in graphs(bundle):
@@ -188,7 +183,7 @@ def _built(bundle: Bundle, board: Board, graph: Path, file: Path) -> Built:
     engine = board.load(file)
     try:
         information = board.layers(engine)
-        write_json(bundle.path / f"layers-{graph.stem}.json", information)
+        write_json(bundle.reports / f"layers-{graph.stem}.json", information)
         tagger = Tagger(bundle, TensorRtStep(engine, bundle.contract, bundle.initial_cache(),
                                              precisions(information)))
         audio, _ = bundle.golden()
@@ -199,14 +194,15 @@ def _built(bundle: Bundle, board: Board, graph: Path, file: Path) -> Built:
             "precision": graph.stem, "build_seconds": seconds, "engine_bytes": file.stat().st_size,
             **latencies(tagger), "device_bytes": max(0, before - board.free_bytes()),
             "executed": tagger.step.executed(), "cuda_graphs": getattr(engine, "captured", None)}
-        gates += [*budget_gates(bundle, measured), *int8_gates(bundle, graph.stem, information)]
+        gates += budget_gates(bundle.target.budgets, figures(measured))
+        gates += int8_gates(bundle, graph.stem, information)
         return Built(graph.stem, file, gates, parity_report(tagger, gates, parts), measured)
     finally:
         engine.close()  # the next engine is built in the memory of this one
 
 
 def _report(bundle: Bundle, board: Board, found: Sequence[Built]) -> None:
-    """Write parity.json and measure.json, of all engines."""
+    """Write reports/parity.json and measure.json, of all engines."""
     where = origin() | {"tensorrt": board.tensorrt, "device": board.description,
                         "compute_capability": board.compute_capability}
     verdict = "passed" if found[0].passed else "failed"
@@ -217,25 +213,25 @@ def _report(bundle: Bundle, board: Board, found: Sequence[Built]) -> None:
                "engines": [built.measured | {"gates": [asdict(gate) for gate in built.gates]}
                            for built in found],
                "definitions": DEFINITIONS, "origin": where}
-    write_json(bundle.path / "parity.json", parity)
-    write_json(bundle.path / "measure.json", measure)
+    write_json(bundle.reports / "parity.json", parity)
+    write_json(bundle.reports / "measure.json", measure)
 
 
 def print_built(found: Sequence[Built]) -> None:
     """Print the engines for a person; needs no package."""
     for built in found:
         if not built.measured:
-            print(f"{built.precision}: {failures(built.gates)}")
+            say(f"{built.precision}: {failures(built.gates)}")
             continue
         burst, paused = built.measured["burst"], built.measured["paused"]
         parts = next(iter(built.parity["differences"].values()))
-        print(f"{built.precision}: step {burst['median_ms']:.2f} ms (p90 {burst['p90_ms']:.2f}, p99 "
-              f"{burst['p99_ms']:.2f}), after pauses {paused['median_ms']:.2f}; device memory "
-              f"{built.measured['device_bytes'] / MB:.0f} MB; largest score difference "
-              f"{parts['largest']:.1e}; built in {built.measured['build_seconds']:.0f} s; layers "
-              f"{json.dumps(built.measured['executed'].get('layers', {}))}")
+        say(f"{built.precision}: step {burst['median_ms']:.2f} ms (p90 {burst['p90_ms']:.2f}, p99 "
+            f"{burst['p99_ms']:.2f}), after pauses {paused['median_ms']:.2f}; device memory "
+            f"{built.measured['device_bytes'] / MB:.0f} MB; largest score difference "
+            f"{parts['largest']:.1e}; built in {built.measured['build_seconds']:.0f} s; layers "
+            f"{json.dumps(built.measured['executed'].get('layers', {}))}")
         for gate in built.gates:
-            print(f"  {gate.name}: {gate.status} ({gate.note})")
+            say(f"  {gate.name}: {gate.status} ({gate.note})")
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -246,13 +242,14 @@ def main(arguments: Sequence[str]) -> int:
     """`python3 -m satexport.board BUNDLE`: the exit code."""
     from satexport.tensorrt_build import this_board
 
+    open_standard_streams()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that unfinished engines vanish
     try:
         if len(arguments) != 1:
             raise UsageError(f"expected the bundle's folder alone, found {list(arguments)}.")
         found = build_bundle(Path(arguments[0]), this_board())
     except SatexportError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        print(f"Error: {printable(error)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("Interrupted; what was there before is untouched.", file=sys.stderr)

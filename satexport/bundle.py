@@ -12,11 +12,12 @@
     calibration.json    where it was calibrated: on which set, its clips, ranges, layers
     bundle.json         contract, target with its gates, the graph's operations, SHA-256 and size of
                         every file above, and under "seal" its own SHA-256 with that value empty
-    export.json         what the export did and proved; other reports join it later, and what is built on a
-                        board: int8.engine or fp16.engine, engine.json
 
-Reading imports numpy alone. Nothing here carries a time or a path, so that the same
-checkpoint gives the same bytes.
+Beside these parts lie what is built on a board (int8.engine or fp16.engine, engine.json) and the folder
+reports/: export.json, what the export did and proved, and whatever else is written about the bundle later.
+
+Reading imports numpy alone. No part carries a time or a path, so that the same checkpoint gives the same
+bytes.
 """
 
 from __future__ import annotations
@@ -24,21 +25,23 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import mmap
+import os
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport.contract import DEFAULT_OPSET, SCHEMA, Contract, TensorSpec
+from satexport.contract import DEFAULT_OPSET, SCHEMA, Contract
 from satexport.errors import BundleError, DataError, UsageError
-from satexport.files import json_text, sha256_of, staged_folder, write_json
+from satexport.files import check_writable, json_text, read_at_most, sha256_of, staged_folder, write_json
+from satexport.initial_cache import InitialCache
 from satexport.targets import Target
+from satexport.terminal import shown
 from satexport.variants import PCM_SCALE, Variant, named_variant
 
 MANIFEST = "bundle.json"
@@ -47,10 +50,11 @@ INITIAL_CACHE = "initial_cache.npy"
 GOLDEN = "golden.npz"
 GRAPH_SCORES = "golden_graphs.npz"
 CALIBRATION = "calibration.json"
-# written about a bundle, not part of it
-REPORTS = ("export.json", "sensitivity.json", "parity.json", "parity.png", "parity-golden.json", "parity.xml",
-           "measure.json", "measure.png", "parity-onnx-int8.json", "parity-onnx-fp16.json", "engine.json",
-           "int8.engine", "fp16.engine", "layers-int8.json", "layers-fp16.json", "rtx.json")
+REPORTS = "reports"  # the folder of what is written about a bundle; no part of it
+BUILT = ("engine.json", "int8.engine", "fp16.engine")  # on a board, of its parts
+MAX_MANIFEST = 1_000_000  # bytes; one has 7,000
+MAX_CALIBRATION = 10_000_000  # bytes; clips and ranges have 100 each
+MAX_ARRAYS = 64_000_000   # bytes of an .npz, unpacked; golden chunks of 10 s have 2 MB
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class Bundle:
     labels: tuple[str, ...]
     operations: dict[str, int]  # of one chunk of one stream, see satexport.operations
     sha256: str  # of bundle.json, and with it of everything
+    files: Mapping[str, str]  # its parts but bundle.json -> SHA-256
 
     @property
     def variant(self) -> Variant:
@@ -75,6 +80,11 @@ class Bundle:
                               "know. Use the version that wrote it.") from None
 
     @property
+    def reports(self) -> Path:
+        """The folder for what is written about it."""
+        return self.path / REPORTS
+
+    @property
     def graph_bytes(self) -> int:
         """Size of the graph's file, and of that of its weights where they have one of their own."""
         return sum(file.stat().st_size for file in self.path.glob(f"{self.graph.stem}.*"))
@@ -82,23 +92,31 @@ class Bundle:
     def initial_cache(self) -> Iterable[NDArray[Any]]:
         """The cache of one stream after silence, in the order and dtype of the contract; empty for a model
         without one. Raises `BundleError` where the file is damaged or does not fit."""
-        specs = self.contract.cache_in
-        return InitialCache(self.path / INITIAL_CACHE, specs) if specs else ()
+        if not (specs := self.contract.cache_in):
+            return ()
+        return InitialCache(self.path / INITIAL_CACHE, specs, self.files.get(INITIAL_CACHE, ""))
 
     def calibrated_on(self) -> frozenset[str]:
         """SHA-256 of the clips that the graph was calibrated on; they must not gate it."""
-        try:
-            text = (self.path / CALIBRATION).read_text("utf-8")
-        except FileNotFoundError:
-            return frozenset()
-        return frozenset(json.loads(text)["clips_sha256"])
+        return frozenset(self._calibration()["clips_sha256"])
 
     def int8_layers(self) -> int:
         """How many layers are int8 by calibration.json; 0 where there is none."""
+        return len(self._calibration().get("int8", ()))
+
+    def _calibration(self) -> dict[str, Any]:
+        """calibration.json, empty where there is none. Raises `BundleError` where it is damaged."""
+        path = self.path / CALIBRATION
         try:
-            return len(json.loads((self.path / CALIBRATION).read_text("utf-8")).get("int8", ()))
+            content: dict[str, Any] = json.loads(read_at_most(path, MAX_CALIBRATION))
+            texts = *content["clips_sha256"], *content.get("int8", ())
+            if not all(isinstance(text, str) for text in texts):
+                raise TypeError("clips_sha256 and int8 are lists of texts")
         except FileNotFoundError:
-            return 0
+            return {"clips_sha256": []}
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OSError) as error:
+            raise BundleError(f"{path} is damaged ({shown(error)}). Make the bundle again.") from None
+        return content
 
     def arrays(self, name: str, keys: list[str]) -> list[NDArray[Any]]:
         """Arrays of one of its .npz files. Raises `BundleError` where they are not there."""
@@ -115,32 +133,6 @@ class Bundle:
         return (audio / PCM_SCALE).astype(np.float32), scores
 
 
-class InitialCache:
-    """Arrays [1, ...] that are read from their file whenever a stream begins: kept in memory they would be a
-    third copy of the state. The file stays mapped, so that a bundle that takes its place changes nothing
-    for the streams that run."""
-
-    def __init__(self, path: Path, specs: Sequence[TensorSpec]) -> None:
-        self._shapes = [(1, *spec.shape[1:]) for spec in specs]
-        try:
-            self._values = np.lib.format.open_memmap(path, mode="r")
-        except Exception as error:  # numpy has no class of its own for this
-            raise BundleError(f"{path} is damaged ({error}). Export it again.") from None
-        values, size, dtype = self._values, sum(map(prod, self._shapes)), specs[0].dtype
-        if values.shape != (size,) or values.dtype != dtype:
-            raise BundleError(f"{path} holds {values.dtype} {values.shape}, the contract says {dtype} "
-                              f"({size},). Export it again.")
-
-    def __iter__(self) -> Iterator[NDArray[Any]]:
-        first = 0
-        for shape in self._shapes:
-            yield np.array(self._values[first:first + prod(shape)]).reshape(shape)
-            first += prod(shape)
-        pages = self._values.base
-        if isinstance(pages, mmap.mmap) and hasattr(pages, "madvise"):  # not under Windows
-            pages.madvise(mmap.MADV_DONTNEED)
-
-
 def open_bundle(path: str | Path) -> Bundle:
     """Read and check a bundle; raises `BundleError` where a part is missing, changed or foreign."""
     path = Path(path)
@@ -152,16 +144,16 @@ def open_bundle(path: str | Path) -> Bundle:
         if graph not in files:
             raise BundleError(f"{path / MANIFEST} is damaged (no SHA-256 of {graph}). Export it again.")
         _check_files(path, files)
-        labels = (path / LABELS).read_text("utf-8").splitlines()
-    except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
-        raise BundleError(f"{path / MANIFEST} is damaged ({error!r}). Export it again.") from None
+        labels = (path / LABELS).read_bytes().decode("utf-8").split("\n")[:-1]  # as labels_text writes them
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, DataError) as error:
+        raise BundleError(f"{path / MANIFEST} is damaged ({shown(error)}). Export it again.") from None
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error}).") from None
     if len(labels) != contract.classes or labels_sha256(labels) != contract.labels_sha256:
         raise BundleError(f"{path / LABELS} is not the list of {contract.classes} labels that the graph "
                           "was exported with. Export it again.")
     return Bundle(path, contract, target, path / graph, tuple(labels), operations,
-                  hashlib.sha256(text).hexdigest())
+                  hashlib.sha256(text).hexdigest(), {name: facts["sha256"] for name, facts in files.items()})
 
 
 def _read_manifest(path: Path) -> tuple[bytes, dict[str, Any]]:
@@ -169,13 +161,13 @@ def _read_manifest(path: Path) -> tuple[bytes, dict[str, Any]]:
         if not path.is_dir():
             raise BundleError(f"{path}: no such folder. A bundle is the folder that `satexport onnx` "
                               "writes, such as build/sat-t-2s/onnx.")
-        text = (path / MANIFEST).read_bytes()
+        text = read_at_most(path / MANIFEST, MAX_MANIFEST)
         manifest = json.loads(text)
     except FileNotFoundError:
         inside = ", ".join(sorted(p.parent.name for p in path.glob(f"*/{MANIFEST}")))
         hint = f" It holds the bundles {inside}." if inside else ""
         raise BundleError(f"{path} has no {MANIFEST}, so it is no bundle.{hint}") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise BundleError(f"{path / MANIFEST} is damaged ({error}). Export it again.") from None
     if not isinstance(manifest, dict):
         raise BundleError(f"{path / MANIFEST} is damaged (no object). Export it again.")
@@ -190,11 +182,11 @@ def _read_manifest(path: Path) -> tuple[bytes, dict[str, Any]]:
 
 
 def _check_files(path: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
-    known = {*files, *REPORTS, MANIFEST}
+    known = {*files, *BUILT, MANIFEST, REPORTS}
     found = {p.name for p in path.iterdir() if not p.name.startswith(".")}
     if foreign := sorted(found - known):
         raise BundleError(f"{path} holds {', '.join(foreign[:3])}, which {MANIFEST} does not list. "
-                          "Move it out of the bundle, or export again.")
+                          f"Move it out of the bundle, a report into {REPORTS}/, or export again.")
     for name, facts in files.items():
         if name not in found:
             raise BundleError(f"{path} lacks {name}. Copy the whole folder again.")
@@ -209,8 +201,15 @@ def _check_files(path: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
 
 def _read_arrays(path: Path, names: list[str]) -> list[NDArray[Any]]:
     try:
+        with zipfile.ZipFile(path) as parts:  # each is read as far as its size there
+            if (size := sum(part.file_size for part in parts.infolist())) > MAX_ARRAYS:
+                raise ValueError(f"it unpacks to {size / 1e6:.0f} MB, expected at most {MAX_ARRAYS / 1e6:g}")
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return [arrays[name] for name in names]
+            found = [arrays[name] for name in names]
+        if strange := [name for name, array in zip(names, found, strict=True)
+                       if not isinstance(array, np.ndarray) or array.dtype.kind not in "fi"]:
+            raise ValueError(f"{strange[0]} is no array of numbers")
+        return found
     except Exception as error:  # numpy, zip and zlib have no common class but this
         raise BundleError(f"{path} is damaged ({error}). Export it again.") from None
 
@@ -247,9 +246,9 @@ def labels_sha256(labels: Sequence[str]) -> str:
 
 def write_manifest(folder: Path, contract: Contract, target: Target, graph: str,
                    operations: Mapping[str, int]) -> None:
-    """Write bundle.json over all that lies in a staged folder but the reports."""
+    """Write bundle.json over all files that lie in a staged folder; reports/ is none."""
     files = {p.name: {"bytes": p.stat().st_size, "sha256": sha256_of(p)}
-             for p in sorted(folder.iterdir()) if p.name not in REPORTS}
+             for p in sorted(folder.iterdir()) if p.is_file() and p.name not in BUILT}
     manifest = {"schema": contract.schema, "seal": "", "graph": graph, "contract": contract.to_dict(),
                 "target": target.to_dict(), "operations": dict(operations), "files": files}
     manifest["seal"] = hashlib.sha256(json_text(manifest).encode()).hexdigest()
@@ -258,10 +257,45 @@ def write_manifest(folder: Path, contract: Contract, target: Target, graph: str,
 
 @contextmanager
 def staged_bundle(path: Path) -> Iterator[Path]:
-    """Give an empty folder that takes the place of the bundle at `path` as a whole on success,
-    and vanishes on failure. Raises `RunError` where something else is there already."""
+    """Give a folder, empty but for reports/, that takes the place of the bundle at `path` as a whole on
+    success, and vanishes on failure. Raises `RunError` where something else is there already, `UsageError`
+    where the place is inside another bundle."""
     def may_replace(there: Path) -> bool:
         return there.is_dir() and ((there / MANIFEST).exists() or not any(there.iterdir()))
 
+    check_outside(path)
     with staged_folder(path, may_replace) as stage:
+        (stage / REPORTS).mkdir()
         yield stage
+
+
+def check_outside(place: Path) -> None:
+    """Raise `UsageError` where a new file or folder would lie among the parts of a bundle, which is then no
+    bundle any more: anywhere below one but in its reports/."""
+    there = Path(os.path.realpath(place.parent), place.name)
+    for folder in there.parents:
+        inside = there.relative_to(folder).parts
+        if os.path.isfile(folder / MANIFEST) and not (len(inside) > 1 and inside[0] == REPORTS):
+            raise UsageError(f"{place} is inside the bundle {folder}, which is used only as it was made. "
+                             f"Choose another place, for a report {folder / REPORTS / place.name}.")
+
+
+def check_places(places: Sequence[Path], bundles: Iterable[Path] = ()) -> None:
+    """Check, before work that takes long, the files that its reports go to; their folders are made.
+
+    Raises `UsageError` where one cannot be a report's: a folder or device, the place of another report or a
+    part of one of the `bundles`, by whatever name or link; `RunError` where it cannot be written.
+    """
+    taken: dict[str, Path] = {}
+    parts = [part for bundle in bundles for part in bundle.iterdir() if part.name != REPORTS]
+    for place in places:
+        if os.path.exists(place) and not os.path.isfile(place):
+            raise UsageError(f"{place} is no regular file; expected a file's name for the report.")
+        name = os.path.realpath(place).casefold()  # one file on a disk that does not tell the cases apart
+        if other := taken.get(name):
+            raise UsageError(f"{place} and {other} are one file; expected a file for each report.")
+        taken[name] = place
+        check_outside(place)
+        if part := next((part for part in parts if os.path.exists(place) and place.samefile(part)), None):
+            raise UsageError(f"{place} is {part}, a part of the bundle. Choose another place for the report.")
+        check_writable(place.parent)

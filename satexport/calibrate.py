@@ -9,6 +9,7 @@ met: some right after silence, most with a full history.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from satexport.backends import FloatArray
 from satexport.backends.onnxruntime import OnnxRuntimeStep
 from satexport.bundle import Bundle
 from satexport.calibration_set import LEAST_SAMPLES, CalibrationSet, calibration_clips
-from satexport.datasets import Clip, clip_hash
+from satexport.datasets import Clip
 from satexport.errors import DataError
 from satexport.frontend import log_mel
 from satexport.report import progress
@@ -95,22 +96,33 @@ def _roll(bundle: Bundle, streams: Sequence[FloatArray], taken: set[tuple[int, i
 
 def heard(clips: Sequence[Clip]) -> tuple[list[FloatArray], list[str], int]:
     """Read clips until there is enough: the sounds, their hashes, and how many were left out because
-    they hold nothing. Of a long one only its beginning is taken."""
+    they hold nothing. Of a long one only its beginning is taken, and only that is in memory."""
     sounds, hashes, silent, seconds = [], [], 0, 0.0
     for clip in clips:
-        audio = clip.read()
+        audio, clip_hash = _beginning(clip)
         if is_silent(audio):
             silent += 1
             continue
-        sounds.append(audio[:MOST_OF_A_CLIP * SAMPLE_RATE])
-        hashes.append(clip_hash(audio))
-        seconds += len(sounds[-1]) / SAMPLE_RATE
+        sounds.append(audio)
+        hashes.append(clip_hash)
+        seconds += len(audio) / SAMPLE_RATE
         if seconds >= MOST:
             break
     if not sounds:
         raise DataError(f"all {silent} clips of the calibration set are silent; there is nothing to "
                         "calibrate on.")
     return sounds, hashes, silent
+
+
+def _beginning(clip: Clip) -> tuple[FloatArray, str]:
+    """The first MOST_OF_A_CLIP seconds of a clip and the `clip_hash` of all of it."""
+    digest, parts, missing = hashlib.sha256(), [], MOST_OF_A_CLIP * SAMPLE_RATE
+    for block in clip.blocks():
+        digest.update(np.ascontiguousarray(block, np.float32).tobytes())
+        if missing:
+            parts.append(block[:missing])
+            missing -= len(parts[-1])
+    return np.concatenate(parts), digest.hexdigest()
 
 
 def is_silent(audio: FloatArray) -> bool:

@@ -6,7 +6,8 @@ A set is a TOML in `calibration/`, or a folder of audio. No clip of either kind 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,8 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from satexport import facts
-from satexport.audio import read_audio
-from satexport.datasets import AUDIO_ENDINGS, Clip, LabelledSet, esc50_clips, load_set, synthetic_clips
+from satexport.audio import audio_blocks, audio_endings
+from satexport.console import note
+from satexport.datasets import Clip, LabelledSet, esc50_clips, is_esc50, load_set, synthetic_clips
 from satexport.errors import DataError
 from satexport.files import sha256_of
 from satexport.published import cached_esc50
@@ -41,6 +43,7 @@ class CalibrationSet:
     seed: int = 0
     folds: tuple[int, ...] = ()       # of ESC-50: what calibrates
     choose_folds: tuple[int, ...] = ()  # of ESC-50: what layers are chosen on
+    gate_folds: tuple[int, ...] = ()    # of ESC-50: what gates, see `default_folds`
     folder: str = ""                  # of `source = "folder"`, beside the TOML
     checksums: dict[str, str] = field(default_factory=dict)  # file in the data's folder -> SHA-256
 
@@ -75,18 +78,37 @@ def _conditions(found: CalibrationSet) -> Iterator[facts.Condition]:
     yield ("stream_seconds", found.stream_seconds, LEAST_SECONDS <= found.stream_seconds <= 86_400,
            f"seconds from {LEAST_SECONDS}")
     yield "seed", found.seed, found.seed >= 0, "a number from 0"
-    yield ("choose_folds", found.choose_folds,
+    yield ("choose_folds", list(found.choose_folds),
            not found.choose_folds or (bool(found.folds) and not set(found.choose_folds) & set(found.folds)),
            "other folds than folds, which must be said, too")
+    yield ("gate_folds", list(found.gate_folds),
+           not found.gate_folds or (bool(found.folds) and not set(found.gate_folds) & {
+               *found.folds, *found.choose_folds}),
+           "other folds than folds, which must be said, too, and than choose_folds: a clip that gates is "
+           "never used to calibrate or choose")
+    for name, sha256 in found.checksums.items():
+        yield (f"the checksum of {name!r}", sha256, re.fullmatch("[0-9a-fA-F]{64}", sha256) is not None,
+               "a SHA-256, 64 hex digits")
     yield ("folder", found.folder, bool(found.folder) or found.source != "folder",
            "a folder, which source = \"folder\" needs")
 
 
-def calibration_clips(chosen: CalibrationSet, data: Path | None) -> list[Clip]:
+def default_folds(data: str, chosen: CalibrationSet | None = None) -> list[int] | None:
+    """The folds of a labelled set that gate where nobody says which: of one in ESC-50 layout `gate_folds` of
+    the calibration set that was chosen, or of the shipped one; None of any other, which has no folds."""
+    if not is_esc50(data):
+        return None
+    if chosen is None or not chosen.gate_folds:
+        chosen = find_calibration("esc50")
+    return list(chosen.gate_folds)
+
+
+def calibration_clips(chosen: CalibrationSet, data: Path | None,
+                      note: Callable[[str], None] = note) -> list[Clip]:
     """What calibrates, in an order that the seed decides.
 
-    `data` is the folder of the recordings where the set does not say it. Raises `DataError` where it
-    is not there or a checksum is another.
+    `data` is the folder of the recordings where the set does not say it; `note` gets the names of what is
+    left out of it. Raises `DataError` where it is not there or a checksum is another.
     """
     if chosen.source == "synthetic":
         clips = synthetic_clips("calibrate", range(NOT_GOLDEN, NOT_GOLDEN + chosen.clips))
@@ -94,11 +116,17 @@ def calibration_clips(chosen: CalibrationSet, data: Path | None) -> list[Clip]:
         clips = esc50_clips(_folder(chosen, data), chosen.folds or None)
     else:
         folder = _folder(chosen, data)
-        files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in AUDIO_ENDINGS]
-        if not files:
-            raise DataError(f"{folder}: no audio in it; expected files that end in "
-                            f"{', '.join(AUDIO_ENDINGS)}.")
-        clips = [Clip(str(path.relative_to(folder)), (), partial(read_audio, path)) for path in files]
+        files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+        endings = audio_endings()
+        names = [str(path.relative_to(folder)) for path in files if path.suffix.lower() in endings]
+        others = [str(path.relative_to(folder)) for path in files if path.suffix.lower() not in endings]
+        left_out = f"{len(others)} files whose names do not end as those of audio do: {', '.join(others[:5])}"
+        if not names:
+            raise DataError(f"{folder}: no audio in it{'; ' if others else ''}{left_out if others else ''}. "
+                            "Expected recordings such as .wav, .flac, .ogg or .mp3.")
+        if others:
+            note(f"{folder}: left out {left_out}.")
+        clips = [Clip(name, (), partial(audio_blocks, folder / name)) for name in names]
     order = np.random.default_rng(chosen.seed).permutation(len(clips))
     return [clips[i] for i in order[:chosen.clips]]
 
@@ -119,7 +147,7 @@ def choosing_set(chosen: CalibrationSet, data: Path | None, labels: tuple[str, .
         except DataError:  # labels that this model does not know
             clips = esc50_clips(folder, folds)
     else:
-        clips = calibration_clips(chosen, data)
+        clips = calibration_clips(chosen, data, note=lambda _: None)  # said where they calibrate
     return LabelledSet(chosen.name, tuple(clips), (), {"kind": chosen.source})
 
 
@@ -133,7 +161,7 @@ def _folder(chosen: CalibrationSet, data: Path | None) -> Path:
     for name, expected in chosen.checksums.items():
         if not (folder / name).is_file():
             raise DataError(f"calibration set {chosen.name}: {folder / name} is not there.")
-        if (found := sha256_of(folder / name)) != expected:
+        if (found := sha256_of(folder / name)) != expected.lower():
             raise DataError(f"{folder / name} has the SHA-256 {found[:12]}..., the set {chosen.name} says "
                             f"{expected[:12]}.... It is another file, or damaged.")
     return folder

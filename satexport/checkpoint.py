@@ -3,8 +3,6 @@
 A file holds a published state dict in float32 or float16. Loading is strict: every entry is
 there, has its shape and is finite, where the published loader passes over missing ones in
 silence; and an error says what the file looks like instead.
-
-Source of names and shapes: the published checkpoints (Zenodo record 7964975).
 """
 
 from __future__ import annotations
@@ -13,7 +11,6 @@ import hashlib
 import math
 import re
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -21,36 +18,26 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport import frontend
 from satexport.errors import CheckpointError, DataError, UsageError
 from satexport.files import sha256_of
 from satexport.labels import audioset_labels, read_labels
 from satexport.published import published
-from satexport.variants import (
-    AUDIOSET_CLASSES,
-    DEPTH,
-    MEL_BANDS,
-    MLP_RATIO,
-    PATCH,
-    ROWS,
-    VARIANTS,
-    Variant,
+from satexport.state_dict import (
+    COUNTER,
+    FRONT_END,
+    HEAD,
+    HEAD_BIAS,
+    State,
+    advice,
+    expected_shapes,
+    shapes_like,
 )
-from satexport.weightfile import DEMO, SAVE_WEIGHTS, Entry, read_entries, remember
+from satexport.terminal import shown
+from satexport.variants import AUDIOSET_CLASSES, Variant
+from satexport.weightfile import DEMO, read_weights, remember
+from satexport.weights import MARK, SAVE_WEIGHTS, Entry, Weights
 
-State = dict[str, NDArray[np.float32]]
-Shapes = dict[str, tuple[int, ...]]
-
-COUNTER: Final = "init_bn.1.num_batches_tracked"  # of training; no weight, may be missing
-HEAD: Final = "outputlayer.1.weight"
-HEAD_BIAS: Final = "outputlayer.1.bias"
 FRONT_END_TOLERANCE: Final = 1e-3  # float16 rounds a filter by up to 5e-4
-# One definition for PyTorch and graph: the file's copies differ from these by rounding only
-# (5e-6 in float32, 5e-4 in float16), and are checked, then replaced by them.
-FRONT_END: Final[dict[str, Callable[[], NDArray[np.float64]]]] = {
-    "front_end.0.spectrogram.window": frontend.window,
-    "front_end.0.mel_scale.fb": frontend.mel_filterbank,
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,32 +61,6 @@ class Checkpoint:
         return len(self.labels)
 
 
-def expected_shapes(variant: Variant, classes: int) -> Shapes:
-    """Return name and shape of every weight of a published state dict."""
-    d = variant.width
-    shapes: Shapes = {
-        "time_pos_embed": (1, d, 1, variant.time_columns),
-        "freq_pos_embed": (1, d, ROWS, 1),
-        "front_end.0.spectrogram.window": (frontend.N_FFT,),
-        "front_end.0.mel_scale.fb": (frontend.BINS, MEL_BANDS),
-        "init_bn.1.running_mean": (MEL_BANDS,),
-        "init_bn.1.running_var": (MEL_BANDS,),
-    }
-    if variant.pooling == "token":
-        shapes |= {"cls_token": (1, 1, d), "token_pos_embed": (1, d)}
-    block: Shapes = {"norm1": (d,), "norm2": (d,), "attn.proj": (d, d),
-                     "mlp.fc1": (MLP_RATIO * d, d), "mlp.fc2": (d, MLP_RATIO * d)}
-    block |= ({"attn.to_q": (d, d), "attn.to_kv": (2 * d, d)} if variant.has_cache
-              else {"attn.qkv": (3 * d, d)})
-    layers: Shapes = {"init_bn.1": (MEL_BANDS,), "patch_embed.proj": (d, 1, PATCH, PATCH)}
-    for number in range(DEPTH):
-        layers |= {f"blocks.{number}.{name}": shape for name, shape in block.items()}
-    layers |= {"norm": (d,), "outputlayer.0": (d,), "outputlayer.1": (classes, d)}
-    for name, shape in layers.items():
-        shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
-    return shapes
-
-
 def load_checkpoint(what: str, variant: Variant, labels: Path | None = None,
                     seed: int = 0) -> Checkpoint:
     """Return the weights of a variant: "published" (fetched where it is not in the cache folder),
@@ -120,8 +81,9 @@ def load_checkpoint(what: str, variant: Variant, labels: Path | None = None,
         with published(variant) as path:
             return load_checkpoint(str(path), variant, labels)
     path = _demo(variant) if what == "demo" else Path(what)
-    entries = read_entries(path)
-    classes = _check_shapes(path, {key: entry.shape for key, entry in entries.items()}, variant)
+    weights = read_weights(path)
+    entries = weights.entries
+    classes = _check_shapes(path, weights, variant)
     names = _labels(path, classes, labels)
     shapes = expected_shapes(variant, classes)
     state = {key: _values(path, key, entries[key], shape) for key, shape in shapes.items()}
@@ -161,54 +123,20 @@ def _labels(path: Path, classes: int, labels: Path | None) -> tuple[str, ...]:
 
 # Shapes: strict, and helpful about what the file is instead.
 
-def _check_shapes(path: Path, found: Shapes, variant: Variant) -> int:
+def _check_shapes(path: Path, weights: Weights, variant: Variant) -> int:
     """Return the number of classes, or raise `CheckpointError` naming three misfits, the
     count, and what the file looks like."""
-    found = {key: shape for key, shape in found.items() if key != COUNTER}
-    head = found.get(HEAD, ())
-    classes = head[0] if len(head) == 2 and head[0] > 0 else AUDIOSET_CLASSES
-    expected = expected_shapes(variant, classes)
-    time = found.get("time_pos_embed", ())
-    if not variant.has_cache and len(time) == 4 and time[3] > 0:
-        expected["time_pos_embed"] = (*expected["time_pos_embed"][:3], time[3])
+    found = {key: entry.shape for key, entry in weights.entries.items() if key != COUNTER}
+    expected = shapes_like(found, variant)
     misfits = [f"{key} is {shape}, expected {expected[key]}" if key in expected else
-               f"{key} {shape} is not expected"
+               f"{shown(key)[1:-1]} {shape} is not expected"
                for key, shape in found.items() if expected.get(key) != shape]
     misfits += [f"{key} {shape} is missing" for key, shape in expected.items() if key not in found]
     if misfits:
         more = f"; {len(misfits)} misfits in all" if len(misfits) > 3 else ""
         raise CheckpointError(f"{path}: is no {variant.model} at {variant.delay} s: "
-                              f"{'; '.join(misfits[:3])}{more}. {_advice(found, variant)}")
-    return classes
-
-
-def _advice(found: Shapes, asked: Variant) -> str:
-    for key in found:
-        prefix = key.removesuffix("time_pos_embed")
-        if key.endswith(".time_pos_embed"):
-            return (f"Its names start with {prefix!r}: strip that and save it again, torch.save("
-                    f"{{k.removeprefix({prefix!r}): v for k, v in state.items()}}, 'weights.pt').")
-    alike = [variant for variant in VARIANTS.values() if _resembles(found, variant)]
-    if not alike:
-        return ("It is no SAT or ViT of a published size (AST, PaSST, EfficientAT and other "
-                "models cannot be exported): `satexport onnx --help` names what can.")
-    if asked in alike:
-        return "The rest of it fits: it is incomplete or was changed; save the whole state dict."
-    guess = next((v for v in alike if v.delay == asked.delay), alike[0])
-    delays = " or ".join(f"{v.delay} s" for v in alike)
-    unsure = " (its shapes do not tell which)" if len(alike) > 1 else ""
-    return (f"This looks like {guess.model} at {delays}{unsure}: "
-            f"pass --model {guess.model} --delay {guess.delay}.")
-
-
-def _resembles(found: Shapes, variant: Variant) -> bool:
-    """True where width, kind of attention, pooling and time code are the variant's."""
-    attention = "attn.to_q.weight" if variant.has_cache else "attn.qkv.weight"
-    time = found.get("time_pos_embed", ())
-    return (found.get("freq_pos_embed") == (1, variant.width, ROWS, 1)
-            and any(key.endswith(attention) for key in found)
-            and ("cls_token" in found) == (variant.pooling == "token")
-            and (not variant.has_cache or time[-1:] == (variant.time_columns,)))
+                              f"{'; '.join(misfits[:3])}{more}. {advice(found, variant, weights)}")
+    return expected[HEAD][0]
 
 
 # Values.
@@ -225,7 +153,7 @@ def _values(path: Path, key: str, entry: Entry, shape: tuple[int, ...]) -> NDArr
     except (RuntimeError, TypeError) as error:  # a tensor without data, or a sparse one
         raise CheckpointError(f"{path}: {key} cannot be read ({error}); expected a dense "
                               f"tensor: {SAVE_WEIGHTS}.") from error
-    if key == "time_pos_embed":
+    if key == MARK:
         stored = _fit_columns(stored, shape[-1])
     value = np.ascontiguousarray(stored, dtype=np.float32)
     if not np.isfinite(value).all():

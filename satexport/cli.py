@@ -22,8 +22,10 @@ from satexport.commands.parity import parity_command
 from satexport.commands.run import run_command
 from satexport.commands.targets import targets_command
 from satexport.commands.trt import trt_command
-from satexport.console import discard_output
+from satexport.console import discard_output, note
 from satexport.errors import RunError, SatexportError
+from satexport.process import open_standard_streams
+from satexport.terminal import printable
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -62,16 +64,19 @@ for command in (onnx_command, cpu_command, openvino_command, trt_command, parity
 
 def main() -> NoReturn:
     """Run the command line and end the process with the exit code of what happened."""
+    open_standard_streams()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that staged folders vanish
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files and labels may be in any encoding
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         sys.exit(cli.main(standalone_mode=False) or 0)
     except SatexportError as error:
-        click.echo(f"Error: {error}", err=True)
+        note(f"Error: {error}")
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        error.show()
+        text = io.StringIO()
+        error.show(text)
+        click.echo("\n".join(map(printable, text.getvalue().split("\n"))), err=True, nl=False)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         click.echo("Interrupted; what was there before is untouched.", err=True)
@@ -80,6 +85,6 @@ def main() -> NoReturn:
         discard_output()
         if os.environ.get("SATEXPORT_TRACEBACK"):
             raise
-        click.echo(f"Error: {type(error).__name__}: {error}. If this looks like a fault of satexport, "
-                   "set SATEXPORT_TRACEBACK=1 and report what it prints.", err=True)
+        note(f"Error: {type(error).__name__}: {error}. If this looks like a fault of satexport, "
+             "set SATEXPORT_TRACEBACK=1 and report what it prints.")
         sys.exit(RunError.exit_code)

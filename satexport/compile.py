@@ -21,8 +21,10 @@ from satexport.bundle import (
     CALIBRATION,
     GOLDEN,
     LABELS,
+    REPORTS,
     Bundle,
     bundle_path,
+    check_outside,
     open_bundle,
     staged_bundle,
     write_initial_cache,
@@ -128,6 +130,7 @@ def compile_bundle(source: Bundle, target: Target, folder: Path, wanted: Wanted,
     if proof:
         # what is wrong is said before the work
         labelled_set(source, proof.data, proof.folds, proof.category_map)
+    check_outside(made.path)
     check_writable(made.path.parent)
     with staged_bundle(made.path) as stage:
         try:
@@ -146,7 +149,7 @@ def compile_bundle(source: Bundle, target: Target, folder: Path, wanted: Wanted,
 
 def _write(source: Bundle, target: Target, wanted: Wanted, stage: Path, made: Compiled) -> None:
     """Write the bundle without its reports on parity and speed."""
-    model, quantization = onnx.load(source.graph), target.quantization
+    model, quantization = _graph_of(source), target.quantization
     twin = model
     contract, initial = source.contract, list(source.initial_cache())
     static = quantization is not None and quantization.method == "static"
@@ -164,7 +167,7 @@ def _write(source: Bundle, target: Target, wanted: Wanted, stage: Path, made: Co
         clips |= chosen_on
         facts |= more
         if made.sensitivity:
-            write_json(stage / "sensitivity.json", made.sensitivity | {"origin": origin()})
+            write_json(stage / REPORTS / "sensitivity.json", made.sensitivity | {"origin": origin()})
     if wanted.cache_dtype != "fp32":
         model, contract, initial = store_cache(model, source.variant, contract, wanted.cache_dtype, initial,
                                                found.samples)
@@ -181,6 +184,14 @@ def _write(source: Bundle, target: Target, wanted: Wanted, stage: Path, made: Co
     if clips or quantization:
         write_json(stage / CALIBRATION, facts | {"clips_sha256": sorted(clips)})
     write_manifest(stage, contract, target, graph, source.operations)
+
+
+def _graph_of(source: Bundle) -> onnx.ModelProto:
+    """The graph of an export. Raises `BundleError` where it is none, or wants weights from outside."""
+    try:
+        return onnx.load(source.graph)
+    except Exception as error:  # onnx and protobuf have no common class but this
+        raise BundleError(f"{source.graph} cannot be read ({error}). Export it again.") from None
 
 
 def resolved(target: Target) -> Target:
@@ -239,8 +250,9 @@ def _prove(source: Bundle, tagger: Tagger, stage: Path, proof: Proof, made: Comp
                               proof.minutes)
     made.gates = required(gates) if proof.require_data else gates
     made.parity = parity_report(tagger, made.gates, parts) | {"threads": proof.threads, "origin": origin()}
-    write_json(stage / "parity.json", made.parity)
-    made.notes += write_picture(stage / "parity.png", drift_png, made.parity)
+    reports = stage / REPORTS
+    write_json(reports / "parity.json", made.parity)
+    made.notes += write_picture(reports / "parity.png", drift_png, made.parity)
     if not proof.measure:
         return
     streams = 1 if source.contract.form.streams == ANY else None
@@ -249,9 +261,9 @@ def _prove(source: Bundle, tagger: Tagger, stage: Path, proof: Proof, made: Comp
     report["origin"] = origin()
     report["bundles"][1]["bundle"] = str(made.path)  # where it will lie
     made.measured = report
-    made.notes += [*report["notes"], *write_picture(stage / "measure.png", measure_png, report)]
+    made.notes += [*report["notes"], *write_picture(reports / "measure.png", measure_png, report)]
     own = of_bundle(report, 1)
-    write_json(stage / "measure.json", own)
+    write_json(reports / "measure.json", own)
     made.gates += [Gate(**gate) for gate in own["gates"]]
 
 
@@ -266,7 +278,7 @@ def _prove_graphs(bundle: Bundle, threads: int | None, proof: Proof | None, made
         report = parity_report(tagger, gates, parts) | {
             "graph": f"{precision}.onnx", "runtime": "ONNX Runtime, graph optimisation disabled",
             "threads": threads, "origin": origin()}
-        write_json(bundle.path / f"parity-onnx-{precision}.json", report)
+        write_json(bundle.reports / f"parity-onnx-{precision}.json", report)
         made.gates += [replace(gate, name=f"{precision}: {gate.name}") for gate in gates]
         if precision == bundle.target.precision:
             made.parity = report
@@ -292,7 +304,7 @@ def _one_stream(bundle: Bundle, made: Compiled) -> list[Bundle]:
 
 def find_export(folder: Path) -> Path:
     """The one fp32 export in an output folder. Raises `UsageError` where there is none, or several."""
-    found = sorted(path.parent for path in folder.glob("*/*/export.json"))
+    found = sorted(path.parents[1] for path in folder.glob(f"*/*/{REPORTS}/export.json"))
     if len(found) == 1:
         return found[0]
     if not found:

@@ -11,12 +11,13 @@ from typing import Any
 import click
 
 from satexport.errors import MissingError
+from satexport.terminal import printable
 
 
 def note(text: str | None) -> None:
     """Say something that must be seen, on standard error."""
     if text:
-        click.echo(text, err=True)
+        click.echo("\n  ".join(map(printable, text.split("\n  "))), err=True)  # a list stays one
 
 
 def print_json(content: Mapping[str, Any]) -> None:

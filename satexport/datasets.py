@@ -7,9 +7,9 @@ Audio is read when a clip is scored, not before.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,25 +17,42 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport.audio import read_audio
+from satexport.audio import audio_blocks, audio_endings
 from satexport.errors import DataError, MissingError
 from satexport.labels import audioset_mids, esc50_to_audioset
 from satexport.synthetic import SPLITS, SYNTHETIC_CLASSES, synthetic_clip, synthetic_labels
+from satexport.tables import read_cells, read_lines, read_rows
+from satexport.terminal import clipped
+from satexport.variants import SAMPLE_RATE
 
+LONGEST_CLIP = 15 * 60  # s, of one that is scored as a whole: half a gigabyte in PyTorch
 SYNTHETIC_CLIPS = 10 * len(SYNTHETIC_CLASSES)  # ten clips for each class
-AUDIO_ENDINGS = (".wav", ".flac", ".ogg", ".mp3")
 AUDIOSET_COLUMNS = ("YTID", "start_seconds", "end_seconds", "positive_labels")
 LAYOUTS = ('expected the word "synthetic", a folder with meta/esc50.csv and audio/, a list in '
            "AudioSet style, or a csv with the columns filename,labels.")
 
 
+Blocks = Callable[[], Iterable[NDArray[np.float32]]]  # a sound in parts: [samples], 16 kHz mono
+
+
 @dataclass(frozen=True)
 class Clip:
-    """One sound; `read()` gives it as [samples] float32, 16 kHz mono."""
+    """One sound; `blocks()` gives it part by part, however long it is."""
 
     name: str
     labels: tuple[str, ...]
-    read: Callable[[], NDArray[np.float32]]
+    blocks: Blocks
+
+    def read(self) -> NDArray[np.float32]:
+        """The whole of it, [samples] float32, 16 kHz mono. Raises `AudioError` where it cannot be read,
+        `DataError` where it is longer than a clip that is scored as one may be."""
+        parts: list[NDArray[np.float32]] = []
+        for block in self.blocks():
+            parts.append(block)
+            if sum(map(len, parts)) > LONGEST_CLIP * SAMPLE_RATE:
+                raise DataError(f"{self.name}: is longer than {LONGEST_CLIP // 60} minutes; expected clips "
+                                "of seconds, each scored as one. Cut it, with labels for each part.")
+        return np.concatenate(parts)
 
 
 @dataclass(frozen=True)
@@ -58,7 +75,7 @@ class _Row:
 
     name: str
     categories: tuple[str, ...]
-    read: Callable[[], NDArray[np.float32]]
+    blocks: Blocks
 
 
 def load_set(data: str | Path, labels: Sequence[str], *, folds: Sequence[int] | None = None,
@@ -74,7 +91,7 @@ def load_set(data: str | Path, labels: Sequence[str], *, folds: Sequence[int] | 
         reader = _read_synthetic
     elif not path.exists():
         raise DataError(f"{path}: nothing there; {LAYOUTS}")
-    elif (path / "meta" / "esc50.csv").is_file():
+    elif is_esc50(path):
         return _labelled(*_read_esc50(path, folds), labels, category_map)
     else:
         reader = partial(_read_list, path)
@@ -82,6 +99,11 @@ def load_set(data: str | Path, labels: Sequence[str], *, folds: Sequence[int] | 
         raise DataError(f"{data}: has no folds; only a set in ESC-50 layout has. "
                         "Leave the folds out.")
     return _labelled(*reader(), labels, category_map)
+
+
+def is_esc50(data: str | Path) -> bool:
+    """Is it a folder in ESC-50 layout?"""
+    return (Path(data) / "meta" / "esc50.csv").is_file()
 
 
 def _labelled(rows: list[_Row], origin: dict[str, object], labels: Sequence[str],
@@ -105,7 +127,7 @@ def _labelled(rows: list[_Row], origin: dict[str, object], labels: Sequence[str]
                         "labels they are with a category map, a csv with the columns "
                         "category,label.")
     clips = tuple(Clip(row.name, tuple(dict.fromkeys(label_of[c] for c in row.categories)),
-                       row.read) for row in rows)
+                       row.blocks) for row in rows)
     present = {label for clip in clips for label in clip.labels}
     if not present:
         raise DataError(f"{where}: no clip has a label; a labelled set needs some.")
@@ -116,48 +138,48 @@ def _labelled(rows: list[_Row], origin: dict[str, object], labels: Sequence[str]
 
 
 def _few(names: Sequence[str]) -> str:
-    """'a, b, c and 4 more'."""
+    """'a, b, c and 4 more', each by its beginning where it is long."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
+    return ", ".join(map(clipped, names[:3])) + more
+
+
+def _read_table(path: Path, columns: Sequence[str], *optional: str, lines: Sequence[str] = ()
+                ) -> list[tuple[int, dict[str, str]]]:
+    """The rows of a csv that has these columns; see `read_rows`."""
+    return read_rows(path, lines or _read_lines(path), columns, optional, LAYOUTS)
 
 
 def _read_lines(path: Path) -> list[str]:
-    """The lines of a csv that is text and not empty."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as text ({error}); {LAYOUTS}") from None
+    """The lines of a list that is not empty."""
+    lines = read_lines(path, LAYOUTS)
     if not any(line.strip() for line in lines):
         raise DataError(f"{path}: is empty; {LAYOUTS}")
     return lines
 
 
-def _read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """The rows of a csv that has these columns, at least one, cells without outer spaces."""
-    reader = csv.DictReader(_read_lines(path), skipinitialspace=True, restval="")
-    try:
-        rows = list(reader)
-    except csv.Error as error:
-        raise DataError(f"{path}: not a csv ({error}); {LAYOUTS}") from None
-    header = [name.strip() for name in reader.fieldnames or ()]
-    absent = [name for name in columns if name not in header]
-    if absent:
-        raise DataError(f"{path}: no column {_few(absent)} in its first line; expected the "
-                        f"columns {', '.join(columns)}. A set: {LAYOUTS}")
-    if not rows:
-        raise DataError(f"{path}: no line under its header; expected at least one.")
-    return [{key.strip(): str(value).strip() for key, value in row.items() if key}
-            for row in rows]
+def _need_one_line_each(listed_in: Path, names: Iterable[tuple[int, str]]) -> None:
+    """Raise `DataError` for a clip that stands in two lines: it would count twice, each time with a part of
+    its labels."""
+    first: dict[str, int] = {}
+    for number, name in names:
+        if first.setdefault(name, number) != number:
+            raise DataError(f"{listed_in}, line {number}: {name} stands in line {first[name]}, too; expected "
+                            "one line for each clip, with all of its labels.")
 
 
 def _read_map(path: Path) -> dict[str, str]:
-    return {row["category"]: row["label"] for row in _read_table(path, ("category", "label"))}
+    labels: dict[str, str] = {}
+    for number, row in _read_table(path, ("category", "label")):
+        if labels.setdefault(row["category"], row["label"]) != row["label"]:
+            raise DataError(f"{path}, line {number}: {row['category']} is {row['label']} here and "
+                            f"{labels[row['category']]} before; expected one label for each category.")
+    return labels
 
 
 def _read_synthetic() -> tuple[list[_Row], dict[str, object]]:
     split, seeds = "evaluate", SPLITS["evaluate"]
     clips = synthetic_clips(split, range(SYNTHETIC_CLIPS))
-    rows = [_Row(clip.name, clip.labels, clip.read) for clip in clips]
+    rows = [_Row(clip.name, clip.labels, clip.blocks) for clip in clips]
     return rows, {"kind": "synthetic", "split": split,
                   "seeds": [seeds[0], seeds[SYNTHETIC_CLIPS - 1]]}
 
@@ -168,33 +190,41 @@ def synthetic_clips(split: str, numbers: range) -> list[Clip]:
             for i in numbers]
 
 
-def _synthetic_audio(split: str, index: int) -> NDArray[np.float32]:
-    return synthetic_clip(split, index)[0]
+def _synthetic_audio(split: str, index: int) -> Iterator[NDArray[np.float32]]:
+    yield synthetic_clip(split, index)[0]
 
 
 def _read_esc50(folder: Path, folds: Sequence[int] | None
                 ) -> tuple[list[_Row], dict[str, object]]:
     meta = folder / "meta" / "esc50.csv"
-    table = _read_table(meta, ("filename", "fold", "category"))
-    there = sorted({row["fold"] for row in table})
-    wanted = there if folds is None else [str(fold) for fold in folds]
-    table = [row for row in table if row["fold"] in wanted]
-    if not table:
-        raise DataError(f"{meta}: no clip in fold {', '.join(wanted)}; it has the folds "
-                        f"{', '.join(there)}.")
+    table = _read_table(meta, ("filename", "fold", "category"), "esc10")
+    fold_of = [_fold(meta, number, row["fold"]) for number, row in table]
+    there = sorted(set(fold_of))
+    wanted = there if folds is None else folds
+    if absent := [fold for fold in wanted if fold not in there]:
+        raise DataError(f"{meta}: no clip in fold {', '.join(map(str, absent))}; it has the folds "
+                        f"{', '.join(map(str, there))}: choose with --folds.")
+    _need_one_line_each(meta, ((number, row["filename"]) for number, row in table))
+    kept = [row for fold, (_, row) in zip(fold_of, table, strict=True) if fold in wanted]
     rows = [_Row(row["filename"], (row["category"],),
-                 partial(read_audio, folder / "audio" / row["filename"])) for row in table]
+                 partial(audio_blocks, folder / "audio" / row["filename"])) for row in kept]
     _need_files(meta, [folder / "audio" / row.name for row in rows])
-    esc10 = all(row.get("esc10") == "True" for row in table)
+    esc10 = all(row.get("esc10") == "True" for row in kept)
     return rows, {"kind": "esc50", "folder": str(folder),
-                  "folds": sorted({row["fold"] for row in table}),
+                  "folds": [str(fold) for fold in there if fold in wanted],
                   # as the data set's own LICENSE file states it
                   "licence": "CC BY (ESC-10)" if esc10 else "CC BY-NC 3.0 (ESC-50)"}
 
 
+def _fold(meta: Path, number: int, text: str) -> int:
+    if not re.fullmatch("[0-9]{1,4}", text):
+        raise DataError(f"{meta}, line {number}: the fold is {text[:20]!r}, expected a number such as 4.")
+    return int(text)
+
+
 def esc50_clips(folder: Path, folds: Sequence[int] | None) -> list[Clip]:
     """The clips of a set in ESC-50 layout, labelled with its own categories."""
-    return [Clip(row.name, row.categories, row.read) for row in _read_esc50(folder, folds)[0]]
+    return [Clip(row.name, row.categories, row.blocks) for row in _read_esc50(folder, folds)[0]]
 
 
 def _need_files(listed_in: Path, files: Sequence[Path]) -> None:
@@ -212,45 +242,45 @@ def _read_list(path: Path) -> tuple[list[_Row], dict[str, object]]:
             found = _few([file.name for file in lists]) or "no csv"
             raise DataError(f"{path}: {found} in this folder; {LAYOUTS} Name the list itself.")
         path = lists[0]
-    if _read_lines(path)[0].startswith("#"):
-        return _read_audioset(path)
-    table = _read_table(path, ("filename", "labels"))
-    _need_files(path, [path.parent / row["filename"] for row in table])
+    lines = _read_lines(path)
+    if lines[0].startswith("#"):
+        return _read_audioset(path, lines)
+    table = _read_table(path, ("filename", "labels"), lines=lines)
+    _need_one_line_each(path, ((number, row["filename"]) for number, row in table))
+    _need_files(path, [path.parent / row["filename"] for _, row in table])
     rows = [_Row(row["filename"], tuple(x.strip() for x in row["labels"].split(";") if x.strip()),
-                 partial(read_audio, path.parent / row["filename"])) for row in table]
+                 partial(audio_blocks, path.parent / row["filename"])) for _, row in table]
     return rows, {"kind": "csv", "folder": str(path)}
 
 
-def _read_audioset(path: Path) -> tuple[list[_Row], dict[str, object]]:
+def _read_audioset(path: Path, lines: Sequence[str]) -> tuple[list[_Row], dict[str, object]]:
     """A list `# YTID, start_seconds, end_seconds, positive_labels`, mids between quotes.
 
     The audio of a line lies in `audio/` beside the list, or right beside it, as YTID, YYTID,
-    YTID_30 or YTID_30000 (start in seconds or milliseconds), and ends in .wav, .flac, .ogg or
-    .mp3. Lines without audio are left out, counted and named in the origin.
+    YTID_30 or YTID_30000 (start in seconds or milliseconds), and ends as files that soundfile
+    reads. Lines without audio are left out, counted and named in the origin.
     """
-    lines = [line for line in _read_lines(path) if line.strip() and not line.startswith("#")]
+    endings = audio_endings()
     files = {file.stem: file for folder in (path.parent, path.parent / "audio") if folder.is_dir()
-             for file in sorted(folder.iterdir()) if file.suffix.lower() in AUDIO_ENDINGS}
+             for file in sorted(folder.iterdir()) if file.suffix.lower() in endings}
     mids = audioset_mids()
-    rows, missing = [], []
-    try:
-        entries = list(csv.reader(lines, skipinitialspace=True))
-    except csv.Error as error:
-        raise DataError(f"{path}: not a csv ({error}); expected {', '.join(AUDIOSET_COLUMNS)}.") from None
-    for number, cells in enumerate(entries, start=1):
+    rows, missing, places = [], [], []
+    for number, cells in read_cells(path, ("" if line.startswith("#") else line for line in lines)):
         try:
             video, start, _, positive = cells
             seconds = float(start)
         except ValueError:
-            raise DataError(f"{path}: entry {number} is {','.join(cells)[:80]!r}; expected "
+            raise DataError(f"{path}, line {number}: is {','.join(cells)[:80]!r}; expected "
                             f"{', '.join(AUDIOSET_COLUMNS)}, the labels in quotes.") from None
         stems = (video, f"Y{video}", f"{video}_{seconds:.0f}", f"{video}_{1000 * seconds:.0f}")
         found = next((files[stem] for stem in stems if stem in files), None)
         if found is None:
             missing.append(video)
             continue
-        categories = tuple(mids.get(mid.strip(), mid.strip()) for mid in positive.split(","))
-        rows.append(_Row(found.name, categories, partial(read_audio, found)))
+        categories = tuple(mids.get(mid.strip(), mid.strip()) for mid in positive.split(",") if mid.strip())
+        rows.append(_Row(found.name, categories, partial(audio_blocks, found)))
+        places.append((number, found.name))
+    _need_one_line_each(path, places)
     if not rows:
         raise DataError(f"{path}: none of its {len(missing)} clips is in {path.parent} or "
                         f"{path.parent / 'audio'} ({_few(missing)}); expected files like "

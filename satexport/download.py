@@ -12,7 +12,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from email.message import Message
 from http.client import HTTPException, HTTPResponse, InvalidURL
 from pathlib import Path
@@ -83,6 +83,8 @@ def _alone_in(folder: Path) -> Iterator[None]:
             pass
         yield
     finally:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_UN)  # by itself: a forked process may have the handle, too
         os.close(handle)
 
 

@@ -11,12 +11,11 @@ import numpy as np
 
 from satexport.backends import FloatArray, Step
 from satexport.bundle import GRAPH_SCORES, Bundle
-from satexport.gates import Gate
+from satexport.gates import MB, Gate
 from satexport.stream import Tagger
 
 WARM_UP, STEPS, PAUSED = 20, 200, 20
 PAUSE = 0.25   # s
-MB = 1e6       # bytes
 FUSED = "fused"
 FUSED_LAYERS = ("foreignnode", "myelin", "kgen")   # types of layers that TensorRT does not look into
 CONVERSIONS = ("reformat", "quantize", "cast", "constant")  # layers that only change a precision
@@ -86,16 +85,10 @@ def _precisions(layer: Mapping[str, Any], side: str) -> set[str]:
     return {next((short for word, short in DATATYPES.items() if word in text), text) for text in texts}
 
 
-def budget_gates(bundle: Bundle, measured: Mapping[str, Any]) -> list[Gate]:
-    budgets, gates = bundle.target.budgets, []
-    slowest = max(measured[kind]["p99_ms"] for kind in ("burst", "paused"))
-    device = measured["device_bytes"] / MB
-    for name, value, limit, unit in (("step_ms", slowest, budgets.step_ms, "ms"),
-                                     ("device_mb", device, budgets.device_mb, "MB")):
-        if limit is not None:
-            gates.append(Gate(name, "passed" if value <= limit else "failed", value, limit,
-                              f"{value:.1f} {unit}, at most {limit:g}"))
-    return gates
+def figures(measured: Mapping[str, Any]) -> dict[str, float | None]:
+    """What was found about an engine that its target may have a budget for."""
+    return {"step_ms": max(measured[kind]["p99_ms"] for kind in ("burst", "paused")),
+            "device_mb": measured["device_bytes"] / MB}
 
 
 def int8_gates(bundle: Bundle, precision: str, information: Mapping[str, Any]) -> list[Gate]:

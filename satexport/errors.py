@@ -5,10 +5,19 @@ where they are noticed and caught once, in the command line.
 """
 
 
+LONGEST = 1600  # characters of a message: twenty lines of a terminal
+
+
 class SatexportError(Exception):
-    """Base of all errors that are worded for a user."""
+    """Base of all errors that are worded for a user. Of a message that quotes something very long its beginning
+    and its end are kept: what was found, and what to do."""
 
     exit_code = 5
+
+    def __init__(self, message: str) -> None:
+        if len(message) > LONGEST:
+            message = f"{message[:LONGEST // 2]} [...] {message[-LONGEST // 2:]}"
+        super().__init__(message)
 
 
 class GateError(SatexportError):

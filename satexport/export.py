@@ -21,6 +21,7 @@ from satexport.backends.onnxruntime import OnnxRuntimeStep
 from satexport.bundle import (
     GOLDEN,
     LABELS,
+    REPORTS,
     bundle_path,
     labels_sha256,
     labels_text,
@@ -125,7 +126,7 @@ def export_onnx(checkpoint: Checkpoint, target: Target, folder: Path, form: Form
         write_arrays(stage / GOLDEN, {"audio": pcm, "scores": expected})
         export.operations = count_operations(model)
         write_manifest(stage, contract, target, "model.onnx", export.operations)
-        write_json(stage / "export.json", export_report(export))
+        write_json(stage / REPORTS / "export.json", export_report(export))
     return export
 
 

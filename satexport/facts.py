@@ -6,11 +6,15 @@ import dataclasses
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from types import NoneType
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from satexport.errors import DataError, UsageError
+from satexport.files import read_at_most
+from satexport.terminal import shown
 
+MAX_BYTES = 200_000    # of a TOML; checksums of 2000 clips fit
+MAX_LINE = 1000        # characters; what reads TOMLs takes minutes over a key of many dots
 Condition = tuple[str, object, bool, str]  # key, value, whether it can be meant, what can
 
 
@@ -37,11 +41,17 @@ def read_facts(folder: Path, what: str, kind: str) -> tuple[dict[str, Any], Path
 
     path = Path(what) if what.endswith(".toml") else folder / f"{what}.toml"
     try:
-        return tomllib.loads(path.read_text("utf-8")), path
+        text = read_at_most(path, MAX_BYTES).decode("utf-8")
+        if long := [n for n, line in enumerate(text.split("\n"), start=1) if len(line) > MAX_LINE]:
+            raise DataError(f"{path} is no readable TOML: line {long[0]} has more than {MAX_LINE} "
+                            "characters.")
+        return tomllib.loads(text), path
     except FileNotFoundError:
         raise UsageError(f"no {kind} {what!r}; there are {', '.join(names(folder))}, or pass a FILE.toml."
                          ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except RecursionError:
+        raise DataError(f"{path} is no readable TOML: it is nested too deeply.") from None
+    except (ValueError, OSError) as error:  # a number of 5000 digits is a ValueError, too
         raise DataError(f"{path} is no readable TOML: {error}.") from None
 
 
@@ -56,37 +66,52 @@ def checked(kind: type[Any], fields: dict[str, Any], where: Path,
     needed = {n for n, f in known.items()
               if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING}
     if unknown := sorted(set(fields) - set(known)):
-        raise DataError(f"{where}: unknown key {unknown[0]!r}; the keys are {', '.join(known)}.")
+        raise DataError(f"{where}: unknown key {shown(unknown[0])}; the keys are {', '.join(known)}.")
     if absent := sorted(needed - set(fields)):
         raise DataError(f"{where}: lacks the key {absent[0]!r}.")
-    result = {}
+    hints, result = get_type_hints(kind), {}
     for name, value in fields.items():
-        expected = str(known[name].type)
-        if not _is(value, expected):
-            raise DataError(f"{where}: {name} is {value!r}, expected {_WORDS.get(expected, expected)}.")
-        result[name] = tuple(value) if expected.startswith("tuple") else value
+        if not _is(value, hints[name]):
+            raise DataError(f"{where}: {name} is {shown(value)}, expected {_words(hints[name])}.")
+        result[name] = tuple(value) if isinstance(value, list) else value
     return result
 
 
-_WORDS = {"tuple[str, ...]": "a list of texts", "tuple[int, ...]": "a list of numbers",
-          "dict[str, str]": "a table of texts"}
-_TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float), "bool": (bool,)}
+_WORDS = {str: "texts", int: "whole numbers", float: "numbers", bool: "true or false"}  # of a list or table
 
 
-def _is(value: object, expected: str) -> bool:
-    """Is a value of the type that a dataclass's annotation names?"""
-    plain, optional, _ = expected.partition(" | None")
-    if optional and isinstance(value, NoneType):
-        return True
-    if plain.startswith("tuple["):
-        return isinstance(value, list | tuple) and all(_is(entry, plain[6:9]) for entry in value)
-    if plain.startswith("dict["):
-        return isinstance(value, dict) and all(_is(entry, "str") for entry in (*value, *value.values()))
-    return isinstance(value, _TYPES[plain]) and (plain == "bool" or not isinstance(value, bool))
+def _words(hint: Any) -> str:
+    """What a type is called in a TOML."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is UnionType:
+        return " or ".join(_words(part) for part in parts if part is not NoneType)
+    if origin is tuple:
+        return f"a list of {_WORDS[parts[0]]}"
+    if origin is dict:
+        return f"a table of {_WORDS[parts[1]]}"
+    return str(hint.__name__)
+
+
+def _is(value: object, hint: Any) -> bool:
+    """Is a value as read from TOML or JSON of the type that a dataclass's annotation names? A list is a
+    tuple there, a whole number a float, too; true and false are no numbers."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is UnionType:
+        return any(_is(value, part) for part in parts)
+    if origin is tuple:
+        return isinstance(value, list | tuple) and (
+            all(_is(entry, parts[0]) for entry in value) if parts[1:] == (...,) else
+            len(value) == len(parts) and all(map(_is, value, parts)))
+    if origin is dict:
+        return isinstance(value, dict) and all(
+            _is(key, parts[0]) and _is(entry, parts[1]) for key, entry in value.items())
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, (int, float) if hint is float else hint)
 
 
 def demand(conditions: Iterable[Condition], where: Path) -> None:
     """Raise `DataError` for the first value that cannot be meant."""
     for name, value, fits, expected in conditions:
         if not fits:
-            raise DataError(f"{where}: {name} is {value!r}, expected {expected}.")
+            raise DataError(f"{where}: {name} is {shown(value)}, expected {expected}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import math
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from satexport.errors import RunError
+from satexport.terminal import COMMANDS
 
 
 def sha256_of(path: Path) -> str:
@@ -24,6 +26,17 @@ def sha256_of(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def read_at_most(path: Path, most: int) -> bytes:
+    """The content of a file of at most so many bytes, for a stranger's file may be of any length.
+
+    Raises `OSError` where it is longer or cannot be read."""
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(f"it is longer than {most / 1e6:g} MB, the most that is read")
+    return content
 
 
 def cache_folder() -> Path:
@@ -48,8 +61,11 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def json_text(content: Mapping[str, Any]) -> str:
-    """JSON as it stands in every file; NaN and infinity, for which it has no word, are null."""
-    return json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    """JSON as it stands in every file; NaN and infinity, for which it has no word, are null, and what a
+    terminal would obey is an escape."""
+    text = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
+    return "\n".join(COMMANDS.sub(lambda found: json.dumps(found[0])[1:-1], line)
+                     for line in text.split("\n")) + "\n"
 
 
 def _finite(value: Any) -> Any:
@@ -95,7 +111,8 @@ def staged_folder(path: Path, may_replace: Callable[[Path], bool]) -> Iterator[P
     on any failure or interrupt it vanishes and what was at `path` stays.
 
     `may_replace` says of an existing `path` whether it is one of ours. Raises `RunError` where it
-    is not, or where the disk or folder refuses.
+    is not, or where the disk or folder refuses. No moment has nothing at `path`, where the system can
+    exchange two folders.
     """
     stage = path.with_name(f".{path.name}.partial-{secrets.token_hex(4)}")
     new, old = stage / path.name, stage / "old" / path.name
@@ -105,6 +122,8 @@ def staged_folder(path: Path, may_replace: Callable[[Path], bool]) -> Iterator[P
                            "Move it away or choose another --output.")
         new.mkdir(parents=True)
         yield new
+        if path.exists() and exchange(new, path):
+            return
         if path.exists():
             old.parent.mkdir()
             os.rename(path, old)
@@ -115,6 +134,17 @@ def staged_folder(path: Path, may_replace: Callable[[Path], bool]) -> Iterator[P
         if os.path.exists(old) and not os.path.exists(path):  # between the two renames
             os.rename(old, path)
         shutil.rmtree(stage, ignore_errors=True)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Let two folders change places in one moment, by Linux' renameat2(2); False where nothing happened,
+    because the system or the file system cannot."""
+    here, exchanged = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    try:
+        rename = ctypes.CDLL(None).renameat2
+        return not rename(here, os.fsencode(one), here, os.fsencode(other), exchanged)
+    except (OSError, AttributeError, TypeError):  # no such call in this C library; no C library by that name
+        return False
 
 
 def _remove(path: Path) -> None:

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from satexport.targets import Budgets
+
+MB = 1e6  # bytes
+JUDGED = {  # where each key of a target's [budgets] is judged
+    "step_ms": "by `satexport measure`, and on the board where an engine is built",
+    "resident_mb": "by `satexport measure`", "transient_mb": "by `satexport measure`",
+    "device_mb": "on the board where an engine is built"}
 
 
 @dataclass(frozen=True)
@@ -15,6 +25,23 @@ class Gate:
     value: float | None
     limit: float
     note: str
+
+
+def budget_gates(budgets: Budgets, figures: Mapping[str, float | None], of: str = "") -> list[Gate]:
+    """A target's budgets as gates over figures by the budgets' keys, ms and MB; `of` begins their names. One
+    whose figure is None could not be measured, one that has none is judged elsewhere: both are skipped."""
+    gates = []
+    for key, limit in asdict(budgets).items():
+        if limit is None:
+            continue
+        name, value = f"{of}{key}", figures.get(key)
+        if value is None:
+            why = "could not be measured here" if key in figures else f"not judged here, but {JUDGED[key]}"
+            gates.append(Gate(name, "skipped", None, limit, why))
+        else:
+            gates.append(Gate(name, "passed" if value <= limit else "failed", value, limit,
+                              f"{value:.4g}, at most {limit:g}"))
+    return gates
 
 
 def required(gates: Sequence[Gate]) -> list[Gate]:

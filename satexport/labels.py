@@ -7,16 +7,24 @@ CC BY 4.0). Standard library only: a device reads labels too.
 from __future__ import annotations
 
 import csv
+from collections import Counter
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 
 from satexport.errors import DataError
+from satexport.tables import read_cells, read_lines, read_rows
+from satexport.terminal import COMMANDS, clipped
+
+MAX_LABELS = 20_000  # of a model; the largest taggers know 15,000 species
+MAX_LABEL_BYTES = 4_000_000
+EXPECTED = "expected a labels file in UTF-8, one label per line, or a csv with a column display_name."
 
 
 def _shipped_rows(name: str) -> list[dict[str, str]]:
     text = (files("satexport") / "data" / name).read_text(encoding="utf-8")
-    return list(csv.DictReader(text.splitlines()))
+    return list(csv.DictReader(text.split("\n")))
 
 
 @lru_cache(maxsize=1)
@@ -44,37 +52,44 @@ def esc50_to_audioset() -> dict[str, str]:
 def read_labels(path: str | Path) -> tuple[str, ...]:
     """Labels of a model of one's own, in the order of its scores.
 
-    `path` is a text file with one label per line, or a csv with a column `display_name`.
-    Raises `DataError` where it cannot be read, is empty or names a label twice.
+    `path` is a text file with one label per line, or a csv with a column `display_name`; where that has a
+    column `index`, too, it counts the rows. Raises `DataError` where it cannot be read, is empty, names a
+    label twice, or a label has a character that a terminal would obey.
     """
     path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        raise DataError(
-            f"{path}: no such file; expected a labels file, one label per line.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path}: cannot be read as text ({error}); expected UTF-8, one label per line."
-        ) from None
-    try:
-        columns = next(csv.reader(lines[:1]), [])
-        if "display_name" in columns:
-            found = [row["display_name"] or "" for row in csv.DictReader(lines)]
-        else:
-            found = lines
-    except csv.Error as error:
-        raise DataError(f"{path}: not a csv ({error}); expected one label per line.") from None
-    labels = tuple(label.strip() for label in found if label.strip())
-    _check(path, labels)
-    return labels
+    lines = read_lines(path, EXPECTED, MAX_LABEL_BYTES)
+    _, header = next(read_cells(path, lines[:1]), (1, [])) if "display_name" in lines[0] else (1, [])
+    if "display_name" in header:
+        rows = read_rows(path, lines, ("display_name",), ("index",))
+        _check_order(path, rows)
+        found = [(number, row["display_name"]) for number, row in rows]
+    else:
+        found = [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
+    _check(path, found)
+    return tuple(label for _, label in found)
 
 
-def _check(path: Path, labels: tuple[str, ...]) -> None:
+def _check_order(path: Path, rows: Sequence[tuple[int, dict[str, str]]]) -> None:
+    """A column `index` counts the rows from 0 or 1: in another order every score would have a wrong name."""
+    found = [row.get("index") for _, row in rows]
+    if found[0] is None or any(
+            found == [str(start + number) for number in range(len(rows))] for start in (0, 1)):
+        return
+    raise DataError(f"{path}: its column index does not count its rows; expected the labels in the order of "
+                    "the scores. Sort the rows, or delete the column.")
+
+
+def _check(path: Path, labels: Sequence[tuple[int, str]]) -> None:
+    """Labels with the numbers of their lines."""
     if not labels:
-        raise DataError(f"{path}: no label in it; expected one label per line, "
-                        "or a csv with a column display_name.")
-    twice = sorted({label for label in labels if labels.count(label) > 1})
+        raise DataError(f"{path}: no label in it; {EXPECTED}")
+    if len(labels) > MAX_LABELS:
+        raise DataError(f"{path}: has {len(labels)} labels; expected at most {MAX_LABELS}.")
+    for number, label in labels:
+        if not label or COMMANDS.search(label):
+            raise DataError(f"{path}, line {number}: the label is {label[:80]!r}; expected a name of "
+                            "printable characters, one per line. Delete what is shown with a backslash.")
+    twice = sorted(label for label, count in Counter(label for _, label in labels).items() if count > 1)
     if twice:
         raise DataError(f"{path}: {len(twice)} labels stand there more than once "
-                        f"({'; '.join(twice[:3])}); every score needs a name of its own.")
+                        f"({'; '.join(map(clipped, twice[:3]))}); every score needs a name of its own.")

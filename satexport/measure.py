@@ -24,7 +24,7 @@ from satexport.backends import EXECUTED
 from satexport.bundle import Bundle
 from satexport.contract import ANY
 from satexport.errors import CheckpointError, MissingError, RunError, UsageError
-from satexport.gates import Gate, verdict
+from satexport.gates import MB, Gate, budget_gates, verdict
 from satexport.memory import check_streams, state_bytes
 from satexport.operations import DEFINITION as OPERATIONS
 from satexport.paper import DIFFERENCE, PAPER
@@ -34,7 +34,6 @@ from satexport.variants import DEPTH
 TURNS = 10           # of each process
 TURN_SECONDS = 1.0   # a turn is over after so much work
 PAUSED_TURNS, PAUSED_STEPS = 2, 10
-MB = 1e6             # bytes
 FLOAT = 4            # bytes
 DEFINITIONS = {
     "operations": OPERATIONS,
@@ -153,7 +152,7 @@ def measure(bundles: Sequence[Bundle], settings: Settings) -> dict[str, Any]:
                and its.bundle.target.precision == row.bundle.target.precision]
         if row.streams > 1 and one:
             entry["times_one_stream"] = entry["chunks_per_core_second"] / one[0]
-        own = budget_gates(row.bundle, entry)
+        own = budget_gates(row.bundle.target.budgets, figures(entry), f"{entry['name']}: ")
         entry["gates"] = [asdict(gate) for gate in own]
         gates += own
     return {
@@ -293,22 +292,8 @@ def _transient(row: Row, settings: Settings, notes: list[str]) -> int | None:
             return None
 
 
-def budget_gates(bundle: Bundle, entry: dict[str, Any]) -> list[Gate]:
-    """The target's budgets as gates; one whose figure could not be measured is skipped."""
-    budgets, memory = bundle.target.budgets, entry["memory_bytes"]
-    found = {
-        "step_ms": max(entry["burst"]["p99_ms"], entry["paused"]["p99_ms"]),
-        "resident_mb": memory["resident"] and memory["resident"] / MB,
-        "transient_mb": memory["transient"] and memory["transient"] / MB,
-    }
-    gates = []
-    for key, limit in asdict(budgets).items():
-        if limit is None:
-            continue
-        name, value = f"{entry['name']}: {key}", found[key]
-        if value is None:
-            gates.append(Gate(name, "skipped", None, limit, "could not be measured here"))
-        else:
-            gates.append(Gate(name, "passed" if value <= limit else "failed", value, limit,
-                              f"{value:.4g}, at most {limit:g}"))
-    return gates
+def figures(entry: Mapping[str, Any]) -> dict[str, float | None]:
+    """What was found about a bundle that its target may have a budget for; None: not measured here."""
+    memory = entry["memory_bytes"]
+    return {"step_ms": max(entry[kind]["p99_ms"] for kind in ("burst", "paused")),
+            **{f"{kind}_mb": memory[kind] and memory[kind] / MB for kind in ("resident", "transient")}}

@@ -22,6 +22,7 @@ from satexport.console import needs
 from satexport.contract import ANY
 from satexport.errors import CheckpointError, MissingError, SatexportError
 from satexport.frontend import log_mel
+from satexport.runtimes import import_runtime
 
 WARM_UP = 2  # steps before those that count
 CHUNKS = 4   # of noise, heard in turns
@@ -42,7 +43,7 @@ class Worker:
         runtime computes in."""
         opened = open_bundle(bundle)
         with suppress(KeyError, ImportError):  # load_step says which is not here
-            importlib.import_module(importlib.import_module(BACKENDS[opened.target.backend]).PACKAGE)
+            import_runtime(importlib.import_module(BACKENDS[opened.target.backend]).PACKAGE)
         contract = opened.contract
         noise = _noise(streams, contract.chunk_samples)
         self.inputs = noise if contract.form.input == "audio" else np.stack(

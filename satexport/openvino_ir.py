@@ -33,6 +33,7 @@ from satexport.backends.openvino import CONTRACT, QUANTISED, lanes, state_name, 
 from satexport.contract import Contract
 from satexport.errors import RunError
 from satexport.frontend import FRONT_END
+from satexport.runtimes import import_runtime
 from satexport.targets import Target
 
 if TYPE_CHECKING:
@@ -48,17 +49,13 @@ def write_ir(folder: Path, model: onnx.ModelProto, contract: Contract, target: T
              initial: Iterable[NDArray[Any]], quantised: int) -> str:
     """Write `model.xml` and `model.bin` of a graph as a target wants it; returns the former's name.
     `quantised` is the number of products with a weight that must be computed in int8."""
-    import openvino
-
-    ir = openvino.Core().read_model(model.SerializeToString())
+    ir = import_runtime("openvino").Core().read_model(model.SerializeToString())
     return save_ir(folder, ir, contract, target, initial, quantised)
 
 
 def save_ir(folder: Path, ir: openvino.Model, contract: Contract, target: Target,
             initial: Iterable[NDArray[Any]], quantised: int) -> str:
     """The same for a model that OpenVINO has read. Raises `RunError` where it cannot be written."""
-    import openvino
-
     wanted = target.openvino
     assert wanted
     count = lanes(contract, wanted)
@@ -74,7 +71,7 @@ def save_ir(folder: Path, ir: openvino.Model, contract: Contract, target: Target
     ir.set_rt_info(written(contract), CONTRACT)
     ir.set_rt_info(str(quantised), QUANTISED)
     try:
-        openvino.save_model(ir, folder / GRAPH, compress_to_fp16=False)
+        import_runtime("openvino").save_model(ir, folder / GRAPH, compress_to_fp16=False)
         _mark(folder / GRAPH)
     except (OSError, RuntimeError) as error:
         raise RunError(f"{folder / GRAPH}: cannot be written ({error}). What was there before is "
@@ -86,12 +83,10 @@ def _make_stateful(ir: openvino.Model, contract: Contract, initial: Iterable[NDA
                    count: int) -> None:
     """Pairs of cache input and output to states of so many streams, named as their input and output
     together."""
-    from openvino import opset13 as op
-    from openvino.passes import MakeStateful, Manager
-
-    manager = Manager()
+    op, passes = import_runtime("openvino.opset13"), import_runtime("openvino.passes")
+    manager = passes.Manager()
     pairs = list(zip(contract.cache_in, contract.cache_out, strict=True))
-    manager.register_pass(MakeStateful({old.name: new.name for old, new in pairs}))
+    manager.register_pass(passes.MakeStateful({old.name: new.name for old, new in pairs}))
     manager.run_passes(ir)
     silence = {state_name(old, new): array for (old, new), array in zip(pairs, initial, strict=True)}
     for node in ir.get_ops():
@@ -105,9 +100,7 @@ def _make_stateful(ir: openvino.Model, contract: Contract, initial: Iterable[NDA
 
 def _keep_marks(ir: openvino.Model) -> None:
     """Write those two nodes of the front end anew whose mark would be lost."""
-    from openvino import opset1
-    from openvino import opset13 as op
-
+    op, opset1 = import_runtime("openvino.opset13"), import_runtime("openvino.opset1")
     nodes = {node.get_friendly_name(): node for node in ir.get_ops()}
     if pad := nodes.get(f"{FRONT_END}padded"):
         again = opset1.pad(*(pad.input_value(i) for i in range(3)), "reflect")
@@ -125,8 +118,7 @@ def _keep_marks(ir: openvino.Model) -> None:
 
 def _fuse_norms(ir: openvino.Model) -> None:
     """Put normalisations that are quantised, and their quantisation, at rank 3."""
-    from openvino import opset13 as op
-
+    op = import_runtime("openvino.opset13")
     first = op.constant(np.array([0], np.int64))
     for norm in ir.get_ops():
         if norm.get_type_name() != "MVN" or norm.get_output_partial_shape(0).rank.get_length() != 2:
@@ -155,8 +147,7 @@ def _alone(node: Any) -> Iterator[Any]:
 
 def _store_as_fp16(ir: openvino.Model) -> None:
     """Weights of the model, not of the front end, to fp16 and a Convert."""
-    from openvino import opset13 as op
-
+    op = import_runtime("openvino.opset13")
     for node in ir.get_ops():
         name = node.get_friendly_name()
         if node.get_type_name() != "Constant" or not name.endswith(WEIGHT) or node.data.dtype != np.float32:

@@ -286,7 +286,13 @@ def _map_gate(gates: Gates, result: SetParity | None, why_not: str) -> Gate:
         return Gate("mAP kept", "skipped", None, limit, why_not)
     kept = result.bundle_map / result.pytorch_map
     return Gate("mAP kept", "passed" if kept >= limit else "failed", kept, limit,
-                f"{result.bundle_map:.4f} of {result.pytorch_map:.4f}, at least {limit:.1%}")
+                f"{result.bundle_map:.4f} of {result.pytorch_map:.4f}, at least {limit:.1%}{_on(result)}")
+
+
+def _on(result: SetParity) -> str:
+    """", on fold 4 of ESC-50" where only some folds of a set gate."""
+    folds: Any = result.origin.get("folds")
+    return f", on fold {', '.join(folds)} of {result.name}" if folds else ""
 
 
 def parity_report(tagger: Tagger, gates: Sequence[Gate], parts: dict[str, Any]) -> dict[str, Any]:

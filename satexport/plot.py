@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ from satexport.files import write_bytes
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# Without a home that can be written it keeps its list of fonts in a temporary folder, and need not say so.
+logging.getLogger("matplotlib").setLevel(logging.ERROR)
 Draw = Callable[[Mapping[str, Any]], bytes]
 
 

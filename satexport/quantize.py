@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from satexport.errors import DataError, UsageError
+from satexport.runtimes import import_runtime
 from satexport.targets import Quantization
 
 PRODUCTS = ("MatMul", "Gemm")
@@ -257,8 +258,7 @@ def _rounded(scale: NDArray[Any], wanted: Quantization) -> NDArray[np.float32]:
 
 def _dynamic(model: onnx.ModelProto, wanted: Quantization, chosen: Sequence[Product]) -> onnx.ModelProto:
     """ONNX Runtime's `quantize_dynamic`, which knows MatMul alone: a Gemm is taken apart before."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
+    library = import_runtime("onnxruntime.quantization")
     apart = onnx.ModelProto.FromString(model.SerializeToString())
     nodes: list[onnx.NodeProto] = []
     names = []
@@ -281,9 +281,10 @@ def _dynamic(model: onnx.ModelProto, wanted: Quantization, chosen: Sequence[Prod
         onnx.save(apart, before)
         logging.disable(logging.WARNING)  # it advises a preparation that is not needed here
         try:
-            quantize_dynamic(before, after, per_channel=wanted.per_channel, weight_type=QuantType.QInt8,
-                             reduce_range=wanted.weight_bits == 7, nodes_to_quantize=names,
-                             extra_options={"MatMulConstBOnly": False})  # attention has two activations
+            library.quantize_dynamic(
+                before, after, per_channel=wanted.per_channel, weight_type=library.QuantType.QInt8,
+                reduce_range=wanted.weight_bits == 7, nodes_to_quantize=names,
+                extra_options={"MatMulConstBOnly": False})  # attention has two activations
         finally:
             logging.disable(logging.NOTSET)
         result: onnx.ModelProto = onnx.load(after)

@@ -16,6 +16,7 @@ import onnx
 from satexport.calibrate import Sample
 from satexport.quantize import Ranges, products
 from satexport.report import progress
+from satexport.runtimes import import_runtime
 from satexport.targets import Quantization
 
 BATCH = 8  # samples whose tensors are held at a time
@@ -26,8 +27,7 @@ def find_ranges(model: onnx.ModelProto, wanted: Quantization, samples: Sequence[
     method finds them over the samples; {} for dynamic quantisation."""
     if wanted.method == "dynamic":
         return {}
-    from onnxruntime.quantization import calibrate as library
-
+    library = import_runtime("onnxruntime.quantization.calibrate")
     kind, options = {
         "minmax": (library.MinMaxCalibrater, {}),
         "percentile": (library.PercentileCalibrater, {"percentile": wanted.percentile}),

@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 
 from satexport import __version__
 from satexport.gates import verdict
+from satexport.terminal import printable, say
 
 if TYPE_CHECKING:
     from satexport.compile import Compiled
@@ -59,20 +60,37 @@ def _cpu(*keys: str) -> str:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> None:
-    """Print a table on standard output; its first columns are texts, the others figures."""
+    """Print a table on standard output; its first columns are texts, the others figures. Where a terminal is
+    too narrow for the longest word of each column, one block of lines per row."""
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=escape(title), title_justify="left", header_style="bold")
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number < texts else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*map(escape, row))
     console = Console(width=None if sys.stdout.isatty() else UNFOLDED)
+    cells = [["\n".join(map(printable, cell.split("\n"))) for cell in row] for row in (columns, *rows)]
+    words = [max(len(word) for cell in column for word in (*cell.split(), ""))
+             for column in zip(*cells, strict=True)]
+    if sum(words) + 3 * len(words) + 1 > console.width:  # three for a line and two spaces
+        _print_blocks(title, *cells)
+        return
+    table = Table(title=Text(printable(title)), title_justify="left", header_style="bold")
+    for number, column in enumerate(cells[0]):
+        table.add_column(Text(column), justify="left" if number < texts else "right", overflow="fold")
+    for row in cells[1:]:
+        table.add_row(*map(Text, row))
     with console.capture() as text:  # rich by itself ends the process where the reader of a pipe has gone
         console.print(table)
     print(text.get(), end="")
+
+
+def _print_blocks(title: str, columns: Sequence[str], *rows: Sequence[str]) -> None:
+    say(title)
+    for row in rows:
+        print()
+        for column, cell in zip(columns, row, strict=True):
+            name = f"{column}: " if column else ""
+            if cell:
+                say(f"{name}{cell}".replace("\n", ", "))
 
 
 def print_export(report: Mapping[str, Any]) -> None:
@@ -86,8 +104,8 @@ def print_export(report: Mapping[str, Any]) -> None:
     print_table(f"{report['variant']} from {report['checkpoint']['name']}",
                 ("stage", "nodes", "MB", "moved scores by", "from PyTorch"), rows)
     golden = report["golden"]
-    print(f"{golden['chunks']} golden chunks: largest score difference from PyTorch "
-          f"{golden['max_difference']:.1e}.")
+    say(f"{golden['chunks']} golden chunks: largest score difference from PyTorch "
+        f"{golden['max_difference']:.1e}.")
 
 
 def print_parity(report: Mapping[str, Any]) -> None:
@@ -106,7 +124,7 @@ def print_parity(report: Mapping[str, Any]) -> None:
                     [[f"{scored[key]:.4f}" for key in ("pytorch_map", "bundle_map", "clip_protocol_map")]])
     print_table("gates", ("gate", "", "condition"),
                 [(gate["name"], gate["status"], gate["note"]) for gate in report["gates"]], texts=3)
-    print(f"Parity: {report['verdict']}.")
+    say(f"Parity: {report['verdict']}.")
 
 
 def print_executed(report: Mapping[str, Any]) -> None:
@@ -114,7 +132,7 @@ def print_executed(report: Mapping[str, Any]) -> None:
     parts = [f"{part} {', '.join(f'{count} in {precision}' for precision, count in counts.items())}"
              for part, counts in report["executed"].items()]
     if parts:
-        print(f"Computed, layers: {'; '.join(parts)}.")
+        say(f"Computed, layers: {'; '.join(parts)}.")
 
 
 def print_drift(report: Mapping[str, Any]) -> None:
@@ -122,7 +140,7 @@ def print_drift(report: Mapping[str, Any]) -> None:
     if "drift" not in report:
         return
     found = report["drift"]
-    print(f"Drift over {next(iter(report['differences']))}: " + (
+    say(f"Drift over {next(iter(report['differences']))}: " + (
         f"{found['drift']:+.1%} of the mean, by {found['chunks']} chunks heard first and again at the end."
         if found else "too short to tell."))
 
@@ -151,11 +169,11 @@ def print_measure(report: Mapping[str, Any]) -> None:
     print_table("operations of a chunk and memory, MB",
                 ("", "GFLOP + front end", "weights", "state", "transient", "resident", "load, s",
                  "paper: GFLOP / MB"), size)
-    print(report["definitions"]["paper"])
+    say(report["definitions"]["paper"])
     if report["gates"]:
         print_table("budgets", ("budget", "", "condition"),
                     [(gate["name"], gate["status"], gate["note"]) for gate in report["gates"]], texts=3)
-        print(f"Budgets: {report['verdict']}.")
+        say(f"Budgets: {report['verdict']}.")
 
 
 def print_compiled(made: Compiled) -> None:
@@ -165,7 +183,7 @@ def print_compiled(made: Compiled) -> None:
     if made.sensitivity:
         print_sensitivity(made.sensitivity)
     if made.left_out:
-        print(f"In float: {', '.join(made.left_out)}.")
+        say(f"In float: {', '.join(made.left_out)}.")
     rows = []
     for row in (*measured["bundles"], *measured["eager"]) if measured else ():
         memory, times = row["memory_bytes"], row.get("times_eager")
@@ -180,19 +198,19 @@ def print_compiled(made: Compiled) -> None:
     over, found = next(iter(parity["differences"].items()))
     if made.twin:
         its = next(iter(made.twin["differences"].values()))
-        print(f"The fp16 twin over {over}: a chunk's largest difference {its['largest']:.1e}, top-1 agrees "
-              f"in {its['top1_agreement']:.1%}; mean difference {its['mean']:.1e}.")
-    print(f"Against PyTorch fp32 over {over}: a chunk's largest difference {found['largest']:.1e}, top-1 "
-          f"agrees in {found['top1_agreement']:.1%}; mean difference {found['mean']:.1e}, p50 "
-          f"{found['p50']:.1e}, p90 {found['p90']:.1e}, p99 {found['p99']:.1e}.")
+        say(f"The fp16 twin over {over}: a chunk's largest difference {its['largest']:.1e}, top-1 agrees "
+            f"in {its['top1_agreement']:.1%}; mean difference {its['mean']:.1e}.")
+    say(f"Against PyTorch fp32 over {over}: a chunk's largest difference {found['largest']:.1e}, top-1 "
+        f"agrees in {found['top1_agreement']:.1%}; mean difference {found['mean']:.1e}, p50 "
+        f"{found['p50']:.1e}, p90 {found['p90']:.1e}, p99 {found['p99']:.1e}.")
     print_drift(parity)
     print_executed(parity)
     print_table("gates", ("gate", "", "condition"),
                 [(gate.name, gate.status, gate.note) for gate in made.gates], texts=3)
     if made.rtx:
-        print(f"{made.rtx['kind']}: passed, {made.rtx['engine_bytes'] / 1e6:.1f} MB for compute capability "
-              f"{', '.join(made.rtx['compute_capability'])} in {made.rtx['build_seconds']:.1f} s.")
-    print(f"Gates: {verdict(made.gates)}. Bundle: {made.path}")
+        say(f"{made.rtx['kind']}: passed, {made.rtx['engine_bytes'] / 1e6:.1f} MB for compute capability "
+            f"{', '.join(made.rtx['compute_capability'])} in {made.rtx['build_seconds']:.1f} s.")
+    say(f"Gates: {verdict(made.gates)}. Bundle: {made.path}")
 
 
 def print_sensitivity(report: Mapping[str, Any]) -> None:
@@ -222,7 +240,7 @@ def progress(label: str, total: int | None, done: int = 0, unit: str = "parts"
     """Give a function to call after each part, or with the number of parts, of `total` (None where
     nobody knows): a progress bar on standard error where that is a terminal, nothing elsewhere.
     `done` parts were there before; of bytes it shows size and speed."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():  # None: a service, a GUI program
         yield lambda parts=1: None
         return
     from rich.console import Console
@@ -239,9 +257,10 @@ def progress(label: str, total: int | None, done: int = 0, unit: str = "parts"
 def junit(name: str, cases: Sequence[tuple[str, str, str]]) -> str:
     """JUnit XML of (case, "passed" | "failed" | "skipped", message)."""
     count = {status: str(sum(c[1] == status for c in cases)) for status in ("failed", "skipped")}
+    name = printable(name)
     suite = ElementTree.Element("testsuite", name=name, tests=str(len(cases)),
                                 failures=count["failed"], skipped=count["skipped"], errors="0")
-    for case, status, message in cases:
+    for case, status, message in ((printable(c[0]), c[1], printable(c[2])) for c in cases):
         element = ElementTree.SubElement(suite, "testcase", classname=name, name=case)
         if status != "passed":
             kind = "failure" if status == "failed" else "skipped"

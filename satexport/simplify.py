@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx
 
 from satexport.errors import MissingError
+from satexport.runtimes import import_runtime
 
 
 def simplify(model: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
@@ -12,7 +13,7 @@ def simplify(model: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
     was and why. Whether its outputs are equal is for the caller to prove, as for every rewrite.
     Raises `MissingError` where onnxsim is not installed."""
     try:
-        import onnxsim
+        onnxsim = import_runtime("onnxsim")  # it imports ONNX Runtime
     except ImportError:
         raise MissingError("onnxsim is not installed: pip install 'satexport[export]', "
                            "or pass --no-simplify.") from None

@@ -16,6 +16,10 @@ A bundle for several streams (`--streams`) runs many microphones in one step:
 
 from __future__ import annotations
 
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +29,29 @@ from numpy.typing import ArrayLike, NDArray
 from satexport.backends import FloatArray, Step, load_step
 from satexport.bundle import Bundle, open_bundle
 from satexport.contract import ANY, Contract
-from satexport.errors import AudioError, UsageError
+from satexport.errors import AudioError, BundleError, UsageError
 from satexport.frontend import log_mel
 from satexport.memory import check_streams
+from satexport.process import ProcessBound
 from satexport.variants import PCM_SCALE
 
 LOUDEST = 8.0  # full scale is 1; above this the samples are surely integers given as floats
+QUIETEST = 1e-11  # a sample below this becomes 0: it changes no score, but its square is a subnormal number,
+                  # with which many CPUs compute a hundred times as slowly
+TRIES = 5  # to load a bundle that is replaced meanwhile
 
 
-class Streams:
+class Streams(ProcessBound):
     """N audio streams heard together: feed as many samples of each, get the scores of every chunk
-    that became full. No stream hears another."""
+    that became full. No stream hears another. One thread at a time may use them, in the process that loaded
+    the bundle; others raise `UsageError`."""
 
     def __init__(self, step: Step, contract: Contract, count: int = 1) -> None:
+        super().__init__()
         self._step = step
         self._contract = contract
         self._count = count
+        self._used = threading.Lock()
         self.reset()
 
     def __len__(self) -> int:
@@ -53,12 +64,13 @@ class Streams:
     def reset(self, stream: int | None = None) -> None:
         """Begin again from silence and drop the waiting samples: all streams, or one, which then
         hears silence in place of its waiting samples, so that it stays in step with the others."""
-        if stream is None:
-            self._cache = self._step.initial_cache(self._count)
-            self._waiting: FloatArray = np.empty((self._count, 0), np.float32)
-        else:
-            self._cache = self._step.silence(self._cache, range(self._count)[stream])
-            self._waiting[stream] = 0
+        with self._alone():
+            if stream is None:
+                self._cache = self._step.initial_cache(self._count)
+                self._waiting: FloatArray = np.empty((self._count, 0), np.float32)
+            else:
+                self._cache = self._step.silence(self._cache, range(self._count)[stream])
+                self._waiting[stream] = 0
 
     @property
     def waiting(self) -> int:
@@ -76,14 +88,16 @@ class Streams:
         if len(found) != 2 or found[0] != self._count:
             raise AudioError(f"the samples have shape {found}, expected [{self._count}, n]: "
                              "as many of each stream.")
-        audio = np.concatenate((self._waiting, _checked(samples, self._contract)), axis=1)
-        size = self._contract.chunk_samples
-        full = audio.shape[1] // size
-        scores = np.empty((full, self._count, self._contract.classes), np.float32)
-        for number in range(full):
-            self._waiting = audio[:, number * size:]  # a chunk whose step fails has not been heard
-            scores[number], self._cache = self._step(self._input(self._waiting[:, :size]), self._cache)
-        self._waiting = audio[:, full * size:].copy()
+        checked = _checked(samples, self._contract)
+        with self._alone():
+            audio = np.concatenate((self._waiting, checked), axis=1)
+            size = self._contract.chunk_samples
+            full = audio.shape[1] // size
+            scores = np.empty((full, self._count, self._contract.classes), np.float32)
+            for number in range(full):
+                self._waiting = audio[:, number * size:]  # a chunk whose step fails has not been heard
+                scores[number], self._cache = self._step(self._input(self._waiting[:, :size]), self._cache)
+            self._waiting = audio[:, full * size:].copy()
         return scores
 
     def flush(self) -> FloatArray:
@@ -92,20 +106,34 @@ class Streams:
         missing = -self.waiting % self._contract.chunk_samples
         return self.feed(np.zeros((self._count, missing), np.float32))
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """For this process and this thread alone: another would mix two sounds into one cache."""
+        self.check_process()
+        if not self._used.acquire(blocking=False):
+            raise UsageError("another thread uses this stream right now; expected one thread per stream. "
+                             "Take a stream for each sound, or a lock around what several threads bring.")
+        try:
+            yield
+        finally:
+            self._used.release()
+
     def _input(self, chunk: FloatArray) -> FloatArray:
         if self._contract.form.input == "audio":
             return np.ascontiguousarray(chunk)
         return log_mel(chunk, self._contract.input.shape[2])
 
 
-class Stream:
+class Stream(ProcessBound):
     """One audio stream: feed samples as they come, get the scores of every full chunk.
 
-    Several streams may share one step; each has its own cache and its own waiting samples. Under
-    a graph for a fixed number of streams it is the first of them and the others hear silence.
+    Several streams may share one step, also in several threads; each has its own cache and its own waiting
+    samples. One thread per stream: a second one at a time raises `UsageError`, and so does a forked process.
+    Under a graph for a fixed number of streams it is the first of them and the others hear silence.
     """
 
     def __init__(self, step: Step, contract: Contract) -> None:
+        super().__init__()
         self._contract = contract
         self._streams = Streams(step, contract, max(1, contract.form.streams))
 
@@ -154,13 +182,17 @@ def _checked(samples: ArrayLike, contract: Contract) -> FloatArray:
         found = f"reach {peak:g}" if np.isfinite(peak) else "contain NaN or infinity"
         raise AudioError(f"the samples {found}, expected floats in [-1, 1]. "
                          "The stream is as it was before them.")
-    return np.asarray(audio, np.float32)
+    audio = audio.astype(np.float32)
+    audio[np.abs(audio) < QUIETEST] = 0
+    return audio
 
 
-class Tagger:
-    """A loaded bundle: its labels, its contract, and as many streams as wanted."""
+class Tagger(ProcessBound):
+    """A loaded bundle: its labels, its contract, and as many streams as wanted. It works in the process that
+    loaded it: load after a fork, and in each worker of a pool."""
 
     def __init__(self, bundle: Bundle, step: Step) -> None:
+        super().__init__()
         self.bundle = bundle
         self.contract = bundle.contract
         self.labels = bundle.labels
@@ -168,12 +200,14 @@ class Tagger:
 
     def stream(self) -> Stream:
         """Return a new stream that starts from silence."""
+        self.check_process()
         return Stream(self.step, self.contract)
 
     def streams(self, count: int | None = None) -> Streams:
         """Return new streams that start from silence and run in step: the bundle's number, or
         `count` where its graph leaves the number open. Raises `UsageError` for another number, or
         for more than the memory holds."""
+        self.check_process()
         fixed = self.contract.form.streams
         if fixed == ANY and (count is None or count < 1):
             raise UsageError(f"{self.bundle.path} runs any number of streams: say how many, at least 1.")
@@ -195,7 +229,27 @@ def load(path: str | Path, threads: int | None = None, spinning: bool = True) ->
 
     `threads` overrides the target's number; `spinning` False has the runtime's threads sleep between steps,
     which is faster where PyTorch runs in the same process, and slower elsewhere. Raises `BundleError` for a
-    folder that is no bundle or was changed, `MissingError` where the runtime is not installed.
+    folder that is no bundle or was changed, `MissingError` where the runtime is not installed. A bundle that
+    is replaced meanwhile is loaded as it is afterwards.
     """
-    bundle = open_bundle(path)
-    return Tagger(bundle, load_step(bundle, threads, spinning=spinning))
+    for tries_left in range(TRIES)[::-1]:
+        before = _identity(path)
+        try:
+            bundle = open_bundle(path)
+            tagger = Tagger(bundle, load_step(bundle, threads, spinning=spinning))
+        except BundleError:
+            if not tries_left or _identity(path) == before:
+                raise
+        else:
+            if not tries_left or _identity(path) == before:
+                break
+    return tagger
+
+
+def _identity(path: str | Path) -> tuple[int, int] | None:
+    """Which folder is at a path; None where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

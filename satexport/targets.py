@@ -13,6 +13,7 @@ from typing import Any
 from satexport import facts
 from satexport.backends import BACKENDS
 from satexport.errors import DataError
+from satexport.terminal import shown
 from satexport.variants import VARIANTS
 
 MAX_THREADS = 256  # more only fills the memory with stacks
@@ -145,7 +146,7 @@ def _table(fields: dict[str, Any], name: str, where: Path) -> dict[str, Any]:
     """The checked fields of a table in the TOML, {} where it is absent and needs no key."""
     table = fields.get(name, {})
     if not isinstance(table, dict):
-        raise DataError(f"{where}: {name} is {table!r}, expected a table [{name}].")
+        raise DataError(f"{where}: {name} is {shown(table)}, expected a table [{name}].")
     return facts.checked(_TABLES[name], table, where)
 
 
@@ -241,5 +242,6 @@ def find_target(what: str) -> Target:
     fields, path = facts.read_facts(FOLDER, what, "target")
     target = Target.from_dict(fields, path)
     if target.backend not in BACKENDS:  # a bundle for one that is not here says so when it is loaded
-        raise DataError(f"{path}: backend is {target.backend!r}, expected {' or '.join(BACKENDS)}.")
+        raise DataError(f"{path}: backend is {shown(target.backend)}, expected "
+                        f"{' or '.join(BACKENDS)}.")
     return target

@@ -37,12 +37,12 @@ from satexport.tensorrt_rules import check_rules
 
 BUILD = "build.sh"
 RUNTIME = "runtime.zip"
-RTX_REPORT = "rtx.json"
+RTX_REPORT = "rtx.json"  # in reports/
 SCRIPT = """\
 #!/bin/sh
 # Builds the engines of this bundle on this board, proves and measures them, keeps the faster that passes.
 set -eu
-here=$(cd "$(dirname "$0")" && pwd)
+here=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
 python=${PYTHON:-python3}
 "$python" -c 'import sys, numpy; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || {
     echo "Error: expected Python 3.10 or newer (JetPack 6 or newer) with numpy;" \
@@ -50,6 +50,7 @@ python=${PYTHON:-python3}
          "or say PYTHON=/path/to/python." >&2
     exit 3
 }
+export ORT_DISABLE_TELEMETRY="${ORT_DISABLE_TELEMETRY:-1}"  # whatever is imported here reports to nobody
 PYTHONPATH="$here/runtime.zip${PYTHONPATH:+:$PYTHONPATH}" exec "$python" -m satexport.board "$here" "$@"
 """
 LEAST_VERSION = "10.3"  # of the rules, for TensorRT for RTX, whose versions count anew
@@ -121,5 +122,5 @@ def build_for_rtx(bundle: Bundle) -> dict[str, object]:
         "engine_bytes": len(engine), "compute_capability": list(wanted.compute_capability),
         "tensorrt_rtx": trt.__version__,
         "note": "built without a GPU and not run: a check of graph and builder, not an engine for a Jetson"}
-    write_json(bundle.path / RTX_REPORT, report | {"origin": origin()})
+    write_json(bundle.reports / RTX_REPORT, report | {"origin": origin()})
     return report

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from satexport.cuda import Cuda
 from satexport.errors import BundleError, MissingError, RunError
+from satexport.process import keep_in_child
 
 DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT8": "int8"}  # TensorRT's words and numpy's
 REBUILD = ("Build it again on this board, with `satexport trt --build BUNDLE`; one for RTX with "
@@ -66,6 +67,8 @@ class TensorRtEngine:
                            "what else uses the GPU's memory.")
         self._stream = cuda.create_stream()
         self._end = weakref.finalize(self, cuda.destroy_stream, self._stream)
+        self._end.atexit = False  # the process frees all, and a forked child has no CUDA to do it with
+        keep_in_child(self)
         self._addresses: set[int] = set()
         self._graphs: dict[int, frozenset[int]] = {}  # with the addresses in them
 

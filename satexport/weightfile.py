@@ -11,32 +11,22 @@ copied, and a path counts only while its file still has the hash.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple
-
-from numpy.typing import NDArray
+from typing import Any, Final
 
 from satexport.errors import CheckpointError
 from satexport.files import cache_folder, sha256_of
+from satexport.torchfile import read_torch
+from satexport.weights import Entry, Weights, safetensors_code
 
 DEMO: Final = Path(__file__).parent / "data" / "demo-sat-t-2s.safetensors"
-SAVE_WEIGHTS: Final = "save the weights alone: torch.save(model.state_dict(), 'weights.pt')"
-MAX_HEADER: Final = 100_000_000  # bytes, safetensors' own limit
+MAX_HEADER: Final = 1_000_000  # bytes of names and shapes; a state dict of ours has 30,000
 DTYPES: Final = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
 
 
-class Entry(NamedTuple):
-    """One tensor of a file, its values not yet read."""
-
-    shape: tuple[int, ...]
-    dtype: str  # "float32"
-    read: Callable[[], NDArray[Any]]
-
-
-def read_entries(path: Path) -> dict[str, Entry]:
-    """Return the tensors of a file of weights by name.
+def read_weights(path: Path) -> Weights:
+    """Return the tensors of a file of weights.
 
     Raises `CheckpointError` where the file is missing, empty, truncated, something else, or
     a pickle that needs more than tensors.
@@ -47,10 +37,10 @@ def read_entries(path: Path) -> dict[str, Entry]:
             raise CheckpointError(f"{path}: is {kind}; expected a checkpoint file.")
         with path.open("rb") as file:
             head = file.read(512)
-        if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= MAX_HEADER:
-            return _read_safetensors(path)
+        if head[8:9] == b"{":
+            return _read_safetensors(path, int.from_bytes(head[:8], "little"))
         if head.startswith((b"PK\x03\x04", b"\x80")):  # zip, or a pickle (torch before 1.6)
-            return _read_torch(path)
+            return read_torch(path)
     except FileNotFoundError:
         raise CheckpointError(
             f"{path}: no such file; expected a checkpoint (.pt, .pth or .safetensors), or one "
@@ -68,55 +58,21 @@ def read_entries(path: Path) -> dict[str, Entry]:
                           "safetensors: copy or download it again.")
 
 
-def _read_safetensors(path: Path) -> dict[str, Entry]:
+def _read_safetensors(path: Path, header: int) -> Weights:
     from safetensors import SafetensorError, safe_open
 
+    if header > MAX_HEADER:
+        raise CheckpointError(f"{path}: says that its header has {header} bytes, expected at most "
+                              f"{MAX_HEADER}: it is a damaged safetensors file, or no SAT or ViT.")
     try:
         file: Any = safe_open(path, framework="numpy")
     except SafetensorError as error:
         raise CheckpointError(f"{path}: is a damaged safetensors file, probably truncated "
                               f"({error}): copy or download it again.") from error
     parts = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 - no mapping
-    return {key: Entry(tuple(part.get_shape()), DTYPES.get(part.get_dtype(), part.get_dtype()),
-                       partial(file.get_tensor, key)) for key, part in parts.items()}
-
-
-def _read_torch(path: Path) -> dict[str, Entry]:
-    import torch
-
-    # An open file: from a path, torch.load would judge by the ending. Not mapped into memory:
-    # the weights must not change when the file does.
-    try:
-        with path.open("rb") as file:
-            loaded = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged or hostile file raises anything, OSError too
-        raise CheckpointError(f"{path}: {_torch_fault(error)}") from error
-    if isinstance(loaded, dict) and isinstance(loaded.get("model"), dict):
-        loaded = loaded["model"]
-    if not isinstance(loaded, dict) or not loaded:
-        kind = "an empty dict" if loaded == {} else f"one {type(loaded).__name__}"
-        raise CheckpointError(f"{path}: holds {kind}, expected a state dict (names and "
-                              f"tensors): {SAVE_WEIGHTS}.")
-    for key, value in loaded.items():
-        if not (isinstance(key, str) and isinstance(value, torch.Tensor)):
-            raise CheckpointError(
-                f"{path}: its entry {key!r} is no tensor but {type(value).__name__}; expected a "
-                f"state dict, bare or as the entry 'model': {SAVE_WEIGHTS}.")
-    return {key: Entry(tuple(value.shape), str(value.dtype).removeprefix("torch."),
-                       partial(value.numpy, force=True)) for key, value in loaded.items()}
-
-
-def _torch_fault(error: Exception) -> str:
-    """Say in plain words why torch.load refused a file."""
-    text = str(error)
-    if code := re.search(r"GLOBAL ([\w.]+)", text):
-        return (f"is a pickle that needs {code[1]}, expected tensors alone; nothing in it was "
-                "executed. If it is a whole model or has other objects beside the weights, "
-                f"{SAVE_WEIGHTS}.")
-    if "TorchScript" in text:
-        return f"is a TorchScript program, expected a state dict: {SAVE_WEIGHTS}."
-    return ("is damaged, or something else than torch.save wrote it. If it was truncated, copy "
-            f"or download it again; else {SAVE_WEIGHTS}.")
+    return Weights({key: Entry(tuple(part.get_shape()), DTYPES.get(part.get_dtype(), part.get_dtype()),
+                               partial(file.get_tensor, key)) for key, part in parts.items()},
+                   *safetensors_code(path))
 
 
 def remember(sha256: str, path: Path) -> None:

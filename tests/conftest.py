@@ -8,7 +8,10 @@ import os
 # which on a busy machine costs more than all else.
 os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +25,22 @@ from hypothesis.internal.constants_ast import Constants
 from satexport.backends import FloatArray
 from satexport.backends import openvino as openvino_backend
 from satexport.backends.onnxruntime import OnnxRuntimeStep
+from satexport.bundle import open_bundle
+from satexport.calibration_set import find_calibration
 from satexport.checkpoint import Checkpoint, load_checkpoint
+from satexport.compile import Wanted, compile_bundle
 from satexport.contract import ANY, USUAL_FORM, Contract, Form
 from satexport.export import export_onnx
+from satexport.runtimes import import_runtime
 from satexport.stream import Tagger, load
 from satexport.synthetic import synthetic_clip, synthetic_labels, synthetic_stream
 from satexport.targets import find_target
 from satexport.variants import find_variant
 from tests.machine import WITHOUT, has_bf16, need
+
+for _name in ("onnxruntime", "openvino"):  # before a test imports it by itself, telemetry and all
+    with suppress(ImportError):
+        import_runtime(_name)
 
 SHARED = Path(__file__).parents[2] / "shared"
 TINY = "48x3"  # width and heads of models whose size is not what is tested
@@ -127,6 +138,14 @@ def tiny_three(build: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def openvino_demo(demo: Path, build: Path) -> Path:
+    """The same for OpenVINO, in fp32. Do not write into it: copy it."""
+    need("openvino", "openvino")
+    target = find_target("openvino-fp32")
+    return compile_bundle(open_bundle(demo), target, build, Wanted(find_calibration("synthetic"))).path
+
+
+@pytest.fixture(scope="session")
 def random_vit(build: Path) -> Path:
     """A small model without a cache and with random weights at 2 s."""
     return export(build, f"vit-t-{TINY}", 2, "random")
@@ -174,3 +193,21 @@ def few_real(real: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def quick(few_clips: Path) -> tuple[object, ...]:
     """Options that make a target's bundle fast."""
     return "--no-measure", "--minutes", 0.1, "--data", few_clips
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of a checkout, built without the package index."""
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder],
+                   cwd=Path(__file__).parents[1], check=True, capture_output=True)
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="session")
+def package_index() -> None:
+    """pip's package index. Skips the test where it does not answer."""
+    done = subprocess.run([sys.executable, "-m", "pip", "index", "versions", "editables", "--retries", "0",
+                           "--timeout", "10"], capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip("needs pip's package index, which does not answer here")

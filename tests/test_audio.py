@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import socket
 import sys
+import tempfile
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from satexport.audio import pcm_blocks, read_audio
-from satexport.errors import AudioError, MissingError
+from satexport import audio as audio_module
+from satexport.audio import audio_blocks, audio_endings, pcm_blocks, read_audio
+from satexport.errors import AudioError, MissingError, RunError
+from satexport.lengths import View
 from satexport.variants import SAMPLE_RATE
 from tests.machine import PATIENCE, need
 
@@ -53,6 +61,195 @@ def test_channels_are_averaged(tmp_path: Path) -> None:
     np.testing.assert_allclose(read_audio(tmp_path / "a.wav"), left / 2, atol=1e-6)
 
 
+def said_of(path: Path) -> list[str]:
+    """What is said of a file that can be heard."""
+    said: list[str] = []
+    read_audio(path, said.append)
+    return said
+
+
+NOISE = np.random.default_rng(1).normal(0, 0.1, (2 * SAMPLE_RATE, 2)).clip(-1, 1)
+
+
+@pytest.mark.parametrize("channels", [[NOISE[:, 0], -NOISE[:, 0]], [NOISE[:, 0], -0.8 * NOISE[:, 0]]])
+def test_channels_that_cancel_each_other_are_said(tmp_path: Path, channels: list[np.ndarray]) -> None:
+    soundfile.write(tmp_path / "a.wav", np.stack(channels, 1), SAMPLE_RATE)
+    (said,) = said_of(tmp_path / "a.wav")
+    assert "a.wav: the mean of its 2 channels" in said
+    assert "they cancel each other" in said
+
+
+@pytest.mark.parametrize("channels", [
+    [NOISE[:, 0]], [NOISE[:, 0], NOISE[:, 0]], [NOISE[:, 0], NOISE[:, 1]], [0 * NOISE[:, 0]] * 2,
+    [NOISE[:, 0], *[0 * NOISE[:, 0]] * 5]], ids=["one", "the same", "two sounds", "silence", "one of six"])
+def test_channels_that_do_not_cancel_each_other_need_no_word(
+        tmp_path: Path, channels: list[np.ndarray]) -> None:
+    soundfile.write(tmp_path / "a.wav", np.stack(channels, 1), SAMPLE_RATE)
+    assert said_of(tmp_path / "a.wav") == []
+
+
+@pytest.mark.parametrize(("rate", "channels"), [
+    (1, 1), (8_000, 2), (16_000, 1024), (384_000, 6), (2_147_483_647, 1)])
+def test_rates_and_channels_have_no_limits_of_ours(tmp_path: Path, rate: int, channels: int) -> None:
+    soundfile.write(tmp_path / "a.wav", np.full((50, channels), 0.25), rate)
+    if rate > 800_000:  # so short that not one sample is left
+        with pytest.raises(AudioError, match="too short"):
+            read_audio(tmp_path / "a.wav")
+    else:
+        assert len(read_audio(tmp_path / "a.wav")) == pytest.approx(50 * SAMPLE_RATE / rate, abs=1)
+
+
+KINDS = [("WAV", "PCM_16"), ("WAV", "MS_ADPCM"), ("WAV", "GSM610"), ("RF64", "FLOAT"), ("W64", "PCM_24"),
+         ("AIFF", "PCM_16"), ("AIFF", "DWVW_16"), ("AU", "ULAW"), ("AU", "G721_32"), ("CAF", "ALAC_16"),
+         ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III"),
+         ("NIST", "PCM_16"), ("VOC", "PCM_16")]
+
+
+@pytest.mark.parametrize(("form", "subtype"), KINDS)
+def test_blocks_of_any_length_are_the_same_samples(tmp_path: Path, form: str, subtype: str,
+                                                  capfd: pytest.CaptureFixture[str]) -> None:
+    soundfile.write(tmp_path / "a.x", NOISE[:, 0], SAMPLE_RATE, format=form, subtype=subtype)
+    whole = read_audio(tmp_path / "a.x")
+    assert len(whole) == pytest.approx(len(NOISE), rel=0.02)
+    for seconds in (0.01, 0.37):
+        blocks = list(audio_blocks(tmp_path / "a.x", seconds))
+        assert len(blocks) >= 4
+        np.testing.assert_array_equal(np.concatenate(blocks), whole)
+    if subtype != "DWVW_16":  # soundfile's own reading of it fails
+        with (tmp_path / "a.x").open("rb") as file:
+            expected = soundfile.read(file, dtype="float32")[0]
+        np.testing.assert_allclose(whole, expected, atol=1e-6)
+    assert capfd.readouterr().err == ""  # libmpg123 complains where it has to go back
+
+
+def test_what_comes_before_a_damaged_place_is_heard_and_the_place_is_said(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.flac", NOISE[:, 0], SAMPLE_RATE)
+    content = bytearray((tmp_path / "a.flac").read_bytes())
+    expected = read_audio(tmp_path / "a.flac")
+    content[3 * len(content) // 4] ^= 0xFF
+    (tmp_path / "a.flac").write_bytes(content)
+    blocks = audio_blocks(tmp_path / "a.flac")
+    heard = next(blocks)
+    assert len(heard) > SAMPLE_RATE
+    with pytest.raises(AudioError, match=r"cannot be read on after 1\.[0-5] s .*what comes before was heard"):
+        next(blocks)
+    np.testing.assert_array_equal(heard, expected[:len(heard)])
+
+
+@pytest.mark.parametrize(("peak", "scale"), [(8.1, 16), (32_768.0, 32_768), (2.0**31, 2**31)])
+def test_samples_beyond_what_a_stream_takes_are_refused_with_a_scale(
+        tmp_path: Path, peak: float, scale: int) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(SAMPLE_RATE) / 0.5 * peak, SAMPLE_RATE, subtype="FLOAT")
+    with pytest.raises(AudioError, match=f"a.wav: its samples reach .*volume=1/{scale} "):
+        read_audio(tmp_path / "a.wav")
+    soundfile.write(tmp_path / "a.wav", tone(SAMPLE_RATE) / 0.5 * 7.9, SAMPLE_RATE, subtype="FLOAT")
+    assert np.abs(read_audio(tmp_path / "a.wav")).max() == pytest.approx(7.9, rel=0.01)
+
+
+def test_a_wav_is_heard_whatever_its_name(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", NOISE, SAMPLE_RATE)
+    (tmp_path / "a.wav").rename(tmp_path / "a.raw")
+    assert len(read_audio(tmp_path / "a.raw")) == len(NOISE)
+
+
+def test_names_of_audio_are_those_of_what_soundfile_reads() -> None:
+    endings = audio_endings()
+    assert {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".w64", ".caf", ".au"} <= set(endings)
+    assert not {".raw", ".txt", ".csv", ".m4a", ".json"} & set(endings)
+    assert {f".{name.lower()}" for name in soundfile.available_formats()} - {".raw"} <= set(endings)
+
+
+# Pipes and devices.
+
+@pytest.fixture
+def piped() -> Callable[[bytes], str]:
+    """The name of a pipe that holds some bytes."""
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("needs named pipes")
+
+    def name(content: bytes) -> str:
+        folder = Path(tempfile.mkdtemp())
+        os.mkfifo(folder / "pipe")
+
+        def write() -> None:
+            with suppress(BrokenPipeError):
+                (folder / "pipe").write_bytes(content)
+        threading.Thread(target=write, daemon=True).start()
+        return str(folder / "pipe")
+    return name
+
+
+@pytest.mark.parametrize("form", ["WAV", "FLAC", "OGG", "MP3"])
+def test_a_pipe_is_heard_like_a_file(tmp_path: Path, form: str, piped: Callable[[bytes], str],
+                                     capfd: pytest.CaptureFixture[str]) -> None:
+    soundfile.write(tmp_path / "a.x", NOISE, SAMPLE_RATE, format=form)
+    found = read_audio(piped((tmp_path / "a.x").read_bytes()))
+    np.testing.assert_array_equal(found, read_audio(tmp_path / "a.x"))
+    assert capfd.readouterr().err == ""
+
+
+def test_a_pipe_of_something_else_is_refused_in_one_sentence(piped: Callable[[bytes], str],
+                                                             capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(AudioError, match="cannot be read as audio"):
+        read_audio(piped(b"these are words\n" * 99))
+    assert capfd.readouterr().err == ""
+
+
+def test_a_pipe_without_an_end_is_given_up(piped: Callable[[bytes], str],
+                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audio_module, "MOST_SPOOLED", 3 << 20)
+    with pytest.raises(AudioError, match=r"is a pipe that holds more than .*expected audio that ends"):
+        read_audio(piped(bytes(5 << 20)))
+
+
+def test_a_disk_that_does_not_take_a_pipe_is_said(piped: Callable[[bytes], str],
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.BytesIO):
+        def write(self, _content: Any, /) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def none() -> None:
+        raise FileNotFoundError(errno.ENOENT, "no usable temporary directory")
+    for temporary, words in ((Full, "does not take a copy of it .*set TMPDIR"), (none, "no temporary file")):
+        monkeypatch.setattr(tempfile, "TemporaryFile", temporary)
+        with pytest.raises(RunError, match=f"is a pipe, and .*{words}"):
+            read_audio(piped(b"RIFF" * 99))
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs /dev/zero")
+def test_a_device_is_refused_and_not_read_for_ever() -> None:
+    with pytest.raises(AudioError, match="/dev/zero: is a device"):
+        read_audio("/dev/zero")
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="needs Unix sockets")
+def test_a_socket_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)  # the name of a socket must be short
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("here")
+        with pytest.raises(AudioError, match="here: is a socket"):
+            read_audio("here")
+
+
+@pytest.mark.parametrize(("raised", "expected", "words"), [
+    ((OSError, errno.EIO, "the disk is gone"), AudioError, r"a\.wav: cannot be read \(the disk is gone\)"),
+    ((KeyboardInterrupt,), KeyboardInterrupt, None)])
+def test_what_goes_wrong_inside_of_libsndfile_is_raised_outside(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+        raised: tuple[Any, ...], expected: type[BaseException], words: str | None) -> None:
+    soundfile.write(tmp_path / "a.wav", NOISE, SAMPLE_RATE)
+    read = View._read
+
+    def fails(view: View, count: int) -> bytes:
+        if view.tell() > 60_000:
+            raise raised[0](*raised[1:])
+        return read(view, count)
+    monkeypatch.setattr(View, "_read", fails)
+    with pytest.raises(expected, match=words):
+        read_audio(tmp_path / "a.wav")
+    assert capfd.readouterr().err == ""
+
+
 def test_nothing_above_8_khz_folds_back(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", tone(48_000, hertz=11_000), 48_000)
     assert np.abs(read_audio(tmp_path / "a.wav")[1000:-1000]).max() < 1e-3
@@ -74,6 +271,15 @@ def test_what_is_no_audio_is_refused(tmp_path: Path, name: str, content: bytes) 
     (tmp_path / name).write_bytes(content)
     with pytest.raises(AudioError, match=f"{name}: cannot be read as audio .*Convert it"):
         read_audio(tmp_path / name)
+
+
+def test_what_cannot_be_read_is_named_by_its_first_bytes_and_the_reason_stands_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(99))
+    with pytest.raises(AudioError) as raised:
+        read_audio(tmp_path / "a.m4a")
+    assert f"{tmp_path / 'a.m4a'}: cannot be read as audio (it begins like MP4 (M4A): " in str(raised.value)
+    assert "Error opening" not in str(raised.value)
+    assert "object" not in str(raised.value)
 
 
 def test_a_file_without_samples_is_refused(tmp_path: Path) -> None:
@@ -143,3 +349,37 @@ def test_half_a_sample_at_the_end_is_an_error_after_the_rest_was_heard() -> None
 def test_a_pipe_without_audio_is_an_error() -> None:
     with pytest.raises(AudioError, match="no audio came"):
         list(pcm_blocks(io.BytesIO()))
+
+
+HEADS = {"MP4": b"\0\0\0\x20ftypM4A \0\0\0\0", "WebM": b"\x1aE\xdf\xa3\x9fB\x86\x81\1B\xf7\x81\1B\xf2",
+         "WMA": b"0&\xb2u\x8ef\xcf\x11\xa6\xd9\0\xaa\0b\xce\x6c", "AMR": b"#!AMR\n" + bytes(20),
+         "AVI": b"RIFF\0\1\0\0AVI LIST", "AAC": b"\xff\xf1\x60\x40\x04\x1f\xfc".ljust(32, b"\0") * 8,
+         "MP3": b"ID3\4\0\0\0\0\1\0" + bytes(200)}
+
+
+@pytest.mark.parametrize("form", ["WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "OGG", "MP3",
+                                  "VOC", "NIST"])
+def test_a_file_in_place_of_pcm_is_refused_with_what_to_do(form: str) -> None:
+    file = io.BytesIO()
+    soundfile.write(file, NOISE, SAMPLE_RATE, format=form)
+    with pytest.raises(AudioError, match=r"input: begins like .*-f s16le -ar 16000 -ac 1.*/dev/stdin"):
+        next(pcm_blocks(io.BytesIO(file.getvalue())))
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_so_is_a_file_that_could_not_be_read_either(name: str) -> None:
+    class Slow(io.BytesIO):
+        def read1(self, _size: int | None = -1, /) -> bytes:
+            return self.read(1)
+    for stream in (io.BytesIO(HEADS[name]), Slow(HEADS[name])):
+        with pytest.raises(AudioError, match=f"standard input: begins like a file of the kind .*{name}"):
+            next(pcm_blocks(stream))
+
+
+@pytest.mark.parametrize("begin", [
+    b"", b"RIFF", b"RIFX\0\0\0\0AVE", b"\xff\xfb\x90\x64", b"\xff\xff" * 5000, b"ID3", b"OggX", b"\xff\xf1",
+    b"FORM"])
+def test_pcm_may_begin_with_any_bytes_that_begin_no_file(begin: bytes) -> None:
+    pcm = begin + np.random.default_rng(0).bytes(40_000 - len(begin))
+    blocks = np.concatenate(list(pcm_blocks(io.BytesIO(pcm))))
+    np.testing.assert_array_equal(blocks * 32_768, np.frombuffer(pcm, "<i2"))

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +24,7 @@ from satexport.errors import BundleError, GateError, MissingError, RunError, Sat
 from satexport.files import sha256_of
 from satexport.targets import Budgets, TensorRt, find_target
 from satexport.tensorrt_build import run_trtexec, trtexec_command
+from satexport.tensorrt_bundle import SCRIPT
 from satexport.tensorrt_engine import Engine
 from tests.test_backends import SMALL
 from tests.test_bundle import content, copy_of, manifest_of, reseal
@@ -154,7 +159,8 @@ def bundle(shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 def reports(bundle: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    found = [json.loads((bundle / f"{name}.json").read_bytes()) for name in ("parity", "measure", "engine")]
+    found = [json.loads((bundle / f"{name}.json").read_bytes())
+             for name in ("reports/parity", "reports/measure", "engine")]
     return found[0], found[1], found[2]
 
 
@@ -175,7 +181,7 @@ def test_both_engines_are_built_and_proven_and_the_faster_is_kept(bundle: Path) 
     assert measure["origin"]["device"] == "a fake Orin"
     assert [engine["executed"] for engine in measure["engines"]] == [
         {"layers": {"f16": 1}}, {"layers": {"i8": 1, "f16": 60}}]
-    assert json.loads((bundle / "layers-int8.json").read_bytes()) == LAYERS["int8"]
+    assert json.loads((bundle / "reports" / "layers-int8.json").read_bytes()) == LAYERS["int8"]
     assert not (bundle / "int8.engine").exists()
     assert record | {"executed": {}} == {
         "engine": "fp16.engine", "sha256": sha256_of(bundle / "fp16.engine"),
@@ -330,3 +336,20 @@ def test_a_tensorrt_that_does_not_load_is_not_called_missing(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(MissingError, match=r"does not load: libnvdla_compiler\.so.*--runtime nvidia"):
         tensorrt_engine.import_tensorrt("tensorrt")
+
+
+def test_the_build_script_finds_its_bundle_by_a_link_from_elsewhere(tmp_path: Path) -> None:
+    bundle = tmp_path / "a bundle"
+    bundle.mkdir()
+    with zipfile.ZipFile(bundle / "runtime.zip", "w") as archive:
+        archive.writestr("satexport/__init__.py", "")
+        archive.writestr("satexport/board.py", "import sys; print(sys.argv[1], sys.argv[2])")
+    (bundle / "build.sh").write_text(SCRIPT)
+    (bundle / "build.sh").chmod(0o755)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "build").symlink_to(bundle / "build.sh")
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    for command in ([tmp_path / "bin" / "build"], ["sh", "bin/build"], [bundle / "build.sh"]):
+        done = subprocess.run([*command, "x"], cwd=tmp_path, capture_output=True, text=True, check=False,
+                              env=environment | {"PYTHON": sys.executable})
+        assert (done.stdout, done.stderr) == (f"{bundle} x\n", "")

@@ -16,7 +16,8 @@ from typing import Any
 import onnx
 import pytest
 
-from satexport import __version__
+from satexport import __version__, files
+from satexport import bundle as bundle_module
 from satexport import export as export_module
 from satexport.bundle import (
     GOLDEN,
@@ -30,7 +31,7 @@ from satexport.checkpoint import load_checkpoint
 from satexport.contract import PREFIX, Contract
 from satexport.errors import RunError
 from satexport.export import export_onnx
-from satexport.files import sha256_of
+from satexport.files import exchange, sha256_of
 from satexport.stream import load
 from satexport.targets import Target, find_target
 from satexport.variants import find_variant
@@ -80,19 +81,19 @@ def again(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model exported a second time, later and elsewhere, over a bundle that had a report."""
     folder = tmp_path_factory.mktemp("again")
     former = copy_of(tiny, folder)
-    (former / "parity.json").write_text("{}")
+    (former / "reports" / "parity.json").write_text("{}")
     (former / LABELS).write_text("damaged")
     return export(folder, f"sat-t-{TINY}", 2, "random")
 
 
 def test_two_exports_are_the_same_bytes(tiny: Path, again: Path) -> None:
-    assert set(content(again)) == {MANIFEST, GRAPH, INITIAL_CACHE, LABELS, GOLDEN, "export.json"}
+    assert set(content(again)) == {MANIFEST, GRAPH, INITIAL_CACHE, LABELS, GOLDEN, "reports/export.json"}
     for name, data in content(again).items():
         assert data == (tiny / name).read_bytes(), name
 
 
 def test_an_export_replaces_the_bundle_as_a_whole(again: Path) -> None:
-    assert not (again / "parity.json").exists()
+    assert not (again / "reports" / "parity.json").exists()
     assert os.listdir(again.parent) == ["onnx"]
     load(again)
 
@@ -118,6 +119,7 @@ def test_a_failure_at_the_end_of_an_export_leaves_the_former_bundle(
                                    "after the second"])
 def test_an_interrupt_around_a_rename_leaves_one_whole_bundle(
         where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "exchange", lambda *_: False)  # as where the system has no such call
     moment, number = where.split(" the ")
     rename, left = os.rename, ["first", "second"]
 
@@ -137,6 +139,63 @@ def test_an_interrupt_around_a_rename_leaves_one_whole_bundle(
         (stage / MANIFEST).write_text("new")
     assert content(tmp_path) == {f"onnx/{MANIFEST}": b"new" if where == "after the second" else b"old"}
     assert os.listdir(tmp_path) == ["onnx"]
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_an_interrupt_around_an_exchange_leaves_one_whole_bundle(
+        moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(one: Path, other: Path) -> bool:
+        if moment == "after":
+            os.rename(other, tmp_path / "third")
+            os.rename(one, other)
+            os.rename(tmp_path / "third", one)
+        raise KeyboardInterrupt
+
+    place = tmp_path / "onnx"
+    place.mkdir()
+    (place / MANIFEST).write_text("old")
+    monkeypatch.setattr(files, "exchange", interrupted)
+    with pytest.raises(KeyboardInterrupt), staged_bundle(place) as stage:
+        (stage / MANIFEST).write_text("new")
+    assert content(tmp_path) == {f"onnx/{MANIFEST}": b"new" if moment == "after" else b"old"}
+    assert os.listdir(tmp_path) == ["onnx"]
+
+
+def test_no_moment_of_a_replacement_has_no_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.mkdir()
+    other.mkdir()
+    if not exchange(one, other):
+        pytest.skip(f"no renameat2 here, or not on the file system of {tmp_path}")
+    place = tmp_path / "onnx"
+    with staged_bundle(place) as stage:
+        (stage / MANIFEST).write_text("old")
+    monkeypatch.setattr(os, "rename", lambda *_: pytest.fail("between two renames there would be none"))
+    with staged_bundle(place) as stage:
+        (stage / MANIFEST).write_text("new")
+    assert (place / MANIFEST).read_text() == "new"
+
+
+def test_a_bundle_that_is_replaced_while_it_is_loaded_is_loaded_as_it_is_afterwards(
+        random_vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, later = copy_of(random_vit, tmp_path / "place"), copy_of(random_vit, tmp_path / "later")
+    (later / LABELS).write_text("".join(f"class {number}\n" for number in range(527)))
+    graph = onnx.load(later / GRAPH)
+    for entry in graph.metadata_props:
+        if entry.key == f"{PREFIX}labels_sha256":
+            entry.value = sha256_of(later / LABELS)
+    onnx.save(graph, later / GRAPH)
+    reseal(later, labels_sha256=sha256_of(later / LABELS))
+    check, left = bundle_module._check_files, [later]
+
+    def replaced(*arguments: Any) -> None:
+        if left:
+            os.rename(place, tmp_path / "former")
+            os.rename(left.pop(), place)
+        check(*arguments)
+
+    monkeypatch.setattr(bundle_module, "_check_files", replaced)
+    assert load(place).labels[0] == "class 0"
 
 
 def refused_export(place: Path) -> str:

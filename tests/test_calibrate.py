@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +12,9 @@ import pytest
 
 from satexport.backends import FloatArray
 from satexport.bundle import open_bundle
-from satexport.calibrate import calibrate
-from satexport.calibration_set import CalibrationSet, find_calibration, shipped
-from satexport.datasets import clip_hash, load_set
+from satexport.calibrate import MOST_OF_A_CLIP, calibrate, heard
+from satexport.calibration_set import CalibrationSet, calibration_clips, find_calibration, shipped
+from satexport.datasets import Clip, clip_hash, load_set
 from satexport.errors import AudioError, DataError, UsageError
 from satexport.stream import load
 from tests.machine import need
@@ -36,13 +38,12 @@ def write(folder: Path, text: str) -> str:
     return str(folder / "mine.toml")
 
 
-def test_a_shipped_set_is_named_like_its_file_says_its_licence_and_leaves_the_gate_alone() -> None:
+def test_a_shipped_set_is_named_like_its_file_and_says_its_licence() -> None:
     assert [found.name for found in shipped()] == ["esc50", "synthetic"]
     for found in shipped():
         assert find_calibration(found.name) == found
         assert found.licence
         assert found.samples >= 80
-        assert 4 not in (*found.folds, *found.choose_folds)  # which gates
 
 
 def test_samples_are_chunks_with_the_cache_that_the_stream_had_there(tiny: Path) -> None:
@@ -89,6 +90,51 @@ def test_a_folder_of_ones_own_audio_calibrates(tiny: Path, tmp_path: Path, audio
     assert find_calibration(str(tmp_path / "sounds")).source == "folder"
 
 
+FORMATS: dict[str, dict[str, str]] = {
+    "a.wav": {}, "b.AIFF": {"format": "AIFF"}, "c.opus": {"format": "OGG", "subtype": "OPUS"}, "d.w64": {},
+    "e.caf": {}, "deep/f.aif": {"format": "AIFF"}, "g.mp3": {}, "h.flac": {}, "i.oga": {"format": "OGG"}}
+
+
+def test_every_file_that_can_be_read_calibrates_and_what_is_left_out_is_named(
+        tmp_path: Path, audio: FloatArray) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "folder.wav").mkdir()
+    for number, (name, options) in enumerate(FORMATS.items()):
+        soundfile.write(tmp_path / name, audio[number * 16_000:][:16_000], 16_000, **options)
+    for name in ("notes.txt", "call.m4a", ".DS_Store", "._a.wav"):
+        (tmp_path / name).write_bytes(b"something else")
+    said: list[str] = []
+    clips = calibration_clips(find_calibration(str(tmp_path)), None, said.append)
+    assert sorted(clip.name.replace("\\", "/") for clip in clips) == sorted(FORMATS)
+    assert all(len(clip.read()) >= 16_000 for clip in clips)
+    assert said == [f"{tmp_path}: left out 2 files whose names do not end as those of audio do: "
+                    "call.m4a, notes.txt."]
+
+
+def test_a_folder_without_audio_says_what_is_in_it(tmp_path: Path) -> None:
+    (tmp_path / "call.m4a").write_bytes(b"something else")
+    with pytest.raises(DataError, match=r"no audio in it; 1 files .*: call\.m4a\. Expected .*\.wav"):
+        calibration_clips(find_calibration(str(tmp_path)), None)
+
+
+def test_of_a_long_recording_only_the_beginning_is_in_memory_and_all_of_it_in_the_hash() -> None:
+    blocks_of_7_s, second = 200, np.linspace(-0.5, 0.5, 16_000, dtype=np.float32)
+
+    def blocks() -> Iterator[FloatArray]:
+        for _ in range(blocks_of_7_s):
+            yield np.tile(second, 7)
+    tracemalloc.start()
+    try:
+        (sound,), (digest,), silent = heard([Clip("long", (), blocks)])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (len(sound), silent) == (MOST_OF_A_CLIP * 16_000, 0)
+    np.testing.assert_array_equal(sound, np.tile(second, MOST_OF_A_CLIP))
+    assert digest == clip_hash(np.tile(second, 7 * blocks_of_7_s))
+    assert peak < 3 * sound.nbytes < 7 * blocks_of_7_s * second.nbytes
+
+
 def test_real_clips_calibrate_by_their_folds(tiny: Path, shared: Path) -> None:
     found = calibrate(open_bundle(tiny), find_calibration("esc50"), shared / "esc10")
     assert found.origin["folds"] == (1,)
@@ -108,6 +154,10 @@ def test_real_clips_calibrate_by_their_folds(tiny: Path, shared: Path) -> None:
     ("clips = 10", "clips = 10\nseed = -1", "seed is -1"),
     ("clips = 10", "clips = 10\nfolds = [1.5]", "folds is"),
     ("clips = 10", "clips = 10\nfolds = [1]\nchoose_folds = [1]", "choose_folds is .*other folds than folds"),
+    ("clips = 10", "clips = 10\nfolds = [1]\ngate_folds = [1]", "gate_folds is .*a clip that gates is never"),
+    ("clips = 10", "clips = 10\nfolds = [1]\nchoose_folds = [2]\ngate_folds = [2]", "gate_folds is"),
+    ("clips = 10", "clips = 10\nfolds = [1]\ngate_folds = [2.5]", "gate_folds is .*a list of whole numbers"),
+    ("clips = 10", "clips = 10\nchecksums = {a = 'xyz'}", "the checksum of 'a' is 'xyz', expected a SHA-256"),
     ("clips = 10", "clips = 10\nchecksums = {a = 1}", "checksums is .*a table of texts"),
     ("clips = 10", "clips = ", "no readable TOML")])
 def test_a_wrong_key_or_value_of_a_manifest_is_named(tmp_path: Path, now: str, then: str, words: str) -> None:

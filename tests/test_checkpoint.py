@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import pickle
 import subprocess
@@ -18,12 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from satexport import checkpoint, files, frontend, weightfile
-from satexport.checkpoint import Checkpoint, expected_shapes, load_checkpoint
+from satexport import checkpoint, files, frontend, state_dict, weightfile
+from satexport.checkpoint import Checkpoint, load_checkpoint
 from satexport.errors import CheckpointError, DataError, UsageError
 from satexport.files import sha256_of
 from satexport.labels import audioset_labels
 from satexport.model import Transformer
+from satexport.state_dict import expected_shapes
 from satexport.variants import AUDIOSET_CLASSES, VARIANTS, Variant, find_variant
 
 State = dict[str, Tensor]
@@ -249,7 +251,90 @@ def test_a_prefix_is_named_with_the_way_to_strip_it(
     assert f"k.removeprefix('{prefix}')" in refusal(path)
 
 
-@pytest.mark.parametrize("key", checkpoint.FRONT_END)
+def renamed(state: State, prefix: str) -> State:
+    return {prefix + key: value for key, value in state.items()}
+
+
+FOREIGN = {"teacher." + name: torch.zeros(2) for name in ("a", "b", "c", "d")}
+WRAPPED: dict[str, Callable[[State], object]] = {
+    "DataParallel": lambda s: renamed(s, "module."),
+    "compiled, in a model": lambda s: renamed(s, "module.model._orig_mod."),
+    "the entry model, DataParallel": lambda s: {"model": renamed(s, "module."), "epoch": 3},
+    "Lightning": lambda s: {"epoch": 3, "state_dict": renamed(s, "net."), "optimizer_states": [{"state": {}}],
+                            "hyper_parameters": {"lr": 1e-3}},
+    "Lightning beside a model of its own": lambda s: {"model": {"name": "sat"}, "state_dict": s},
+    "Lightning with a teacher": lambda s: {"state_dict": renamed(s, "net.") | FOREIGN},
+    "Lightning with a loss": lambda s: {"state_dict": renamed(s, "net.") | {"net.loss": torch.zeros(1)}},
+    "EMA": lambda s: {"model_ema": renamed(s, "ema_model.") | {"initted": torch.ones(1), "step": 3}},
+    "EMA of timm": lambda s: {"arch": "sat_t", "state_dict": s, "state_dict_ema": s},
+    "two models": lambda s: {"state_dict": renamed(s, "net.") | renamed(s, "ema.")},
+    "an optimizer": lambda s: {"optimizer": {"state": {0: {"step": torch.ones(1)}}}, "net": {"weights": s}},
+    "a key that is a number": lambda s: dict([*s.items(), (3, torch.zeros(1))]),
+    "an entry that is no tensor": lambda s: {**s, "epoch": 3},
+    "one entry too many": lambda s: s | {"extra": torch.zeros(1)},
+    "a teacher beside it": lambda s: s | FOREIGN,
+    "extra entries in a block": lambda s: s | {f"blocks.{i}.gamma": torch.zeros(1) for i in range(12)},
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPPED.values(), ids=WRAPPED)
+def test_advice_works_as_it_stands(
+        wrap: Callable[[State], object], sat_t: State, tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = save_torch(tmp_path / "it's.pt", wrap(sat_t))
+    for _ in range(2):  # a model may be wrapped in two ways
+        message = refusal(path)
+        assert "incomplete" not in message
+        exec(message[message.index("import torch"):], {})
+        path = tmp_path / "weights.pt"
+        try:
+            loaded = load_checkpoint(str(path), SAT_T)
+            break
+        except CheckpointError:
+            continue
+    np.testing.assert_array_equal(loaded.state[WEIGHT], sat_t[WEIGHT].numpy())
+
+
+def test_advice_on_safetensors_works_as_it_stands(
+        sat_t: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    message = refusal(save_safetensors(tmp_path / "w.safetensors", renamed(sat_t, "module.") | FOREIGN))
+    exec(message[message.index("from safetensors"):], {})
+    loaded = load_checkpoint("weights.safetensors", SAT_T)
+    np.testing.assert_array_equal(loaded.state[WEIGHT], sat_t[WEIGHT].numpy())
+
+
+def test_advice_says_where_else_weights_are_and_what_they_are_of(sat_t: State, tmp_path: Path) -> None:
+    content = {"state_dict": renamed(sat_t, "net."), "ema": sat_t}
+    message = refusal(save_torch(tmp_path / "w.pt", content))
+    assert ("The weights are in ['state_dict'], their names start with 'net.' (others are in ['ema'])"
+            ) in message
+    message = refusal(save_torch(tmp_path / "w.pt", renamed(sat_t, "a.") | renamed(sat_t, "b.")))
+    assert "Its names start with 'a.' or 'b.'" in message
+    message = refusal(save_torch(tmp_path / "w.pt", renamed(hollow(find_variant("sat-s", 2)), "module.")))
+    assert "Its names start with 'module.'. This looks like sat-s" in message
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 4, 5])
+def test_a_protocol_that_torch_does_not_read_safely_is_named(
+        protocol: int, sat_t: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save(sat_t, tmp_path / "w.pt", pickle_protocol=protocol)
+    message = refusal(tmp_path / "w.pt")
+    assert f"is written in pickle protocol {protocol if protocol > 1 else '0 or 1'}; torch reads" in message
+    if protocol > 1:  # no torch reads the others
+        assert "where you trust who made the file" in message
+        exec(message[message.index("import torch"):], {})
+        assert load_checkpoint("weights.pt", SAT_T).classes == 527
+
+
+def test_protocol_3_loads_without_a_word(sat_t: State, tmp_path: Path) -> None:
+    torch.save(sat_t, tmp_path / "w.pt", pickle_protocol=3)
+    assert load_checkpoint(str(tmp_path / "w.pt"), SAT_T).classes == 527
+
+
+@pytest.mark.parametrize("key", state_dict.FRONT_END)
 def test_another_front_end_is_refused_and_rounding_is_replaced(
         key: str, sat_t: State, tmp_path: Path) -> None:
     near = save_torch(tmp_path / "near.pt", sat_t | {key: sat_t[key] + 5e-4})
@@ -353,6 +438,91 @@ def test_nothing_in_a_pickle_is_executed(
     assert trace.exists()
 
 
+class Growing:
+    """Unpickling it makes gigabytes of zeros, or doubles a text again and again."""
+
+    def __init__(self, *how: object) -> None:
+        self.how = how
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return self.how[0], self.how[1:]
+
+
+def repacked(path: Path, compression: int, **content: bytes) -> Path:
+    """A file of torch.save with the content of some parts replaced, compressed or not."""
+    target = path.with_name("repacked.pt")
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(target, "w", compression) as new:
+        for name in old.namelist():
+            new.writestr(name, content.get(name.split("/")[-1].replace(".", "_"), old.read(name)))
+    return target
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize(("how", "name"), [
+    ((bytearray, 10**12), "bytearray"), ((codecs.encode, b"a", "hex"), "_codecs.encode")])
+def test_what_would_grow_to_gigabytes_is_not_built(
+        how: tuple[object, ...], name: str, legacy: bool, sat_t: State, tmp_path: Path) -> None:
+    torch.save({"model": sat_t, "rest": Growing(*how)}, tmp_path / "w.pt",
+               _use_new_zipfile_serialization=not legacy)
+    message = refusal(tmp_path / "w.pt")
+    assert f"{name}, expected tensors alone; nothing in it was executed" in message
+
+
+def test_tuples_in_tuples_do_not_crash_the_process(tmp_path: Path) -> None:
+    nested = b"\x80\x02})" + b"\x85" * 200_000 + b"K\x01s."
+    path = repacked(save_torch(tmp_path / "w.pt", {"a": 1}), zipfile.ZIP_STORED, data_pkl=nested)
+    assert "far more objects than a state dict" in refusal(path)
+
+
+def test_a_pickle_that_is_larger_than_any_list_of_names_is_not_read(tmp_path: Path) -> None:
+    many = b"\x80\x02](" + b"N" * 2_000_000 + b"e."
+    path = repacked(save_torch(tmp_path / "w.pt", {"a": 1}), zipfile.ZIP_STORED, data_pkl=many)
+    assert "far more objects than a state dict" in refusal(path)
+
+
+def test_a_zip_that_unpacks_to_more_than_it_holds_is_not_unpacked(sat_t: State, tmp_path: Path) -> None:
+    path = save_torch(tmp_path / "w.pt", {"time_pos_embed": torch.zeros(10_000_000)})
+    packed = repacked(path, zipfile.ZIP_DEFLATED)
+    assert packed.stat().st_size < 100_000
+    assert "unpacks to more than it holds" in refusal(packed)
+
+
+def test_a_tensor_that_claims_more_values_than_there_are_is_refused(sat_t: State, tmp_path: Path) -> None:
+    path = save_torch(tmp_path / "w.pt", {WEIGHT: torch.zeros(1000)})
+    with zipfile.ZipFile(path) as archive:
+        content = archive.read(next(name for name in archive.namelist() if name.endswith("data.pkl")))
+    number = (1000).to_bytes(2, "little")
+    assert content.count(b"M" + number) == 2  # of the storage, of the shape
+    claimed = content.replace(b"M" + number, b"J" + (2**31 - 1).to_bytes(4, "little"))
+    assert "is damaged" in refusal(repacked(path, zipfile.ZIP_STORED, data_pkl=claimed))
+
+
+def test_a_file_larger_than_any_of_its_kind_is_not_read(tmp_path: Path) -> None:
+    with save_torch(tmp_path / "w.pt", {"a": torch.zeros(1)}).open("r+b") as file:
+        file.truncate(3 * 10**9)  # of holes
+    assert "has 3.0 GB, expected at most 2: save the weights alone" in refusal(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize(("header", "words"), [
+    (b'{"a":{"dtype":"F32","shape":[10000000000],"data_offsets":[0,40000000000]}}', "damaged safetensors"),
+    (b'{"a":{"dtype":"F32","shape":[1000000000000],"data_offsets":[0,4]}}', "damaged safetensors"),
+    (b'{"a":{"dtype":"F32","shape":[99999999999,99999999999],"data_offsets":[0,4]}}', "damaged safetensors"),
+    (b'{"a":' * 10_000, "damaged safetensors"), (None, "expected at most 1000000")])
+def test_a_safetensors_header_that_lies_is_refused(header: bytes | None, words: str, tmp_path: Path) -> None:
+    size = 50_000_000 if header is None else len(header)
+    (tmp_path / "w").write_bytes(size.to_bytes(8, "little") + (header or b"{}") + bytes(4))
+    assert words in refusal(tmp_path / "w")
+
+
+def test_a_time_code_of_hours_is_not_read(tmp_path: Path) -> None:
+    variant = find_variant("vit-t", 10)
+    state = hollow(variant) | {"time_pos_embed": torch.zeros(()).expand(1, 192, 1, 10**12)}
+    with zipfile.ZipFile(save_torch(tmp_path / "w.pt", state)) as archive:
+        assert sum(part.file_size for part in archive.infolist()) < 10_000_000
+    assert "time_pos_embed is (1, 192, 1, 1000000000000), expected (1, 192, 1, 63)" in refusal(
+        tmp_path / "w.pt", variant)
+
+
 def test_a_whole_pickled_model_is_told_how_to_save_its_weights(tmp_path: Path) -> None:
     message = refusal(save_torch(tmp_path / "w.pt", torch.nn.Linear(2, 2)))
     assert "torch.nn.modules.linear.Linear" in message
@@ -369,7 +539,7 @@ def test_a_torchscript_program_is_called_one(tmp_path: Path) -> None:
     ([torch.zeros(2)], "holds one list"),
     ({}, "holds an empty dict"),
     ({"epoch": 3}, "its entry 'epoch' is no tensor but int"),
-    ({3: torch.zeros(2)}, "its entry 3 is"),
+    ({3: torch.zeros(2)}, "its key 3 is no name but int"),
     ({"model": {"epoch": "three"}}, "its entry 'epoch' is no tensor but str"),
 ])
 def test_what_is_no_state_dict_is_refused(content: object, words: str, tmp_path: Path) -> None:

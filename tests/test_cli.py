@@ -173,7 +173,7 @@ def test_json_of_an_export_is_one_document_and_nothing_else(tmp_path: Path) -> N
     assert document["bundle"] == str(tmp_path / f"{MODEL}-2s" / "onnx")
     assert document["warning"] == RANDOM_WEIGHTS
     assert document["golden"]["max_difference"] < 1e-4
-    written = json.loads((tmp_path / f"{MODEL}-2s" / "onnx" / "export.json").read_bytes())
+    written = json.loads((tmp_path / f"{MODEL}-2s" / "onnx" / "reports" / "export.json").read_bytes())
     assert document == {"bundle": document["bundle"], **written}
 
 

@@ -21,7 +21,7 @@ from satexport.report import RANDOM_WEIGHTS
 from satexport.synthetic import synthetic_clip
 from tests.machine import PATIENCE, need
 from tests.test_bundle import copy_of, manifest_of, reseal
-from tests.test_cli import START, call, start, vit_file
+from tests.test_cli import START, call, no_file_longer_than, start, vit_file
 
 soundfile = need("soundfile", "audio")
 RATE = 16_000  # Hz
@@ -74,6 +74,37 @@ def test_pcm_on_standard_input_is_heard_like_the_same_audio_in_a_file(demo: Path
     piped = lines(call("run", demo, "-", "--json", stdin=pcm.tobytes()).out)
     filed = lines(call("run", demo, wav, "--json").out)
     assert piped == [line | {"file": "-"} for line in filed]
+
+
+def test_a_file_on_standard_input_ends_with_4_and_what_to_do(demo: Path, wav: Path) -> None:
+    result = call("run", demo, "-", stdin=wav.read_bytes())
+    assert (result.code, result.out) == (4, "standard input\n")
+    assert "begins like a file of the kind WAV" in result.err
+    assert "ffmpeg: -f s16le -ar 16000 -ac 1" in result.err
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="needs /dev/fd")
+def test_a_pipe_is_heard_like_a_file(demo: Path, wav: Path) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading), subprocess.Popen(["cat", wav], stdout=writing):
+        os.close(writing)
+        result = call("run", demo, f"/dev/fd/{reading}", "--json")
+    assert (result.code, result.err) == (0, "")
+    filed = lines(call("run", demo, wav, "--json").out)
+    assert lines(result.out) == [line | {"file": f"/dev/fd/{reading}"} for line in filed]
+
+
+def test_what_must_be_known_of_a_file_is_said_on_standard_error(demo: Path, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, 2 * RATE)
+    soundfile.write(tmp_path / "a.wav", np.stack([noise, -noise], 1), RATE)
+    content = (tmp_path / "a.wav").read_bytes()
+    (tmp_path / "a.wav").write_bytes(content[:40] + bytes(4) + content[44:])
+    result = call("run", demo, tmp_path / "a.wav", "--json")
+    assert result.code == 0
+    assert [line["end"] for line in lines(result.out)] == [2]
+    cut, cancelled = result.err.splitlines()
+    assert cut.startswith(f"{tmp_path / 'a.wav'}: its header counts no sound")
+    assert cancelled.startswith(f"{tmp_path / 'a.wav'}: the mean of its 2 channels")
 
 
 @pytest.mark.parametrize(("name", "rate", "channels"), [("a.wav", 8_000, 2), ("a.ogg", 44_100, 1)])
@@ -183,7 +214,7 @@ def test_parity_passes_on_the_demo_and_its_report_explains_itself(bundle: Path, 
     result = call("parity", bundle, "--minutes", 0.1, "--data", labelled, "--junit", bundle.parent / "p.xml")
     assert (result.code, result.err) == (0, "")
     assert "Parity: passed." in result.out
-    report = json.loads((bundle / "parity.json").read_bytes())
+    report = json.loads((bundle / "reports" / "parity.json").read_bytes())
     assert report["verdict"] == "passed"
     assert [gate["status"] for gate in report["gates"]] == ["passed"] * 3
     assert report["set"]["clips"] == 3
@@ -199,7 +230,7 @@ def test_parity_passes_on_the_demo_and_its_report_explains_itself(bundle: Path, 
 def test_golden_parity_prints_one_json_document_which_is_its_report(bundle: Path) -> None:
     result = call("parity", bundle, "--golden", "--json")
     assert (result.code, result.err) == (0, "")
-    assert json.loads(result.out) == json.loads((bundle / "parity-golden.json").read_bytes())
+    assert json.loads(result.out) == json.loads((bundle / "reports" / "parity-golden.json").read_bytes())
 
 
 def test_parity_fails_where_the_initial_cache_is_wrong(spoiled: Path) -> None:
@@ -207,7 +238,7 @@ def test_parity_fails_where_the_initial_cache_is_wrong(spoiled: Path) -> None:
     assert result.code == 1
     assert "largest score difference, golden chunks failed" in result.err
     assert "Parity: failed." in result.out
-    assert json.loads((spoiled / "parity-golden.json").read_bytes())["verdict"] == "failed"
+    assert json.loads((spoiled / "reports" / "parity-golden.json").read_bytes())["verdict"] == "failed"
     failures = ElementTree.parse(spoiled.parent / "p.xml").findall("testcase/failure")
     assert len(failures) == 1
 
@@ -234,11 +265,11 @@ def test_a_gate_that_cannot_be_judged_is_skipped_or_fails_where_data_are_require
     assert result.code == 0
     assert RANDOM_WEIGHTS in result.err
     assert "Parity: skipped." in result.out
-    assert json.loads((bundle / "parity.json").read_bytes())["set"] is None
+    assert json.loads((bundle / "reports" / "parity.json").read_bytes())["set"] is None
     result = call("parity", bundle, "--minutes", 0.1, "--require-data")
     assert (result.code, "mAP kept failed: random weights" in result.err) == (1, True)
     assert "Parity: failed." in result.out
-    gates = json.loads((bundle / "parity.json").read_bytes())["gates"]
+    gates = json.loads((bundle / "reports" / "parity.json").read_bytes())["gates"]
     assert [gate["status"] for gate in gates] == ["passed", "failed"]
 
 
@@ -253,7 +284,7 @@ def test_weights_of_another_file_end_with_4(random_vit: Path, tmp_path: Path) ->
     result = call("parity", bundle, "--checkpoint", vit_file(tmp_path, 1))
     assert result.code == 4
     assert "seed-1.safetensors has the SHA-256" in result.err
-    assert not (bundle / "parity.json").exists()
+    assert not (bundle / "reports" / "parity.json").exists()
 
 
 def test_weights_that_are_not_known_here_end_with_4_and_what_to_do(bundle: Path) -> None:
@@ -273,8 +304,8 @@ def test_weights_that_are_not_known_here_end_with_4_and_what_to_do(bundle: Path)
 
 
 def test_a_bundle_that_takes_no_report_still_gets_its_table_and_ends_with_5(bundle: Path) -> None:
-    (bundle / "parity-golden.json").mkdir()  # in the way of the report, for root, too
-    result = call("parity", bundle, "--golden")
+    with no_file_longer_than(100):
+        result = call("parity", bundle, "--golden")
     assert result.code == 5
     assert "golden chunks" in result.out
     assert "parity-golden.json: cannot be written" in result.err

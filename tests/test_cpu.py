@@ -15,9 +15,9 @@ from satexport.backends import FloatArray
 from satexport.errors import BundleError
 from satexport.stream import load
 from tests.conftest import TINY
-from tests.machine import need
 from tests.test_bundle import content, copy_of
 from tests.test_cli import Result, call
+from tests.test_measure import needs_memray
 
 SMALL = f"sat-t-{TINY}-2s"
 
@@ -55,7 +55,7 @@ def test_int8_of_the_export_in_the_output_folder_is_made_proven_and_says_what_it
     path = made.path
     assert "real audio is better" in made.result.err.lower()
     assert "Gates: passed" in made.result.out
-    report = json.loads((path / "parity.json").read_bytes())
+    report = json.loads((path / "reports" / "parity.json").read_bytes())
     assert report["set"]["bundle_map"] >= 0.99 * report["set"]["pytorch_map"]
     assert next(iter(report["differences"].values()))["largest"] > 1e-5  # it is int8 that was run
     calibration = json.loads((path / "calibration.json").read_bytes())
@@ -69,7 +69,7 @@ def test_int8_of_the_export_in_the_output_folder_is_made_proven_and_says_what_it
 
 def test_the_reports_show_the_drift(made: Made) -> None:
     assert "Against PyTorch fp32 over 0.5 min of stream: a chunk's largest difference" in made.result.out
-    report = json.loads((made.path / "parity.json").read_bytes())
+    report = json.loads((made.path / "reports" / "parity.json").read_bytes())
     found = report["differences"]["0.5 min of stream"]
     curve, drift = report["curve"][:15], report["drift"]
     assert found["mean"] == pytest.approx(sum(curve) / 15)
@@ -78,7 +78,7 @@ def test_the_reports_show_the_drift(made: Made) -> None:
     assert drift["chunks"] == 15 - 12
     assert abs(drift["drift"]) < 1e-3  # a tenth is what it may be
     assert "Drift over 0.5 min of stream: +0.0%" in made.result.out.replace("-0.0%", "+0.0%")
-    assert (made.path / "parity.png").read_bytes().startswith(b"\x89PNG")
+    assert (made.path / "reports" / "parity.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_quantised_stream_forgets_how_it_started_after_twelve_chunks(
@@ -115,7 +115,7 @@ def test_real_clips_calibrate_and_others_gate(
                   "--no-measure", "--minutes", 0.2)
     assert result.code == 0, result.err
     path = export / "sat-t-2s" / "cpu-int8"
-    report = json.loads((path / "parity.json").read_bytes())
+    report = json.loads((path / "reports" / "parity.json").read_bytes())
     assert report["set"]["clips"] == {"few_real": 20, "real": 80}[data]
     assert report["set"]["bundle_map"] >= 0.995 * report["set"]["pytorch_map"]
     assert report["set"]["differences"]["top1_agreement"] >= 0.98
@@ -154,7 +154,7 @@ map_kept = 0.99
     result = call("cpu", "--int8", "--target", tmp_path / "strict.toml", "--output", export, *quick)
     assert result.code == 1
     assert "largest score difference" in result.err
-    report = json.loads((export / SMALL / "strict" / "parity.json").read_bytes())
+    report = json.loads((export / SMALL / "strict" / "reports" / "parity.json").read_bytes())
     assert report["verdict"] == "failed"
 
 
@@ -172,9 +172,9 @@ def test_what_was_there_stays_until_the_new_bundle_is_proven(
     assert content(export) == before
 
 
+@needs_memray
 def test_a_budget_that_is_exceeded_fails_and_stands_among_the_gates(
         export: Path, tmp_path: Path, few_clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    need("memray", "measure")
     for name in ("TURNS", "PAUSED_TURNS", "PAUSED_STEPS"):
         monkeypatch.setattr(measure, name, 1)
     (tmp_path / "tight.toml").write_text('''name = "tight"
@@ -195,11 +195,11 @@ resident_mb = 10000
     assert f"{SMALL}/tight: transient_mb failed" in result.err
     assert "Gates: failed" in result.out
     path = export / SMALL / "tight"
-    report = json.loads((path / "measure.json").read_bytes())
+    report = json.loads((path / "reports" / "measure.json").read_bytes())
     assert [gate["status"] for gate in report["gates"]] == ["passed", "failed"]
     assert [entry["bundle"] for entry in report["bundles"]] == [str(path)]
-    assert (path / "measure.png").is_file()
-    parity = json.loads((path / "parity.json").read_bytes())
+    assert (path / "reports" / "measure.png").is_file()
+    parity = json.loads((path / "reports" / "parity.json").read_bytes())
     assert [gate["status"] for gate in parity["gates"]] == ["passed", "skipped"]  # random weights
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
+import os
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +20,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from satexport.backends import FloatArray
-from satexport.bundle import GOLDEN, INITIAL_CACHE, LABELS, MANIFEST, REPORTS, open_bundle
+from satexport.backends import onnxruntime as onnx_runtime
+from satexport.backends import openvino as open_vino
+from satexport.bundle import BUILT, GOLDEN, INITIAL_CACHE, LABELS, MANIFEST, open_bundle
 from satexport.contract import PREFIX, SCHEMA
-from satexport.errors import BundleError
+from satexport.errors import BundleError, MissingError
 from satexport.files import json_text
 from satexport.parity import run_golden
 from satexport.stream import load
@@ -39,7 +44,7 @@ def sat(tiny: Path, tmp_path: Path) -> Path:
 
 
 def test_hidden_files_and_reports_do_no_harm(sat: Path) -> None:
-    for name in (".DS_Store", ".parity.json.partial", *REPORTS):
+    for name in (".DS_Store", "._labels.txt", ".parity.json.partial", "reports/whatever.txt", *BUILT):
         (sat / name).write_text("{}")
     assert load(sat).contract.variant == sat.parent.name
 
@@ -97,7 +102,7 @@ def test_no_changed_byte_goes_unnoticed(name: str, victim: Path, data: st.DataOb
             file.seek(place)
             file.write(bytes([byte ^ change]))
             file.flush()
-            with pytest.raises(BundleError, match=re.escape(str(victim))):  # whatever it says of it
+            with pytest.raises(BundleError, match=re.escape(str(victim))):
                 open_bundle(victim)
         finally:
             file.seek(place)
@@ -105,9 +110,10 @@ def test_no_changed_byte_goes_unnoticed(name: str, victim: Path, data: st.DataOb
     open_bundle(victim)
 
 
-def test_a_foreign_file_is_named(vit: Path) -> None:
-    (vit / "notes.txt").write_text("mine")
-    with pytest.raises(BundleError, match=r"holds notes\.txt, which bundle\.json does not list"):
+@pytest.mark.parametrize("name", ["notes.txt", "Thumbs.db", "__MACOSX", "parity.json"])
+def test_a_foreign_file_is_named(name: str, vit: Path) -> None:
+    (vit / name).write_text("mine")
+    with pytest.raises(BundleError, match=rf"holds {name}, which bundle\.json does not list"):
         open_bundle(vit)
 
 
@@ -194,6 +200,73 @@ def test_streams_that_run_begin_again_from_their_own_silence_when_another_bundle
     np.save(sat / INITIAL_CACHE, np.zeros_like(values))
     stream.reset()
     np.testing.assert_array_equal(stream.feed(audio), before)
+
+
+@pytest.mark.parametrize("how", ["cut short", "overwritten"])
+def test_a_stream_goes_on_when_its_bundle_is_overwritten_in_place_and_a_new_start_is_an_error(
+        how: str, sat: Path, audio: FloatArray) -> None:
+    tagger = load(sat)
+    stream, untouched = tagger.stream(), tagger.stream()
+    expected = untouched.feed(audio[:96_000])
+    stream.feed(audio[:32_000])
+    before = (sat / INITIAL_CACHE).read_bytes()
+    with (sat / INITIAL_CACHE).open("r+b") as file:
+        file.truncate(0) if how == "cut short" else file.write(b"\x7f" * len(before))
+    np.testing.assert_array_equal(stream.feed(audio[32_000:64_000])[0], expected[1])
+    for begin in (stream.reset, tagger.stream):
+        with pytest.raises(BundleError, match=r"initial_cache\.npy was overwritten while the bundle was in"):
+            begin()
+    np.testing.assert_array_equal(stream.feed(audio[64_000:96_000])[0], expected[2])  # it was not reset
+    (sat / INITIAL_CACHE).write_bytes(before)
+    stream.reset()
+    np.testing.assert_array_equal(stream.feed(audio[:96_000]), expected)
+
+
+def test_links_of_the_weights_alone_are_refused_and_of_all_files_or_the_folder_are_not(
+        vit: Path, tmp_path: Path, audio: FloatArray) -> None:
+    graph, data = onnx.load(vit / GRAPH), f"{GRAPH}.data"
+    onnx.save_model(graph, vit / GRAPH, save_as_external_data=True, location=data, size_threshold=16_384)
+    reseal(vit)
+    expected = load(vit).stream().feed(audio[:32_000])
+    (tmp_path / "folder").symlink_to(vit)
+    (tmp_path / "all").mkdir()
+    for part in vit.iterdir():
+        (tmp_path / "all" / part.name).symlink_to(part)
+    for name in ("folder", "all"):
+        np.testing.assert_array_equal(load(tmp_path / name).stream().feed(audio[:32_000]), expected)
+    (vit / data).rename(tmp_path / data)
+    (vit / data).symlink_to(tmp_path / data)
+    with pytest.raises(BundleError, match="links into several folders: make all of them links into one"):
+        load(vit)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a file system whose names are bytes, as Linux'")
+def test_a_folder_whose_name_is_no_utf8_is_named_with_a_way_to_load_it(
+        vit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = vit.rename(vit.with_name(os.fsdecode(b"\xff")))
+    with pytest.raises(BundleError, match=r"is not UTF-8, and ONNX Runtime opens no other.* as `\.`"):
+        load(folder)
+    monkeypatch.chdir(folder)
+    assert load(".").contract.variant == vit.parent.name
+
+
+@pytest.mark.parametrize(("package", "version", "words"), [
+    ("onnxruntime", "1.17.3", "1.17.3 is here, expected 1.20 or newer: pip install 'satexport[cpu]'"),
+    ("onnxruntime", "1.9.0", "ONNX Runtime 1.9.0 is here, expected 1.20 or newer")])
+def test_a_runtime_that_is_too_old_is_refused_before_it_loads_anything(
+        package: str, version: str, words: str, vit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module(package)
+    monkeypatch.setattr(module, "__version__", version)
+    monkeypatch.setattr(module, "InferenceSession", None)
+    with pytest.raises(MissingError, match=re.escape(words)):
+        load(vit)
+
+
+def test_the_least_versions_are_those_that_the_extras_ask_for() -> None:
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8")
+    for module in (onnx_runtime, open_vino):
+        least = ".".join(map(str, module.LEAST))
+        assert f'{module.PACKAGE} = ["{module.PACKAGE}>={least}"]'.replace("onnxruntime = ", "cpu = ") in text
 
 
 def test_golden_chunks_of_another_length_are_an_error(vit: Path) -> None:

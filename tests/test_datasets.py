@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from satexport.datasets import average_precisions, load_set
+from satexport.datasets import Clip, average_precisions, load_set
 from satexport.errors import DataError
 from satexport.labels import audioset_labels, audioset_mids, esc50_to_audioset, read_labels
 from satexport.synthetic import SYNTHETIC_CLASSES
+from satexport.tables import MAX_BYTES, MAX_LINES
 from satexport.variants import SAMPLE_RATE
 from tests.machine import need
 
@@ -78,6 +80,40 @@ def test_labels_that_cannot_be_used_are_refused(
         read_labels(tmp_path / "labels.txt")
 
 
+@pytest.mark.parametrize(("content", "words"), [
+    ("index,display_name\n0,cat\n1,big, brown dog\n", "line 3: 3 cells under 2 columns"),
+    ("index,display_name\n0,cat\n1\n", "line 3: 1 cells under 2 columns"),
+    ("index,display_name\n0,cat\n1,\n", "line 3: the label is ''"),
+    ("index,display_name\n1,cat\n0,dog\n", "its column index does not count its rows"),
+    ("display_name,display_name\ncat,dog\n", "2 columns are called display_name"),
+    ('mid,display_name\n0,"cat\n1,dog"\n', "line 2: not a csv (a quote is opened and not closed)"),
+    ("cat\ndog\x1b]0;title\x07\n", r"line 2: the label is 'dog\x1b]0;title\x07'"),
+    ("cat\nDog\x0cbarking\n", r"line 2: the label is 'Dog\x0cbarking'"),
+    ("Dog\u2028barking\n", r"line 1: the label is 'Dog\u2028barking'"),
+    ("Dog\u0085barking\n", r"line 1: the label is 'Dog\x85barking'"),
+    ("Dog\u202egnikrab\n", r"line 1: the label is 'Dog\u202egnikrab'"),
+    ("".join(f"{i}\n" for i in range(20_001)), "has 20001 labels; expected at most 20000"),
+    ("x" * 4_000_001, "longer than 4 MB")], ids=lambda text: repr(text)[:40])
+def test_labels_that_would_be_lost_moved_or_obeyed_are_refused(
+        tmp_path: Path, content: str, words: str) -> None:
+    with pytest.raises(DataError, match=re.escape(words)):
+        read_labels(write(tmp_path / "labels.txt", content))
+
+
+@pytest.mark.parametrize("content", [
+    b"\xef\xbb\xbfcat\r\n\r\nBurst, pop\r\n", b"cat\rBurst, pop\r", b"cat\nBurst, pop",
+    b"display_name,index\n cat ,1\n\"Burst, pop\",2,\n,,\n"],
+    ids=["BOM, CRLF and a blank line", "carriage returns", "no last newline", "a csv with empty cells"])
+def test_lines_end_as_editors_end_them(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "labels").write_bytes(content)
+    assert read_labels(tmp_path / "labels") == ("cat", "Burst, pop")
+
+
+def test_labels_of_other_scripts_keep_their_joiners_and_spaces(tmp_path: Path) -> None:
+    names = ("सत्\u200dय", "👩\u200d🚒", "犬\u3000吠", "chat\u00a0noir")
+    assert read_labels(write(tmp_path / "labels.txt", "\n".join(names))) == names
+
+
 # Layouts
 
 
@@ -89,6 +125,19 @@ def test_the_synthetic_set_has_ten_clips_of_each_class_or_more() -> None:
     assert clips.truth(clips.classes).sum(axis=0).min() >= 10
     assert clips.clips[0].read().shape == (6 * SAMPLE_RATE,)
     assert clips.origin["split"] == "evaluate"
+
+
+def test_a_clip_that_is_too_long_to_be_scored_as_one_is_refused_before_it_fills_the_memory() -> None:
+    given = 0
+
+    def blocks() -> Iterator[np.ndarray]:
+        nonlocal given
+        while True:
+            given += 1
+            yield np.zeros(60 * SAMPLE_RATE, np.float32)
+    with pytest.raises(DataError, match="long: is longer than 15 minutes"):
+        Clip("long", (), blocks).read()
+    assert given == 16
 
 
 def test_a_set_in_esc50_layout_takes_labels_from_the_shipped_table(tmp_path: Path) -> None:
@@ -105,10 +154,11 @@ def test_folds_choose_clips_and_only_their_files_are_needed(tmp_path: Path) -> N
     rows = [("a.wav", 1, "rain"), ("b.wav", 2, "dog")]
     folder = write_esc50(tmp_path, rows, audio=False)
     write_audio(folder / "audio" / "b.wav")
-    clips = load_set(folder, LABELS, folds=[2, 3])
+    clips = load_set(folder, LABELS, folds=[2])
     assert [clip.name for clip in clips.clips] == ["b.wav"]
-    with pytest.raises(DataError, match=r"no clip in fold 7; it has the folds 1, 2\."):
-        load_set(folder, LABELS, folds=[7])
+    for folds in ([7], [2, 7]):
+        with pytest.raises(DataError, match=r"no clip in fold 7; it has the folds 1, 2: choose with --folds"):
+            load_set(folder, LABELS, folds=folds)
 
 
 def test_a_model_with_labels_of_its_own_needs_no_table(tmp_path: Path) -> None:
@@ -166,7 +216,7 @@ def test_an_audioset_list_without_any_audio_is_refused(tmp_path: Path) -> None:
 
 def test_a_broken_line_of_an_audioset_list_is_shown(tmp_path: Path) -> None:
     path = write(tmp_path / "list.csv", AUDIOSET_HEADER + "aaa, start\n")
-    with pytest.raises(DataError, match="entry 1 is 'aaa,start'"):
+    with pytest.raises(DataError, match=r"list\.csv, line 4: is 'aaa,start'"):
         load_set(path, LABELS)
 
 
@@ -190,14 +240,77 @@ def test_missing_audio_of_a_csv_is_named(tmp_path: Path) -> None:
     ("a.csv", b"filename,labels\n", "no line under its header"),
     ("a.csv", b"name,tags\na.wav,Rain\n", "no column filename, labels"),
     ("a.csv", bytes(range(256)), "cannot be read as text"),
-    ("a.csv", b"\0\1\2\3" * 99, "no column|not a csv"),
-    ("a.csv", b"filename,labels\n" + b"x" * 200_000, "not a csv"),
+    ("a.csv", b"\0\1\2\3" * 99, "holds zero bytes"),
+    ("a.csv", "filename,labels\na.wav,Rain\n".encode("utf-16-le"), "holds zero bytes, as UTF-16"),
+    ("a.csv", b"filename,labels\n" + b"x" * 200_000, "line 2: not a csv"),
+    ("a.csv", b"filename,labels\n" + b"\n" * MAX_LINES, "more than 250000 lines"),
+    ("a.csv", b"#" * (MAX_BYTES + 1), "longer than 32 MB"),
     ("b.txt", b"", r"no csv in this folder; expected the word .synthetic.")])
 def test_lists_that_cannot_be_used_are_refused(
         tmp_path: Path, name: str, content: bytes, words: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=words):
         load_set(tmp_path, LABELS)
+
+
+@pytest.mark.parametrize(("table", "words"), [
+    ("filename,labels\na.wav,Rain,Dog\n", "line 2: 3 cells under 2 columns (a.wav,Rain,Dog); put a cell that "
+     "holds a comma between quotes, and several labels into one cell, between semicolons."),
+    ("filename,labels\na.wav,Rain\n\nb.wav\n", "line 4: 1 cells under 2 columns (b.wav)"),
+    ("filename,labels,labels\na.wav,Rain,Dog\n", "2 columns are called labels"),
+    ("filename,labels\na.wav,Rain\nb.wav,Dog\na.wav,Dog\n", "line 4: a.wav stands in line 2, too"),
+    ('filename,labels\na.wav,"Rain\nb.wav,Dog\nc.wav,Dog"\n', "line 2: not a csv (a quote is opened"),
+    ('filename,labels\na.wav,"Rain', "line 2: not a csv (a quote is opened"),
+    ('filename,labels\na.wav,"Rain" and "Dog"\n', "line 2: not a csv ("),
+    ("filename,labels\na.wav,Rain\x00\n", "holds zero bytes")], ids=lambda text: repr(text)[-40:])
+def test_a_row_that_does_not_fit_its_table_is_named(tmp_path: Path, table: str, words: str) -> None:
+    write_audio(*(tmp_path / f"{name}.wav" for name in "abc"))
+    with pytest.raises(DataError, match=rf"set\.csv.*{re.escape(words)}"):
+        load_set(write(tmp_path / "set.csv", table), LABELS)
+
+
+def test_rows_may_be_quoted_spaced_and_end_in_empty_cells(tmp_path: Path) -> None:
+    write_audio(*(tmp_path / f"{name}.wav" for name in "abc"))
+    lines = ('filename, labels ,notes,notes', 'a.wav,"Burst, pop; Rain",,', ' b.wav , Dog , x,,,', '',
+             ',,,', 'c.wav,"Rain" ,,  ')
+    with pytest.raises(DataError, match="line 6"):  # a quote ends where its cell ends
+        load_set(write(tmp_path / "set.csv", "\r\n".join(lines)), LABELS)
+    clips = load_set(write(tmp_path / "set.csv", "\r\n".join(lines).replace('"Rain" ', '"Rain"')), LABELS)
+    assert [clip.labels for clip in clips.clips] == [("Burst, pop", "Rain"), ("Dog",), ("Rain",)]
+
+
+@pytest.mark.parametrize(("line", "words"), [
+    ("c.wav,1,0,rain", "line 3: 4 cells under 7 columns"),
+    ("c.wav,one,0,rain,False,1,A", "line 3: the fold is 'one', expected a number"),
+    ("c.wav,1.0,0,rain,False,1,A", "line 3: the fold is '1.0', expected a number"),
+    ("a.wav,2,0,rain,False,1,A", "line 3: a.wav stands in line 2, too")])
+def test_a_row_of_esc50_that_does_not_fit_is_named(tmp_path: Path, line: str, words: str) -> None:
+    folder = write_esc50(tmp_path, [("a.wav", 1, "rain")])
+    with (folder / "meta" / "esc50.csv").open("a") as file:
+        file.write(f"{line}\n")
+    with pytest.raises(DataError, match=rf"esc50\.csv, {re.escape(words)}"):
+        load_set(folder, LABELS, folds=[1])
+
+
+@pytest.mark.parametrize(("row", "words"), [
+    ("dog,Bark,Dog", "line 3: 3 cells under 2 columns"), ("dog", "line 3: 1 cells under 2 columns"),
+    ("rain,Dog", "line 3: rain is Dog here and Rain before")])
+def test_a_row_of_a_category_map_that_does_not_fit_is_named(tmp_path: Path, row: str, words: str) -> None:
+    folder = write_esc50(tmp_path / "esc", [("a.wav", 1, "rain"), ("b.wav", 2, "dog")])
+    table = write(tmp_path / "map.csv", f"category,label\nrain,Rain\n{row}\n")
+    with pytest.raises(DataError, match=rf"map\.csv, {re.escape(words)}"):
+        load_set(folder, LABELS, category_map=table)
+
+
+@pytest.mark.parametrize(("line", "words"), [
+    (f"aaa, 0.0, 10.0, {DOG},{SPEECH}", "line 5: is 'aaa,0.0,10.0,"),
+    (f'aaa, 0.0, 10.0, "{DOG}', "line 5: not a csv (a quote is opened"),
+    (f'bbb, 0.0, 10.0, "{DOG}"', "line 5: bbb.wav stands in line 4, too")])
+def test_a_line_of_an_audioset_list_that_does_not_fit_is_named(tmp_path: Path, line: str, words: str) -> None:
+    write_audio(tmp_path / "aaa.wav", tmp_path / "bbb.wav")
+    path = write(tmp_path / "list.csv", AUDIOSET_HEADER + f'bbb, 0.0, 10.0, "{DOG}" \n{line}\n')
+    with pytest.raises(DataError, match=rf"list\.csv, {re.escape(words)}"):
+        load_set(path, LABELS)
 
 
 def test_a_csv_whose_clips_have_no_label_is_refused(tmp_path: Path) -> None:

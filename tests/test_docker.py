@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,3 +87,42 @@ def test_the_files_that_are_copied_exist_and_reach_the_build(name: str, steps: l
     allowed = (ROOT / "docker" / f"{name}.Dockerfile.dockerignore").read_text("utf-8").split()
     assert (allowed[0], allowed[-1]) == ("*", "**/__pycache__")
     assert set(allowed[1:-1]) == {f"!{source}" for source in sources}
+
+
+def test_every_package_of_an_image_is_held_by_the_constraints(steps: list[Step]) -> None:
+    """As are the tools that build the wheel; nothing is fetched by pip without being asked for here."""
+    commands = [command for run in of(steps, "RUN") for command in run.split(" && ") if "pip" in command]
+    fetching = [command for command in commands if " install " in command and "apt-get" not in command]
+    assert all(re.search(r"--constraint \S*constraints\.txt", command) for command in fetching)
+    assert len(fetching) == 2
+    assert all("--no-deps --no-build-isolation" in command for command in commands if " wheel " in command)
+
+
+@pytest.mark.parametrize("name", ["cpu", "openvino"])
+def test_nothing_in_a_cpu_image_phones_home(name: str) -> None:
+    steps = read(name)
+    assert "ORT_DISABLE_TELEMETRY=1" in of(steps, "ENV")[-1].split()
+    removed = [run for run in of(steps, "RUN") if run.endswith("uninstall --yes openvino-telemetry")]
+    assert len(removed) == (name == "openvino")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["cpu", "openvino"])
+@pytest.mark.usefixtures("package_index")
+def test_the_packages_of_a_cpu_image_resolve_to_the_pins(name: str, wheel: Path) -> None:
+    """The image's own line of pip, dry, for its Python."""
+    (run,) = (run for run in of(read(name), "RUN") if ".whl)[" in run)
+    (command,) = (command for command in run.split(" && ") if ".whl)[" in command)
+    command = command.replace("/wheels/satexport-*.whl", shlex.quote(str(wheel)))
+    own = shlex.join([sys.executable, "-m", "pip"])
+    command = command.replace("pip --python /opt/satexport/bin/python", own)
+    (version,) = re.findall(r"python:([\d.]+)", of(read(name), "ARG")[0])
+    done = subprocess.run(
+        ["sh", "-c", f"{command} --dry-run --target none --only-binary :all: --python-version {version}"],
+        cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    line = done.stdout.rpartition("Would install ")[2]
+    pins = dict(re.findall(r"(?m)^([\w.-]+)==([\w.]+)", (ROOT / "constraints.txt").read_text("utf-8")))
+    found = dict(package.lower().replace("_", "-").rsplit("-", 1) for package in line.split())
+    assert {"numpy", "onnxruntime" if name == "cpu" else "openvino", "soundfile", "soxr"} <= set(found)
+    assert {package: pins[package] for package in found if package != "satexport"}.items() <= found.items()

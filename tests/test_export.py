@@ -71,7 +71,7 @@ def test_without_the_synthetic_labels_the_map_gate_is_skipped_and_says_why(
 
 
 def test_the_report_names_every_stage_and_what_it_did(demo: Path) -> None:
-    report = json.loads((demo / "export.json").read_text("utf-8"))
+    report = json.loads((demo / "reports" / "export.json").read_text("utf-8"))
     names = [stage["name"] for stage in report["stages"]]
     assert names == ["keys and values cached", *FOLDS, "onnxsim"]
     assert all(stage["from_before"] <= 1e-5 for stage in report["stages"][1:])

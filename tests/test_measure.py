@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,7 +36,7 @@ from satexport.targets import Budgets, Target, find_target
 from satexport.variants import find_variant
 from tests.conftest import TINY
 from tests.conftest import export as export_model
-from tests.machine import PATIENCE, need, needs_proc
+from tests.machine import PATIENCE, needs_proc
 from tests.test_bundle import GRAPH, VIT, content, copy_of, manifest_of
 from tests.test_cli import START, Result, call, start, vit_file
 
@@ -44,6 +45,8 @@ QUICK = ("--steps", STEPS, "--pause", 0.01)
 HIDDEN_OF_MLP = 48 * 4 * 48 * 4  # bytes, the largest tensor of a small model: 48 tokens, 4 * 48 wide
 NAME = f"sat-t-{TINY}"
 WEIGHTS = 12 * 12 * 48 * 48 * 4  # bytes of the matrices of its blocks
+needs_memray = pytest.mark.skipif(not find_spec("memray"), reason="needs memray, which Windows does not have")
+pytestmark = needs_memray
 SPEED, SIZE = "latency of one step, ms", "operations of a chunk and memory, MB"
 
 
@@ -58,7 +61,8 @@ def retarget(bundle: Path, **changes: Any) -> Path:
 
 
 def report_in(folder: Path) -> dict[str, Any]:
-    report: dict[str, Any] = json.loads((folder / "measure.json").read_bytes())
+    place = folder / "reports" if (folder / MANIFEST).exists() else folder
+    report: dict[str, Any] = json.loads((place / "measure.json").read_bytes())
     return report
 
 
@@ -104,7 +108,6 @@ class Measured(NamedTuple):
 
 @pytest.fixture(scope="module")
 def one(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Measured:
-    need("memray", "measure")
     path = copy_of(tiny, tmp_path_factory.mktemp("one"))
     result = call("measure", path, *QUICK, "--no-eager", "--json")
     return Measured(path, result, json.loads(result.out))
@@ -139,8 +142,8 @@ def test_a_target_without_budgets_passes_nothing(one: Measured) -> None:
 
 
 def test_a_measured_bundle_is_still_a_bundle(one: Measured) -> None:
-    assert sorted(set(os.listdir(one.path)) - set(manifest_of(one.path)["files"])) == [
-        "bundle.json", "export.json", "measure.json", "measure.png"]
+    assert sorted(os.listdir(one.path)) == sorted(["bundle.json", "reports", *manifest_of(one.path)["files"]])
+    assert sorted(os.listdir(one.path / "reports")) == ["export.json", "measure.json", "measure.png"]
     assert satexport.load(one.path).contract.variant == f"{NAME}-2s"
 
 
@@ -149,7 +152,6 @@ def test_a_measured_bundle_is_still_a_bundle(one: Measured) -> None:
 @pytest.fixture(scope="module")
 def several(tiny: Path, tiny_lanes: Path, tmp_path_factory: pytest.TempPathFactory) -> Measured:
     """One stream, two, and three of any number; the one for two wants one thread, the others two."""
-    need("memray", "measure")
     folder = tmp_path_factory.mktemp("several")
     two = export_form(folder / "build", Form(streams=2))
     paths = [retarget(copy_of(tiny, folder / "build"), threads=2), retarget(two, threads=1),
@@ -269,7 +271,7 @@ def test_each_of_several_bundles_gets_its_own_part_of_the_report(several: Measur
         assert own["bundles"] == [entry]
         assert [row["name"] for row in own["eager"]] == [entry["eager"]]
         assert own["origin"] == several.report["origin"]
-        assert not (path / "measure.png").exists()
+        assert not (path / "reports" / "measure.png").exists()
         satexport.load(path)
 
 
@@ -288,7 +290,6 @@ def test_a_report_that_goes_elsewhere_leaves_the_bundle_untouched(
 @pytest.fixture(scope="module")
 def pair(demo: Path, random_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> Measured:
     """The demo, whose budget is met, beside a small ViT with random weights, whose budget is not."""
-    need("memray", "measure")
     folder = tmp_path_factory.mktemp("pair")
     paths = [budgets(copy_of(demo, folder), transient_mb=1000),
              budgets(copy_of(random_vit, folder), transient_mb=0.03)]
@@ -396,7 +397,6 @@ def budgets(bundle: Path, **limits: float) -> Path:
 
 @needs_proc
 def test_a_budget_of_a_target_file_that_is_met_is_passed(bundle: Path, tmp_path: Path) -> None:
-    need("memray", "measure")
     file = tmp_path / "board.toml"
     file.write_text('name = "board"\nbackend = "onnxruntime"\nprecision = "fp32"\n'
                     "[gates]\nmax_score_difference = 1e-4\nmap_kept = 0.999\n"
@@ -418,7 +418,6 @@ def test_a_budget_of_a_target_file_that_is_met_is_passed(bundle: Path, tmp_path:
 
 @needs_proc
 def test_a_budget_that_is_exceeded_ends_with_1_and_names_value_and_limit(bundle: Path) -> None:
-    need("memray", "measure")
     limits = {"step_ms": 0.001, "resident_mb": 1.5, "transient_mb": 0.03}
     budgets(bundle, **limits)
     result = call("measure", bundle, "--no-eager", *QUICK)
@@ -430,7 +429,7 @@ def test_a_budget_that_is_exceeded_ends_with_1_and_names_value_and_limit(bundle:
         ("failed", limit) for limit in limits.values()}
     for gate, (name, limit) in zip(report["gates"], limits.items(), strict=True):
         assert f"{NAME}-2s/onnx: {name} failed: {gate['value']:.4g}, at most {limit:g}" in result.err
-    assert (bundle / "measure.png").exists()
+    assert (bundle / "reports" / "measure.png").exists()
 
 
 def test_a_reader_that_leaves_early_does_not_turn_failed_into_passed(bundle: Path) -> None:
@@ -478,7 +477,7 @@ def test_a_device_that_has_numpy_and_the_runtime_alone_is_measured(
     report = report_in(bundle)
     assert (report["eager"], len(report["notes"])) == ([], 2)
     assert report["bundles"][0]["burst"]["median_ms"] > 0
-    assert not (bundle / "measure.png").exists()
+    assert not (bundle / "reports" / "measure.png").exists()
 
 
 def test_a_runtime_that_is_not_installed_ends_with_3_and_names_the_extra(
@@ -488,7 +487,7 @@ def test_a_runtime_that_is_not_installed_ends_with_3_and_names_the_extra(
     result = call("measure", bundle, *QUICK)
     assert (result.code, result.out) == (3, "")
     assert "pip install 'satexport[cpu]'" in result.err
-    assert not (bundle / "measure.json").exists()
+    assert not (bundle / "reports" / "measure.json").exists()
 
 
 def test_a_bundle_for_a_backend_that_is_not_here_ends_with_3(bundle: Path) -> None:
@@ -589,8 +588,15 @@ def test_a_place_that_takes_no_report_ends_with_5_before_any_work(
     assert content(tmp_path) == before
 
 
-def test_a_place_that_fails_at_the_end_still_gets_its_table(bundle: Path) -> None:
-    (bundle / "measure.json").mkdir()  # in the way, for root, too
+def test_a_place_that_fails_at_the_end_still_gets_its_table(
+        bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measured(*arguments: Any) -> dict[str, Any]:
+        report = measure(*arguments)
+        (bundle / "reports" / "measure.json").mkdir()  # in the way, for root, too
+        return report
+
+    measure = measure_module.measure
+    monkeypatch.setattr(measure_module, "measure", measured)
     result = call("measure", bundle, "--no-eager", *QUICK)
     assert result.code == 5
     assert SPEED in result.out
@@ -687,7 +693,7 @@ def test_a_process_that_is_killed_ends_the_command_with_5(bundle: Path) -> None:
     assert (process.returncode, out) == (5, "")
     assert f"{NAME}-2s/onnx: the process that is measured ended (exit code -9); was there enough" in err
     assert "Traceback" not in err
-    assert not (bundle / "measure.json").exists()
+    assert not (bundle / "reports" / "measure.json").exists()
 
 
 @needs_proc

@@ -49,7 +49,7 @@ def made(demo: Path, few_clips: Path, tmp_path_factory: pytest.TempPathFactory) 
 def test_int8_of_the_export_in_the_output_folder_is_made_and_proven(made: Made) -> None:
     assert made.result.code == 0, made.result.err
     assert "Gates: passed" in made.result.out
-    report = json.loads((made.path / "parity.json").read_bytes())
+    report = json.loads((made.path / "reports" / "parity.json").read_bytes())
     assert report["set"]["bundle_map"] >= 0.99 * report["set"]["pytorch_map"]
     assert report["differences"]["0.5 min of stream"]["largest"] > 1e-5  # it is int8 that was run
     assert abs(report["drift"]["drift"]) < 1e-3
@@ -62,7 +62,7 @@ def test_int8_of_the_export_in_the_output_folder_is_made_and_proven(made: Made) 
 def test_the_precisions_are_asked_for_and_read_back(made: Made) -> None:
     floats = load(made.path).bundle.target.openvino.floats  # type: ignore[union-attr]
     assert floats == ("bf16" if has_bf16() else "fp32")  # the bundle says which
-    executed = json.loads((made.path / "parity.json").read_bytes())["executed"]
+    executed = json.loads((made.path / "reports" / "parity.json").read_bytes())["executed"]
     assert set(executed["front end"]) == {"f32"}
     assert executed["products"]["u8"] == 61  # 60 layers, one of them in two products
     assert executed["products"][backend.PRECISIONS[floats]] == 2  # patches and head
@@ -139,7 +139,7 @@ def test_an_explicit_cache_is_inputs_and_outputs_and_the_bundle_is_called_so(
     contract = open_bundle(path).contract
     assert [port.any_name for port in model.inputs] == ["audio", *(s.name for s in contract.cache_in)]
     assert {port.any_name for port in model.outputs} == {"scores", *(s.name for s in contract.cache_out)}
-    gates = json.loads((path / "parity.json").read_bytes())["gates"]
+    gates = json.loads((path / "reports" / "parity.json").read_bytes())["gates"]
     assert [gate["status"] for gate in gates] == ["passed", "skipped"]  # random weights
 
 
@@ -156,7 +156,8 @@ def test_weights_are_stored_in_half_the_bytes_where_that_is_asked_for(
              for layer in layers if layer.get("type") == "Const"}
     assert types["11.fc2.weight"] == "f16"
     assert types["mel.second"] == "f32"
-    differences = json.loads((path / "parity.json").read_bytes())["differences"]["0.1 min of stream"]
+    report = json.loads((path / "reports" / "parity.json").read_bytes())
+    differences = report["differences"]["0.1 min of stream"]
     assert 1e-6 < differences["largest"] < 5e-3
 
 

@@ -146,7 +146,7 @@ def test_the_command_draws_bars_saves_json_and_leaves_out_what_auto_finds(
     assert "█" in result.out
     assert "In float: 03.q." in result.out  # the demo keeps its mAP with all others in int8
     path = output / "sat-t-2s" / "cpu-int8"
-    report = json.loads((path / "sensitivity.json").read_bytes())
+    report = json.loads((path / "reports" / "sensitivity.json").read_bytes())
     assert len(report["layers"]) == 60
     assert report["layers"][0]["mean"] >= report["layers"][-1]["mean"] > 0
     made = json.loads((path / "calibration.json").read_bytes())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 import satexport
-from satexport.backends import FloatArray
+from satexport.backends import FloatArray, Step
 from satexport.errors import AudioError, RunError, UsageError
 from satexport.stream import Stream, Tagger, load
 
@@ -165,6 +167,86 @@ def test_a_chunk_whose_step_fails_is_heard_the_next_time(tagger: Tagger, audio: 
         stream.feed(audio[:96_000])
     rest = stream.feed(audio[96_000:100_000])
     np.testing.assert_array_equal(rest, tagger.stream().feed(audio[:100_000])[1:])
+
+
+def test_a_second_thread_on_a_stream_is_refused_and_the_first_goes_on(
+        tagger: Tagger, audio: FloatArray) -> None:
+    class Waiting:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(tagger.step, name)
+
+        def __call__(self, x: FloatArray, cache: Any) -> Any:
+            inside.set()
+            assert done.wait(30)
+            return tagger.step(x, cache)
+
+    inside, done, found = threading.Event(), threading.Event(), list[FloatArray]()
+    stream = Stream(Waiting(), tagger.contract)
+    first = threading.Thread(target=lambda: found.append(stream.feed(audio[:40_000])))
+    first.start()
+    assert inside.wait(30)
+    for use in (lambda: stream.feed(audio[:10]), stream.flush, stream.reset):
+        with pytest.raises(UsageError, match=r"another thread uses this stream .* one thread per stream"):
+            use()
+    done.set()
+    first.join()
+    np.testing.assert_array_equal(found[0], tagger.stream().feed(audio[:32_000]))
+    assert stream.waiting == 8_000
+
+
+class Listening:
+    """A step that keeps what it hears."""
+
+    def __init__(self, step: Step) -> None:
+        self._step, self.heard = step, list[FloatArray]()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._step, name)
+
+    def __call__(self, x: FloatArray, cache: Any) -> Any:
+        self.heard.append(x.copy())
+        return self._step(x, cache)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("amplitude", [9e-12, 1e-20, 1e-30, 1e-42])
+def test_sounds_too_quiet_for_numbers_are_heard_as_silence(
+        amplitude: float, dtype: type[np.floating[Any]], tagger: Tagger, audio: FloatArray) -> None:
+    sound = (amplitude * audio[:32_000] / np.abs(audio[:32_000]).max()).astype(dtype)
+    given = sound.copy()
+    step = Listening(tagger.step)
+    scores = Stream(step, tagger.contract).feed(sound)
+    assert not step.heard[0].any()
+    np.testing.assert_array_equal(sound, given)  # the caller's samples stay as they were
+    np.testing.assert_array_equal(scores, tagger.stream().feed(np.zeros(32_000)))
+
+
+TIMES, NOISE = np.arange(32_000), np.random.default_rng(0).standard_normal(32_000)
+QUIET: dict[str, NDArray[np.float64]] = {
+    "noise below all hearing": 1e-20 * NOISE,
+    "a sound that dies away": np.sin(0.3 * TIMES) * np.exp(-TIMES / 400),
+    "a tone at the least amplitude": 2e-11 * np.sin(0.01 * TIMES),
+    "noise beside a loud sound": np.where(TIMES < 16_000, 0.1, 1e-22) * NOISE,
+}
+
+
+@pytest.mark.parametrize("sound", QUIET)
+def test_no_sound_fills_the_front_end_with_subnormal_numbers(sound: str, tagger: Tagger) -> None:
+    import onnx
+    import onnxruntime
+
+    step = Listening(tagger.step)
+    Stream(step, tagger.contract).feed(QUIET[sound])
+    model = onnx.load(tagger.bundle.graph)
+    names = [node.output[0] for node in model.graph.node if node.name.startswith("mel/")]
+    kept = onnx.utils.Extractor(model).extract_model(["audio"], names)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(kept.SerializeToString(), options,
+                                           providers=["CPUExecutionProvider"])
+    found = session.run(None, {"audio": step.heard[0]})
+    values = np.abs(np.concatenate([array.ravel() for array in found if array.dtype == np.float32]))
+    assert ((values > 0) & (values < np.finfo(np.float32).tiny)).mean() < 1e-3
 
 
 def test_the_public_names_are_what_the_docstring_shows(tagger: Tagger, audio: FloatArray) -> None:

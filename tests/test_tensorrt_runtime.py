@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -427,6 +428,20 @@ def test_memory_of_streams_that_go_while_a_step_runs_is_freed_after_it(
     monkeypatch.setattr(type(runtime.engine), "upload", collecting)
     stream.feed(audio[:32_000])
     assert runtime.live < before
+
+
+def test_a_forked_child_neither_steps_nor_frees(
+        runtime: Runtime, audio: FloatArray, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream, streams = runtime.stream(), [runtime.stream()]
+    before, here = runtime.live, os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: here + 1)  # as in a child
+    streams.clear()
+    for use in (lambda: stream.feed(audio[:32_000]), runtime.stream, runtime.step.close):
+        with pytest.raises(UsageError, match="load the bundle in this process, after the fork"):
+            use()
+    assert runtime.live == before
+    monkeypatch.undo()
+    stream.feed(audio[:32_000])
 
 
 def test_close_frees_what_streams_still_have(runtime: Runtime) -> None:

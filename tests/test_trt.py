@@ -62,7 +62,7 @@ def test_a_build_bundle_is_made_and_proven_without_a_gpu(made: Made) -> None:
         "int8.onnx", "fp16.onnx", "build.sh", "runtime.zip", "golden_graphs.npz", "initial_cache.npy",
         "labels.txt", "golden.npz", "calibration.json"}
     for precision, kept, largest in (("int8", 0.99, 0.25), ("fp16", 0.999, 0.005)):
-        report = json.loads((made.path / f"parity-onnx-{precision}.json").read_bytes())
+        report = json.loads((made.path / "reports" / f"parity-onnx-{precision}.json").read_bytes())
         assert report["verdict"] == "passed"
         assert report["graph"] == f"{precision}.onnx"
         assert report["set"]["bundle_map"] >= kept * report["set"]["pytorch_map"]
@@ -210,7 +210,7 @@ def test_rtx_makes_an_engine_for_desktop_gpus(
     assert record["compute_capability"] == ["8.6", "8.9", "12.0", "12.1"]
     assert record["bundle_sha256"] == open_bundle(path).sha256
     assert (path / record["engine"]).stat().st_size == json.loads(
-        (path / "rtx.json").read_bytes())["engine_bytes"]
+        (path / "reports" / "rtx.json").read_bytes())["engine_bytes"]
     result = call("run", path, "nothing.wav")
     assert result.code == 3, result.err  # no GPU here
     assert "CUDA" in result.err

@@ -7,6 +7,7 @@ The table names modules, so that a runtime is imported only where a bundle asks 
 from __future__ import annotations
 
 import importlib
+import re
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
@@ -23,6 +24,14 @@ BACKENDS = {"onnxruntime": "satexport.backends.onnxruntime", "openvino": "satexp
             "tensorrt": "satexport.backends.tensorrt"}
 EXECUTED = ("precisions read back from what the runtime made of the graph: how many layers of the front "
             "end, and how many products of the model, in each; empty where it does not tell")
+
+
+def check_version(package: str, found: str, least: tuple[int, int], extra: str) -> None:
+    """Raise `MissingError` where a runtime is older than its extra asks for: before it loads anything, for an
+    old one may end the process there."""
+    if tuple(int(part) for part in re.findall(r"\d+", found)[:2]) < least:
+        raise MissingError(f"{package} {found} is here, expected {'.'.join(map(str, least))} or newer: "
+                           f"pip install 'satexport[{extra}]'.")
 
 
 class Step(Protocol):

@@ -14,12 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport.backends import FloatArray
+from satexport.backends import FloatArray, check_version
 from satexport.bundle import Bundle
 from satexport.contract import ANY, Contract
 from satexport.errors import BundleError, MissingError, RunError
+from satexport.process import ProcessBound, keep_in_child
+from satexport.runtimes import import_runtime
 
 PACKAGE = "onnxruntime"
+LEAST = 1, 20  # as the extra `cpu` says
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class BoundCache:
         return BoundCache(self.then, self.back, self.now, self.step, self.x, self.scores)
 
 
-class OnnxRuntimeStep:
+class OnnxRuntimeStep(ProcessBound):
     """A graph under ONNX Runtime.
 
     `cache` is the initial one of one stream, in the order of the contract, gone through anew whenever
@@ -51,10 +54,12 @@ class OnnxRuntimeStep:
                  threads: int | None = None, arena: bool = True, optimised: bool = True,
                  spinning: bool = True) -> None:
         try:
-            import onnxruntime
+            onnxruntime = import_runtime(PACKAGE)
         except ImportError:
             raise MissingError("ONNX Runtime is not installed: "
                                "pip install 'satexport[cpu]'.") from None
+        super().__init__()
+        check_version("ONNX Runtime", onnxruntime.__version__, LEAST, "cpu")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0
         options.enable_cpu_mem_arena = arena
@@ -62,15 +67,16 @@ class OnnxRuntimeStep:
         if not optimised:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
-        options.log_severity_level = 3  # errors only: they come as exceptions
-        source = graph if isinstance(graph, bytes) else str(graph)
+        options.log_severity_level = 4  # errors come as exceptions, whose text is cleaned for a terminal
+        source = graph if isinstance(graph, bytes) else _path(graph)
         try:
             self._session = onnxruntime.InferenceSession(
                 source, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions have no common class but this
             raise BundleError(f"ONNX Runtime {onnxruntime.__version__} cannot load "
                               f"{'the graph' if isinstance(graph, bytes) else graph}: "
-                              f"{_first_line(error)}") from None
+                              f"{_first_line(error)}{_links_apart(graph)}") from None
+        keep_in_child(self._session)
         if self._session.get_modelmeta().custom_metadata_map != contract.to_metadata():
             raise BundleError(f"{graph if isinstance(graph, Path) else 'the graph'}: its metadata "
                               "is not the contract it is used with. Export the bundle again.")
@@ -79,6 +85,8 @@ class OnnxRuntimeStep:
         self._value = onnxruntime.OrtValue.ortvalue_from_numpy
 
     def initial_cache(self, streams: int = 1) -> BoundCache:
+        self.check_process()
+
         def shaped(shape: tuple[int, ...]) -> FloatArray:
             return np.empty([streams if size == ANY else size for size in shape], np.float32)
 
@@ -90,6 +98,7 @@ class OnnxRuntimeStep:
                           then, self._bound(x, scores, then, now), x, scores)
 
     def __call__(self, x: FloatArray, cache: BoundCache) -> tuple[FloatArray, BoundCache]:
+        self.check_process()
         cache.x[:] = x
         try:
             self._session.run_with_iobinding(cache.step)
@@ -109,6 +118,7 @@ class OnnxRuntimeStep:
                new: list[NDArray[Any]]) -> Any:
         """A binding over buffers that it neither copies nor keeps alive."""
         binding, contract = self._session.io_binding(), self._contract
+        keep_in_child(binding)
         for spec, array in zip((contract.input, *contract.cache_in), (x, *old), strict=True):
             binding.bind_ortvalue_input(spec.name, self._value(array))
         for spec, array in zip((contract.scores, *contract.cache_out), (scores, *new), strict=True):
@@ -120,6 +130,26 @@ def load(bundle: Bundle, threads: int | None, arena: bool, spinning: bool = True
     """Load a bundle's ONNX graph; `threads` None lets ONNX Runtime decide."""
     return OnnxRuntimeStep(bundle.graph, bundle.contract, bundle.initial_cache(), threads, arena,
                            spinning=spinning)
+
+
+def _path(graph: Path) -> str:
+    """The path as ONNX Runtime takes it. Raises `BundleError` where it is no UTF-8."""
+    try:
+        str(graph).encode()
+    except UnicodeEncodeError:
+        raise BundleError(f"the path of {graph} is not UTF-8, and ONNX Runtime opens no other. Rename the "
+                          "folder, or go there and load the bundle as `.`.") from None
+    return str(graph)
+
+
+def _links_apart(graph: Path | bytes) -> str:
+    """What to do where the graph and its weights lie in two folders, as links let them: ONNX Runtime refuses
+    that on purpose."""
+    parts = [] if isinstance(graph, bytes) else graph.parent.glob(f"{graph.name}*")
+    if len({part.resolve().parent for part in parts}) < 2:
+        return ""
+    return (". Its files are links into several folders: make all of them links into one folder, or none, or "
+            "a link of the bundle's folder itself.")
 
 
 def _first_line(error: Exception) -> str:

@@ -16,16 +16,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport.backends import FloatArray
+from satexport.backends import FloatArray, check_version
 from satexport.bundle import Bundle
 from satexport.contract import ANY, Contract, TensorSpec
 from satexport.errors import BundleError, MissingError, RunError
 from satexport.files import cache_folder, check_writable
 from satexport.frontend import FRONT_END
 from satexport.memory import giving_back
+from satexport.process import ProcessBound, keep_in_child
+from satexport.runtimes import import_runtime
 from satexport.targets import AUTO, OpenVino, Target
 
 PACKAGE = "openvino"
+LEAST = 2025, 0  # as the extra `openvino` says
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}  # a target's words and OpenVINO's
 CONTRACT, QUANTISED = ["satexport", "contract"], ["satexport", "int8_products"]  # keys of the IR's rt_info
 PRODUCTS = {"FullyConnected", "MatMul", "Convolution"}  # layer types of the compiled model
@@ -47,7 +50,7 @@ class Served:
         return Served(self.then, self.now, self.written, self.caches, self.x, self.scores)
 
 
-class OpenVinoStep:
+class OpenVinoStep(ProcessBound):
     """An IR under OpenVINO.
 
     `cache` is the initial one of one stream, in the order of the contract, gone through anew whenever streams
@@ -57,7 +60,9 @@ class OpenVinoStep:
 
     def __init__(self, graph: Path, contract: Contract, cache: Iterable[NDArray[Any]], wanted: OpenVino,
                  threads: int | None = None, model_cache: Path | None = None) -> None:
+        super().__init__()
         openvino = _openvino()
+        check_version("OpenVINO", openvino.__version__, LEAST, "openvino")
         core = openvino.Core()
         self._tensor, self._contract, self._initial = openvino.Tensor, contract, cache
         self._stateful, self._lanes = wanted.stateful, lanes(contract, wanted)
@@ -83,15 +88,18 @@ class OpenVinoStep:
             with giving_back(*read_once):
                 self.compiled = core.compile_model(model, wanted.device, settings)
                 del model
+            keep_in_child(self.compiled)
         except Exception as error:
             raise BundleError(f"OpenVINO {openvino.__version__} cannot compile {graph} for {wanted.device}: "
                               f"{_reason(error)}") from None
         check_executed(self.executed(), PRECISIONS[wanted.floats], wanted.weights, quantised)
 
     def initial_cache(self, streams: int = 1) -> list[Served]:
+        self.check_process()
         return [self._begin() for _ in range(streams // self._lanes)]
 
     def __call__(self, x: FloatArray, cache: list[Served]) -> tuple[FloatArray, list[Served]]:
+        self.check_process()
         for served, part in zip(cache, np.split(x, len(cache)), strict=True):
             served.x[:] = part
             served.now.start_async()
@@ -155,6 +163,7 @@ class OpenVinoStep:
                  new: Sequence[NDArray[Any]]) -> Any:
         """A request over buffers of ours."""
         request, contract = self.compiled.create_infer_request(), self._contract
+        keep_in_child(request)
         buffers = {contract.input.name: x, contract.scores.name: scores}
         buffers |= zip((spec.name for spec in contract.cache_in), old, strict=False)
         buffers |= zip((spec.name for spec in contract.cache_out), new, strict=False)
@@ -252,10 +261,9 @@ def _wait(request: Any) -> Exception | None:
 
 def _openvino() -> Any:
     try:
-        import openvino
+        return import_runtime(PACKAGE)
     except ImportError:
         raise MissingError("OpenVINO is not installed: pip install 'satexport[openvino]'.") from None
-    return openvino
 
 
 def _reason(error: Exception) -> str:

@@ -22,11 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from satexport.backends import FloatArray
-from satexport.bundle import MANIFEST, Bundle
+from satexport.bundle import Bundle
 from satexport.contract import ANY, Contract
 from satexport.cuda import Cuda
 from satexport.errors import BundleError, MissingError, UsageError
 from satexport.files import sha256_of
+from satexport.process import ProcessBound
 from satexport.tensorrt_engine import REBUILD, Engine, EngineTensor, TensorRtEngine, import_tensorrt
 
 PACKAGE, RTX = "tensorrt", "tensorrt_rtx"
@@ -52,7 +53,7 @@ class TensorRtCache:
         self.now, self.then, self.step, self.back = self.then, self.now, self.back, self.step
 
 
-class TensorRtStep:
+class TensorRtStep(ProcessBound):
     """A contract's graph as an engine; threads take turns.
 
     `cache` is the initial one of one stream, in the order of the contract, gone through anew whenever streams
@@ -61,6 +62,7 @@ class TensorRtStep:
 
     def __init__(self, engine: Engine, contract: Contract, cache: Iterable[NDArray[Any]],
                  layers: dict[str, dict[str, int]] | None = None) -> None:
+        super().__init__()
         self._tensors = engine.tensors()
         check_tensors(self._tensors, contract)
         self._engine, self._contract, self._initial, self._layers = engine, contract, cache, layers or {}
@@ -128,6 +130,7 @@ class TensorRtStep:
     @contextmanager
     def _turn(self) -> Iterator[None]:
         """The engine for this thread alone."""
+        self.check_process()
         try:
             with self._lock:
                 yield
@@ -135,7 +138,10 @@ class TensorRtStep:
             self._sweep()
 
     def _release(self, buffers: ExitStack) -> None:
-        """Free them now, or after the turn of whoever has the engine: Python collects at any moment."""
+        """Free them now, or after the turn of whoever has the engine: Python collects at any moment. A forked
+        child has no CUDA to free them with."""
+        if not self.is_here():
+            return
         self._gone.append(buffers)
         self._sweep()
 
@@ -173,8 +179,7 @@ def load(bundle: Bundle, threads: int | None, arena: bool, spinning: bool = True
     record = _read_record(bundle)
     trt, cuda = import_tensorrt(RTX if record.get("module") == RTX else PACKAGE), Cuda()
     plan, capabilities = bundle.path / Path(record["engine"]).name, record["compute_capability"]
-    files = json.loads((bundle.path / MANIFEST).read_bytes())["files"]
-    graphs = [files[name]["sha256"] for name in files if name.endswith(".onnx")]
+    graphs = [sha256 for name, sha256 in bundle.files.items() if name.endswith(".onnx")]
     try:
         for what, expected, found in (
                 ("its own SHA-256", [record["sha256"]], [sha256_of(plan)]),

@@ -68,7 +68,9 @@ _OPTIONS = (
     click.option("--data", default="synthetic", show_default=True, metavar="DIR|CSV|synthetic",
                  help="Labelled set of the mAP gate, as of `satexport parity`; a folder in ESC-50 layout "
                       "also holds the recordings of the calibration set esc50."),
-    click.option("--folds", metavar="N,N", help="Folds that gate. Default of a set in ESC-50 layout: 4."),
+    click.option("--folds", metavar="N,N",
+                 help="Folds of a set in ESC-50 layout that gate. Default: gate_folds of the calibration "
+                      "set, 4 of esc50."),
     click.option("--map", "category_map", type=click.Path(path_type=Path), metavar="CSV",
                  help="Which label each category of the set is: category,label."),
     click.option("--require-data", is_flag=True, help="A gate that could not be judged fails."),
@@ -138,20 +140,21 @@ def run_compile(target: Target, options: Options) -> Path:
         int8.method == "static" or AUTO in int8.leave_out))
     if options.calibration and not calibrated:
         raise UsageError("--calibration: nothing here is calibrated. Leave it out, or ask for --int8.")
-    is_esc50 = (Path(options.data) / "meta" / "esc50.csv").is_file()
-    gate_folds = parse_folds(options.folds) or ([4] if is_esc50 else None)
+    given_folds = parse_folds(options.folds)
     with needs("export"):
         from satexport.bundle import open_bundle
-        from satexport.calibration_set import find_calibration
+        from satexport.calibration_set import default_folds, find_calibration
         from satexport.compile import Proof, Wanted, compile_bundle, find_export, resolved
+        from satexport.datasets import is_esc50
 
         target = resolved(target)  # what is not here is said before the work
         chosen = find_calibration(options.calibration or (int8 or Quantization()).calibration)
         source = export_first(options) if options.model else options.source
         opened = open_bundle(source or find_export(options.output))
-        recordings = Path(options.data) if is_esc50 and chosen.source == "esc50" else None
+        recordings = Path(options.data) if chosen.source == "esc50" and is_esc50(options.data) else None
         wanted = Wanted(chosen, recordings, options.cache_dtype, options.sensitivity)
-        proof = Proof(options.data, gate_folds, options.category_map, options.require_data,
+        folds = given_folds or default_folds(options.data, chosen)
+        proof = Proof(options.data, folds, options.category_map, options.require_data,
                       None if options.model else options.checkpoint, options.minutes, options.threads,
                       options.measured)
         made = compile_bundle(opened, target, options.output, wanted, proof)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from satexport.console import note
+from satexport.terminal import say
 
 
 @click.command("data")
@@ -21,6 +22,9 @@ def data_command(name: str, output: Path | None) -> None:
       satexport data esc50
       satexport data esc50 --output .
     """
+    from satexport.bundle import check_outside
     from satexport.published import fetch_esc50
 
-    click.echo(f"{name} is there: satexport parity BUNDLE --data {fetch_esc50(output, note)}")
+    if output:
+        check_outside(output / name)
+    say(f"{name} is there: satexport parity BUNDLE --data {fetch_esc50(output, note)}")

@@ -24,8 +24,8 @@ from satexport.errors import GateError, UsageError
 @click.option("--pause", type=click.FloatRange(0.01, 60), default=0.25, show_default=True, metavar="SECONDS",
               help="Before a step of the kind that a live stream makes.")
 @click.option("--report", "folder", type=click.Path(path_type=Path), metavar="DIR",
-              help="Where measure.json and measure.png go. Default: into the bundle; of several bundles "
-                   "build/measure, and into each its own measure.json.")
+              help="Where measure.json and measure.png go. Default: the bundle's reports/; of several "
+                   "bundles build/measure, and into the reports/ of each its own measure.json.")
 @threads_option
 @json_option
 def measure_command(bundles: tuple[Path, ...], eager: bool, checkpoint: str | None, streams: int | None,
@@ -39,8 +39,8 @@ def measure_command(bundles: tuple[Path, ...], eager: bool, checkpoint: str | No
       satexport measure build/sat-t-2s/onnx
       satexport measure build/sat-b-2s/onnx build/sat-b-2s/onnx-x8 --threads 2
     """
-    from satexport.bundle import open_bundle
-    from satexport.files import check_writable, write_json
+    from satexport.bundle import check_places, open_bundle
+    from satexport.files import write_json
     from satexport.gates import Gate, failures
     from satexport.measure import Settings, measure, of_bundle
     from satexport.plot import measure_png, write_picture
@@ -49,10 +49,10 @@ def measure_command(bundles: tuple[Path, ...], eager: bool, checkpoint: str | No
     if math.isnan(pause):  # no number is out of click's range
         raise UsageError("--pause nan: expected seconds, 0.01 to 60.")
     opened = [open_bundle(path) for path in bundles]
-    place = folder or (bundles[0] if len(bundles) == 1 else Path("build/measure"))
-    own = () if folder or len(bundles) == 1 else bundles
-    for path in (place, *own):  # before the work, not after it
-        check_writable(path)
+    place = folder or (opened[0].reports if len(bundles) == 1 else Path("build/measure"))
+    file, picture = place / "measure.json", place / "measure.png"
+    own = [] if folder or len(bundles) == 1 else [bundle.reports / "measure.json" for bundle in opened]
+    check_places([file, picture, *own], bundles)  # before the work
     report = measure(opened, Settings(threads, streams, steps, pause, checkpoint, eager))
     report["origin"] = origin()
     with reader_may_leave():
@@ -62,10 +62,10 @@ def measure_command(bundles: tuple[Path, ...], eager: bool, checkpoint: str | No
             print_measure(report)
     for text in (*report["notes"], report["warning"]):
         note(text)
-    write_json(place / "measure.json", report)
+    write_json(file, report)
     for number, path in enumerate(own):
-        write_json(path / "measure.json", of_bundle(report, number))
-    for text in write_picture(place / "measure.png", measure_png, report):
+        write_json(path, of_bundle(report, number))
+    for text in write_picture(picture, measure_png, report):
         note(text)
     if failed := failures([Gate(**gate) for gate in report["gates"]]):
         raise GateError(f"{failed}.")

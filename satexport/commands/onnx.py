@@ -9,6 +9,7 @@ import click
 from satexport.commands.options import json_option, parse_streams
 from satexport.console import needs, note, print_json, reader_may_leave
 from satexport.errors import UsageError
+from satexport.terminal import say
 
 
 @click.command("onnx")
@@ -71,7 +72,7 @@ def onnx_command(model: str, delay: int, checkpoint: str, labels: Path | None, t
             print_json({"bundle": str(export.path), **report})
         else:
             print_export(report)
-            click.echo(f"Bundle: {export.path}")
+            say(f"Bundle: {export.path}")
     note(report["warning"])
     if variant.model == "sat-s" and checkpoint not in ("published", "random"):
         note(f"SAT-S files of 1 s and of 2 s have the same shapes: make sure that {checkpoint} was "

@@ -16,14 +16,17 @@ from satexport.errors import GateError, RunError, UsageError
 @click.option("--golden", is_flag=True, help="Only the golden chunks in the bundle; needs no torch.")
 @click.option("--data", default="synthetic", show_default=True, metavar="DIR|CSV|synthetic",
               help="Labelled set: ESC-50 layout, AudioSet-style csv, or csv filename,labels.")
-@click.option("--folds", metavar="N,N", help="Folds of a set in ESC-50 layout.")
+@click.option("--folds", metavar="N,N",
+              help="Folds of a set in ESC-50 layout that gate. Default: gate_folds of the calibration set "
+                   "esc50, which is 4.")
 @click.option("--map", "category_map", type=click.Path(path_type=Path), metavar="CSV",
               help="Which label each category of the set is: category,label.")
 @click.option("--checkpoint", metavar="FILE", help="The weights, where they are not known by SHA-256.")
 @click.option("--minutes", type=click.FloatRange(0.1, 240), default=10.0, show_default=True,
               help="Length of the stream for differences and drift.")
 @click.option("--report", "report_file", type=click.Path(path_type=Path), metavar="FILE",
-              help="The JSON report, the drift curve beside it as a PNG. Default: parity.json in the bundle.")
+              help="The JSON report, the drift curve beside it as a PNG. Default: parity.json in the "
+                   "bundle's reports/.")
 @click.option("--require-data", is_flag=True, help="A gate that could not be judged fails.")
 @click.option("--junit", "junit_file", type=click.Path(path_type=Path), metavar="FILE",
               help="Also write JUnit XML.")
@@ -42,7 +45,8 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
       satexport parity build/sat-t-2s/onnx --golden        on the device, without torch
     """
     from satexport import load
-    from satexport.files import check_writable, write_json, write_text
+    from satexport.bundle import check_places
+    from satexport.files import write_json, write_text
     from satexport.gates import failures, required
     from satexport.parity import parity_report, run_golden, run_parity
     from satexport.plot import drift_png, write_picture
@@ -52,14 +56,17 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
         raise UsageError("--golden needs neither --data, --folds, --map nor --checkpoint: the golden "
                          "chunks and their scores are in the bundle.")
     tagger = load(bundle, threads, spinning=golden)  # without --golden PyTorch is beside it
-    file = report_file or bundle / ("parity-golden.json" if golden else "parity.json")
+    file = report_file or tagger.bundle.reports / ("parity-golden.json" if golden else "parity.json")
+    pictures = [] if golden else [file.with_name(f"{file.stem}.png")]
+    check_places([file, *pictures, *([junit_file] if junit_file else [])], [bundle])  # before the work
     if golden:
         gates, parts = run_golden(tagger)
     else:
-        for place in filter(None, (file, junit_file)):  # before the work, not after it
-            check_writable(place.parent)
         with needs("export"):
-            gates, parts = run_parity(tagger, data, parse_folds(folds), category_map, checkpoint, minutes)
+            from satexport.calibration_set import default_folds
+
+            gates, parts = run_parity(tagger, data, parse_folds(folds) or default_folds(data), category_map,
+                                      checkpoint, minutes)
     if require_data:
         gates = required(gates)
     report = parity_report(tagger, gates, parts) | {"threads": threads, "origin": origin()}
@@ -75,8 +82,8 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
             cases = [(g.name, g.status, g.note) for g in gates]
             write_text(junit_file, junit(f"satexport.parity.{tagger.contract.variant}", cases))
         write_json(file, report)
-        if not golden:
-            for text in write_picture(file.with_suffix(".png"), drift_png, report):
+        for picture in pictures:
+            for text in write_picture(picture, drift_png, report):
                 note(text)
     except RunError as error:  # such as a bundle on a read-only disk
         raise GateError(f"{bundle}: {failed}. Also: {error}") if failed else error from None

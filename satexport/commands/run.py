@@ -13,6 +13,7 @@ import click
 from satexport.commands.options import threads_option
 from satexport.console import note, reader_may_leave
 from satexport.errors import AudioError, SatexportError
+from satexport.terminal import say
 
 if TYPE_CHECKING:
     from satexport.backends import FloatArray
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
 def run_command(bundle: Path, audio: tuple[str, ...], top: int, threads: int | None, as_json: bool) -> None:
     """Stream audio through a bundle and print the top tags of every chunk as they come.
 
-    AUDIO is a file (wav, flac, ogg, mp3; any rate and channels), or - for 16 kHz mono signed 16-bit
-    little-endian PCM on standard input. Each file is a stream of its own, from silence.
+    AUDIO is a file (wav, flac, ogg, mp3 and what else soundfile reads; any rate), or - for 16 kHz mono signed
+    16-bit little-endian PCM on standard input. Channels are averaged. Each file is a stream of its own, from
+    silence; one that comes through a pipe (/dev/stdin) is heard when it has ended.
 
     \b
     Examples:
@@ -48,7 +50,7 @@ def run_command(bundle: Path, audio: tuple[str, ...], top: int, threads: int | N
             try:
                 print_tags(tagger, name, top, as_json)
             except SatexportError as error:
-                click.echo(f"Error: {error}", err=True)
+                note(f"Error: {error}")
                 failure = error
     if failure:
         sys.exit(failure.exit_code)
@@ -57,7 +59,7 @@ def run_command(bundle: Path, audio: tuple[str, ...], top: int, threads: int | N
 def print_tags(tagger: Tagger, name: str, top: int, as_json: bool) -> None:
     """Print the tags of one file or of standard input, chunk by chunk."""
     if not as_json:
-        click.echo("standard input" if name == "-" else name)
+        say("standard input" if name == "-" else name)
     for start, end, scores in timed_scores(tagger, name):
         tags = tagger.top(scores, top)
         if as_json:
@@ -65,8 +67,8 @@ def print_tags(tagger: Tagger, name: str, top: int, as_json: bool) -> None:
                     "tags": [{"label": label, "score": round(score, 6)} for label, score in tags]}
             click.echo(json.dumps(line))
         else:
-            click.echo(f"  {start:7.1f} - {end:.1f} s  "
-                       + "  ".join(f"{label} {score:.3f}" for label, score in tags))
+            say(f"  {start:7.1f} - {end:.1f} s  "
+                + "  ".join(f"{label} {score:.3f}" for label, score in tags))
         sys.stdout.flush()
 
 

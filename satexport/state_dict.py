@@ -1,0 +1,128 @@
+"""State dicts: the names and shapes of a published one, and what another one looks like.
+
+Source of names and shapes: the published checkpoints (Zenodo record 7964975).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from satexport import frontend
+from satexport.variants import (
+    AUDIOSET_CLASSES,
+    DEPTH,
+    MEL_BANDS,
+    MLP_RATIO,
+    PATCH,
+    ROWS,
+    VARIANTS,
+    Variant,
+)
+from satexport.weights import MARK, Weights, resave
+
+State = dict[str, NDArray[np.float32]]
+Shapes = dict[str, tuple[int, ...]]
+
+COUNTER: Final = "init_bn.1.num_batches_tracked"  # of training; no weight, may be missing
+HEAD: Final = "outputlayer.1.weight"
+HEAD_BIAS: Final = "outputlayer.1.bias"
+# One definition for PyTorch and graph: the file's copies differ from these by rounding only
+# (5e-6 in float32, 5e-4 in float16), and are checked, then replaced by them.
+FRONT_END: Final[dict[str, Callable[[], NDArray[np.float64]]]] = {
+    "front_end.0.spectrogram.window": frontend.window,
+    "front_end.0.mel_scale.fb": frontend.mel_filterbank,
+}
+MAX_COLUMNS: Final = 10_000  # of a ViT's time code, half an hour; the published ones have 63
+
+
+def expected_shapes(variant: Variant, classes: int) -> Shapes:
+    """Return name and shape of every weight of a published state dict."""
+    d = variant.width
+    shapes: Shapes = {
+        "time_pos_embed": (1, d, 1, variant.time_columns),
+        "freq_pos_embed": (1, d, ROWS, 1),
+        "front_end.0.spectrogram.window": (frontend.N_FFT,),
+        "front_end.0.mel_scale.fb": (frontend.BINS, MEL_BANDS),
+        "init_bn.1.running_mean": (MEL_BANDS,),
+        "init_bn.1.running_var": (MEL_BANDS,),
+    }
+    if variant.pooling == "token":
+        shapes |= {"cls_token": (1, 1, d), "token_pos_embed": (1, d)}
+    block: Shapes = {"norm1": (d,), "norm2": (d,), "attn.proj": (d, d),
+                     "mlp.fc1": (MLP_RATIO * d, d), "mlp.fc2": (d, MLP_RATIO * d)}
+    block |= ({"attn.to_q": (d, d), "attn.to_kv": (2 * d, d)} if variant.has_cache
+              else {"attn.qkv": (3 * d, d)})
+    layers: Shapes = {"init_bn.1": (MEL_BANDS,), "patch_embed.proj": (d, 1, PATCH, PATCH)}
+    for number in range(DEPTH):
+        layers |= {f"blocks.{number}.{name}": shape for name, shape in block.items()}
+    layers |= {"norm": (d,), "outputlayer.0": (d,), "outputlayer.1": (classes, d)}
+    for name, shape in layers.items():
+        shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+    return shapes
+
+
+def shapes_like(found: Shapes, variant: Variant) -> Shapes:
+    """The shapes of a variant with as many classes, and of a ViT as long a time code, as were found."""
+    head, time = found.get(HEAD, ()), found.get(MARK, ())
+    expected = expected_shapes(variant, head[0] if len(head) == 2 and head[0] > 0 else AUDIOSET_CLASSES)
+    if not variant.has_cache and len(time) == 4 and 0 < time[3] <= MAX_COLUMNS:
+        expected[MARK] = (*expected[MARK][:3], time[3])
+    return expected
+
+
+def advice(found: Shapes, asked: Variant, weights: Weights) -> str:
+    """What a state dict that does not fit looks like, and what to do."""
+    prefixes = [] if MARK in found else [key.removesuffix(MARK) for key in found if key.endswith(f".{MARK}")]
+    prefix, words = "", ""
+    if prefixes:
+        prefix, others = prefixes[0], prefixes[1:]
+        words = f"Its names start with {prefix!r}{''.join(f' or {other!r}' for other in others)}. "
+        found = {key.removeprefix(prefix): shape for key, shape in found.items() if key.startswith(prefix)}
+    expected = shapes_like(found, asked)
+    fits = all(found.get(key) == shape for key, shape in expected.items())
+    extra = [key for key in found if key not in expected and key != COUNTER]
+    if fits or prefix:
+        if fits and extra:
+            words += f"All that a {asked.model} needs is there, and {len(extra)} more entries. "
+        how = resave(weights.load, weights.save, prefix, _without(extra, expected, prefix) if fits else ())
+        return f"{words}{'' if fits else _looks_like(found, asked)} Save what is needed again: {how}".replace(
+            "  ", " ")
+    return _looks_like(found, asked)
+
+
+def _without(extra: list[str], expected: Shapes, prefix: str) -> list[str]:
+    """The condition that leaves entries out: by the first part of their names, where that tells them all."""
+    first = sorted({key.partition(".")[0] for key in extra})
+    if not extra:
+        return []
+    if len(extra) > 3 and not set(first) & {key.partition(".")[0] for key in expected}:
+        return [f"k.removeprefix({prefix!r}).partition('.')[0] not in {first}"]
+    return [f"k not in {[prefix + key for key in extra]}"]
+
+
+def _looks_like(found: Shapes, asked: Variant) -> str:
+    alike = [variant for variant in VARIANTS.values() if _resembles(found, variant)]
+    if not alike:
+        return ("It is no SAT or ViT of a published size (AST, PaSST, EfficientAT and other "
+                "models cannot be exported): `satexport onnx --help` names what can.")
+    if asked in alike:
+        return "The rest of it fits: it is incomplete or was changed; save the whole state dict."
+    guess = next((v for v in alike if v.delay == asked.delay), alike[0])
+    delays = " or ".join(f"{v.delay} s" for v in alike)
+    unsure = " (its shapes do not tell which)" if len(alike) > 1 else ""
+    return (f"This looks like {guess.model} at {delays}{unsure}: "
+            f"pass --model {guess.model} --delay {guess.delay}.")
+
+
+def _resembles(found: Shapes, variant: Variant) -> bool:
+    """True where width, kind of attention, pooling and time code are the variant's."""
+    attention = "attn.to_q.weight" if variant.has_cache else "attn.qkv.weight"
+    time = found.get(MARK, ())
+    return (found.get("freq_pos_embed") == (1, variant.width, ROWS, 1)
+            and any(key.endswith(attention) for key in found)
+            and ("cls_token" in found) == (variant.pooling == "token")
+            and (not variant.has_cache or time[-1:] == (variant.time_columns,)))

@@ -1,0 +1,177 @@
+"""Files that torch.save wrote: tensors alone, read by torch after a look at what they ask it to build."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import pickletools
+import re
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import IO, Final
+
+from satexport.errors import CheckpointError
+from satexport.terminal import shown
+from satexport.weights import MARK, SAVE_WEIGHTS, Entry, Weights, resave, torch_code
+
+MAX_BYTES: Final = 2_000_000_000  # of a file, which is read whole; a sat-b with its optimizer has 1 GB
+MAX_PICKLE: Final = 20_000_000    # bytes of the names and shapes in it
+MAX_OPCODES: Final = 1_000_000    # of that pickle; a state dict has 25 for each tensor
+MAX_TUPLES: Final = 20_000        # four for each tensor; a hundred thousand, nested, crash Python's hash
+PROTOCOLS: Final = (2, 3)         # of pickle, that torch reads where it executes nothing
+LEVELS: Final = 3                 # of dicts in dicts that are looked through for weights
+# what torch would build, of any size that a hundred bytes can say
+GROWING: Final = ("builtins bytearray", "__builtin__ bytearray", "_codecs encode")
+DAMAGED: Final = ("is damaged, or something else than torch.save wrote it. If it was truncated, copy or "
+                  f"download it again; else {SAVE_WEIGHTS}.")
+
+
+def read_torch(path: Path) -> Weights:
+    """The tensors of a state dict, bare or the entry `model`. Raises `CheckpointError`, `OSError`."""
+    import torch
+
+    if fault := _fault(path):
+        raise CheckpointError(f"{path}: {fault}")
+    # An open file: from a path, torch.load would judge by the ending. Not mapped into memory:
+    # the weights must not change when the file does.
+    try:
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of protocol 3
+            loaded = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged or hostile file raises anything, OSError too
+        raise CheckpointError(f"{path}: {_refusal(error)}") from error
+    state, place = loaded, ""
+    if isinstance(loaded, dict) and isinstance(loaded.get("model"), dict):
+        state, place = loaded["model"], "['model']"
+    if fault := _stranger(state):
+        raise CheckpointError(f"{path}: {fault}, expected a state dict (names and tensors), bare or as the "
+                              f"entry 'model'. {_advice(path, loaded)}")
+    return Weights({key: Entry(tuple(value.shape), str(value.dtype).removeprefix("torch."),
+                               partial(value.numpy, force=True)) for key, value in state.items()},
+                   *torch_code(path, place))
+
+
+def _stranger(state: object) -> str:
+    """What of this is no name or no tensor, in words; "" where it is a state dict."""
+    import torch
+
+    if not isinstance(state, dict) or not state:
+        return "holds an empty dict" if state == {} else f"holds one {type(state).__name__}"
+    for key, value in state.items():
+        if not isinstance(key, str):
+            return f"its key {shown(key)} is no name but {type(key).__name__}"
+        if not isinstance(value, torch.Tensor):
+            return f"its entry {shown(key)} is no tensor but {type(value).__name__}"
+    return ""
+
+
+def _advice(path: Path, loaded: object) -> str:
+    """How to save the weights alone that lie somewhere in this."""
+    found = list(_places(loaded))
+    if not found:
+        return f"If it has weights, {SAVE_WEIGHTS}."
+    place, prefix = found[0]
+    words = [f"The weights are in {place}" if place else "The weights are beside that",
+             f", their names start with {prefix!r}" if prefix else "",
+             f" (others are in {', '.join(sorted({other for other, _ in found[1:]}))})" if found[1:] else ""]
+    return f"{''.join(words)}: " + resave(*torch_code(path, place), prefix, [
+        "isinstance(k, str)", "isinstance(v, torch.Tensor)"])
+
+
+def _places(loaded: object, place: str = "", level: int = 0) -> Iterator[tuple[str, str]]:
+    """Where in dicts of dicts state dicts of ours lie, "['model']", and what their names start with."""
+    if not isinstance(loaded, Mapping):
+        return
+    for key in loaded:
+        if isinstance(key, str) and (key == MARK or key.endswith(f".{MARK}")):
+            yield place, key.removesuffix(MARK)
+    if level < LEVELS:
+        for key, value in loaded.items():
+            if isinstance(key, str | int):
+                yield from _places(value, f"{place}[{key!r}]", level + 1)
+
+
+def _refusal(error: Exception) -> str:
+    """Say in plain words why torch.load refused a file."""
+    text = str(error)
+    if code := re.search(r"GLOBAL ([\w.]+)", text):
+        return _needs(code[1])
+    if "TorchScript" in text:
+        return f"is a TorchScript program, expected a state dict: {SAVE_WEIGHTS}."
+    return DAMAGED
+
+
+def _needs(name: str) -> str:
+    return (f"is a pickle that needs {name}, expected tensors alone; nothing in it was executed. If it is a "
+            f"whole model or has other objects beside the weights, {SAVE_WEIGHTS}.")
+
+
+# Before torch reads it: how long is what the file says it holds?
+
+def _fault(path: Path) -> str:
+    """Why a file is not given to torch, in words; "" where nothing speaks against it."""
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        return f"has {size / 1e9:.1f} GB, expected at most {MAX_BYTES / 1e9:g}: {SAVE_WEIGHTS}."
+    with path.open("rb") as file:
+        if file.peek(2)[:2] != b"PK":  # torch before 1.6: number, version, machine, content, keys, values
+            return _pickle_fault(path, file, pickles=5)
+        try:
+            with zipfile.ZipFile(file) as archive:
+                return _zip_fault(path, archive, size)
+        except (zipfile.BadZipFile, ValueError, NotImplementedError, RuntimeError, EOFError):
+            return DAMAGED
+
+
+def _zip_fault(path: Path, archive: zipfile.ZipFile, size: int) -> str:
+    parts = archive.infolist()
+    if any(part.filename.endswith("/constants.pkl") for part in parts):
+        return ""  # TorchScript: torch says so
+    if sum(part.file_size for part in parts) > size:
+        return f"unpacks to more than it holds, which no file of torch.save does: {SAVE_WEIGHTS}."
+    for part in parts:
+        if part.filename.endswith("data.pkl"):
+            if part.file_size > MAX_PICKLE:
+                return _too_many()
+            if fault := _pickle_fault(path, io.BytesIO(archive.read(part)), pickles=1):
+                return fault
+    return ""
+
+
+def _pickle_fault(path: Path, file: IO[bytes], pickles: int) -> str:
+    """What pickles in a row ask for that torch must not build. Where one is damaged, torch says so."""
+    tuples = number = 0
+    try:
+        for _ in range(pickles):
+            protocol = 0
+            for opcode, argument, _position in pickletools.genops(file):
+                number += 1
+                tuples += opcode.name.startswith("TUPLE")
+                if opcode.name == "PROTO":
+                    protocol = int(str(argument))
+                if protocol not in PROTOCOLS:
+                    return _of_protocol(path, protocol) if protocol <= pickle.HIGHEST_PROTOCOL else DAMAGED
+                if opcode.name == "GLOBAL" and argument in GROWING:
+                    return _needs(str(argument).replace(" ", "."))
+                if number > MAX_OPCODES or tuples > MAX_TUPLES:
+                    return _too_many()
+    except Exception:  # genops raises ValueError and what a decoder raises
+        return ""
+    return ""
+
+
+def _too_many() -> str:
+    return f"holds far more objects than a state dict of a SAT or ViT: {SAVE_WEIGHTS}."
+
+
+def _of_protocol(path: Path, protocol: int) -> str:
+    fault = (f"is written in pickle protocol {protocol or '0 or 1'}; torch reads weights without executing "
+             "anything from protocol 2 alone, its default. Save it again where it was made, without "
+             "pickle_protocol.")
+    load, _ = torch_code(path)
+    return fault if protocol == 0 else (
+        f"{fault} Or, where you trust who made the file, for this executes what is in it: "
+        f"{load.replace('weights_only=True', 'weights_only=False')}; torch.save(state, 'weights.pt')")

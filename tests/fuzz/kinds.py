@@ -1,0 +1,408 @@
+"""The kinds of files that satexport reads: valid ones, how each is made doubtful, how it is used.
+
+A use returns where the file was accepted and what came of it is right, raises satexport's own error where it
+was refused, and `WrongError` where it was accepted and should not have been.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import numpy as np
+
+from tests.fuzz import mutations
+
+RATE = 16_000
+FORMATS = {  # ending -> soundfile's format and subtype
+    "wav": ("WAV", "PCM_16"),
+    "24.wav": ("WAV", "PCM_24"),
+    "float.wav": ("WAV", "FLOAT"),
+    "adpcm.wav": ("WAV", "MS_ADPCM"),
+    "gsm.wav": ("WAV", "GSM610"),
+    "ex.wav": ("WAVEX", "PCM_16"),
+    "rf64": ("RF64", "PCM_16"),
+    "w64": ("W64", "PCM_16"),
+    "aiff": ("AIFF", "PCM_16"),
+    "float.aiff": ("AIFF", "FLOAT"),
+    "au": ("AU", "PCM_16"),
+    "caf": ("CAF", "PCM_16"),
+    "alac.caf": ("CAF", "ALAC_16"),
+    "flac": ("FLAC", "PCM_16"),
+    "24.flac": ("FLAC", "PCM_24"),
+    "ogg": ("OGG", "VORBIS"),
+    "opus": ("OGG", "OPUS"),
+    "mp3": ("MP3", "MPEG_LAYER_III"),
+    "voc": ("VOC", "PCM_16"),
+    "paf": ("PAF", "PCM_16"),
+    "iff": ("SVX", "PCM_16"),
+    "nist": ("NIST", "PCM_16"),
+    "ircam": ("IRCAM", "PCM_16"),
+    "mat4": ("MAT4", "PCM_16"),
+    "mat5": ("MAT5", "PCM_16"),
+    "pvf": ("PVF", "PCM_16"),
+    "xi": ("XI", "DPCM_16"),
+    "htk": ("HTK", "PCM_16"),
+    "avr": ("AVR", "PCM_16"),
+    "mpc": ("MPC2K", "PCM_16"),
+    "sds": ("SDS", "PCM_16"),
+}
+TARGETS = ("cpu-fp32", "cpu-int8", "openvino-int8", "jetson-orin-nano", "onnx")
+
+
+class WrongError(Exception):
+    """A file that should have been refused was accepted, or what came of it is not right."""
+
+
+@dataclass(frozen=True)
+class Doubtful:
+    """A file, or a bundle's folder, that was changed."""
+
+    path: Path
+    must_be_refused: bool = False
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of input; `share` is how many of a hundred inputs are of it."""
+
+    share: int
+    draw: Callable[[Random, Path, Path], Doubtful]  # from the folder of the valid ones into an empty one
+    use: Callable[[Path, Path], None]  # the input, the folder of the valid ones
+    command: Callable[[Path, Path, Path], list[str]]  # the input, the valid ones, a folder to write into
+    by_stdin: bool = False  # the command reads it there
+
+
+def require(holds: bool, what: str) -> None:
+    """Raise `WrongError` where something that must hold does not."""
+    if not holds:
+        raise WrongError(what)
+
+
+def prepare(folder: Path, bundle: Path) -> None:
+    """Write the valid files; `bundle` is the demo's."""
+    import soundfile
+    import torch
+
+    from satexport.checkpoint import load_checkpoint
+    from satexport.synthetic import synthetic_stream
+    from satexport.targets import FOLDER
+    from satexport.variants import find_variant
+    from satexport.weightfile import DEMO
+
+    sound = synthetic_stream(1, "calibrate")
+    for part in ("audio", "pcm", "checkpoint", "bundle", "target", "calibration", "labels", "set"):
+        (folder / part).mkdir(parents=True)
+    for ending, (kind, subtype) in FORMATS.items():
+        channels = 1 if kind in ("SVX", "XI", "SDS", "HTK") or subtype == "GSM610" else 2
+        soundfile.write(
+            folder / "audio" / f"sound.{ending}",
+            np.repeat(sound[:, None], channels, 1),
+            RATE,
+            subtype,
+            format=kind,
+        )
+    (folder / "pcm" / "sound").write_bytes((sound * 32767).astype("<i2").tobytes())
+    checkpoint = load_checkpoint("demo", find_variant("sat-t", 2))
+    shutil.copytree(bundle, folder / "bundle" / "onnx")
+    shutil.copy(DEMO, folder / "checkpoint" / "demo.safetensors")
+    torch.save(
+        {name: torch.from_numpy(value.astype(np.float16)) for name, value in checkpoint.state.items()},
+        folder / "checkpoint" / "demo.pt",
+    )
+    for name in TARGETS:
+        shutil.copy(FOLDER / f"{name}.toml", folder / "target")
+    _prepare_sets(folder)
+
+
+def _prepare_sets(folder: Path) -> None:
+    """Clips, and tables and manifests over them."""
+    import soundfile
+
+    from satexport.labels import audioset_labels
+    from satexport.synthetic import synthetic_stream
+
+    clips = folder / "clips"
+    clips.mkdir()
+    for number in range(4):
+        soundfile.write(
+            clips / f"{number}.wav", synthetic_stream(2, "calibrate")[:: number % 2 * 2 - 1], RATE
+        )
+    soundfile.write(clips / "long.flac", synthetic_stream(40, "calibrate"), RATE)
+    labels = folder / "labels"
+    (labels / "labels.txt").write_text("\n".join(audioset_labels()) + "\n", encoding="utf-8")
+    (labels / "labels.csv").write_text(
+        'index,mid,display_name\n0,/m/a,Dog\n1,/m/b,"Burst, pop"\n', encoding="utf-8"
+    )
+    (folder / "set" / "set.csv").write_text(
+        'filename,labels\n0.wav,Speech;Dog\n1.wav,"Burst, pop"\n2.wav,Rain\n'
+    )
+    (folder / "set" / "audioset.csv").write_text(
+        "# Segments csv\n# num_ytids=2\n# YTID, start_seconds, end_seconds, positive_labels\n"
+        '0, 0.000, 10.000, "/m/09x0r,/m/0bt9lr"\n1, 30.000, 40.000, "/m/09x0r"\n'
+    )
+    checksum = hashlib.sha256((clips / "0.wav").read_bytes()).hexdigest()
+    (folder / "calibration" / "folder.toml").write_text(
+        'name = "mine"\nsource = "folder"\nlicence = "my own"\nclips = 4\nsamples = 16\n'
+        f'stream_seconds = 30\nseed = 3\nfolder = "."\n\n[checksums]\n"0.wav" = "{checksum}"\n',
+        encoding="utf-8")
+
+
+def _choose(random: Random, folder: Path) -> Path:
+    return random.choice(sorted(folder.iterdir()))
+
+
+def _changed_file(
+    part: str, change: Callable[[Random, bytes], bytes]
+) -> Callable[[Random, Path, Path], Doubtful]:
+    """Draw one of the valid files of a part and change it."""
+
+    def draw(random: Random, valid: Path, place: Path) -> Doubtful:
+        source = _choose(random, valid / part)
+        path = place / source.name
+        path.write_bytes(change(random, source.read_bytes()))
+        return Doubtful(path)
+
+    return draw
+
+
+# Audio.
+
+
+def _draw_audio(random: Random, valid: Path, place: Path) -> Doubtful:
+    source = _choose(random, valid / "audio")
+    name = (
+        source.name
+        if random.random() < 0.9
+        else f"sound.{random.choice(('wav', 'raw', 'mp3', 'txt', 'flac'))}"
+    )
+    (place / name).write_bytes(mutations.change_bytes(random, source.read_bytes()))
+    return Doubtful(place / name)
+
+
+def _hear(path: Path, _valid: Path) -> None:
+    from satexport.audio import audio_blocks
+
+    for block in audio_blocks(path):
+        require(block.dtype == np.float32 and block.ndim == 1 and bool(np.isfinite(block).all()), "no audio")
+
+
+def _hear_pcm(path: Path, _valid: Path) -> None:
+    from satexport.audio import pcm_blocks
+
+    with path.open("rb") as file:
+        for block in pcm_blocks(file):
+            require(bool(np.abs(block).max() <= 1), "PCM beyond full scale")
+
+
+# Checkpoints.
+
+
+def _draw_checkpoint(random: Random, valid: Path, place: Path) -> Doubtful:
+    source = _choose(random, valid / "checkpoint")
+    change = mutations.change_zip if source.suffix == ".pt" else mutations.change_safetensors
+    content = change(random, source.read_bytes())
+    if random.random() < 0.05:
+        content = mutations.hostile_pickle(random)
+    name = random.choice((source.name, source.name, "weights.bin", "weights.pt"))
+    (place / name).write_bytes(content)
+    return Doubtful(place / name)
+
+
+def _load_checkpoint(path: Path, _valid: Path) -> None:
+    from satexport.checkpoint import load_checkpoint
+    from satexport.state_dict import expected_shapes
+    from satexport.variants import find_variant
+
+    variant = find_variant("sat-t", 2)
+    found = load_checkpoint(str(path), variant)
+    require(
+        {key: value.shape for key, value in found.state.items()} == expected_shapes(variant, found.classes),
+        "shapes that are not the model's",
+    )
+    require(all(np.isfinite(value).all() for value in found.state.values()), "weights that are no numbers")
+
+
+# Bundles.
+
+
+def _draw_bundle(random: Random, valid: Path, place: Path) -> Doubtful:
+    """A part is changed; every other time with hashes that are right, as by somebody who means it."""
+    bundle = Path(shutil.copytree(valid / "bundle" / "onnx", place / "onnx"))
+    manifest = json.loads((bundle / "bundle.json").read_bytes())
+    part = bundle / random.choice(sorted([*manifest["files"], "bundle.json", "bundle.json"]))
+    before = part.read_bytes()
+    choice = random.random()
+    if choice < 0.05:
+        part.unlink()
+    elif choice < 0.1:
+        part.unlink()
+        part.symlink_to(random.choice(("/dev/zero", "/etc/passwd", "missing", ".", "../onnx")))
+    elif choice < 0.15:
+        (bundle / random.choice(("notes.txt", "bundle.json.again", "Model.onnx"))).write_bytes(b"mine")
+    elif part.name == "bundle.json":
+        part.write_bytes(mutations.change_json(random, before))
+    else:
+        change = {".npy": mutations.change_npy, ".npz": mutations.change_zip, ".txt": mutations.change_text}
+        part.write_bytes(change.get(part.suffix, mutations.change_bytes)(random, before))
+    sealed = choice >= 0.15 and random.random() < 0.5 and _seal(bundle)
+    return Doubtful(bundle, must_be_refused=not sealed and (choice < 0.15 or part.read_bytes() != before))
+
+
+def _seal(bundle: Path) -> bool:
+    """Make hashes, sizes and seal right again; False where bundle.json has no such places any more."""
+    from satexport.files import json_text
+
+    try:
+        manifest = json.loads((bundle / "bundle.json").read_bytes())
+        for name, facts in manifest["files"].items():
+            content = (bundle / name).read_bytes()
+            facts.update(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+        manifest["seal"] = ""
+        manifest["seal"] = hashlib.sha256(json_text(manifest).encode()).hexdigest()
+        (bundle / "bundle.json").write_text(json_text(manifest), encoding="utf-8")
+    except (KeyError, TypeError, ValueError, AttributeError, OSError, RecursionError):
+        return False
+    return True
+
+
+def _run_bundle(path: Path, _valid: Path) -> None:
+    import satexport
+    from satexport.parity import run_golden
+
+    tagger = satexport.load(path, threads=1)
+    scores = tagger.stream().feed(np.zeros(tagger.contract.chunk_samples, np.float32))
+    require(scores.shape == (1, len(tagger.labels)), "scores of another shape")
+    run_golden(tagger)
+
+
+# Tables and TOMLs.
+
+
+def _read_target(path: Path, _valid: Path) -> None:
+    from satexport.files import json_text
+    from satexport.targets import find_target
+
+    json_text(find_target(str(path)).to_dict())
+
+
+def _draw_beside_clips(part: str) -> Callable[[Random, Path, Path], Doubtful]:
+    """A changed table or manifest in a folder of clips."""
+    draw = _changed_file(part, mutations.change_text)
+
+    def beside(random: Random, valid: Path, place: Path) -> Doubtful:
+        for clip in (valid / "clips").iterdir():
+            os.link(clip, place / clip.name)
+        return draw(random, valid, place)
+
+    return beside
+
+
+def _read_calibration(path: Path, _valid: Path) -> None:
+    from satexport.calibrate import heard
+    from satexport.calibration_set import calibration_clips, find_calibration
+
+    chosen = find_calibration(str(path))
+    if chosen.source == "folder":
+        heard(calibration_clips(chosen, None))
+
+
+def _read_labels(path: Path, _valid: Path) -> None:
+    from satexport.labels import read_labels
+    from satexport.terminal import printable
+
+    labels = read_labels(path)
+    require(
+        len(set(labels)) == len(labels) > 0 and all(label == printable(label) != "" for label in labels),
+        "labels that are empty, twice there or cannot be printed",
+    )
+
+
+def _read_set(path: Path, _valid: Path) -> None:
+    from satexport.datasets import load_set
+    from satexport.labels import audioset_labels
+
+    found = load_set(path, audioset_labels())
+    require(bool(found.truth(audioset_labels()).any()), "no clip has a label")
+    for clip in found.clips[:2]:
+        clip.read()
+
+
+def _run(path: Path, valid: Path, _out: Path) -> list[str]:
+    return ["run", str(valid / "bundle" / "onnx"), str(path)]
+
+
+def _run_stdin(_path: Path, valid: Path, _out: Path) -> list[str]:
+    return ["run", str(valid / "bundle" / "onnx"), "-"]
+
+
+def _export(path: Path, _valid: Path, out: Path) -> list[str]:
+    return ["onnx", "--model", "sat-t", "--checkpoint", str(path), "--no-simplify", "--output", str(out)]
+
+
+def _compile(option: str) -> Callable[[Path, Path, Path], list[str]]:
+    def command(path: Path, valid: Path, out: Path) -> list[str]:
+        return [
+            "cpu",
+            option,
+            str(path),
+            "--from",
+            str(valid / "bundle" / "onnx"),
+            "--no-measure",
+            "--minutes",
+            "0.1",
+            "--data",
+            str(valid / "few.csv"),
+            "--output",
+            str(out),
+        ]
+
+    return command
+
+
+KINDS = {
+    "audio": Kind(30, _draw_audio, _hear, _run),
+    "standard input": Kind(
+        5, _changed_file("audio", mutations.change_bytes), _hear_pcm, _run_stdin, by_stdin=True
+    ),
+    "checkpoint": Kind(15, _draw_checkpoint, _load_checkpoint, _export),
+    "bundle": Kind(
+        15,
+        _draw_bundle,
+        _run_bundle,
+        lambda path, valid, _: ["run", str(path), str(valid / "audio" / "sound.wav")],
+    ),
+    "target": Kind(10, _changed_file("target", mutations.change_text), _read_target, _compile("--target")),
+    "calibration": Kind(5, _draw_beside_clips("calibration"), _read_calibration, _compile("--calibration")),
+    "labels": Kind(
+        10,
+        _changed_file("labels", mutations.change_text),
+        _read_labels,
+        lambda path, valid, out: [
+            *_export(valid / "checkpoint" / "demo.pt", valid, out),
+            "--labels",
+            str(path),
+        ],
+    ),
+    "set": Kind(
+        10,
+        _draw_beside_clips("set"),
+        _read_set,
+        lambda path, valid, out: [
+            "parity",
+            str(valid / "bundle" / "onnx"),
+            "--minutes",
+            "0.1",
+            "--data",
+            str(path),
+            "--report",
+            str(out / "parity.json"),
+        ],
+    ),
+}

@@ -1,0 +1,155 @@
+"""Reports: where they may go, which is looked at before the work."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from satexport import parity
+from satexport.bundle import check_outside, check_places
+from satexport.errors import UsageError
+from satexport.stream import load
+from tests.test_bundle import content, copy_of
+from tests.test_cli import call
+
+
+@pytest.fixture
+def vit(random_vit: Path, tmp_path: Path) -> Path:
+    """A bundle to write beside and into: TMP/vit-t-2s/onnx."""
+    return copy_of(random_vit, tmp_path)
+
+
+@pytest.fixture
+def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(*_: object) -> None:
+        pytest.fail("the work began although its report has no place")
+
+    for name in ("golden_scores", "weights_of"):
+        monkeypatch.setattr(parity, name, work)
+
+
+INSIDE = {"a new file": "junit.xml", "labels": "labels.txt", "the manifest": "bundle.json",
+          "the graph": "model.onnx", "a new folder": "ci/junit.xml",
+          "another case of the folder": "Reports/junit.xml",
+          "the folder's name": "reports", "a way out of the folder": "reports/../junit.xml"}
+
+
+@pytest.mark.parametrize("option", ["--report", "--junit"])
+@pytest.mark.parametrize("name", INSIDE.values(), ids=INSIDE)
+@pytest.mark.usefixtures("no_work")
+def test_a_report_among_the_parts_of_a_bundle_is_refused_before_the_work(
+        option: str, name: str, vit: Path) -> None:
+    before = content(vit)
+    result = call("parity", vit, "--golden", option, vit / name)
+    assert (result.code, result.out) == (2, "")
+    assert "is inside the bundle" in result.err or "is no regular file" in result.err
+    assert content(vit) == before
+    load(vit)
+
+
+def test_a_report_in_the_folder_of_reports_leaves_a_bundle_that_loads(vit: Path) -> None:
+    result = call("parity", vit, "--golden", "--report", vit / "reports" / "nightly.json",
+                  "--junit", vit / "reports" / "ci" / "junit.xml")
+    assert (result.code, (vit / "reports" / "ci" / "junit.xml").is_file()) == (0, True)
+    assert (vit / "reports" / "nightly.json").is_file()
+    load(vit)
+
+
+def by_a_link_to_the_folder(vit: Path) -> Path:
+    (vit.parent / "link").symlink_to(vit)
+    return vit.parent / "link" / "labels.txt"
+
+
+def by_a_link_to_the_part(vit: Path) -> Path:
+    (vit.parent / "link.txt").symlink_to(vit / "labels.txt")
+    return vit.parent / "link.txt"
+
+
+def where_the_part_is_a_link_to(vit: Path) -> Path:
+    (vit / "labels.txt").rename(vit.parent / "kept.txt")
+    (vit / "labels.txt").symlink_to(vit.parent / "kept.txt")
+    return vit.parent / "kept.txt"
+
+
+def by_a_folder_of_reports_that_is_a_link_back(vit: Path) -> Path:
+    (vit / "reports" / "export.json").unlink()
+    (vit / "reports").rmdir()
+    (vit / "reports").symlink_to(vit)
+    return vit / "reports" / "labels.txt"
+
+
+@pytest.mark.parametrize("way", [by_a_link_to_the_folder, by_a_link_to_the_part, where_the_part_is_a_link_to,
+                                 by_a_folder_of_reports_that_is_a_link_back])
+@pytest.mark.usefixtures("no_work")
+def test_a_part_of_a_bundle_is_no_place_by_any_link(way: Callable[[Path], Path], vit: Path) -> None:
+    place = way(vit)
+    before = place.read_bytes()
+    result = call("parity", vit, "--golden", "--report", place)
+    assert (result.code, place.read_bytes()) == (2, before)
+    load(vit)
+
+
+@pytest.mark.parametrize(("report", "junit"), [
+    ("same", "same"), ("same", "./same"), ("R.json", "r.JSON"), ("link", "same"), ("a/../same", "same"),
+    ("parity.png", None), ("parity.json", "parity.png")])
+@pytest.mark.usefixtures("no_work")
+def test_two_reports_that_are_one_file_are_refused_before_the_work(
+        report: str, junit: str | None, vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "same").write_text("mine")
+    (tmp_path / "link").symlink_to("same")
+    (tmp_path / "a").mkdir()
+    result = call("parity", vit, "--report", report, *(["--junit", junit] if junit else []))
+    assert (result.code, "are one file" in result.err) == (2, True)
+    assert (tmp_path / "same").read_text() == "mine"
+
+
+@pytest.mark.parametrize("place", [".", "/", os.devnull])
+@pytest.mark.usefixtures("no_work")
+def test_a_folder_or_a_device_is_no_place_for_a_report(place: str, vit: Path) -> None:
+    result = call("parity", vit, "--golden", "--report", place)
+    assert (result.code, "no regular file" in result.err) == (2, True)
+
+
+def test_the_folder_of_a_report_is_made_with_golden_chunks_too(vit: Path, tmp_path: Path) -> None:
+    assert call("parity", vit, "--golden", "--report", tmp_path / "new" / "er" / "r.json").code == 0
+    assert (tmp_path / "new" / "er" / "r.json").is_file()
+
+
+@pytest.mark.usefixtures("no_work")
+def test_a_folder_that_cannot_be_written_ends_golden_chunks_with_5_before_the_work(
+        vit: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    result = call("parity", vit, "--golden", "--report", tmp_path / "file" / "r.json")
+    assert (result.code, result.out, "cannot be written" in result.err) == (5, "", True)
+
+
+def test_measure_writes_no_report_among_the_parts_of_a_bundle(vit: Path) -> None:
+    before = content(vit)
+    for folder in (vit, vit / "ci"):
+        result = call("measure", vit, "--report", folder)
+        assert (result.code, "is inside the bundle" in result.err) == (2, True)
+    assert content(vit) == before
+
+
+@pytest.mark.parametrize("arguments", [
+    ("onnx", "--model", "vit-t", "--checkpoint", "random"), ("cpu", "--int8", "dynamic", "--from", "BUNDLE"),
+    ("data", "esc50")], ids=lambda arguments: arguments[0])
+def test_no_command_puts_its_output_into_a_bundle(
+        arguments: tuple[str, ...], vit: Path, random_vit: Path) -> None:
+    before = content(vit.parent)
+    words = [str(random_vit) if word == "BUNDLE" else word for word in arguments]
+    result = call(*words, "--output", vit)
+    assert (result.code, "is inside the bundle" in result.err) == (2, True)
+    assert content(vit.parent) == before
+    assert sorted(os.listdir(vit)) == sorted({name.split("/")[0] for name in content(vit)})
+
+
+def test_what_lies_beside_bundles_is_a_place(vit: Path, tmp_path: Path) -> None:
+    check_outside(vit.parent / "other")
+    check_places([vit.parent / "r.json", tmp_path / "r.json"], [vit])
+    with pytest.raises(UsageError, match="is inside the bundle"):
+        check_places([vit / "r.json"])

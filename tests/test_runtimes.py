@@ -1,0 +1,174 @@
+"""Nothing phones home: no file in the user's home folder, no look-up of a host, whatever runtime is used."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from satexport.backends import BACKENDS
+from tests.fake_network import compile_fake_network
+
+PACKAGE = Path(__file__).parents[1] / "satexport"
+# telemetry packages switch themselves off where these are set
+SWITCHES = ("CI", "TF_BUILD", "JENKINS_URL", "ORT_DISABLE_TELEMETRY")
+REPORTING = {"onnxruntime", "openvino", "onnxsim", "nncf"}  # onnxsim imports ONNX Runtime
+FEED = """
+import sys, numpy, satexport
+stream = satexport.load(sys.argv[1]).stream()
+print(len(stream.feed(numpy.zeros(2 * 32_000, numpy.float32))))
+"""
+
+
+class Seen(NamedTuple):
+    """What a program did besides its work."""
+
+    files: list[str]     # in its home folder, which was empty
+    look_ups: list[str]  # of hosts, and connections
+    out: str
+    err: str
+
+
+Watch = Callable[..., Seen]
+
+
+@pytest.fixture(scope="session")
+def fake_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library to preload that records every way to the network and refuses it."""
+    try:
+        return compile_fake_network(tmp_path_factory.mktemp("network"))
+    except LookupError as error:
+        pytest.skip(f"{error} for the library that is preloaded")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "home").mkdir()
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def watched(fake_network: Path, home: Path, tmp_path: Path) -> Watch:
+    """Run Python with an empty home folder and without a network, and see what it did."""
+    def run(*arguments: object, **settings: str) -> Seen:
+        log = tmp_path / "look_ups"
+        environment = {key: value for key, value in os.environ.items()
+                       if key not in SWITCHES and not key.startswith("XDG_")}
+        environment |= {"HOME": str(home), "SATEXPORT_CACHE": str(tmp_path / "cache"),
+                        "LD_PRELOAD": str(fake_network), "FAKE_NETWORK_LOG": str(log)} | settings
+        before = {path for path in home.rglob("*") if path.is_file()}
+        done = subprocess.run([sys.executable, *map(str, arguments)], env=environment, check=False,
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, encoding="utf-8")
+        assert done.returncode == 0, done.stderr
+        files = [str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()
+                 and path not in before]
+        look_ups = log.read_text("utf-8").splitlines() if log.exists() else []
+        return Seen(files, look_ups, done.stdout, done.stderr)
+    return run
+
+
+@pytest.fixture(scope="session")
+def bundles(demo: Path, openvino_demo: Path) -> dict[str, Path]:
+    """A bundle of each backend that runs here."""
+    return {"onnxruntime": demo, "openvino": openvino_demo}
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("given", [{}, {"ORT_DISABLE_TELEMETRY": ""}], ids=["unset", "empty"])
+def test_a_stream_on_a_device_leaves_no_file_and_asks_for_no_host(
+        backend: str, given: dict[str, str], watched: Watch, bundles: dict[str, Path]) -> None:
+    seen = watched("-c", FEED, bundles[backend], **given)
+    assert seen == Seen([], [], "2\n", "")
+
+
+def test_a_home_that_cannot_be_written_is_not_spoken_of(watched: Watch, bundles: dict[str, Path]) -> None:
+    for backend in ("onnxruntime", "openvino"):
+        assert watched("-c", FEED, bundles[backend], HOME="/proc").err == ""
+
+
+def test_an_export_leaves_no_file_and_asks_for_no_host(watched: Watch, tmp_path: Path) -> None:
+    """PyTorch, onnxsim and ONNX Runtime."""
+    seen = watched("-m", "satexport", "onnx", "--model", "sat-t", "--checkpoint", "random",
+                   "--output", tmp_path)
+    assert (seen.files, seen.look_ups) == ([], [])
+
+
+def test_the_process_that_is_measured_leaves_no_file_and_asks_for_no_host(watched: Watch, demo: Path) -> None:
+    program = """
+import sys
+from satexport.measure import Process
+with Process("measured") as process:
+    process.ask("load", bundle=sys.argv[1], threads=1, streams=1, arena=False)
+    process.ask("transient")
+"""
+    assert watched("-c", program, demo) == Seen([], [], "", "")
+
+
+def test_quantising_leaves_no_file_and_asks_for_no_host(
+        watched: Watch, demo: Path, tmp_path: Path) -> None:
+    program = """
+import sys
+from pathlib import Path
+from satexport.bundle import open_bundle
+from satexport.calibration_set import CalibrationSet
+from satexport.compile import Wanted, compile_bundle
+from satexport.targets import find_target
+small = CalibrationSet("small", "synthetic", "made", clips=14, samples=16, stream_seconds=30)
+compile_bundle(open_bundle(sys.argv[1]), find_target("cpu-int8"), Path(sys.argv[2]), Wanted(small))
+"""
+    seen = watched("-c", program, demo, tmp_path)
+    assert (seen.files, seen.look_ups) == ([], [])
+
+
+def test_a_choice_of_the_users_own_is_left_alone(
+        watched: Watch, bundles: dict[str, Path], home: Path) -> None:
+    shown = FEED + "import os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    assert watched("-c", shown, bundles["onnxruntime"], ORT_DISABLE_TELEMETRY="0").out == "2\n0\n"
+    (home / "intel").mkdir()
+    (home / "intel" / "openvino_telemetry").write_text("1")
+    seen = watched("-c", FEED, bundles["openvino"])
+    assert seen.look_ups, "OpenVINO reports where its user wants it to; and the fake network sees that"
+
+
+def test_importing_satexport_changes_nothing() -> None:
+    program = "import os; before = dict(os.environ); import satexport.stream; assert os.environ == before"
+    environment = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+
+
+def test_a_runtime_is_imported_in_one_place() -> None:
+    """Whatever else imported one would import it with its telemetry on."""
+    found = [f"{path.relative_to(PACKAGE)}: {name}" for path in PACKAGE.rglob("*.py")
+             for node in ast.walk(ast.parse(path.read_text("utf-8")))
+             for name in ([alias.name for alias in node.names] if isinstance(node, ast.Import) else
+                          [node.module or ""] if isinstance(node, ast.ImportFrom) else [])
+             if name.partition(".")[0] in REPORTING]
+    assert found == ["openvino_ir.py: openvino"]  # for its types alone, never executed
+
+
+def test_a_package_that_was_there_before_is_there_afterwards() -> None:
+    program = """
+import sys
+sys.modules["openvino_telemetry"] = there = object()
+from satexport.runtimes import import_runtime
+import_runtime("openvino")
+assert sys.modules["openvino_telemetry"] is there
+"""
+    pytest.importorskip("openvino", reason="needs OpenVINO")
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_every_backend_is_watched_here() -> None:
+    """A runtime that is new must be looked at, too."""
+    assert set(BACKENDS) == {"onnxruntime", "openvino", "tensorrt"}
+
+
+def test_importing_tensorrt_leaves_no_file_and_asks_for_no_host(watched: Watch) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="needs TensorRT for RTX")
+    assert watched("-c", "import tensorrt_rtx; tensorrt_rtx.Logger()") == Seen([], [], "", "")

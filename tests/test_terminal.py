@@ -1,0 +1,138 @@
+"""What a stranger wrote reaches a terminal as text, and no terminal is too narrow."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import onnx
+import pytest
+import soundfile
+
+from satexport.bundle import LABELS, labels_sha256, labels_text, open_bundle
+from satexport.console import note
+from satexport.contract import PREFIX
+from satexport.errors import DataError
+from satexport.files import json_text
+from satexport.report import junit, print_table
+from satexport.synthetic import synthetic_clip
+from satexport.terminal import printable, shown
+from tests.test_bundle import GRAPH, copy_of, reseal
+from tests.test_cli import call
+
+EVIL = ("\x1b]0;title\x07", "\x1b[2J\x1b[31mred", "\x9b31mred", "\u202egnikrab", "a\rb", "\x08\x7f",
+        "a\u2028b", "a\x85b", "a\x0cb", "[red]Dog[/red]", ":dog: [link=file:///]x[/link]")
+OBEYED = set("\x1b\x07\x9b\u202e\r\x08\x7f\u2028\x85\x0c")
+
+
+@pytest.fixture(scope="module")
+def evil(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's bundle as a stranger may write it: sealed, with labels that command a terminal."""
+    folder = copy_of(demo, tmp_path_factory.mktemp("evil"))
+    bundle = open_bundle(folder)
+    labels = [f"{EVIL[i % len(EVIL)]}{i}" for i in range(bundle.contract.classes)]
+    (folder / LABELS).write_bytes(labels_text(labels).encode())
+    graph = onnx.load(folder / GRAPH)
+    (entry,) = (entry for entry in graph.metadata_props if entry.key == f"{PREFIX}labels_sha256")
+    entry.value = labels_sha256(labels)
+    onnx.save(graph, folder / GRAPH)
+    reseal(folder, labels_sha256=entry.value)
+    return folder
+
+
+def test_labels_come_back_from_a_bundle_as_they_were(evil: Path) -> None:
+    assert open_bundle(evil).labels[:len(EVIL)] == tuple(f"{text}{i}" for i, text in enumerate(EVIL))
+
+
+def test_tags_command_no_terminal_and_are_true_in_json(evil: Path, tmp_path: Path) -> None:
+    sound = tmp_path / "a\x1b[31m\n\u202eb.wav"
+    soundfile.write(sound, synthetic_clip("evaluate", 0)[0][:32_000], 16_000)
+    printed = call("run", evil, sound, "--top", 527)
+    assert (printed.code, OBEYED & set(printed.out + printed.err)) == (0, set())
+    assert printed.out.count("\n") == 2
+    assert r"\x1b]0;title\x070 " in printed.out
+    assert "[red]Dog[/red]9 " in printed.out
+    assert ":dog: [link=file:///]x[/link]10 " in printed.out
+    found = call("run", evil, sound, "--top", 527, "--json").out
+    assert not OBEYED & set(found)
+    assert sorted(tag["label"] for tag in json.loads(found)["tags"]) == sorted(open_bundle(evil).labels)
+    assert json.loads(found)["file"] == str(sound)
+
+
+@pytest.mark.parametrize("arguments", [
+    ("run", "\x1b[2J", "x"), ("run", "{demo}", "\x1b[2J\n\u202e.wav"),
+    ("parity", "{demo}", "--data", "\x1b[2J"),
+    ("\x1b[2J",), ("onnx", "--model", "\x1b[2J"), ("cpu", "--target", "\x1b[2J.toml"),
+    ("onnx", "--model", "sat-t", "--checkpoint", "\x1b[2J"), ("parity", "{demo}", "--folds", "\x1b[2J")])
+def test_an_error_commands_no_terminal(demo: Path, arguments: tuple[str, ...]) -> None:
+    found = call(*(text.replace("{demo}", str(demo)) for text in arguments))
+    assert found.code in (2, 4)
+    assert r"\x1b[2J" in found.err
+    assert not OBEYED & set(found.out + found.err)
+
+
+def test_a_list_in_an_error_stays_one_and_a_line_break_in_a_name_does_not(
+        capsys: pytest.CaptureFixture[str]) -> None:
+    note(f"Error: {DataError('2 rules:' + chr(10) + '  one' + chr(10) + '  two')}; a\nParity: passed\x1b[0m")
+    assert capsys.readouterr().err == "Error: 2 rules:\n  one\n  two; a\\nParity: passed\\x1b[0m\n"
+
+
+def test_a_report_is_json_and_xml_that_command_no_terminal() -> None:
+    content = {text: [text] for text in EVIL}
+    text = json_text(content)
+    assert json.loads(text) == content
+    assert not OBEYED & set(text)
+    suite = ElementTree.fromstring(junit("\x1b", [(text, "failed", text) for text in EVIL]).encode())
+    assert [case.get("name") for case in suite.iter("testcase")] == [printable(text) for text in EVIL]
+
+
+def test_a_value_in_a_message_is_short_and_printable() -> None:
+    assert shown("a\x1b") == r"'a\x1b'"
+    assert shown("x" * 1000) == f"'{'x' * 79}..."
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert shown(deep) == "a list nested too deeply to print"
+
+
+class Terminal(io.StringIO):
+    """Standard output that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def table(monkeypatch: pytest.MonkeyPatch, width: int) -> str:
+    out = Terminal()
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stdout", out)
+    print_table("t\x1b[2J", ("name", "megabytes", "", "notes"),
+                [("one", "12.5", "x", "\x1b[31mred\n[b]:dog:"), ("two-of-them", "0.25", "", "fine")])
+    return out.getvalue()
+
+
+def test_a_table_is_a_table_where_its_words_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = table(monkeypatch, 50)
+    assert "│ one         │      12.5 │ x │ \\x1b[31mred │" in found
+    assert "[b]:dog:" in found
+    assert "\x1b[31m" not in found
+    assert "\x1b[2J" not in found
+
+
+def test_a_table_that_is_too_wide_for_a_terminal_is_a_block_of_lines_for_each_row(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    assert table(monkeypatch, 40) == (
+        "t\\x1b[2J\n\nname: one\nmegabytes: 12.5\nx\nnotes: \\x1b[31mred, [b]:dog:\n"
+        "\nname: two-of-them\nmegabytes: 0.25\nnotes: fine\n")
+
+
+def test_a_message_that_quotes_something_very_long_keeps_its_beginning_and_its_end() -> None:
+    text = str(DataError(f"set.csv: {'x' * 100_000} is unknown; expected a label. Say which one."))
+    assert len(text) < 2_000
+    assert text.startswith("set.csv: xxx")
+    assert " [...] xxx" in text
+    assert text.endswith("expected a label. Say which one.")
