@@ -42,7 +42,7 @@ from satexport.files import check_writable, json_text, read_at_most, sha256_of, 
 from satexport.initial_cache import InitialCache
 from satexport.targets import Target
 from satexport.terminal import shown
-from satexport.variants import PCM_SCALE, VARIANTS, Variant
+from satexport.variants import PCM_SCALE, Variant, named_variant
 
 MANIFEST = "bundle.json"
 LABELS = "labels.txt"
@@ -73,11 +73,11 @@ class Bundle:
     @property
     def variant(self) -> Variant:
         """The variant by the contract's name; raises `BundleError` where it is unknown here."""
-        for variant in VARIANTS.values():
-            if variant.name == self.contract.variant:
-                return variant
-        raise BundleError(f"{self.path} holds a {self.contract.variant}, which this satexport does not "
-                          "know. Use the version that wrote it.")
+        try:
+            return named_variant(str(self.contract.variant))
+        except UsageError:
+            raise BundleError(f"{self.path} holds a {self.contract.variant}, which this satexport does not "
+                              "know. Use the version that wrote it.") from None
 
     @property
     def reports(self) -> Path:

@@ -1,4 +1,5 @@
-"""The models: nine published checkpoints, fifteen variants (a model at a delay).
+"""The models: nine published checkpoints, fifteen variants (a model at a delay). One of another width is
+named by it: `sat-t-48x3` is sat-t with tokens of 48 and 3 heads, twelve blocks as ever.
 
 Source of every number: "Streaming Audio Transformers for Online Audio Tagging"
 (Dinkel et al., 2023) and the behaviour of its published implementation.
@@ -6,7 +7,8 @@ Source of every number: "Streaming Audio Transformers for Online Audio Tagging"
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from satexport.errors import UsageError
@@ -129,11 +131,32 @@ VARIANTS = _table()
 MODELS = sorted({model for model, _ in VARIANTS})
 
 
+_WIDEST = 1024  # of a model of another width
+_RESIZED = re.compile(r"(?P<model>(?:sat|vit)-[tsb])-(?P<width>[1-9]\d{0,3})x(?P<heads>[1-9]\d{0,3})")
+
+
 def find_variant(model: str, delay: int) -> Variant:
-    """Return the variant, or raise `UsageError` naming the models or delays that exist."""
-    if model not in MODELS:
+    """Return the variant of a model, "sat-t" or "sat-t-48x3", at a delay in seconds. Raises `UsageError` that
+    names the models or delays that exist, or says which widths can be."""
+    resized = _RESIZED.fullmatch(model)
+    published = resized["model"] if resized else model
+    if published not in MODELS:
         raise UsageError(f"unknown model {model!r}; the models are {', '.join(MODELS)}.")
-    if (model, delay) not in VARIANTS:
-        delays = ", ".join(str(d) for m, d in sorted(VARIANTS) if m == model)
+    if (published, delay) not in VARIANTS:
+        delays = ", ".join(str(d) for m, d in sorted(VARIANTS) if m == published)
         raise UsageError(f"{model} has no delay of {delay} s; it has {delays}.")
-    return VARIANTS[model, delay]
+    variant = VARIANTS[published, delay]
+    if not resized:
+        return variant
+    width, heads = int(resized["width"]), int(resized["heads"])
+    if width % heads or width > _WIDEST:
+        raise UsageError(f"{model}: expected a width up to {_WIDEST} that its number of heads divides.")
+    return replace(variant, model=model, width=width, heads=heads)
+
+
+def named_variant(name: str) -> Variant:
+    """Return the variant by its own name, such as "sat-t-2s". Raises `UsageError` where it is none."""
+    model, _, delay = name.rpartition("-")
+    if not re.fullmatch(r"[1-9]\d?s", delay):
+        raise UsageError(f"{name!r} is no variant; expected a model and its delay, such as sat-t-2s.")
+    return find_variant(model, int(delay[:-1]))

@@ -1,35 +1,56 @@
-"""Bundles that several tests share, made once, and what lies beside the repository."""
+"""Bundles that several tests share, made once, and what makes every machine the same to them."""
 
 from __future__ import annotations
 
 import os
+
+# Before PyTorch is imported, and for each process that a test starts: threads that wait must not work,
+# which on a busy machine costs more than all else.
+os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
+
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
+from hypothesis import HealthCheck, settings
+from hypothesis.configuration import set_hypothesis_home_dir
+from hypothesis.internal.conjecture import providers
+from hypothesis.internal.constants_ast import Constants
 
 from satexport.backends import FloatArray
+from satexport.backends import openvino as openvino_backend
+from satexport.backends.onnxruntime import OnnxRuntimeStep
 from satexport.bundle import open_bundle
 from satexport.calibration_set import find_calibration
 from satexport.checkpoint import Checkpoint, load_checkpoint
 from satexport.compile import Wanted, compile_bundle
+from satexport.contract import ANY, USUAL_FORM, Contract, Form
 from satexport.export import export_onnx
 from satexport.runtimes import import_runtime
 from satexport.stream import Tagger, load
 from satexport.synthetic import synthetic_clip, synthetic_labels, synthetic_stream
 from satexport.targets import find_target
 from satexport.variants import find_variant
+from tests.machine import WITHOUT, has_bf16, need
 
 for _name in ("onnxruntime", "openvino"):  # before a test imports it by itself, telemetry and all
     with suppress(ImportError):
         import_runtime(_name)
 
 SHARED = Path(__file__).parents[2] / "shared"
+TINY = "48x3"  # width and heads of models whose size is not what is tested
+
+# Property tests: `test` draws the same examples every time, `fuzz` others for each --hypothesis-seed. Neither
+# knows how fast the machine is, nor keeps anything between runs.
+settings.register_profile("fuzz", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("test", settings.get_profile("fuzz"), derandomize=True)
+settings.load_profile("test")
+providers._get_local_constants = Constants  # it draws numbers of whatever modules happen to be imported
 
 
 @pytest.fixture(scope="session")
@@ -43,18 +64,34 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="session")
+def bf16() -> None:
+    """A CPU that has bf16."""
+    if not has_bf16():
+        pytest.skip("needs a CPU with bf16")
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep the suite out of the user's cache folder."""
+def _any_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the suite out of the user's folders and settings, and have a step whose threads nobody asked for
+    take one: small models on many cores wait for each other."""
+    begin = OnnxRuntimeStep.__init__
+
+    def with_one_thread(self: OnnxRuntimeStep, graph: Any, contract: Contract, cache: Any,
+                        threads: int | None = None, *more: Any, **options: Any) -> None:
+        begin(self, graph, contract, cache, threads or 1, *more, **options)
+
+    folder = tmp_path_factory.mktemp("user")
+    set_hypothesis_home_dir(folder / "hypothesis")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SATEXPORT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        for name in [name for name in os.environ if name.startswith("SATEXPORT_")]:
+            patch.delenv(name)
+        patch.setenv("SATEXPORT_CACHE", str(folder / "cache"))
+        patch.setenv("MPLCONFIGDIR", str(folder / "matplotlib"))
+        patch.setattr(OnnxRuntimeStep, "__init__", with_one_thread)
+        if WITHOUT:
+            patch.setattr(openvino_backend, "has_bf16", lambda core, device: False)
         yield
-
-
-def export(folder: Path, model: str, delay: int, what: str, opset: int = 20) -> Path:
-    """Export and return the bundle's path."""
-    checkpoint: Checkpoint = load_checkpoint(what, find_variant(model, delay))
-    return export_onnx(checkpoint, find_target("onnx"), folder, opset=opset).path
 
 
 @pytest.fixture(scope="session")
@@ -62,9 +99,18 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("build")
 
 
+def export(folder: Path, model: str, delay: int, what: str, form: Form = USUAL_FORM,
+           use_onnxsim: bool = True) -> Path:
+    """Export and return the bundle's path."""
+    checkpoint: Checkpoint = load_checkpoint(what, find_variant(model, delay))
+    return export_onnx(checkpoint, find_target("onnx"), folder, form, use_onnxsim=use_onnxsim).path
+
+
+# Bundles. Do not write into them: copy them.
+
 @pytest.fixture(scope="session")
 def demo(build: Path) -> Path:
-    """The bundle of the demo checkpoint, sat-t at 2 s. Do not write into it: copy it."""
+    """The bundle of the demo checkpoint, sat-t at 2 s: for what needs a model that hears."""
     return export(build, "sat-t", 2, "demo")
 
 
@@ -74,17 +120,35 @@ def tagger(demo: Path) -> Tagger:
 
 
 @pytest.fixture(scope="session")
+def tiny(build: Path) -> Path:
+    """A small model with a cache and random weights at 2 s: for what every model has to do."""
+    return export(build, f"sat-t-{TINY}", 2, "random")
+
+
+@pytest.fixture(scope="session")
+def tiny_lanes(build: Path) -> Path:
+    """The same for any number of streams in one step."""
+    return export(build, f"sat-t-{TINY}", 2, "random", Form(streams=ANY), use_onnxsim=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_three(build: Path) -> Path:
+    """The same for three streams in one step."""
+    return export(build, f"sat-t-{TINY}", 2, "random", Form(streams=3), use_onnxsim=False)
+
+
+@pytest.fixture(scope="session")
 def openvino_demo(demo: Path, build: Path) -> Path:
     """The same for OpenVINO, in fp32. Do not write into it: copy it."""
-    pytest.importorskip("openvino", reason="needs OpenVINO")
+    need("openvino", "openvino")
     target = find_target("openvino-fp32")
     return compile_bundle(open_bundle(demo), target, build, Wanted(find_calibration("synthetic"))).path
 
 
 @pytest.fixture(scope="session")
 def random_vit(build: Path) -> Path:
-    """A bundle without a cache and with random weights, vit-t at 2 s."""
-    return export(build, "vit-t", 2, "random")
+    """A small model without a cache and with random weights at 2 s."""
+    return export(build, f"vit-t-{TINY}", 2, "random")
 
 
 @pytest.fixture(scope="session")
@@ -95,14 +159,34 @@ def audio() -> FloatArray:
 
 @pytest.fixture(scope="session")
 def few_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A labelled set as a csv: two clips of each synthetic class, where all of them would take long."""
+    """A labelled set as a csv: two short clips of each synthetic class, where all of them would take long."""
+    soundfile = need("soundfile", "audio")
     folder = tmp_path_factory.mktemp("few_clips")
     lines = ["filename,labels"]
     for number in range(28):
-        soundfile.write(folder / f"{number}.wav", synthetic_clip("evaluate", number)[0], 16_000)
+        soundfile.write(folder / f"{number}.wav", synthetic_clip("evaluate", number, 4.0)[0], 16_000)
         lines.append(f'{number}.wav,"{";".join(synthetic_labels("evaluate", number))}"')
-    (folder / "few.csv").write_text("\n".join(lines))
+    (folder / "few.csv").write_text("\n".join(lines), encoding="utf-8")
     return folder / "few.csv"
+
+
+@pytest.fixture(scope="session")
+def real(shared: Path) -> Path:
+    """ESC-10: 400 real clips in five folds."""
+    return shared / "esc10"
+
+
+@pytest.fixture(scope="session")
+def few_real(real: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two clips of each class in each fold of it."""
+    folder = tmp_path_factory.mktemp("few_real")
+    (folder / "meta").mkdir()
+    (folder / "audio").symlink_to(real / "audio")
+    header, *rows = (real / "meta" / "esc50.csv").read_text("utf-8").splitlines()
+    kinds = [tuple(row.split(",")[1:4]) for row in rows]  # fold, target, category
+    kept = [row for number, row in enumerate(rows) if kinds[:number].count(kinds[number]) < 2]
+    (folder / "meta" / "esc50.csv").write_text("\n".join([header, *kept]), encoding="utf-8")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -16,13 +16,12 @@ from satexport.bundle import open_bundle
 from satexport.calibration_set import CalibrationSet
 from satexport.checkpoint import load_checkpoint
 from satexport.compile import Wanted, compile_bundle
-from satexport.contract import ANY, Contract, Form
-from satexport.export import export_onnx
+from satexport.contract import Contract
 from satexport.golden import golden_scores
 from satexport.reference import PyTorchStep
 from satexport.stream import Stream, Streams, load
 from satexport.targets import Target, find_target
-from satexport.variants import find_variant
+from tests.machine import need
 
 STEPS = {  # name -> target and what its scores may differ by from PyTorch
     "PyTorch": ("", 0.0), "ONNX Runtime": ("onnx", 2e-5), "ONNX Runtime int8": ("cpu-int8", 0.05),
@@ -63,17 +62,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", params=STEPS)
-def runtime(request: pytest.FixtureRequest, demo: Path, folder: Path) -> Runtime:
+def runtime(request: pytest.FixtureRequest, tiny: Path, folder: Path) -> Runtime:
     name, may_differ = STEPS[request.param]
+    if name.startswith("openvino"):
+        need("openvino", "openvino")
+    if name == "openvino-bf16":
+        request.getfixturevalue("bf16")
     if name:
-        tagger = load(compiled(demo, name, folder))
+        tagger = load(compiled(tiny, name, folder))
         return Runtime(tagger.step, tagger.contract, may_differ)
-    step = PyTorchStep(load_checkpoint("demo", find_variant("sat-t", 2)))
-    return Runtime(step, load(demo).contract, may_differ)
+    bundle = open_bundle(tiny)
+    return Runtime(PyTorchStep(load_checkpoint("random", bundle.variant)), bundle.contract, may_differ)
 
 
-def test_scores_are_pytorchs_as_near_as_the_precision_allows(runtime: Runtime, demo: Path) -> None:
-    audio, expected = open_bundle(demo).golden()
+def test_scores_are_pytorchs_as_near_as_the_precision_allows(runtime: Runtime, tiny: Path) -> None:
+    audio, expected = open_bundle(tiny).golden()
     streams = Streams(runtime.step, runtime.contract)
     found = golden_scores(streams, audio)[0]
     assert (found.dtype, found.shape) == (np.float32, expected.shape)
@@ -122,19 +125,19 @@ def test_the_cache_is_carried_and_forgotten_after_twelve_chunks(runtime: Runtime
 
 
 @pytest.fixture(scope="module", params=[
-    ("onnx", 3), ("openvino-fp32", 3), ("openvino-fp32-explicit", 3), ("openvino-fp32", ANY)],
-    ids=lambda param: f"{param[0]}{Form(streams=param[1]).suffix}")
+    ("onnx", "tiny_three"), ("openvino-fp32", "tiny_three"), ("openvino-fp32-explicit", "tiny_three"),
+    ("openvino-fp32", "tiny_lanes")], ids=" ".join)
 def three(request: pytest.FixtureRequest, folder: Path) -> Streams:
     """Three streams in one step."""
-    target, count = request.param
-    weights = load_checkpoint("demo", find_variant("sat-t", 2))
-    source = export_onnx(weights, find_target("onnx"), folder, Form(streams=count), use_onnxsim=False).path
-    return load(compiled(source, target, folder)).streams(3)
+    target, source = request.param
+    if target.startswith("openvino"):
+        need("openvino", "openvino")
+    return load(compiled(request.getfixturevalue(source), target, folder)).streams(3)
 
 
 def test_of_several_streams_in_one_step_one_is_reset_by_itself(
-        three: Streams, demo: Path, audio: FloatArray) -> None:
-    alone: Callable[[FloatArray], FloatArray] = lambda sound: load(demo).stream().feed(sound)  # noqa: E731
+        three: Streams, tiny: Path, audio: FloatArray) -> None:
+    alone: Callable[[FloatArray], FloatArray] = lambda sound: load(tiny).stream().feed(sound)  # noqa: E731
     sounds = audio[:3 * 128_000].reshape(3, -1)
     three.reset()
     three.reset(2)  # before anything was heard

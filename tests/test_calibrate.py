@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 
 from satexport.backends import FloatArray
 from satexport.bundle import open_bundle
@@ -18,6 +17,9 @@ from satexport.calibration_set import CalibrationSet, calibration_clips, find_ca
 from satexport.datasets import Clip, clip_hash, load_set
 from satexport.errors import AudioError, DataError, UsageError
 from satexport.stream import load
+from tests.machine import need
+
+soundfile = need("soundfile", "audio")
 
 MINE = """
 name = "mine"
@@ -44,8 +46,8 @@ def test_a_shipped_set_is_named_like_its_file_and_says_its_licence() -> None:
         assert found.samples >= 80
 
 
-def test_samples_are_chunks_with_the_cache_that_the_stream_had_there(demo: Path) -> None:
-    bundle = open_bundle(demo)
+def test_samples_are_chunks_with_the_cache_that_the_stream_had_there(tiny: Path) -> None:
+    bundle = open_bundle(tiny)
     found = calibrate(bundle, SMALL)
     assert found.origin["streams"] == 4
     assert len(found.clip_hashes) + found.origin["silent_clips_left_out"] == 20
@@ -53,7 +55,7 @@ def test_samples_are_chunks_with_the_cache_that_the_stream_had_there(demo: Path)
     silence = list(bundle.initial_cache())
     starts = [sample for sample in found.samples if np.array_equal(sample["cache_in_00"], silence[0])]
     assert len(starts) == 4  # one of each stream, the others have a history
-    step = load(demo).step
+    step = load(tiny).step
     first = starts[0]
     cache = step.initial_cache(1)
     for name, array in zip(sorted(first)[1:], cache.now, strict=True):
@@ -63,26 +65,26 @@ def test_samples_are_chunks_with_the_cache_that_the_stream_had_there(demo: Path)
     assert all(sample["audio"].shape == (1, 32_000) for sample in found.samples)
 
 
-def test_the_same_seed_takes_the_same_samples_and_another_takes_others(demo: Path) -> None:
-    bundle = open_bundle(demo)
+def test_the_same_seed_takes_the_same_samples_and_another_takes_others(tiny: Path) -> None:
+    bundle = open_bundle(tiny)
     first, again = (calibrate(bundle, SMALL).samples for _ in range(2))
     np.testing.assert_array_equal([s["audio"] for s in first], [s["audio"] for s in again])
     other = calibrate(bundle, CalibrationSet("small", "synthetic", "made", 20, 16, 30, seed=1)).samples
     assert not np.array_equal(first[1]["audio"], other[1]["audio"])
 
 
-def test_no_synthetic_clip_that_calibrates_is_one_that_gates(demo: Path) -> None:
-    calibrated = set(calibrate(open_bundle(demo), find_calibration("synthetic")).clip_hashes)
-    gate = {clip_hash(clip.read()) for clip in load_set("synthetic", load(demo).labels).clips}
+def test_no_synthetic_clip_that_calibrates_is_one_that_gates(tiny: Path) -> None:
+    calibrated = set(calibrate(open_bundle(tiny), find_calibration("synthetic")).clip_hashes)
+    gate = {clip_hash(clip.read()) for clip in load_set("synthetic", load(tiny).labels).clips}
     assert len(calibrated) > 50
     assert not calibrated & gate
 
 
-def test_a_folder_of_ones_own_audio_calibrates(demo: Path, tmp_path: Path, audio: FloatArray) -> None:
+def test_a_folder_of_ones_own_audio_calibrates(tiny: Path, tmp_path: Path, audio: FloatArray) -> None:
     (tmp_path / "sounds").mkdir()
     for number, part in enumerate(np.split(audio[:800_000], 10)):
         soundfile.write(tmp_path / "sounds" / f"{number}.wav", part, 16_000)
-    found = calibrate(open_bundle(demo), find_calibration(write(tmp_path, MINE)))
+    found = calibrate(open_bundle(tiny), find_calibration(write(tmp_path, MINE)))
     assert len(found.samples) >= 20
     assert len(found.clip_hashes) == 10
     assert find_calibration(str(tmp_path / "sounds")).source == "folder"
@@ -133,11 +135,11 @@ def test_of_a_long_recording_only_the_beginning_is_in_memory_and_all_of_it_in_th
     assert peak < 3 * sound.nbytes < 7 * blocks_of_7_s * second.nbytes
 
 
-def test_real_clips_calibrate_by_their_folds(demo: Path, shared: Path) -> None:
-    found = calibrate(open_bundle(demo), find_calibration("esc50"), shared / "esc10")
+def test_real_clips_calibrate_by_their_folds(tiny: Path, shared: Path) -> None:
+    found = calibrate(open_bundle(tiny), find_calibration("esc50"), shared / "esc10")
     assert found.origin["folds"] == (1,)
     assert len(found.samples) >= 80
-    gate = load_set(str(shared / "esc10"), load(demo).labels, folds=[4])
+    gate = load_set(str(shared / "esc10"), load(tiny).labels, folds=[4])
     assert not set(found.clip_hashes) & {clip_hash(clip.read()) for clip in gate.clips}
 
 
@@ -170,8 +172,8 @@ def test_an_unknown_set_is_wrong_use_and_lists_those_that_ship() -> None:
 
 
 def test_too_few_silent_broken_or_other_clips_are_refused(
-        demo: Path, tmp_path: Path, audio: FloatArray) -> None:
-    bundle, sounds = open_bundle(demo), tmp_path / "sounds"
+        tiny: Path, tmp_path: Path, audio: FloatArray) -> None:
+    bundle, sounds = open_bundle(tiny), tmp_path / "sounds"
     sounds.mkdir()
     wanted = find_calibration(write(tmp_path, MINE))
     with pytest.raises(DataError, match="no audio in it"):

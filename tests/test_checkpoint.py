@@ -398,7 +398,7 @@ def test_a_truncated_file_is_refused(
     assert "download it again" in refusal(path)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from([b"", b"PK\x03\x04", b"\x80\x02", b"\x80\x02}", b"\x28" + bytes(7) + b"{"]),
        st.binary(max_size=80))
 def test_no_bytes_make_anything_but_a_checkpoint_error(

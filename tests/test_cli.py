@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -24,9 +23,12 @@ from satexport.checkpoint import load_checkpoint
 from satexport.cli import cli, main
 from satexport.report import RANDOM_WEIGHTS
 from satexport.variants import VARIANTS, find_variant
+from tests.conftest import TINY
+from tests.machine import PATIENCE, need_posix, needs_dev_full
 from tests.test_bundle import content, copy_of
 
-VIT = ("onnx", "--model", "vit-t", "--checkpoint", "random", "--no-simplify", "--output")
+MODEL = f"vit-t-{TINY}"
+VIT = ("onnx", "--model", MODEL, "--checkpoint", "random", "--no-simplify", "--output")
 START = "from satexport.cli import main; main()"
 
 
@@ -59,8 +61,8 @@ def call(*arguments: object, stdin: bytes = b"") -> Result:
 
 def start(*arguments: object, before: str = "") -> subprocess.Popen[str]:
     """Start a command in a process of its own; `before` is Python that runs before it."""
-    return subprocess.Popen([sys.executable, "-c", f"{before}\n{START}", *map(str, arguments)], text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen([sys.executable, "-c", f"{before}\n{START}", *map(str, arguments)],
+                            encoding="utf-8", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 # Help.
@@ -76,7 +78,7 @@ for command in {[[], *([name] for name in COMMANDS)]}:
     print(cli.main([*command, "--help"], standalone_mode=False))
 print([name for name in ("numpy", "torch", "onnx", "onnxruntime", "rich") if name in sys.modules])
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.count("Usage:") == done.stdout.count("Examples:") == len(COMMANDS) + 1
     assert done.stdout.splitlines()[-1] == "[]"
 
@@ -137,8 +139,8 @@ def test_a_precision_that_the_export_cannot_deliver_is_refused(tmp_path: Path) -
 # The export.
 
 def vit_file(folder: Path, seed: int) -> Path:
-    """A checkpoint file of a vit-t with the weights of a seed."""
-    checkpoint = load_checkpoint("random", find_variant("vit-t", 2), seed=seed)
+    """A checkpoint file of a small vit-t with the weights of a seed."""
+    checkpoint = load_checkpoint("random", find_variant(MODEL, 2), seed=seed)
     save_file(checkpoint.state, folder / f"seed-{seed}.safetensors")
     return folder / f"seed-{seed}.safetensors"
 
@@ -149,9 +151,9 @@ def test_a_damaged_checkpoint_ends_with_4_and_its_name(tmp_path: Path) -> None:
     files = {"text.pt": b"hello", "empty.pt": b"", "cut.safetensors": whole[:len(whole) // 2]}
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
-        result = call("onnx", "--model", "vit-t", "--checkpoint", tmp_path / name, "--output", out)
+        result = call("onnx", "--model", MODEL, "--checkpoint", tmp_path / name, "--output", out)
         assert (result.code, name in result.err) == (4, True)
-    result = call("onnx", "--model", "vit-t", "--checkpoint", tmp_path / "gone.pt", "--output", out)
+    result = call("onnx", "--model", MODEL, "--checkpoint", tmp_path / "gone.pt", "--output", out)
     assert (result.code, "gone.pt: no such file" in result.err) == (4, True)
     assert not out.exists()
 
@@ -161,23 +163,24 @@ def test_an_export_of_random_weights_says_so_and_names_its_bundle(tmp_path: Path
     assert result.code == 0
     assert RANDOM_WEIGHTS in result.err
     assert "from random (seed 0)" in result.out
-    assert f"Bundle: {tmp_path / 'vit-t-2s' / 'onnx'}" in result.out
+    assert f"Bundle: {tmp_path / f'{MODEL}-2s' / 'onnx'}" in result.out
 
 
 def test_json_of_an_export_is_one_document_and_nothing_else(tmp_path: Path) -> None:
     result = call(*VIT, tmp_path, "--json")
     assert result.code == 0
     document = json.loads(result.out)
-    assert document["bundle"] == str(tmp_path / "vit-t-2s" / "onnx")
+    assert document["bundle"] == str(tmp_path / f"{MODEL}-2s" / "onnx")
     assert document["warning"] == RANDOM_WEIGHTS
     assert document["golden"]["max_difference"] < 1e-4
-    written = json.loads((tmp_path / "vit-t-2s" / "onnx" / "reports" / "export.json").read_bytes())
+    written = json.loads((tmp_path / f"{MODEL}-2s" / "onnx" / "reports" / "export.json").read_bytes())
     assert document == {"bundle": document["bundle"], **written}
 
 
 @contextmanager
 def no_file_longer_than(size: int) -> Iterator[None]:
     """As on a full disk, writing stops in the middle of a file."""
+    resource = need_posix("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -189,11 +192,11 @@ def no_file_longer_than(size: int) -> Iterator[None]:
 def test_a_disk_that_becomes_full_ends_with_5_and_leaves_the_former_bundle(
         random_vit: Path, tmp_path: Path) -> None:
     before = content(copy_of(random_vit, tmp_path))
-    with no_file_longer_than(5_000_000):
+    with no_file_longer_than(500_000):
         result = call(*VIT, tmp_path)
     assert result.code == 5
-    assert f"{tmp_path / 'vit-t-2s' / 'onnx'}: cannot be written (File too large)" in result.err
-    assert content(tmp_path) == {f"vit-t-2s/onnx/{name}": data for name, data in before.items()}
+    assert f"{tmp_path / f'{MODEL}-2s' / 'onnx'}: cannot be written (File too large)" in result.err
+    assert content(tmp_path) == {f"{MODEL}-2s/onnx/{name}": data for name, data in before.items()}
 
 
 def test_an_output_folder_that_cannot_be_written_ends_with_5(tmp_path: Path) -> None:
@@ -211,11 +214,11 @@ def test_an_interrupt_in_the_middle_of_an_export_leaves_nothing(
     while not list(tmp_path.glob("*/.onnx.partial-*")) and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (130, "")
     assert "Interrupted" in err
     assert "Traceback" not in err
-    assert os.listdir(tmp_path / "vit-t-2s") == []
+    assert os.listdir(tmp_path / f"{MODEL}-2s") == []
 
 
 @pytest.mark.parametrize(("command", "package", "extra"), [
@@ -226,17 +229,18 @@ def test_a_missing_package_ends_with_3_and_names_the_extra(
     arguments = {"onnx": (*VIT, tmp_path / "out"), "run": ("run", random_vit, "a.wav"),
                  "parity": ("parity", random_vit)}[command]
     process = start(*arguments, before=f"import sys; sys.modules[{package!r}] = None")
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 3
     assert f"pip install 'satexport[{extra}]'" in err
     assert "Traceback" not in err
     assert not os.listdir(tmp_path)
 
 
+@needs_dev_full
 def test_a_place_for_standard_output_that_is_full_ends_with_5(random_vit: Path) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run([sys.executable, "-c", START, "parity", random_vit, "--golden", "--json"],
-                              stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+                              stdout=full, stderr=subprocess.PIPE, encoding="utf-8", check=False)
     assert done.returncode == 5
     assert "No space left on device" in done.stderr
     assert "Traceback" not in done.stderr

@@ -12,7 +12,6 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-import soundfile
 
 from satexport import __version__
 from satexport.backends import FloatArray
@@ -20,9 +19,11 @@ from satexport.bundle import GOLDEN, INITIAL_CACHE
 from satexport.parity import DEFINITIONS
 from satexport.report import RANDOM_WEIGHTS
 from satexport.synthetic import synthetic_clip
+from tests.machine import PATIENCE, need
 from tests.test_bundle import copy_of, manifest_of, reseal
 from tests.test_cli import START, call, no_file_longer_than, start, vit_file
 
+soundfile = need("soundfile", "audio")
 RATE = 16_000  # Hz
 
 
@@ -177,7 +178,7 @@ def test_a_reader_that_leaves_early_ends_run_in_peace(demo: Path, tmp_path: Path
     assert process.stdout.readline() == f"{tmp_path / 'minute.wav'}\n"
     process.stdout.close()
     assert process.stderr.read() == ""
-    assert process.wait(60) == 0
+    assert process.wait(PATIENCE) == 0
     process.stderr.close()
 
 
@@ -252,7 +253,7 @@ def test_a_reader_that_leaves_early_does_not_turn_failed_into_passed(spoiled: Pa
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run([sys.executable, "-c", START, "parity", spoiled, "--golden"],
-                          stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+                          stdout=writing, stderr=subprocess.PIPE, encoding="utf-8", check=False)
     os.close(writing)
     assert (done.returncode, "failed" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
 

@@ -14,9 +14,12 @@ from satexport import measure
 from satexport.backends import FloatArray
 from satexport.errors import BundleError
 from satexport.stream import load
+from tests.conftest import TINY
 from tests.test_bundle import content, copy_of
 from tests.test_cli import Result, call
 from tests.test_measure import needs_memray
+
+SMALL = f"sat-t-{TINY}-2s"
 
 
 def output_with(export: Path, folder: Path) -> Path:
@@ -26,13 +29,13 @@ def output_with(export: Path, folder: Path) -> Path:
 
 
 @pytest.fixture
-def export(demo: Path, tmp_path: Path) -> Path:
-    """An output folder that holds the demo's export."""
-    return output_with(demo, tmp_path)
+def export(tiny: Path, tmp_path: Path) -> Path:
+    """An output folder that holds the export of a small model."""
+    return output_with(tiny, tmp_path)
 
 
 class Made(NamedTuple):
-    """An output folder in which `satexport cpu --int8` has run, and what it said."""
+    """An output folder in which `satexport cpu --int8` has run on the demo, and what it said."""
 
     output: Path
     path: Path
@@ -42,7 +45,7 @@ class Made(NamedTuple):
 @pytest.fixture(scope="module")
 def made(demo: Path, few_clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
     output = output_with(demo, tmp_path_factory.mktemp("made"))
-    result = call("cpu", "--int8", "--output", output, "--no-measure", "--minutes", 1,
+    result = call("cpu", "--int8", "--output", output, "--no-measure", "--minutes", 0.5,
                   "--data", few_clips)
     return Made(output, output / "sat-t-2s" / "cpu-int8", result)
 
@@ -65,16 +68,16 @@ def test_int8_of_the_export_in_the_output_folder_is_made_proven_and_says_what_it
 
 
 def test_the_reports_show_the_drift(made: Made) -> None:
-    assert "Against PyTorch fp32 over 1 min of stream: a chunk's largest difference" in made.result.out
+    assert "Against PyTorch fp32 over 0.5 min of stream: a chunk's largest difference" in made.result.out
     report = json.loads((made.path / "reports" / "parity.json").read_bytes())
-    found = report["differences"]["1 min of stream"]
-    curve, drift = report["curve"][:30], report["drift"]
-    assert found["mean"] == pytest.approx(sum(curve) / 30)
+    found = report["differences"]["0.5 min of stream"]
+    curve, drift = report["curve"][:15], report["drift"]
+    assert found["mean"] == pytest.approx(sum(curve) / 15)
     assert min(curve) < found["p50"] < found["p90"] < found["p99"] <= max(curve)
-    assert len(report["curve"]) == 60  # all of so short a stream is heard again
-    assert drift["chunks"] == 30 - 12
+    assert len(report["curve"]) == 30  # all of so short a stream is heard again
+    assert drift["chunks"] == 15 - 12
     assert abs(drift["drift"]) < 1e-3  # a tenth is what it may be
-    assert "Drift over 1 min of stream: +0.0%" in made.result.out.replace("-0.0%", "+0.0%")
+    assert "Drift over 0.5 min of stream: +0.0%" in made.result.out.replace("-0.0%", "+0.0%")
     assert (made.path / "reports" / "parity.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -83,8 +86,8 @@ def test_the_quantised_stream_forgets_how_it_started_after_twelve_chunks(
     """What bounds drift: exactly nothing is left of another history."""
     tagger = load(made.path)
     one, other = tagger.stream(), tagger.stream()
-    other.feed(audio[::-1])
-    for number, chunk in enumerate(np.split(audio, 30)[:16]):
+    other.feed(audio[::-1][:13 * 32_000])
+    for number, chunk in enumerate(np.split(audio, 30)[:14]):
         assert np.array_equal(one.feed(chunk), other.feed(chunk)) == (number >= 12), number
 
 
@@ -104,23 +107,28 @@ def test_weights_that_are_not_whole_are_noticed(made: Made, tmp_path: Path, dama
         load(path)
 
 
-def test_real_clips_calibrate_and_others_gate(export: Path, shared: Path) -> None:
-    result = call("cpu", "--int8", "--calibration", "esc50", "--data", shared / "esc10", "--output", export,
+@pytest.mark.parametrize("data", ["few_real", pytest.param("real", marks=pytest.mark.long)])
+def test_real_clips_calibrate_and_others_gate(
+        request: pytest.FixtureRequest, data: str, demo: Path, tmp_path: Path) -> None:
+    clips, export = request.getfixturevalue(data), output_with(demo, tmp_path)
+    result = call("cpu", "--int8", "--calibration", "esc50", "--data", clips, "--output", export,
                   "--no-measure", "--minutes", 0.2)
     assert result.code == 0, result.err
     path = export / "sat-t-2s" / "cpu-int8"
     report = json.loads((path / "reports" / "parity.json").read_bytes())
-    assert report["set"]["clips"] == 80
+    assert report["set"]["clips"] == {"few_real": 20, "real": 80}[data]
     assert report["set"]["bundle_map"] >= 0.995 * report["set"]["pytorch_map"]
     assert report["set"]["differences"]["top1_agreement"] >= 0.98
-    overlap = call("parity", path, "--data", shared / "esc10", "--folds", "1", "--minutes", 0.2)
+    overlap = call("parity", path, "--data", clips, "--folds", "1", "--minutes", 0.2)
     assert overlap.code == 4
     assert "calibrated on; a clip that gates may not be" in overlap.err
 
 
-def test_clips_that_calibrate_may_not_gate_the_bundle_they_make(export: Path, shared: Path) -> None:
+def test_clips_that_calibrate_may_not_gate_the_bundle_they_make(
+        demo: Path, tmp_path: Path, few_real: Path) -> None:
+    export = output_with(demo, tmp_path)
     before = content(export)
-    result = call("cpu", "--int8", "--calibration", "esc50", "--data", shared / "esc10", "--folds", "1",
+    result = call("cpu", "--int8", "--calibration", "esc50", "--data", few_real, "--folds", "1",
                   "--output", export, "--no-measure", "--minutes", 0.2)
     assert (result.code, "a clip that gates may not be" in result.err) == (4, True)
     assert content(export) == before
@@ -130,7 +138,7 @@ def test_fp32_and_dynamic_are_bundles_of_their_own(export: Path, quick: tuple[ob
     for option, name in ((["--fp32"], "cpu-fp32"), (["--int8", "dynamic"], "cpu-int8-dynamic")):
         result = call("cpu", *option, "--output", export, *quick)
         assert result.code == 0, result.err
-        assert load(export / "sat-t-2s" / name).bundle.target.name == name
+        assert load(export / SMALL / name).bundle.target.name == name
 
 
 def test_a_failed_gate_ends_with_1_and_the_bundle_says_where(
@@ -146,7 +154,7 @@ map_kept = 0.99
     result = call("cpu", "--int8", "--target", tmp_path / "strict.toml", "--output", export, *quick)
     assert result.code == 1
     assert "largest score difference" in result.err
-    report = json.loads((export / "sat-t-2s" / "strict" / "reports" / "parity.json").read_bytes())
+    report = json.loads((export / SMALL / "strict" / "reports" / "parity.json").read_bytes())
     assert report["verdict"] == "failed"
 
 
@@ -184,14 +192,15 @@ resident_mb = 10000
     result = call("cpu", "--target", tmp_path / "tight.toml", "--output", export, "--minutes", 0.1,
                   "--threads", 2, "--data", few_clips)
     assert result.code == 1
-    assert "sat-t-2s/tight: transient_mb failed" in result.err
+    assert f"{SMALL}/tight: transient_mb failed" in result.err
     assert "Gates: failed" in result.out
-    path = export / "sat-t-2s" / "tight"
+    path = export / SMALL / "tight"
     report = json.loads((path / "reports" / "measure.json").read_bytes())
     assert [gate["status"] for gate in report["gates"]] == ["passed", "failed"]
     assert [entry["bundle"] for entry in report["bundles"]] == [str(path)]
     assert (path / "reports" / "measure.png").is_file()
-    assert json.loads((path / "reports" / "parity.json").read_bytes())["verdict"] == "passed"
+    parity = json.loads((path / "reports" / "parity.json").read_bytes())
+    assert [gate["status"] for gate in parity["gates"]] == ["passed", "skipped"]  # random weights
 
 
 @pytest.mark.long
@@ -212,13 +221,12 @@ def test_several_streams_are_compared_with_the_bundle_of_one_that_lies_beside(
 
 @pytest.mark.long
 def test_measuring_puts_export_bundle_and_pytorch_in_one_table(
-        export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        export: Path) -> None:
     result = call("cpu", "--int8", "--output", export, "--minutes", 0.1, "--json", "--threads", 1)
     assert result.code == 0, result.err
     printed = json.loads(result.out)
     names = [row["name"] for row in (*printed["measure"]["bundles"], *printed["measure"]["eager"])]
-    assert names == ["sat-t-2s/onnx", "sat-t-2s/cpu-int8", "sat-t-2s/PyTorch eager"]
+    assert names == [f"{SMALL}/{name}" for name in ("onnx", "cpu-int8", "PyTorch eager")]
 
 
 @pytest.mark.parametrize(("arguments", "code", "words"), [
@@ -245,7 +253,7 @@ def test_wrong_use_and_bad_input_are_said_and_leave_nothing(
     assert result.code == code
     assert words in result.err
     assert "Traceback" not in result.err
-    assert [path.name for path in (export / "sat-t-2s").iterdir()] == ["onnx"]
+    assert [path.name for path in (export / SMALL).iterdir()] == ["onnx"]
 
 
 def test_a_target_that_asks_for_what_the_runtime_lacks_ends_with_3(export: Path, tmp_path: Path) -> None:

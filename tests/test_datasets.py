@@ -15,8 +15,9 @@ from satexport.labels import audioset_labels, audioset_mids, esc50_to_audioset, 
 from satexport.synthetic import SYNTHETIC_CLASSES
 from satexport.tables import MAX_BYTES, MAX_LINES
 from satexport.variants import SAMPLE_RATE
+from tests.machine import need
 
-soundfile = pytest.importorskip("soundfile", reason="audio files need satexport[audio]")
+soundfile = need("soundfile", "audio")
 LABELS = audioset_labels()
 DOG, RAIN, SPEECH = "/m/0bt9lr", "/m/06mb1", "/m/09x0r"
 AUDIOSET_HEADER = ("# Segments csv created Sun Mar  5 10:54:31 2017\n"

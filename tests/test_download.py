@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import os
 import re
-import resource
+import socket
 import stat
 import threading
 import zipfile
@@ -27,6 +26,7 @@ from satexport.files import sha256_of
 from satexport.published import PUBLISHED, ZENODO, fetch_esc50, published
 from satexport.variants import VARIANTS, find_variant
 from satexport.weightfile import find_by_sha256
+from tests.machine import PATIENCE, need_posix
 from tests.test_checkpoint import hollow, save_torch
 from tests.test_cli import call
 
@@ -282,7 +282,13 @@ def test_a_refusing_server_is_asked_again_only_where_that_may_help(site: Site, p
 
 
 @pytest.mark.parametrize("url", [NOTHING, "http://no-such-host.invalid"])
-def test_no_network_is_said_in_plain_words(site: Site, place: Path, url: str) -> None:
+def test_no_network_is_said_in_plain_words(site: Site, place: Path, url: str,
+                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    if "invalid" in url:  # some networks know every name, and others answer after a minute
+        monkeypatch.setattr(socket, "getaddrinfo", unknown)
     message = refusal(url, place)
     assert f"no answer from {url[7:]} (" in message
     assert "check the network" in message
@@ -307,6 +313,7 @@ def test_a_folder_that_cannot_be_made_is_named(site: Site, tmp_path: Path) -> No
 
 
 def test_a_full_disk_is_no_broken_transfer(site: Site, place: Path) -> None:
+    resource = need_posix("resource")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
@@ -321,6 +328,7 @@ def test_a_full_disk_is_no_broken_transfer(site: Site, place: Path) -> None:
 
 
 def test_two_downloads_into_a_folder_come_one_after_the_other(site: Site, place: Path) -> None:
+    fcntl = need_posix("fcntl")
     place.parent.mkdir()
     other = os.open(place.parent, os.O_RDONLY)
     fcntl.flock(other, fcntl.LOCK_SH)
@@ -330,7 +338,7 @@ def test_two_downloads_into_a_folder_come_one_after_the_other(site: Site, place:
     assert thread.is_alive()
     place.write_bytes(b"brought by the other one")
     os.close(other)
-    thread.join(10)
+    thread.join(PATIENCE)
     assert not thread.is_alive()
     assert not site.asked
     assert place.read_bytes() == b"brought by the other one"

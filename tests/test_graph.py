@@ -22,6 +22,7 @@ from satexport.reference import PyTorchStep, reference_streams
 from satexport.simplify import graph_size, simplify
 from satexport.stream import Streams
 from satexport.variants import VARIANTS, Variant, find_variant
+from tests.conftest import TINY
 
 ALLOWED = {  # what TensorRT 10.3's and OpenVINO's parsers take; no STFT, DFT, control flow, If, Loop
     "Add", "Concat", "Conv", "Gelu", "LayerNormalization", "Log", "MatMul", "Max", "Mul", "Pad", "ReduceMax",
@@ -77,13 +78,14 @@ def graph_of(checkpoint: Checkpoint, weights: Weights, opset: int = 20,
 
 @pytest.fixture(scope="module")
 def sat_t() -> tuple[Checkpoint, Weights]:
-    checkpoint = load_checkpoint("random", find_variant("sat-t", 2))
+    """A small sat-t."""
+    checkpoint = load_checkpoint("random", find_variant(f"sat-t-{TINY}", 2))
     return checkpoint, graph_weights(checkpoint.variant, checkpoint.state)
 
 
 @pytest.mark.parametrize(("model", "delay"), [
-    pytest.param(*variant, marks=pytest.mark.long if variant[0] == "vit-b" or variant == ("sat-b", 1) else ())
-    for variant in VARIANTS])
+    *((f"{model}-{TINY}", delay) for model, delay in VARIANTS),
+    *(pytest.param(*variant, marks=pytest.mark.long) for variant in VARIANTS)])
 def test_every_variant_equals_pytorch_for_longer_than_it_remembers(model: str, delay: int) -> None:
     checkpoint = load_checkpoint("random", find_variant(model, delay))
     audio = golden_audio(checkpoint.variant)
@@ -112,7 +114,7 @@ def test_each_fold_takes_work_out_and_leaves_the_scores(
 @pytest.mark.parametrize(("model", "delay", "memory"), [("sat-t", 2, 12), ("sat-t", 1, 12), ("sat-s", 1, 24)])
 def test_a_start_is_forgotten_after_exactly_as_many_chunks_as_the_contract_says(
         model: str, delay: int, memory: int) -> None:
-    checkpoint = load_checkpoint("random", find_variant(model, delay))
+    checkpoint = load_checkpoint("random", find_variant(f"{model}-{TINY}", delay))
     variant = checkpoint.variant
     graph = graph_of(checkpoint, folded(graph_weights(variant, checkpoint.state)))
     audio = golden_audio(variant)
@@ -145,7 +147,7 @@ def test_every_opset_gives_the_same_scores(sat_t: tuple[Checkpoint, Weights], op
 
 @pytest.mark.parametrize(("model", "delay"), [("sat-t", 2), ("sat-s", 1), ("vit-s", 1)])
 def test_the_graph_has_plain_nodes_static_shapes_and_caches_in_order(model: str, delay: int) -> None:
-    checkpoint = load_checkpoint("random", find_variant(model, delay))
+    checkpoint = load_checkpoint("random", find_variant(f"{model}-{TINY}", delay))
     variant = checkpoint.variant
     graph = graph_of(checkpoint, folded(graph_weights(variant, checkpoint.state))).model.graph
     assert {node.op_type for node in graph.node} <= ALLOWED
@@ -155,8 +157,8 @@ def test_the_graph_has_plain_nodes_static_shapes_and_caches_in_order(model: str,
     assert list(shapes[0].items()) == [(s.name, s.shape) for s in (contract.input, *contract.cache_in)]
     assert list(shapes[1].items()) == [(s.name, s.shape) for s in (contract.scores, *contract.cache_out)]
     if model == "sat-s":  # old tokens survive: layer 0 keeps hidden tokens
-        assert shapes[0]["cache_in_00"] == (1, 48, 384)
-        assert shapes[0]["cache_in_01"] == (1, 12, 48, 64)
+        assert shapes[0]["cache_in_00"] == (1, 48, variant.width)
+        assert shapes[0]["cache_in_01"] == (1, 2 * variant.heads, 48, variant.head_width)
 
 
 @pytest.mark.parametrize(("model", "delay"), [("sat-t", 2), ("sat-s", 1), ("sat-s", 2), ("vit-s", 1)])
@@ -164,7 +166,7 @@ def test_the_graph_has_plain_nodes_static_shapes_and_caches_in_order(model: str,
                                   Form("hidden", "mel", 3)], ids=lambda form: form.suffix)
 def test_every_form_of_the_graph_gives_the_scores_of_the_published_model(
         model: str, delay: int, form: Form) -> None:
-    checkpoint = load_checkpoint("random", find_variant(model, delay))
+    checkpoint = load_checkpoint("random", find_variant(f"{model}-{TINY}", delay))
     if form.cache == "hidden" and not checkpoint.variant.has_cache:
         return
     audio = golden_audio(checkpoint.variant)[:5]

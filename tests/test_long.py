@@ -24,6 +24,7 @@ from satexport.targets import find_target
 from satexport.tensorrt_build import build_engine
 from satexport.variants import VARIANTS, find_variant
 from tests.conftest import export
+from tests.machine import need
 from tests.test_backends import SMALL
 
 pytestmark = pytest.mark.long
@@ -151,7 +152,7 @@ def test_eight_streams_in_one_step_score_as_each_does_alone_for_an_hour(
 @pytest.mark.parametrize("cache", ["kv", "hidden"])
 @pytest.mark.parametrize(("model", "delay"), STREAMING)
 def test_rtx_compile_check_of_both_graphs(tmp_path: Path, model: str, delay: int, cache: str) -> None:
-    trt = pytest.importorskip("tensorrt_rtx")
+    trt = need("tensorrt_rtx", "trt")
     target = find_target("jetson-orin-nano")
     assert target.tensorrt
     weights = load_checkpoint("random", find_variant(model, delay))

@@ -13,6 +13,7 @@ from satexport.errors import UsageError
 from satexport.memory import available_bytes, check_streams, giving_back, state_bytes
 from satexport.stream import load
 from satexport.variants import find_variant
+from tests.machine import needs_proc
 from tests.test_graph import contract_of
 
 GB = 10**9
@@ -38,6 +39,7 @@ def test_the_state_is_what_one_stream_leaves_for_the_next_step(
     assert state_bytes(contract(model, delay, form)) == FLOAT * numbers
 
 
+@needs_proc
 def test_pages_of_a_mapped_file_are_given_back_and_come_again(tmp_path: Path) -> None:
     file = tmp_path / "weights.bin"
     file.write_bytes(bytes(range(256)) * 40_000)
@@ -45,7 +47,7 @@ def test_pages_of_a_mapped_file_are_given_back_and_come_again(tmp_path: Path) ->
 
     def resident() -> int:
         """Bytes of the file in memory."""
-        lines = iter(Path("/proc/self/smaps").read_text().splitlines())
+        lines = iter(Path("/proc/self/smaps").read_text("utf-8").splitlines())
         next(line for line in lines if line.endswith(str(file)))
         return 1024 * int(next(line for line in lines if line.startswith("Rss:")).split()[1])
 
@@ -116,10 +118,11 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@needs_proc
 def test_this_machine_has_as_much_memory_as_its_kernel_says() -> None:
     found = available_bytes()
     assert found is not None
-    lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text("utf-8").splitlines())
     assert 0 < found <= 1024 * int(lines["MemTotal"].split()[0])
 
 

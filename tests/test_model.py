@@ -19,7 +19,13 @@ from tests.data import seeded
 GOLDEN: Mapping[str, Any] = np.load(Path(__file__).parent / "data" / "published.npz")
 SAT = {f"SAT_{size.upper()}_{delay}s": VARIANTS[f"sat-{size}", delay] for size in "tsb" for delay in (1, 2)}
 VIT = {"audiotransformer_tiny": "vit-t", "audiotransformer_small": "vit-s", "audiotransformer_base": "vit-b"}
+BASE = {"SAT_B_2s", "SAT_B_1s", "audiotransformer_base"}  # the largest, twice as long as all others together
 SCORES, CACHE, DECIBELS = 5e-5, 1e-3, 2e-3  # tolerances; the vectors were computed in float64
+
+
+def sizes(*names: str) -> list[Any]:
+    """Names as parameters; the largest models in test-long."""
+    return [pytest.param(name, marks=pytest.mark.long) if name in BASE else name for name in names]
 
 
 @lru_cache(maxsize=2)
@@ -42,7 +48,7 @@ def gap(name: str, found: torch.Tensor) -> float:
     return float(np.abs(GOLDEN[name] - found.numpy()).max())
 
 
-@pytest.mark.parametrize("name", SAT)
+@pytest.mark.parametrize("name", sizes(*SAT))
 def test_a_stream_from_silence_scores_as_published(name: str) -> None:
     model = published(SAT[name])
     cache = silence = model.silence_cache()
@@ -58,14 +64,14 @@ def test_a_stream_from_silence_scores_as_published(name: str) -> None:
         assert gap(f"{name}/final_cache_layers_0_5_11", cache[[0, 5, 11], 0]) < CACHE
 
 
-@pytest.mark.parametrize("name", [*SAT, *VIT])
+@pytest.mark.parametrize("name", sizes(*SAT, *VIT))
 def test_a_clip_scores_as_in_the_paper(name: str) -> None:
     model = published(SAT[name] if name in SAT else VARIANTS[VIT[name], 10])
     for seconds in (5, 10):
         assert gap(f"{name}/clip_{seconds}s", model.clip_scores(wave(seconds))[0]) < SCORES
 
 
-@pytest.mark.parametrize("name", VIT)
+@pytest.mark.parametrize("name", sizes(*VIT))
 @pytest.mark.parametrize("delay", [1, 2])
 def test_a_model_without_a_cache_scores_each_chunk_by_itself(name: str, delay: int) -> None:
     model = Transformer(VARIANTS[VIT[name], delay]).eval().requires_grad_(False)

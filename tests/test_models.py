@@ -126,6 +126,6 @@ def test_a_list_needs_no_package_of_an_extra_and_lets_its_reader_leave(command: 
     assert subprocess.run(program, capture_output=True, check=True).stdout.count("│".encode())
     reading, writing = os.pipe()
     os.close(reading)
-    done = subprocess.run(program, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(program, stdout=writing, stderr=subprocess.PIPE, encoding="utf-8", check=False)
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, "")

@@ -19,14 +19,15 @@ from satexport.backends import openvino as backend
 from satexport.bundle import open_bundle
 from satexport.errors import BundleError, MissingError
 from satexport.stream import Tagger, load
+from tests.machine import has_bf16, need
 from tests.test_backends import compiled
 from tests.test_bundle import content, copy_of, manifest_of, reseal
 from tests.test_cli import Result, call
-from tests.test_cpu import output_with
+from tests.test_cpu import SMALL, output_with
 from tests.test_measure import QUICK as SHORT
 from tests.test_packaging import FILES, TRAINING, python
 
-pytest.importorskip("openvino", reason="needs satexport[openvino]")
+need("openvino", "openvino")
 
 
 class Made(NamedTuple):
@@ -40,7 +41,7 @@ class Made(NamedTuple):
 @pytest.fixture(scope="module")
 def made(demo: Path, few_clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
     output = output_with(demo, tmp_path_factory.mktemp("openvino"))
-    result = call("openvino", "--int8", "--output", output, "--no-measure", "--minutes", 1,
+    result = call("openvino", "--int8", "--output", output, "--no-measure", "--minutes", 0.5,
                   "--data", few_clips)
     return Made(output, output / "sat-t-2s" / "openvino-int8", result)
 
@@ -50,7 +51,7 @@ def test_int8_of_the_export_in_the_output_folder_is_made_and_proven(made: Made) 
     assert "Gates: passed" in made.result.out
     report = json.loads((made.path / "reports" / "parity.json").read_bytes())
     assert report["set"]["bundle_map"] >= 0.99 * report["set"]["pytorch_map"]
-    assert report["differences"]["1 min of stream"]["largest"] > 1e-5  # it is int8 that was run
+    assert report["differences"]["0.5 min of stream"]["largest"] > 1e-5  # it is int8 that was run
     assert abs(report["drift"]["drift"]) < 1e-3
     bundle = open_bundle(made.path)
     assert set(manifest_of(made.path)["files"]) == {
@@ -68,27 +69,18 @@ def test_the_precisions_are_asked_for_and_read_back(made: Made) -> None:
     assert "Computed, layers: front end" in made.result.out
 
 
-def has_bf16() -> bool:
-    import openvino
-
-    return backend.has_bf16(openvino.Core(), "CPU")
-
-
-needs_bf16 = pytest.mark.skipif(not has_bf16(), reason="needs a CPU with bf16")
-
-
-@needs_bf16
+@pytest.mark.usefixtures("bf16")
 def test_the_front_end_stays_in_f32_in_a_model_of_bf16(
-        demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And without the marks it would not, which breaks the scores; such a bundle is refused."""
-    audio, expected = open_bundle(demo).golden()
-    path = compiled(demo, "openvino-bf16", tmp_path)
+    audio, expected = open_bundle(tiny).golden()
+    path = compiled(tiny, "openvino-bf16", tmp_path)
     tagger = load(path)
     assert set(tagger.step.executed()["front end"]) == {"f32"}
     assert set(tagger.step.executed()["products"]) == {"bf16"}
     assert np.abs(tagger.stream().feed(audio.reshape(-1)) - expected).max() < 0.02
     graph = path / "model.xml"
-    graph.write_text(graph.read_text().replace('name="precise"', 'name="imprecise"'))
+    graph.write_text(graph.read_text("utf-8").replace('name="precise"', 'name="imprecise"'))
     reseal(path)
     with pytest.raises(MissingError, match=r"the front end in f32; OpenVINO computes .*'bf16': 15"):
         load(path)
@@ -98,20 +90,20 @@ def test_the_front_end_stays_in_f32_in_a_model_of_bf16(
     assert np.abs(spoiled.stream().feed(audio.reshape(-1)) - expected).max() > 0.02
 
 
-@needs_bf16
+@pytest.mark.usefixtures("bf16")
 def test_a_precision_that_is_not_delivered_fails_and_leaves_no_bundle(
-        demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: tuple[object, ...]) -> None:
+        tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: tuple[object, ...]) -> None:
     monkeypatch.setattr(openvino_ir, "_mark", lambda _: None)
-    output = output_with(demo, tmp_path)
+    output = output_with(tiny, tmp_path)
     result = call("openvino", "--bf16", "--output", output, *quick)
     assert result.code == 3
     assert "expected 0 products in int8, the others in bf16 and the front end in f32" in result.err
-    assert [path.name for path in (output / "sat-t-2s").iterdir()] == ["onnx"]
+    assert [path.name for path in (output / SMALL).iterdir()] == ["onnx"]
 
 
 def test_a_request_that_is_new_or_reset_has_heard_silence(
-        demo: Path, tmp_path: Path, audio: FloatArray) -> None:
-    tagger = load(compiled(demo, "openvino-fp32", tmp_path))
+        tiny: Path, tmp_path: Path, audio: FloatArray) -> None:
+    tagger = load(compiled(tiny, "openvino-fp32", tmp_path))
     silence = {f"{spec.name}{spec.name.replace('in', 'out')}": array for spec, array in zip(
         tagger.contract.cache_in, tagger.bundle.initial_cache(), strict=True)}
     assert len(silence) == 12
@@ -136,18 +128,19 @@ def test_a_request_that_is_new_or_reset_has_heard_silence(
 
 
 def test_an_explicit_cache_is_inputs_and_outputs_and_the_bundle_is_called_so(
-        demo: Path, tmp_path: Path, quick: tuple[object, ...]) -> None:
+        tiny: Path, tmp_path: Path, quick: tuple[object, ...]) -> None:
     import openvino
 
-    output = output_with(demo, tmp_path)
+    output = output_with(tiny, tmp_path)
     result = call("openvino", "--fp32", "--explicit-cache", "--output", output, *quick)
     assert result.code == 0, result.err
-    path = output / "sat-t-2s" / "openvino-fp32-explicit"
+    path = output / SMALL / "openvino-fp32-explicit"
     model = openvino.Core().read_model(path / "model.xml")
     contract = open_bundle(path).contract
     assert [port.any_name for port in model.inputs] == ["audio", *(s.name for s in contract.cache_in)]
     assert {port.any_name for port in model.outputs} == {"scores", *(s.name for s in contract.cache_out)}
-    assert json.loads((path / "reports" / "parity.json").read_bytes())["verdict"] == "passed"
+    gates = json.loads((path / "reports" / "parity.json").read_bytes())["gates"]
+    assert [gate["status"] for gate in gates] == ["passed", "skipped"]  # random weights
 
 
 def test_weights_are_stored_in_half_the_bytes_where_that_is_asked_for(
@@ -169,7 +162,7 @@ def test_weights_are_stored_in_half_the_bytes_where_that_is_asked_for(
 
 
 def test_a_bundle_tags_a_file_as_any_other(made: Made, audio: FloatArray, tmp_path: Path) -> None:
-    import soundfile
+    soundfile = need("soundfile", "audio")
 
     soundfile.write(tmp_path / "a.wav", audio[:64_000], 16_000)
     lines = {path: call("run", path, tmp_path / "a.wav").out.splitlines()
@@ -200,7 +193,7 @@ def test_a_bundle_is_measured_as_any_other(made: Made, tmp_path: Path) -> None:
     assert entry["executed"]["products"]["u8"] == 61
     assert entry["memory_bytes"]["state"] == 884_736
     assert entry["memory_bytes"]["resident"] > entry["memory_bytes"]["weights"] > 7e6
-    assert 0 < entry["burst"]["median_ms"] < 2000
+    assert entry["burst"]["median_ms"] > 0
 
 
 def test_a_model_without_a_cache_and_one_that_hears_mel_work_too(random_vit: Path, tmp_path: Path) -> None:
@@ -213,43 +206,43 @@ def test_a_model_without_a_cache_and_one_that_hears_mel_work_too(random_vit: Pat
 
 # What is missing, wrong or damaged.
 
-def test_without_openvino_it_says_what_to_install(demo: Path, tmp_path: Path, made: Made,
+def test_without_openvino_it_says_what_to_install(tiny: Path, tmp_path: Path, made: Made,
                                                   monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
-    output = output_with(demo, tmp_path)
+    output = output_with(tiny, tmp_path)
     for arguments in (("openvino", "--output", output), ("parity", made.path, "--golden")):
         result = call(*arguments)
         assert result.code == 3
         assert "pip install 'satexport[openvino]'" in result.err
-    assert [path.name for path in (output / "sat-t-2s").iterdir()] == ["onnx"]
+    assert [path.name for path in (output / SMALL).iterdir()] == ["onnx"]
 
 
 def test_bf16_on_a_cpu_that_has_none_is_refused_and_int8_then_has_fp32_beside_it(
-        demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend, "has_bf16", lambda core, device: False)
-    output = output_with(demo, tmp_path)
+    output = output_with(tiny, tmp_path)
     result = call("openvino", "--bf16", "--output", output)
     assert result.code == 3
     assert "has no bf16. Make the bundle for fp32, or for int8 with" in result.err
-    path = compiled(demo, "openvino-int8", tmp_path)
+    path = compiled(tiny, "openvino-int8", tmp_path)
     assert open_bundle(path).target.openvino.floats == "fp32"  # type: ignore[union-attr]
     assert set(load(path).step.executed()["products"]) == {"u8", "f32"}
 
 
-@needs_bf16
+@pytest.mark.usefixtures("bf16")
 def test_a_bundle_of_bf16_is_refused_on_a_cpu_without_it(
-        demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = compiled(demo, "openvino-bf16", tmp_path)
+        tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = compiled(tiny, "openvino-bf16", tmp_path)
     monkeypatch.setattr(backend, "has_bf16", lambda core, device: False)
     result = call("parity", path, "--golden")
     assert (result.code, "has no bf16" in result.err) == (3, True)
 
 
-def test_a_device_that_is_not_there_is_named_with_those_that_are(demo: Path, tmp_path: Path) -> None:
-    text = (Path(__file__).parents[1] / "targets" / "openvino-fp32.toml").read_text()
+def test_a_device_that_is_not_there_is_named_with_those_that_are(tiny: Path, tmp_path: Path) -> None:
+    text = (Path(__file__).parents[1] / "targets" / "openvino-fp32.toml").read_text("utf-8")
     mine = tmp_path / "mine.toml"
     mine.write_text(text.replace("[openvino]", '[openvino]\ndevice = "GPU.7"'))
-    result = call("openvino", "--fp32", "--target", mine, "--output", output_with(demo, tmp_path))
+    result = call("openvino", "--fp32", "--target", mine, "--output", output_with(tiny, tmp_path))
     assert result.code == 3
     assert re.search(r"OpenVINO finds no GPU\.7 here; it finds .*CPU", result.err)
 
@@ -262,12 +255,12 @@ def test_a_device_that_is_not_there_is_named_with_those_that_are(demo: Path, tmp
     ('scheme = "qdq"', 'scheme = "onnxruntime"', "expected static and qdq"),
     ('scheme = "qdq"', 'scheme = "qdq"\nmethod = "dynamic"', "method and scheme is 'dynamic and qdq'")])
 def test_a_target_that_openvino_cannot_take_says_which_key(
-        demo: Path, tmp_path: Path, now: str, then: str, words: str) -> None:
-    text = (Path(__file__).parents[1] / "targets" / "openvino-int8.toml").read_text()
+        tiny: Path, tmp_path: Path, now: str, then: str, words: str) -> None:
+    text = (Path(__file__).parents[1] / "targets" / "openvino-int8.toml").read_text("utf-8")
     mine = tmp_path / "mine.toml"
     assert now in text
     mine.write_text(text.replace(now, then))
-    result = call("openvino", "--target", mine, "--output", output_with(demo, tmp_path))
+    result = call("openvino", "--target", mine, "--output", output_with(tiny, tmp_path))
     assert (result.code, words in result.err) == (4, True), result.err
 
 
@@ -277,8 +270,8 @@ def test_a_target_that_openvino_cannot_take_says_which_key(
     (("--target", "cpu-int8"), "is for onnxruntime; this command writes for openvino"),
     (("--fp32", "--ranges", "entropy"), "--ranges is of int8"),
     (("--fp32", "--calibration", "esc50"), "nothing here is calibrated")])
-def test_wrong_use_is_named(demo: Path, tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
-    result = call("openvino", *arguments, "--output", output_with(demo, tmp_path))
+def test_wrong_use_is_named(tiny: Path, tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
+    result = call("openvino", *arguments, "--output", output_with(tiny, tmp_path))
     assert (result.code, words in result.err) == (2, True), result.err
 
 
@@ -317,7 +310,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
         bytes([1]) + (path / "model.bin").read_bytes()[1:]),
     "weights cut": lambda path: (path / "model.bin").write_bytes((path / "model.bin").read_bytes()[:-1]),
     "graph changed": lambda path: (path / "model.xml").write_text(
-        (path / "model.xml").read_text().replace("Gelu", "Relu", 1))}
+        (path / "model.xml").read_text("utf-8").replace("Gelu", "Relu", 1))}
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -332,7 +325,7 @@ def test_a_graph_that_openvino_cannot_read_or_of_another_contract_is_named(
         made: Made, tmp_path: Path) -> None:
     path = copy_of(made.path, tmp_path)
     graph = path / "model.xml"
-    text = graph.read_text()
+    text = graph.read_text("utf-8")
     graph.write_text("<net")
     reseal(path)
     with pytest.raises(BundleError, match=r"OpenVINO \S+ cannot read .*model\.xml"):

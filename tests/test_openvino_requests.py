@@ -12,25 +12,25 @@ import pytest
 from satexport.backends import FloatArray
 from satexport.backends import openvino as backend
 from satexport.bundle import open_bundle
-from satexport.checkpoint import load_checkpoint
 from satexport.contract import Form
 from satexport.errors import RunError
-from satexport.export import export_onnx
 from satexport.stream import load
-from satexport.targets import find_target
-from satexport.variants import find_variant
+from tests.conftest import TINY, export
+from tests.machine import need
 from tests.test_backends import compiled
-from tests.test_bundle import copy_of, manifest_of, reseal
+from tests.test_bundle import VIT, copy_of, manifest_of, reseal
 from tests.test_cli import call
 from tests.test_openvino import compiled_model
+
+need("openvino", "openvino")
+NAME = f"sat-t-{TINY}"
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four streams of the demo under the target that shares them between two requests."""
+    """Four streams of a small model under the target that shares them between two requests."""
     folder = tmp_path_factory.mktemp("shared")
-    weights = load_checkpoint("demo", find_variant("sat-t", 2))
-    source = export_onnx(weights, find_target("onnx"), folder, Form(streams=4), use_onnxsim=False).path
+    source = export(folder, NAME, 2, "random", Form(streams=4), use_onnxsim=False)
     return compiled(source, "openvino-throughput", folder)
 
 
@@ -48,7 +48,7 @@ def test_streams_that_two_requests_share_are_computed_at_the_same_time(shared: P
 def test_streams_that_do_not_divide_among_the_requests_are_refused(
         tmp_path: Path, quick: tuple[object, ...]) -> None:
     output = tmp_path / "build"
-    result = call("openvino", "--target", "openvino-throughput", "--model", "vit-t", "--checkpoint", "random",
+    result = call("openvino", "--target", "openvino-throughput", "--model", VIT, "--checkpoint", "random",
                   "--streams", "3", "--output", output, *quick)
     assert result.code == 2
     assert "between 2 requests" in result.err
@@ -56,17 +56,17 @@ def test_streams_that_do_not_divide_among_the_requests_are_refused(
 
 
 def test_any_number_of_streams_is_as_many_requests(
-        tmp_path: Path, quick: tuple[object, ...], demo: Path, audio: FloatArray) -> None:
+        tmp_path: Path, quick: tuple[object, ...], tiny: Path, audio: FloatArray) -> None:
     output = tmp_path / "build"
-    result = call("openvino", "--fp32", "--model", "sat-t", "--checkpoint", "demo", "--streams", "dynamic",
+    result = call("openvino", "--fp32", "--model", NAME, "--checkpoint", "random", "--streams", "dynamic",
                   "--output", output, *quick)
     assert result.code == 0, result.err
-    tagger = load(output / "sat-t-2s" / "openvino-fp32-dynamic")
+    tagger = load(output / f"{NAME}-2s" / "openvino-fp32-dynamic")
     sounds = audio[:5 * 96_000].reshape(5, -1)
     found = tagger.streams(5).feed(sounds)
     assert len(tagger.step.initial_cache(5)) == 5
     for lane, sound in enumerate(sounds):
-        np.testing.assert_allclose(found[:, lane], load(demo).stream().feed(sound), atol=2e-5)
+        np.testing.assert_allclose(found[:, lane], load(tiny).stream().feed(sound), atol=2e-5)
 
 
 def test_a_step_that_fails_in_one_request_waits_for_the_others(
@@ -87,8 +87,8 @@ def test_a_step_that_fails_in_one_request_waits_for_the_others(
 
 
 @pytest.fixture(scope="module")
-def usual(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compiled(demo, "openvino-int8", tmp_path_factory.mktemp("usual"))
+def usual(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compiled(tiny, "openvino-int8", tmp_path_factory.mktemp("usual"))
 
 
 @pytest.fixture
@@ -106,12 +106,13 @@ def test_what_openvino_compiled_is_kept_and_used(
         keeping: Path, usual: Path, tmp_path: Path, audio: FloatArray, monkeypatch: pytest.MonkeyPatch,
         ) -> None:
     monkeypatch.setenv("SATEXPORT_CACHE", str(tmp_path / "cache"))
-    expected = load(usual).stream().feed(audio[:96_000])
+    one = load(usual)
+    expected = one.stream().feed(audio[:96_000])
     assert not (tmp_path / "cache").exists()
     for from_cache in (False, True):
         tagger = load(keeping)
         assert compiled_model(tagger).get_property("LOADED_FROM_CACHE") is from_cache
-        assert tagger.step.executed() == load(usual).step.executed()
+        assert tagger.step.executed() == one.step.executed()
         np.testing.assert_array_equal(tagger.stream().feed(audio[:96_000]), expected)
     (kept,) = (tmp_path / "cache" / "openvino").glob("*/*.blob")
     assert kept.parent.name == open_bundle(keeping).sha256  # another bundle never finds it

@@ -9,12 +9,14 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from tempfile import gettempdir
 
 import numpy as np
 import pytest
 
 from satexport.backends import FloatArray
 from satexport.stream import load
+from tests.machine import need
 from tests.test_bundle import copy_of
 
 ROOT = Path(__file__).parents[1]
@@ -27,8 +29,7 @@ def python(program: str, *arguments: object, without: tuple[str, ...] = (), **va
     """Run a program in a fresh interpreter that lacks some packages; returns what it printed."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", LESS.format(names=without) + program, *map(str, arguments)],
-        capture_output=True, text=True, env=os.environ | variables, cwd=os.environ.get("TMPDIR", "/tmp"),
-        check=False)
+        capture_output=True, encoding="utf-8", env=os.environ | variables, cwd=gettempdir(), check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
@@ -101,7 +102,7 @@ def test_a_device_proves_its_copy_without_torch_and_onnx(demo: Path, tmp_path: P
 
 def test_a_device_tags_files_with_the_audio_extra_alone(demo: Path, audio: FloatArray,
                                                         tmp_path: Path) -> None:
-    soundfile = pytest.importorskip("soundfile")
+    soundfile = need("soundfile", "audio")
     soundfile.write(tmp_path / "a.wav", audio[:64_000], 16_000)
     program = "from satexport.cli import main; main()"
     out = python(program, "run", demo, tmp_path / "a.wav", "--json", without=TRAINING)

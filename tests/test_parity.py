@@ -23,12 +23,16 @@ from satexport.parity import (
 )
 from satexport.reference import PyTorchStep, reference_streams
 from satexport.stream import Tagger, load
-from satexport.variants import find_variant
 
 
 @pytest.fixture(scope="module")
-def reference() -> PyTorchStep:
-    return PyTorchStep(load_checkpoint("demo", find_variant("sat-t", 2)))
+def small(tiny: Path) -> Tagger:
+    return load(tiny, spinning=False)
+
+
+@pytest.fixture(scope="module")
+def reference(small: Tagger) -> PyTorchStep:
+    return PyTorchStep(load_checkpoint("random", small.bundle.variant))
 
 
 @pytest.mark.long
@@ -41,11 +45,13 @@ def test_the_demo_keeps_its_map_on_the_synthetic_set(tagger: Tagger) -> None:
     assert parts["differences"]["1 min of stream"]["chunks"] == 30
 
 
-def test_the_demo_keeps_its_map_on_real_clips(tagger: Tagger, shared: Path) -> None:
-    gates, parts = run_parity(tagger, str(shared / "esc10"), [4], None, None, minutes=0.2)
+@pytest.mark.parametrize("data", ["few_real", pytest.param("real", marks=pytest.mark.long)])
+def test_the_demo_keeps_its_map_on_real_clips(
+        request: pytest.FixtureRequest, tagger: Tagger, data: str) -> None:
+    gates, parts = run_parity(tagger, str(request.getfixturevalue(data)), [4], None, None, minutes=0.2)
     assert verdict(gates) == "passed"
     scored = parts["set"]
-    assert scored["clips"] == 80
+    assert scored["clips"] == {"few_real": 20, "real": 80}[data]
     assert scored["pytorch_map"] >= 0.90
     assert scored["clip_protocol_map"] != scored["pytorch_map"]
     assert round(scored["bundle_map"], 3) == round(scored["pytorch_map"], 3)
@@ -53,8 +59,8 @@ def test_the_demo_keeps_its_map_on_real_clips(tagger: Tagger, shared: Path) -> N
 
 
 def test_a_clip_is_streamed_from_silence_with_its_last_chunk_padded(
-        tagger: Tagger, reference: PyTorchStep, audio: FloatArray) -> None:
-    stream = reference_streams(reference, tagger.contract)
+        small: Tagger, reference: PyTorchStep, audio: FloatArray) -> None:
+    stream = reference_streams(reference, small.contract)
     stream.feed(audio[None, :50_000])  # a history that the next clip must not see
     (found,) = clip_chunks(stream, [audio[:80_000]])
     padded = np.concatenate((audio[:80_000], np.zeros(16_000, np.float32))).reshape(3, 1, -1)
@@ -65,10 +71,10 @@ def test_a_clip_is_streamed_from_silence_with_its_last_chunk_padded(
 
 
 def test_clips_heard_together_score_as_each_does_alone(
-        tagger: Tagger, reference: PyTorchStep, audio: FloatArray) -> None:
+        small: Tagger, reference: PyTorchStep, audio: FloatArray) -> None:
     clips = [audio[:80_000], audio[100_000:120_000], audio[200_000:264_000]]
-    together = clip_chunks(reference_streams(reference, tagger.contract, 4), clips)
-    alone = reference_streams(reference, tagger.contract)
+    together = clip_chunks(reference_streams(reference, small.contract, 4), clips)
+    alone = reference_streams(reference, small.contract)
     assert [len(found) for found in together] == [3, 1, 2]
     for found, clip in zip(together, clips, strict=True):
         np.testing.assert_allclose(found, clip_chunks(alone, [clip])[0], atol=1e-5)
@@ -99,15 +105,15 @@ class Shifted:
         return {}
 
 
-def test_a_wrong_step_fails_its_gate_and_says_by_how_much(tagger: Tagger, reference: PyTorchStep) -> None:
-    broken = Tagger(tagger.bundle, Shifted(reference, 2e-4))
+def test_a_wrong_step_fails_its_gate_and_says_by_how_much(small: Tagger, reference: PyTorchStep) -> None:
+    broken = Tagger(small.bundle, Shifted(reference, 2e-4))
     (gate,), parts = run_golden(broken)
     assert gate.status == "failed"
     assert parts["differences"]["golden chunks"]["largest"] == pytest.approx(2e-4, rel=0.1)
 
 
-def test_a_step_that_gives_nan_fails(tagger: Tagger, reference: PyTorchStep) -> None:
-    (gate,), _ = run_golden(Tagger(tagger.bundle, Shifted(reference, float("nan"))))
+def test_a_step_that_gives_nan_fails(small: Tagger, reference: PyTorchStep) -> None:
+    (gate,), _ = run_golden(Tagger(small.bundle, Shifted(reference, float("nan"))))
     assert gate.status == "failed"
 
 
@@ -120,9 +126,10 @@ def test_random_weights_claim_no_map(random_vit: Path) -> None:
 
 
 def test_the_clip_protocol_of_the_paper_stands_beside_the_streamed_one(
-        tagger: Tagger, reference: PyTorchStep, few_clips: Path) -> None:
+        tagger: Tagger, few_clips: Path) -> None:
     calls: list[int] = []
-    result = set_parity(reference, tagger, load_set(str(few_clips), tagger.labels), lambda: calls.append(1))
+    demo = PyTorchStep(load_checkpoint("demo", tagger.bundle.variant))
+    result = set_parity(demo, tagger, load_set(str(few_clips), tagger.labels), lambda: calls.append(1))
     assert len(calls) == result.clips
     assert 0.8 < result.clip_protocol_map <= 1
 
@@ -158,8 +165,8 @@ def test_drift_is_what_the_same_sounds_cost_more_at_the_end() -> None:
     assert drift_of(curve[:112], 100, 12) is None
 
 
-def test_a_bundle_that_wears_out_has_a_drift(demo: Path, reference: PyTorchStep) -> None:
-    tagger = load(demo)
+def test_a_bundle_that_wears_out_has_a_drift(tiny: Path, reference: PyTorchStep) -> None:
+    tagger = load(tiny)
     step = tagger.step
 
     class Wearing:

@@ -15,13 +15,8 @@ from numpy.typing import NDArray
 
 import satexport
 from satexport.backends import FloatArray, Step
-from satexport.checkpoint import load_checkpoint
-from satexport.contract import ANY, Form
 from satexport.errors import AudioError, RunError, UsageError
-from satexport.export import export_onnx
 from satexport.stream import Stream, Tagger, load
-from satexport.targets import find_target
-from satexport.variants import find_variant
 
 
 @pytest.fixture
@@ -29,7 +24,7 @@ def stream(tagger: Tagger) -> Stream:
     return tagger.stream()
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(cuts=st.lists(st.integers(0, 160_000), max_size=12))
 def test_blocks_of_any_size_give_the_scores_of_the_whole(
         tagger: Tagger, audio: FloatArray, cuts: list[int]) -> None:
@@ -92,25 +87,30 @@ def test_int16_and_double_samples_are_the_same_sound(tagger: Tagger, audio: Floa
 
 
 @pytest.fixture(scope="module")
-def lanes(build: Path) -> Tagger:
-    """The demo for any number of streams in one step."""
-    checkpoint = load_checkpoint("demo", find_variant("sat-t", 2))
-    return load(export_onnx(checkpoint, find_target("onnx"), build, Form(streams=ANY)).path)
+def one(tiny: Path) -> Tagger:
+    """A small model for one stream."""
+    return load(tiny)
+
+
+@pytest.fixture(scope="module")
+def lanes(tiny_lanes: Path) -> Tagger:
+    """The same for any number of streams in one step."""
+    return load(tiny_lanes)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_microphones_heard_together_score_as_each_does_alone(
-        tagger: Tagger, lanes: Tagger, audio: FloatArray, count: int) -> None:
+        one: Tagger, lanes: Tagger, audio: FloatArray, count: int) -> None:
     sounds = audio[:count * 96_000].reshape(count, -1)
     streams = lanes.streams(count)
     found = np.concatenate([streams.feed(sounds[:, :50_000]), streams.feed(sounds[:, 50_000:])])
     assert found.shape == (3, count, 527)
     for lane, sound in enumerate(sounds):
-        np.testing.assert_allclose(found[:, lane], tagger.stream().feed(sound), atol=2e-6)
+        np.testing.assert_allclose(found[:, lane], one.stream().feed(sound), atol=2e-6)
 
 
 def test_one_stream_is_reset_by_itself_and_hears_silence_for_what_waited(
-        tagger: Tagger, lanes: Tagger, audio: FloatArray) -> None:
+        one: Tagger, lanes: Tagger, audio: FloatArray) -> None:
     sounds = audio[:2 * 160_000].reshape(2, -1)
     streams = lanes.streams(2)
     streams.feed(sounds[:, :80_000])
@@ -118,14 +118,14 @@ def test_one_stream_is_reset_by_itself_and_hears_silence_for_what_waited(
     streams.reset(1)
     assert streams.waiting == 16_000
     found = streams.feed(sounds[:, 80_000:])
-    np.testing.assert_allclose(found[:, 0], tagger.stream().feed(sounds[0])[2:], atol=2e-6)
+    np.testing.assert_allclose(found[:, 0], one.stream().feed(sounds[0])[2:], atol=2e-6)
     again = np.concatenate((np.zeros(16_000, np.float32), sounds[1, 80_000:]))
-    np.testing.assert_allclose(found[:, 1], tagger.stream().feed(again), atol=2e-6)
+    np.testing.assert_allclose(found[:, 1], one.stream().feed(again), atol=2e-6)
 
 
-def test_as_many_streams_as_the_graph_runs_and_no_others(tagger: Tagger, lanes: Tagger) -> None:
+def test_as_many_streams_as_the_graph_runs_and_no_others(one: Tagger, lanes: Tagger) -> None:
     with pytest.raises(UsageError, match="runs 1 streams in one step, not 4"):
-        tagger.streams(4)
+        one.streams(4)
     for count in (None, 0, -3):
         with pytest.raises(UsageError, match="say how many"):
             lanes.streams(count)

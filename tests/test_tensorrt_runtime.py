@@ -25,16 +25,12 @@ from satexport import cuda
 from satexport.backends import FloatArray, tensorrt
 from satexport.backends.tensorrt import RECORD, TensorRtCache, TensorRtStep
 from satexport.bundle import Bundle, open_bundle
-from satexport.checkpoint import load_checkpoint
-from satexport.contract import ANY, Form
+from satexport.contract import ANY
 from satexport.cuda import Cuda
 from satexport.errors import BundleError, MissingError, RunError, SatexportError, UsageError
-from satexport.export import export_onnx
 from satexport.files import sha256_of, write_json
 from satexport.stream import Stream, Streams, Tagger, load
-from satexport.targets import find_target
 from satexport.tensorrt_engine import Engine, EngineTensor, TensorRtEngine
-from satexport.variants import find_variant
 from tests.test_bundle import copy_of
 from tests.test_cuda import KERNEL, fake_cudart
 from tests.test_packaging import TRAINING, python
@@ -268,9 +264,14 @@ class Runtime:
         return self.kind.live(self.engine)
 
 
+@pytest.fixture(scope="module")
+def tagger(tiny: Path) -> Tagger:
+    return load(tiny)
+
+
 @pytest.fixture
-def runtime(kind: Kind, demo: Path) -> Iterator[Runtime]:
-    runtime = Runtime(kind, demo)
+def runtime(kind: Kind, tiny: Path) -> Iterator[Runtime]:
+    runtime = Runtime(kind, tiny)
     yield runtime
     runtime.step.close()
 
@@ -310,17 +311,9 @@ def test_streams_of_several_threads_do_not_hear_each_other(runtime: Runtime, aud
     np.testing.assert_array_equal(together, alone)
 
 
-@pytest.fixture(scope="module")
-def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of three streams in one step."""
-    weights = load_checkpoint("demo", find_variant("sat-t", 2))
-    return export_onnx(weights, find_target("onnx"), tmp_path_factory.mktemp("three"), Form(streams=3),
-                       use_onnxsim=False).path
-
-
 def test_of_several_streams_in_one_step_one_is_reset_by_itself(
-        kind: Kind, three: Path, tagger: Tagger, audio: FloatArray) -> None:
-    runtime = Runtime(kind, three)
+        kind: Kind, tiny_three: Path, tagger: Tagger, audio: FloatArray) -> None:
+    runtime = Runtime(kind, tiny_three)
     streams, sounds = Streams(runtime.step, runtime.contract, 3), audio[:3 * 160_000].reshape(3, -1)
     streams.reset(2)  # before anything was heard
     before = streams.feed(sounds[:, :96_000])  # three chunks: the buffers have swapped roles
@@ -369,8 +362,8 @@ def test_silence_in_the_buffers_of_the_wrong_turn_would_be_heard(
 
 # The device: addresses, memory, failures.
 
-def test_no_buffer_is_bound_as_a_cache_input_and_its_output(demo: Path) -> None:
-    runtime = Runtime(fake_kind(), demo)
+def test_no_buffer_is_bound_as_a_cache_input_and_its_output(tiny: Path) -> None:
+    runtime = Runtime(fake_kind(), tiny)
     streams = [runtime.stream() for _ in range(2)]
     assert isinstance(runtime.engine, FakeEngine)
     names, bound = [spec.name for spec in runtime.contract.cache_in], runtime.engine.bound
@@ -399,8 +392,8 @@ def test_a_failed_step_is_an_error_and_its_chunk_can_be_heard_again(
 
 
 def test_an_error_on_the_device_is_raised_by_the_step_that_waits_for_it(
-        demo: Path, trt: FakeTensorRt, audio: FloatArray) -> None:
-    runtime = Runtime(real_kind(trt, True), demo)
+        tiny: Path, trt: FakeTensorRt, audio: FloatArray) -> None:
+    runtime = Runtime(real_kind(trt, True), tiny)
     stream = runtime.stream()
     trt.library.fake_fail(b"cudaStreamSynchronize", 700, 1)  # the upload waits first
     with pytest.raises(RunError, match=r"CUDA: cudaStreamSynchronize failed: an illegal memory access"):
@@ -460,8 +453,8 @@ def test_close_frees_what_streams_still_have(runtime: Runtime) -> None:
     assert runtime.live == freed
 
 
-def test_streams_that_find_no_memory_leave_none_behind(demo: Path, trt: FakeTensorRt) -> None:
-    runtime = Runtime(real_kind(trt, True), demo)
+def test_streams_that_find_no_memory_leave_none_behind(tiny: Path, trt: FakeTensorRt) -> None:
+    runtime = Runtime(real_kind(trt, True), tiny)
     before = runtime.live
     for call, after in (("cudaMalloc", 5), ("cudaStreamSynchronize", 1), ("fake_enqueue", 2)):
         trt.library.fake_fail(call.encode(), 2, after)
@@ -472,8 +465,8 @@ def test_streams_that_find_no_memory_leave_none_behind(demo: Path, trt: FakeTens
 
 
 def test_an_engine_with_tensors_in_fp16_is_fed_and_read_so(
-        demo: Path, tagger: Tagger, audio: FloatArray) -> None:
-    bundle = open_bundle(demo)
+        tiny: Path, tagger: Tagger, audio: FloatArray) -> None:
+    bundle = open_bundle(tiny)
     engine = FakeEngine(bundle.graph.read_bytes(), "float16")
     step = TensorRtStep(engine, bundle.contract, bundle.initial_cache())
     assert step(audio[None, :32_000], step.initial_cache(1))[0].dtype == np.float32
@@ -491,8 +484,8 @@ def test_an_engine_runs_the_number_of_streams_it_was_built_for(runtime: Runtime)
         runtime.step.initial_cache(2)
 
 
-def test_a_graph_for_any_number_of_streams_is_no_engine(demo: Path) -> None:
-    bundle = open_bundle(demo)
+def test_a_graph_for_any_number_of_streams_is_no_engine(tiny: Path) -> None:
+    bundle = open_bundle(tiny)
     contract = replace(bundle.contract, form=replace(bundle.contract.form, streams=ANY))
     with pytest.raises(BundleError, match=r"leaves the number of streams open.*--streams N"):
         TensorRtStep(FakeEngine(bundle.graph.read_bytes()), contract, ())
@@ -509,8 +502,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_an_engine_of_another_graph_is_refused(demo: Path, case: str) -> None:
-    bundle, (changes, words) = open_bundle(demo), WRONG[case]
+def test_an_engine_of_another_graph_is_refused(tiny: Path, case: str) -> None:
+    bundle, (changes, words) = open_bundle(tiny), WRONG[case]
     engine = FakeEngine(bundle.graph.read_bytes())
     tensors = dict(engine.tensors())
     for name, change in changes.items():
@@ -540,14 +533,14 @@ REFUSED = {"context": "cannot make a context to run it in: it does not say why",
 
 @pytest.mark.parametrize("refused", REFUSED)
 def test_what_tensorrt_refuses_is_an_error_with_its_words(
-        trt: FakeTensorRt, demo: Path, refused: str) -> None:
+        trt: FakeTensorRt, tiny: Path, refused: str) -> None:
     trt.refused = refused
     with pytest.raises(RunError, match=REFUSED[refused]):
-        Runtime(real_kind(trt, True), demo).stream()
+        Runtime(real_kind(trt, True), tiny).stream()
 
 
-def test_an_engine_tells_whether_its_steps_are_cuda_graphs(trt: FakeTensorRt, demo: Path) -> None:
-    runtime = Runtime(real_kind(trt, True), demo)
+def test_an_engine_tells_whether_its_steps_are_cuda_graphs(trt: FakeTensorRt, tiny: Path) -> None:
+    runtime = Runtime(real_kind(trt, True), tiny)
     assert isinstance(runtime.engine, TensorRtEngine)
     stream = runtime.stream()
     assert runtime.engine.captured
@@ -557,17 +550,17 @@ def test_an_engine_tells_whether_its_steps_are_cuda_graphs(trt: FakeTensorRt, de
     runtime.step.close()
 
 
-def test_a_dtype_that_is_not_of_a_contract_is_named(trt: FakeTensorRt, demo: Path) -> None:
+def test_a_dtype_that_is_not_of_a_contract_is_named(trt: FakeTensorRt, tiny: Path) -> None:
     trt.word = "BF16"
     with pytest.raises(BundleError, match=r"the engine's audio is .*BF16"):
-        Runtime(real_kind(trt, True), demo)
+        Runtime(real_kind(trt, True), tiny)
 
 
 # The bundle's engine.
 
-def built(demo: Path, folder: Path, **changes: object) -> Bundle:
+def built(tiny: Path, folder: Path, **changes: object) -> Bundle:
     """A bundle with an engine beside it, and the record that says what it is; None leaves a key out."""
-    path = copy_of(demo, folder)
+    path = copy_of(tiny, folder)
     bundle = open_bundle(path)
     (path / ENGINE).write_bytes(bundle.graph.read_bytes())
     record = {"engine": ENGINE, "sha256": sha256_of(path / ENGINE), "graph_sha256": sha256_of(bundle.graph),
@@ -578,8 +571,8 @@ def built(demo: Path, folder: Path, **changes: object) -> Bundle:
 
 
 def test_a_bundle_with_its_engine_runs_and_tells_its_precisions(
-        demo: Path, trt: FakeTensorRt, tagger: Tagger, audio: FloatArray, tmp_path: Path) -> None:
-    bundle = built(demo, tmp_path)
+        tiny: Path, trt: FakeTensorRt, tagger: Tagger, audio: FloatArray, tmp_path: Path) -> None:
+    bundle = built(tiny, tmp_path)
     step = tensorrt.load(bundle, None, True)
     assert step.executed() == {"products": {"fp32": 71}}
     found = Stream(step, bundle.contract).feed(audio[:96_000])
@@ -588,10 +581,10 @@ def test_a_bundle_with_its_engine_runs_and_tells_its_precisions(
 
 
 def test_an_engine_for_rtx_may_be_built_for_several_devices(
-        demo: Path, trt: FakeTensorRt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        tiny: Path, trt: FakeTensorRt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", trt)
-    bundle = built(demo, tmp_path, module="tensorrt_rtx", compute_capability=["8.6", "8.7"])
+    bundle = built(tiny, tmp_path, module="tensorrt_rtx", compute_capability=["8.6", "8.7"])
     step = tensorrt.load(bundle, None, True)
     assert step.executed() == {"products": {"fp32": 71}}
     step.close()
@@ -612,16 +605,16 @@ FOREIGN: dict[str, tuple[dict[str, object], str]] = {
 
 @pytest.mark.parametrize("case", FOREIGN)
 def test_an_engine_that_is_not_this_bundles_on_this_machine_is_refused(
-        demo: Path, trt: FakeTensorRt, tmp_path: Path, case: str) -> None:
+        tiny: Path, trt: FakeTensorRt, tmp_path: Path, case: str) -> None:
     changes, words = FOREIGN[case]
     with pytest.raises(BundleError, match=f"{words}.*Build it again on this board") as caught:
-        tensorrt.load(built(demo, tmp_path, **changes), None, True)
+        tensorrt.load(built(tiny, tmp_path, **changes), None, True)
     assert caught.value.exit_code == 4
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "null", '"text"'])
-def test_a_damaged_record_is_refused(demo: Path, tmp_path: Path, text: str) -> None:
-    bundle = built(demo, tmp_path)
+def test_a_damaged_record_is_refused(tiny: Path, tmp_path: Path, text: str) -> None:
+    bundle = built(tiny, tmp_path)
     (bundle.path / RECORD).write_text(text)
     with pytest.raises(BundleError, match=r"engine\.json is damaged .*Build it again"):
         tensorrt.load(bundle, None, True)
@@ -634,16 +627,16 @@ def missing(bundle: Bundle) -> str:
     return str(caught.value)
 
 
-def test_a_bundle_that_has_no_engine_yet_says_how_to_build_it(demo: Path) -> None:
-    words = missing(open_bundle(demo))
-    assert words.startswith(f"{demo} has no engine yet.")
+def test_a_bundle_that_has_no_engine_yet_says_how_to_build_it(tiny: Path) -> None:
+    words = missing(open_bundle(tiny))
+    assert words.startswith(f"{tiny} has no engine yet.")
     assert "./build.sh" in words
-    assert f"satexport trt --build {demo}" in words
+    assert f"satexport trt --build {tiny}" in words
 
 
 def test_a_machine_without_tensorrt_or_cuda_says_what_is_missing(
-        demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bundle = built(demo, tmp_path)
+        tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = built(tiny, tmp_path)
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     words = missing(bundle)
     assert "python3-libnvinfer" in words

@@ -30,9 +30,12 @@ from satexport.tensorrt_build import build_engine
 from satexport.tensorrt_bundle import onnx_taggers
 from satexport.tensorrt_rules import broken_rules, check_rules
 from satexport.variants import find_variant
+from tests.conftest import TINY
+from tests.machine import need
 from tests.test_backends import SMALL
 from tests.test_bundle import content, manifest_of
 from tests.test_cli import Result, call
+from tests.test_cpu import SMALL as SMALL_NAME
 from tests.test_cpu import output_with
 from tests.test_packaging import FILES, TRAINING, python
 
@@ -114,7 +117,7 @@ def test_scales_in_fp16_never_clip_and_never_vanish() -> None:
 @pytest.mark.parametrize("form", [Form(cache="hidden"), Form(streams=3), Form(input="mel")],
                          ids=lambda form: form.suffix)
 def test_every_form_of_an_export_is_taken(form: Form, tmp_path: Path, audio: FloatArray) -> None:
-    weights = load_checkpoint("demo", find_variant("sat-t", 2))
+    weights = load_checkpoint("random", find_variant(f"sat-t-{TINY}", 2))
     source = open_bundle(export_onnx(weights, find_target("onnx"), tmp_path, form, use_onnxsim=False).path)
     model = tensorrt_graph.in_half(onnx.load(source.graph))
     assert broken_rules(model, "10.3") == []
@@ -127,8 +130,8 @@ def test_every_form_of_an_export_is_taken(form: Form, tmp_path: Path, audio: Flo
     assert not np.array_equal(found, expected)
 
 
-def test_a_constant_too_large_for_fp16_is_named(demo: Path) -> None:
-    model = onnx.load(open_bundle(demo).graph)
+def test_a_constant_too_large_for_fp16_is_named(tiny: Path) -> None:
+    model = onnx.load(open_bundle(tiny).graph)
     weight = next(i for i in model.graph.initializer if i.name == "03.fc1.weight")
     weight.CopyFrom(numpy_helper.from_array(1e6 * numpy_helper.to_array(weight), weight.name))
     with pytest.raises(RunError, match=r"03\.fc1\.weight reaches .*more than fp16 holds"):
@@ -138,21 +141,21 @@ def test_a_constant_too_large_for_fp16_is_named(demo: Path) -> None:
 @pytest.mark.parametrize("opset", [18, 21])
 def test_an_opset_that_tensorrt_does_not_read_is_refused(
         opset: int, tmp_path: Path, quick: tuple[object, ...]) -> None:
-    weights = load_checkpoint("random", find_variant("sat-t", 2))
+    weights = load_checkpoint("random", find_variant(f"sat-t-{TINY}", 2))
     source = export_onnx(weights, find_target("onnx"), tmp_path, opset=opset, use_onnxsim=False).path
     result = call("trt", "--fp16", "--from", source, "--output", tmp_path, *quick)
     assert (result.code, f"has opset {opset}, TensorRT needs 19 or 20" in result.err) == (2, True), result.err
-    assert not (tmp_path / "sat-t-2s" / "jetson-orin-nano-fp16").exists()
+    assert not (tmp_path / SMALL_NAME / "jetson-orin-nano-fp16").exists()
 
 
 def test_a_broken_rule_leaves_no_bundle(
-        demo: Path, tmp_path: Path, quick: tuple[object, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    output = output_with(demo, tmp_path)
+        tiny: Path, tmp_path: Path, quick: tuple[object, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    output = output_with(tiny, tmp_path)
     monkeypatch.setattr(tensorrt_bundle, "check_rules", lambda model, version: check_rules(
         _refused(model), version))
     result = call("trt", "--fp16", "--output", output, *quick)
     assert (result.code, "breaks" in result.err) == (5, True), result.err
-    assert [path.name for path in (output / "sat-t-2s").iterdir()] == ["onnx"]
+    assert [path.name for path in (output / SMALL_NAME).iterdir()] == ["onnx"]
 
 
 def _refused(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -163,19 +166,19 @@ def _refused(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def test_fp16_alone_has_no_twin_and_a_name_of_its_own(
-        demo: Path, tmp_path: Path, quick: tuple[object, ...]) -> None:
-    output = output_with(demo, tmp_path)
+        tiny: Path, tmp_path: Path, quick: tuple[object, ...]) -> None:
+    output = output_with(tiny, tmp_path)
     result = call("trt", "--fp16", "--output", output, "--json", *quick)
     assert result.code == 0, result.err
     reply = json.loads(result.out)
-    assert reply["bundle"].endswith("sat-t-2s/jetson-orin-nano-fp16")
+    assert reply["bundle"].endswith(f"{SMALL_NAME}/jetson-orin-nano-fp16")
     assert (reply["twin"], reply["measure"]) == (None, None)
     assert not (Path(reply["bundle"]) / "int8.onnx").exists()
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp16"])
 def test_the_rtx_compile_check_takes_both_graphs_of_a_jetson(made: Made, precision: str) -> None:
-    trt = pytest.importorskip("tensorrt_rtx")
+    trt = need("tensorrt_rtx", "trt")
     wanted = find_target("jetson-orin-nano").tensorrt
     assert wanted
     engine = build_engine(trt, made.path / f"{precision}.onnx", wanted, ("8.6",))
@@ -183,7 +186,7 @@ def test_the_rtx_compile_check_takes_both_graphs_of_a_jetson(made: Made, precisi
 
 
 def test_what_tensorrt_cannot_read_is_an_error_with_its_words(made: Made, tmp_path: Path) -> None:
-    trt = pytest.importorskip("tensorrt_rtx")
+    trt = need("tensorrt_rtx", "trt")
     wanted = find_target("rtx").tensorrt
     assert wanted
     (tmp_path / "bad.onnx").write_bytes(b"no graph")
@@ -196,13 +199,13 @@ def test_what_tensorrt_cannot_read_is_an_error_with_its_words(made: Made, tmp_pa
 
 
 def test_rtx_makes_an_engine_for_desktop_gpus(
-        demo: Path, tmp_path: Path, quick: tuple[object, ...]) -> None:
-    pytest.importorskip("tensorrt_rtx")
-    output = output_with(demo, tmp_path)
+        tiny: Path, tmp_path: Path, quick: tuple[object, ...]) -> None:
+    need("tensorrt_rtx", "trt")
+    output = output_with(tiny, tmp_path)
     result = call("trt", "--rtx", "--output", output, *quick)
     assert result.code == 0, result.err
     assert "RTX compile check: passed" in result.out
-    path = output / "sat-t-2s" / "rtx"
+    path = output / SMALL_NAME / "rtx"
     record = json.loads((path / "engine.json").read_bytes())
     assert record["compute_capability"] == ["8.6", "8.9", "12.0", "12.1"]
     assert record["bundle_sha256"] == open_bundle(path).sha256
@@ -214,21 +217,21 @@ def test_rtx_makes_an_engine_for_desktop_gpus(
 
 
 def test_rtx_without_its_package_says_what_to_install_before_the_work(
-        demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
-    output = output_with(demo, tmp_path)
+    output = output_with(tiny, tmp_path)
     result = call("trt", "--rtx", "--output", output)
     assert (result.code, "pip install 'satexport[trt]'" in result.err) == (3, True), result.err
-    assert [path.name for path in (output / "sat-t-2s").iterdir()] == ["onnx"]
+    assert [path.name for path in (output / SMALL_NAME).iterdir()] == ["onnx"]
 
 
 def test_an_engine_needs_tensorrt_and_a_gpu_which_is_said_before_the_work(
-        demo: Path, tmp_path: Path, made: Made) -> None:
-    output = output_with(demo, tmp_path)
+        tiny: Path, tmp_path: Path, made: Made) -> None:
+    output = output_with(tiny, tmp_path)
     for arguments in (("--int8", "--engine", "--output", output), ("--build", made.path)):
         result = call("trt", *arguments)
         assert (result.code, "the package tensorrt is not installed" in result.err) == (3, True), result.err
-    assert [path.name for path in (output / "sat-t-2s").iterdir()] == ["onnx"]
+    assert [path.name for path in (output / SMALL_NAME).iterdir()] == ["onnx"]
 
 
 def test_a_build_bundle_that_has_no_engine_yet_says_how_to_get_one(made: Made) -> None:
@@ -266,8 +269,8 @@ assert satexport.board.main([sys.argv[2]]) == 3
     (("--rtx", "--engine"), "--rtx makes an engine by itself"),
     (("--build", "b", "--int8"), "--build takes a bundle that is made already"),
     (("--build", "b", "--minutes", "3"), "--build takes a bundle that is made already")])
-def test_wrong_use_is_named(demo: Path, tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
-    result = call("trt", *arguments, "--output", output_with(demo, tmp_path))
+def test_wrong_use_is_named(tiny: Path, tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
+    result = call("trt", *arguments, "--output", output_with(tiny, tmp_path))
     assert (result.code, words in result.err) == (2, True), result.err
 
 
@@ -280,16 +283,16 @@ def test_wrong_use_is_named(demo: Path, tmp_path: Path, arguments: tuple[str, ..
     ("workspace_mb = 1000", "workspace_mb = 6000", "workspace_mb is 6000, expected 16 to half of memory_mb"),
     ('precision = "int8"', 'precision = "bf16"', "expected int8 with a table")])
 def test_a_target_that_tensorrt_cannot_take_says_which_key(
-        demo: Path, tmp_path: Path, now: str, then: str, words: str) -> None:
-    text = (Path(__file__).parents[1] / "targets" / "jetson-orin-nano.toml").read_text()
+        tiny: Path, tmp_path: Path, now: str, then: str, words: str) -> None:
+    text = (Path(__file__).parents[1] / "targets" / "jetson-orin-nano.toml").read_text("utf-8")
     assert now in text
     (tmp_path / "mine.toml").write_text(text.replace(now, then))
-    result = call("trt", "--target", tmp_path / "mine.toml", "--output", output_with(demo, tmp_path))
+    result = call("trt", "--target", tmp_path / "mine.toml", "--output", output_with(tiny, tmp_path))
     assert (result.code, words in result.err) == (4, True), result.err
 
 
 def test_any_number_of_streams_is_refused_for_an_engine_has_fixed_shapes(tmp_path: Path) -> None:
-    weights = load_checkpoint("random", find_variant("sat-t", 2))
+    weights = load_checkpoint("random", find_variant(f"sat-t-{TINY}", 2))
     source = export_onnx(weights, find_target("onnx"), tmp_path, Form(streams=-1), use_onnxsim=False).path
     with pytest.raises(UsageError, match="an engine has fixed shapes: export with --streams N"):
         compile_bundle(open_bundle(source), find_target("jetson-orin-nano"), tmp_path, Wanted(SMALL))

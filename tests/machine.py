@@ -1,0 +1,37 @@
+"""What a test needs and not every machine has. A test asks for it here, or by a fixture of `conftest.py`, and
+is skipped by a reason that names what lacks.
+
+`SATEXPORT_TEST_WITHOUT=bf16,amx` has this machine pass for one without them, to the product as well.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from satexport.backends import openvino as backend
+
+PATIENCE = 600  # s that a process or a thread may take; only one that hangs takes longer
+WITHOUT = frozenset(filter(None, os.environ.get("SATEXPORT_TEST_WITHOUT", "").split(",")))
+assert {"bf16", "amx"} >= WITHOUT, f"SATEXPORT_TEST_WITHOUT={','.join(WITHOUT)}: expected bf16, amx or both"
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc, which Linux has")
+needs_dev_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, which Linux has")
+
+
+def need(package: str, extra: str) -> Any:
+    """Import a package, or skip what asks for it: a test, a fixture or a whole file of tests."""
+    return pytest.importorskip(package, reason=f"needs {package}: pip install 'satexport[{extra}]'")
+
+
+def has_bf16() -> bool:
+    """Whether OpenVINO computes in bf16 on this CPU: natively, or by AMX."""
+    return backend.has_bf16(need("openvino", "openvino").Core(), "CPU")
+
+
+def need_posix(module: str) -> Any:
+    """Import a module that Python has on POSIX systems alone, or skip."""
+    return pytest.importorskip(module, reason=f"needs {module}, which POSIX systems have")
