@@ -6,6 +6,7 @@ A set is a TOML in `calibration/`, or a folder of audio. No clip of either kind 
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -59,7 +60,7 @@ def find_calibration(what: str) -> CalibrationSet:
     Raises `UsageError` for an unknown name, `DataError` for a file that is damaged or has a key that
     does not exist or a value that cannot be meant.
     """
-    if what not in facts.names(FOLDER) and Path(what).is_dir():
+    if what not in facts.names(FOLDER) and os.path.isdir(what):
         name = Path(what).resolve().name
         return CalibrationSet(name, "folder", "your own", clips=160, samples=80, folder=what)
     fields, path = facts.read_facts(FOLDER, what, "calibration set (or folder of audio)")
@@ -154,12 +155,12 @@ def choosing_set(chosen: CalibrationSet, data: Path | None, labels: tuple[str, .
 def _folder(chosen: CalibrationSet, data: Path | None) -> Path:
     """Where the recordings are, each file with a checksum as the set says it."""
     folder = data or (Path(chosen.folder) if chosen.folder else cached_esc50())
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         fetch = "Fetch it with `satexport data esc50`, or pass its folder with --data."
         raise DataError(f"calibration set {chosen.name}: there is no folder {folder}. "
                         f"{fetch if chosen.source == 'esc50' else 'Pass another with --calibration.'}")
     for name, expected in chosen.checksums.items():
-        if not (folder / name).is_file():
+        if not os.path.isfile(folder / name):
             raise DataError(f"calibration set {chosen.name}: {folder / name} is not there.")
         if (found := sha256_of(folder / name)) != expected.lower():
             raise DataError(f"{folder / name} has the SHA-256 {found[:12]}..., the set {chosen.name} says "

@@ -8,6 +8,7 @@ Audio is read when a clip is scored, not before.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -89,7 +90,7 @@ def load_set(data: str | Path, labels: Sequence[str], *, folds: Sequence[int] | 
     path = Path(data)
     if data == "synthetic":
         reader = _read_synthetic
-    elif not path.exists():
+    elif not os.path.exists(path):  # pathlib's raises an error for a name that is too long
         raise DataError(f"{path}: nothing there; {LAYOUTS}")
     elif is_esc50(path):
         return _labelled(*_read_esc50(path, folds), labels, category_map)
@@ -103,7 +104,7 @@ def load_set(data: str | Path, labels: Sequence[str], *, folds: Sequence[int] | 
 
 def is_esc50(data: str | Path) -> bool:
     """Is it a folder in ESC-50 layout?"""
-    return (Path(data) / "meta" / "esc50.csv").is_file()
+    return os.path.isfile(Path(data) / "meta" / "esc50.csv")
 
 
 def _labelled(rows: list[_Row], origin: dict[str, object], labels: Sequence[str],
@@ -228,7 +229,7 @@ def esc50_clips(folder: Path, folds: Sequence[int] | None) -> list[Clip]:
 
 
 def _need_files(listed_in: Path, files: Sequence[Path]) -> None:
-    missing = [file.name for file in files if not file.is_file()]
+    missing = [file.name for file in files if not os.path.isfile(file)]
     if missing:
         raise DataError(f"{listed_in}: {len(missing)} of {len(files)} audio files are missing in "
                         f"{files[0].parent} ({_few(missing)}). Complete the set.")
@@ -236,7 +237,7 @@ def _need_files(listed_in: Path, files: Sequence[Path]) -> None:
 
 def _read_list(path: Path) -> tuple[list[_Row], dict[str, object]]:
     """A csv in AudioSet style or with filename,labels, or a folder that holds just one csv."""
-    if path.is_dir():
+    if os.path.isdir(path):
         lists = sorted(path.glob("*.csv"))
         if len(lists) != 1:
             found = _few([file.name for file in lists]) or "no csv"

@@ -159,7 +159,7 @@ def _find_sound(file: BinaryIO, total: int, first: bytes) -> _Sound | None:
     """Walk a container's chunks to the one that holds the samples; None where it is not found."""
     if first[:4] in (b".snd", b"dns."):  # AU
         size = ">I" if first[:1] == b"." else "<I"
-        begin, announced = struct.unpack(size + "I", first[4:12])
+        begin, announced = struct.unpack(size + "I", first[4:12].ljust(8, b"\0"))
         return _Sound(begin, 8, size, 0, announced)
     layout = _LAYOUTS.get(first[:4])
     if layout is None:

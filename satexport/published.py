@@ -103,9 +103,9 @@ def fetch_esc50(output: Path | None, announce: Callable[[str], None]) -> Path:
     """Return the folder ESC-50 in `output` or the cache folder; where it is not there, announce
     the licence, fetch it and unpack it, as a whole. Raises `RunError`."""
     folder = output / "ESC-50" if output else cached_esc50()
-    if (folder / "meta" / "esc50.csv").is_file():
+    if os.path.isfile(folder / "meta" / "esc50.csv"):
         return folder
-    if folder.exists():
+    if os.path.exists(folder):
         raise RunError(f"{folder}: exists and is no ESC-50; it is left alone. Move it away or choose "
                        "another --output.")
     announce(ESC50_NOTICE)

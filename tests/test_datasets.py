@@ -229,6 +229,14 @@ def test_a_csv_of_files_and_labels_is_read_beside_its_files(tmp_path: Path) -> N
     assert clips.clips[0].read().shape == (1600,)
 
 
+def test_a_name_that_no_file_can_have_is_a_file_that_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "set.csv").write_text(f"filename,labels\n{'a' * 5000}.wav,Dog\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"1 of 1 audio files are missing .*\(a{80}\.\.\.\)"):
+        load_set(tmp_path / "set.csv", ["Dog"])
+    with pytest.raises(DataError, match="nothing there"):
+        load_set("a" * 5000, ["Dog"])
+
+
 def test_missing_audio_of_a_csv_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "my.csv", "filename,labels\na.wav,Rain\n")
     with pytest.raises(DataError, match=r"1 of 1 audio files are missing.*a\.wav"):
