@@ -82,7 +82,7 @@ def test_a_device_without_torch_and_onnx_gives_the_same_scores(demo: Path, audio
     program = """
 import numpy as np, satexport
 _, bundle, audio, scores = sys.argv
-tagger = satexport.load(bundle)
+tagger = satexport.load(bundle, threads=1)
 np.save(scores, tagger.stream().feed(np.load(audio)))
 print(sorted(name for name in sys.modules if name.split(".")[0] in ("click", "rich") and sys.modules[name]))
 """
