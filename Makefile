@@ -7,7 +7,7 @@ BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PIP := $(BIN)/python -m pip install --quiet
 CLIP := build/clip.wav
 
-.PHONY: demo test test-long check results train lock check-lock clean
+.PHONY: demo test test-long fuzz check results train lock check-lock clean
 
 demo: .venv/installed
 	$(BIN)/satexport onnx --model sat-t --delay 2 --checkpoint demo
@@ -20,6 +20,17 @@ test: .venv/installed
 
 test-long: .venv/installed
 	$(BIN)/pytest -m long -s
+
+# Doubtful files of every kind that satexport reads (docs/fuzzing.md), and the property tests with other examples.
+# The seed is new and printed, or SEED=7. COUNT inputs, COMMANDS of them by the real command, too, SECONDS at most.
+COUNT ?= 2000
+COMMANDS ?= 60
+SECONDS ?= 900
+fuzz: .venv/installed
+	seed=$(SEED); [ "$$seed" ] || seed=$$($(BIN)/python -c 'import secrets; print(secrets.randbelow(1 << 32))'); \
+	echo "SEED=$$seed"; \
+	$(BIN)/pytest -q -m 'hypothesis and not long' --hypothesis-profile=fuzz --hypothesis-seed=$$seed && \
+	$(BIN)/python -m tests.fuzz --seed $$seed --count $(COUNT) --commands $(COMMANDS) --seconds $(SECONDS)
 
 check: .venv/installed
 	$(BIN)/ruff check .

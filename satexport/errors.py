@@ -9,8 +9,8 @@ LONGEST = 1600  # characters of a message: twenty lines of a terminal
 
 
 class SatexportError(Exception):
-    """Base of all errors that are worded for a user. Of a message that quotes something very long its beginning
-    and its end are kept: what was found, and what to do."""
+    """Base of all errors that are worded for a user. Of a message that quotes something very long its
+    beginning and its end are kept: what was found, and what to do."""
 
     exit_code = 5
 

@@ -63,6 +63,10 @@ def lengthen(part: Path) -> None:
     part.write_bytes(part.read_bytes() + b"\n")
 
 
+def give_windows_line_ends(part: Path) -> None:
+    part.write_bytes(part.read_bytes().replace(b"\n", b"\r\n"))
+
+
 def make_a_folder(part: Path) -> None:
     part.unlink()
     part.mkdir()
@@ -74,7 +78,8 @@ def make_a_broken_link(part: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [MANIFEST, GRAPH, INITIAL_CACHE, LABELS, GOLDEN])
-@pytest.mark.parametrize("spoil", [Path.unlink, empty, truncate, lengthen, make_a_folder, make_a_broken_link])
+@pytest.mark.parametrize("spoil", [Path.unlink, empty, truncate, lengthen, give_windows_line_ends,
+                                   make_a_folder, make_a_broken_link])
 def test_a_part_that_is_not_whole_is_an_error_that_names_it(
         spoil: Callable[[Path], None], name: str, sat: Path) -> None:
     spoil(sat / name)

@@ -16,7 +16,6 @@ from satexport import download
 from satexport.backends import FloatArray
 from satexport.stream import Tagger
 from tests.test_backends import compiled
-from tests.test_bundle import copy_of
 from tests.test_cli import START
 
 FORK = """
@@ -189,11 +188,3 @@ def test_no_file_gets_the_descriptor_of_a_stream_that_is_closed(tmp_path: Path) 
     done = subprocess.run(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *words], check=False)
     assert done.returncode == 3
     assert (tmp_path / "file").read_bytes() == b""
-
-
-def test_measure_works_without_standard_streams(random_vit: Path, tmp_path: Path) -> None:
-    bundle = copy_of(random_vit, tmp_path)
-    quick = ("--no-eager", "--steps", 2, "--pause", 0.01)
-    fast = "from satexport import measure; measure.TURNS = measure.PAUSED_TURNS = 1"
-    assert closed("<&- >&- 2>&-", "measure", bundle, *quick, before=fast) == (0, "", "")
-    assert (bundle / "reports" / "measure.json").is_file()

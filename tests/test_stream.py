@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,13 @@ def test_a_second_thread_on_a_stream_is_refused_and_the_first_goes_on(
     first.join()
     np.testing.assert_array_equal(found[0], tagger.stream().feed(audio[:32_000]))
     assert stream.waiting == 8_000
+
+
+def test_bundles_loaded_by_several_threads_at_a_time_score_alike(random_vit: Path, audio: FloatArray) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: load(random_vit).stream().feed(audio[:64_000]), range(8)))
+    for scores in found:
+        np.testing.assert_array_equal(scores, found[0])
 
 
 class Listening:
