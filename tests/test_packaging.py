@@ -30,7 +30,7 @@ def python(program: str, *arguments: object, without: tuple[str, ...] = (), **va
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", LESS.format(names=without) + program, *map(str, arguments)],
         capture_output=True, encoding="utf-8", env=os.environ | variables, cwd=gettempdir(), check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
     return done.stdout
 
 
