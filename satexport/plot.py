@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from satexport.files import write_bytes
+from satexport.files import cache_folder, write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Without a home that can be written it keeps its list of fonts in a temporary folder, and need not say so.
-logging.getLogger("matplotlib").setLevel(logging.ERROR)
 Draw = Callable[[Mapping[str, Any]], bytes]
 
 
@@ -35,11 +35,9 @@ def drift_png(report: Mapping[str, Any]) -> bytes:
     """The bytes of a PNG of a parity report: mean score difference of each chunk over the stream, its
     quantiles, and what is heard again at the end. Raises `ModuleNotFoundError` where matplotlib is not
     installed."""
-    from matplotlib.figure import Figure
-
+    figure = new_figure(10, 4)
     (over, found), *_ = report["differences"].items()
     curve = np.asarray(report["curve"])
-    figure = Figure(figsize=(10, 4), layout="constrained")
     axes = figure.subplots()
     axes.plot(curve, linewidth=0.8, label="mean over the classes, each chunk")
     if drift := report["drift"]:
@@ -52,10 +50,21 @@ def drift_png(report: Mapping[str, Any]) -> bytes:
              ylabel="score difference", ylim=(0, None))
     axes.legend(fontsize="small")
     axes.spines[["top", "right"]].set_visible(False)
-    return _png(figure)
+    return png_of(figure)
 
 
-def _png(figure: Figure) -> bytes:
+def new_figure(width: float, height: float) -> Figure:
+    """An empty picture, in inches. matplotlib keeps its list of fonts in satexport's cache folder, or in a
+    temporary one where that cannot be written, which it need not say."""
+    with suppress(RuntimeError):  # no home folder
+        os.environ.setdefault("MPLCONFIGDIR", str(cache_folder() / "matplotlib"))
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def png_of(figure: Figure) -> bytes:
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=110)
     return content.getvalue()
@@ -64,11 +73,9 @@ def _png(figure: Figure) -> bytes:
 def measure_png(report: Mapping[str, Any]) -> bytes:
     """The bytes of a PNG that compares bundles and PyTorch eager: latency, memory by kind, operations
     beside the paper's. Raises `ModuleNotFoundError` where matplotlib is not installed."""
-    from matplotlib.figure import Figure
-
     rows = [*report["bundles"], *report["eager"]]
     names, places = [row["name"] for row in rows], range(len(rows))
-    figure = Figure(figsize=(15, 1.8 + 0.6 * len(rows)), layout="constrained")
+    figure = new_figure(15, 1.8 + 0.6 * len(rows))
     latency, memory, operations = figure.subplots(1, 3, sharey=True)
     for offset, kind in ((-0.2, "burst"), (0.2, "paused")):
         medians = [row[kind]["median_ms"] for row in rows]
@@ -94,4 +101,4 @@ def measure_png(report: Mapping[str, Any]) -> bytes:
     latency.invert_yaxis()
     threads = ", ".join(dict.fromkeys(str(row["threads"]) for row in rows))
     figure.suptitle(f"{report['origin']['cpu']}, {threads} threads", fontsize="medium")
-    return _png(figure)
+    return png_of(figure)

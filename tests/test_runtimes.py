@@ -126,6 +126,13 @@ compile_bundle(open_bundle(sys.argv[1]), find_target("cpu-int8"), Path(sys.argv[
     assert (seen.files, seen.look_ups) == ([], [])
 
 
+def test_a_picture_leaves_no_file_in_the_home_folder(watched: Watch, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs matplotlib: pip install 'satexport[measure]'")
+    drawn = "from satexport.plot import new_figure, png_of; assert png_of(new_figure(3, 2))"
+    assert watched("-c", drawn) == Seen([], [], "", "")
+    assert watched("-c", drawn, HOME="/proc", SATEXPORT_CACHE="/proc").err == ""
+
+
 def test_a_choice_of_the_users_own_is_left_alone(
         watched: Watch, bundles: dict[str, Path], home: Path) -> None:
     shown = FEED + "import os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
