@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import onnx
 import pytest
 from onnx import TensorProto, helper
@@ -19,6 +21,7 @@ from tests.test_graph import contract_of, folded
 CLASSES, BLOCKS = 527, 12
 
 
+@cache
 def graph(model: str, delay: int, form: Form = Form()) -> onnx.ModelProto:  # noqa: B008
     """The graph that an export writes before onnxsim."""
     checkpoint = load_checkpoint("random", find_variant(model, delay))

@@ -30,7 +30,7 @@ def python(program: str, *arguments: object, without: tuple[str, ...] = (), **va
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", LESS.format(names=without) + program, *map(str, arguments)],
         capture_output=True, encoding="utf-8", env=os.environ | variables, cwd=gettempdir(), check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
     return done.stdout
 
 
@@ -82,7 +82,7 @@ def test_a_device_without_torch_and_onnx_gives_the_same_scores(demo: Path, audio
     program = """
 import numpy as np, satexport
 _, bundle, audio, scores = sys.argv
-tagger = satexport.load(bundle)
+tagger = satexport.load(bundle, threads=1)
 np.save(scores, tagger.stream().feed(np.load(audio)))
 print(sorted(name for name in sys.modules if name.split(".")[0] in ("click", "rich") and sys.modules[name]))
 """

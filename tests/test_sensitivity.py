@@ -128,7 +128,7 @@ def test_the_command_draws_bars_and_saves_json(
     assert "█" in result.out
     assert "In float: 03.q." in result.out
     path = output / tiny.parent.name / "cpu-int8"
-    report = json.loads((path / "sensitivity.json").read_bytes())
+    report = json.loads((path / "reports" / "sensitivity.json").read_bytes())
     assert len(report["layers"]) == 60
     assert report["layers"][0]["mean"] >= report["layers"][-1]["mean"] > 0
     made = json.loads((path / "calibration.json").read_bytes())
