@@ -239,6 +239,6 @@ def test_two_mp3_in_one_are_both_heard(tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", ["WAV", "AIFF", "AU", "CAF", "W64", "RF64", "FLAC", "OGG", "MP3"])
 def test_a_head_that_ends_anywhere_is_an_error_that_names_the_file(form: str, tmp_path: Path) -> None:
     content = made(form)
-    for length in range(64):
+    for length in range(24):
         with pytest.raises(AudioError, match=r"a\.file: "):
             hear(tmp_path, content[:length])
