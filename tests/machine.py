@@ -7,6 +7,7 @@ is skipped by a reason that names what lacks.
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ assert {"bf16", "amx"} >= WITHOUT, f"SATEXPORT_TEST_WITHOUT={','.join(WITHOUT)}:
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc, which Linux has")
 needs_dev_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, which Linux has")
+needs_utf8_names = pytest.mark.skipif(sys.getfilesystemencoding() != "utf-8",
+                                      reason="needs a locale whose file names are UTF-8")
 
 
 def need(package: str, extra: str) -> Any:

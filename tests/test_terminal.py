@@ -10,7 +10,6 @@ from xml.etree import ElementTree
 
 import onnx
 import pytest
-import soundfile
 
 from satexport.bundle import LABELS, labels_sha256, labels_text, open_bundle
 from satexport.console import note
@@ -20,9 +19,11 @@ from satexport.files import json_text
 from satexport.report import junit, print_table
 from satexport.synthetic import synthetic_clip
 from satexport.terminal import printable, shown
+from tests.machine import need, needs_utf8_names
 from tests.test_bundle import GRAPH, copy_of, reseal
 from tests.test_cli import call
 
+soundfile = need("soundfile", "audio")
 EVIL = ("\x1b]0;title\x07", "\x1b[2J\x1b[31mred", "\x9b31mred", "\u202egnikrab", "a\rb", "\x08\x7f",
         "a\u2028b", "a\x85b", "a\x0cb", "[red]Dog[/red]", ":dog: [link=file:///]x[/link]")
 OBEYED = set("\x1b\x07\x9b\u202e\r\x08\x7f\u2028\x85\x0c")
@@ -47,6 +48,7 @@ def test_labels_come_back_from_a_bundle_as_they_were(evil: Path) -> None:
     assert open_bundle(evil).labels[:len(EVIL)] == tuple(f"{text}{i}" for i, text in enumerate(EVIL))
 
 
+@needs_utf8_names
 def test_tags_command_no_terminal_and_are_true_in_json(evil: Path, tmp_path: Path) -> None:
     sound = tmp_path / "a\x1b[31m\n\u202eb.wav"
     soundfile.write(sound, synthetic_clip("evaluate", 0)[0][:32_000], 16_000)
@@ -63,7 +65,8 @@ def test_tags_command_no_terminal_and_are_true_in_json(evil: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("arguments", [
-    ("run", "\x1b[2J", "x"), ("run", "{demo}", "\x1b[2J\n\u202e.wav"),
+    ("run", "\x1b[2J", "x"),
+    pytest.param(("run", "{demo}", "\x1b[2J\n\u202e.wav"), marks=needs_utf8_names),
     ("parity", "{demo}", "--data", "\x1b[2J"),
     ("\x1b[2J",), ("onnx", "--model", "\x1b[2J"), ("cpu", "--target", "\x1b[2J.toml"),
     ("onnx", "--model", "sat-t", "--checkpoint", "\x1b[2J"), ("parity", "{demo}", "--folds", "\x1b[2J")])
