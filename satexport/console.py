@@ -8,19 +8,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import click
-
 from satexport.errors import MissingError
 from satexport.terminal import printable
 
 
 def note(text: str | None) -> None:
     """Say something that must be seen, on standard error."""
-    if text:
-        click.echo("\n  ".join(map(printable, text.split("\n  "))), err=True)  # a list stays one
+    if text and sys.stderr:  # by itself: a device has no click
+        print("\n  ".join(map(printable, text.split("\n  "))), file=sys.stderr, flush=True)  # a list stays one
 
 
 def print_json(content: Mapping[str, Any]) -> None:
+    import click
+
     from satexport.files import json_text
 
     click.echo(json_text(content), nl=False)

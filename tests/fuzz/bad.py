@@ -33,7 +33,7 @@ def _look_up() -> None:
 WAYS: dict[str, tuple[Callable[[], object], str]] = {  # what it does, words of the fault
     "an error of Python's": (lambda: _raise(ValueError("odd")), "ValueError: odd"),
     "a result that is wrong": (lambda: _raise(WrongError("no audio")), "accepted: no audio"),
-    "a message without an end": (lambda: _raise(DataError("long " * 1000)), "no readable message"),
+    "a message that reports itself": (lambda: _raise(DataError("looks like a fault")), "no readable message"),
     "an exit code that blames the run": (lambda: _raise(RunError("disk")), "exit code 5"),
     "a process that dies": (os.abort, "the process died"),
     "a process that waits": (lambda: time.sleep(600), "did not end"),
