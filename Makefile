@@ -7,7 +7,7 @@ BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PIP := $(BIN)/python -m pip install --quiet
 CLIP := build/clip.wav
 
-.PHONY: demo test test-long fuzz check results train lock check-lock clean
+.PHONY: demo test test-long test-anywhere fuzz check results train lock check-lock clean
 
 demo: .venv/installed
 	$(BIN)/satexport onnx --model sat-t --delay 2 --checkpoint demo
@@ -18,8 +18,18 @@ demo: .venv/installed
 test: .venv/installed
 	$(BIN)/pytest
 
+# What only a full-size model or hours can show; prints how long each part took. PART=NAME: those whose test or file
+# is called so, such as PART=test_graph or PART=a_day_of_a_targets_stream.
 test-long: .venv/installed
-	$(BIN)/pytest -m long -s
+	OMP_NUM_THREADS=$$($(BIN)/python -c 'import os; print(os.cpu_count())') \
+		$(BIN)/pytest -m long -s -v $(if $(PART),-k '$(PART)')
+
+# The suite as other machines run it: without bf16, home, settings or any language, in another order (its seed is
+# printed); and on one core beside others that are all busy.
+test-anywhere: .venv/installed
+	env -u HOME -u XDG_CACHE_HOME -u XDG_CONFIG_HOME -u XDG_DATA_HOME LC_ALL=C LANG=C PYTHONUTF8=0 \
+		SATEXPORT_TEST_WITHOUT=bf16,amx COLUMNS=40 TERM=dumb $(BIN)/pytest --random-order
+	$(BIN)/python tests/busy.py taskset -c 0 $(BIN)/pytest
 
 # Doubtful files of every kind that satexport reads (docs/fuzzing.md), and the property tests with other examples.
 # The seed is new and printed, or SEED=7. COUNT inputs, COMMANDS of them by the real command, too, SECONDS at most.

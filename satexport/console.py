@@ -14,8 +14,9 @@ from satexport.terminal import printable
 
 def note(text: str | None) -> None:
     """Say something that must be seen, on standard error."""
-    if text and sys.stderr:  # by itself: a device has no click
-        print("\n  ".join(map(printable, text.split("\n  "))), file=sys.stderr, flush=True)  # a list stays one
+    if text and sys.stderr:  # a device has no click
+        lines = map(printable, text.split("\n  "))  # a list stays one
+        print("\n  ".join(lines), file=sys.stderr, flush=True)
 
 
 def print_json(content: Mapping[str, Any]) -> None:

@@ -132,7 +132,7 @@ MODELS = sorted({model for model, _ in VARIANTS})
 
 
 _WIDEST = 1024  # of a model of another width
-_RESIZED = re.compile(r"(?P<model>(?:sat|vit)-[tsb])-(?P<width>[1-9]\d{0,3})x(?P<heads>[1-9]\d{0,3})")
+_RESIZED = re.compile(r"(?P<model>(?:sat|vit)-[tsb])-(?P<width>[1-9][0-9]{0,3})x(?P<heads>[1-9][0-9]{0,3})")
 
 
 def find_variant(model: str, delay: int) -> Variant:
@@ -157,6 +157,6 @@ def find_variant(model: str, delay: int) -> Variant:
 def named_variant(name: str) -> Variant:
     """Return the variant by its own name, such as "sat-t-2s". Raises `UsageError` where it is none."""
     model, _, delay = name.rpartition("-")
-    if not re.fullmatch(r"[1-9]\d?s", delay):
+    if not re.fullmatch(r"[1-9][0-9]?s", delay):
         raise UsageError(f"{name!r} is no variant; expected a model and its delay, such as sat-t-2s.")
     return find_variant(model, int(delay[:-1]))

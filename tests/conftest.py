@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 
-# Before PyTorch is imported, and for each process that a test starts: threads that wait must not work,
-# which on a busy machine costs more than all else.
-os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
+# Before PyTorch is imported, and for each process that a test starts: small models are fastest on one core, and
+# threads that wait must not work, which on a busy machine costs more than all else.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -43,6 +45,7 @@ for _name in ("onnxruntime", "openvino"):  # before a test imports it by itself,
         import_runtime(_name)
 
 SHARED = Path(__file__).parents[2] / "shared"
+THREADS = int(os.environ["OMP_NUM_THREADS"])
 TINY = "48x3"  # width and heads of models whose size is not what is tested
 
 # Property tests: `test` draws the same examples every time, `fuzz` others for each --hypothesis-seed. Neither
@@ -73,13 +76,13 @@ def bf16() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _any_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep the suite out of the user's folders and settings, and have a step whose threads nobody asked for
-    take one: small models on many cores wait for each other."""
+    """Keep the suite out of the user's folders and settings; a step whose threads nobody asked for takes as many
+    as PyTorch."""
     begin = OnnxRuntimeStep.__init__
 
-    def with_one_thread(self: OnnxRuntimeStep, graph: Any, contract: Contract, cache: Any,
+    def with_as_many_threads(self: OnnxRuntimeStep, graph: Any, contract: Contract, cache: Any,
                         threads: int | None = None, *more: Any, **options: Any) -> None:
-        begin(self, graph, contract, cache, threads or 1, *more, **options)
+        begin(self, graph, contract, cache, threads or THREADS, *more, **options)
 
     folder = tmp_path_factory.mktemp("user")
     set_hypothesis_home_dir(folder / "hypothesis")
@@ -88,7 +91,7 @@ def _any_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             patch.delenv(name)
         patch.setenv("SATEXPORT_CACHE", str(folder / "cache"))
         patch.setenv("MPLCONFIGDIR", str(folder / "matplotlib"))
-        patch.setattr(OnnxRuntimeStep, "__init__", with_one_thread)
+        patch.setattr(OnnxRuntimeStep, "__init__", with_as_many_threads)
         if WITHOUT:
             patch.setattr(openvino_backend, "has_bf16", lambda core, device: False)
         yield
@@ -211,3 +214,17 @@ def package_index() -> None:
                            "--timeout", "10"], capture_output=True, check=False)
     if done.returncode:
         pytest.skip("needs pip's package index, which does not answer here")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """How long each part of `make test-long` took: `make test-long PART=NAME` runs one of them alone."""
+    if config.option.markexpr != "long":
+        return
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                seconds[report.nodeid.split("::")[1].partition("[")[0]] += report.duration
+    terminalreporter.section("parts of test-long, minutes")
+    for part, total in sorted(seconds.items(), key=lambda entry: -entry[1]):
+        terminalreporter.write_line(f"{total / 60:8.1f}  {part}")

@@ -59,9 +59,9 @@ def assert_steady(stream: Stream, audio: FloatArray, chunks: int) -> None:
     first: list[FloatArray] = []
     sizes, seconds = [], np.zeros(chunks)
     for number, chunk in enumerate(islice(cycle(minute), chunks)):
-        start = time.perf_counter()
+        start = time.process_time()  # of all threads: what else runs here is not counted
         (scores,) = stream.feed(chunk)
-        seconds[number] = time.perf_counter() - start
+        seconds[number] = time.process_time() - start
         if 30 <= number < 60:  # the second minute: what was before the first is forgotten
             assert np.isfinite(scores).all()
             first.append(scores)
@@ -73,13 +73,13 @@ def assert_steady(stream: Stream, audio: FloatArray, chunks: int) -> None:
     print(f"\nresident after each tenth of {chunks} chunks, MB: {[round(size / 1e6, 1) for size in sizes]}; "
           f"median step, ms: {[round(median, 2) for median in medians]}")
     assert max(sizes[3:]) - sizes[3] < 2e6  # OpenVINO's threads take 4 MB in the first hours, and no more
-    assert medians[-1] < 3 * min(medians)  # other work on the machine may slow it down, not a leak
+    assert medians[-1] < 3 * min(medians)
 
 
 def test_memory_is_flat_and_scores_are_steady_over_a_hundred_thousand_chunks(
-        demo: Path, audio: FloatArray) -> None:
+        tiny: Path, audio: FloatArray) -> None:
     """55 hours of stream."""
-    assert_steady(load(demo).stream(), audio, 100_000)
+    assert_steady(load(tiny).stream(), audio, 100_000)
 
 
 @pytest.mark.parametrize(("target", "cache_dtype"), [
