@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-# Before PyTorch is imported, and for each process that a test starts: small models are fastest on one core, and
-# threads that wait must not work, which on a busy machine costs more than all else.
+# Before PyTorch is imported, and for each process that a test starts: small models are fastest on one core,
+# and threads that wait must not work, which on a busy machine costs more than all else.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
@@ -76,8 +76,8 @@ def bf16() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _any_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep the suite out of the user's folders and settings; a step whose threads nobody asked for takes as many
-    as PyTorch."""
+    """Keep the suite out of the user's folders and settings; a step whose threads nobody asked for takes as
+    many as PyTorch."""
     begin = OnnxRuntimeStep.__init__
 
     def with_as_many_threads(self: OnnxRuntimeStep, graph: Any, contract: Contract, cache: Any,
