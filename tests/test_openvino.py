@@ -46,6 +46,11 @@ def made(demo: Path, few_clips: Path, tmp_path_factory: pytest.TempPathFactory) 
     return Made(output, output / "sat-t-2s" / "openvino-int8", result)
 
 
+@pytest.fixture(scope="module")
+def loaded(made: Made) -> Tagger:
+    return load(made.path)
+
+
 def test_int8_of_the_export_in_the_output_folder_is_made_and_proven(made: Made) -> None:
     assert made.result.code == 0, made.result.err
     assert "Gates: passed" in made.result.out
@@ -60,7 +65,7 @@ def test_int8_of_the_export_in_the_output_folder_is_made_and_proven(made: Made) 
 
 
 def test_the_precisions_are_asked_for_and_read_back(made: Made) -> None:
-    floats = load(made.path).bundle.target.openvino.floats  # type: ignore[union-attr]
+    floats = open_bundle(made.path).target.openvino.floats  # type: ignore[union-attr]
     assert floats == ("bf16" if has_bf16() else "fp32")  # the bundle says which
     executed = json.loads((made.path / "reports" / "parity.json").read_bytes())["executed"]
     assert set(executed["front end"]) == {"f32"}
@@ -144,12 +149,12 @@ def test_an_explicit_cache_is_inputs_and_outputs_and_the_bundle_is_called_so(
 
 
 def test_weights_are_stored_in_half_the_bytes_where_that_is_asked_for(
-        demo: Path, tmp_path: Path, quick: tuple[object, ...]) -> None:
+        demo: Path, openvino_demo: Path, tmp_path: Path, quick: tuple[object, ...]) -> None:
     output = output_with(demo, tmp_path)
     result = call("openvino", "--fp32", "--compress", "fp16", "--output", output, *quick)
     assert result.code == 0, result.err
     path = output / "sat-t-2s" / "openvino-fp32-fp16-weights"
-    whole = compiled(demo, "openvino-fp32", tmp_path)
+    whole = openvino_demo
     assert (path / "model.bin").stat().st_size < 0.6 * (whole / "model.bin").stat().st_size
     layers = ET.parse(path / "model.xml").getroot().iter("layer")
     types = {layer.get("name"): layer.find("data").get("element_type")  # type: ignore[union-attr]
@@ -172,7 +177,8 @@ def test_a_bundle_tags_a_file_as_any_other(made: Made, audio: FloatArray, tmp_pa
     assert first[1].split()[1] == second[1].split()[1]
 
 
-def test_a_device_needs_numpy_and_openvino_alone(made: Made, audio: FloatArray, tmp_path: Path) -> None:
+def test_a_device_needs_numpy_and_openvino_alone(
+        made: Made, loaded: Tagger, audio: FloatArray, tmp_path: Path) -> None:
     program = """
 import numpy as np, satexport
 _, bundle, audio, scores = sys.argv
@@ -181,7 +187,7 @@ np.save(scores, satexport.load(bundle).stream().feed(np.load(audio)))
     np.save(tmp_path / "audio.npy", audio[:96_000])
     python(program, made.path, tmp_path / "audio.npy", tmp_path / "scores.npy",
            without=(*TRAINING, *FILES, "onnxruntime", "click", "rich"))
-    expected = load(made.path).stream().feed(audio[:96_000])
+    expected = loaded.stream().feed(audio[:96_000])
     np.testing.assert_array_equal(np.load(tmp_path / "scores.npy"), expected)
 
 
@@ -291,8 +297,8 @@ def test_a_full_disk_is_said_and_leaves_what_was_there(
     assert content(made.path) == before
 
 
-def test_a_normalisation_and_its_quantisation_are_one_layer(made: Made) -> None:
-    layers = compiled_model(load(made.path)).get_runtime_model().get_ops()
+def test_a_normalisation_and_its_quantisation_are_one_layer(loaded: Tagger) -> None:
+    layers = compiled_model(loaded).get_runtime_model().get_ops()
     kinds = [layer.get_rt_info()["layerType"].astype(str) for layer in layers]
     assert "MVN" in kinds
     assert "FakeQuantize" not in kinds

@@ -15,6 +15,7 @@ import soundfile
 from satexport import download
 from satexport.backends import FloatArray
 from satexport.stream import Tagger
+from tests.machine import PATIENCE
 from tests.test_backends import compiled
 from tests.test_cli import START
 
@@ -97,7 +98,7 @@ with multiprocessing.get_context("fork").Pool(2) as pool:
 @has_fork
 def test_workers_of_a_pool_that_were_forked_say_what_to_do(random_vit: Path) -> None:
     done = subprocess.run([sys.executable, "-c", POOL, random_vit], capture_output=True, text=True,
-                          check=True, timeout=120)
+                          check=True, timeout=PATIENCE)
     assert "load the bundle in this process, after the fork" in done.stdout
 
 
