@@ -32,7 +32,8 @@ test-anywhere: .venv/installed
 	$(BIN)/python tests/busy.py taskset -c 0 $(BIN)/pytest
 
 # Doubtful files of every kind that satexport reads (docs/fuzzing.md), and the property tests with other examples.
-# The seed is new and printed, or SEED=7. COUNT inputs, COMMANDS of them by the real command, too, SECONDS at most.
+# The seed is new and printed, or SEED=7. Tries COUNT inputs, COMMANDS of them also by the command line, and stops
+# after SECONDS.
 COUNT ?= 2000
 COMMANDS ?= 60
 SECONDS ?= 900
@@ -68,13 +69,13 @@ check-lock: .venv/installed $(UV)
 	$(BIN)/python tools/check_lock.py $(UV)
 
 $(UV):
-	python=$$(sh tools/find-python.sh $(PYTHON)) && "$$python" -m venv --clear build/uv
+	python=$$(sh tools/find-python.sh $(if $(PYTHON),"$(PYTHON)")) && "$$python" -m venv --clear build/uv
 	build/uv/bin/python -m pip install --quiet uv==0.13.9
 
 # Complete or not there: the stamp is written last. setuptools goes first, since pip would fetch another one, without
 # looking at hashes, to build what is a source package (TensorRT for RTX).
 .venv/installed: requirements.lock constraints.txt pyproject.toml
-	python=$$(sh tools/find-python.sh $(PYTHON)) && "$$python" -m venv --clear .venv
+	python=$$(sh tools/find-python.sh $(if $(PYTHON),"$(PYTHON)")) && "$$python" -m venv --clear .venv
 	sed -n '/^setuptools==/,/[^\]$$/p' requirements.lock > .venv/setuptools.lock
 	$(PIP) --require-hashes --no-deps -r .venv/setuptools.lock
 	$(PIP) --require-hashes --no-deps --no-build-isolation -r requirements.lock

@@ -103,6 +103,7 @@ def test_without_a_python_make_says_what_was_found_and_what_to_install(tmp_path:
     shutil.copytree(ROOT / "tools", tmp_path / "tools")
     path = tmp_path / "bin"
     fake_python(path, "python3.14", None)
+    fake_python(path, "old python", (3, 9))
     fake_python(path, "python3", (3, 12), without="ensurepip")
     (path / "sh").symlink_to("/bin/sh")
     done = subprocess.run([make, "demo"], cwd=tmp_path, capture_output=True, text=True, check=False,
@@ -115,6 +116,9 @@ def test_without_a_python_make_says_what_was_found_and_what_to_install(tmp_path:
                   "winget install Python.Python.3.13", "make demo PYTHON="):
         assert words in done.stderr
     assert "Traceback" not in done.stderr
+    done = subprocess.run([make, "demo", f"PYTHON={path}/old python"], cwd=tmp_path, capture_output=True,
+                          text=True, check=False, env={"PATH": str(path)})
+    assert f"    {path}/old python: it is Python 3.9\n" in done.stderr
 
 
 def test_an_installation_that_fails_is_done_again_and_one_that_worked_is_not(tmp_path: Path) -> None:
@@ -194,6 +198,7 @@ def test_an_index_is_taken_where_it_answers_and_has_the_version(server: str, ind
     why_not = runpy.run_path(str(ROOT / "tools" / "install_torch.py"))["why_not"]
     assert why_not(f"{server}/{index}", version) == expected
     assert why_not("", version) == "TORCH_INDEX is empty"
+    assert "does not answer: " in why_not("http://a name with spaces/", version)
 
 
 @pytest.mark.parametrize(("index", "local", "line"), [

@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 
 CONSTRAINTS = Path(__file__).parents[1] / "constraints.txt"
@@ -26,7 +27,7 @@ def why_not(index: str, version: str) -> str:
     try:
         with urllib.request.urlopen(f"{index.rstrip('/')}/torch/", timeout=TIMEOUT) as answer:
             listed = f"torch-{version}" in answer.read().decode("utf-8", "replace")
-    except (OSError, ValueError) as error:  # unreachable, refused, no such page; no address
+    except (OSError, ValueError, HTTPException) as error:  # unreachable, refused, cut short; no address
         return f"{index} does not answer: {getattr(error, 'reason', error)}"
     return "" if listed else f"{index} has no torch {version}"
 
