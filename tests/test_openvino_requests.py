@@ -14,6 +14,7 @@ from satexport.backends import openvino as backend
 from satexport.bundle import open_bundle
 from satexport.contract import Form
 from satexport.errors import RunError
+from satexport.report import cores
 from satexport.stream import load
 from tests.conftest import TINY, export
 from tests.machine import need
@@ -41,7 +42,7 @@ def test_streams_that_two_requests_share_are_computed_at_the_same_time(shared: P
     assert list(model.input("audio").shape) == [2, 32_000]  # of one request
     tagger = load(shared)
     assert len(tagger.step.initial_cache(4)) == 2
-    assert compiled_model(tagger).get_property("NUM_STREAMS") == 2
+    assert compiled_model(tagger).get_property("NUM_STREAMS") == min(2, cores())
     assert compiled_model(tagger).get_property("PERFORMANCE_HINT") == "THROUGHPUT"
 
 
