@@ -1,4 +1,4 @@
-"""How the commands speak: notes, JSON, pipes whose reader leaves, packages that are absent."""
+"""How the commands end: JSON, pipes whose reader leaves, packages that are absent."""
 
 from __future__ import annotations
 
@@ -9,13 +9,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from satexport.errors import MissingError
-from satexport.terminal import printable
-
-
-def note(text: str | None) -> None:
-    """Say something that must be seen, on standard error."""
-    if text and sys.stderr:  # by itself: a device has no click
-        print("\n  ".join(map(printable, text.split("\n  "))), file=sys.stderr, flush=True)  # a list stays one
 
 
 def print_json(content: Mapping[str, Any]) -> None:
