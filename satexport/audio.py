@@ -14,11 +14,11 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport.console import note
 from satexport.containers import FIRST_BYTES, MPEG_BYTES, container_of, may_be_mpeg
 from satexport.errors import AudioError, MissingError, RunError
 from satexport.lengths import LEAST_REST, View, true_view
 from satexport.stream import LOUDEST
+from satexport.terminal import note
 from satexport.variants import PCM_SCALE, SAMPLE_RATE
 
 PCM_BYTES = 2           # s16le: signed 16 bit, little endian
@@ -40,17 +40,17 @@ def audio_endings() -> tuple[str, ...]:
     return tuple(sorted(endings - {".raw"}))  # which has no header
 
 
-def read_audio(path: str | Path, note: Callable[[str], None] = note) -> NDArray[np.float32]:
+def read_audio(path: str | Path, tell: Callable[[str], None] = note) -> NDArray[np.float32]:
     """The whole of an audio file, [samples]; otherwise as `audio_blocks`."""
-    return np.concatenate(list(audio_blocks(path, note=note)))
+    return np.concatenate(list(audio_blocks(path, tell=tell)))
 
 
 def audio_blocks(path: str | Path, seconds: float = 10.0,
-                 note: Callable[[str], None] = note) -> Iterator[NDArray[np.float32]]:
+                 tell: Callable[[str], None] = note) -> Iterator[NDArray[np.float32]]:
     """Yield an audio file (wav, flac, ogg, mp3 and what else soundfile reads; any rate and channel count) in
     blocks of about `seconds`, so that its length does not matter. A named pipe is kept in a temporary file.
 
-    A block is [samples] float32, 16 kHz, the mean of the channels. `note` gets a sentence for what a user
+    A block is [samples] float32, 16 kHz, the mean of the channels. `tell` gets a sentence for what a user
     must know of a file that can be heard: a wrong length in its header, channels that cancel each other.
     Raises `AudioError` where the file is missing, no audio, damaged (what comes before is yielded), empty,
     too loud for a stream or holds NaN or infinity, `RunError` where the disk does not take a pipe, and
@@ -62,10 +62,10 @@ def audio_blocks(path: str | Path, seconds: float = 10.0,
         with _opened(path) as file:
             view, says = true_view(file)
             for sentence in says:
-                note(f"{path}: {sentence}.")
+                tell(f"{path}: {sentence}.")
             with _sound(soundfile, path, file, view) as sound:
                 resampler = soxr.ResampleStream(sound.samplerate, SAMPLE_RATE, 1, "float32", "HQ")
-                for mono in _decoded(soundfile, path, view, sound, seconds, note):
+                for mono in _decoded(soundfile, path, view, sound, seconds, tell):
                     last = not len(mono)
                     block = mono if sound.samplerate == SAMPLE_RATE else resampler.resample_chunk(mono, last)
                     given += len(block)
@@ -163,7 +163,7 @@ def _reason(error: Exception) -> str:
 
 
 def _decoded(soundfile: Any, path: Path, view: View, sound: Any, seconds: float,
-             note: Callable[[str], None]) -> Iterator[NDArray[np.float32]]:
+             tell: Callable[[str], None]) -> Iterator[NDArray[np.float32]]:
     """The mean of the channels at the file's own rate in blocks of `seconds`, an empty one at the end."""
     size = max(1, min(round(seconds * sound.samplerate), MOST_FRAMES))
     frames = np.empty((min(size, FRAMES), sound.channels), np.float32)
@@ -193,7 +193,7 @@ def _decoded(soundfile: Any, path: Path, view: View, sound: Any, seconds: float,
     if parts:
         yield np.concatenate(parts)
     for sentence in (*_end(view, sound, heard), *channels.says()):
-        note(f"{path}: {sentence}.")
+        tell(f"{path}: {sentence}.")
     yield np.empty(0, np.float32)
 
 

@@ -39,7 +39,7 @@ from satexport.report import origin
 from satexport.stream import Tagger
 from satexport.targets import Target, TensorRt
 from satexport.tensorrt_engine import Engine
-from satexport.terminal import printable, say
+from satexport.terminal import note, say
 
 GRAPHS = ("int8", "fp16")     # names of the graphs without their ending, as far as a bundle has them
 BUILDING = ".building-"       # begins the name of a folder of engines that are not proven yet
@@ -249,7 +249,7 @@ def main(arguments: Sequence[str]) -> int:
             raise UsageError(f"expected the bundle's folder alone, found {list(arguments)}.")
         found = build_bundle(Path(arguments[0]), this_board())
     except SatexportError as error:
-        print(f"Error: {printable(error)}", file=sys.stderr)
+        note(f"Error: {error.message}", *error.lines)
         return error.exit_code
     except KeyboardInterrupt:
         print("Interrupted; what was there before is untouched.", file=sys.stderr)

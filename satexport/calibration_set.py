@@ -17,12 +17,12 @@ import numpy as np
 
 from satexport import facts
 from satexport.audio import audio_blocks, audio_endings
-from satexport.console import note
 from satexport.datasets import Clip, LabelledSet, esc50_clips, is_esc50, load_set, synthetic_clips
 from satexport.errors import DataError
 from satexport.files import sha256_of
 from satexport.published import cached_esc50
 from satexport.synthetic import SYNTHETIC_CLASSES
+from satexport.terminal import note
 
 SOURCES = ("synthetic", "esc50", "folder")
 LEAST_SAMPLES = 16     # fewer make no range
@@ -105,10 +105,10 @@ def default_folds(data: str, chosen: CalibrationSet | None = None) -> list[int] 
 
 
 def calibration_clips(chosen: CalibrationSet, data: Path | None,
-                      note: Callable[[str], None] = note) -> list[Clip]:
+                      tell: Callable[[str], None] = note) -> list[Clip]:
     """What calibrates, in an order that the seed decides.
 
-    `data` is the folder of the recordings where the set does not say it; `note` gets the names of what is
+    `data` is the folder of the recordings where the set does not say it; `tell` gets the names of what is
     left out of it. Raises `DataError` where it is not there or a checksum is another.
     """
     if chosen.source == "synthetic":
@@ -117,16 +117,15 @@ def calibration_clips(chosen: CalibrationSet, data: Path | None,
         clips = esc50_clips(_folder(chosen, data), chosen.folds or None)
     else:
         folder = _folder(chosen, data)
-        files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-        endings = audio_endings()
-        names = [str(path.relative_to(folder)) for path in files if path.suffix.lower() in endings]
-        others = [str(path.relative_to(folder)) for path in files if path.suffix.lower() not in endings]
+        endings, files = audio_endings(), sorted(_files(folder))
+        names = [str(path) for path in files if path.suffix.lower() in endings]
+        others = [str(path) for path in files if path.suffix.lower() not in endings]
         left_out = f"{len(others)} files whose names do not end as those of audio do: {', '.join(others[:5])}"
         if not names:
             raise DataError(f"{folder}: no audio in it{'; ' if others else ''}{left_out if others else ''}. "
                             "Expected recordings such as .wav, .flac, .ogg or .mp3.")
         if others:
-            note(f"{folder}: left out {left_out}.")
+            tell(f"{folder}: left out {left_out}.")
         clips = [Clip(name, (), partial(audio_blocks, folder / name)) for name in names]
     order = np.random.default_rng(chosen.seed).permutation(len(clips))
     return [clips[i] for i in order[:chosen.clips]]
@@ -148,8 +147,16 @@ def choosing_set(chosen: CalibrationSet, data: Path | None, labels: tuple[str, .
         except DataError:  # labels that this model does not know
             clips = esc50_clips(folder, folds)
     else:
-        clips = calibration_clips(chosen, data, note=lambda _: None)  # said where they calibrate
+        clips = calibration_clips(chosen, data, tell=lambda _: None)  # said where they calibrate
     return LabelledSet(chosen.name, tuple(clips), (), {"kind": chosen.source})
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """What is in a folder and the folders in it, from there on; nothing that is hidden or in a hidden one."""
+    for path in folder.rglob("*"):
+        inside = path.relative_to(folder)
+        if path.is_file() and not any(part.startswith(".") for part in inside.parts):
+            yield inside
 
 
 def _folder(chosen: CalibrationSet, data: Path | None) -> Path:

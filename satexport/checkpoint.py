@@ -92,8 +92,8 @@ def load_checkpoint(what: str, variant: Variant, labels: Path | None = None,
     if what == "demo":
         return Checkpoint(variant, state, names, "demo", "demo", sha256, dtype)
     remember(sha256, path)
-    printable = path.name.encode("utf-8", "backslashreplace").decode()
-    return Checkpoint(variant, state, names, "file", printable, sha256, dtype)
+    name = path.name.encode("utf-8", "backslashreplace").decode()
+    return Checkpoint(variant, state, names, "file", name, sha256, dtype)
 
 
 def _demo(variant: Variant) -> Path:

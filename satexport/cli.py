@@ -22,10 +22,10 @@ from satexport.commands.parity import parity_command
 from satexport.commands.run import run_command
 from satexport.commands.targets import targets_command
 from satexport.commands.trt import trt_command
-from satexport.console import discard_output, note
+from satexport.console import discard_output
 from satexport.errors import RunError, SatexportError
 from satexport.process import open_standard_streams
-from satexport.terminal import printable
+from satexport.terminal import note, printable
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -71,10 +71,11 @@ def main() -> NoReturn:
     try:
         sys.exit(cli.main(standalone_mode=False) or 0)
     except SatexportError as error:
-        note(f"Error: {error}")
+        note(f"Error: {error.message}", *error.lines)
         sys.exit(error.exit_code)
     except click.ClickException as error:
         text = io.StringIO()
+        error.message = printable(error.message)  # type: ignore[misc]  # what stands around it has lines
         error.show(text)
         click.echo("\n".join(map(printable, text.getvalue().split("\n"))), err=True, nl=False)
         sys.exit(error.exit_code)

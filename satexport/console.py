@@ -1,4 +1,4 @@
-"""How the commands speak: notes, JSON, pipes whose reader leaves, packages that are absent."""
+"""How the commands end: JSON, pipes whose reader leaves, packages that are absent."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from satexport.errors import MissingError
+<<<<<<< HEAD
 from satexport.terminal import printable
 
 
@@ -17,6 +18,8 @@ def note(text: str | None) -> None:
     if text and sys.stderr:  # a device has no click
         lines = map(printable, text.split("\n  "))  # a list stays one
         print("\n  ".join(lines), file=sys.stderr, flush=True)
+=======
+>>>>>>> h2-c
 
 
 def print_json(content: Mapping[str, Any]) -> None:

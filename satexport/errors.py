@@ -9,15 +9,17 @@ LONGEST = 1600  # characters of a message: twenty lines of a terminal
 
 
 class SatexportError(Exception):
-    """Base of all errors that are worded for a user. Of a message that quotes something very long its
-    beginning and its end are kept: what was found, and what to do."""
+    """Base of all errors that are worded for a user. `lines` are a list under the message, a line for each.
+    Of a message that quotes something very long its beginning and its end are kept: what was found, and what
+    to do."""
 
     exit_code = 5
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *lines: str) -> None:
         if len(message) > LONGEST:
             message = f"{message[:LONGEST // 2]} [...] {message[-LONGEST // 2:]}"
-        super().__init__(message)
+        super().__init__("\n  ".join((message, *lines)))
+        self.message, self.lines = message, lines
 
 
 class GateError(SatexportError):

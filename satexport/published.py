@@ -59,8 +59,8 @@ def published(variant: Variant) -> Iterator[Path]:
     try:
         sha256, known = sha256_of(path), _noted(note)
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); expected a checkpoint file that "
-                              "you may read.") from None
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error}); expected a checkpoint "
+                              "file that you may read.") from None
     if known not in (None, sha256):
         raise CheckpointError(
             f"{path}: has SHA-256 {sha256[:12]}..., expected {known} as at its first use ({note.name}): "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from satexport.compile import Compiled
 
 BAR, BAR_WIDTH = "█", 30
+Cell = str | tuple[str, ...]  # of a table: a line, or several
 UNFOLDED = 1000  # columns of a table that no terminal shows: a program reads whole names
 RANDOM_WEIGHTS = "RANDOM WEIGHTS: for sizing a device; the scores mean nothing and no mAP is claimed"
 PACKAGES = ("numpy", "torch", "onnx", "onnxsim", "onnxruntime", "openvino", "scikit-learn", "soundfile",
@@ -59,7 +61,7 @@ def _cpu(*keys: str) -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> None:
+def print_table(title: str, columns: Sequence[Cell], rows: Sequence[Sequence[Cell]], texts: int = 1) -> None:
     """Print a table on standard output; its first columns are texts, the others figures. Where a terminal is
     too narrow for the longest word of each column, one block of lines per row."""
     from rich.console import Console
@@ -67,7 +69,8 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     from rich.text import Text
 
     console = Console(width=None if sys.stdout.isatty() else UNFOLDED)
-    cells = [["\n".join(map(printable, cell.split("\n"))) for cell in row] for row in (columns, *rows)]
+    cells = [["\n".join(map(printable, (cell,) if isinstance(cell, str) else cell)) for cell in row]
+             for row in (columns, *rows)]
     words = [max(len(word) for cell in column for word in (*cell.split(), ""))
              for column in zip(*cells, strict=True)]
     if sum(words) + 3 * len(words) + 1 > console.width:  # three for a line and two spaces
@@ -257,13 +260,20 @@ def progress(label: str, total: int | None, done: int = 0, unit: str = "parts"
 def junit(name: str, cases: Sequence[tuple[str, str, str]]) -> str:
     """JUnit XML of (case, "passed" | "failed" | "skipped", message)."""
     count = {status: str(sum(c[1] == status for c in cases)) for status in ("failed", "skipped")}
-    name = printable(name)
+    name = _xml_text(name)
     suite = ElementTree.Element("testsuite", name=name, tests=str(len(cases)),
                                 failures=count["failed"], skipped=count["skipped"], errors="0")
-    for case, status, message in ((printable(c[0]), c[1], printable(c[2])) for c in cases):
+    for case, status, message in ((_xml_text(c[0]), c[1], _xml_text(c[2])) for c in cases):
         element = ElementTree.SubElement(suite, "testcase", classname=name, name=case)
         if status != "passed":
             kind = "failure" if status == "failed" else "skipped"
             ElementTree.SubElement(element, kind, message=message)
     ElementTree.indent(suite)
-    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+    text: bytes = ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True)
+    return text.decode() + "\n"
+
+
+def _xml_text(text: str) -> str:
+    r"""The text, `printable`, and what else XML 1.0 has no place for (its production 2, Char) as its escape:
+    halves of surrogate pairs, which names of files may hold, U+FFFE and U+FFFF."""
+    return re.sub("[\ud800-\udfff\ufffe\uffff]", lambda found: f"\\u{ord(found[0]):x}", printable(text))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from satexport import frontend
+from satexport.terminal import shown
 from satexport.variants import (
     AUDIOSET_CLASSES,
     DEPTH,
@@ -77,30 +78,34 @@ def shapes_like(found: Shapes, variant: Variant) -> Shapes:
 def advice(found: Shapes, asked: Variant, weights: Weights) -> str:
     """What a state dict that does not fit looks like, and what to do."""
     prefixes = [] if MARK in found else [key.removesuffix(MARK) for key in found if key.endswith(f".{MARK}")]
-    prefix, words = "", ""
+    prefix, words = "", []
     if prefixes:
-        prefix, others = prefixes[0], prefixes[1:]
-        words = f"Its names start with {prefix!r}{''.join(f' or {other!r}' for other in others)}. "
+        prefix = prefixes[0]
+        words.append(f"Its names start with {' or '.join(map(shown, prefixes))}.")
         found = {key.removeprefix(prefix): shape for key, shape in found.items() if key.startswith(prefix)}
     expected = shapes_like(found, asked)
     fits = all(found.get(key) == shape for key, shape in expected.items())
     extra = [key for key in found if key not in expected and key != COUNTER]
     if fits or prefix:
-        if fits and extra:
-            words += f"All that a {asked.model} needs is there, and {len(extra)} more entries. "
+        if not fits:
+            words.append(_looks_like(found, asked))
+        elif extra:
+            words.append(f"All that a {asked.model} needs is there, and {len(extra)} more entries.")
         how = resave(weights.load, weights.save, prefix, _without(extra, expected, prefix) if fits else ())
-        return f"{words}{'' if fits else _looks_like(found, asked)} Save what is needed again: {how}".replace(
-            "  ", " ")
+        return " ".join((*words, f"Save what is needed again: {how}"))
     return _looks_like(found, asked)
 
 
 def _without(extra: list[str], expected: Shapes, prefix: str) -> list[str]:
-    """The condition that leaves entries out: by the first part of their names, where that tells them all."""
-    first = sorted({key.partition(".")[0] for key in extra})
+    """The condition that leaves entries out: of many by the parts of their names that no name of a weight
+    has, where each has one."""
     if not extra:
         return []
-    if len(extra) > 3 and not set(first) & {key.partition(".")[0] for key in expected}:
-        return [f"k.removeprefix({prefix!r}).partition('.')[0] not in {first}"]
+    known = {part for key in expected for part in key.split(".")}
+    strange = {next((part for part in key.split(".") if part not in known), "") for key in extra}
+    if len(extra) > 3 and "" not in strange:
+        name = f"k.removeprefix({prefix!r})" if prefix else "k"
+        return [f"not {{{str(sorted(strange))[1:-1]}}} & set({name}.split('.'))"]
     return [f"k not in {[prefix + key for key in extra]}"]
 
 

@@ -91,7 +91,7 @@ def run_trtexec(command: Sequence[str]) -> None:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace",  # noqa: S603, ours
                               check=False)
     except OSError as error:
-        raise RunError(f"{command[0]} cannot be run ({error.strerror}).") from None
+        raise RunError(f"{command[0]} cannot be run ({error.strerror or error}).") from None
     if done.returncode == KILLED:
         raise RunError(f"{command[0]} was killed; the kernel does so where memory runs out: end what else "
                        "runs, add swap, or choose a smaller workspace_mb.")

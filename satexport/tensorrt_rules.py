@@ -100,10 +100,10 @@ def check_rules(model: onnx.ModelProto, version: str) -> None:
     """Raise `RunError` with the first broken rules, each with the first node that breaks it."""
     if broken := broken_rules(model, version):
         first = list({b.rule: b for b in reversed(broken)}.values())[::-1]
-        shown = [f"  {b.node} ({b.rule}): {b.reason}." for b in first[:SHOWN]]
-        more = [f"  and {len(broken) - len(shown)} more."] if len(broken) > len(shown) else []
-        raise RunError("\n".join((f"TensorRT {version} is not asked to build this graph, which breaks "
-                                  f"{len(first)} of {len(RULES)} rules:", *shown, *more)))
+        shown = [f"{b.node} ({b.rule}): {b.reason}." for b in first[:SHOWN]]
+        more = [f"and {len(broken) - len(shown)} more."] if len(broken) > len(shown) else []
+        raise RunError(f"TensorRT {version} is not asked to build this graph, which breaks {len(first)} of "
+                       f"{len(RULES)} rules:", *shown, *more)
 
 
 def _view(model: onnx.ModelProto, version: str) -> View:

@@ -1,9 +1,10 @@
 """Text for a terminal: what a stranger wrote (labels, names of files and weights, cells of tables, errors
-that quote them) must not command it. Standard library only."""
+that quote them) must not command it or forge a line. Standard library only: a device has no click."""
 
 from __future__ import annotations
 
 import re
+import sys
 
 SHOWN = 80  # characters of a value in a message
 # Control characters (escape sequences begin with one, a line break forges a line), and what turns or breaks
@@ -34,3 +35,9 @@ def clipped(text: str) -> str:
 def say(text: str) -> None:
     """Print a line on standard output, `printable`."""
     print(printable(text))
+
+
+def note(text: str | None, *lines: str) -> None:
+    """Print what must be seen on standard error: a line, and a list below it, each `printable`."""
+    if text and sys.stderr:  # None: a service, a GUI program
+        print("\n  ".join(map(printable, (text, *lines))), file=sys.stderr, flush=True)

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import IO, Final
 
 from satexport.errors import CheckpointError
-from satexport.terminal import shown
-from satexport.weights import MARK, SAVE_WEIGHTS, Entry, Weights, resave, torch_code
+from satexport.terminal import clipped, shown
+from satexport.weights import MARK, MAX_CODE, SAVE_WEIGHTS, Entry, Weights, resave, torch_code
 
 MAX_BYTES: Final = 2_000_000_000  # of a file, which is read whole; a sat-b with its optimizer has 1 GB
 MAX_PICKLE: Final = 20_000_000    # bytes of the names and shapes in it
@@ -74,9 +74,10 @@ def _advice(path: Path, loaded: object) -> str:
     if not found:
         return f"If it has weights, {SAVE_WEIGHTS}."
     place, prefix = found[0]
-    words = [f"The weights are in {place}" if place else "The weights are beside that",
-             f", their names start with {prefix!r}" if prefix else "",
-             f" (others are in {', '.join(sorted({other for other, _ in found[1:]}))})" if found[1:] else ""]
+    others = ", ".join(clipped(other) for other in sorted({other for other, _ in found[1:]}))
+    words = [f"The weights are in {clipped(place)}" if place else "The weights are beside that",
+             f", their names start with {shown(prefix)}" if prefix else "",
+             f" (others are in {others})" if found[1:] else ""]
     return f"{''.join(words)}: " + resave(*torch_code(path, place), prefix, [
         "isinstance(k, str)", "isinstance(v, torch.Tensor)"])
 
@@ -122,7 +123,7 @@ def _fault(path: Path) -> str:
         try:
             with zipfile.ZipFile(file) as archive:
                 return _zip_fault(path, archive, size)
-        except (zipfile.BadZipFile, ValueError, NotImplementedError, RuntimeError, EOFError):
+        except Exception:  # zipfile raises its own errors and what each of its decompressors raises
             return DAMAGED
 
 
@@ -171,7 +172,7 @@ def _of_protocol(path: Path, protocol: int) -> str:
     fault = (f"is written in pickle protocol {protocol or '0 or 1'}; torch reads weights without executing "
              "anything from protocol 2 alone, its default. Save it again where it was made, without "
              "pickle_protocol.")
-    load, _ = torch_code(path)
-    return fault if protocol == 0 else (
-        f"{fault} Or, where you trust who made the file, for this executes what is in it: "
-        f"{load.replace('weights_only=True', 'weights_only=False')}; torch.save(state, 'weights.pt')")
+    load, save = torch_code(path, weights_only=False)
+    how = f"{load}; {save.format('state')}"
+    return fault if protocol == 0 or len(how) > MAX_CODE else (
+        f"{fault} Or, where you trust who made the file, for this executes what is in it: {how}")

@@ -10,13 +10,14 @@ copied, and a path counts only while its file still has the hash.
 
 from __future__ import annotations
 
+import os
 import re
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from satexport.errors import CheckpointError
-from satexport.files import cache_folder, sha256_of
+from satexport.errors import CheckpointError, RunError
+from satexport.files import cache_folder, sha256_of, write_bytes
 from satexport.torchfile import read_torch
 from satexport.weights import Entry, Weights, safetensors_code
 
@@ -46,7 +47,7 @@ def read_weights(path: Path) -> Weights:
             f"{path}: no such file; expected a checkpoint (.pt, .pth or .safetensors), or one "
             "of the words that need no file: published, demo, random.") from None
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); expected a "
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error}); expected a "
                               "checkpoint file that you may read.") from error
     if not head:
         found = "is empty"
@@ -81,8 +82,8 @@ def remember(sha256: str, path: Path) -> None:
     try:
         note = _note(sha256)
         note.parent.mkdir(parents=True, exist_ok=True)
-        note.write_text(str(path.resolve()), encoding="utf-8", errors="surrogateescape")
-    except (OSError, RuntimeError):
+        write_bytes(note, os.fsencode(path.resolve()))
+    except (OSError, RuntimeError, RunError):
         pass
 
 
@@ -110,4 +111,4 @@ def _note(sha256: str) -> Path:
 
 
 def _remembered(sha256: str) -> Path:
-    return Path(_note(sha256).read_text(encoding="utf-8", errors="surrogateescape"))
+    return Path(os.fsdecode(_note(sha256).read_bytes()))

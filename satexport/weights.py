@@ -10,8 +10,11 @@ from typing import Any, Final, NamedTuple
 
 from numpy.typing import NDArray
 
+from satexport.errors import LONGEST
+
 MARK: Final = "time_pos_embed"  # the name by which a state dict of ours is known, behind any prefix
 SAVE_WEIGHTS: Final = "save the weights alone: torch.save(model.state_dict(), 'weights.pt')"
+MAX_CODE: Final = LONGEST // 2  # characters of Python, which ends a message: its end is never cut
 
 
 class Entry(NamedTuple):
@@ -30,10 +33,10 @@ class Weights(NamedTuple):
     save: str  # a statement with {} for the new state dict
 
 
-def torch_code(path: object, place: str = "") -> tuple[str, str]:
+def torch_code(path: object, place: str = "", weights_only: bool = True) -> tuple[str, str]:
     """`load` and `save` of a file of torch.save whose state dict is at a place such as "['model']"."""
-    return (f"import torch; state = torch.load({str(path)!r}, map_location='cpu', weights_only=True){place}",
-            "torch.save({}, 'weights.pt')")
+    return (f"import torch; state = torch.load({str(path)!r}, map_location='cpu', "
+            f"weights_only={weights_only}){place}", "torch.save({}, 'weights.pt')")
 
 
 def safetensors_code(path: object) -> tuple[str, str]:
@@ -44,8 +47,10 @@ def safetensors_code(path: object) -> tuple[str, str]:
 
 def resave(load: str, save: str, prefix: str = "", conditions: Sequence[str] = ()) -> str:
     """Python that saves a state dict again, a prefix stripped from its names; an entry without it or that a
-    condition on its name k and value v does not keep is left out."""
+    condition on its name k and value v does not keep is left out. Where names or the path are so long that
+    the Python would be cut: what to do where the model is."""
     key = f"k.removeprefix({prefix!r})" if prefix else "k"
     kept = [*([f"str(k).startswith({prefix!r})"] if prefix else []), *conditions]
     where = f" if {' and '.join(kept)}" if kept else ""
-    return f"{load}; {save.format(f'{{{key}: v for k, v in state.items(){where}}}')}"
+    code = f"{load}; {save.format(f'{{{key}: v for k, v in state.items(){where}}}')}"
+    return code if len(code) <= MAX_CODE else SAVE_WEIGHTS

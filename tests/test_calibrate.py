@@ -101,7 +101,8 @@ def test_every_file_that_can_be_read_calibrates_and_what_is_left_out_is_named(
     (tmp_path / "folder.wav").mkdir()
     for number, (name, options) in enumerate(FORMATS.items()):
         soundfile.write(tmp_path / name, audio[number * 16_000:][:16_000], 16_000, **options)
-    for name in ("notes.txt", "call.m4a", ".DS_Store", "._a.wav"):
+    for name in ("notes.txt", "call.m4a", ".DS_Store", "._a.wav", ".trash/a.wav", "deep/.trash/deep/b.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"something else")
     said: list[str] = []
     clips = calibration_clips(find_calibration(str(tmp_path)), None, said.append)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import errno
+import io
 import os
 import pickle
 import subprocess
@@ -274,6 +276,9 @@ WRAPPED: dict[str, Callable[[State], object]] = {
     "one entry too many": lambda s: s | {"extra": torch.zeros(1)},
     "a teacher beside it": lambda s: s | FOREIGN,
     "extra entries in a block": lambda s: s | {f"blocks.{i}.gamma": torch.zeros(1) for i in range(12)},
+    "many of LoRA": lambda s: renamed(s, "net.") | {
+        f"net.blocks.{i}.attn.proj.lora_{x}.weight": torch.zeros(1) for i in range(12) for x in "AB"},
+    "a part that is a part of ours": lambda s: s | {f"norm.{i}.weight": torch.zeros(1) for i in range(4)},
 }
 
 
@@ -282,7 +287,7 @@ def test_advice_works_as_it_stands(
         wrap: Callable[[State], object], sat_t: State, tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    path = save_torch(tmp_path / "it's.pt", wrap(sat_t))
+    path = save_torch(tmp_path / "it's  weights_only=True {}.pt", wrap(sat_t))
     for _ in range(2):  # a model may be wrapped in two ways
         message = refusal(path)
         assert "incomplete" not in message
@@ -294,6 +299,14 @@ def test_advice_works_as_it_stands(
         except CheckpointError:
             continue
     np.testing.assert_array_equal(loaded.state[WEIGHT], sat_t[WEIGHT].numpy())
+
+
+def test_advice_that_would_be_too_long_to_be_typed_in_is_none(sat_t: State, tmp_path: Path) -> None:
+    for state in (renamed(sat_t, "x" * 900 + "."), {"x" * 900: sat_t},
+                  sat_t | {f"norm.{i}.{'norm.' * i}weight": torch.zeros(1) for i in range(40)}):
+        message = refusal(save_torch(tmp_path / "w.pt", state))
+        assert "import torch" not in message
+        assert message.endswith("save the weights alone: torch.save(model.state_dict(), 'weights.pt')")
 
 
 def test_advice_on_safetensors_works_as_it_stands(
@@ -374,13 +387,36 @@ def test_a_device_is_no_file() -> None:
     assert "is a pipe or device" in refusal(Path(os.devnull))
 
 
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError("Permission denied")])
 def test_a_file_that_may_not_be_read_says_why(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        error: OSError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def closed(*_: object) -> None:
-        raise PermissionError(13, "Permission denied")
+        raise error
     (tmp_path / "w.pt").write_bytes(b"x")
     monkeypatch.setattr(Path, "open", closed)
     assert "cannot be read (Permission denied)" in refusal(tmp_path / "w.pt")
+
+
+def zipped(method: int, bits: int, at: int = 0, header: int = 0) -> bytes:
+    """A zip of one part that a method compressed, some bits flipped in a byte of it, or of both its headers."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as archive:
+        archive.writestr("x/data.pkl", bytes(range(200)))
+    content = bytearray(file.getvalue())
+    for place in (header, content.index(b"PK\1\2") + 2 + header) if header else (
+            content.index(b"data.pkl") + len("data.pkl") + at,):
+        content[place] ^= bits
+    return bytes(content)
+
+
+@pytest.mark.parametrize("content", [
+    zipped(zipfile.ZIP_DEFLATED, 0xFF, at=1), zipped(zipfile.ZIP_BZIP2, 0xFF, at=1),
+    zipped(zipfile.ZIP_LZMA, 0xFF, at=9), zipped(zipfile.ZIP_DEFLATED, 0x60, header=8),
+    zipped(zipfile.ZIP_DEFLATED, 1, header=6)],
+    ids=["deflate", "bzip2", "lzma", "an unknown method", "encrypted"])
+def test_a_zip_that_cannot_be_unpacked_is_called_damaged(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "w.pt").write_bytes(content)
+    assert "is damaged, or something else than torch.save wrote it" in refusal(tmp_path / "w.pt")
 
 
 def test_a_zip_that_torch_did_not_write_is_refused(tmp_path: Path) -> None:
@@ -690,6 +726,20 @@ def test_a_relative_path_is_remembered_as_an_absolute_one(
     weightfile.remember(sha256, Path("w.pt"))
     monkeypatch.chdir("/")
     assert weightfile.find_by_sha256(sha256) == (tmp_path / "w.pt").resolve()
+
+
+def test_a_note_of_where_weights_lie_is_written_whole_or_not_at_all(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "w.pt").write_bytes(b"weights")
+    sha256 = sha256_of(tmp_path / "w.pt")
+    weightfile.remember(sha256, tmp_path / "w.pt")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr(os, "replace", full)
+    weightfile.remember(sha256, tmp_path / "other.pt")
+    assert weightfile.find_by_sha256(sha256) == (tmp_path / "w.pt").resolve()
+    assert [path.name for path in (tmp_path / "cache" / "checkpoints").iterdir()] == [f"{sha256}.txt"]
 
 
 def test_a_cache_folder_that_cannot_be_written_is_no_error(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
@@ -12,13 +13,12 @@ import onnx
 import pytest
 
 from satexport.bundle import LABELS, labels_sha256, labels_text, open_bundle
-from satexport.console import note
 from satexport.contract import PREFIX
 from satexport.errors import DataError
-from satexport.files import json_text
+from satexport.files import json_text, write_text
 from satexport.report import junit, print_table
 from satexport.synthetic import synthetic_clip
-from satexport.terminal import printable, shown
+from satexport.terminal import note, printable, shown
 from tests.machine import need, needs_utf8_names
 from tests.test_bundle import GRAPH, copy_of, reseal
 from tests.test_cli import call
@@ -77,10 +77,22 @@ def test_an_error_commands_no_terminal(demo: Path, arguments: tuple[str, ...]) -
     assert not OBEYED & set(found.out + found.err)
 
 
-def test_a_list_in_an_error_stays_one_and_a_line_break_in_a_name_does_not(
+def test_a_list_below_a_message_has_lines_and_a_name_in_either_has_none(
         capsys: pytest.CaptureFixture[str]) -> None:
-    note(f"Error: {DataError('2 rules:' + chr(10) + '  one' + chr(10) + '  two')}; a\nParity: passed\x1b[0m")
-    assert capsys.readouterr().err == "Error: 2 rules:\n  one\n  two; a\\nParity: passed\\x1b[0m\n"
+    error = DataError("2 rules of a\n  b:", "one\n  Parity: passed\x1b[0m", "two")
+    note(f"Error: {error.message}", *error.lines)
+    assert capsys.readouterr().err == (
+        "Error: 2 rules of a\\n  b:\n  one\\n  Parity: passed\\x1b[0m\n  two\n")
+
+
+@pytest.mark.parametrize("arguments", [
+    ("run", "{demo}", "nope\n  0.0 - 2.0 s  Siren 0.99"), ("run", "{demo}", "x", "--top\n  0.0 - 2.0 s"),
+    ("run", "{demo}", "x", "--top", "1\n  0.0 - 2.0 s"),
+    ("a\n  0.0 - 2.0 s",), ("models", "a\n  0.0 - 2.0 s")])
+def test_a_name_forges_no_line(demo: Path, arguments: tuple[str, ...]) -> None:
+    found = call(*(text.replace("{demo}", str(demo)) for text in arguments))
+    assert r"\n  0.0 - 2.0 s" in found.out + found.err
+    assert "\n  0.0 - 2.0 s" not in found.out + found.err
 
 
 def test_a_report_is_json_and_xml_that_command_no_terminal() -> None:
@@ -90,6 +102,13 @@ def test_a_report_is_json_and_xml_that_command_no_terminal() -> None:
     assert not OBEYED & set(text)
     suite = ElementTree.fromstring(junit("\x1b", [(text, "failed", text) for text in EVIL]).encode())
     assert [case.get("name") for case in suite.iter("testcase")] == [printable(text) for text in EVIL]
+
+
+@pytest.mark.parametrize("character", ["\0", "\x0b", "\ud800", "\ufffe", "\uffff"])
+def test_what_xml_has_no_place_for_is_an_escape_in_junit(tmp_path: Path, character: str) -> None:
+    write_text(tmp_path / "junit.xml", junit(character, [(f"a{character}b", "failed", character)]))
+    (case,) = ElementTree.parse(tmp_path / "junit.xml").getroot()
+    assert re.fullmatch(r"a\\[ux][0-9a-f]+b", str(case.get("name")))
 
 
 def test_a_value_in_a_message_is_short_and_printable() -> None:
@@ -114,7 +133,7 @@ def table(monkeypatch: pytest.MonkeyPatch, width: int) -> str:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stdout", out)
     print_table("t\x1b[2J", ("name", "megabytes", "", "notes"),
-                [("one", "12.5", "x", "\x1b[31mred\n[b]:dog:"), ("two-of-them", "0.25", "", "fine")])
+                [("one", "12.5", "x", ("\x1b[31mred", "[b]:dog:")), ("two-of-them", "0.25", "", "fi\nne")])
     return out.getvalue()
 
 
@@ -130,7 +149,7 @@ def test_a_table_that_is_too_wide_for_a_terminal_is_a_block_of_lines_for_each_ro
         monkeypatch: pytest.MonkeyPatch) -> None:
     assert table(monkeypatch, 40) == (
         "t\\x1b[2J\n\nname: one\nmegabytes: 12.5\nx\nnotes: \\x1b[31mred, [b]:dog:\n"
-        "\nname: two-of-them\nmegabytes: 0.25\nnotes: fine\n")
+        "\nname: two-of-them\nmegabytes: 0.25\nnotes: fi\\nne\n")
 
 
 def test_a_message_that_quotes_something_very_long_keeps_its_beginning_and_its_end() -> None:

@@ -193,7 +193,7 @@ def load(bundle: Bundle, threads: int | None, arena: bool, spinning: bool = True
                                   f"{' or '.join(found)}. {REBUILD}")
         engine = TensorRtEngine(plan, trt, cuda)
     except OSError as error:
-        raise BundleError(f"{plan} cannot be read ({error.strerror}). {REBUILD}") from None
+        raise BundleError(f"{plan} cannot be read ({error.strerror or error}). {REBUILD}") from None
     return TensorRtStep(engine, bundle.contract, bundle.initial_cache(), record["executed"])
 
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from satexport.commands.options import json_option, parse_folds, parse_streams, threads_option
-from satexport.console import needs, note, print_json, reader_may_leave
+from satexport.console import needs, print_json, reader_may_leave
 from satexport.errors import GateError, UsageError
+from satexport.terminal import note
 
 if TYPE_CHECKING:
     from satexport.targets import Target

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from satexport.console import note
-from satexport.terminal import say
+from satexport.terminal import note, say
 
 
 @click.command("data")

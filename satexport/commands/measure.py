@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 
 from satexport.commands.options import json_option, threads_option
-from satexport.console import note, print_json, reader_may_leave
+from satexport.console import print_json, reader_may_leave
 from satexport.errors import GateError, UsageError
+from satexport.terminal import note
 
 
 @click.command("measure")

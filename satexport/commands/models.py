@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from satexport.variants import Variant
 
 SHAPES = ("model", "delay", "tokens new/cached", "width", "heads", "pooling", "chunks remembered", "cache MB")
-CLAIMS = ("model", "delay", "GFLOPs", "memory\nMB", "mAP", "published file")
+CLAIMS = ("model", "delay", "GFLOPs", ("memory", "MB"), "mAP", "published file")
 
 
 @click.command("models")

@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 from satexport.commands.options import json_option, parse_streams
-from satexport.console import needs, note, print_json, reader_may_leave
+from satexport.console import needs, print_json, reader_may_leave
 from satexport.errors import UsageError
-from satexport.terminal import say
+from satexport.terminal import note, say
 
 
 @click.command("onnx")

@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from satexport.commands.options import json_option, parse_folds, threads_option
-from satexport.console import needs, note, print_json, reader_may_leave
+from satexport.console import needs, print_json, reader_may_leave
 from satexport.errors import GateError, RunError, UsageError
+from satexport.terminal import note
 
 
 @click.command("parity")

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from satexport.commands.options import threads_option
-from satexport.console import note, reader_may_leave
+from satexport.console import reader_may_leave
 from satexport.errors import AudioError, SatexportError
-from satexport.terminal import say
+from satexport.terminal import note, say
 
 if TYPE_CHECKING:
     from satexport.backends import FloatArray
@@ -50,7 +50,7 @@ def run_command(bundle: Path, audio: tuple[str, ...], top: int, threads: int | N
             try:
                 print_tags(tagger, name, top, as_json)
             except SatexportError as error:
-                note(f"Error: {error}")
+                note(f"Error: {error.message}", *error.lines)
                 failure = error
     if failure:
         sys.exit(failure.exit_code)

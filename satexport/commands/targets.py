@@ -10,6 +10,7 @@ from satexport.commands.options import json_option
 from satexport.console import print_json, reader_may_leave
 
 if TYPE_CHECKING:
+    from satexport.report import Cell
     from satexport.targets import Target
 
 COLUMNS = ("target", "backend", "precision", "threads", "gates", "budgets", "description")
@@ -37,7 +38,7 @@ def targets_command(as_json: bool) -> None:
             click.echo("One of your own is a TOML: pass --target FILE.toml (README: A target of your own).")
 
 
-def _row(target: Target) -> list[str]:
+def _row(target: Target) -> list[Cell]:
     """The cells of a target; gates and budgets are one per line."""
     gates, budgets = target.gates, target.budgets
     limits = [f"{name} {value:g} {unit}" for name, value, unit in (
@@ -45,5 +46,5 @@ def _row(target: Target) -> list[str]:
         ("transient", budgets.transient_mb, "MB"), ("device", budgets.device_mb, "MB")) if value is not None]
     return [target.name, target.backend, target.precision,
             "-" if target.threads is None else f"{target.threads}",
-            f"scores within {gates.max_score_difference:g}\nmAP kept {gates.map_kept:g}",
-            "\n".join(limits) or "none", target.description]
+            (f"scores within {gates.max_score_difference:g}", f"mAP kept {gates.map_kept:g}"),
+            tuple(limits) or "none", target.description]

@@ -10,8 +10,9 @@ import click
 from click.core import ParameterSource
 
 from satexport.commands.compile import Options, adapted, compile_options, run_compile
-from satexport.console import note, print_json, reader_may_leave
+from satexport.console import print_json, reader_may_leave
 from satexport.errors import UsageError
+from satexport.terminal import note
 
 DEFAULT, RTX = "jetson-orin-nano", "rtx"  # targets
 
