@@ -28,10 +28,10 @@ from typing import Any, Protocol
 
 from satexport.backends.tensorrt import RECORD, TensorRtStep, engine_record
 from satexport.bundle import Bundle, open_bundle
-from satexport.engine_gates import DEFINITIONS, figures, graph_gate, int8_gates, latencies, precisions
+from satexport.engine_gates import DEFINITIONS, graph_gate, int8_gates, latencies, precisions
 from satexport.errors import BundleError, GateError, MissingError, RunError, SatexportError, UsageError
 from satexport.files import check_writable, write_json
-from satexport.gates import MB, Gate, budget_gates, failures
+from satexport.gates import MB, Gate, budget_gates, failures, figures, verdict
 from satexport.golden import golden_scores, proof_streams
 from satexport.parity import judge_golden, parity_report
 from satexport.process import open_standard_streams
@@ -194,7 +194,8 @@ def _built(bundle: Bundle, board: Board, graph: Path, file: Path) -> Built:
             "precision": graph.stem, "build_seconds": seconds, "engine_bytes": file.stat().st_size,
             **latencies(tagger), "device_bytes": max(0, before - board.free_bytes()),
             "executed": tagger.step.executed(), "cuda_graphs": getattr(engine, "captured", None)}
-        gates += budget_gates(bundle.target.budgets, figures(measured))
+        gates += budget_gates(bundle.target.budgets,
+                              figures(measured, {"device": measured["device_bytes"]}))
         gates += int8_gates(bundle, graph.stem, information)
         return Built(graph.stem, file, gates, parity_report(tagger, gates, parts), measured)
     finally:
@@ -205,10 +206,10 @@ def _report(bundle: Bundle, board: Board, found: Sequence[Built]) -> None:
     """Write reports/parity.json and measure.json, of all engines."""
     where = origin() | {"tensorrt": board.tensorrt, "device": board.description,
                         "compute_capability": board.compute_capability}
-    verdict = "passed" if found[0].passed else "failed"
-    parity = {"kind": "parity", "verdict": verdict, "bundle_sha256": bundle.sha256,
+    best = verdict(found[0].gates)
+    parity = {"kind": "parity", "verdict": best, "bundle_sha256": bundle.sha256,
               "engines": {built.precision: built.parity for built in found}, "origin": where}
-    measure = {"kind": "measure", "verdict": verdict, "bundle_sha256": bundle.sha256,
+    measure = {"kind": "measure", "verdict": best, "bundle_sha256": bundle.sha256,
                "kept": found[0].precision if found[0].passed else None,
                "engines": [built.measured | {"gates": [asdict(gate) for gate in built.gates]}
                            for built in found],

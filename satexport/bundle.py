@@ -27,8 +27,8 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 
 from satexport.contract import DEFAULT_OPSET, SCHEMA, Contract
 from satexport.errors import BundleError, DataError, UsageError
-from satexport.files import check_writable, json_text, read_at_most, sha256_of, staged_folder, write_json
+from satexport.files import json_text, read_at_most, sha256_of, write_json
 from satexport.initial_cache import InitialCache
 from satexport.targets import Target
 from satexport.terminal import shown
@@ -156,6 +156,16 @@ def open_bundle(path: str | Path) -> Bundle:
                   hashlib.sha256(text).hexdigest(), {name: facts["sha256"] for name, facts in files.items()})
 
 
+def holds_bundle(folder: Path) -> bool:
+    """Is a folder a bundle, of any version and whether whole or not? Others, too, call a file bundle.json;
+    a bundle's has the keys `schema` and `seal`."""
+    path = folder / MANIFEST
+    with suppress(OSError):
+        text = read_at_most(path, MAX_MANIFEST) if os.path.isfile(path) else b""
+        return b'"schema"' in text and b'"seal"' in text
+    return False
+
+
 def _read_manifest(path: Path) -> tuple[bytes, dict[str, Any]]:
     try:
         if not path.is_dir():
@@ -164,7 +174,7 @@ def _read_manifest(path: Path) -> tuple[bytes, dict[str, Any]]:
         text = read_at_most(path / MANIFEST, MAX_MANIFEST)
         manifest = json.loads(text)
     except FileNotFoundError:
-        inside = ", ".join(sorted(p.parent.name for p in path.glob(f"*/{MANIFEST}")))
+        inside = ", ".join(sorted(there.name for there in path.glob("*") if holds_bundle(there)))
         hint = f" It holds the bundles {inside}." if inside else ""
         raise BundleError(f"{path} has no {MANIFEST}, so it is no bundle.{hint}") from None
     except (ValueError, RecursionError, OSError) as error:
@@ -174,8 +184,8 @@ def _read_manifest(path: Path) -> tuple[bytes, dict[str, Any]]:
     if manifest.get("schema") != SCHEMA:
         raise BundleError(f"{path} has the schema {manifest.get('schema')!r}, this satexport reads "
                           f"{SCHEMA}. Export it again with this version.")
-    seal = str(manifest.get("seal"))
-    if hashlib.sha256(text.replace(seal.encode(), b"")).hexdigest() != seal:
+    seal = str(manifest.get("seal")).encode(errors="backslashreplace")  # it may be no text that UTF-8 has
+    if hashlib.sha256(text.replace(seal, b"")).hexdigest().encode() != seal:
         raise BundleError(f"{path / MANIFEST} was changed: its SHA-256 is not the one in its seal. "
                           "Copy the whole folder again, or export again.")
     return text, manifest
@@ -253,49 +263,3 @@ def write_manifest(folder: Path, contract: Contract, target: Target, graph: str,
                 "target": target.to_dict(), "operations": dict(operations), "files": files}
     manifest["seal"] = hashlib.sha256(json_text(manifest).encode()).hexdigest()
     write_json(folder / MANIFEST, manifest)
-
-
-@contextmanager
-def staged_bundle(path: Path) -> Iterator[Path]:
-    """Give a folder, empty but for reports/, that takes the place of the bundle at `path` as a whole on
-    success, and vanishes on failure. Raises `RunError` where something else is there already, `UsageError`
-    where the place is inside another bundle."""
-    def may_replace(there: Path) -> bool:
-        return there.is_dir() and ((there / MANIFEST).exists() or not any(there.iterdir()))
-
-    check_outside(path)
-    with staged_folder(path, may_replace) as stage:
-        (stage / REPORTS).mkdir()
-        yield stage
-
-
-def check_outside(place: Path) -> None:
-    """Raise `UsageError` where a new file or folder would lie among the parts of a bundle, which is then no
-    bundle any more: anywhere below one but in its reports/."""
-    there = Path(os.path.realpath(place.parent), place.name)
-    for folder in there.parents:
-        inside = there.relative_to(folder).parts
-        if os.path.isfile(folder / MANIFEST) and not (len(inside) > 1 and inside[0] == REPORTS):
-            raise UsageError(f"{place} is inside the bundle {folder}, which is used only as it was made. "
-                             f"Choose another place, for a report {folder / REPORTS / place.name}.")
-
-
-def check_places(places: Sequence[Path], bundles: Iterable[Path] = ()) -> None:
-    """Check, before work that takes long, the files that its reports go to; their folders are made.
-
-    Raises `UsageError` where one cannot be a report's: a folder or device, the place of another report or a
-    part of one of the `bundles`, by whatever name or link; `RunError` where it cannot be written.
-    """
-    taken: dict[str, Path] = {}
-    parts = [part for bundle in bundles for part in bundle.iterdir() if part.name != REPORTS]
-    for place in places:
-        if os.path.exists(place) and not os.path.isfile(place):
-            raise UsageError(f"{place} is no regular file; expected a file's name for the report.")
-        name = os.path.realpath(place).casefold()  # one file on a disk that does not tell the cases apart
-        if other := taken.get(name):
-            raise UsageError(f"{place} and {other} are one file; expected a file for each report.")
-        taken[name] = place
-        check_outside(place)
-        if part := next((part for part in parts if os.path.exists(place) and place.samefile(part)), None):
-            raise UsageError(f"{place} is {part}, a part of the bundle. Choose another place for the report.")
-        check_writable(place.parent)

@@ -24,9 +24,7 @@ from satexport.bundle import (
     REPORTS,
     Bundle,
     bundle_path,
-    check_outside,
     open_bundle,
-    staged_bundle,
     write_initial_cache,
     write_manifest,
 )
@@ -40,6 +38,7 @@ from satexport.gates import Gate, required
 from satexport.measure import Settings, measure, of_bundle
 from satexport.openvino_ir import write_ir
 from satexport.parity import labelled_set, parity_report, run_parity
+from satexport.places import check_outside, for_one_stream, staged_bundle
 from satexport.plot import drift_png, measure_png, write_picture
 from satexport.quantize import check_layers, layers, products_with_weights, quantize
 from satexport.ranges import find_ranges
@@ -104,6 +103,31 @@ def compile_bundle(source: Bundle, target: Target, folder: Path, wanted: Wanted,
     with the set that gates, `MissingError` where the runtime or a precision is not here, `RunError` where
     nothing can be written. What was there before is then untouched.
     """
+    _check_choices(source, target, wanted)
+    form = replace(source.contract.form, cache_dtype=wanted.cache_dtype)
+    target = resolved(target)
+    made = Compiled(bundle_path(folder, replace(source.contract, form=form), target))
+    if made.path.resolve() == source.path.resolve():
+        raise UsageError(f"{made.path} is the export itself: give the target another name, or choose "
+                         "--output.")
+    if proof:  # what is wrong is said before the work
+        labelled_set(source, proof.data, proof.folds, proof.category_map)
+    check_outside(made.path)
+    check_writable(made.path.parent)
+    with staged_bundle(made.path) as stage:
+        try:
+            _write(source, target, wanted, stage, made)
+            if target.tensorrt:
+                _prove_graphs(open_bundle(stage), proof, made)
+            else:
+                _prove(source, stage, proof, made)
+        except SatexportError as error:  # that names the place where it is made
+            raise type(error)(str(error).replace(str(stage), str(made.path))) from None
+    return made
+
+
+def _check_choices(source: Bundle, target: Target, wanted: Wanted) -> None:
+    """Raise `UsageError` where a bundle cannot be made of this export for this target."""
     if source.target.precision != "fp32":
         raise UsageError(f"{source.path} is {source.target.precision}; expected an fp32 export. Make one "
                          "with `satexport onnx`.")
@@ -121,30 +145,6 @@ def compile_bundle(source: Bundle, target: Target, folder: Path, wanted: Wanted,
     if target.tensorrt and source.contract.form.streams == ANY:
         raise UsageError(f"{source.path} is for any number of streams, an engine has fixed shapes: export "
                          "with --streams N.")
-    form = replace(source.contract.form, cache_dtype=wanted.cache_dtype)
-    target = resolved(target)
-    made = Compiled(bundle_path(folder, replace(source.contract, form=form), target))
-    if made.path.resolve() == source.path.resolve():
-        raise UsageError(f"{made.path} is the export itself: give the target another name, or choose "
-                         "--output.")
-    if proof:
-        # what is wrong is said before the work
-        labelled_set(source, proof.data, proof.folds, proof.category_map)
-    check_outside(made.path)
-    check_writable(made.path.parent)
-    with staged_bundle(made.path) as stage:
-        try:
-            _write(source, target, wanted, stage, made)
-            threads = proof.threads if proof else None
-            if target.tensorrt:
-                _prove_graphs(open_bundle(stage), threads, proof, made)
-            else:
-                tagger = load(stage, threads, spinning=False)
-                if proof:
-                    _prove(source, tagger, stage, proof, made)
-        except SatexportError as error:  # that names the place where it is made
-            raise type(error)(str(error).replace(str(stage), str(made.path))) from None
-    return made
 
 
 def _write(source: Bundle, target: Target, wanted: Wanted, stage: Path, made: Compiled) -> None:
@@ -243,13 +243,13 @@ def _quantised(source: Bundle, model: onnx.ModelProto, target: Target, wanted: W
         "auto": {"map": fewest.tried, "fp32_map": fewest.fp32_map} if fewest else None}
 
 
-def _prove(source: Bundle, tagger: Tagger, stage: Path, proof: Proof, made: Compiled) -> None:
-    """Parity of the very file, then its figures beside the export's and PyTorch's; the reports are
-    written into the bundle."""
-    gates, parts = run_parity(tagger, proof.data, proof.folds, proof.category_map, proof.checkpoint,
-                              proof.minutes)
-    made.gates = required(gates) if proof.require_data else gates
-    made.parity = parity_report(tagger, made.gates, parts) | {"threads": proof.threads, "origin": origin()}
+def _prove(source: Bundle, stage: Path, proof: Proof | None, made: Compiled) -> None:
+    """Load the bundle; parity of the very file, then its figures beside the export's and PyTorch's, where
+    they are wanted: the reports are written into the bundle. None of its files is open afterwards."""
+    tagger = load(stage, proof.threads if proof else None, spinning=False)
+    if not proof:
+        return
+    made.gates, made.parity = _parity(tagger, proof)
     reports = stage / REPORTS
     write_json(reports / "parity.json", made.parity)
     made.notes += write_picture(reports / "parity.png", drift_png, made.parity)
@@ -257,7 +257,8 @@ def _prove(source: Bundle, tagger: Tagger, stage: Path, proof: Proof, made: Comp
         return
     streams = 1 if source.contract.form.streams == ANY else None
     settings = Settings(proof.threads, streams, checkpoint=proof.checkpoint)
-    report = measure([source, tagger.bundle, *_one_stream(tagger.bundle, made)], settings)
+    beside = for_one_stream(tagger.bundle, made.path.parents[1], made.notes)
+    report = measure([source, tagger.bundle, *beside], settings)
     report["origin"] = origin()
     report["bundles"][1]["bundle"] = str(made.path)  # where it will lie
     made.measured = report
@@ -267,17 +268,21 @@ def _prove(source: Bundle, tagger: Tagger, stage: Path, proof: Proof, made: Comp
     made.gates += [Gate(**gate) for gate in own["gates"]]
 
 
-def _prove_graphs(bundle: Bundle, threads: int | None, proof: Proof | None, made: Compiled) -> None:
+def _parity(tagger: Tagger, proof: Proof) -> tuple[list[Gate], dict[str, Any]]:
+    """The gates of a bundle against PyTorch, and the report."""
+    gates, parts = run_parity(tagger, proof.data, proof.folds, proof.category_map, proof.checkpoint,
+                              proof.minutes)
+    gates = required(gates) if proof.require_data else gates
+    return gates, parity_report(tagger, gates, parts) | {"threads": proof.threads, "origin": origin()}
+
+
+def _prove_graphs(bundle: Bundle, proof: Proof | None, made: Compiled) -> None:
     """Parity of the graphs that engines are built of, and the engine for RTX, where that is wanted."""
-    for precision, tagger in onnx_taggers(bundle, threads).items():
+    for precision, tagger in onnx_taggers(bundle, proof.threads if proof else None).items():
         if not proof:
             continue
-        gates, parts = run_parity(tagger, proof.data, proof.folds, proof.category_map, proof.checkpoint,
-                                  proof.minutes)
-        gates = required(gates) if proof.require_data else gates
-        report = parity_report(tagger, gates, parts) | {
-            "graph": f"{precision}.onnx", "runtime": "ONNX Runtime, graph optimisation disabled",
-            "threads": threads, "origin": origin()}
+        gates, report = _parity(tagger, proof)
+        report |= {"graph": f"{precision}.onnx", "runtime": "ONNX Runtime, graph optimisation disabled"}
         write_json(bundle.reports / f"parity-onnx-{precision}.json", report)
         made.gates += [replace(gate, name=f"{precision}: {gate.name}") for gate in gates]
         if precision == bundle.target.precision:
@@ -286,29 +291,3 @@ def _prove_graphs(bundle: Bundle, threads: int | None, proof: Proof | None, made
             made.twin = report
     if bundle.target.tensorrt and bundle.target.tensorrt.module == RTX:
         made.rtx = build_for_rtx(bundle)
-
-
-def _one_stream(bundle: Bundle, made: Compiled) -> list[Bundle]:
-    """The bundle for one stream that lies beside one for several, which is compared with it."""
-    contract = bundle.contract
-    if contract.form.streams in (1, ANY):
-        return []
-    one = replace(contract, form=replace(contract.form, streams=1))
-    try:
-        beside = open_bundle(bundle_path(made.path.parents[1], one, bundle.target))
-    except BundleError as error:
-        made.notes.append(f"no throughput against one stream: {error}")
-        return []
-    return [beside] if beside.contract.checkpoint_sha256 == contract.checkpoint_sha256 else []
-
-
-def find_export(folder: Path) -> Path:
-    """The one fp32 export in an output folder. Raises `UsageError` where there is none, or several."""
-    found = sorted(path.parents[1] for path in folder.glob(f"*/*/{REPORTS}/export.json"))
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise UsageError(f"{folder} holds no export. Say --model and --delay to make one, or --output DIR "
-                         "for the folder that has it.")
-    raise UsageError(f"{folder} holds {len(found)} exports: {', '.join(map(str, found))}. Say which one with "
-                     "--from BUNDLE.")

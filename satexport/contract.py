@@ -112,6 +112,8 @@ class Contract:
 
 
 def _spec(fields: Mapping[str, Any]) -> TensorSpec:
+    if fields["dtype"] not in CACHE_DTYPES.values():
+        raise ValueError(f"dtype {fields['dtype']!r}, expected one of {', '.join(CACHE_DTYPES.values())}")
     return TensorSpec(fields["name"], tuple(int(n) for n in fields["shape"]), fields["dtype"])
 
 

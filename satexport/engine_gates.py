@@ -11,7 +11,7 @@ import numpy as np
 
 from satexport.backends import FloatArray, Step
 from satexport.bundle import GRAPH_SCORES, Bundle
-from satexport.gates import MB, Gate
+from satexport.gates import Gate
 from satexport.stream import Tagger
 
 WARM_UP, STEPS, PAUSED = 20, 200, 20
@@ -83,12 +83,6 @@ def _precisions(layer: Mapping[str, Any], side: str) -> set[str]:
     texts = [str(value).lower() for tensor in layer.get(side, []) for key, value in tensor.items()
              if "datatype" in key.lower()]
     return {next((short for word, short in DATATYPES.items() if word in text), text) for text in texts}
-
-
-def figures(measured: Mapping[str, Any]) -> dict[str, float | None]:
-    """What was found about an engine that its target may have a budget for."""
-    return {"step_ms": max(measured[kind]["p99_ms"] for kind in ("burst", "paused")),
-            "device_mb": measured["device_bytes"] / MB}
 
 
 def int8_gates(bundle: Bundle, precision: str, information: Mapping[str, Any]) -> list[Gate]:

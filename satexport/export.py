@@ -25,7 +25,6 @@ from satexport.bundle import (
     bundle_path,
     labels_sha256,
     labels_text,
-    staged_bundle,
     write_arrays,
     write_initial_cache,
     write_manifest,
@@ -39,6 +38,7 @@ from satexport.golden import golden_audio, golden_scores, proof_streams
 from satexport.graph import build_graph
 from satexport.memory import check_streams
 from satexport.operations import DEFINITION, count_operations
+from satexport.places import staged_bundle
 from satexport.reference import PyTorchStep, reference_streams
 from satexport.report import RANDOM_WEIGHTS, origin, progress
 from satexport.simplify import graph_size, simplify

@@ -59,6 +59,6 @@ class InitialCache:
             self._file.seek(0)
             content = self._file.readall()
         if hashlib.sha256(content).hexdigest() != self._sha256:
-            raise BundleError(f"{self._path} was overwritten while the bundle was in use: load it again. "
+            raise BundleError(f"{self._path} was overwritten after the bundle was checked: load it again. "
                               "Never copy over a bundle that is in use; copy beside it, then rename.")
         return content

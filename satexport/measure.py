@@ -24,7 +24,7 @@ from satexport.backends import EXECUTED
 from satexport.bundle import Bundle
 from satexport.contract import ANY
 from satexport.errors import CheckpointError, MissingError, RunError, UsageError
-from satexport.gates import MB, Gate, budget_gates, verdict
+from satexport.gates import Gate, budget_gates, figures, verdict
 from satexport.memory import check_streams, state_bytes
 from satexport.operations import DEFINITION as OPERATIONS
 from satexport.paper import DIFFERENCE, PAPER
@@ -152,7 +152,8 @@ def measure(bundles: Sequence[Bundle], settings: Settings) -> dict[str, Any]:
                and its.bundle.target.precision == row.bundle.target.precision]
         if row.streams > 1 and one:
             entry["times_one_stream"] = entry["chunks_per_core_second"] / one[0]
-        own = budget_gates(row.bundle.target.budgets, figures(entry), f"{entry['name']}: ")
+        own = budget_gates(row.bundle.target.budgets, figures(entry, entry["memory_bytes"]),
+                           f"{entry['name']}: ")
         entry["gates"] = [asdict(gate) for gate in own]
         gates += own
     return {
@@ -290,10 +291,3 @@ def _transient(row: Row, settings: Settings, notes: list[str]) -> int | None:
         except MissingError as error:
             notes.append(f"transient memory not measured: {error}")
             return None
-
-
-def figures(entry: Mapping[str, Any]) -> dict[str, float | None]:
-    """What was found about a bundle that its target may have a budget for; None: not measured here."""
-    memory = entry["memory_bytes"]
-    return {"step_ms": max(entry[kind]["p99_ms"] for kind in ("burst", "paused")),
-            **{f"{kind}_mb": memory[kind] and memory[kind] / MB for kind in ("resident", "transient")}}

@@ -63,18 +63,22 @@ class Streams(ProcessBound):
 
     def reset(self, stream: int | None = None) -> None:
         """Begin again from silence and drop the waiting samples: all streams, or one, which then
-        hears silence in place of its waiting samples, so that it stays in step with the others."""
+        hears silence in place of its waiting samples, so that it stays in step with the others.
+        Raises `UsageError` where there is no such stream; they count from 0."""
+        if stream is not None and stream not in range(self._count):
+            raise UsageError(f"there is no stream {stream}; expected 0 to {self._count - 1}.")
         with self._alone():
             if stream is None:
                 self._cache = self._step.initial_cache(self._count)
                 self._waiting: FloatArray = np.empty((self._count, 0), np.float32)
+                self._scores: list[FloatArray] = []  # of chunks that were heard before a step failed
             else:
-                self._cache = self._step.silence(self._cache, range(self._count)[stream])
+                self._cache = self._step.silence(self._cache, stream)
                 self._waiting[stream] = 0
 
     @property
     def waiting(self) -> int:
-        """Samples of each stream that wait for their chunk to become full."""
+        """Samples of each stream that wait for their chunk to become full, or that a failed step left."""
         return int(self._waiting.shape[1])
 
     def feed(self, samples: ArrayLike) -> FloatArray:
@@ -82,27 +86,29 @@ class Streams(ProcessBound):
 
         Returns the scores [chunks that became full, N, classes], float32 in (0, 1), each class by
         itself. Raises `AudioError` for NaN, infinity or a wrong shape or dtype; the streams are
-        then as they were before.
+        then as they were before. Raises `RunError` where a step fails. Nothing is lost then: its chunk
+        and what follows it wait, and the next call returns the scores of the chunks before it, too.
         """
-        found = np.shape(samples)
-        if len(found) != 2 or found[0] != self._count:
-            raise AudioError(f"the samples have shape {found}, expected [{self._count}, n]: "
+        audio = _array(samples)
+        if audio.ndim != 2 or len(audio) != self._count:
+            raise AudioError(f"the samples have shape {audio.shape}, expected [{self._count}, n]: "
                              "as many of each stream.")
-        checked = _checked(samples, self._contract)
+        checked = _checked(audio)
         with self._alone():
             audio = np.concatenate((self._waiting, checked), axis=1)
             size = self._contract.chunk_samples
             full = audio.shape[1] // size
-            scores = np.empty((full, self._count, self._contract.classes), np.float32)
             for number in range(full):
                 self._waiting = audio[:, number * size:]  # a chunk whose step fails has not been heard
-                scores[number], self._cache = self._step(self._input(self._waiting[:, :size]), self._cache)
+                scores, self._cache = self._step(self._input(self._waiting[:, :size]), self._cache)
+                self._scores.append(scores)
             self._waiting = audio[:, full * size:].copy()
-        return scores
+            found, self._scores = self._scores, []
+        return np.array(found, np.float32).reshape(-1, self._count, self._contract.classes)
 
     def flush(self) -> FloatArray:
-        """Score what waits, padded with zeros to a full chunk: [1, N, classes], or [0, N, classes]
-        where nothing waits."""
+        """Score what waits, padded with zeros to full chunks, as `feed` does: [1, N, classes], or
+        [0, N, classes] where nothing waits. After a failed step more than a chunk may wait."""
         missing = -self.waiting % self._contract.chunk_samples
         return self.feed(np.zeros((self._count, missing), np.float32))
 
@@ -143,7 +149,7 @@ class Stream(ProcessBound):
 
     @property
     def waiting(self) -> int:
-        """Samples that wait for their chunk to become full."""
+        """Samples that wait for their chunk to become full, or that a failed step left."""
         return self._streams.waiting
 
     def feed(self, samples: ArrayLike) -> FloatArray:
@@ -151,13 +157,14 @@ class Stream(ProcessBound):
 
         Returns the scores [chunks that became full, classes], float32 in (0, 1), each class by
         itself. Raises `AudioError` for NaN, infinity or a wrong shape or dtype; the stream is
-        then as it was before.
+        then as it was before. Raises `RunError` where a step fails. Nothing is lost then: its chunk and
+        what follows it wait, and the next call returns the scores of the chunks before it, too.
         """
-        audio = np.asarray(samples)
+        audio = _array(samples)
         if audio.ndim != 1:
             raise AudioError(f"the samples have shape {audio.shape}, expected [n], "
                              f"{self._contract.sample_rate} Hz mono. Average the channels first.")
-        audio = _checked(audio, self._contract)
+        audio = _checked(audio)
         if len(self._streams) == 1:
             return self._streams.feed(audio[None])[:, 0]
         lanes = np.zeros((len(self._streams), len(audio)), np.float32)
@@ -165,15 +172,22 @@ class Stream(ProcessBound):
         return self._streams.feed(lanes)[:, 0]
 
     def flush(self) -> FloatArray:
-        """Score what waits, padded with zeros to a full chunk: [1, classes], or [0, classes]
-        where nothing waits."""
+        """Score what waits, padded with zeros to full chunks, as `feed` does: [1, classes], or
+        [0, classes] where nothing waits. After a failed step more than a chunk may wait."""
         return self._streams.flush()[:, 0]
 
 
-def _checked(samples: ArrayLike, contract: Contract) -> FloatArray:
+def _array(samples: ArrayLike) -> NDArray[Any]:
+    """The samples as an array of whatever shape and dtype. Raises `AudioError` where they are none."""
+    try:
+        return np.asarray(samples)
+    except ValueError as error:  # lists of different lengths
+        raise AudioError(f"the samples are no array ({error}); expected as many of each stream.") from None
+
+
+def _checked(audio: NDArray[Any]) -> FloatArray:
     """The samples as float32 in [-1, 1]; raises `AudioError` where they are no audio."""
-    audio: NDArray[Any] = np.asarray(samples)
-    if audio.dtype == np.int16:
+    if (audio.dtype.kind, audio.dtype.itemsize) == ("i", 2):  # of either byte order
         return np.asarray(audio / np.float32(PCM_SCALE), np.float32)
     if audio.dtype.kind != "f" and audio.size:
         raise AudioError(f"the samples are {audio.dtype}, expected floats in [-1, 1] or int16.")

@@ -24,7 +24,6 @@ from satexport.bundle import (
     INITIAL_CACHE,
     LABELS,
     MANIFEST,
-    staged_bundle,
     write_manifest,
 )
 from satexport.checkpoint import load_checkpoint
@@ -32,6 +31,7 @@ from satexport.contract import PREFIX, Contract
 from satexport.errors import RunError
 from satexport.export import export_onnx
 from satexport.files import exchange, sha256_of
+from satexport.places import staged_bundle
 from satexport.stream import load
 from satexport.targets import Target, find_target
 from satexport.variants import find_variant
@@ -39,6 +39,7 @@ from satexport.weightfile import DEMO
 from tests.conftest import TINY, export
 
 GRAPH = "model.onnx"
+OLD, NEW = (json.dumps({"schema": 1, "seal": which}) for which in ("old", "new"))  # of bundle.json
 VIT = f"vit-t-{TINY}"
 
 
@@ -133,11 +134,11 @@ def test_an_interrupt_around_a_rename_leaves_one_whole_bundle(
 
     place = tmp_path / "onnx"
     place.mkdir()
-    (place / MANIFEST).write_text("old")
+    (place / MANIFEST).write_text(OLD)
     monkeypatch.setattr(os, "rename", interrupted)
     with pytest.raises(KeyboardInterrupt), staged_bundle(place) as stage:
-        (stage / MANIFEST).write_text("new")
-    assert content(tmp_path) == {f"onnx/{MANIFEST}": b"new" if where == "after the second" else b"old"}
+        (stage / MANIFEST).write_text(NEW)
+    assert content(tmp_path) == {f"onnx/{MANIFEST}": (NEW if where == "after the second" else OLD).encode()}
     assert os.listdir(tmp_path) == ["onnx"]
 
 
@@ -153,11 +154,11 @@ def test_an_interrupt_around_an_exchange_leaves_one_whole_bundle(
 
     place = tmp_path / "onnx"
     place.mkdir()
-    (place / MANIFEST).write_text("old")
+    (place / MANIFEST).write_text(OLD)
     monkeypatch.setattr(files, "exchange", interrupted)
     with pytest.raises(KeyboardInterrupt), staged_bundle(place) as stage:
-        (stage / MANIFEST).write_text("new")
-    assert content(tmp_path) == {f"onnx/{MANIFEST}": b"new" if moment == "after" else b"old"}
+        (stage / MANIFEST).write_text(NEW)
+    assert content(tmp_path) == {f"onnx/{MANIFEST}": (NEW if moment == "after" else OLD).encode()}
     assert os.listdir(tmp_path) == ["onnx"]
 
 
@@ -169,11 +170,11 @@ def test_no_moment_of_a_replacement_has_no_bundle(tmp_path: Path, monkeypatch: p
         pytest.skip(f"no renameat2 here, or not on the file system of {tmp_path}")
     place = tmp_path / "onnx"
     with staged_bundle(place) as stage:
-        (stage / MANIFEST).write_text("old")
+        (stage / MANIFEST).write_text(OLD)
     monkeypatch.setattr(os, "rename", lambda *_: pytest.fail("between two renames there would be none"))
     with staged_bundle(place) as stage:
-        (stage / MANIFEST).write_text("new")
-    assert (place / MANIFEST).read_text() == "new"
+        (stage / MANIFEST).write_text(NEW)
+    assert (place / MANIFEST).read_text() == NEW
 
 
 def test_a_bundle_that_is_replaced_while_it_is_loaded_is_loaded_as_it_is_afterwards(
@@ -210,6 +211,29 @@ def test_a_folder_that_is_no_bundle_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
     assert "not ours to replace" in refused_export(tmp_path / "thesis")
     assert content(tmp_path) == {"thesis/chapter.txt": b"years of work"}
+
+
+@pytest.mark.parametrize("manifest", ['{"name": "a stranger\'s"}', "", "folder"])
+def test_a_folder_with_a_strangers_bundle_json_is_left_alone(manifest: str, tmp_path: Path) -> None:
+    place = tmp_path / "onnx"
+    place.mkdir()
+    if manifest == "folder":
+        (place / MANIFEST).mkdir()
+    else:
+        (place / MANIFEST).write_text(manifest)
+    assert "not ours to replace" in refused_export(place)
+    assert (place / MANIFEST).exists()
+
+
+@pytest.mark.parametrize("how", ["cut short", "of an earlier version", "changed by hand"])
+def test_a_bundle_whose_manifest_is_damaged_is_replaced_by_the_next_export(how: str, vit: Path) -> None:
+    text = (vit / MANIFEST).read_text("utf-8")
+    (vit / MANIFEST).write_text({
+        "cut short": text[:300], "of an earlier version": text.replace('"schema": ', '"schema": 0.'),
+        "changed by hand": json.dumps(json.loads(text), sort_keys=True)}[how])
+    with staged_bundle(vit) as stage:
+        (stage / MANIFEST).write_text(NEW)
+    assert content(vit) == {MANIFEST: NEW.encode()}
 
 
 def test_a_file_where_the_bundle_should_be_is_left_alone(tmp_path: Path) -> None:

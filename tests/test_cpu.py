@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,14 +13,20 @@ import pytest
 from satexport import compile as compile_module
 from satexport import measure
 from satexport.backends import FloatArray
+from satexport.bundle import open_bundle
+from satexport.calibration_set import CalibrationSet
+from satexport.compile import Proof, Wanted, compile_bundle
 from satexport.errors import BundleError
 from satexport.stream import load
+from satexport.targets import find_target
 from tests.conftest import TINY
+from tests.machine import need, needs_proc
 from tests.test_bundle import content, copy_of
 from tests.test_cli import Result, call
 from tests.test_measure import needs_memray
 
 SMALL = f"sat-t-{TINY}-2s"
+FEW = CalibrationSet("few", "synthetic", "made", clips=28, samples=24, stream_seconds=40)
 
 
 def output_with(export: Path, folder: Path) -> Path:
@@ -227,6 +234,29 @@ def test_measuring_puts_export_bundle_and_pytorch_in_one_table(
     printed = json.loads(result.out)
     names = [row["name"] for row in (*printed["measure"]["bundles"], *printed["measure"]["eager"])]
     assert names == [f"{SMALL}/{name}" for name in ("onnx", "cpu-int8", "PyTorch eager")]
+
+
+@needs_proc
+@pytest.mark.parametrize("target", ["cpu-fp32", "openvino-fp32", "jetson-orin-nano"])
+@pytest.mark.parametrize("proof", [None, Proof(minutes=0.1, measure=False)], ids=["unproven", "proven"])
+def test_no_file_of_a_bundle_is_open_when_it_takes_its_place(
+        target: str, proof: Proof | None, tiny: Path, tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    if target == "openvino-fp32":
+        need("openvino", "openvino")
+    seen = list[str]()
+
+    def rename(source: Path, place: Path) -> None:  # Windows moves no folder with a file that is open
+        if source.parent.name.startswith(f".{place.name}.partial-"):
+            seen.extend(map(os.path.realpath, Path("/proc/self/fd").iterdir()))
+            seen.extend(Path("/proc/self/maps").read_text().split())
+        move(source, place)
+
+    move = os.rename
+    monkeypatch.setattr(os, "rename", rename)
+    made = compile_bundle(open_bundle(tiny), find_target(target), tmp_path, Wanted(FEW), proof)
+    assert seen
+    assert [name for name in seen if f".{made.path.name}.partial-" in name] == []
 
 
 @pytest.mark.parametrize(("arguments", "code", "words"), [

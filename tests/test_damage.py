@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import importlib
 import os
 import re
@@ -122,11 +123,22 @@ def test_a_foreign_file_is_named(name: str, vit: Path) -> None:
         open_bundle(vit)
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"\xff\xfe{\x00", b'{"schema": %d}' % SCHEMA])
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"\xff\xfe{\x00", b'{"schema": %d}' % SCHEMA,
+                                  b'{"schema": %d, "seal": "\\ud800"}' % SCHEMA])
 def test_a_manifest_that_is_none_is_an_error(text: bytes, vit: Path) -> None:
     (vit / MANIFEST).write_bytes(text)
     with pytest.raises(BundleError, match=MANIFEST):
         open_bundle(vit)
+
+
+@pytest.mark.parametrize("dtype", ["\ud800", "float1", None, ["float32"]])
+def test_a_contract_with_a_dtype_that_no_cache_has_is_an_error(dtype: object, sat: Path) -> None:
+    manifest = manifest_of(sat) | {"seal": ""}
+    manifest["contract"]["cache_in"][0]["dtype"] = dtype
+    seal = hashlib.sha256(json.dumps(manifest).encode()).hexdigest()  # whose texts are ASCII
+    (sat / MANIFEST).write_text(json.dumps(manifest | {"seal": seal}))
+    with pytest.raises(BundleError, match=r"the contract is damaged \(dtype .*, expected one of float32"):
+        open_bundle(sat)
 
 
 @pytest.mark.parametrize(("key", "value", "words"), [
@@ -219,7 +231,7 @@ def test_a_stream_goes_on_when_its_bundle_is_overwritten_in_place_and_a_new_star
         file.truncate(0) if how == "cut short" else file.write(b"\x7f" * len(before))
     np.testing.assert_array_equal(stream.feed(audio[32_000:64_000])[0], expected[1])
     for begin in (stream.reset, tagger.stream):
-        with pytest.raises(BundleError, match=r"initial_cache\.npy was overwritten while the bundle was in"):
+        with pytest.raises(BundleError, match=r"initial_cache\.npy was overwritten after the bundle was"):
             begin()
     np.testing.assert_array_equal(stream.feed(audio[64_000:96_000])[0], expected[2])  # it was not reset
     (sat / INITIAL_CACHE).write_bytes(before)

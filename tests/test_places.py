@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from satexport import parity
-from satexport.bundle import check_outside, check_places
 from satexport.errors import UsageError
+from satexport.places import check_outside, check_places
 from satexport.stream import load
 from tests.test_bundle import content, copy_of
 from tests.test_cli import call
@@ -150,6 +150,28 @@ def test_no_command_puts_its_output_into_a_bundle(
 
 def test_what_lies_beside_bundles_is_a_place(vit: Path, tmp_path: Path) -> None:
     check_outside(vit.parent / "other")
-    check_places([vit.parent / "r.json", tmp_path / "r.json"], [vit])
-    with pytest.raises(UsageError, match="is inside the bundle"):
-        check_places([vit / "r.json"])
+    check_places([("report", vit.parent / "r.json"), ("picture", tmp_path / "r.json")], [vit])
+    with pytest.raises(UsageError, match=r"is inside the bundle .*such as .*reports/\{0}\.json"):
+        check_places([("report", vit / "{0}.json")])
+    with pytest.raises(UsageError, match=r"is inside the bundle .* Choose another place\.$"):
+        check_outside(vit / "onnx")
+
+
+@pytest.mark.parametrize("text", ["{}", '{"bundle": "of a web page", "version": 2}', "", "\x00"])
+def test_a_bundle_json_of_another_program_is_in_nobodys_way(text: str, vit: Path, tmp_path: Path) -> None:
+    (tmp_path / "bundle.json").write_text(text)
+    check_outside(vit)
+    assert call("parity", vit, "--golden", "--report", tmp_path / "r.json").code == 0
+
+
+@pytest.mark.parametrize(("options", "what"), [
+    (["--report", "out.png"], "the report out.png and the report's picture out.png"),
+    (["--report", "out.PNG"], "the report out.PNG and the report's picture out.png"),
+    (["--report", "r.json", "--junit", "r.png"], "the report's picture r.png and the JUnit report r.png")])
+@pytest.mark.usefixtures("no_work")
+def test_reports_that_are_one_file_are_named_by_what_they_are(
+        options: list[str], what: str, vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = call("parity", vit, *options)
+    assert (result.code, f"{what} are one file" in result.err) == (2, True)
+    assert "Give one of them another name or ending" in result.err

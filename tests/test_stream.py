@@ -19,6 +19,22 @@ from satexport.errors import AudioError, RunError, UsageError
 from satexport.stream import Stream, Tagger, load
 
 
+class Listening:
+    """A step that keeps what it hears, and whose call number `fails` does."""
+
+    def __init__(self, step: Step) -> None:
+        self._step, self.heard, self.fails = step, list[FloatArray](), 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._step, name)
+
+    def __call__(self, x: FloatArray, cache: Any) -> Any:
+        self.heard.append(x.copy())
+        if len(self.heard) == self.fails:
+            raise RunError("a step failed")
+        return self._step(x, cache)
+
+
 @pytest.fixture
 def stream(tagger: Tagger) -> Stream:
     return tagger.stream()
@@ -78,11 +94,21 @@ def test_wrong_shapes_and_types_are_named(stream: Stream) -> None:
         stream.feed(np.zeros(100, np.int32))
 
 
+def test_lists_of_different_lengths_are_no_audio(stream: Stream, lanes: Tagger) -> None:
+    ragged: Any = [[0.0, 0.1], [0.2]]
+    for use in (stream.feed, lanes.streams(2).feed):
+        with pytest.raises(AudioError, match=r"are no array .* as many of each stream"):
+            use(ragged)
+
+
 def test_int16_and_double_samples_are_the_same_sound(tagger: Tagger, audio: FloatArray) -> None:
     pcm = np.round(audio[:64_000] * 32_767).astype(np.int16)
     floats = (pcm / 32_768).astype(np.float32)
     expected = tagger.stream().feed(floats)
-    np.testing.assert_array_equal(tagger.stream().feed(pcm), expected)
+    for order in "<>":
+        np.testing.assert_array_equal(tagger.stream().feed(pcm.astype(f"{order}i2")), expected)
+    with pytest.raises(AudioError, match="uint16"):
+        tagger.stream().feed(pcm.astype(np.uint16))
     np.testing.assert_array_equal(tagger.stream().feed(floats.astype(np.float64)), expected)
 
 
@@ -134,8 +160,9 @@ def test_as_many_streams_as_the_graph_runs_and_no_others(one: Tagger, lanes: Tag
     with pytest.raises(AudioError, match=r"shape \(2, 5\), expected \[3, n\]"):
         lanes.streams(3).feed(np.zeros((2, 5), np.float32))
     streams = lanes.streams(2)
-    with pytest.raises(IndexError):
-        streams.reset(2)
+    for number in (2, -1):
+        with pytest.raises(UsageError, match=rf"no stream {number}; expected 0 to 1"):
+            streams.reset(number)
 
 
 def test_a_step_writes_into_the_other_buffer_and_leaves_the_one_it_read(
@@ -149,25 +176,39 @@ def test_a_step_writes_into_the_other_buffer_and_leaves_the_one_it_read(
     assert [id(array) for array in third.now] == [id(array) for array in cache.now]
 
 
-def test_a_chunk_whose_step_fails_is_heard_the_next_time(tagger: Tagger, audio: FloatArray) -> None:
-    class Failing:
-        def __init__(self) -> None:
-            self.calls = 0
+def test_after_a_step_that_failed_the_next_call_returns_all_that_was_missed(
+        tagger: Tagger, audio: FloatArray) -> None:
+    def failing() -> Stream:
+        step = Listening(tagger.step)
+        step.fails = 2
+        return Stream(step, tagger.contract)
 
-        def __getattr__(self, name: str) -> Any:
-            return getattr(tagger.step, name)
+    whole = tagger.stream()
+    expected = np.concatenate([whole.feed(audio[:100_000]), whole.flush()])
+    for more, rows in ((4_000, 3), (40_000, 4)):
+        stream = failing()
+        with pytest.raises(RunError):
+            stream.feed(audio[:96_000])  # its first chunk was heard
+        assert stream.waiting == 64_000
+        found = stream.feed(audio[96_000:96_000 + more])
+        assert len(found) == rows
+        np.testing.assert_array_equal(found[:3], expected[:3])
+        assert stream.feed([]).shape == (0, 527)
+    stream = failing()
+    with pytest.raises(RunError):
+        stream.feed(audio[:100_000])
+    np.testing.assert_array_equal(stream.flush(), expected)
+    assert (stream.waiting, len(stream.flush())) == (0, 0)
 
-        def __call__(self, x: FloatArray, cache: Any) -> Any:
-            self.calls += 1
-            if self.calls == 2:
-                raise RunError("a step failed")
-            return tagger.step(x, cache)
 
-    stream = Stream(Failing(), tagger.contract)
+def test_a_reset_drops_what_a_failed_step_left(tagger: Tagger, audio: FloatArray) -> None:
+    step = Listening(tagger.step)
+    step.fails = 2
+    stream = Stream(step, tagger.contract)
     with pytest.raises(RunError):
         stream.feed(audio[:96_000])
-    rest = stream.feed(audio[96_000:100_000])
-    np.testing.assert_array_equal(rest, tagger.stream().feed(audio[:100_000])[1:])
+    stream.reset()
+    np.testing.assert_array_equal(stream.feed(audio[:32_000]), tagger.stream().feed(audio[:32_000]))
 
 
 def test_a_second_thread_on_a_stream_is_refused_and_the_first_goes_on(
@@ -200,20 +241,6 @@ def test_bundles_loaded_by_several_threads_at_a_time_score_alike(random_vit: Pat
         found = list(pool.map(lambda _: load(random_vit).stream().feed(audio[:64_000]), range(8)))
     for scores in found:
         np.testing.assert_array_equal(scores, found[0])
-
-
-class Listening:
-    """A step that keeps what it hears."""
-
-    def __init__(self, step: Step) -> None:
-        self._step, self.heard = step, list[FloatArray]()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._step, name)
-
-    def __call__(self, x: FloatArray, cache: Any) -> Any:
-        self.heard.append(x.copy())
-        return self._step(x, cache)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

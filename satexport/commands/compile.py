@@ -128,25 +128,17 @@ def run_compile(target: Target, options: Options) -> Path:
     where a gate failed."""
     from satexport.gates import failures
     from satexport.report import RANDOM_WEIGHTS, print_compiled
-    from satexport.targets import AUTO, Quantization
+    from satexport.targets import Quantization
 
-    if options.source and options.model:
-        raise UsageError("--from takes an export, --model makes one: choose one of them.")
-    for option, value in (("--delay", options.delay), ("--labels", options.labels),
-                          ("--streams", options.streams)):
-        if value is not None and not options.model:
-            raise UsageError(f"{option} is of an export: say --model, too, or leave it out.")
-    int8 = target.quantization
-    calibrated = options.sensitivity or options.cache_dtype == "int8" or (int8 is not None and (
-        int8.method == "static" or AUTO in int8.leave_out))
-    if options.calibration and not calibrated:
-        raise UsageError("--calibration: nothing here is calibrated. Leave it out, or ask for --int8.")
-    given_folds = parse_folds(options.folds)
+    calibrated = _is_calibrated(target, options)
+    _check(options, calibrated)
+    int8, given_folds = target.quantization, parse_folds(options.folds)
     with needs("export"):
         from satexport.bundle import open_bundle
         from satexport.calibration_set import default_folds, find_calibration
-        from satexport.compile import Proof, Wanted, compile_bundle, find_export, resolved
+        from satexport.compile import Proof, Wanted, compile_bundle, resolved
         from satexport.datasets import is_esc50
+        from satexport.places import find_export
 
         target = resolved(target)  # what is not here is said before the work
         chosen = find_calibration(options.calibration or (int8 or Quantization()).calibration)
@@ -175,6 +167,27 @@ def run_compile(target: Target, options: Options) -> Path:
     if failed := failures(made.gates):
         raise GateError(f"{made.path}: {failed}.")
     return made.path
+
+
+def _is_calibrated(target: Target, options: Options) -> bool:
+    """Does the bundle need a calibration set?"""
+    from satexport.targets import AUTO
+
+    int8 = target.quantization
+    return options.sensitivity or options.cache_dtype == "int8" or (int8 is not None and (
+        int8.method == "static" or AUTO in int8.leave_out))
+
+
+def _check(options: Options, calibrated: bool) -> None:
+    """Raise `UsageError` for options that do not go together."""
+    if options.source and options.model:
+        raise UsageError("--from takes an export, --model makes one: choose one of them.")
+    for option, value in (("--delay", options.delay), ("--labels", options.labels),
+                          ("--streams", options.streams)):
+        if value is not None and not options.model:
+            raise UsageError(f"{option} is of an export: say --model, too, or leave it out.")
+    if options.calibration and not calibrated:
+        raise UsageError("--calibration: nothing here is calibrated. Leave it out, or ask for --int8.")
 
 
 def export_first(options: Options) -> Path:

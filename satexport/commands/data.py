@@ -21,7 +21,7 @@ def data_command(name: str, output: Path | None) -> None:
       satexport data esc50
       satexport data esc50 --output .
     """
-    from satexport.bundle import check_outside
+    from satexport.places import check_outside
     from satexport.published import fetch_esc50
 
     if output:

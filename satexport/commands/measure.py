@@ -40,10 +40,11 @@ def measure_command(bundles: tuple[Path, ...], eager: bool, checkpoint: str | No
       satexport measure build/sat-t-2s/onnx
       satexport measure build/sat-b-2s/onnx build/sat-b-2s/onnx-x8 --threads 2
     """
-    from satexport.bundle import check_places, open_bundle
+    from satexport.bundle import open_bundle
     from satexport.files import write_json
     from satexport.gates import Gate, failures
     from satexport.measure import Settings, measure, of_bundle
+    from satexport.places import check_places
     from satexport.plot import measure_png, write_picture
     from satexport.report import origin, print_measure
 
@@ -53,7 +54,8 @@ def measure_command(bundles: tuple[Path, ...], eager: bool, checkpoint: str | No
     place = folder or (opened[0].reports if len(bundles) == 1 else Path("build/measure"))
     file, picture = place / "measure.json", place / "measure.png"
     own = [] if folder or len(bundles) == 1 else [bundle.reports / "measure.json" for bundle in opened]
-    check_places([file, picture, *own], bundles)  # before the work
+    places = [("report", file), ("report's picture", picture), *(("report", path) for path in own)]
+    check_places(places, bundles)  # before the work
     report = measure(opened, Settings(threads, streams, steps, pause, checkpoint, eager))
     report["origin"] = origin()
     with reader_may_leave():

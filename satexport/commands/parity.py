@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -46,20 +47,22 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
       satexport parity build/sat-t-2s/onnx --golden        on the device, without torch
     """
     from satexport import load
-    from satexport.bundle import check_places
-    from satexport.files import write_json, write_text
     from satexport.gates import failures, required
     from satexport.parity import parity_report, run_golden, run_parity
-    from satexport.plot import drift_png, write_picture
-    from satexport.report import junit, origin, print_parity
+    from satexport.places import check_places
+    from satexport.report import origin, print_parity
 
     if golden and (data, folds, category_map, checkpoint) != ("synthetic", None, None, None):
         raise UsageError("--golden needs neither --data, --folds, --map nor --checkpoint: the golden "
                          "chunks and their scores are in the bundle.")
     tagger = load(bundle, threads, spinning=golden)  # without --golden PyTorch is beside it
     file = report_file or tagger.bundle.reports / ("parity-golden.json" if golden else "parity.json")
-    pictures = [] if golden else [file.with_name(f"{file.stem}.png")]
-    check_places([file, *pictures, *([junit_file] if junit_file else [])], [bundle])  # before the work
+    places = [("report", file)]
+    if not golden:
+        places.append(("report's picture", file.with_name(f"{file.stem}.png")))
+    if junit_file:
+        places.append(("JUnit report", junit_file))
+    check_places(places, [bundle])  # before the work
     if golden:
         gates, parts = run_golden(tagger)
     else:
@@ -79,14 +82,23 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
     note(report["warning"])
     failed = failures(gates)
     try:
-        if junit_file:
-            cases = [(g.name, g.status, g.note) for g in gates]
-            write_text(junit_file, junit(f"satexport.parity.{tagger.contract.variant}", cases))
-        write_json(file, report)
-        for picture in pictures:
-            for text in write_picture(picture, drift_png, report):
-                note(text)
+        _write_reports(report, dict(places))
     except RunError as error:  # such as a bundle on a read-only disk
         raise GateError(f"{bundle}: {failed}. Also: {error}") if failed else error from None
     if failed:
         raise GateError(f"{bundle}: {failed}.")
+
+
+def _write_reports(report: dict[str, Any], places: dict[str, Path]) -> None:
+    """Write a report to its places. Raises `RunError` where one refuses."""
+    from satexport.files import write_json, write_text
+    from satexport.plot import drift_png, write_picture
+    from satexport.report import junit
+
+    if file := places.get("JUnit report"):
+        cases = [(gate["name"], gate["status"], gate["note"]) for gate in report["gates"]]
+        write_text(file, junit(f"satexport.parity.{report['variant']}", cases))
+    write_json(places["report"], report)
+    if picture := places.get("report's picture"):
+        for text in write_picture(picture, drift_png, report):
+            note(text)
