@@ -9,17 +9,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from satexport.errors import MissingError
-<<<<<<< HEAD
-from satexport.terminal import printable
-
-
-def note(text: str | None) -> None:
-    """Say something that must be seen, on standard error."""
-    if text and sys.stderr:  # a device has no click
-        lines = map(printable, text.split("\n  "))  # a list stays one
-        print("\n  ".join(lines), file=sys.stderr, flush=True)
-=======
->>>>>>> h2-c
 
 
 def print_json(content: Mapping[str, Any]) -> None:
