@@ -398,7 +398,7 @@ def test_a_file_that_may_not_be_read_says_why(
 
 
 def zipped(method: int, bits: int, at: int = 0, header: int = 0) -> bytes:
-    """A zip of one part that a method compressed, some bits flipped in a byte of it, or of both its headers."""
+    """A zip of one part that a method compressed, bits flipped in a byte of it, or of both its headers."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", method) as archive:
         archive.writestr("x/data.pkl", bytes(range(200)))
