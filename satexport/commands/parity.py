@@ -57,12 +57,9 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
                          "chunks and their scores are in the bundle.")
     tagger = load(bundle, threads, spinning=golden)  # without --golden PyTorch is beside it
     file = report_file or tagger.bundle.reports / ("parity-golden.json" if golden else "parity.json")
-    places = [("report", file)]
-    if not golden:
-        places.append(("report's picture", file.with_name(f"{file.stem}.png")))
-    if junit_file:
-        places.append(("JUnit report", junit_file))
-    check_places(places, [bundle])  # before the work
+    pictures = {} if golden else {"report's picture": file.with_name(f"{file.stem}.png")}
+    places = {"report": file} | pictures | ({"JUnit report": junit_file} if junit_file else {})
+    check_places(list(places.items()), [bundle])  # before the work
     if golden:
         gates, parts = run_golden(tagger)
     else:
@@ -82,7 +79,7 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
     note(report["warning"])
     failed = failures(gates)
     try:
-        _write_reports(report, dict(places))
+        _write_reports(report, places)
     except RunError as error:  # such as a bundle on a read-only disk
         raise GateError(f"{bundle}: {failed}. Also: {error}") if failed else error from None
     if failed:
@@ -90,7 +87,7 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
 
 
 def _write_reports(report: dict[str, Any], places: dict[str, Path]) -> None:
-    """Write a report to its places. Raises `RunError` where one refuses."""
+    """Write a report to its places, by what they are called. Raises `RunError` where one refuses."""
     from satexport.files import write_json, write_text
     from satexport.plot import drift_png, write_picture
     from satexport.report import junit
