@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from satexport.backends import EXECUTED, FloatArray
 from satexport.bundle import LABELS, Bundle
 from satexport.checkpoint import Checkpoint, load_checkpoint
+from satexport.clips import clip_hash
 from satexport.contract import Contract
-from satexport.datasets import LabelledSet, average_precisions, clip_hash, load_set
+from satexport.datasets import LabelledSet, average_precisions, load_set
 from satexport.errors import CheckpointError, DataError
 from satexport.gates import Gate, verdict
 from satexport.golden import golden_scores, proof_streams

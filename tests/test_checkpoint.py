@@ -333,8 +333,9 @@ def test_advice_says_where_else_weights_are_and_what_they_are_of(sat_t: State, t
 def test_a_protocol_that_torch_does_not_read_safely_is_named(
         protocol: int, sat_t: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    torch.save(sat_t, tmp_path / "w.pt", pickle_protocol=protocol)
-    message = refusal(tmp_path / "w.pt")
+    path = tmp_path / "weights_only=True  {}.pt"
+    torch.save(sat_t, path, pickle_protocol=protocol)
+    message = refusal(path)
     assert f"is written in pickle protocol {protocol if protocol > 1 else '0 or 1'}; torch reads" in message
     if protocol > 1:  # no torch reads the others
         assert "where you trust who made the file" in message
@@ -398,7 +399,7 @@ def test_a_file_that_may_not_be_read_says_why(
 
 
 def zipped(method: int, bits: int, at: int = 0, header: int = 0) -> bytes:
-    """A zip of one part that a method compressed, some bits flipped in a byte of it, or of both its headers."""
+    """A zip of one part that a method compressed, bits flipped in a byte of it, or of both its headers."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", method) as archive:
         archive.writestr("x/data.pkl", bytes(range(200)))
