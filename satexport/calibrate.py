@@ -9,7 +9,6 @@ met: some right after silence, most with a full history.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from satexport.backends import FloatArray
 from satexport.backends.onnxruntime import OnnxRuntimeStep
 from satexport.bundle import Bundle
 from satexport.calibration_set import LEAST_SAMPLES, CalibrationSet, calibration_clips
-from satexport.datasets import Clip
+from satexport.clips import Clip, ClipHash
 from satexport.errors import DataError
 from satexport.frontend import log_mel
 from satexport.report import progress
@@ -99,12 +98,12 @@ def heard(clips: Sequence[Clip]) -> tuple[list[FloatArray], list[str], int]:
     they hold nothing. Of a long one only its beginning is taken, and only that is in memory."""
     sounds, hashes, silent, seconds = [], [], 0, 0.0
     for clip in clips:
-        audio, clip_hash = _beginning(clip)
+        audio, digest = _beginning(clip)
         if is_silent(audio):
             silent += 1
             continue
         sounds.append(audio)
-        hashes.append(clip_hash)
+        hashes.append(digest)
         seconds += len(audio) / SAMPLE_RATE
         if seconds >= MOST:
             break
@@ -115,10 +114,10 @@ def heard(clips: Sequence[Clip]) -> tuple[list[FloatArray], list[str], int]:
 
 
 def _beginning(clip: Clip) -> tuple[FloatArray, str]:
-    """The first MOST_OF_A_CLIP seconds of a clip and the `clip_hash` of all of it."""
-    digest, parts, missing = hashlib.sha256(), [], MOST_OF_A_CLIP * SAMPLE_RATE
+    """The first MOST_OF_A_CLIP seconds of a clip and the hash of all of it."""
+    digest, parts, missing = ClipHash(), [], MOST_OF_A_CLIP * SAMPLE_RATE
     for block in clip.blocks():
-        digest.update(np.ascontiguousarray(block, np.float32).tobytes())
+        digest.update(block)
         if missing:
             parts.append(block[:missing])
             missing -= len(parts[-1])

@@ -17,7 +17,8 @@ import numpy as np
 
 from satexport import facts
 from satexport.audio import audio_blocks, audio_endings
-from satexport.datasets import Clip, LabelledSet, esc50_clips, is_esc50, load_set, synthetic_clips
+from satexport.clips import Clip
+from satexport.datasets import LabelledSet, esc50_clips, is_esc50, load_set, synthetic_clips
 from satexport.errors import DataError
 from satexport.files import sha256_of
 from satexport.published import cached_esc50

@@ -18,11 +18,9 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport.errors import CheckpointError, DataError, UsageError
-from satexport.files import sha256_of
-from satexport.labels import audioset_labels, read_labels
-from satexport.published import published
-from satexport.state_dict import (
+from satexport.checkpoint_file import DEMO, read_weights, remember
+from satexport.checkpoint_resave import MARK, SAVE_WEIGHTS, Entry, Weights
+from satexport.checkpoint_shapes import (
     COUNTER,
     FRONT_END,
     HEAD,
@@ -32,10 +30,12 @@ from satexport.state_dict import (
     expected_shapes,
     shapes_like,
 )
+from satexport.errors import CheckpointError, DataError, UsageError
+from satexport.files import sha256_of
+from satexport.labels import audioset_labels, read_labels
+from satexport.published import published
 from satexport.terminal import shown
 from satexport.variants import AUDIOSET_CLASSES, Variant
-from satexport.weightfile import DEMO, read_weights, remember
-from satexport.weights import MARK, SAVE_WEIGHTS, Entry, Weights
 
 FRONT_END_TOLERANCE: Final = 1e-3  # float16 rounds a filter by up to 5e-4
 

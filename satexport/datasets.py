@@ -7,10 +7,9 @@ Audio is read when a clip is scored, not before.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,42 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from satexport.audio import audio_blocks, audio_endings
+from satexport.clips import Blocks, Clip
 from satexport.errors import DataError, MissingError
 from satexport.labels import audioset_mids, esc50_to_audioset
 from satexport.synthetic import SPLITS, SYNTHETIC_CLASSES, synthetic_clip, synthetic_labels
 from satexport.tables import read_cells, read_lines, read_rows
 from satexport.terminal import clipped
-from satexport.variants import SAMPLE_RATE
 
-LONGEST_CLIP = 15 * 60  # s, of one that is scored as a whole: half a gigabyte in PyTorch
 SYNTHETIC_CLIPS = 10 * len(SYNTHETIC_CLASSES)  # ten clips for each class
 AUDIOSET_COLUMNS = ("YTID", "start_seconds", "end_seconds", "positive_labels")
 LAYOUTS = ('expected the word "synthetic", a folder with meta/esc50.csv and audio/, a list in '
            "AudioSet style, or a csv with the columns filename,labels.")
-
-
-Blocks = Callable[[], Iterable[NDArray[np.float32]]]  # a sound in parts: [samples], 16 kHz mono
-
-
-@dataclass(frozen=True)
-class Clip:
-    """One sound; `blocks()` gives it part by part, however long it is."""
-
-    name: str
-    labels: tuple[str, ...]
-    blocks: Blocks
-
-    def read(self) -> NDArray[np.float32]:
-        """The whole of it, [samples] float32, 16 kHz mono. Raises `AudioError` where it cannot be read,
-        `DataError` where it is longer than a clip that is scored as one may be."""
-        parts: list[NDArray[np.float32]] = []
-        for block in self.blocks():
-            parts.append(block)
-            if sum(map(len, parts)) > LONGEST_CLIP * SAMPLE_RATE:
-                raise DataError(f"{self.name}: is longer than {LONGEST_CLIP // 60} minutes; expected clips "
-                                "of seconds, each scored as one. Cut it, with labels for each part.")
-        return np.concatenate(parts)
-
+MAP = "expected a category map, a csv with the columns category,label."
 
 @dataclass(frozen=True)
 class LabelledSet:
@@ -144,33 +119,20 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(map(clipped, names[:3])) + more
 
 
-def _read_table(path: Path, columns: Sequence[str], *optional: str, lines: Sequence[str] = ()
-                ) -> list[tuple[int, dict[str, str]]]:
-    """The rows of a csv that has these columns; see `read_rows`."""
-    return read_rows(path, lines or _read_lines(path), columns, optional, LAYOUTS)
-
-
-def _read_lines(path: Path) -> list[str]:
-    """The lines of a list that is not empty."""
-    lines = read_lines(path, LAYOUTS)
-    if not any(line.strip() for line in lines):
-        raise DataError(f"{path}: is empty; {LAYOUTS}")
-    return lines
-
-
-def _need_one_line_each(listed_in: Path, names: Iterable[tuple[int, str]]) -> None:
-    """Raise `DataError` for a clip that stands in two lines: it would count twice, each time with a part of
-    its labels."""
+def _need_one_line_each(listed_in: Path, folder: Path, names: Iterable[tuple[int, str]]) -> None:
+    """Raise `DataError` for a file in this folder that stands in two lines, however each spells it: it would
+    count twice, each time with a part of its labels. Links and copies are files of their own."""
     first: dict[str, int] = {}
     for number, name in names:
-        if first.setdefault(name, number) != number:
-            raise DataError(f"{listed_in}, line {number}: {name} stands in line {first[name]}, too; expected "
+        file = os.path.normcase(os.path.abspath(folder / name))
+        if first.setdefault(file, number) != number:
+            raise DataError(f"{listed_in}, line {number}: {name} stands in line {first[file]}, too; expected "
                             "one line for each clip, with all of its labels.")
 
 
 def _read_map(path: Path) -> dict[str, str]:
     labels: dict[str, str] = {}
-    for number, row in _read_table(path, ("category", "label")):
+    for number, row in read_rows(path, read_lines(path, MAP), ("category", "label")):
         if labels.setdefault(row["category"], row["label"]) != row["label"]:
             raise DataError(f"{path}, line {number}: {row['category']} is {row['label']} here and "
                             f"{labels[row['category']]} before; expected one label for each category.")
@@ -198,14 +160,14 @@ def _synthetic_audio(split: str, index: int) -> Iterator[NDArray[np.float32]]:
 def _read_esc50(folder: Path, folds: Sequence[int] | None
                 ) -> tuple[list[_Row], dict[str, object]]:
     meta = folder / "meta" / "esc50.csv"
-    table = _read_table(meta, ("filename", "fold", "category"), "esc10")
+    table = read_rows(meta, read_lines(meta, LAYOUTS), ("filename", "fold", "category"), ("esc10",), LAYOUTS)
     fold_of = [_fold(meta, number, row["fold"]) for number, row in table]
     there = sorted(set(fold_of))
     wanted = there if folds is None else folds
     if absent := [fold for fold in wanted if fold not in there]:
         raise DataError(f"{meta}: no clip in fold {', '.join(map(str, absent))}; it has the folds "
                         f"{', '.join(map(str, there))}: choose with --folds.")
-    _need_one_line_each(meta, ((number, row["filename"]) for number, row in table))
+    _need_one_line_each(meta, folder / "audio", ((number, row["filename"]) for number, row in table))
     kept = [row for fold, (_, row) in zip(fold_of, table, strict=True) if fold in wanted]
     rows = [_Row(row["filename"], (row["category"],),
                  partial(audio_blocks, folder / "audio" / row["filename"])) for row in kept]
@@ -243,11 +205,14 @@ def _read_list(path: Path) -> tuple[list[_Row], dict[str, object]]:
             found = _few([file.name for file in lists]) or "no csv"
             raise DataError(f"{path}: {found} in this folder; {LAYOUTS} Name the list itself.")
         path = lists[0]
-    lines = _read_lines(path)
-    if lines[0].startswith("#"):
+    lines = read_lines(path, LAYOUTS)
+    first = next((line for line in lines if line.strip()), None)
+    if first is None:
+        raise DataError(f"{path}: is empty; {LAYOUTS}")
+    if first.startswith("#"):
         return _read_audioset(path, lines)
-    table = _read_table(path, ("filename", "labels"), lines=lines)
-    _need_one_line_each(path, ((number, row["filename"]) for number, row in table))
+    table = read_rows(path, lines, ("filename", "labels"), expected=LAYOUTS)
+    _need_one_line_each(path, path.parent, ((number, row["filename"]) for number, row in table))
     _need_files(path, [path.parent / row["filename"] for _, row in table])
     rows = [_Row(row["filename"], tuple(x.strip() for x in row["labels"].split(";") if x.strip()),
                  partial(audio_blocks, path.parent / row["filename"])) for _, row in table]
@@ -281,18 +246,13 @@ def _read_audioset(path: Path, lines: Sequence[str]) -> tuple[list[_Row], dict[s
         categories = tuple(mids.get(mid.strip(), mid.strip()) for mid in positive.split(",") if mid.strip())
         rows.append(_Row(found.name, categories, partial(audio_blocks, found)))
         places.append((number, found.name))
-    _need_one_line_each(path, places)
+    _need_one_line_each(path, path.parent, places)
     if not rows:
         raise DataError(f"{path}: none of its {len(missing)} clips is in {path.parent} or "
                         f"{path.parent / 'audio'} ({_few(missing)}); expected files like "
                         f"{missing[0] if missing else 'YTID'}.wav.")
     return rows, {"kind": "audioset", "folder": str(path), "missing": len(missing),
                   "missing_clips": missing, "licence": "labels CC BY 4.0 (AudioSet)"}
-
-
-def clip_hash(audio: NDArray[np.float32]) -> str:
-    """The SHA-256 of a clip's samples: the same sound under another name is the same clip."""
-    return hashlib.sha256(np.ascontiguousarray(audio, np.float32).tobytes()).hexdigest()
 
 
 def average_precisions(truth: NDArray[np.bool_], scores: NDArray[np.floating],

@@ -44,7 +44,8 @@ def read_facts(folder: Path, what: str, kind: str) -> tuple[dict[str, Any], Path
         text = read_at_most(path, MAX_BYTES).decode("utf-8")
         if long := [n for n, line in enumerate(text.split("\n"), start=1) if len(line) > MAX_LINE]:
             raise DataError(f"{path} is no readable TOML: line {long[0]} has more than {MAX_LINE} "
-                            "characters.")
+                            "characters. Write a list over several lines, and a table such as checksums = "
+                            "{...} as a line [checksums] at the end with a line for each entry below it.")
         return tomllib.loads(text), path
     except FileNotFoundError:
         raise UsageError(f"no {kind} {what!r}; there are {', '.join(names(folder))}, or pass a FILE.toml."

@@ -58,8 +58,8 @@ def read_labels(path: str | Path) -> tuple[str, ...]:
     """
     path = Path(path)
     lines = read_lines(path, EXPECTED, MAX_LABEL_BYTES)
-    _, header = next(read_cells(path, lines[:1]), (1, [])) if "display_name" in lines[0] else (1, [])
-    if "display_name" in header:
+    first = next((line for line in lines if line.strip(', \t"')), "")  # of a csv its header
+    if "display_name" in first and any("display_name" in cells for _, cells in read_cells(path, [first])):
         rows = read_rows(path, lines, ("display_name",), ("index",))
         _check_order(path, rows)
         found = [(number, row["display_name"]) for number, row in rows]

@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from satexport.backends import EXECUTED, FloatArray
 from satexport.bundle import LABELS, Bundle
 from satexport.checkpoint import Checkpoint, load_checkpoint
+from satexport.checkpoint_file import find_by_sha256
+from satexport.clips import clip_hash
 from satexport.contract import Contract
-from satexport.datasets import LabelledSet, average_precisions, clip_hash, load_set
+from satexport.datasets import LabelledSet, average_precisions, load_set
 from satexport.errors import CheckpointError, DataError
 from satexport.gates import Gate, verdict
 from satexport.golden import golden_scores, proof_streams
@@ -27,7 +29,6 @@ from satexport.report import RANDOM_WEIGHTS, progress
 from satexport.stream import Streams, Tagger
 from satexport.synthetic import SYNTHETIC_CLASSES, synthetic_stream
 from satexport.targets import Gates
-from satexport.weightfile import find_by_sha256
 
 if TYPE_CHECKING:  # --golden runs where there is no torch
     from satexport.reference import PyTorchStep

@@ -18,7 +18,8 @@ from satexport.backends import FloatArray
 from satexport.backends.onnxruntime import OnnxRuntimeStep
 from satexport.bundle import Bundle
 from satexport.calibrate import chained, heard, is_silent
-from satexport.datasets import LabelledSet, average_precisions, clip_hash
+from satexport.clips import clip_hash
+from satexport.datasets import LabelledSet, average_precisions
 from satexport.errors import GateError, UsageError
 from satexport.golden import proof_streams
 from satexport.parity import Differences, clip_chunks, compare

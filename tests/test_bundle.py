@@ -27,6 +27,7 @@ from satexport.bundle import (
     write_manifest,
 )
 from satexport.checkpoint import load_checkpoint
+from satexport.checkpoint_file import DEMO
 from satexport.contract import PREFIX, Contract
 from satexport.errors import RunError
 from satexport.export import export_onnx
@@ -35,7 +36,6 @@ from satexport.places import staged_bundle
 from satexport.stream import load
 from satexport.targets import Target, find_target
 from satexport.variants import find_variant
-from satexport.weightfile import DEMO
 from tests.conftest import TINY, export
 
 GRAPH = "model.onnx"

@@ -14,7 +14,8 @@ from satexport.backends import FloatArray
 from satexport.bundle import open_bundle
 from satexport.calibrate import MOST_OF_A_CLIP, calibrate, heard
 from satexport.calibration_set import CalibrationSet, calibration_clips, find_calibration, shipped
-from satexport.datasets import Clip, clip_hash, load_set
+from satexport.clips import Clip, clip_hash
+from satexport.datasets import load_set
 from satexport.errors import AudioError, DataError, UsageError
 from satexport.stream import load
 from tests.machine import need

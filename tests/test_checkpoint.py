@@ -21,13 +21,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from satexport import checkpoint, files, frontend, state_dict, weightfile
+from satexport import checkpoint, checkpoint_file, checkpoint_shapes, files, frontend
 from satexport.checkpoint import Checkpoint, load_checkpoint
+from satexport.checkpoint_shapes import expected_shapes
 from satexport.errors import CheckpointError, DataError, UsageError
 from satexport.files import sha256_of
 from satexport.labels import audioset_labels
 from satexport.model import Transformer
-from satexport.state_dict import expected_shapes
 from satexport.variants import AUDIOSET_CLASSES, VARIANTS, Variant, find_variant
 
 State = dict[str, Tensor]
@@ -333,8 +333,9 @@ def test_advice_says_where_else_weights_are_and_what_they_are_of(sat_t: State, t
 def test_a_protocol_that_torch_does_not_read_safely_is_named(
         protocol: int, sat_t: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    torch.save(sat_t, tmp_path / "w.pt", pickle_protocol=protocol)
-    message = refusal(tmp_path / "w.pt")
+    path = tmp_path / "weights_only=True  {}.pt"
+    torch.save(sat_t, path, pickle_protocol=protocol)
+    message = refusal(path)
     assert f"is written in pickle protocol {protocol if protocol > 1 else '0 or 1'}; torch reads" in message
     if protocol > 1:  # no torch reads the others
         assert "where you trust who made the file" in message
@@ -347,7 +348,7 @@ def test_protocol_3_loads_without_a_word(sat_t: State, tmp_path: Path) -> None:
     assert load_checkpoint(str(tmp_path / "w.pt"), SAT_T).classes == 527
 
 
-@pytest.mark.parametrize("key", state_dict.FRONT_END)
+@pytest.mark.parametrize("key", checkpoint_shapes.FRONT_END)
 def test_another_front_end_is_refused_and_rounding_is_replaced(
         key: str, sat_t: State, tmp_path: Path) -> None:
     near = save_torch(tmp_path / "near.pt", sat_t | {key: sat_t[key] + 5e-4})
@@ -619,7 +620,7 @@ def test_a_negative_variance_is_refused(sat_t: State, tmp_path: Path) -> None:
 def demo_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "demo.safetensors"
     monkeypatch.setattr(checkpoint, "DEMO", path)
-    monkeypatch.setattr(weightfile, "DEMO", path)
+    monkeypatch.setattr(checkpoint_file, "DEMO", path)
     return path
 
 
@@ -628,7 +629,7 @@ def test_the_demo_is_a_trained_sat_t_at_2_s(demo_path: Path, sat_t: State) -> No
     loaded = load_checkpoint("demo", SAT_T)
     assert (loaded.source, loaded.name, loaded.dtype) == ("demo", "demo", "float16")
     assert loaded.source == "demo"
-    assert weightfile.find_by_sha256(loaded.sha256) == demo_path
+    assert checkpoint_file.find_by_sha256(loaded.sha256) == demo_path
 
 
 def test_the_demo_of_another_variant_is_wrong_use() -> None:
@@ -710,12 +711,12 @@ def test_scores_of_random_weights_depend_on_the_cache() -> None:
 def test_a_loaded_file_is_found_again_by_its_hash(sat_t: State, tmp_path: Path) -> None:
     path = save_torch(tmp_path / "w.pt", sat_t)
     sha256 = load_checkpoint(str(path), SAT_T).sha256
-    assert weightfile.find_by_sha256(sha256) == path.resolve()
+    assert checkpoint_file.find_by_sha256(sha256) == path.resolve()
     with path.open("ab") as file:
         file.write(b"x")
-    assert weightfile.find_by_sha256(sha256) is None
+    assert checkpoint_file.find_by_sha256(sha256) is None
     path.unlink()
-    assert weightfile.find_by_sha256(sha256) is None
+    assert checkpoint_file.find_by_sha256(sha256) is None
 
 
 def test_a_relative_path_is_remembered_as_an_absolute_one(
@@ -723,22 +724,22 @@ def test_a_relative_path_is_remembered_as_an_absolute_one(
     monkeypatch.chdir(tmp_path)
     Path("w.pt").write_bytes(b"weights")
     sha256 = sha256_of(Path("w.pt"))
-    weightfile.remember(sha256, Path("w.pt"))
+    checkpoint_file.remember(sha256, Path("w.pt"))
     monkeypatch.chdir("/")
-    assert weightfile.find_by_sha256(sha256) == (tmp_path / "w.pt").resolve()
+    assert checkpoint_file.find_by_sha256(sha256) == (tmp_path / "w.pt").resolve()
 
 
 def test_a_note_of_where_weights_lie_is_written_whole_or_not_at_all(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "w.pt").write_bytes(b"weights")
     sha256 = sha256_of(tmp_path / "w.pt")
-    weightfile.remember(sha256, tmp_path / "w.pt")
+    checkpoint_file.remember(sha256, tmp_path / "w.pt")
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     monkeypatch.setattr(os, "replace", full)
-    weightfile.remember(sha256, tmp_path / "other.pt")
-    assert weightfile.find_by_sha256(sha256) == (tmp_path / "w.pt").resolve()
+    checkpoint_file.remember(sha256, tmp_path / "other.pt")
+    assert checkpoint_file.find_by_sha256(sha256) == (tmp_path / "w.pt").resolve()
     assert [path.name for path in (tmp_path / "cache" / "checkpoints").iterdir()] == [f"{sha256}.txt"]
 
 
@@ -746,15 +747,15 @@ def test_a_cache_folder_that_cannot_be_written_is_no_error(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("SATEXPORT_CACHE", str(tmp_path / "file"))
-    weightfile.remember("0" * 64, tmp_path / "w.pt")
-    assert weightfile.find_by_sha256("0" * 64) is None
+    checkpoint_file.remember("0" * 64, tmp_path / "w.pt")
+    assert checkpoint_file.find_by_sha256("0" * 64) is None
 
 
 @pytest.mark.parametrize("word", ["", "../../note", "/etc/passwd", "0" * 63 + "\n"])
 def test_a_word_that_is_no_hash_does_not_become_a_path(
         word: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weightfile, "_remembered", lambda _: pytest.fail("a note was looked for"))
-    assert weightfile.find_by_sha256(word) is None
+    monkeypatch.setattr(checkpoint_file, "_remembered", lambda _: pytest.fail("a note was looked for"))
+    assert checkpoint_file.find_by_sha256(word) is None
 
 
 def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

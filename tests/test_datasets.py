@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from satexport.datasets import Clip, average_precisions, load_set
+from satexport.clips import Clip
+from satexport.datasets import average_precisions, load_set
 from satexport.errors import DataError
 from satexport.labels import audioset_labels, audioset_mids, esc50_to_audioset, read_labels
 from satexport.synthetic import SYNTHETIC_CLASSES
@@ -64,7 +65,9 @@ def test_every_esc50_category_has_an_audioset_label_of_its_own() -> None:
 
 @pytest.mark.parametrize("text", [
     "cat\nbig, brown dog\n\n", "index,display_name\n0,cat\n1,\"big, brown dog\"\n",
-    "\ufeffcat\r\nbig, brown dog\r\n"])
+    "\ufeffcat\r\nbig, brown dog\r\n", "\n , \ndisplay_name\ncat\n\"big, brown dog\"\n",
+    "\ufeff\r\nindex,display_name\r\n0,cat\r\n1,\"big, brown dog\"\r\n",
+    "\n\nindex,display_name\n0,cat\n1,\"big, brown dog\"\n"])
 def test_own_labels_are_read_from_lines_or_a_csv(tmp_path: Path, text: str) -> None:
     assert read_labels(write(tmp_path / "labels", text)) == ("cat", "big, brown dog")
 
@@ -197,7 +200,7 @@ def test_a_list_in_audioset_style_finds_its_audio_under_the_usual_names(tmp_path
     ids = {"-a_1": "audio/-a_1.wav", "bbb": "audio/Ybbb.flac", "ccc": "audio/ccc_30.ogg",
            "ddd": "ddd_30000.WAV", "eee": None}
     lines = [f'{video}, 30.000, 40.000, "{DOG},{SPEECH}"\n' for video in ids]
-    path = write(tmp_path / "eval_segments.csv", AUDIOSET_HEADER + "".join(lines))
+    path = write(tmp_path / "eval_segments.csv", "\n" + AUDIOSET_HEADER + "".join(lines))
     write_audio(*(tmp_path / name for name in ids.values() if name))
     for data in (path, tmp_path):
         clips = load_set(data, LABELS)
@@ -267,6 +270,8 @@ def test_lists_that_cannot_be_used_are_refused(
     ("filename,labels\na.wav,Rain\n\nb.wav\n", "line 4: 1 cells under 2 columns (b.wav)"),
     ("filename,labels,labels\na.wav,Rain,Dog\n", "2 columns are called labels"),
     ("filename,labels\na.wav,Rain\nb.wav,Dog\na.wav,Dog\n", "line 4: a.wav stands in line 2, too"),
+    ("filename,labels\n./a.wav,Rain\nb.wav,Dog\na.wav,Dog\n", "line 4: a.wav stands in line 2, too"),
+    ("filename,labels\na.wav,Rain\nx/..//a.wav,Dog\n", "line 3: x/..//a.wav stands in line 2, too"),
     ('filename,labels\na.wav,"Rain\nb.wav,Dog\nc.wav,Dog"\n', "line 2: not a csv (a quote is opened"),
     ('filename,labels\na.wav,"Rain', "line 2: not a csv (a quote is opened"),
     ('filename,labels\na.wav,"Rain" and "Dog"\n', "line 2: not a csv ("),
@@ -291,7 +296,8 @@ def test_rows_may_be_quoted_spaced_and_end_in_empty_cells(tmp_path: Path) -> Non
     ("c.wav,1,0,rain", "line 3: 4 cells under 7 columns"),
     ("c.wav,one,0,rain,False,1,A", "line 3: the fold is 'one', expected a number"),
     ("c.wav,1.0,0,rain,False,1,A", "line 3: the fold is '1.0', expected a number"),
-    ("a.wav,2,0,rain,False,1,A", "line 3: a.wav stands in line 2, too")])
+    ("a.wav,2,0,rain,False,1,A", "line 3: a.wav stands in line 2, too"),
+    ("./a.wav,2,0,rain,False,1,A", "line 3: ./a.wav stands in line 2, too")])
 def test_a_row_of_esc50_that_does_not_fit_is_named(tmp_path: Path, line: str, words: str) -> None:
     folder = write_esc50(tmp_path, [("a.wav", 1, "rain")])
     with (folder / "meta" / "esc50.csv").open("a") as file:

@@ -64,7 +64,7 @@ def test_the_installed_wheel_has_its_command_and_finds_its_targets_and_data(inst
 from satexport.cli import cli
 from satexport.labels import audioset_labels
 from satexport.targets import FOLDER, find_target
-from satexport.weightfile import DEMO
+from satexport.checkpoint_file import DEMO
 print(FOLDER, find_target("onnx").name, len(audioset_labels()), DEMO.is_file())
 cli.main(["--help"])
 """

@@ -108,7 +108,8 @@ def test_clips_without_labels_choose_nothing(trained: Spoiled) -> None:
 
 def test_clips_that_choose_are_others_than_those_that_calibrate_and_those_that_gate(
         spoiled: Spoiled, found: Sensitivity) -> None:
-    from satexport.datasets import clip_hash, load_set
+    from satexport.clips import clip_hash
+    from satexport.datasets import load_set
 
     calibrated = set(calibrate(spoiled.source, SMALL).clip_hashes)
     gate = {clip_hash(clip.read()) for clip in load_set("synthetic", spoiled.source.labels).clips}

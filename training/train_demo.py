@@ -23,13 +23,13 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from satexport.checkpoint_file import DEMO
 from satexport.datasets import LabelledSet, average_precisions, load_set
 from satexport.files import sha256_of
 from satexport.labels import audioset_labels
 from satexport.model import Block, Transformer
 from satexport.synthetic import SPLITS, synthetic_clip
 from satexport.variants import find_variant
-from satexport.weightfile import DEMO
 
 VARIANT = find_variant("sat-t", 2)
 CHUNK = VARIANT.chunk_samples

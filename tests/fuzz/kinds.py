@@ -91,10 +91,10 @@ def prepare(folder: Path, bundle: Path) -> None:
     import torch
 
     from satexport.checkpoint import load_checkpoint
+    from satexport.checkpoint_file import DEMO
     from satexport.synthetic import synthetic_stream
     from satexport.targets import FOLDER
     from satexport.variants import find_variant
-    from satexport.weightfile import DEMO
 
     sound = synthetic_stream(1, "calibrate")
     for part in ("audio", "pcm", "checkpoint", "bundle", "target", "calibration", "labels", "set"):
@@ -217,7 +217,7 @@ def _draw_checkpoint(random: Random, valid: Path, place: Path) -> Doubtful:
 
 def _load_checkpoint(path: Path, _valid: Path) -> None:
     from satexport.checkpoint import load_checkpoint
-    from satexport.state_dict import expected_shapes
+    from satexport.checkpoint_shapes import expected_shapes
     from satexport.variants import find_variant
 
     variant = find_variant("sat-t", 2)

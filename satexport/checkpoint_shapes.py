@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from satexport import frontend
+from satexport.checkpoint_resave import MARK, Weights, resave
 from satexport.terminal import shown
 from satexport.variants import (
     AUDIOSET_CLASSES,
@@ -23,7 +24,6 @@ from satexport.variants import (
     VARIANTS,
     Variant,
 )
-from satexport.weights import MARK, Weights, resave
 
 State = dict[str, NDArray[np.float32]]
 Shapes = dict[str, tuple[int, ...]]

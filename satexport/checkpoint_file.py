@@ -16,10 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from satexport.checkpoint_resave import Entry, Weights, safetensors_code
+from satexport.checkpoint_torch import read_torch
 from satexport.errors import CheckpointError, RunError
 from satexport.files import cache_folder, sha256_of, write_bytes
-from satexport.torchfile import read_torch
-from satexport.weights import Entry, Weights, safetensors_code
 
 DEMO: Final = Path(__file__).parent / "data" / "demo-sat-t-2s.safetensors"
 MAX_HEADER: Final = 1_000_000  # bytes of names and shapes; a state dict of ours has 30,000

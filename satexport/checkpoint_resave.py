@@ -1,4 +1,4 @@
-"""What a file of weights holds, and the Python that makes one of another kind loadable.
+"""The tensors of a file of weights, and the Python that saves them again as a file that can be loaded.
 
 Advice in an error is to be typed in as it stands, so it is written here, once, as code.
 """

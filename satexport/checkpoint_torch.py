@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Final
 
+from satexport.checkpoint_resave import MARK, MAX_CODE, SAVE_WEIGHTS, Entry, Weights, resave, torch_code
 from satexport.errors import CheckpointError
 from satexport.terminal import clipped, shown
-from satexport.weights import MARK, MAX_CODE, SAVE_WEIGHTS, Entry, Weights, resave, torch_code
 
 MAX_BYTES: Final = 2_000_000_000  # of a file, which is read whole; a sat-b with its optimizer has 1 GB
 MAX_PICKLE: Final = 20_000_000    # bytes of the names and shapes in it
