@@ -38,6 +38,7 @@ from satexport.stream import Tagger, load
 from satexport.synthetic import synthetic_clip, synthetic_labels, synthetic_stream
 from satexport.targets import find_target
 from satexport.variants import find_variant
+from tests.fake_network import compile_fake_network
 from tests.machine import WITHOUT, has_bf16, need
 
 for _name in ("onnxruntime", "openvino"):  # before a test imports it by itself, telemetry and all
@@ -175,7 +176,7 @@ def few_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def real(shared: Path) -> Path:
-    """ESC-10: 400 real clips in five folds."""
+    """ESC-10: 320 real clips in four folds."""
     return shared / "esc10"
 
 
@@ -196,6 +197,15 @@ def few_real(real: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def quick(few_clips: Path) -> tuple[object, ...]:
     """Options that make a target's bundle fast."""
     return "--no-measure", "--minutes", 0.1, "--data", few_clips
+
+
+@pytest.fixture(scope="session")
+def fake_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library to preload that records every way to the network and refuses it."""
+    try:
+        return compile_fake_network(tmp_path_factory.mktemp("network"))
+    except LookupError as error:
+        pytest.skip(f"{error} for the library that is preloaded")
 
 
 @pytest.fixture(scope="session")

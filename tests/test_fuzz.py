@@ -6,21 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.fake_network import compile_fake_network
 from tests.fuzz.__main__ import Fuzz, fuzz
 from tests.fuzz.bad import WAYS
 from tests.fuzz.kinds import Doubtful
 from tests.fuzz.watch import Sandbox, Worker, faults_of_command, half_bundles
 
 SLICE = 200  # inputs; `make fuzz` goes on from there
-
-
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    try:
-        return compile_fake_network(tmp_path_factory.mktemp("network"))
-    except LookupError as error:
-        pytest.skip(f"{error} for the library that is preloaded")
 
 
 def test_a_slice_of_doubtful_files_ends_well(demo: Path, tmp_path: Path) -> None:
@@ -44,9 +35,9 @@ def test_an_input_follows_from_its_seed_and_number(demo: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_what_ends_badly_is_seen(way: str, network: Path, tmp_path: Path) -> None:
+def test_what_ends_badly_is_seen(way: str, fake_network: Path, tmp_path: Path) -> None:
     seconds = 2 if way == "a process that waits" else 60
-    worker = Worker(Sandbox(tmp_path, network), tmp_path, "tests.fuzz.bad", seconds)
+    worker = Worker(Sandbox(tmp_path, fake_network), tmp_path, "tests.fuzz.bad", seconds)
     ending = worker.use(way, Doubtful(tmp_path))
     worker.stop()
     assert len(ending.faults) == 1

@@ -13,7 +13,6 @@ from typing import NamedTuple
 import pytest
 
 from satexport.backends import BACKENDS
-from tests.fake_network import compile_fake_network
 
 PACKAGE = Path(__file__).parents[1] / "satexport"
 # telemetry packages switch themselves off where these are set
@@ -36,15 +35,6 @@ class Seen(NamedTuple):
 
 
 Watch = Callable[..., Seen]
-
-
-@pytest.fixture(scope="session")
-def fake_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A library to preload that records every way to the network and refuses it."""
-    try:
-        return compile_fake_network(tmp_path_factory.mktemp("network"))
-    except LookupError as error:
-        pytest.skip(f"{error} for the library that is preloaded")
 
 
 @pytest.fixture
