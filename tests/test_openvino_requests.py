@@ -15,7 +15,7 @@ from satexport.bundle import open_bundle
 from satexport.contract import Form
 from satexport.errors import RunError
 from satexport.report import cores
-from satexport.stream import load
+from satexport.stream import Tagger, load
 from tests.conftest import TINY, export
 from tests.machine import need
 from tests.test_backends import compiled
@@ -35,15 +35,19 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return compiled(source, "openvino-throughput", folder)
 
 
-def test_streams_that_two_requests_share_are_computed_at_the_same_time(shared: Path) -> None:
+@pytest.fixture(scope="module")
+def sharing(shared: Path) -> Tagger:
+    return load(shared)
+
+
+def test_streams_that_two_requests_share_are_computed_at_the_same_time(shared: Path, sharing: Tagger) -> None:
     import openvino
 
     model = openvino.Core().read_model(shared / "model.xml")
     assert list(model.input("audio").shape) == [2, 32_000]  # of one request
-    tagger = load(shared)
-    assert len(tagger.step.initial_cache(4)) == 2
-    assert compiled_model(tagger).get_property("NUM_STREAMS") == min(2, cores())
-    assert compiled_model(tagger).get_property("PERFORMANCE_HINT") == "THROUGHPUT"
+    assert len(sharing.step.initial_cache(4)) == 2
+    assert compiled_model(sharing).get_property("NUM_STREAMS") == min(2, cores())
+    assert compiled_model(sharing).get_property("PERFORMANCE_HINT") == "THROUGHPUT"
 
 
 def test_streams_that_do_not_divide_among_the_requests_are_refused(
@@ -71,9 +75,8 @@ def test_any_number_of_streams_is_as_many_requests(
 
 
 def test_a_step_that_fails_in_one_request_waits_for_the_others(
-        shared: Path, monkeypatch: pytest.MonkeyPatch, audio: FloatArray) -> None:
-    tagger = load(shared)
-    streams = tagger.streams()
+        sharing: Tagger, monkeypatch: pytest.MonkeyPatch, audio: FloatArray) -> None:
+    streams = sharing.streams()
     sounds = audio[:4 * 64_000].reshape(4, -1)
     expected = streams.feed(sounds)
     streams.reset()
@@ -87,9 +90,9 @@ def test_a_step_that_fails_in_one_request_waits_for_the_others(
     np.testing.assert_array_equal(streams.feed(sounds), expected)
 
 
-@pytest.fixture(scope="module")
-def usual(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compiled(tiny, "openvino-int8", tmp_path_factory.mktemp("usual"))
+@pytest.fixture(scope="module", params=["openvino-fp32", pytest.param("openvino-int8", marks=pytest.mark.long)])
+def usual(request: pytest.FixtureRequest, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compiled(tiny, request.param, tmp_path_factory.mktemp("usual"))
 
 
 @pytest.fixture
