@@ -90,7 +90,8 @@ def test_a_step_that_fails_in_one_request_waits_for_the_others(
     np.testing.assert_array_equal(streams.feed(sounds), expected)
 
 
-@pytest.fixture(scope="module", params=["openvino-fp32", pytest.param("openvino-int8", marks=pytest.mark.long)])
+@pytest.fixture(scope="module", params=[
+    "openvino-fp32", pytest.param("openvino-int8", marks=pytest.mark.long)])
 def usual(request: pytest.FixtureRequest, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return compiled(tiny, request.param, tmp_path_factory.mktemp("usual"))
 
