@@ -15,6 +15,8 @@ def compile_fake_network(folder: Path) -> Path:
     compiler = shutil.which("cc") or shutil.which("gcc")
     if not compiler or not sys.platform.startswith("linux"):
         raise LookupError("needs Linux and a C compiler (cc or gcc)")
+    if set(" :") & set(str(folder)):  # which separate libraries there
+        raise LookupError("needs a temporary folder without a space or colon in its name")
     library = folder / "fake_network.so"
     subprocess.run(
         [compiler, "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", library, SOURCE, "-ldl"], check=True

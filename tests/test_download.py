@@ -148,6 +148,7 @@ def test_a_terminal_sees_how_many_bytes_came(site: Site, place: Path, monkeypatc
 
     terminal, site.cuts = Terminal(), [4096]
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setattr("sys.stderr", terminal)
     fetch(site.url, place, "")
     assert "file.bin" in terminal.getvalue()

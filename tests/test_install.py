@@ -129,10 +129,10 @@ def test_an_installation_that_fails_is_done_again_and_one_that_worked_is_not(tmp
     shutil.copytree(ROOT / "tools", tmp_path / "tools")
     asked = tmp_path / "asked"
     (tmp_path / "inner").write_text(
-        f'#!/bin/sh\necho "$@" >> {asked}\ncase "$1" in *torch*) test -e {tmp_path}/network;; esac\n')
+        f'#!/bin/sh\necho "$@" >> "{asked}"\ncase "$1" in *torch*) test -e "{tmp_path}/network";; esac\n')
     (tmp_path / "python").write_text(
         f"#!/bin/sh\ncase $1 in -c) exec {sys.executable} \"$@\";; esac\n"
-        f"mkdir -p .venv/bin && cp {tmp_path}/inner .venv/bin/python\n")
+        f"mkdir -p .venv/bin && cp '{tmp_path}/inner' .venv/bin/python\n")
     for name in ("inner", "python"):
         (tmp_path / name).chmod(0o755)
     command = [make, ".venv/installed", f"PYTHON={tmp_path}/python", "TORCH_INDEX=there"]
