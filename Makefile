@@ -15,8 +15,10 @@ demo: .venv/installed
 	$(BIN)/python examples/make_clip.py $(CLIP)
 	$(BIN)/satexport run build/sat-t-2s/onnx $(CLIP)
 
+# On all cores, four at most (each takes a gigabyte); a file of tests stays in one process, which shares its bundles.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 test: .venv/installed
-	$(BIN)/pytest
+	$(BIN)/pytest $(PARALLEL)
 
 # What only a full-size model or hours can show; prints how long each part took. PART=NAME: those whose test or file
 # is called so, such as PART=test_graph or PART=a_day_of_a_targets_stream.
@@ -28,8 +30,8 @@ test-long: .venv/installed
 # printed); and on one core beside others that are all busy.
 test-anywhere: .venv/installed
 	env -u HOME -u XDG_CACHE_HOME -u XDG_CONFIG_HOME -u XDG_DATA_HOME LC_ALL=C LANG=C PYTHONUTF8=0 \
-		SATEXPORT_TEST_WITHOUT=bf16,amx COLUMNS=40 TERM=dumb $(BIN)/pytest --random-order
-	$(BIN)/python tests/busy.py taskset -c 0 $(BIN)/pytest
+		SATEXPORT_TEST_WITHOUT=bf16,amx COLUMNS=40 TERM=dumb $(BIN)/pytest $(PARALLEL) --random-order
+	$(BIN)/python tests/busy.py taskset -c 0 $(BIN)/pytest $(PARALLEL)
 
 # Doubtful files of every kind that satexport reads (docs/fuzzing.md), and the property tests with other examples.
 # The seed is new and printed, or SEED=7. Tries COUNT inputs, COMMANDS of them also by the command line, and stops
