@@ -88,7 +88,8 @@ def _any_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     folder = tmp_path_factory.mktemp("user")
     set_hypothesis_home_dir(folder / "hypothesis")
     with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("SATEXPORT_")]:
+        # what this `make test` was called with is not for the `make` of a test
+        for name in [name for name in os.environ if name.startswith(("SATEXPORT_", "MAKE", "MFLAGS"))]:
             patch.delenv(name)
         patch.setenv("SATEXPORT_CACHE", str(folder / "cache"))
         patch.setenv("MPLCONFIGDIR", str(folder / "matplotlib"))
