@@ -23,7 +23,7 @@ from satexport.commands.run import run_command
 from satexport.commands.targets import targets_command
 from satexport.commands.trt import trt_command
 from satexport.console import discard_output
-from satexport.errors import RunError, SatexportError
+from satexport.errors import RunError, SatexportError, UsageError
 from satexport.process import open_standard_streams
 from satexport.terminal import note, printable
 
@@ -69,6 +69,8 @@ def main() -> NoReturn:
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files and labels may be in any encoding
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        if "" in sys.argv[1:]:  # click would take it for the current folder
+            raise UsageError("an argument is empty, as of a shell variable without a value; expected one.")
         sys.exit(cli.main(standalone_mode=False) or 0)
     except SatexportError as error:
         note(f"Error: {error.message}", *error.lines)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -41,7 +41,7 @@ def check_outside(place: Path, is_report: bool = False) -> None:
                              f"Choose another place{advice}.")
 
 
-def check_places(places: Sequence[tuple[str, Path]], bundles: Iterable[Path] = ()) -> None:
+def check_places(places: Sequence[tuple[str, Path]], bundles: Sequence[Path] = ()) -> None:
     """Check, before work that takes long, the files that its reports go to, each with what it is called;
     their folders are made.
 
@@ -50,7 +50,10 @@ def check_places(places: Sequence[tuple[str, Path]], bundles: Iterable[Path] = (
     """
     taken: dict[str, str] = {}
     parts = [part for bundle in bundles for part in bundle.iterdir() if part.name != REPORTS]
+    parts += [bundle / REPORTS / "export.json" for bundle in bundles]  # what was proven at its export
     for what, place in places:
+        if str(place) == "-":
+            raise UsageError(f"-: expected a file's name for the {what}; --json prints on standard output.")
         if os.path.exists(place) and not os.path.isfile(place):
             raise UsageError(f"{place} is no regular file; expected a file's name for the {what}.")
         name = os.path.realpath(place).casefold()  # one file on a disk that does not tell the cases apart
@@ -59,8 +62,10 @@ def check_places(places: Sequence[tuple[str, Path]], bundles: Iterable[Path] = (
                              "one of them another name or ending.")
         taken[name] = f"the {what} {place}"
         check_outside(place, is_report=True)
-        if part := next((part for part in parts if os.path.exists(place) and place.samefile(part)), None):
-            raise UsageError(f"{place} is {part}, a part of the bundle. Choose another place for the {what}.")
+        for part in parts:
+            if os.path.exists(place) and os.path.exists(part) and place.samefile(part):
+                raise UsageError(f"{place} is {part}, which belongs to the bundle. Choose another place for "
+                                 f"the {what}.")
         check_writable(place.parent)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import sys
+from contextlib import suppress
 
 SHOWN = 80  # characters of a value in a message
 # Control characters (escape sequences begin with one, a line break forges a line), and what turns or breaks
@@ -40,4 +41,5 @@ def say(text: str) -> None:
 def note(text: str | None, *lines: str) -> None:
     """Print what must be seen on standard error: a line, and a list below it, each `printable`."""
     if text and sys.stderr:  # None: a service, a GUI program
-        print("\n  ".join(map(printable, (text, *lines))), file=sys.stderr, flush=True)
+        with suppress(OSError):  # a full disk; the exit code says it, too
+            print("\n  ".join(map(printable, (text, *lines))), file=sys.stderr, flush=True)

@@ -112,7 +112,9 @@ def test_the_help_of_the_export_names_every_model() -> None:
     ["frobnicate"], ["onnx", "--frobnicate"], ["onnx"], ["data", "esc11"], ["run", "bundle"], [],
     [*VIT, "x", "--model", "resnet"], [*VIT, "x", "--delay", "two"], [*VIT, "x", "--target", "jetson-9"],
     [*VIT, "x", "--opset", "3"], ["onnx", "--model", "sat-t", "--delay", "1", "--checkpoint", "demo"],
-    ["parity", "bundle", "--minutes", "0"], ["run", "bundle", "a.wav", "--top", "0"]], ids=" ".join)
+    ["parity", "bundle", "--minutes", "0"], ["parity", "bundle", "--minutes", "nan"],
+    ["cpu", "--minutes", "nan"], ["run", "", "a.wav"], ["onnx", "--model", "sat-t", "--output", ""],
+    ["run", "bundle", "a.wav", "--top", "0"]], ids=" ".join)
 def test_wrong_use_ends_with_2_and_says_what_is_wrong(arguments: list[str], tmp_path: Path,
                                                       monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -19,7 +19,7 @@ from satexport.bundle import GOLDEN, INITIAL_CACHE
 from satexport.parity import DEFINITIONS
 from satexport.report import RANDOM_WEIGHTS
 from satexport.synthetic import synthetic_clip
-from tests.machine import PATIENCE, need
+from tests.machine import PATIENCE, need, needs_dev_full
 from tests.test_bundle import copy_of, manifest_of, reseal
 from tests.test_cli import START, call, no_file_longer_than, start, vit_file
 
@@ -148,6 +148,19 @@ def test_a_bad_file_ends_with_4_and_the_others_are_heard(name: str, bad: Path, w
 def test_standard_input_without_audio_ends_with_4(demo: Path) -> None:
     result = call("run", demo, "-")
     assert (result.code, "no audio came" in result.err) == (4, True)
+
+
+def test_standard_input_can_be_heard_once(demo: Path) -> None:
+    result = call("run", demo, "-", "-")
+    assert (result.code, "- stands there more than once" in result.err) == (2, True)
+
+
+@needs_dev_full
+def test_an_error_that_cannot_be_printed_keeps_its_exit_code(demo: Path) -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run([sys.executable, "-c", START, "run", demo, "missing.wav"], stderr=full,
+                              stdout=subprocess.DEVNULL, check=False)
+    assert done.returncode == 4
 
 
 def test_a_name_that_is_no_text_can_be_printed(demo: Path) -> None:

@@ -634,7 +634,7 @@ def test_more_streams_than_the_memory_holds_end_with_2_and_say_how_much_is_there
     assert not (tmp_path / "build").exists()
 
 
-@pytest.mark.parametrize("streams", ["0", "-1", "x", "", "1.5", "1e3"])
+@pytest.mark.parametrize("streams", ["0", "-1", "x", " ", "1.5", "1e3"])
 def test_an_export_for_a_number_of_streams_that_is_none_ends_with_2(streams: str, tmp_path: Path) -> None:
     result = call("onnx", "--model", "sat-t", "--checkpoint", "demo", "--output", tmp_path / "build",
                   "--streams", streams)

@@ -37,6 +37,16 @@ INSIDE = {"a new file": "junit.xml", "labels": "labels.txt", "the manifest": "bu
           "the folder's name": "reports", "a way out of the folder": "reports/../junit.xml"}
 
 
+@pytest.mark.parametrize("place", ["reports/export.json", "-"])
+def test_a_report_is_not_put_over_what_the_export_did_nor_on_standard_output(
+        place: str, vit: Path, no_work: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(vit)
+    before = content(vit)
+    result = call("parity", vit, "--golden", "--report", place)
+    assert (result.code, result.err.count("Error: ")) == (2, 1)
+    assert content(vit) == before
+
+
 @pytest.mark.parametrize("option", ["--report", "--junit"])
 @pytest.mark.parametrize("name", INSIDE.values(), ids=INSIDE)
 @pytest.mark.usefixtures("no_work")

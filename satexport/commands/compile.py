@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from satexport.commands.options import json_option, parse_folds, parse_streams, threads_option
+from satexport.commands.options import json_option, minutes_option, parse_folds, parse_streams, threads_option
 from satexport.console import needs, print_json, reader_may_leave
 from satexport.errors import GateError, UsageError
 from satexport.terminal import note
@@ -75,8 +75,7 @@ _OPTIONS = (
     click.option("--map", "category_map", type=click.Path(path_type=Path), metavar="CSV",
                  help="Which label each category of the set is: category,label."),
     click.option("--require-data", is_flag=True, help="A gate that could not be judged fails."),
-    click.option("--minutes", type=click.FloatRange(0.1, 240), default=10.0, show_default=True,
-                 help="Length of the stream for differences and drift."),
+    minutes_option,
     click.option("--measure/--no-measure", "measured", default=True, show_default=True,
                  help="Measure the bundle beside its export and PyTorch eager."),
     click.option("--output", type=click.Path(path_type=Path), default=Path("build"), show_default=True,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import click
 
-from satexport.commands.options import json_option, threads_option
+from satexport.commands.options import Seconds, json_option, threads_option
 from satexport.console import print_json, reader_may_leave
-from satexport.errors import GateError, UsageError
+from satexport.errors import GateError
 from satexport.terminal import note
 
 
@@ -22,7 +21,7 @@ from satexport.terminal import note
               help="Streams of a bundle that leaves their number open.")
 @click.option("--steps", type=click.IntRange(2, 10_000), default=40, show_default=True,
               help="Steps of a burst, of which there are ten; then at most ten, twice, after pauses.")
-@click.option("--pause", type=click.FloatRange(0.01, 60), default=0.25, show_default=True, metavar="SECONDS",
+@click.option("--pause", type=Seconds(0.01, 60), default=0.25, show_default=True, metavar="SECONDS",
               help="Before a step of the kind that a live stream makes.")
 @click.option("--report", "folder", type=click.Path(path_type=Path), metavar="DIR",
               help="Where measure.json and measure.png go. Default: the bundle's reports/; of several "
@@ -48,8 +47,6 @@ def measure_command(bundles: tuple[Path, ...], eager: bool, checkpoint: str | No
     from satexport.plot import measure_png, write_picture
     from satexport.report import origin, print_measure
 
-    if math.isnan(pause):  # no number is out of click's range
-        raise UsageError("--pause nan: expected seconds, 0.01 to 60.")
     opened = [open_bundle(path) for path in bundles]
     place = folder or (opened[0].reports if len(bundles) == 1 else Path("build/measure"))
     file, picture = place / "measure.json", place / "measure.png"

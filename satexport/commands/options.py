@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import click
 
 from satexport.errors import UsageError
 
+
+class Seconds(click.FloatRange):
+    """A range of seconds or minutes; NaN, which compares with no bound, is outside of it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value} is not in the range {self.min:g} to {self.max:g}.", param, ctx)
+        return number
+
+
+minutes_option = click.option("--minutes", type=Seconds(0.1, 240), default=10.0, show_default=True,
+                              help="Length of the stream for differences and drift.")
 json_option = click.option("--json", "as_json", is_flag=True,
                            help="Print the machine-readable result on standard output.")
 threads_option = click.option("--threads", type=click.IntRange(1, 256), metavar="N",

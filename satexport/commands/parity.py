@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from satexport.commands.options import json_option, parse_folds, threads_option
+from satexport.commands.options import json_option, minutes_option, parse_folds, threads_option
 from satexport.console import needs, print_json, reader_may_leave
 from satexport.errors import GateError, RunError, UsageError
 from satexport.terminal import note
@@ -24,8 +24,7 @@ from satexport.terminal import note
 @click.option("--map", "category_map", type=click.Path(path_type=Path), metavar="CSV",
               help="Which label each category of the set is: category,label.")
 @click.option("--checkpoint", metavar="FILE", help="The weights, where they are not known by SHA-256.")
-@click.option("--minutes", type=click.FloatRange(0.1, 240), default=10.0, show_default=True,
-              help="Length of the stream for differences and drift.")
+@minutes_option
 @click.option("--report", "report_file", type=click.Path(path_type=Path), metavar="FILE",
               help="The JSON report, the drift curve beside it as a PNG. Default: parity.json in the "
                    "bundle's reports/.")

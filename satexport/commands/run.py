@@ -12,7 +12,7 @@ import click
 
 from satexport.commands.options import threads_option
 from satexport.console import reader_may_leave
-from satexport.errors import AudioError, SatexportError
+from satexport.errors import AudioError, SatexportError, UsageError
 from satexport.terminal import note, say
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ def run_command(bundle: Path, audio: tuple[str, ...], top: int, threads: int | N
     from satexport import load
     from satexport.report import RANDOM_WEIGHTS
 
+    if audio.count("-") > 1:
+        raise UsageError("AUDIO: - stands there more than once; standard input can be heard once.")
     tagger = load(bundle, threads)
     if tagger.contract.has_random_weights:
         note(RANDOM_WEIGHTS)
