@@ -178,6 +178,7 @@ def few_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def real(shared: Path) -> Path:
     """ESC-10: 320 real clips in four folds."""
+    need("soundfile", "audio")
     return shared / "esc10"
 
 

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 
 from satexport.backends import FloatArray
 from satexport.stream import load
+from tests.machine import need
 from tests.test_backends import compiled
+
+soundfile = need("soundfile", "audio")
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("package_index")]
 

@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
-import soundfile
 
 from satexport.calibration_set import CalibrationSet, default_folds, find_calibration
 from satexport.synthetic import synthetic_clip
+from tests.machine import need
 from tests.test_cli import call
+
+soundfile = need("soundfile", "audio")
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,9 @@ from tests.fuzz.__main__ import Fuzz, fuzz
 from tests.fuzz.bad import WAYS
 from tests.fuzz.kinds import Doubtful
 from tests.fuzz.watch import Sandbox, Worker, faults_of_command, half_bundles
+from tests.machine import need
 
+need("soundfile", "audio")
 SLICE = 200  # inputs; `make fuzz` goes on from there
 
 

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
 
 from satexport.audio import read_audio
 from satexport.backends import FloatArray
 from satexport.errors import AudioError
 from satexport.lengths import true_view
+from tests.machine import need
+
+soundfile = need("soundfile", "audio")
 
 RATE = 16_000  # Hz
 SAMPLES = 24_000

@@ -10,14 +10,15 @@ import sys
 from pathlib import Path
 
 import pytest
-import soundfile
 
 from satexport import download
 from satexport.backends import FloatArray
 from satexport.stream import Tagger
-from tests.machine import PATIENCE
+from tests.machine import PATIENCE, need
 from tests.test_backends import compiled
 from tests.test_cli import START
+
+soundfile = need("soundfile", "audio")
 
 FORK = """
 import gc, os, signal, sys, time
