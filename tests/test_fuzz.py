@@ -10,14 +10,14 @@ from tests.fuzz.__main__ import Fuzz, fuzz
 from tests.fuzz.bad import WAYS
 from tests.fuzz.kinds import Doubtful
 from tests.fuzz.watch import Sandbox, Worker, faults_of_command, half_bundles
-from tests.machine import need
+from tests.machine import PATIENCE, need
 
 need("soundfile", "audio")
 SLICE = 200  # inputs; `make fuzz` goes on from there
 
 
 def test_a_slice_of_doubtful_files_ends_well(demo: Path, tmp_path: Path) -> None:
-    campaign = Fuzz(0, tmp_path, demo, None)
+    campaign = Fuzz(0, tmp_path, demo, None, seconds=PATIENCE)
     fuzz(campaign, iter(range(SLICE)), by_command=0, lanes=1)
     assert campaign.faults == []
     assert sum(campaign.ends.values()) == SLICE

@@ -21,7 +21,7 @@ from pathlib import Path
 from random import Random
 
 from tests.fuzz.kinds import KINDS, Doubtful, prepare
-from tests.fuzz.watch import ROOT, Ending, Sandbox, Worker, run_command
+from tests.fuzz.watch import ROOT, SECONDS, Ending, Sandbox, Worker, run_command
 
 KEPT = ROOT / "build" / "fuzz"
 
@@ -30,8 +30,10 @@ class Fuzz:
     """A campaign: what is drawn, by whom it is used, and how it ended."""
 
     def __init__(
-        self, seed: int, folder: Path, bundle: Path, network: Path | None, kinds: Sequence[str] = tuple(KINDS)
+        self, seed: int, folder: Path, bundle: Path, network: Path | None,
+        kinds: Sequence[str] = tuple(KINDS), seconds: float = SECONDS
     ) -> None:
+        self.seconds = seconds  # that an input may take
         self.seed, self.folder, self.network, self.kinds = seed, folder, network, kinds
         self.ends: Counter[tuple[str, str]] = Counter()  # (kind, column) -> inputs
         self.faults: list[tuple[str, int, str]] = []  # kind, number, what was wrong
@@ -42,7 +44,7 @@ class Fuzz:
     def work(self, lane: int, numbers: Iterator[int], by_command: int) -> None:
         """Use inputs until there are no more; every so many of them by the command, too."""
         sandbox = Sandbox(self.folder / f"lane-{lane}", self.network)
-        worker = Worker(sandbox, self.valid, "tests.fuzz.kinds")
+        worker = Worker(sandbox, self.valid, "tests.fuzz.kinds", self.seconds)
         try:
             while (number := self._next(numbers)) is not None:
                 place = sandbox.folder / "input"
