@@ -26,27 +26,27 @@ from typing import Any
 import numpy as np
 import onnx
 
+from satexport.audio.datasets import LabelledSet, average_precisions, load_set
 from satexport.backends import FloatArray, Step
-from satexport.backends.onnxruntime import OnnxRuntimeStep
-from satexport.backends.openvino import OpenVinoStep
-from satexport.bundle import Bundle, open_bundle
-from satexport.cache_dtype import store_cache
-from satexport.calibrate import Sample, calibrate
-from satexport.calibration_set import find_calibration
-from satexport.checkpoint import load_checkpoint
-from satexport.compile import Wanted, compile_bundle, resolved
-from satexport.contract import Contract
-from satexport.datasets import LabelledSet, average_precisions, load_set
-from satexport.export import export_onnx
-from satexport.measure import Settings, measure
-from satexport.openvino_ir import save_ir
-from satexport.parity import clip_chunks, compare
-from satexport.quantize import quantize
-from satexport.ranges import find_ranges
+from satexport.backends.onnxruntime.step import OnnxRuntimeStep
+from satexport.backends.openvino.step import OpenVinoStep
+from satexport.backends.openvino.write import save_ir
+from satexport.bundle.contract import Contract
+from satexport.bundle.folder import Bundle, open_bundle
+from satexport.measure.turns import Settings, measure
+from satexport.models.checkpoint import load_checkpoint
+from satexport.models.sat.variants import find_variant
+from satexport.parity.protocols import clip_chunks, compare
+from satexport.pipeline.build import Wanted, compile_bundle, resolved
+from satexport.pipeline.export import export_onnx
+from satexport.quantize.cache_dtype import store_cache
+from satexport.quantize.calibrate import Sample, calibrate
+from satexport.quantize.calibration_set import find_calibration
+from satexport.quantize.int8 import quantize
+from satexport.quantize.ranges import find_ranges
 from satexport.runtimes import import_runtime
-from satexport.stream import Streams
+from satexport.tagging.stream import Streams
 from satexport.targets import OPERATORS, Quantization, Target, find_target
-from satexport.variants import find_variant
 
 SHIPPED = find_target("cpu-int8").quantization or Quantization()
 CHOICES = {

@@ -48,20 +48,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from satexport.bundle import Bundle, open_bundle
-from satexport.calibration_set import find_calibration
-from satexport.checkpoint import load_checkpoint
-from satexport.compile import Wanted, compile_bundle
-from satexport.contract import USUAL_FORM, Form
-from satexport.export import export_onnx
+from satexport.bundle.contract import USUAL_FORM, Form
+from satexport.bundle.folder import Bundle, open_bundle
 from satexport.files import write_json, write_text
-from satexport.measure import Settings, measure
-from satexport.paper import DIFFERENCE
-from satexport.parity import parity_report, run_parity
-from satexport.report import origin
-from satexport.stream import load
+from satexport.measure.turns import Settings, measure
+from satexport.models.checkpoint import load_checkpoint
+from satexport.models.sat.paper import DIFFERENCE
+from satexport.models.sat.variants import VARIANTS, find_variant
+from satexport.parity.protocols import parity_report, run_parity
+from satexport.pipeline.build import Wanted, compile_bundle
+from satexport.pipeline.export import export_onnx
+from satexport.quantize.calibration_set import find_calibration
+from satexport.report.terminal import origin
+from satexport.tagging.stream import load
 from satexport.targets import find_target
-from satexport.variants import VARIANTS, find_variant
 
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "results"

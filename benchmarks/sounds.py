@@ -4,12 +4,12 @@
 
 A CPU may compute with subnormal numbers a hundred times as slowly, so a very quiet room could stop a device
 that keeps up with music. No sound may take more than 1.5 times what noise takes (`MOST`); exit code 1 where
-one does. Samples below 1e-11 are heard as zeros for that reason (`satexport.stream.QUIETEST`).
+one does. Samples below 1e-11 are heard as zeros for that reason (`satexport.tagging.stream.QUIETEST`).
 
 On an AMD EPYC (2 cores, AVX-512, nothing else running; ONNX Runtime 1.31.1, OpenVINO 2026.4.1; the demo)
 the ratios were 0.86 to 1.02 (ONNX Runtime fp32), 0.97 to 1.05 (int8) and 1.00 to 1.06 (OpenVINO fp32). That
 CPU is no slower with subnormal numbers, so this says little of one that is; how few of a step's values are
-subnormal is what a test counts (tests/test_stream.py).
+subnormal is what a test counts (tests/tagging/test_stream.py).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import numpy as np
 
 import satexport
 from satexport.backends import FloatArray
-from satexport.report import origin, print_table
-from satexport.stream import Stream, Tagger
+from satexport.report.terminal import origin, print_table
+from satexport.tagging.stream import Stream, Tagger
 
 MOST = 1.5    # times a step over noise
 TURNS = 8     # of each sound, A B A B

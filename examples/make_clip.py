@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from satexport.synthetic import synthetic_clip
-from satexport.variants import SAMPLE_RATE
+from satexport.audio.synthetic import synthetic_clip
+from satexport.models.sat.variants import SAMPLE_RATE
 
 INDICES = (4, 11, 6)  # of the evaluation split: never trained on
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from satexport.stream import Stream, Tagger, load
+    from satexport.tagging.stream import Stream, Tagger, load
 
 __version__ = "0.1.0"
 __all__ = ["Stream", "Tagger", "__version__", "load"]
@@ -25,7 +25,7 @@ __all__ = ["Stream", "Tagger", "__version__", "load"]
 
 def __getattr__(name: str) -> Any:  # so that `satexport --help` does not wait for numpy
     if name in ("Stream", "Tagger", "load"):
-        import satexport.stream
+        import satexport.tagging.stream
 
-        return getattr(satexport.stream, name)
+        return getattr(satexport.tagging.stream, name)
     raise AttributeError(f"module 'satexport' has no attribute {name!r}")

@@ -12,6 +12,7 @@ from typing import NoReturn
 import click
 
 from satexport import __version__
+from satexport.commands.console import discard_output
 from satexport.commands.cpu import cpu_command
 from satexport.commands.data import data_command
 from satexport.commands.measure import measure_command
@@ -22,7 +23,6 @@ from satexport.commands.parity import parity_command
 from satexport.commands.run import run_command
 from satexport.commands.targets import targets_command
 from satexport.commands.trt import trt_command
-from satexport.console import discard_output
 from satexport.errors import RunError, SatexportError, UsageError
 from satexport.process import open_standard_streams
 from satexport.terminal import note, printable

@@ -22,7 +22,7 @@ from urllib.request import Request, urlopen
 
 from satexport import __version__
 from satexport.errors import RunError, UsageError
-from satexport.report import progress
+from satexport.report.terminal import progress
 
 TIMEOUT: Final = 30.0             # s, to connect and for each block
 PAUSES: Final = (0.5, 1.0, 2.0)   # s, before the second try and so on

@@ -18,6 +18,8 @@ from typing import Any
 from satexport.errors import RunError
 from satexport.terminal import COMMANDS
 
+PACKAGE = Path(__file__).parent  # the folder of this package; not a real one inside a zip
+
 
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file, 64 hex digits. Raises `OSError` where it cannot be read."""

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from satexport.contract import Contract
+from satexport.bundle.contract import Contract
 from satexport.errors import UsageError
-from satexport.variants import HOP
+from satexport.models.sat.variants import HOP
 
 MEMINFO = Path("/proc/meminfo")
 GROUP = Path("/sys/fs/cgroup")  # of version 2

@@ -13,8 +13,8 @@ from typing import Any
 from satexport import facts
 from satexport.backends import BACKENDS
 from satexport.errors import DataError
+from satexport.models.sat.variants import VARIANTS
 from satexport.terminal import shown
-from satexport.variants import VARIANTS
 
 MAX_THREADS = 256  # more only fills the memory with stacks
 MAX_STEP_MS = 1000 * max(delay for _, delay in VARIANTS)  # of the longest chunk

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from tests import ROOT
+
 # Before PyTorch is imported, and for each process that a test starts: small models are fastest on one core,
 # and threads that wait must not work, which on a busy machine costs more than all else.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -24,20 +26,20 @@ from hypothesis.configuration import set_hypothesis_home_dir
 from hypothesis.internal.conjecture import providers
 from hypothesis.internal.constants_ast import Constants
 
+from satexport.audio.synthetic import synthetic_clip, synthetic_labels, synthetic_stream
 from satexport.backends import FloatArray
-from satexport.backends import openvino as openvino_backend
-from satexport.backends.onnxruntime import OnnxRuntimeStep
-from satexport.bundle import open_bundle
-from satexport.calibration_set import find_calibration
-from satexport.checkpoint import Checkpoint, load_checkpoint
-from satexport.compile import Wanted, compile_bundle
-from satexport.contract import ANY, USUAL_FORM, Contract, Form
-from satexport.export import export_onnx
+from satexport.backends.onnxruntime.step import OnnxRuntimeStep
+from satexport.backends.openvino import step as openvino_backend
+from satexport.bundle.contract import ANY, USUAL_FORM, Contract, Form
+from satexport.bundle.folder import open_bundle
+from satexport.models.checkpoint import Checkpoint, load_checkpoint
+from satexport.models.sat.variants import find_variant
+from satexport.pipeline.build import Wanted, compile_bundle
+from satexport.pipeline.export import export_onnx
+from satexport.quantize.calibration_set import find_calibration
 from satexport.runtimes import import_runtime
-from satexport.stream import Tagger, load
-from satexport.synthetic import synthetic_clip, synthetic_labels, synthetic_stream
+from satexport.tagging.stream import Tagger, load
 from satexport.targets import find_target
-from satexport.variants import find_variant
 from tests.fake_network import compile_fake_network
 from tests.machine import WITHOUT, has_bf16, need
 
@@ -45,7 +47,7 @@ for _name in ("onnxruntime", "openvino"):  # before a test imports it by itself,
     with suppress(ImportError):
         import_runtime(_name)
 
-SHARED = Path(__file__).parents[2] / "shared"
+SHARED = ROOT.parent / "shared"
 THREADS = int(os.environ["OMP_NUM_THREADS"])
 TINY = "48x3"  # width and heads of models whose size is not what is tested
 
@@ -215,7 +217,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of a checkout, built without the package index."""
     folder = tmp_path_factory.mktemp("wheel")
     subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder],
-                   cwd=Path(__file__).parents[1], check=True, capture_output=True)
+                   cwd=ROOT, check=True, capture_output=True)
     return next(folder.glob("*.whl"))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from satexport.backends import openvino as backend
+from satexport.backends.openvino import step as backend
 
 PATIENCE = 600  # s that a process or a thread may take; only one that hangs takes longer
 WITHOUT = frozenset(filter(None, os.environ.get("SATEXPORT_TEST_WITHOUT", "").split(",")))

@@ -15,15 +15,16 @@ import numpy as np
 import pytest
 
 from satexport.backends import FloatArray
-from satexport.stream import load
+from satexport.tagging.stream import load
+from tests import ROOT
+from tests.backends.test_backends import compiled
 from tests.machine import need
-from tests.test_backends import compiled
 
 soundfile = need("soundfile", "audio")
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("package_index")]
 
-CONSTRAINTS = Path(__file__).parents[1] / "constraints.txt"
+CONSTRAINTS = ROOT / "constraints.txt"
 
 PROGRAM = """
 import sys

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from satexport.facts import read_facts
+from tests import ROOT
 
-ROOT = Path(__file__).parents[1]
 EXTRAS = {"cpu": {"cpu", "audio"}, "jetson": {"audio"}, "openvino": {"openvino", "audio"}}
 TRAINING = {"torch", "onnx", "onnxsim", "scikit-learn", "satexport"}  # the last: an extra made of others
 Step = tuple[str, str]  # an instruction and what follows it

@@ -18,17 +18,17 @@ from pathlib import Path
 import pytest
 
 from satexport import download
-from satexport import published as published_module
-from satexport.checkpoint import load_checkpoint
-from satexport.checkpoint_file import find_by_sha256
 from satexport.download import fetch
 from satexport.errors import CheckpointError, RunError, UsageError
 from satexport.files import sha256_of
-from satexport.published import PUBLISHED, ZENODO, fetch_esc50, published
-from satexport.variants import VARIANTS, find_variant
+from satexport.models import published as published_module
+from satexport.models.checkpoint import load_checkpoint
+from satexport.models.published import PUBLISHED, ZENODO, fetch_esc50, published
+from satexport.models.sat.variants import VARIANTS, find_variant
+from satexport.models.weightfile import find_by_sha256
+from tests.commands.test_cli import call
 from tests.machine import PATIENCE, need_posix
-from tests.test_checkpoint import hollow, save_torch
-from tests.test_cli import call
+from tests.models.test_checkpoint import hollow, save_torch
 
 SAT_T = find_variant("sat-t", 2)
 NAME = "SAT_T_stream2s_mAP_43_34.pt"

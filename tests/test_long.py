@@ -11,21 +11,21 @@ import numpy as np
 import pytest
 
 from satexport.backends import FloatArray
-from satexport.bundle import open_bundle
-from satexport.calibration_set import find_calibration
-from satexport.checkpoint import load_checkpoint
-from satexport.compile import Wanted, compile_bundle
-from satexport.contract import ANY, Form
-from satexport.export import export_onnx
-from satexport.golden import golden_audio
-from satexport.parity import run_parity
-from satexport.stream import Stream, Streams, load
+from satexport.backends.tensorrt.build import build_engine
+from satexport.bundle.contract import ANY, Form
+from satexport.bundle.folder import open_bundle
+from satexport.models.checkpoint import load_checkpoint
+from satexport.models.sat.variants import VARIANTS, find_variant
+from satexport.parity.golden import golden_audio
+from satexport.parity.protocols import run_parity
+from satexport.pipeline.build import Wanted, compile_bundle
+from satexport.pipeline.export import export_onnx
+from satexport.quantize.calibration_set import find_calibration
+from satexport.tagging.stream import Stream, Streams, load
 from satexport.targets import find_target
-from satexport.tensorrt_build import build_engine
-from satexport.variants import VARIANTS, find_variant
+from tests.backends.test_backends import SMALL
 from tests.conftest import export
 from tests.machine import need
-from tests.test_backends import SMALL
 
 pytestmark = pytest.mark.long
 

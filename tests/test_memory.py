@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from satexport import memory
-from satexport.contract import ANY, Contract, Form
+from satexport.bundle.contract import ANY, Contract, Form
 from satexport.errors import UsageError
 from satexport.memory import available_bytes, check_streams, giving_back, state_bytes
-from satexport.stream import load
-from satexport.variants import find_variant
+from satexport.models.sat.variants import find_variant
+from satexport.tagging.stream import load
 from tests.machine import needs_proc
-from tests.test_graph import contract_of
+from tests.models.sat.test_graph import contract_of
 
 GB = 10**9
 FLOAT = 4  # bytes

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from satexport.backends import FloatArray
-from satexport.stream import load
+from satexport.tagging.stream import load
+from tests import ROOT
+from tests.bundle.test_folder import copy_of
 from tests.machine import need
-from tests.test_bundle import copy_of
 
-ROOT = Path(__file__).parents[1]
 TRAINING = ("torch", "onnx", "onnxsim", "safetensors", "sklearn", "scipy")
 FILES = ("soundfile", "soxr")
 LESS = "import sys; sys.modules.update(dict.fromkeys({names}))\n"  # None there: importing it fails
@@ -62,9 +62,9 @@ def test_the_wheel_holds_code_targets_data_and_attribution_and_nothing_else(whee
 def test_the_installed_wheel_has_its_command_and_finds_its_targets_and_data(installed: Path) -> None:
     program = """
 from satexport.cli import cli
-from satexport.labels import audioset_labels
+from satexport.audio.labels import audioset_labels
 from satexport.targets import FOLDER, find_target
-from satexport.checkpoint_file import DEMO
+from satexport.models.weightfile import DEMO
 print(FOLDER, find_target("onnx").name, len(audioset_labels()), DEMO.is_file())
 cli.main(["--help"])
 """

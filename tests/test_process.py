@@ -13,10 +13,10 @@ import pytest
 
 from satexport import download
 from satexport.backends import FloatArray
-from satexport.stream import Tagger
+from satexport.tagging.stream import Tagger
+from tests.backends.test_backends import compiled
+from tests.commands.test_cli import START
 from tests.machine import PATIENCE, need
-from tests.test_backends import compiled
-from tests.test_cli import START
 
 soundfile = need("soundfile", "audio")
 

@@ -13,8 +13,9 @@ from typing import NamedTuple
 import pytest
 
 from satexport.backends import BACKENDS
+from tests import ROOT
 
-PACKAGE = Path(__file__).parents[1] / "satexport"
+PACKAGE = ROOT / "satexport"
 # telemetry packages switch themselves off where these are set
 SWITCHES = ("CI", "TF_BUILD", "JENKINS_URL", "ORT_DISABLE_TELEMETRY")
 REPORTING = {"onnxruntime", "openvino", "onnxsim", "nncf"}  # onnxsim imports ONNX Runtime
@@ -92,7 +93,7 @@ def test_an_export_leaves_no_file_and_asks_for_no_host(watched: Watch, tmp_path:
 def test_the_process_that_is_measured_leaves_no_file_and_asks_for_no_host(watched: Watch, demo: Path) -> None:
     program = """
 import sys
-from satexport.measure import Process
+from satexport.measure.turns import Process
 with Process("measured") as process:
     process.ask("load", bundle=sys.argv[1], threads=1, streams=1, arena=False)
     process.ask("transient")
@@ -105,9 +106,9 @@ def test_quantising_leaves_no_file_and_asks_for_no_host(
     program = """
 import sys
 from pathlib import Path
-from satexport.bundle import open_bundle
-from satexport.calibration_set import CalibrationSet
-from satexport.compile import Wanted, compile_bundle
+from satexport.bundle.folder import open_bundle
+from satexport.quantize.calibration_set import CalibrationSet
+from satexport.pipeline.build import Wanted, compile_bundle
 from satexport.targets import find_target
 small = CalibrationSet("small", "synthetic", "made", clips=14, samples=16, stream_seconds=30)
 compile_bundle(open_bundle(sys.argv[1]), find_target("cpu-int8"), Path(sys.argv[2]), Wanted(small))
@@ -118,7 +119,7 @@ compile_bundle(open_bundle(sys.argv[1]), find_target("cpu-int8"), Path(sys.argv[
 
 def test_a_picture_leaves_no_file_in_the_home_folder(watched: Watch, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="needs matplotlib: pip install 'satexport[measure]'")
-    drawn = "from satexport.plot import new_figure, png_of; assert png_of(new_figure(3, 2))"
+    drawn = "from satexport.report.pictures import new_figure, png_of; assert png_of(new_figure(3, 2))"
     assert watched("-c", drawn) == Seen([], [], "", "")
     assert watched("-c", drawn, HOME="/proc", SATEXPORT_CACHE="/proc").err == ""
 
@@ -134,7 +135,7 @@ def test_a_choice_of_the_users_own_is_left_alone(
 
 
 def test_importing_satexport_changes_nothing() -> None:
-    program = "import os; before = dict(os.environ); import satexport.stream; assert os.environ == before"
+    program = "import os; old = dict(os.environ); import satexport.tagging.stream; assert os.environ == old"
     environment = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
     subprocess.run([sys.executable, "-c", program], env=environment, check=True)
 
@@ -146,7 +147,7 @@ def test_a_runtime_is_imported_in_one_place() -> None:
              for name in ([alias.name for alias in node.names] if isinstance(node, ast.Import) else
                           [node.module or ""] if isinstance(node, ast.ImportFrom) else [])
              if name.partition(".")[0] in REPORTING]
-    assert found == ["openvino_ir.py: openvino"]  # for its types alone, never executed
+    assert found == ["backends/openvino/write.py: openvino"]  # for its types alone, never executed
 
 
 def test_a_package_that_was_there_before_is_there_afterwards() -> None:

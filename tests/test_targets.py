@@ -11,8 +11,9 @@ import pytest
 
 from satexport import facts
 from satexport.backends import BACKENDS
-from satexport.calibration_set import find_calibration
 from satexport.errors import DataError, UsageError
+from satexport.models.sat.variants import VARIANTS
+from satexport.quantize.calibration_set import find_calibration
 from satexport.targets import (
     FOLDER,
     MAX_STEP_MS,
@@ -24,8 +25,8 @@ from satexport.targets import (
     find_target,
     shipped,
 )
-from satexport.variants import VARIANTS
-from tests.test_cli import call
+from tests import ROOT
+from tests.commands.test_cli import call
 
 MINE = """
 name = "my-board"
@@ -185,7 +186,7 @@ def test_a_step_may_take_as_long_as_the_longest_chunk_and_no_longer(tmp_path: Pa
 
 
 def test_the_tomls_in_the_readme_are_what_they_are_said_to_be(tmp_path: Path) -> None:
-    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    readme = (ROOT / "README.md").read_text("utf-8")
     calibration, quantization, openvino, tensorrt, target = re.findall(
         r"```toml\n(.*?)```", readme, re.DOTALL)
     (tmp_path / "set.toml").write_text(calibration)

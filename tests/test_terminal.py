@@ -12,16 +12,16 @@ from xml.etree import ElementTree
 import onnx
 import pytest
 
-from satexport.bundle import LABELS, labels_sha256, labels_text, open_bundle
-from satexport.contract import PREFIX
+from satexport.audio.synthetic import synthetic_clip
+from satexport.bundle.contract import PREFIX
+from satexport.bundle.folder import LABELS, labels_sha256, labels_text, open_bundle
 from satexport.errors import DataError
 from satexport.files import json_text, write_text
-from satexport.report import junit, print_table
-from satexport.synthetic import synthetic_clip
+from satexport.report.terminal import junit, print_table
 from satexport.terminal import note, printable, shown
+from tests.bundle.test_folder import GRAPH, copy_of, reseal
+from tests.commands.test_cli import call
 from tests.machine import need, needs_utf8_names
-from tests.test_bundle import GRAPH, copy_of, reseal
-from tests.test_cli import call
 
 soundfile = need("soundfile", "audio")
 EVIL = ("\x1b]0;title\x07", "\x1b[2J\x1b[31mred", "\x9b31mred", "\u202egnikrab", "a\rb", "\x08\x7f",

@@ -23,13 +23,13 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from satexport.checkpoint_file import DEMO
-from satexport.datasets import LabelledSet, average_precisions, load_set
+from satexport.audio.datasets import LabelledSet, average_precisions, load_set
+from satexport.audio.labels import audioset_labels
+from satexport.audio.synthetic import SPLITS, synthetic_clip
 from satexport.files import sha256_of
-from satexport.labels import audioset_labels
-from satexport.model import Block, Transformer
-from satexport.synthetic import SPLITS, synthetic_clip
-from satexport.variants import find_variant
+from satexport.models.sat.network import Block, Transformer
+from satexport.models.sat.variants import find_variant
+from satexport.models.weightfile import DEMO
 
 VARIANT = find_variant("sat-t", 2)
 CHUNK = VARIANT.chunk_samples

@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport.audio import audio_blocks, audio_endings
-from satexport.clips import Blocks, Clip
+from satexport.audio.clips import Blocks, Clip
+from satexport.audio.files import audio_blocks, audio_endings
+from satexport.audio.labels import audioset_mids, esc50_to_audioset
+from satexport.audio.synthetic import SPLITS, SYNTHETIC_CLASSES, synthetic_clip, synthetic_labels
+from satexport.audio.tables import read_cells, read_lines, read_rows
 from satexport.errors import DataError, MissingError
-from satexport.labels import audioset_mids, esc50_to_audioset
-from satexport.synthetic import SPLITS, SYNTHETIC_CLASSES, synthetic_clip, synthetic_labels
-from satexport.tables import read_cells, read_lines, read_rows
 from satexport.terminal import clipped
 
 SYNTHETIC_CLIPS = 10 * len(SYNTHETIC_CLASSES)  # ten clips for each class

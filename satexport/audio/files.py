@@ -14,12 +14,12 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport.containers import FIRST_BYTES, MPEG_BYTES, container_of, may_be_mpeg
+from satexport.audio.containers import FIRST_BYTES, MPEG_BYTES, container_of, may_be_mpeg
+from satexport.audio.lengths import LEAST_REST, View, true_view
 from satexport.errors import AudioError, MissingError, RunError
-from satexport.lengths import LEAST_REST, View, true_view
-from satexport.stream import LOUDEST
+from satexport.models.sat.variants import PCM_SCALE, SAMPLE_RATE
+from satexport.tagging.stream import LOUDEST
 from satexport.terminal import note
-from satexport.variants import PCM_SCALE, SAMPLE_RATE
 
 PCM_BYTES = 2           # s16le: signed 16 bit, little endian
 FRAMES = 4096           # that are decoded at once: what is lost before a damaged place is less

@@ -13,8 +13,8 @@ from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 
+from satexport.audio.tables import read_cells, read_lines, read_rows
 from satexport.errors import DataError
-from satexport.tables import read_cells, read_lines, read_rows
 from satexport.terminal import COMMANDS, clipped
 
 MAX_LABELS = 20_000  # of a model; the largest taggers know 15,000 species

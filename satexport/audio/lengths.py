@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from satexport.containers import container_of, id3_length, mpeg_frame, mpeg_start
+from satexport.audio.containers import container_of, id3_length, mpeg_frame, mpeg_start
 
 UNKNOWN_LENGTH = 1 << 40  # bytes; longer than any file
 ID3V1 = 128               # bytes; libmpg123 looks for this tag at the end of a file

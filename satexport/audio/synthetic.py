@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from satexport.errors import DataError
-from satexport.variants import PCM_SCALE, SAMPLE_RATE
+from satexport.models.sat.variants import PCM_SCALE, SAMPLE_RATE
 
 SPLITS: Final = {  # seeds, disjoint
     "train": range(0, 1_000_000),

@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 from satexport.errors import MissingError
 
 if TYPE_CHECKING:
-    from satexport.bundle import Bundle
+    from satexport.bundle.folder import Bundle
 
 FloatArray = NDArray[np.float32]
 
-BACKENDS = {"onnxruntime": "satexport.backends.onnxruntime", "openvino": "satexport.backends.openvino",
-            "tensorrt": "satexport.backends.tensorrt"}
+BACKENDS = {name: f"satexport.backends.{name}.step" for name in ("onnxruntime", "openvino", "tensorrt")}
 EXECUTED = ("precisions read back from what the runtime made of the graph: how many layers of the front "
             "end, and how many products of the model, in each; empty where it does not tell")
 

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from satexport import frontend
 from satexport.errors import BundleError
-from satexport.variants import DEPTH, MEL_BANDS, SAMPLE_RATE, Variant
+from satexport.frontends import log_mel as frontend
+from satexport.models.sat.variants import DEPTH, MEL_BANDS, SAMPLE_RATE, Variant
 
 SCHEMA = 4
 DEFAULT_OPSET = 20

@@ -36,13 +36,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport.contract import DEFAULT_OPSET, SCHEMA, Contract
+from satexport.bundle.contract import DEFAULT_OPSET, SCHEMA, Contract
+from satexport.bundle.initial_cache import InitialCache
 from satexport.errors import BundleError, DataError, UsageError
 from satexport.files import json_text, read_at_most, sha256_of, write_json
-from satexport.initial_cache import InitialCache
+from satexport.models.sat.variants import PCM_SCALE, Variant, named_variant
 from satexport.targets import Target
 from satexport.terminal import shown
-from satexport.variants import PCM_SCALE, Variant, named_variant
 
 MANIFEST = "bundle.json"
 LABELS = "labels.txt"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport.contract import TensorSpec
+from satexport.bundle.contract import TensorSpec
 from satexport.errors import BundleError
 
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from satexport.bundle import REPORTS, Bundle, bundle_path, holds_bundle, open_bundle
-from satexport.contract import ANY
+from satexport.bundle.contract import ANY
+from satexport.bundle.folder import REPORTS, Bundle, bundle_path, holds_bundle, open_bundle
 from satexport.errors import BundleError, UsageError
 from satexport.files import check_writable, staged_folder
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from satexport.commands.console import needs, print_json, reader_may_leave
 from satexport.commands.options import json_option, minutes_option, parse_folds, parse_streams, threads_option
-from satexport.console import needs, print_json, reader_may_leave
 from satexport.errors import GateError, UsageError
 from satexport.terminal import note
 
@@ -125,19 +125,19 @@ def find_for(backend: str, name: str | None, asked: str | None, defaults: dict[s
 def run_compile(target: Target, options: Options) -> Path:
     """Make the bundle, export first where a model is named, and report; returns its path. Raises `GateError`
     where a gate failed."""
-    from satexport.gates import failures
-    from satexport.report import RANDOM_WEIGHTS, print_compiled
+    from satexport.bundle.gates import failures
+    from satexport.report.terminal import RANDOM_WEIGHTS, print_compiled
     from satexport.targets import Quantization
 
     calibrated = _is_calibrated(target, options)
     _check(options, calibrated)
     int8, given_folds = target.quantization, parse_folds(options.folds)
     with needs("export"):
-        from satexport.bundle import open_bundle
-        from satexport.calibration_set import default_folds, find_calibration
-        from satexport.compile import Proof, Wanted, compile_bundle, resolved
-        from satexport.datasets import is_esc50
-        from satexport.places import find_export
+        from satexport.audio.datasets import is_esc50
+        from satexport.bundle.folder import open_bundle
+        from satexport.bundle.places import find_export
+        from satexport.pipeline.build import Proof, Wanted, compile_bundle, resolved
+        from satexport.quantize.calibration_set import default_folds, find_calibration
 
         target = resolved(target)  # what is not here is said before the work
         chosen = find_calibration(options.calibration or (int8 or Quantization()).calibration)
@@ -191,11 +191,11 @@ def _check(options: Options, calibrated: bool) -> None:
 
 def export_first(options: Options) -> Path:
     """Export as `satexport onnx` does."""
-    from satexport.checkpoint import load_checkpoint
-    from satexport.contract import Form
-    from satexport.export import export_onnx
+    from satexport.bundle.contract import Form
+    from satexport.models.checkpoint import load_checkpoint
+    from satexport.models.sat.variants import find_variant
+    from satexport.pipeline.export import export_onnx
     from satexport.targets import find_target
-    from satexport.variants import find_variant
 
     assert options.model
     variant = find_variant(options.model, options.delay or 2)

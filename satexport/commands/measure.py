@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
+from satexport.commands.console import print_json, reader_may_leave
 from satexport.commands.options import Seconds, json_option, threads_option
-from satexport.console import print_json, reader_may_leave
 from satexport.errors import GateError
 from satexport.terminal import note
 
@@ -39,13 +39,13 @@ def measure_command(bundles: tuple[Path, ...], eager: bool, checkpoint: str | No
       satexport measure build/sat-t-2s/onnx
       satexport measure build/sat-b-2s/onnx build/sat-b-2s/onnx-x8 --threads 2
     """
-    from satexport.bundle import open_bundle
+    from satexport.bundle.folder import open_bundle
+    from satexport.bundle.gates import Gate, failures
+    from satexport.bundle.places import check_places
     from satexport.files import write_json
-    from satexport.gates import Gate, failures
-    from satexport.measure import Settings, measure, of_bundle
-    from satexport.places import check_places
-    from satexport.plot import measure_png, write_picture
-    from satexport.report import origin, print_measure
+    from satexport.measure.turns import Settings, measure, of_bundle
+    from satexport.report.pictures import measure_png, write_picture
+    from satexport.report.terminal import origin, print_measure
 
     opened = [open_bundle(path) for path in bundles]
     place = folder or (opened[0].reports if len(bundles) == 1 else Path("build/measure"))

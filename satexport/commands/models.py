@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from satexport.commands.console import print_json, reader_may_leave
 from satexport.commands.options import json_option
-from satexport.console import print_json, reader_may_leave
 
 if TYPE_CHECKING:
-    from satexport.variants import Variant
+    from satexport.models.sat.variants import Variant
 
 SHAPES = ("model", "delay", "tokens new/cached", "width", "heads", "pooling", "chunks remembered", "cache MB")
 CLAIMS = ("model", "delay", "GFLOPs", ("memory", "MB"), "mAP", "published file")
@@ -27,9 +27,9 @@ def models_command(as_json: bool) -> None:
       satexport models
       satexport models --json
     """
-    from satexport.paper import DIFFERENCE
-    from satexport.report import print_table
-    from satexport.variants import VARIANTS
+    from satexport.models.sat.paper import DIFFERENCE
+    from satexport.models.sat.variants import VARIANTS
+    from satexport.report.terminal import print_table
 
     by_size = sorted(VARIANTS.values(), key=lambda v: (v.width, v.model, v.delay))
     models = [_facts(variant) for variant in by_size]
@@ -46,8 +46,8 @@ def models_command(as_json: bool) -> None:
 
 def _facts(variant: Variant) -> dict[str, Any]:
     """What is known of a variant without a checkpoint."""
-    from satexport.paper import PAPER
-    from satexport.published import PUBLISHED
+    from satexport.models.published import PUBLISHED
+    from satexport.models.sat.paper import PAPER
 
     return {
         "name": variant.name, "model": variant.model, "delay": variant.delay,
@@ -62,7 +62,7 @@ def _facts(variant: Variant) -> dict[str, Any]:
 def cache_bytes(variant: Variant) -> int:
     """Size of one stream's cache as fp32 keys and values of every layer; a layer 0 that keeps hidden
     tokens has one tensor of that size in place of two."""
-    from satexport.variants import DEPTH
+    from satexport.models.sat.variants import DEPTH
 
     tensors = 2 * DEPTH - variant.keeps_hidden_layer_0
     return tensors * variant.cache_tokens * variant.width * 4

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
+from satexport.commands.console import needs, print_json, reader_may_leave
 from satexport.commands.options import json_option, parse_streams
-from satexport.console import needs, print_json, reader_may_leave
 from satexport.errors import UsageError
 from satexport.terminal import note, say
 
@@ -48,10 +48,10 @@ def onnx_command(model: str, delay: int, checkpoint: str, labels: Path | None, t
       satexport onnx --model vit-t --delay 10 --checkpoint random --output /tmp/sizing
       satexport onnx --model sat-b --delay 2 --streams 8      eight microphones in one step
     """
-    from satexport.contract import Form
-    from satexport.report import print_export
+    from satexport.bundle.contract import Form
+    from satexport.models.sat.variants import find_variant
+    from satexport.report.terminal import print_export
     from satexport.targets import find_target
-    from satexport.variants import find_variant
 
     variant, target = find_variant(model, delay), find_target(target_name)
     if cache == "hidden" and not variant.has_cache:
@@ -61,8 +61,8 @@ def onnx_command(model: str, delay: int, checkpoint: str, labels: Path | None, t
         raise UsageError(f"target {target.name} wants {target.precision} for {target.backend}; this "
                          "command writes fp32 for onnxruntime.")
     with needs("export"):
-        from satexport.checkpoint import load_checkpoint
-        from satexport.export import export_onnx, export_report
+        from satexport.models.checkpoint import load_checkpoint
+        from satexport.pipeline.export import export_onnx, export_report
 
         export = export_onnx(load_checkpoint(checkpoint, variant, labels), target, output, form, opset,
                              simplify)

@@ -41,7 +41,7 @@ def parse_folds(text: str | None) -> list[int] | None:
 
 def parse_streams(text: str) -> int:
     """"8" to 8, "dynamic" to ANY."""
-    from satexport.contract import ANY
+    from satexport.bundle.contract import ANY
 
     if text == "dynamic":
         return ANY

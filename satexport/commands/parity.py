@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
+from satexport.commands.console import needs, print_json, reader_may_leave
 from satexport.commands.options import json_option, minutes_option, parse_folds, threads_option
-from satexport.console import needs, print_json, reader_may_leave
 from satexport.errors import GateError, RunError, UsageError
 from satexport.terminal import note
 
@@ -46,10 +46,10 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
       satexport parity build/sat-t-2s/onnx --golden        on the device, without torch
     """
     from satexport import load
-    from satexport.gates import failures, required
-    from satexport.parity import parity_report, run_golden, run_parity
-    from satexport.places import check_places
-    from satexport.report import origin, print_parity
+    from satexport.bundle.gates import failures, required
+    from satexport.bundle.places import check_places
+    from satexport.parity.protocols import parity_report, run_golden, run_parity
+    from satexport.report.terminal import origin, print_parity
 
     if golden and (data, folds, category_map, checkpoint) != ("synthetic", None, None, None):
         raise UsageError("--golden needs neither --data, --folds, --map nor --checkpoint: the golden "
@@ -63,7 +63,7 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
         gates, parts = run_golden(tagger)
     else:
         with needs("export"):
-            from satexport.calibration_set import default_folds
+            from satexport.quantize.calibration_set import default_folds
 
             gates, parts = run_parity(tagger, data, parse_folds(folds) or default_folds(data), category_map,
                                       checkpoint, minutes)
@@ -88,8 +88,8 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
 def _write_reports(report: dict[str, Any], places: dict[str, Path]) -> None:
     """Write a report to its places, by what they are called. Raises `RunError` where one refuses."""
     from satexport.files import write_json, write_text
-    from satexport.plot import drift_png, write_picture
-    from satexport.report import junit
+    from satexport.report.pictures import drift_png, write_picture
+    from satexport.report.terminal import junit
 
     if file := places.get("JUnit report"):
         cases = [(gate["name"], gate["status"], gate["note"]) for gate in report["gates"]]

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from satexport.commands.console import reader_may_leave
 from satexport.commands.options import threads_option
-from satexport.console import reader_may_leave
 from satexport.errors import AudioError, SatexportError, UsageError
 from satexport.terminal import note, say
 
 if TYPE_CHECKING:
     from satexport.backends import FloatArray
-    from satexport.stream import Stream, Tagger
+    from satexport.tagging.stream import Stream, Tagger
 
 
 @click.command("run")
@@ -39,7 +39,7 @@ def run_command(bundle: Path, audio: tuple[str, ...], top: int, threads: int | N
       arecord -f S16_LE -r 16000 -t raw | satexport run build/sat-t-2s/onnx -
     """
     from satexport import load
-    from satexport.report import RANDOM_WEIGHTS
+    from satexport.report.terminal import RANDOM_WEIGHTS
 
     if audio.count("-") > 1:
         raise UsageError("AUDIO: - stands there more than once; standard input can be heard once.")
@@ -76,7 +76,7 @@ def print_tags(tagger: Tagger, name: str, top: int, as_json: bool) -> None:
 
 def timed_scores(tagger: Tagger, name: str) -> Iterator[tuple[float, float, FloatArray]]:
     """Start and end in seconds and the scores of each chunk; the last one is padded with zeros."""
-    from satexport.audio import audio_blocks, pcm_blocks
+    from satexport.audio.files import audio_blocks, pcm_blocks
 
     stream: Stream = tagger.stream()
     delay, rate, number = tagger.contract.delay, tagger.contract.sample_rate, 0

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from satexport.commands.console import print_json, reader_may_leave
 from satexport.commands.options import json_option
-from satexport.console import print_json, reader_may_leave
 
 if TYPE_CHECKING:
-    from satexport.report import Cell
+    from satexport.report.terminal import Cell
     from satexport.targets import Target
 
 COLUMNS = ("target", "backend", "precision", "threads", "gates", "budgets", "description")
@@ -26,7 +26,7 @@ def targets_command(as_json: bool) -> None:
       satexport targets
       satexport targets --json
     """
-    from satexport.report import print_table
+    from satexport.report.terminal import print_table
     from satexport.targets import shipped
 
     targets = shipped()

@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from satexport.commands.compile import Options, adapted, compile_options, run_compile
-from satexport.console import print_json, reader_may_leave
+from satexport.commands.console import print_json, reader_may_leave
 from satexport.errors import UsageError
 from satexport.terminal import note
 
@@ -51,8 +51,8 @@ def trt_command(int8: bool, fp16: bool, rtx: bool, build: Path | None, engine: b
     asked = "int8" if int8 else "fp16" if fp16 else None
     target = _target(given.target_name or (RTX if rtx else DEFAULT), asked, rtx)
     if engine and not rtx:
-        from satexport.board import check_target
-        from satexport.tensorrt_build import this_board
+        from satexport.backends.tensorrt.build import this_board
+        from satexport.pipeline.board import check_target
 
         check_target(target, this_board())  # what is not here is said before the work
     path = run_compile(adapted(target, given), given)
@@ -92,8 +92,8 @@ def _check_alone() -> None:
 
 def _build(path: Path, as_json: bool, quiet: bool = False) -> None:
     """Build the engines of a bundle; the reports in it say the same."""
-    from satexport.board import build_bundle, print_built
-    from satexport.tensorrt_build import this_board
+    from satexport.backends.tensorrt.build import this_board
+    from satexport.pipeline.board import build_bundle, print_built
 
     found = build_bundle(path, this_board())
     with reader_may_leave():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport.variants import HOP, MEL_BANDS, SAMPLE_RATE
+from satexport.models.sat.variants import HOP, MEL_BANDS, SAMPLE_RATE
 
 FRONT_END = "mel/"  # begins the names of its nodes in a graph
 N_FFT = 512           # samples, also the window's length

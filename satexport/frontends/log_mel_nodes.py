@@ -20,11 +20,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport import frontend
-from satexport.fold import DB_PER_LN
-from satexport.frontend import BINS, N_FFT
-from satexport.graph_writer import Writer
-from satexport.variants import HOP, MEL_BANDS, Variant
+from satexport.frontends import log_mel as frontend
+from satexport.frontends.log_mel import BINS, N_FFT
+from satexport.graph.writer import Writer
+from satexport.models.sat.folds import DB_PER_LN
+from satexport.models.sat.variants import HOP, MEL_BANDS, Variant
 
 ROW = 32                # samples of a row, b
 POINTS = N_FFT // ROW   # rows of a frame, a: the first stage's length

@@ -6,7 +6,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from satexport.errors import RunError
-from satexport.frontend import FRONT_END
+from satexport.frontends.log_mel import FRONT_END
 
 if TYPE_CHECKING:  # a device that measures needs the definition alone
     import onnx

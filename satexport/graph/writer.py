@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from satexport.fold import Weights
+from satexport.models.sat.folds import Weights
 
 
 class Writer:

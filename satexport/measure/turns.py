@@ -21,15 +21,15 @@ import numpy as np
 
 from satexport import errors
 from satexport.backends import EXECUTED
-from satexport.bundle import Bundle
-from satexport.contract import ANY
+from satexport.bundle.contract import ANY
+from satexport.bundle.folder import Bundle
+from satexport.bundle.gates import Gate, budget_gates, figures, verdict
 from satexport.errors import CheckpointError, MissingError, RunError, UsageError
-from satexport.gates import Gate, budget_gates, figures, verdict
+from satexport.graph.operations import DEFINITION as OPERATIONS
 from satexport.memory import check_streams, state_bytes
-from satexport.operations import DEFINITION as OPERATIONS
-from satexport.paper import DIFFERENCE, PAPER
-from satexport.report import RANDOM_WEIGHTS, cores, progress
-from satexport.variants import DEPTH
+from satexport.models.sat.paper import DIFFERENCE, PAPER
+from satexport.models.sat.variants import DEPTH
+from satexport.report.terminal import RANDOM_WEIGHTS, cores, progress
 
 TURNS = 10           # of each process
 TURN_SECONDS = 1.0   # a turn is over after so much work
@@ -80,7 +80,7 @@ class Process:
     def __init__(self, name: str) -> None:
         self.name = name
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "satexport.measure_worker"], stdin=subprocess.PIPE,
+            [sys.executable, "-m", "satexport.measure.worker"], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, text=True, start_new_session=True)  # Ctrl-C is for the parent alone
 
     def __enter__(self) -> Process:

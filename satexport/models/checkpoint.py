@@ -18,9 +18,12 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport.checkpoint_file import DEMO, read_weights, remember
-from satexport.checkpoint_resave import MARK, SAVE_WEIGHTS, Entry, Weights
-from satexport.checkpoint_shapes import (
+from satexport.audio.labels import audioset_labels, read_labels
+from satexport.errors import CheckpointError, DataError, UsageError
+from satexport.files import sha256_of
+from satexport.models.published import published
+from satexport.models.resave import MARK, SAVE_WEIGHTS, Entry, Weights
+from satexport.models.sat.keys import (
     COUNTER,
     FRONT_END,
     HEAD,
@@ -30,12 +33,9 @@ from satexport.checkpoint_shapes import (
     expected_shapes,
     shapes_like,
 )
-from satexport.errors import CheckpointError, DataError, UsageError
-from satexport.files import sha256_of
-from satexport.labels import audioset_labels, read_labels
-from satexport.published import published
+from satexport.models.sat.variants import AUDIOSET_CLASSES, Variant
+from satexport.models.weightfile import DEMO, read_weights, remember
 from satexport.terminal import shown
-from satexport.variants import AUDIOSET_CLASSES, Variant
 
 FRONT_END_TOLERANCE: Final = 1e-3  # float16 rounds a filter by up to 5e-4
 

@@ -18,8 +18,8 @@ from typing import Final
 from satexport.download import fetch
 from satexport.errors import CheckpointError, RunError, SatexportError
 from satexport.files import cache_folder, sha256_of, staged_folder, write_text
-from satexport.report import progress
-from satexport.variants import Variant
+from satexport.models.sat.variants import Variant
+from satexport.report.terminal import progress
 
 ZENODO: Final = "https://zenodo.org/record/7964975/files"  # or $SATEXPORT_ZENODO
 PUBLISHED: Final = {  # a ViT file serves its model at every delay

@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Final
 
-from satexport.checkpoint_resave import MARK, MAX_CODE, SAVE_WEIGHTS, Entry, Weights, resave, torch_code
 from satexport.errors import CheckpointError
+from satexport.models.resave import MARK, MAX_CODE, SAVE_WEIGHTS, Entry, Weights, resave, torch_code
 from satexport.terminal import clipped, shown
 
 MAX_BYTES: Final = 2_000_000_000  # of a file, which is read whole; a sat-b with its optimizer has 1 GB

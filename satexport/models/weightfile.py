@@ -16,12 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from satexport.checkpoint_resave import Entry, Weights, safetensors_code
-from satexport.checkpoint_torch import read_torch
 from satexport.errors import CheckpointError, RunError
-from satexport.files import cache_folder, sha256_of, write_bytes
+from satexport.files import PACKAGE, cache_folder, sha256_of, write_bytes
+from satexport.models.resave import Entry, Weights, safetensors_code
+from satexport.models.torchfile import read_torch
 
-DEMO: Final = Path(__file__).parent / "data" / "demo-sat-t-2s.safetensors"
+DEMO: Final = PACKAGE / "data" / "demo-sat-t-2s.safetensors"
 MAX_HEADER: Final = 1_000_000  # bytes of names and shapes; a state dict of ours has 30,000
 DTYPES: Final = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
 

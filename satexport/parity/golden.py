@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from satexport.audio.synthetic import synthetic_stream
 from satexport.backends import FloatArray, Step
-from satexport.contract import ANY, Contract
-from satexport.stream import Streams
-from satexport.synthetic import synthetic_stream
-from satexport.variants import Variant
+from satexport.bundle.contract import ANY, Contract
+from satexport.models.sat.variants import Variant
+from satexport.tagging.stream import Streams
 
 LEAST = 3         # chunks
 SOME_STREAMS = 3  # that prove a graph for any number of them

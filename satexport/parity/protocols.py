@@ -15,23 +15,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from satexport.audio.clips import clip_hash
+from satexport.audio.datasets import LabelledSet, average_precisions, load_set
+from satexport.audio.synthetic import SYNTHETIC_CLASSES, synthetic_stream
 from satexport.backends import EXECUTED, FloatArray
-from satexport.bundle import LABELS, Bundle
-from satexport.checkpoint import Checkpoint, load_checkpoint
-from satexport.checkpoint_file import find_by_sha256
-from satexport.clips import clip_hash
-from satexport.contract import Contract
-from satexport.datasets import LabelledSet, average_precisions, load_set
+from satexport.bundle.contract import Contract
+from satexport.bundle.folder import LABELS, Bundle
+from satexport.bundle.gates import Gate, verdict
 from satexport.errors import CheckpointError, DataError
-from satexport.gates import Gate, verdict
-from satexport.golden import golden_scores, proof_streams
-from satexport.report import RANDOM_WEIGHTS, progress
-from satexport.stream import Streams, Tagger
-from satexport.synthetic import SYNTHETIC_CLASSES, synthetic_stream
+from satexport.models.checkpoint import Checkpoint, load_checkpoint
+from satexport.models.weightfile import find_by_sha256
+from satexport.parity.golden import golden_scores, proof_streams
+from satexport.report.terminal import RANDOM_WEIGHTS, progress
+from satexport.tagging.stream import Streams, Tagger
 from satexport.targets import Gates
 
 if TYPE_CHECKING:  # --golden runs where there is no torch
-    from satexport.reference import PyTorchStep
+    from satexport.models.sat.reference import PyTorchStep
 
 DEFINITIONS = {
     "score difference": "absolute difference of one class's score in one chunk, candidate minus "
@@ -161,7 +161,7 @@ def run_parity(tagger: Tagger, data: str, folds: Sequence[int] | None, category_
     Returns the gates and the parts of the report. Raises `CheckpointError` where the weights are
     not found or are others, `DataError` where the set cannot be used.
     """
-    from satexport.reference import PyTorchStep
+    from satexport.models.sat.reference import PyTorchStep
 
     labelled, why_not = labelled_set(tagger.bundle, data, folds, category_map)
     reference = PyTorchStep(weights_of(tagger.bundle, checkpoint))
@@ -206,7 +206,7 @@ def stream_parity(reference: PyTorchStep, tagger: Tagger, minutes: float,
     """Both over synthetic sounds, never reset: one stream of so many minutes, or as many streams as
     the bundle runs that share the minutes, and then the first of them again. Returns differences, drift
     and the curve of the differences, the chunks that are heard again at its end."""
-    from satexport.reference import reference_streams
+    from satexport.models.sat.reference import reference_streams
 
     ours = proof_streams(tagger.step, tagger.contract)
     count, delay = len(ours), tagger.contract.delay
@@ -228,7 +228,7 @@ def stream_parity(reference: PyTorchStep, tagger: Tagger, minutes: float,
 def set_parity(reference: PyTorchStep, tagger: Tagger, data: LabelledSet,
                advance: Advance) -> SetParity:
     """Both over a labelled set by streamed score, and PyTorch by the paper's protocol."""
-    from satexport.reference import reference_streams
+    from satexport.models.sat.reference import reference_streams
 
     ours, theirs = proof_streams(tagger.step, tagger.contract), reference_streams(reference, tagger.contract)
     calibrated_on = tagger.bundle.calibrated_on()

@@ -1,6 +1,6 @@
 """On the board: a build bundle's graphs to engines, proven there, the faster one that passes kept.
 
-    ./build.sh                        in the bundle: `python3 -m satexport.board .` from its own runtime.zip
+    ./build.sh                        `python3 -m satexport.pipeline.board .` from its own runtime.zip
     satexport trt --build BUNDLE      the same
 
 Every graph of the bundle is built, runs the golden chunks, and is timed; what the engine computes in is
@@ -26,19 +26,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from satexport.backends.tensorrt import RECORD, TensorRtStep, engine_record
-from satexport.bundle import Bundle, open_bundle
-from satexport.engine_gates import DEFINITIONS, graph_gate, int8_gates, latencies, precisions
+from satexport.backends.tensorrt.engine import Engine
+from satexport.backends.tensorrt.inspect import DEFINITIONS, graph_gate, int8_gates, latencies, precisions
+from satexport.backends.tensorrt.step import RECORD, TensorRtStep, engine_record
+from satexport.bundle.folder import Bundle, open_bundle
+from satexport.bundle.gates import MB, Gate, budget_gates, failures, figures, verdict
 from satexport.errors import BundleError, GateError, MissingError, RunError, SatexportError, UsageError
 from satexport.files import check_writable, write_json
-from satexport.gates import MB, Gate, budget_gates, failures, figures, verdict
-from satexport.golden import golden_scores, proof_streams
-from satexport.parity import judge_golden, parity_report
+from satexport.parity.golden import golden_scores, proof_streams
+from satexport.parity.protocols import judge_golden, parity_report
 from satexport.process import open_standard_streams
-from satexport.report import origin
-from satexport.stream import Tagger
+from satexport.report.terminal import origin
+from satexport.tagging.stream import Tagger
 from satexport.targets import Target, TensorRt
-from satexport.tensorrt_engine import Engine
 from satexport.terminal import note, say
 
 GRAPHS = ("int8", "fp16")     # names of the graphs without their ending, as far as a bundle has them
@@ -240,8 +240,8 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`python3 -m satexport.board BUNDLE`: the exit code."""
-    from satexport.tensorrt_build import this_board
+    """`python3 -m satexport.pipeline.board BUNDLE`: the exit code."""
+    from satexport.backends.tensorrt.build import this_board
 
     open_standard_streams()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that unfinished engines vanish

@@ -15,9 +15,13 @@ from typing import Any
 
 import onnx
 
-from satexport.backends.openvino import floats_of
-from satexport.backends.tensorrt import RTX
-from satexport.bundle import (
+from satexport.backends.openvino.step import floats_of
+from satexport.backends.openvino.write import write_ir
+from satexport.backends.tensorrt.engine import import_tensorrt
+from satexport.backends.tensorrt.step import RTX
+from satexport.backends.tensorrt.write import build_for_rtx, onnx_taggers, write_build_bundle
+from satexport.bundle.contract import ANY
+from satexport.bundle.folder import (
     CALIBRATION,
     GOLDEN,
     LABELS,
@@ -28,26 +32,22 @@ from satexport.bundle import (
     write_initial_cache,
     write_manifest,
 )
-from satexport.cache_dtype import store_cache
-from satexport.calibrate import Calibration, calibrate
-from satexport.calibration_set import CalibrationSet, choosing_set
-from satexport.contract import ANY
+from satexport.bundle.gates import Gate, required
+from satexport.bundle.places import check_outside, for_one_stream, staged_bundle
 from satexport.errors import BundleError, SatexportError, UsageError
 from satexport.files import check_writable, write_json
-from satexport.gates import Gate, required
-from satexport.measure import Settings, measure, of_bundle
-from satexport.openvino_ir import write_ir
-from satexport.parity import labelled_set, parity_report, run_parity
-from satexport.places import check_outside, for_one_stream, staged_bundle
-from satexport.plot import drift_png, measure_png, write_picture
-from satexport.quantize import check_layers, layers, products_with_weights, quantize
-from satexport.ranges import find_ranges
-from satexport.report import origin
-from satexport.sensitivity import LeftOut, check_labels, fewest_to_leave_out, sensitivity
-from satexport.stream import Tagger, load
+from satexport.measure.turns import Settings, measure, of_bundle
+from satexport.parity.protocols import labelled_set, parity_report, run_parity
+from satexport.quantize.cache_dtype import store_cache
+from satexport.quantize.calibrate import Calibration, calibrate
+from satexport.quantize.calibration_set import CalibrationSet, choosing_set
+from satexport.quantize.int8 import check_layers, layers, products_with_weights, quantize
+from satexport.quantize.ranges import find_ranges
+from satexport.quantize.sensitivity import LeftOut, check_labels, fewest_to_leave_out, sensitivity
+from satexport.report.pictures import drift_png, measure_png, write_picture
+from satexport.report.terminal import origin
+from satexport.tagging.stream import Tagger, load
 from satexport.targets import AUTO, Target
-from satexport.tensorrt_bundle import build_for_rtx, onnx_taggers, write_build_bundle
-from satexport.tensorrt_engine import import_tensorrt
 
 GRAPH = "model.onnx"
 LARGE = 16_384    # bytes of a weight that goes into the file of the weights

@@ -17,8 +17,9 @@ import onnx
 
 from satexport import __version__
 from satexport.backends import FloatArray
-from satexport.backends.onnxruntime import OnnxRuntimeStep
-from satexport.bundle import (
+from satexport.backends.onnxruntime.step import OnnxRuntimeStep
+from satexport.bundle.contract import DEFAULT_OPSET, USUAL_FORM, Contract, Form, contract_fields
+from satexport.bundle.folder import (
     GOLDEN,
     LABELS,
     REPORTS,
@@ -29,21 +30,20 @@ from satexport.bundle import (
     write_initial_cache,
     write_manifest,
 )
-from satexport.checkpoint import Checkpoint
-from satexport.contract import DEFAULT_OPSET, USUAL_FORM, Contract, Form, contract_fields
+from satexport.bundle.places import staged_bundle
 from satexport.errors import GateError
 from satexport.files import write_json
-from satexport.fold import FOLDS, Weights, graph_weights, initial_cache
-from satexport.golden import golden_audio, golden_scores, proof_streams
-from satexport.graph import build_graph
+from satexport.graph.operations import DEFINITION, count_operations
+from satexport.graph.simplify import graph_size, simplify
 from satexport.memory import check_streams
-from satexport.operations import DEFINITION, count_operations
-from satexport.places import staged_bundle
-from satexport.reference import PyTorchStep, reference_streams
-from satexport.report import RANDOM_WEIGHTS, origin, progress
-from satexport.simplify import graph_size, simplify
+from satexport.models.checkpoint import Checkpoint
+from satexport.models.sat.folds import FOLDS, Weights, graph_weights, initial_cache
+from satexport.models.sat.graph import build_graph
+from satexport.models.sat.reference import PyTorchStep, reference_streams
+from satexport.models.sat.variants import PCM_SCALE
+from satexport.parity.golden import golden_audio, golden_scores, proof_streams
+from satexport.report.terminal import RANDOM_WEIGHTS, origin, progress
 from satexport.targets import Target
-from satexport.variants import PCM_SCALE
 
 REWRITE_TOLERANCE = 1e-5  # scores, graph before and after a rewrite
 REWRITE_CHUNKS = 4        # chunks of the chain that proves a rewrite

@@ -20,9 +20,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from satexport.calibrate import Sample
-from satexport.contract import Contract, cache_fields
-from satexport.variants import Variant
+from satexport.bundle.contract import Contract, cache_fields
+from satexport.models.sat.variants import Variant
+from satexport.quantize.calibrate import Sample
 
 LARGEST = 127  # of a symmetric int8
 Array = NDArray[Any]

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import onnx
 
-from satexport.calibrate import Sample
-from satexport.quantize import Ranges, products
-from satexport.report import progress
+from satexport.quantize.calibrate import Sample
+from satexport.quantize.int8 import Ranges, products
+from satexport.report.terminal import progress
 from satexport.runtimes import import_runtime
 from satexport.targets import Quantization
 

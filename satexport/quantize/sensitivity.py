@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 import onnx
 
+from satexport.audio.clips import clip_hash
+from satexport.audio.datasets import LabelledSet, average_precisions
 from satexport.backends import FloatArray
-from satexport.backends.onnxruntime import OnnxRuntimeStep
-from satexport.bundle import Bundle
-from satexport.calibrate import chained, heard, is_silent
-from satexport.clips import clip_hash
-from satexport.datasets import LabelledSet, average_precisions
+from satexport.backends.onnxruntime.step import OnnxRuntimeStep
+from satexport.bundle.folder import Bundle
 from satexport.errors import GateError, UsageError
-from satexport.golden import proof_streams
-from satexport.parity import Differences, clip_chunks, compare
-from satexport.report import progress
-from satexport.stream import Streams
+from satexport.parity.golden import proof_streams
+from satexport.parity.protocols import Differences, clip_chunks, compare
+from satexport.quantize.calibrate import chained, heard, is_silent
+from satexport.report.terminal import progress
+from satexport.tagging.stream import Streams
 
 CHAIN_SECONDS = 60  # of each chain, longer than the cache remembers
 CHAINS = 2

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from satexport import __version__
-from satexport.gates import verdict
+from satexport.bundle.gates import verdict
 from satexport.terminal import printable, say
 
 if TYPE_CHECKING:
-    from satexport.compile import Compiled
+    from satexport.pipeline.build import Compiled
 
 BAR, BAR_WIDTH = "█", 30
 Cell = str | tuple[str, ...]  # of a table: a line, or several

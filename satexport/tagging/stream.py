@@ -27,13 +27,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from satexport.backends import FloatArray, Step, load_step
-from satexport.bundle import Bundle, open_bundle
-from satexport.contract import ANY, Contract
+from satexport.bundle.contract import ANY, Contract
+from satexport.bundle.folder import Bundle, open_bundle
 from satexport.errors import AudioError, BundleError, UsageError
-from satexport.frontend import log_mel
+from satexport.frontends.log_mel import log_mel
 from satexport.memory import check_streams
+from satexport.models.sat.variants import PCM_SCALE
 from satexport.process import ProcessBound
-from satexport.variants import PCM_SCALE
 
 LOUDEST = 8.0  # full scale is 1; above this the samples are surely integers given as floats
 QUIETEST = 1e-11  # a sample below this becomes 0: it changes no score, but its square is a subnormal number,

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from satexport.clips import Clip
-from satexport.datasets import average_precisions, load_set
+from satexport.audio.clips import Clip
+from satexport.audio.datasets import average_precisions, load_set
+from satexport.audio.labels import audioset_labels, audioset_mids, esc50_to_audioset, read_labels
+from satexport.audio.synthetic import SYNTHETIC_CLASSES
+from satexport.audio.tables import MAX_BYTES, MAX_LINES
 from satexport.errors import DataError
-from satexport.labels import audioset_labels, audioset_mids, esc50_to_audioset, read_labels
-from satexport.synthetic import SYNTHETIC_CLASSES
-from satexport.tables import MAX_BYTES, MAX_LINES
-from satexport.variants import SAMPLE_RATE
+from satexport.models.sat.variants import SAMPLE_RATE
 from tests.machine import need
 
 soundfile = need("soundfile", "audio")

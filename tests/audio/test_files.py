@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from satexport import audio as audio_module
-from satexport.audio import audio_blocks, audio_endings, pcm_blocks, read_audio
+from satexport.audio import files as audio_module
+from satexport.audio.files import audio_blocks, audio_endings, pcm_blocks, read_audio
+from satexport.audio.lengths import View
 from satexport.errors import AudioError, MissingError, RunError
-from satexport.lengths import View
-from satexport.variants import SAMPLE_RATE
+from satexport.models.sat.variants import SAMPLE_RATE
 from tests.machine import PATIENCE, need
 
 soundfile = need("soundfile", "audio")

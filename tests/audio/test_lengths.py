@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from satexport.audio import read_audio
+from satexport.audio.files import read_audio
+from satexport.audio.lengths import true_view
 from satexport.backends import FloatArray
 from satexport.errors import AudioError
-from satexport.lengths import true_view
 from tests.machine import need
 
 soundfile = need("soundfile", "audio")

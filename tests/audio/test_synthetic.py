@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from satexport.errors import DataError
-from satexport.labels import audioset_labels
-from satexport.synthetic import (
+from satexport.audio.labels import audioset_labels
+from satexport.audio.synthetic import (
     DIAL,
     DTMF_HIGH,
     DTMF_LOW,
@@ -18,7 +17,8 @@ from satexport.synthetic import (
     synthetic_labels,
     synthetic_stream,
 )
-from satexport.variants import PCM_SCALE, SAMPLE_RATE
+from satexport.errors import DataError
+from satexport.models.sat.variants import PCM_SCALE, SAMPLE_RATE
 
 ONE_ROUND = range(len(SYNTHETIC_CLASSES))
 

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from satexport.backends import FloatArray, Step
-from satexport.bundle import open_bundle
-from satexport.calibration_set import CalibrationSet
-from satexport.checkpoint import load_checkpoint
-from satexport.compile import Wanted, compile_bundle
-from satexport.contract import Contract
-from satexport.golden import golden_scores
-from satexport.reference import PyTorchStep
-from satexport.stream import Stream, Streams, load
+from satexport.bundle.contract import Contract
+from satexport.bundle.folder import open_bundle
+from satexport.models.checkpoint import load_checkpoint
+from satexport.models.sat.reference import PyTorchStep
+from satexport.parity.golden import golden_scores
+from satexport.pipeline.build import Wanted, compile_bundle
+from satexport.quantize.calibration_set import CalibrationSet
+from satexport.tagging.stream import Stream, Streams, load
 from satexport.targets import Target, find_target
 from tests.machine import need
 

@@ -21,15 +21,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from satexport.backends import FloatArray
-from satexport.backends import onnxruntime as onnx_runtime
-from satexport.backends import openvino as open_vino
-from satexport.bundle import BUILT, GOLDEN, INITIAL_CACHE, LABELS, MANIFEST, open_bundle
-from satexport.contract import PREFIX, SCHEMA
+from satexport.backends.onnxruntime import step as onnx_runtime
+from satexport.backends.openvino import step as open_vino
+from satexport.bundle.contract import PREFIX, SCHEMA
+from satexport.bundle.folder import BUILT, GOLDEN, INITIAL_CACHE, LABELS, MANIFEST, open_bundle
 from satexport.errors import BundleError, MissingError
 from satexport.files import json_text
-from satexport.parity import run_golden
-from satexport.stream import load
-from tests.test_bundle import GRAPH, copy_of, manifest_of, reseal
+from satexport.parity.protocols import run_golden
+from satexport.tagging.stream import load
+from tests import ROOT
+from tests.bundle.test_folder import GRAPH, copy_of, manifest_of, reseal
 
 
 @pytest.fixture
@@ -280,7 +281,7 @@ def test_a_runtime_that_is_too_old_is_refused_before_it_loads_anything(
 
 
 def test_the_least_versions_are_those_that_the_extras_ask_for() -> None:
-    text = (Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8")
+    text = (ROOT / "pyproject.toml").read_text("utf-8")
     for module in (onnx_runtime, open_vino):
         least = ".".join(map(str, module.LEAST))
         assert f'{module.PACKAGE} = ["{module.PACKAGE}>={least}"]'.replace("onnxruntime = ", "cpu = ") in text

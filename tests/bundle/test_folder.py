@@ -17,25 +17,26 @@ import onnx
 import pytest
 
 from satexport import __version__, files
-from satexport import bundle as bundle_module
-from satexport import export as export_module
-from satexport.bundle import (
+from satexport.bundle import folder as bundle_module
+from satexport.bundle.contract import PREFIX, Contract
+from satexport.bundle.folder import (
     GOLDEN,
     INITIAL_CACHE,
     LABELS,
     MANIFEST,
     write_manifest,
 )
-from satexport.checkpoint import load_checkpoint
-from satexport.checkpoint_file import DEMO
-from satexport.contract import PREFIX, Contract
+from satexport.bundle.places import staged_bundle
 from satexport.errors import RunError
-from satexport.export import export_onnx
 from satexport.files import exchange, sha256_of
-from satexport.places import staged_bundle
-from satexport.stream import load
+from satexport.models.checkpoint import load_checkpoint
+from satexport.models.sat.variants import find_variant
+from satexport.models.weightfile import DEMO
+from satexport.pipeline import export as export_module
+from satexport.pipeline.export import export_onnx
+from satexport.tagging.stream import load
 from satexport.targets import Target, find_target
-from satexport.variants import find_variant
+from tests import ROOT
 from tests.conftest import TINY, export
 
 GRAPH = "model.onnx"
@@ -271,7 +272,7 @@ def test_no_file_holds_a_path_or_a_time(demo: Path, build: Path) -> None:
     with zipfile.ZipFile(io.BytesIO(parts[GOLDEN])) as file:
         parts |= {f"{GOLDEN}/{entry}": file.read(entry) for entry in file.namelist()}
         assert {entry.date_time for entry in file.infolist()} == {(1980, 1, 1, 0, 0, 0)}
-    personal = [str(build), str(Path(__file__).parents[1]), os.path.expanduser("~"), str(DEMO.parent),
+    personal = [str(build), str(ROOT), os.path.expanduser("~"), str(DEMO.parent),
                 *(time.strftime(form) for form in ("%Y-%m-%d", "%Y%m%d", "%d %b %Y"))]
     for name, data in parts.items():
         assert not [text for text in personal if len(text) > 1 and os.fsencode(text) in data], name

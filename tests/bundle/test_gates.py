@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from satexport.gates import Gate, budget_gates, figures, required, verdict
+from satexport.bundle.gates import Gate, budget_gates, figures, required, verdict
 from satexport.targets import Budgets, Target, shipped
 
 STEPS: dict[str, Any] = {kind: {"p99_ms": 1e-9} for kind in ("burst", "paused")}

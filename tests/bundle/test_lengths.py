@@ -11,9 +11,9 @@ import numpy as np
 import onnx
 import pytest
 
-from satexport.bundle import CALIBRATION, GOLDEN, INITIAL_CACHE, LABELS, MANIFEST, write_arrays
-from tests.test_bundle import GRAPH, copy_of, reseal
-from tests.test_cli import call
+from satexport.bundle.folder import CALIBRATION, GOLDEN, INITIAL_CACHE, LABELS, MANIFEST, write_arrays
+from tests.bundle.test_folder import GRAPH, copy_of, reseal
+from tests.commands.test_cli import call
 
 
 def npy(shape: tuple[int, ...], data: bytes = b"") -> bytes:

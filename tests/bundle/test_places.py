@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from satexport import parity
+from satexport.bundle.places import check_outside, check_places
 from satexport.errors import UsageError
-from satexport.places import check_outside, check_places
-from satexport.stream import load
-from tests.test_bundle import content, copy_of
-from tests.test_cli import call
+from satexport.parity import protocols as parity
+from satexport.tagging.stream import load
+from tests.bundle.test_folder import content, copy_of
+from tests.commands.test_cli import call
 
 
 @pytest.fixture

@@ -19,13 +19,13 @@ import click
 import pytest
 from safetensors.numpy import save_file
 
-from satexport.checkpoint import load_checkpoint
 from satexport.cli import cli, main
-from satexport.report import RANDOM_WEIGHTS
-from satexport.variants import VARIANTS, find_variant
+from satexport.models.checkpoint import load_checkpoint
+from satexport.models.sat.variants import VARIANTS, find_variant
+from satexport.report.terminal import RANDOM_WEIGHTS
+from tests.bundle.test_folder import content, copy_of
 from tests.conftest import TINY
 from tests.machine import PATIENCE, need_posix, needs_dev_full
-from tests.test_bundle import content, copy_of
 
 MODEL = f"vit-t-{TINY}"
 VIT = ("onnx", "--model", MODEL, "--checkpoint", "random", "--no-simplify", "--output")

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from satexport.paper import DIFFERENCE, PAPER
-from satexport.published import PUBLISHED
-from satexport.variants import VARIANTS, find_variant
-from tests.test_cli import START, call
+from satexport.models.published import PUBLISHED
+from satexport.models.sat.paper import DIFFERENCE, PAPER
+from satexport.models.sat.variants import VARIANTS, find_variant
+from tests.commands.test_cli import START, call
 
 # Table 2 as printed: delay, then memory MB, GFLOPs and mAP of the sizes T / S / B
 TABLE_2 = """

@@ -20,8 +20,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 
+from tests import ROOT
 from tests.fuzz.kinds import KINDS, Doubtful, prepare
-from tests.fuzz.watch import ROOT, SECONDS, Ending, Sandbox, Worker, run_command
+from tests.fuzz.watch import SECONDS, Ending, Sandbox, Worker, run_command
 
 KEPT = ROOT / "build" / "fuzz"
 
@@ -153,10 +154,10 @@ def main() -> None:
 
 def exported_demo(folder: Path) -> Path:
     """The bundle of the demo checkpoint."""
-    from satexport.checkpoint import load_checkpoint
-    from satexport.export import export_onnx
+    from satexport.models.checkpoint import load_checkpoint
+    from satexport.models.sat.variants import find_variant
+    from satexport.pipeline.export import export_onnx
     from satexport.targets import find_target
-    from satexport.variants import find_variant
 
     return export_onnx(load_checkpoint("demo", find_variant("sat-t", 2)), find_target("onnx"), folder).path
 

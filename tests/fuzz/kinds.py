@@ -90,11 +90,11 @@ def prepare(folder: Path, bundle: Path) -> None:
     import soundfile
     import torch
 
-    from satexport.checkpoint import load_checkpoint
-    from satexport.checkpoint_file import DEMO
-    from satexport.synthetic import synthetic_stream
+    from satexport.audio.synthetic import synthetic_stream
+    from satexport.models.checkpoint import load_checkpoint
+    from satexport.models.sat.variants import find_variant
+    from satexport.models.weightfile import DEMO
     from satexport.targets import FOLDER
-    from satexport.variants import find_variant
 
     sound = synthetic_stream(1, "calibrate")
     for part in ("audio", "pcm", "checkpoint", "bundle", "target", "calibration", "labels", "set"):
@@ -125,8 +125,8 @@ def _prepare_sets(folder: Path) -> None:
     """Clips, and tables and manifests over them."""
     import soundfile
 
-    from satexport.labels import audioset_labels
-    from satexport.synthetic import synthetic_stream
+    from satexport.audio.labels import audioset_labels
+    from satexport.audio.synthetic import synthetic_stream
 
     clips = folder / "clips"
     clips.mkdir()
@@ -187,14 +187,14 @@ def _draw_audio(random: Random, valid: Path, place: Path) -> Doubtful:
 
 
 def _hear(path: Path, _valid: Path) -> None:
-    from satexport.audio import audio_blocks
+    from satexport.audio.files import audio_blocks
 
     for block in audio_blocks(path):
         require(block.dtype == np.float32 and block.ndim == 1 and bool(np.isfinite(block).all()), "no audio")
 
 
 def _hear_pcm(path: Path, _valid: Path) -> None:
-    from satexport.audio import pcm_blocks
+    from satexport.audio.files import pcm_blocks
 
     with path.open("rb") as file:
         for block in pcm_blocks(file):
@@ -216,9 +216,9 @@ def _draw_checkpoint(random: Random, valid: Path, place: Path) -> Doubtful:
 
 
 def _load_checkpoint(path: Path, _valid: Path) -> None:
-    from satexport.checkpoint import load_checkpoint
-    from satexport.checkpoint_shapes import expected_shapes
-    from satexport.variants import find_variant
+    from satexport.models.checkpoint import load_checkpoint
+    from satexport.models.sat.keys import expected_shapes
+    from satexport.models.sat.variants import find_variant
 
     variant = find_variant("sat-t", 2)
     found = load_checkpoint(str(path), variant)
@@ -274,7 +274,7 @@ def _seal(bundle: Path) -> bool:
 
 def _run_bundle(path: Path, _valid: Path) -> None:
     import satexport
-    from satexport.parity import run_golden
+    from satexport.parity.protocols import run_golden
 
     tagger = satexport.load(path, threads=1)
     scores = tagger.stream().feed(np.zeros(tagger.contract.chunk_samples, np.float32))
@@ -305,8 +305,8 @@ def _draw_beside_clips(part: str) -> Callable[[Random, Path, Path], Doubtful]:
 
 
 def _read_calibration(path: Path, _valid: Path) -> None:
-    from satexport.calibrate import heard
-    from satexport.calibration_set import calibration_clips, find_calibration
+    from satexport.quantize.calibrate import heard
+    from satexport.quantize.calibration_set import calibration_clips, find_calibration
 
     chosen = find_calibration(str(path))
     if chosen.source == "folder":
@@ -314,7 +314,7 @@ def _read_calibration(path: Path, _valid: Path) -> None:
 
 
 def _read_labels(path: Path, _valid: Path) -> None:
-    from satexport.labels import read_labels
+    from satexport.audio.labels import read_labels
     from satexport.terminal import printable
 
     labels = read_labels(path)
@@ -325,8 +325,8 @@ def _read_labels(path: Path, _valid: Path) -> None:
 
 
 def _read_set(path: Path, _valid: Path) -> None:
-    from satexport.datasets import load_set
-    from satexport.labels import audioset_labels
+    from satexport.audio.datasets import load_set
+    from satexport.audio.labels import audioset_labels
 
     found = load_set(path, audioset_labels())
     require(bool(found.truth(audioset_labels()).any()), "no clip has a label")

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from satexport.terminal import printable
+from tests import ROOT
 from tests.fuzz.kinds import Doubtful, Kind
 
-ROOT = Path(__file__).parents[2]
 SECONDS = 20  # that an input may take by the Python interface
 COMMAND_SECONDS = 120  # and by the command, which may export, calibrate and prove where it was accepted
 BYTES = 1_000_000_000  # resident
@@ -196,7 +196,7 @@ def faults_of_message(text: str, code: int) -> list[str]:
 
 def half_bundles(out: Path) -> list[str]:
     """What a command left of a bundle that is not whole."""
-    from satexport.bundle import open_bundle
+    from satexport.bundle.folder import open_bundle
     from satexport.errors import SatexportError
 
     found = [f"left {path.relative_to(out)}" for path in out.rglob("*.partial*")]

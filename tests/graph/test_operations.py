@@ -8,15 +8,15 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from satexport.checkpoint import load_checkpoint
-from satexport.contract import ANY, Form
+from satexport.bundle.contract import ANY, Form
 from satexport.errors import RunError
-from satexport.fold import graph_weights
-from satexport.graph import build_graph
-from satexport.operations import count_operations
-from satexport.simplify import simplify
-from satexport.variants import find_variant
-from tests.test_graph import contract_of, folded
+from satexport.graph.operations import count_operations
+from satexport.graph.simplify import simplify
+from satexport.models.checkpoint import load_checkpoint
+from satexport.models.sat.folds import graph_weights
+from satexport.models.sat.graph import build_graph
+from satexport.models.sat.variants import find_variant
+from tests.models.sat.test_graph import contract_of, folded
 
 CLASSES, BLOCKS = 527, 12
 

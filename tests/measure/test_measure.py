@@ -20,25 +20,25 @@ import numpy as np
 import pytest
 
 import satexport
-from satexport import measure as measure_module
 from satexport import memory
 from satexport.backends import BACKENDS
-from satexport.bundle import MANIFEST, open_bundle, write_manifest
-from satexport.checkpoint import load_checkpoint
-from satexport.contract import Contract, Form
+from satexport.bundle.contract import Contract, Form
+from satexport.bundle.folder import MANIFEST, open_bundle, write_manifest
 from satexport.errors import RunError
-from satexport.export import export_onnx
-from satexport.measure import DEFINITIONS, PAUSED_TURNS, TURNS, Process, Settings, measure
-from satexport.measure_worker import Worker
-from satexport.paper import DIFFERENCE, PAPER
-from satexport.report import CPU_FLAGS, RANDOM_WEIGHTS, cores
+from satexport.measure import turns as measure_module
+from satexport.measure.turns import DEFINITIONS, PAUSED_TURNS, TURNS, Process, Settings, measure
+from satexport.measure.worker import Worker
+from satexport.models.checkpoint import load_checkpoint
+from satexport.models.sat.paper import DIFFERENCE, PAPER
+from satexport.models.sat.variants import find_variant
+from satexport.pipeline.export import export_onnx
+from satexport.report.terminal import CPU_FLAGS, RANDOM_WEIGHTS, cores
 from satexport.targets import Budgets, Target, find_target
-from satexport.variants import find_variant
+from tests.bundle.test_folder import GRAPH, VIT, content, copy_of, manifest_of
+from tests.commands.test_cli import START, Result, call, start, vit_file
 from tests.conftest import TINY
 from tests.conftest import export as export_model
 from tests.machine import PATIENCE, needs_proc
-from tests.test_bundle import GRAPH, VIT, content, copy_of, manifest_of
-from tests.test_cli import START, Result, call, start, vit_file
 
 STEPS = 2
 QUICK = ("--steps", STEPS, "--pause", 0.01)
@@ -668,7 +668,7 @@ def workers_of(parent: int) -> list[int]:
             its_parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
         except OSError:  # gone meanwhile
             continue
-        if its_parent == parent and b"satexport.measure_worker" in command:
+        if its_parent == parent and b"satexport.measure.worker" in command:
             found.append(int(folder.name))
     return found
 

@@ -21,14 +21,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from satexport import checkpoint, checkpoint_file, checkpoint_shapes, files, frontend
-from satexport.checkpoint import Checkpoint, load_checkpoint
-from satexport.checkpoint_shapes import expected_shapes
+from satexport import files
+from satexport.audio.labels import audioset_labels
 from satexport.errors import CheckpointError, DataError, UsageError
 from satexport.files import sha256_of
-from satexport.labels import audioset_labels
-from satexport.model import Transformer
-from satexport.variants import AUDIOSET_CLASSES, VARIANTS, Variant, find_variant
+from satexport.frontends import log_mel as frontend
+from satexport.models import checkpoint
+from satexport.models import weightfile as checkpoint_file
+from satexport.models.checkpoint import Checkpoint, load_checkpoint
+from satexport.models.sat import keys as checkpoint_shapes
+from satexport.models.sat.keys import expected_shapes
+from satexport.models.sat.network import Transformer
+from satexport.models.sat.variants import AUDIOSET_CLASSES, VARIANTS, Variant, find_variant
 
 State = dict[str, Tensor]
 SAT_T = find_variant("sat-t", 2)
@@ -153,8 +157,8 @@ def test_the_counter_of_batches_may_be_missing(sat_t: State, tmp_path: Path) -> 
 def test_safetensors_and_random_weights_load_without_torch(sat_t: State, tmp_path: Path) -> None:
     path = save_safetensors(tmp_path / "w.safetensors", sat_t)
     code = ("import sys; sys.modules['torch'] = None\n"
-            "from satexport.checkpoint import load_checkpoint\n"
-            "from satexport.variants import find_variant\n"
+            "from satexport.models.checkpoint import load_checkpoint\n"
+            "from satexport.models.sat.variants import find_variant\n"
             f"for what in (r'{path}', 'random'): load_checkpoint(what, find_variant('sat-t', 2))")
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from satexport.backends import FloatArray, Step
-from satexport.contract import Contract
-from satexport.golden import LEAST, SOME_STREAMS, golden_audio, golden_scores, proof_streams
-from satexport.stream import Streams, Tagger, load
-from satexport.variants import VARIANTS, Variant
+from satexport.bundle.contract import Contract
+from satexport.models.sat.variants import VARIANTS, Variant
+from satexport.parity.golden import LEAST, SOME_STREAMS, golden_audio, golden_scores, proof_streams
+from satexport.tagging.stream import Streams, Tagger, load
 
 HONEST = 1e-5  # of any score, from PyTorch
 

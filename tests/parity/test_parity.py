@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from satexport.audio.datasets import load_set
 from satexport.backends import FloatArray
-from satexport.checkpoint import load_checkpoint
-from satexport.datasets import load_set
-from satexport.gates import Gate, verdict
-from satexport.parity import (
+from satexport.bundle.gates import Gate, verdict
+from satexport.models.checkpoint import load_checkpoint
+from satexport.models.sat.reference import PyTorchStep, reference_streams
+from satexport.parity.protocols import (
     clip_chunks,
     compare,
     drift_of,
@@ -21,8 +22,7 @@ from satexport.parity import (
     set_parity,
     stream_parity,
 )
-from satexport.reference import PyTorchStep, reference_streams
-from satexport.stream import Tagger, load
+from satexport.tagging.stream import Tagger, load
 
 
 @pytest.fixture(scope="module")

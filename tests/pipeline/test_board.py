@@ -15,20 +15,21 @@ from typing import Any, ClassVar
 
 import pytest
 
-from satexport import engine_gates, tensorrt_engine
-from satexport.board import build_bundle
-from satexport.bundle import open_bundle
-from satexport.compile import Wanted, compile_bundle
-from satexport.engine_gates import precisions
+from satexport.backends.tensorrt import engine as tensorrt_engine
+from satexport.backends.tensorrt import inspect as engine_gates
+from satexport.backends.tensorrt.build import run_trtexec, trtexec_command
+from satexport.backends.tensorrt.engine import Engine
+from satexport.backends.tensorrt.inspect import precisions
+from satexport.backends.tensorrt.write import SCRIPT
+from satexport.bundle.folder import open_bundle
 from satexport.errors import BundleError, GateError, MissingError, RunError, SatexportError
 from satexport.files import sha256_of
+from satexport.pipeline.board import build_bundle
+from satexport.pipeline.build import Wanted, compile_bundle
 from satexport.targets import Budgets, TensorRt, find_target
-from satexport.tensorrt_build import run_trtexec, trtexec_command
-from satexport.tensorrt_bundle import SCRIPT
-from satexport.tensorrt_engine import Engine
-from tests.test_backends import SMALL
-from tests.test_bundle import content, copy_of, manifest_of, reseal
-from tests.test_tensorrt_runtime import FakeEngine
+from tests.backends.tensorrt.test_step import FakeEngine
+from tests.backends.test_backends import SMALL
+from tests.bundle.test_folder import content, copy_of, manifest_of, reseal
 
 ORIN = find_target("jetson-orin-nano")
 
@@ -345,7 +346,8 @@ def test_the_build_script_finds_its_bundle_by_a_link_from_elsewhere(tmp_path: Pa
     bundle.mkdir()
     with zipfile.ZipFile(bundle / "runtime.zip", "w") as archive:
         archive.writestr("satexport/__init__.py", "")
-        archive.writestr("satexport/board.py", "import sys; print(sys.argv[1], sys.argv[2])")
+        archive.writestr("satexport/pipeline/__init__.py", "")
+        archive.writestr("satexport/pipeline/board.py", "import sys; print(sys.argv[1], sys.argv[2])")
     (bundle / "build.sh").write_text(SCRIPT)
     (bundle / "build.sh").chmod(0o755)
     (tmp_path / "bin").mkdir()

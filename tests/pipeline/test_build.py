@@ -10,20 +10,20 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from satexport import compile as compile_module
-from satexport import measure
 from satexport.backends import FloatArray
-from satexport.bundle import open_bundle
-from satexport.calibration_set import CalibrationSet
-from satexport.compile import Proof, Wanted, compile_bundle
+from satexport.bundle.folder import open_bundle
 from satexport.errors import BundleError
-from satexport.stream import load
+from satexport.measure import turns as measure
+from satexport.pipeline import build as compile_module
+from satexport.pipeline.build import Proof, Wanted, compile_bundle
+from satexport.quantize.calibration_set import CalibrationSet
+from satexport.tagging.stream import load
 from satexport.targets import find_target
+from tests.bundle.test_folder import content, copy_of
+from tests.commands.test_cli import Result, call
 from tests.conftest import TINY
 from tests.machine import need, needs_proc
-from tests.test_bundle import content, copy_of
-from tests.test_cli import Result, call
-from tests.test_measure import needs_memray
+from tests.measure.test_measure import needs_memray
 
 SMALL = f"sat-t-{TINY}-2s"
 FEW = CalibrationSet("few", "synthetic", "made", clips=28, samples=24, stream_seconds=40)

@@ -10,22 +10,22 @@ import onnx
 import pytest
 import torch
 
-from satexport.checkpoint import load_checkpoint
-from satexport.contract import ANY, Form
+from satexport.audio.synthetic import synthetic_clip
+from satexport.bundle.contract import ANY, Form
+from satexport.bundle.gates import verdict
 from satexport.errors import GateError
-from satexport.export import export_onnx
-from satexport.fold import FOLDS, Weights
-from satexport.gates import verdict
-from satexport.golden import golden_audio
-from satexport.parity import run_golden, run_parity
-from satexport.stream import load
-from satexport.synthetic import synthetic_clip
+from satexport.models.checkpoint import load_checkpoint
+from satexport.models.sat.folds import FOLDS, Weights
+from satexport.models.sat.variants import find_variant
+from satexport.parity.golden import golden_audio
+from satexport.parity.protocols import run_golden, run_parity
+from satexport.pipeline.export import export_onnx
+from satexport.tagging.stream import load
 from satexport.targets import find_target
-from satexport.variants import find_variant
+from tests.bundle.test_folder import VIT
 from tests.conftest import TINY
 from tests.machine import need
-from tests.test_bundle import VIT
-from tests.test_graph import ALLOWED, pytorch_scores
+from tests.models.sat.test_graph import ALLOWED, pytorch_scores
 
 soundfile = need("soundfile", "audio")
 CLASSES = ("Dial tone", "White noise", "Mains hum")
@@ -157,7 +157,7 @@ def test_a_rewrite_that_moves_the_scores_stops_the_export(
 
 def test_a_graph_that_is_not_pytorchs_stops_the_export(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("satexport.frontend.window", lambda: np.hamming(512))  # PyTorch has its own
+    monkeypatch.setattr("satexport.frontends.log_mel.window", lambda: np.hamming(512))  # PyTorch has its own
     with pytest.raises(GateError, match="differs from PyTorch by"):
         export_onnx(load_checkpoint("random", find_variant(VIT, 1)), find_target("onnx"), tmp_path)
     assert not list(tmp_path.rglob("*.onnx"))
@@ -171,7 +171,7 @@ def test_an_onnxsim_graph_that_is_not_equal_is_not_kept(
         top.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(top) + 1, "head.bias"))
         return spoiled, ""
 
-    monkeypatch.setattr("satexport.export.simplify", spoil)
+    monkeypatch.setattr("satexport.pipeline.export.simplify", spoil)
     checkpoint = load_checkpoint("random", find_variant(VIT, 1))
     export = export_onnx(checkpoint, find_target("onnx"), tmp_path)
     assert not export.stages[-1].kept

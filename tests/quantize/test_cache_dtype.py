@@ -11,20 +11,20 @@ import onnx
 import pytest
 
 from satexport.backends import FloatArray
-from satexport.backends.onnxruntime import OnnxRuntimeStep
-from satexport.bundle import open_bundle, write_manifest
-from satexport.cache_dtype import store_cache
-from satexport.calibrate import Sample, calibrate
-from satexport.calibration_set import CalibrationSet
-from satexport.contract import Contract, Form
-from satexport.golden import golden_scores
+from satexport.backends.onnxruntime.step import OnnxRuntimeStep
+from satexport.bundle.contract import Contract, Form
+from satexport.bundle.folder import open_bundle, write_manifest
 from satexport.memory import state_bytes
-from satexport.stream import Streams, load
+from satexport.parity.golden import golden_scores
+from satexport.quantize.cache_dtype import store_cache
+from satexport.quantize.calibrate import Sample, calibrate
+from satexport.quantize.calibration_set import CalibrationSet
+from satexport.tagging.stream import Streams, load
 from satexport.targets import find_target
+from tests.bundle.test_folder import copy_of, manifest_of
+from tests.commands.test_cli import call
 from tests.conftest import TINY, export
-from tests.test_bundle import copy_of, manifest_of
-from tests.test_cli import call
-from tests.test_cpu import output_with
+from tests.pipeline.test_build import output_with
 
 SMALL = CalibrationSet("small", "synthetic", "made", clips=28, samples=24, stream_seconds=40)
 LARGEST = {"fp16": 2e-3, "int8": 0.05}

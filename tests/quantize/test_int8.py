@@ -11,15 +11,15 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from satexport.backends.onnxruntime import OnnxRuntimeStep
-from satexport.bundle import open_bundle
-from satexport.calibrate import Sample, calibrate
-from satexport.calibration_set import CalibrationSet
+from satexport.backends.onnxruntime.step import OnnxRuntimeStep
+from satexport.bundle.folder import open_bundle
 from satexport.errors import DataError, UsageError
-from satexport.golden import golden_scores
-from satexport.quantize import Ranges, layers, quantize
-from satexport.ranges import find_ranges
-from satexport.stream import Streams
+from satexport.parity.golden import golden_scores
+from satexport.quantize.calibrate import Sample, calibrate
+from satexport.quantize.calibration_set import CalibrationSet
+from satexport.quantize.int8 import Ranges, layers, quantize
+from satexport.quantize.ranges import find_ranges
+from satexport.tagging.stream import Streams
 from satexport.targets import OPERATORS, Quantization
 
 STATIC = Quantization()

@@ -10,18 +10,18 @@ import numpy as np
 import onnx
 import pytest
 
-from satexport import sensitivity as sensitivity_module
-from satexport.bundle import Bundle, open_bundle
-from satexport.calibrate import calibrate
-from satexport.calibration_set import CalibrationSet, choosing_set
-from satexport.datasets import LabelledSet
+from satexport.audio.datasets import LabelledSet
+from satexport.bundle.folder import Bundle, open_bundle
 from satexport.errors import GateError, UsageError
-from satexport.quantize import layers, quantize
-from satexport.ranges import find_ranges
-from satexport.sensitivity import Sensitivity, check_labels, fewest_to_leave_out, sensitivity
+from satexport.quantize.calibrate import calibrate
+from satexport.quantize.calibration_set import CalibrationSet, choosing_set
+from satexport.quantize.int8 import layers, quantize
+from satexport.quantize import sensitivity as sensitivity_module
+from satexport.quantize.ranges import find_ranges
+from satexport.quantize.sensitivity import Sensitivity, check_labels, fewest_to_leave_out, sensitivity
 from satexport.targets import Quantization
-from tests.test_cli import call
-from tests.test_cpu import output_with
+from tests.commands.test_cli import call
+from tests.pipeline.test_build import output_with
 
 SMALL = CalibrationSet("small", "synthetic", "made", clips=28, samples=24, stream_seconds=40)
 SPOILED = ("11.fc2", "05.proj")  # layers whose ranges are made far too wide
@@ -108,8 +108,8 @@ def test_clips_without_labels_choose_nothing(trained: Spoiled) -> None:
 
 def test_clips_that_choose_are_others_than_those_that_calibrate_and_those_that_gate(
         spoiled: Spoiled, found: Sensitivity) -> None:
-    from satexport.clips import clip_hash
-    from satexport.datasets import load_set
+    from satexport.audio.clips import clip_hash
+    from satexport.audio.datasets import load_set
 
     calibrated = set(calibrate(spoiled.source, SMALL).clip_hashes)
     gate = {clip_hash(clip.read()) for clip in load_set("synthetic", spoiled.source.labels).clips}

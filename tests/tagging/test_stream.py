@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import satexport
 from satexport.backends import FloatArray, Step
 from satexport.errors import AudioError, RunError, UsageError
-from satexport.stream import Stream, Tagger, load
+from satexport.tagging.stream import Stream, Tagger, load
 
 
 class Listening:

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from satexport.backends import FloatArray, check_version
-from satexport.bundle import Bundle
-from satexport.contract import ANY, Contract
+from satexport.bundle.contract import ANY, Contract
+from satexport.bundle.folder import Bundle
 from satexport.errors import BundleError, MissingError, RunError
 from satexport.process import ProcessBound, keep_in_child
 from satexport.runtimes import import_runtime

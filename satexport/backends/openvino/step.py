@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from satexport.backends import FloatArray, check_version
-from satexport.bundle import Bundle
-from satexport.contract import ANY, Contract, TensorSpec
+from satexport.bundle.contract import ANY, Contract, TensorSpec
+from satexport.bundle.folder import Bundle
 from satexport.errors import BundleError, MissingError, RunError
 from satexport.files import cache_folder, check_writable
-from satexport.frontend import FRONT_END
+from satexport.frontends.log_mel import FRONT_END
 from satexport.memory import giving_back
 from satexport.process import ProcessBound, keep_in_child
 from satexport.runtimes import import_runtime

@@ -29,10 +29,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from satexport.backends.openvino import CONTRACT, QUANTISED, lanes, state_name, written
-from satexport.contract import Contract
+from satexport.backends.openvino.step import CONTRACT, QUANTISED, lanes, state_name, written
+from satexport.bundle.contract import Contract
 from satexport.errors import RunError
-from satexport.frontend import FRONT_END
+from satexport.frontends.log_mel import FRONT_END
 from satexport.runtimes import import_runtime
 from satexport.targets import Target
 

@@ -14,12 +14,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from satexport.cuda import Cuda
+from satexport.backends.tensorrt.cuda import Cuda
+from satexport.backends.tensorrt.engine import Engine, TensorRtEngine, import_tensorrt, quiet_logger
 from satexport.errors import RunError
 from satexport.files import write_bytes
 from satexport.memory import available_bytes
 from satexport.targets import TensorRt
-from satexport.tensorrt_engine import Engine, TensorRtEngine, import_tensorrt, quiet_logger
 
 TRTEXEC = ("/usr/src/tensorrt/bin/trtexec", "trtexec")  # JetPack's first: that of the Python package
 MODEL = Path("/proc/device-tree/model")  # of a board
@@ -28,7 +28,7 @@ KILLED = -9
 
 
 class ThisBoard:
-    """TensorRT and the GPU of this machine; see `satexport.board.Board`."""
+    """TensorRT and the GPU of this machine; see `satexport.pipeline.board.Board`."""
 
     def __init__(self, trt: Any, cuda: Cuda, trtexec: str | None) -> None:
         self._trt, self._cuda, self._trtexec = trt, cuda, trtexec

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from satexport.cuda import Cuda
+from satexport.backends.tensorrt.cuda import Cuda
 from satexport.errors import BundleError, MissingError, RunError
 from satexport.process import keep_in_child
 

@@ -19,7 +19,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from satexport.errors import RunError, UsageError
-from satexport.frontend import FRONT_END
+from satexport.frontends.log_mel import FRONT_END
 
 PRECISE = {"LayerNormalization", "ReduceMean", "Sigmoid"}
 MOVES = {"Reshape", "Transpose", "Split", "Slice", "Squeeze", "Unsqueeze"}

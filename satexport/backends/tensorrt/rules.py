@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from satexport.errors import RunError, UsageError
-from satexport.frontend import FRONT_END
+from satexport.frontends.log_mel import FRONT_END
 
 # TensorRT's version, and the newest opset of a graph for it. Parsers of 10.15 and later know more, but one
 # graph is for all versions of this table, so 10.3's parser decides.

@@ -22,13 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from satexport.backends import FloatArray
-from satexport.bundle import Bundle
-from satexport.contract import ANY, Contract
-from satexport.cuda import Cuda
+from satexport.backends.tensorrt.cuda import Cuda
+from satexport.backends.tensorrt.engine import REBUILD, Engine, EngineTensor, TensorRtEngine, import_tensorrt
+from satexport.bundle.contract import ANY, Contract
+from satexport.bundle.folder import Bundle
 from satexport.errors import BundleError, MissingError, UsageError
 from satexport.files import sha256_of
 from satexport.process import ProcessBound
-from satexport.tensorrt_engine import REBUILD, Engine, EngineTensor, TensorRtEngine, import_tensorrt
 
 PACKAGE, RTX = "tensorrt", "tensorrt_rtx"
 RECORD = "engine.json"

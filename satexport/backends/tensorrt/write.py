@@ -1,7 +1,8 @@
 """A build bundle: what goes to a board where engines are built, and its proof as far as it goes without one.
 
     int8.onnx, fp16.onnx    the graphs as TensorRT takes them, fp16 alone where int8 is not asked for
-    build.sh                builds, proves and measures their engines on the board: see `satexport.board`
+    build.sh                builds, proves and measures their engines on the board: see
+                            satexport.pipeline.board
     runtime.zip             satexport's own code for it; needs numpy and the board's TensorRT and CUDA alone
 
 An engine computes what its graph says, so the graphs are proven by ONNX Runtime, with its own optimisation
@@ -21,19 +22,19 @@ import onnx
 from numpy.typing import NDArray
 
 from satexport.backends import FloatArray
-from satexport.backends.onnxruntime import OnnxRuntimeStep
-from satexport.backends.tensorrt import RECORD, RTX, engine_record
-from satexport.bundle import GRAPH_SCORES, Bundle, write_arrays
-from satexport.contract import Contract
-from satexport.files import write_bytes, write_json
-from satexport.golden import golden_scores, proof_streams
-from satexport.report import origin
-from satexport.stream import Tagger
+from satexport.backends.onnxruntime.step import OnnxRuntimeStep
+from satexport.backends.tensorrt.build import build_engine
+from satexport.backends.tensorrt.engine import import_tensorrt
+from satexport.backends.tensorrt.half import in_half
+from satexport.backends.tensorrt.rules import check_rules
+from satexport.backends.tensorrt.step import RECORD, RTX, engine_record
+from satexport.bundle.contract import Contract
+from satexport.bundle.folder import GRAPH_SCORES, Bundle, write_arrays
+from satexport.files import PACKAGE, write_bytes, write_json
+from satexport.parity.golden import golden_scores, proof_streams
+from satexport.report.terminal import origin
+from satexport.tagging.stream import Tagger
 from satexport.targets import Target
-from satexport.tensorrt_build import build_engine
-from satexport.tensorrt_engine import import_tensorrt
-from satexport.tensorrt_graph import in_half
-from satexport.tensorrt_rules import check_rules
 
 BUILD = "build.sh"
 RUNTIME = "runtime.zip"
@@ -51,7 +52,8 @@ python=${PYTHON:-python3}
     exit 3
 }
 export ORT_DISABLE_TELEMETRY="${ORT_DISABLE_TELEMETRY:-1}"  # whatever is imported here reports to nobody
-PYTHONPATH="$here/runtime.zip${PYTHONPATH:+:$PYTHONPATH}" exec "$python" -m satexport.board "$here" "$@"
+export PYTHONPATH="$here/runtime.zip${PYTHONPATH:+:$PYTHONPATH}"
+exec "$python" -m satexport.pipeline.board "$here" "$@"
 """
 LEAST_VERSION = "10.3"  # of the rules, for TensorRT for RTX, whose versions count anew
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the same bytes whenever it is written
@@ -75,16 +77,15 @@ def write_build_bundle(folder: Path, graphs: Mapping[str, onnx.ModelProto], targ
     if target.tensorrt.module != RTX:
         (folder / BUILD).write_bytes(SCRIPT.encode())
         (folder / BUILD).chmod(0o755)
-        write_runtime(folder / RUNTIME, Path(__file__).parent.rglob("*.py"))
+        write_runtime(folder / RUNTIME, PACKAGE.rglob("*.py"))
     return f"{target.precision}.onnx"
 
 
 def write_runtime(file: Path, sources: Iterable[Path]) -> None:
     """Write Python files of this package as a zip that Python imports from."""
-    root = Path(__file__).parents[1]
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for source in sorted(sources):
-            entry = zipfile.ZipInfo(source.relative_to(root).as_posix(), LONG_AGO)
+            entry = zipfile.ZipInfo(source.relative_to(PACKAGE.parent).as_posix(), LONG_AGO)
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, source.read_bytes())
 

@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport import frontend
-from satexport.contract import Form, keeps_hidden
-from satexport.variants import BLOCK_EPS, DEPTH, PATCH, ROWS, Variant
+from satexport.bundle.contract import Form, keeps_hidden
+from satexport.frontends import log_mel as frontend
+from satexport.models.sat.variants import BLOCK_EPS, DEPTH, PATCH, ROWS, Variant
 
 Array = NDArray[np.float64]
 Weights = dict[str, Array]

@@ -15,11 +15,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from satexport.contract import ANY, Contract, TensorSpec, keeps_hidden
-from satexport.fold import DB_PER_LN, Weights
-from satexport.graph_frontend import log_mel
-from satexport.graph_writer import Writer
-from satexport.variants import BLOCK_EPS, DEPTH, OUTPUT_EPS, PATCH, ROWS, Variant
+from satexport.bundle.contract import ANY, Contract, TensorSpec, keeps_hidden
+from satexport.frontends.log_mel_nodes import log_mel
+from satexport.graph.writer import Writer
+from satexport.models.sat.folds import DB_PER_LN, Weights
+from satexport.models.sat.variants import BLOCK_EPS, DEPTH, OUTPUT_EPS, PATCH, ROWS, Variant
 
 OPSETS = range(17, 24)  # LayerNormalization came with 17, Gelu as one node with 20
 

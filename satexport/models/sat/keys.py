@@ -11,10 +11,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport import frontend
-from satexport.checkpoint_resave import MARK, Weights, resave
-from satexport.terminal import shown
-from satexport.variants import (
+from satexport.frontends import log_mel as frontend
+from satexport.models.resave import MARK, Weights, resave
+from satexport.models.sat.variants import (
     AUDIOSET_CLASSES,
     DEPTH,
     MEL_BANDS,
@@ -24,6 +23,7 @@ from satexport.variants import (
     VARIANTS,
     Variant,
 )
+from satexport.terminal import shown
 
 State = dict[str, NDArray[np.float32]]
 Shapes = dict[str, tuple[int, ...]]

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from satexport import frontend
-from satexport.variants import (
+from satexport.frontends import log_mel as frontend
+from satexport.models.sat.variants import (
     AUDIOSET_CLASSES,
     BLOCK_EPS,
     DEPTH,

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from satexport.backends import FloatArray
-from satexport.checkpoint import Checkpoint
-from satexport.contract import USUAL_FORM, Contract
-from satexport.model import Transformer
-from satexport.stream import Streams
+from satexport.bundle.contract import USUAL_FORM, Contract
+from satexport.models.checkpoint import Checkpoint
+from satexport.models.sat.network import Transformer
+from satexport.tagging.stream import Streams
 
 
 def load_model(checkpoint: Checkpoint) -> Transformer:

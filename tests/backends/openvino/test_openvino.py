@@ -13,18 +13,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from satexport import openvino_ir
 from satexport.backends import FloatArray
-from satexport.backends import openvino as backend
-from satexport.bundle import open_bundle
+from satexport.backends.openvino import step as backend
+from satexport.backends.openvino import write as openvino_ir
+from satexport.bundle.folder import open_bundle
 from satexport.errors import BundleError, MissingError
-from satexport.stream import Tagger, load
+from satexport.tagging.stream import Tagger, load
+from tests import ROOT
+from tests.backends.test_backends import compiled
+from tests.bundle.test_folder import content, copy_of, manifest_of, reseal
+from tests.commands.test_cli import Result, call
 from tests.machine import has_bf16, need
-from tests.test_backends import compiled
-from tests.test_bundle import content, copy_of, manifest_of, reseal
-from tests.test_cli import Result, call
-from tests.test_cpu import SMALL, output_with
-from tests.test_measure import QUICK as SHORT
+from tests.measure.test_measure import QUICK as SHORT
+from tests.pipeline.test_build import SMALL, output_with
 from tests.test_packaging import FILES, TRAINING, python
 
 need("openvino", "openvino")
@@ -245,7 +246,7 @@ def test_a_bundle_of_bf16_is_refused_on_a_cpu_without_it(
 
 
 def test_a_device_that_is_not_there_is_named_with_those_that_are(tiny: Path, tmp_path: Path) -> None:
-    text = (Path(__file__).parents[1] / "targets" / "openvino-fp32.toml").read_text("utf-8")
+    text = (ROOT / "targets" / "openvino-fp32.toml").read_text("utf-8")
     mine = tmp_path / "mine.toml"
     mine.write_text(text.replace("[openvino]", '[openvino]\ndevice = "GPU.7"'))
     result = call("openvino", "--fp32", "--target", mine, "--output", output_with(tiny, tmp_path))
@@ -262,7 +263,7 @@ def test_a_device_that_is_not_there_is_named_with_those_that_are(tiny: Path, tmp
     ('scheme = "qdq"', 'scheme = "qdq"\nmethod = "dynamic"', "method and scheme is 'dynamic and qdq'")])
 def test_a_target_that_openvino_cannot_take_says_which_key(
         tiny: Path, tmp_path: Path, now: str, then: str, words: str) -> None:
-    text = (Path(__file__).parents[1] / "targets" / "openvino-int8.toml").read_text("utf-8")
+    text = (ROOT / "targets" / "openvino-int8.toml").read_text("utf-8")
     mine = tmp_path / "mine.toml"
     assert now in text
     mine.write_text(text.replace(now, then))

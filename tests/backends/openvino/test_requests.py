@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 
 from satexport.backends import FloatArray
-from satexport.backends import openvino as backend
-from satexport.bundle import open_bundle
-from satexport.contract import Form
+from satexport.backends.openvino import step as backend
+from satexport.bundle.contract import Form
+from satexport.bundle.folder import open_bundle
 from satexport.errors import RunError
-from satexport.report import cores
-from satexport.stream import Tagger, load
+from satexport.report.terminal import cores
+from satexport.tagging.stream import Tagger, load
+from tests.backends.openvino.test_openvino import compiled_model
+from tests.backends.test_backends import compiled
+from tests.bundle.test_folder import VIT, copy_of, manifest_of, reseal
+from tests.commands.test_cli import call
 from tests.conftest import TINY, export
 from tests.machine import need
-from tests.test_backends import compiled
-from tests.test_bundle import VIT, copy_of, manifest_of, reseal
-from tests.test_cli import call
-from tests.test_openvino import compiled_model
 
 need("openvino", "openvino")
 NAME = f"sat-t-{TINY}"

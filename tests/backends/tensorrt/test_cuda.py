@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from satexport import cuda
-from satexport.cuda import Cuda
+from satexport.backends.tensorrt import cuda
+from satexport.backends.tensorrt.cuda import Cuda
 from satexport.errors import MissingError, RunError
+from tests import ROOT
 
-SOURCE = Path(__file__).with_name("fake_cudart.c")
+SOURCE = ROOT / "tests" / "fake_cudart.c"
 KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 

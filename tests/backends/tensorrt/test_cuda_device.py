@@ -10,13 +10,13 @@ import onnxruntime
 import pytest
 
 from satexport.backends import FloatArray
-from satexport.bundle import open_bundle
-from satexport.compile import Wanted, compile_bundle
-from satexport.cuda import Cuda
+from satexport.backends.tensorrt.cuda import Cuda
+from satexport.backends.tensorrt.write import onnx_taggers
+from satexport.bundle.folder import open_bundle
 from satexport.errors import MissingError
+from satexport.pipeline.build import Wanted, compile_bundle
 from satexport.targets import find_target
-from satexport.tensorrt_bundle import onnx_taggers
-from tests.test_backends import SMALL
+from tests.backends.test_backends import SMALL
 
 CUDA = "CUDAExecutionProvider"
 ON_DEVICE = 3  # of cudaMemcpyKind

@@ -12,11 +12,11 @@ import pytest
 from numpy.typing import ArrayLike
 from onnx import TensorProto, helper, numpy_helper
 
+from satexport.backends.tensorrt.rules import NEWEST_OPSET, RULES, broken_rules, check_rules
 from satexport.errors import RunError, UsageError
-from satexport.quantize import products, quantize
+from satexport.quantize.int8 import products, quantize
 from satexport.targets import Quantization
-from satexport.tensorrt_rules import NEWEST_OPSET, RULES, broken_rules, check_rules
-from tests.test_operations import graph as exported
+from tests.graph.test_operations import graph as exported
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 INT8, DOUBLE = TensorProto.INT8, TensorProto.DOUBLE
@@ -347,7 +347,8 @@ def test_what_gates_attention_is_no_scale() -> None:
 
 
 def test_the_newest_opset_is_that_of_the_version_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("satexport.tensorrt_rules.NEWEST_OPSET", {(10, 3): 20, (10, 13): 22, (11, 4): 25})
+    newest = {(10, 3): 20, (10, 13): 22, (11, 4): 25}
+    monkeypatch.setattr("satexport.backends.tensorrt.rules.NEWEST_OPSET", newest)
     model = good(opset=22).model
     assert [b.node for b in broken_rules(model, "10.9")] == ["opset 22"]
     assert broken_rules(model, "10.13.2") == broken_rules(model, "11.4") == []

@@ -21,18 +21,20 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from satexport import cuda
-from satexport.backends import FloatArray, tensorrt
-from satexport.backends.tensorrt import RECORD, TensorRtCache, TensorRtStep
-from satexport.bundle import Bundle, open_bundle
-from satexport.contract import ANY
-from satexport.cuda import Cuda
+from satexport.backends import FloatArray
+from satexport.backends.tensorrt import cuda
+from satexport.backends.tensorrt import step as tensorrt
+from satexport.backends.tensorrt.cuda import Cuda
+from satexport.backends.tensorrt.engine import Engine, EngineTensor, TensorRtEngine
+from satexport.backends.tensorrt.step import RECORD, TensorRtCache, TensorRtStep
+from satexport.bundle.contract import ANY
+from satexport.bundle.folder import Bundle, open_bundle
 from satexport.errors import BundleError, MissingError, RunError, SatexportError, UsageError
 from satexport.files import sha256_of, write_json
-from satexport.stream import Stream, Streams, Tagger, load
-from satexport.tensorrt_engine import Engine, EngineTensor, TensorRtEngine
-from tests.test_bundle import copy_of
-from tests.test_cuda import KERNEL, fake_cudart
+from satexport.tagging.stream import Stream, Streams, Tagger, load
+from tests import ROOT
+from tests.backends.tensorrt.test_cuda import KERNEL, fake_cudart
+from tests.bundle.test_folder import copy_of
 from tests.test_packaging import TRAINING, python
 
 GRAPH = "model.onnx"
@@ -647,6 +649,7 @@ def test_a_machine_without_tensorrt_or_cuda_says_what_is_missing(
 
 
 def test_the_backend_is_imported_with_numpy_alone() -> None:
-    program = "from satexport.backends import tensorrt; print(tensorrt.PACKAGE, 'tensorrt' in sys.modules)"
-    root, lean = str(Path(__file__).parents[1]), (*TRAINING, "onnxruntime", "openvino", "click", "rich")
+    program = ("from satexport.backends.tensorrt import step\n"
+               "print(step.PACKAGE, 'tensorrt' in sys.modules)")
+    root, lean = str(ROOT), (*TRAINING, "onnxruntime", "openvino", "click", "rich")
     assert python(program, without=lean, PYTHONPATH=root) == "tensorrt False\n"

@@ -14,29 +14,31 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from satexport import tensorrt_bundle, tensorrt_graph
 from satexport.backends import FloatArray
-from satexport.backends.onnxruntime import OnnxRuntimeStep
-from satexport.bundle import open_bundle
-from satexport.checkpoint import load_checkpoint
-from satexport.compile import Wanted, compile_bundle
-from satexport.contract import Form
+from satexport.backends.onnxruntime.step import OnnxRuntimeStep
+from satexport.backends.tensorrt import half as tensorrt_graph
+from satexport.backends.tensorrt import write as tensorrt_bundle
+from satexport.backends.tensorrt.build import build_engine
+from satexport.backends.tensorrt.rules import broken_rules, check_rules
+from satexport.backends.tensorrt.write import onnx_taggers
+from satexport.bundle.contract import Form
+from satexport.bundle.folder import open_bundle
 from satexport.errors import MissingError, RunError, UsageError
-from satexport.export import export_onnx
-from satexport.quantize import _scale, _weight
-from satexport.stream import Streams, load
+from satexport.models.checkpoint import load_checkpoint
+from satexport.models.sat.variants import find_variant
+from satexport.pipeline.build import Wanted, compile_bundle
+from satexport.pipeline.export import export_onnx
+from satexport.quantize.int8 import _scale, _weight
+from satexport.tagging.stream import Streams, load
 from satexport.targets import Quantization, find_target
-from satexport.tensorrt_build import build_engine
-from satexport.tensorrt_bundle import onnx_taggers
-from satexport.tensorrt_rules import broken_rules, check_rules
-from satexport.variants import find_variant
+from tests import ROOT
+from tests.backends.test_backends import SMALL
+from tests.bundle.test_folder import content, manifest_of
+from tests.commands.test_cli import Result, call
 from tests.conftest import TINY
 from tests.machine import need
-from tests.test_backends import SMALL
-from tests.test_bundle import content, manifest_of
-from tests.test_cli import Result, call
-from tests.test_cpu import SMALL as SMALL_NAME
-from tests.test_cpu import output_with
+from tests.pipeline.test_build import SMALL as SMALL_NAME
+from tests.pipeline.test_build import output_with
 from tests.test_packaging import FILES, TRAINING, python
 
 
@@ -249,10 +251,10 @@ def test_the_runtime_in_the_bundle_needs_numpy_alone(made: Made, tmp_path: Path)
     assert all(name.endswith(".py") for name in zipfile.ZipFile(made.path / "runtime.zip").namelist())
     program = """
 sys.path.insert(0, sys.argv[1])
-import satexport.board
+import satexport.pipeline.board
 assert satexport.__file__.startswith(sys.argv[1]), satexport.__file__
 sys.stderr = sys.stdout
-assert satexport.board.main([sys.argv[2]]) == 3
+assert satexport.pipeline.board.main([sys.argv[2]]) == 3
 """
     said = python(program, made.path / "runtime.zip", made.path,
                   without=(*TRAINING, *FILES, "onnxruntime", "openvino", "click", "rich", "tensorrt"))
@@ -284,7 +286,7 @@ def test_wrong_use_is_named(tiny: Path, tmp_path: Path, arguments: tuple[str, ..
     ('precision = "int8"', 'precision = "bf16"', "expected int8 with a table")])
 def test_a_target_that_tensorrt_cannot_take_says_which_key(
         tiny: Path, tmp_path: Path, now: str, then: str, words: str) -> None:
-    text = (Path(__file__).parents[1] / "targets" / "jetson-orin-nano.toml").read_text("utf-8")
+    text = (ROOT / "targets" / "jetson-orin-nano.toml").read_text("utf-8")
     assert now in text
     (tmp_path / "mine.toml").write_text(text.replace(now, then))
     result = call("trt", "--target", tmp_path / "mine.toml", "--output", output_with(tiny, tmp_path))

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from satexport.calibration_set import CalibrationSet, default_folds, find_calibration
-from satexport.synthetic import synthetic_clip
+from satexport.audio.synthetic import synthetic_clip
+from satexport.quantize.calibration_set import CalibrationSet, default_folds, find_calibration
+from tests.commands.test_cli import call
 from tests.machine import need
-from tests.test_cli import call
 
 soundfile = need("soundfile", "audio")
 

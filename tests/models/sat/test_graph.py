@@ -10,18 +10,18 @@ import pytest
 import torch
 
 from satexport.backends import FloatArray
-from satexport.backends.onnxruntime import OnnxRuntimeStep
-from satexport.checkpoint import Checkpoint, load_checkpoint
-from satexport.contract import ANY, USUAL_FORM, Contract, Form, contract_fields
-from satexport.export import REWRITE_TOLERANCE
-from satexport.fold import FOLDS, Weights, graph_weights, initial_cache
-from satexport.frontend import log_mel
-from satexport.golden import golden_audio, golden_scores
-from satexport.graph import OPSETS, build_graph
-from satexport.reference import PyTorchStep, reference_streams
-from satexport.simplify import graph_size, simplify
-from satexport.stream import Streams
-from satexport.variants import VARIANTS, Variant, find_variant
+from satexport.backends.onnxruntime.step import OnnxRuntimeStep
+from satexport.bundle.contract import ANY, USUAL_FORM, Contract, Form, contract_fields
+from satexport.frontends.log_mel import log_mel
+from satexport.graph.simplify import graph_size, simplify
+from satexport.models.checkpoint import Checkpoint, load_checkpoint
+from satexport.models.sat.folds import FOLDS, Weights, graph_weights, initial_cache
+from satexport.models.sat.graph import OPSETS, build_graph
+from satexport.models.sat.reference import PyTorchStep, reference_streams
+from satexport.models.sat.variants import VARIANTS, Variant, find_variant
+from satexport.parity.golden import golden_audio, golden_scores
+from satexport.pipeline.export import REWRITE_TOLERANCE
+from satexport.tagging.stream import Streams
 from tests.conftest import TINY
 
 ALLOWED = {  # what TensorRT 10.3's and OpenVINO's parsers take; no STFT, DFT, control flow, If, Loop

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from satexport import frontend
-from satexport.model import Transformer
-from satexport.variants import VARIANTS, Variant
+from satexport.frontends import log_mel as frontend
+from satexport.models.sat.network import Transformer
+from satexport.models.sat.variants import VARIANTS, Variant
+from tests import ROOT
 from tests.data import seeded
 
-GOLDEN: Mapping[str, Any] = np.load(Path(__file__).parent / "data" / "published.npz")
+GOLDEN: Mapping[str, Any] = np.load(ROOT / "tests" / "data" / "published.npz")
 SAT = {f"SAT_{size.upper()}_{delay}s": VARIANTS[f"sat-{size}", delay] for size in "tsb" for delay in (1, 2)}
 VIT = {"audiotransformer_tiny": "vit-t", "audiotransformer_small": "vit-s", "audiotransformer_base": "vit-b"}
 BASE = {"SAT_B_2s", "SAT_B_1s", "audiotransformer_base"}  # the largest, twice as long as all others together

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from satexport.bundle import open_bundle
+from satexport.bundle.folder import open_bundle
 from satexport.errors import BundleError, UsageError
-from satexport.variants import VARIANTS, Variant, find_variant, named_variant
-from tests.test_bundle import copy_of, reseal
+from satexport.models.sat.variants import VARIANTS, Variant, find_variant, named_variant
+from tests.bundle.test_folder import copy_of, reseal
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=lambda variant: variant.name)

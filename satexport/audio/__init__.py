@@ -1,0 +1,1 @@
+"""Sounds in: files, recordings with labels, synthetic sounds."""

@@ -1,0 +1,1 @@
+"""The folder that goes to the device; imports numpy alone."""

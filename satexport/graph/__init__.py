@@ -1,0 +1,1 @@
+"""ONNX graphs, whichever family wrote them."""

@@ -1,0 +1,1 @@
+"""What a bundle takes: memory, time."""

@@ -1,0 +1,1 @@
+"""Families of audio taggers, and their checkpoints."""

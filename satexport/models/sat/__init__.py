@@ -1,0 +1,1 @@
+"""Streaming Audio Transformers, and the ViTs that they were made from."""

@@ -1,0 +1,1 @@
+"""The stages in a row: export, build, prove; and what a board does."""

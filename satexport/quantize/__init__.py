@@ -1,0 +1,1 @@
+"""An fp32 graph to an int8 graph."""

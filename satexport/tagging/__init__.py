@@ -1,0 +1,1 @@
+"""Streams of audio, and what is heard in them."""
