@@ -26,27 +26,30 @@ from typing import Any
 import numpy as np
 import onnx
 
-from satexport.audio.datasets import LabelledSet, average_precisions, load_set
-from satexport.backends import FloatArray, Step
+from satexport.audio.datasets import LabelledSet, load_set
 from satexport.backends.onnxruntime.step import OnnxRuntimeStep
 from satexport.backends.openvino.step import OpenVinoStep
 from satexport.backends.openvino.write import save_ir
 from satexport.bundle.contract import Contract
 from satexport.bundle.folder import Bundle, open_bundle
+from satexport.bundle.target import OPERATORS, Quantization, Target
 from satexport.measure.turns import Settings, measure
 from satexport.models.checkpoint import load_checkpoint
-from satexport.models.sat.variants import find_variant
-from satexport.parity.protocols import clip_chunks, compare
-from satexport.pipeline.build import Wanted, compile_bundle, resolved
+from satexport.models.families import find_variant
+from satexport.parity.differences import compare
+from satexport.parity.metrics import average_precisions
+from satexport.pipeline.build import compile_bundle
 from satexport.pipeline.export import export_onnx
+from satexport.pipeline.plan import Wanted
 from satexport.quantize.cache_dtype import store_cache
 from satexport.quantize.calibrate import Sample, calibrate
 from satexport.quantize.calibration_set import find_calibration
 from satexport.quantize.int8 import quantize
 from satexport.quantize.ranges import find_ranges
 from satexport.runtimes import import_runtime
-from satexport.tagging.stream import Streams
-from satexport.targets import OPERATORS, Quantization, Target, find_target
+from satexport.step import FloatArray, Step
+from satexport.tagging.stream import Streams, clip_chunks
+from satexport.targets import find_target, resolved
 
 SHIPPED = find_target("cpu-int8").quantization or Quantization()
 CHOICES = {

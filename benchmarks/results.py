@@ -53,14 +53,16 @@ from satexport.bundle.folder import Bundle, open_bundle
 from satexport.files import write_json, write_text
 from satexport.measure.turns import Settings, measure
 from satexport.models.checkpoint import load_checkpoint
+from satexport.models.families import find_variant
 from satexport.models.sat.paper import DIFFERENCE
-from satexport.models.sat.variants import VARIANTS, find_variant
+from satexport.models.sat.variants import VARIANTS
+from satexport.origin import origin
 from satexport.parity.protocols import parity_report, run_parity
-from satexport.pipeline.build import Wanted, compile_bundle
+from satexport.pipeline.build import compile_bundle
 from satexport.pipeline.export import export_onnx
+from satexport.pipeline.plan import Wanted
 from satexport.quantize.calibration_set import find_calibration
-from satexport.report.terminal import origin
-from satexport.tagging.stream import load
+from satexport.tagging.tagger import load
 from satexport.targets import find_target
 
 ROOT = Path(__file__).parents[1]

@@ -21,9 +21,11 @@ from pathlib import Path
 import numpy as np
 
 import satexport
-from satexport.backends import FloatArray
-from satexport.report.terminal import origin, print_table
-from satexport.tagging.stream import Stream, Tagger
+from satexport.origin import origin
+from satexport.report.terminal import print_table
+from satexport.step import FloatArray
+from satexport.tagging.stream import Stream
+from satexport.tagging.tagger import Tagger
 
 MOST = 1.5    # times a step over noise
 TURNS = 8     # of each sound, A B A B

@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 
 from satexport.audio.synthetic import synthetic_clip
-from satexport.models.sat.variants import SAMPLE_RATE
+from satexport.frontends.log_mel import SAMPLE_RATE
 
 INDICES = (4, 11, 6)  # of the evaluation split: never trained on
 

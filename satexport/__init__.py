@@ -14,18 +14,19 @@ On the device, three lines:
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from satexport.tagging.stream import Stream, Tagger, load
+from satexport.version import __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from satexport.tagging.stream import Stream
+    from satexport.tagging.tagger import Tagger, load
+
 __all__ = ["Stream", "Tagger", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:  # so that `satexport --help` does not wait for numpy
-    if name in ("Stream", "Tagger", "load"):
-        import satexport.tagging.stream
-
-        return getattr(satexport.tagging.stream, name)
+    if module := {"Stream": "stream", "Tagger": "tagger", "load": "tagger"}.get(name):
+        return getattr(import_module(f"satexport.tagging.{module}"), name)
     raise AttributeError(f"module 'satexport' has no attribute {name!r}")

@@ -11,7 +11,6 @@ from typing import NoReturn
 
 import click
 
-from satexport import __version__
 from satexport.commands.console import discard_output
 from satexport.commands.cpu import cpu_command
 from satexport.commands.data import data_command
@@ -26,6 +25,7 @@ from satexport.commands.trt import trt_command
 from satexport.errors import RunError, SatexportError, UsageError
 from satexport.process import open_standard_streams
 from satexport.terminal import note, printable
+from satexport.version import __version__
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 

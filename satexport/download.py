@@ -20,9 +20,9 @@ from typing import Final
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from satexport import __version__
 from satexport.errors import RunError, UsageError
-from satexport.report.terminal import progress
+from satexport.progress import progress
+from satexport.version import __version__
 
 TIMEOUT: Final = 30.0             # s, to connect and for each block
 PAUSES: Final = (0.5, 1.0, 2.0)   # s, before the second try and so on

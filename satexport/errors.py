@@ -4,6 +4,8 @@ A message says what was found, what was expected and what to do. Errors are rais
 where they are noticed and caught once, in the command line.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 LONGEST = 1600  # characters of a message: twenty lines of a terminal
 
@@ -68,3 +70,14 @@ class RunError(SatexportError):
     """A run failed half-way: disk full, folder read-only, runtime error."""
 
     exit_code = 5
+
+
+@contextmanager
+def needs(extra: str) -> Iterator[None]:
+    """Turn the absence of a package inside the block into a `MissingError` that names the extra."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("satexport"):
+            raise
+        raise MissingError(f"{error.name} is not installed: pip install 'satexport[{extra}]'.") from None

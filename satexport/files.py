@@ -157,3 +157,11 @@ def _remove(path: Path) -> None:
 def _refused(path: Path, error: OSError) -> RunError:
     return RunError(f"{path}: cannot be written ({error.strerror or error}). "
                     "What was there before is untouched.")
+
+
+def download_folder() -> Path:
+    try:
+        return cache_folder()
+    except RuntimeError as error:
+        raise RunError(f"no folder for downloads ({error}); expected a home folder or "
+                       "$SATEXPORT_CACHE: set SATEXPORT_CACHE=DIR.") from None

@@ -27,18 +27,20 @@ from hypothesis.internal.conjecture import providers
 from hypothesis.internal.constants_ast import Constants
 
 from satexport.audio.synthetic import synthetic_clip, synthetic_labels, synthetic_stream
-from satexport.backends import FloatArray
 from satexport.backends.onnxruntime.step import OnnxRuntimeStep
 from satexport.backends.openvino import step as openvino_backend
 from satexport.bundle.contract import ANY, USUAL_FORM, Contract, Form
 from satexport.bundle.folder import open_bundle
-from satexport.models.checkpoint import Checkpoint, load_checkpoint
-from satexport.models.sat.variants import find_variant
-from satexport.pipeline.build import Wanted, compile_bundle
+from satexport.models.checkpoint import load_checkpoint
+from satexport.models.families import find_variant
+from satexport.models.family import Checkpoint
+from satexport.pipeline.build import compile_bundle
 from satexport.pipeline.export import export_onnx
+from satexport.pipeline.plan import Wanted
 from satexport.quantize.calibration_set import find_calibration
 from satexport.runtimes import import_runtime
-from satexport.tagging.stream import Tagger, load
+from satexport.step import FloatArray
+from satexport.tagging.tagger import Tagger, load
 from satexport.targets import find_target
 from tests.fake_network import compile_fake_network
 from tests.machine import WITHOUT, has_bf16, need

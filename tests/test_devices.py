@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from satexport.backends import FloatArray
-from satexport.tagging.stream import load
+from satexport.step import FloatArray
+from satexport.tagging.tagger import load
 from tests import ROOT
 from tests.backends.test_backends import compiled
 from tests.machine import need

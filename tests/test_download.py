@@ -17,14 +17,15 @@ from pathlib import Path
 
 import pytest
 
-from satexport import download
+from satexport import download, files
+from satexport.audio.esc50 import fetch_esc50
 from satexport.download import fetch
 from satexport.errors import CheckpointError, RunError, UsageError
 from satexport.files import sha256_of
-from satexport.models import published as published_module
 from satexport.models.checkpoint import load_checkpoint
-from satexport.models.published import PUBLISHED, ZENODO, fetch_esc50, published
-from satexport.models.sat.variants import VARIANTS, find_variant
+from satexport.models.families import find_variant
+from satexport.models.published import PUBLISHED, ZENODO, published
+from satexport.models.sat.variants import VARIANTS
 from satexport.models.weightfile import find_by_sha256
 from tests.commands.test_cli import call
 from tests.machine import PATIENCE, need_posix
@@ -473,7 +474,7 @@ def test_without_a_cache_folder_the_error_says_how_to_choose_one(
     def homeless() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
-    monkeypatch.setattr(published_module, "cache_folder", homeless)
+    monkeypatch.setattr(files, "cache_folder", homeless)
     with pytest.raises(RunError, match="SATEXPORT_CACHE=DIR"):
         load_checkpoint("published", SAT_T)
 

@@ -10,18 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from satexport.backends import FloatArray
 from satexport.backends.tensorrt.build import build_engine
 from satexport.bundle.contract import ANY, Form
 from satexport.bundle.folder import open_bundle
 from satexport.models.checkpoint import load_checkpoint
-from satexport.models.sat.variants import VARIANTS, find_variant
-from satexport.parity.golden import golden_audio
+from satexport.models.families import find_variant
+from satexport.models.sat.variants import VARIANTS
 from satexport.parity.protocols import run_parity
-from satexport.pipeline.build import Wanted, compile_bundle
-from satexport.pipeline.export import export_onnx
+from satexport.pipeline.build import compile_bundle
+from satexport.pipeline.export import export_onnx, golden_audio
+from satexport.pipeline.plan import Wanted
 from satexport.quantize.calibration_set import find_calibration
-from satexport.tagging.stream import Stream, Streams, load
+from satexport.step import FloatArray
+from satexport.tagging.stream import Stream, Streams
+from satexport.tagging.tagger import load
 from satexport.targets import find_target
 from tests.backends.test_backends import SMALL
 from tests.conftest import export

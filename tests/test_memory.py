@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from satexport import memory
-from satexport.bundle.contract import ANY, Contract, Form
+from satexport.backends.openvino.pages import giving_back
+from satexport.bundle.contract import ANY, Contract, Form, state_bytes
 from satexport.errors import UsageError
-from satexport.memory import available_bytes, check_streams, giving_back, state_bytes
-from satexport.models.sat.variants import find_variant
-from satexport.tagging.stream import load
+from satexport.memory import available_bytes
+from satexport.models.families import find_variant
+from satexport.tagging.tagger import check_streams, load
 from tests.machine import needs_proc
 from tests.models.sat.test_graph import contract_of
 
@@ -67,7 +68,7 @@ def test_the_state_is_as_large_as_the_initial_cache_that_ships(demo: Path) -> No
 
 def test_more_streams_than_memory_are_refused_and_so_many_as_fit_are_not(
         monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "available_bytes", lambda: GB)
+    monkeypatch.setattr("satexport.tagging.tagger.available_bytes", lambda: GB)
     with pytest.raises(UsageError) as caught:
         check_streams(contract(), 10_000)
     words = str(caught.value)
@@ -83,7 +84,7 @@ def test_more_streams_than_memory_are_refused_and_so_many_as_fit_are_not(
 
 
 def test_where_not_even_one_stream_fits_none_is_suggested(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
+    monkeypatch.setattr("satexport.tagging.tagger.available_bytes", lambda: 1000)
     with pytest.raises(UsageError, match="too little for one") as caught:
         check_streams(contract(), 2)
     assert "Ask for" not in str(caught.value)
@@ -91,14 +92,14 @@ def test_where_not_even_one_stream_fits_none_is_suggested(monkeypatch: pytest.Mo
 
 def test_where_the_memory_is_not_known_no_number_of_streams_is_refused(
         monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "available_bytes", lambda: None)
+    monkeypatch.setattr("satexport.tagging.tagger.available_bytes", lambda: None)
     check_streams(contract(), 10**9)
 
 
 def test_a_bundle_gives_no_more_streams_than_fit(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tagger = load(demo)
     assert len(tagger.streams()) == 1
-    monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
+    monkeypatch.setattr("satexport.tagging.tagger.available_bytes", lambda: 1000)
     with pytest.raises(UsageError, match="streams of sat-t-2s need"):
         tagger.streams()
 

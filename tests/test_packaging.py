@@ -14,8 +14,8 @@ from tempfile import gettempdir
 import numpy as np
 import pytest
 
-from satexport.backends import FloatArray
-from satexport.tagging.stream import load
+from satexport.step import FloatArray
+from satexport.tagging.tagger import load
 from tests import ROOT
 from tests.bundle.test_folder import copy_of
 from tests.machine import need

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from satexport import download
-from satexport.backends import FloatArray
-from satexport.tagging.stream import Tagger
+from satexport.step import FloatArray
+from satexport.tagging.tagger import Tagger
 from tests.backends.test_backends import compiled
 from tests.commands.test_cli import START
 from tests.machine import PATIENCE, need

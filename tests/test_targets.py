@@ -11,20 +11,11 @@ import pytest
 
 from satexport import facts
 from satexport.backends import BACKENDS
+from satexport.bundle.target import MAX_STEP_MS, Budgets, Gates, OpenVino, Quantization, Target
 from satexport.errors import DataError, UsageError
 from satexport.models.sat.variants import VARIANTS
 from satexport.quantize.calibration_set import find_calibration
-from satexport.targets import (
-    FOLDER,
-    MAX_STEP_MS,
-    Budgets,
-    Gates,
-    OpenVino,
-    Quantization,
-    Target,
-    find_target,
-    shipped,
-)
+from satexport.targets import FOLDER, find_target, shipped
 from tests import ROOT
 from tests.commands.test_cli import call
 

@@ -17,7 +17,8 @@ from satexport.bundle.contract import PREFIX
 from satexport.bundle.folder import LABELS, labels_sha256, labels_text, open_bundle
 from satexport.errors import DataError
 from satexport.files import json_text, write_text
-from satexport.report.terminal import junit, print_table
+from satexport.report.junit import junit
+from satexport.report.terminal import print_table
 from satexport.terminal import note, printable, shown
 from tests.bundle.test_folder import GRAPH, copy_of, reseal
 from tests.commands.test_cli import call

@@ -23,13 +23,14 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from satexport.audio.datasets import LabelledSet, average_precisions, load_set
+from satexport.audio.datasets import LabelledSet, load_set
 from satexport.audio.labels import audioset_labels
 from satexport.audio.synthetic import SPLITS, synthetic_clip
 from satexport.files import sha256_of
+from satexport.models.families import find_variant
 from satexport.models.sat.network import Block, Transformer
-from satexport.models.sat.variants import find_variant
 from satexport.models.weightfile import DEMO
+from satexport.parity.metrics import average_precisions
 
 VARIANT = find_variant("sat-t", 2)
 CHUNK = VARIANT.chunk_samples

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from satexport.errors import DataError
-from satexport.models.sat.variants import SAMPLE_RATE
+from satexport.frontends.log_mel import SAMPLE_RATE
 
 LONGEST_CLIP = 15 * 60  # s, of one that is scored as a whole: half a gigabyte in PyTorch
 Blocks = Callable[[], Iterable[NDArray[np.float32]]]  # a sound in parts: [samples], 16 kHz mono

@@ -22,7 +22,7 @@ from satexport.audio.files import audio_blocks, audio_endings
 from satexport.audio.labels import audioset_mids, esc50_to_audioset
 from satexport.audio.synthetic import SPLITS, SYNTHETIC_CLASSES, synthetic_clip, synthetic_labels
 from satexport.audio.tables import read_cells, read_lines, read_rows
-from satexport.errors import DataError, MissingError
+from satexport.errors import DataError
 from satexport.terminal import clipped
 
 SYNTHETIC_CLIPS = 10 * len(SYNTHETIC_CLASSES)  # ten clips for each class
@@ -254,27 +254,3 @@ def _read_audioset(path: Path, lines: Sequence[str]) -> tuple[list[_Row], dict[s
     return rows, {"kind": "audioset", "folder": str(path), "missing": len(missing),
                   "missing_clips": missing, "licence": "labels CC BY 4.0 (AudioSet)"}
 
-
-def average_precisions(truth: NDArray[np.bool_], scores: NDArray[np.floating],
-                       labels: Sequence[str]) -> dict[str, float]:
-    """Average precision of each label that has a positive; truth and scores [clips, labels].
-
-    The step-wise one of scikit-learn. Raises `DataError` where the shapes differ, a score is
-    NaN or nothing is positive, and `MissingError` without scikit-learn.
-    """
-    try:
-        from sklearn.metrics import average_precision_score
-    except ImportError as error:
-        raise MissingError("mean average precision needs scikit-learn: "
-                           "pip install 'satexport[export]'") from error
-    truth, scores = np.asarray(truth, dtype=bool), np.asarray(scores)
-    if truth.shape != scores.shape or truth.shape[1:] != (len(labels),):
-        raise DataError(f"truth is {truth.shape}, scores are {scores.shape}; both must be "
-                        f"[clips, {len(labels)}].")
-    if not np.isfinite(scores).all():
-        raise DataError("some scores are NaN or infinite; a model that gives these is broken.")
-    positive = np.flatnonzero(truth.any(axis=0)).tolist()
-    if not positive:
-        raise DataError("no clip has a label; mean average precision needs some.")
-    return {labels[i]: float(average_precision_score(truth[:, i], scores[:, i]))
-            for i in positive}

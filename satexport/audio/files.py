@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from satexport.audio.containers import FIRST_BYTES, MPEG_BYTES, container_of, may_be_mpeg
 from satexport.audio.lengths import LEAST_REST, View, true_view
 from satexport.errors import AudioError, MissingError, RunError
-from satexport.models.sat.variants import PCM_SCALE, SAMPLE_RATE
+from satexport.frontends.log_mel import SAMPLE_RATE
+from satexport.step import PCM_SCALE
 from satexport.tagging.stream import LOUDEST
 from satexport.terminal import note
 

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from satexport.errors import DataError
-from satexport.models.sat.variants import PCM_SCALE, SAMPLE_RATE
+from satexport.frontends.log_mel import SAMPLE_RATE
+from satexport.step import PCM_SCALE
 
 SPLITS: Final = {  # seeds, disjoint
     "train": range(0, 1_000_000),
@@ -51,6 +52,10 @@ WAIL, YELP = (10 / 60, 30 / 60), (150 / 60, 250 / 60)  # cycles per second
 
 Signal = NDArray[np.float64]
 Rng = np.random.Generator
+# Steady sounds and what stays audible over them.
+BACKGROUNDS: Final = ("White noise", "Pink noise", "Mains hum")
+FOREGROUNDS: Final = ("Sine wave", "Chirp tone", "Telephone dialing, DTMF", "Busy signal",
+                      "Beep, bleep", "Siren", "Smoke detector, smoke alarm")
 
 
 def _log_uniform(rng: Rng, low: float, high: float) -> float:
@@ -199,10 +204,6 @@ _MAKERS: Final[dict[str, Callable[[Rng, int], Signal]]] = {
     "Silence": _silence,
 }
 SYNTHETIC_CLASSES: Final[tuple[str, ...]] = tuple(_MAKERS)
-# Steady sounds and what stays audible over them.
-BACKGROUNDS: Final = ("White noise", "Pink noise", "Mains hum")
-FOREGROUNDS: Final = ("Sine wave", "Chirp tone", "Telephone dialing, DTMF", "Busy signal",
-                      "Beep, bleep", "Siren", "Smoke detector, smoke alarm")
 
 
 def _placed(rng: Rng, n: int, label: str) -> Signal:

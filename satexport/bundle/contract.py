@@ -10,17 +10,19 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
+import numpy as np
+
 from satexport.errors import BundleError
-from satexport.frontends import log_mel as frontend
-from satexport.models.sat.variants import DEPTH, MEL_BANDS, SAMPLE_RATE, Variant
 
 SCHEMA = 4
 DEFAULT_OPSET = 20
 ANY = -1      # in a shape: the number of streams, which the caller chooses
 PREFIX = "satexport."  # of the keys in the ONNX metadata
 CACHE_DTYPES = {"fp32": "float32", "fp16": "float16", "int8": "int8"}  # of a form -> of its tensors
+RANDOM_WEIGHTS = "RANDOM WEIGHTS: for sizing a device; the scores mean nothing and no mAP is claimed"
 
 
 @dataclass(frozen=True)
@@ -117,51 +119,6 @@ def _spec(fields: Mapping[str, Any]) -> TensorSpec:
     return TensorSpec(fields["name"], tuple(int(n) for n in fields["shape"]), fields["dtype"])
 
 
-def cache_specs(variant: Variant, form: Form, direction: str) -> tuple[TensorSpec, ...]:
-    """The caches, one per layer; direction "in" or "out"."""
-    if not variant.has_cache:
-        return ()
-    kv = (form.streams, 2 * variant.heads, variant.cache_tokens, variant.head_width)
-    hidden = (form.streams, variant.cache_tokens, variant.width)
-    return tuple(
-        TensorSpec(f"cache_{direction}_{layer:02d}", hidden if keeps_hidden(variant, form, layer) else kv,
-                   CACHE_DTYPES[form.cache_dtype])
-        for layer in range(DEPTH))
-
-
-def keeps_hidden(variant: Variant, form: Form, layer: int) -> bool:
-    """Does the cache of a layer keep hidden tokens, and not keys and values?"""
-    return variant.has_cache and (
-        form.cache == "hidden" or (layer == 0 and variant.keeps_hidden_layer_0))
-
-
-def contract_fields(variant: Variant, classes: int, form: Form) -> dict[str, Any]:
-    """The part of a contract that follows from the variant, the classes and the form."""
-    shape = (variant.chunk_samples,) if form.input == "audio" else (MEL_BANDS, variant.used_frames)
-    return {
-        "variant": variant.name, "delay": variant.delay, "sample_rate": SAMPLE_RATE,
-        "chunk_samples": variant.chunk_samples, "pooling": variant.pooling, "classes": classes,
-        "memory_chunks": variant.memory_chunks, "form": form,
-        "input": TensorSpec(form.input, (form.streams, *shape)),
-        "scores": TensorSpec("scores", (form.streams, classes)),
-        **cache_fields(variant, form),
-        "mel": dict(frontend.PARAMETERS, chunk_frames=variant.chunk_frames),
-    }
-
-
-def cache_fields(variant: Variant, form: Form) -> dict[str, Any]:
-    """The part of a contract that is about the cache."""
-    return {"cache_in": cache_specs(variant, form, "in"), "cache_out": cache_specs(variant, form, "out"),
-            "cache_form": _cache_form(variant, form)}
-
-
-def _cache_form(variant: Variant, form: Form) -> str:
-    if not variant.has_cache:
-        return "none"
-    as_integers = ", as integers whose scales the graph knows" if form.cache_dtype == "int8" else ""
-    hidden = f"hidden tokens [stream, token, feature]{as_integers}"
-    if form.cache == "hidden":
-        return f"{hidden}, each block's input"
-    text = (f"keys and values: [stream, keys of each head then values of each head, token, feature]"
-            f"{as_integers}")
-    return f"{text}; layer 0: {hidden}" if variant.keeps_hidden_layer_0 else text
+def state_bytes(contract: Contract) -> int:
+    """Bytes of one stream's cache, one copy of it."""
+    return sum(np.dtype(spec.dtype).itemsize * prod(spec.shape[1:]) for spec in contract.cache_in)

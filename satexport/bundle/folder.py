@@ -38,10 +38,12 @@ from numpy.typing import NDArray
 
 from satexport.bundle.contract import DEFAULT_OPSET, SCHEMA, Contract
 from satexport.bundle.initial_cache import InitialCache
+from satexport.bundle.target import Target
 from satexport.errors import BundleError, DataError, UsageError
 from satexport.files import json_text, read_at_most, sha256_of, write_json
-from satexport.models.sat.variants import PCM_SCALE, Variant, named_variant
-from satexport.targets import Target
+from satexport.models.families import named_variant
+from satexport.models.sat.variants import Variant
+from satexport.step import PCM_SCALE
 from satexport.terminal import shown
 
 MANIFEST = "bundle.json"

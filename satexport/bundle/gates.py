@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from satexport.targets import Budgets
+    from satexport.bundle.target import Budgets
 
 MB = 1e6  # bytes
 JUDGED = {  # where each key of a target's [budgets] is judged

@@ -10,41 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from satexport.commands.console import needs, print_json, reader_may_leave
+from satexport.commands.console import print_json, reader_may_leave
 from satexport.commands.options import json_option, minutes_option, parse_folds, parse_streams, threads_option
-from satexport.errors import GateError, UsageError
+from satexport.errors import GateError, UsageError, needs
 from satexport.terminal import note
 
 if TYPE_CHECKING:
-    from satexport.targets import Target
-
-
-@dataclass(frozen=True)
-class Options:
-    """Of the command line, as `compile_options` names them."""
-
-    source: Path | None
-    model: str | None
-    delay: int | None
-    checkpoint: str | None
-    labels: Path | None
-    streams: str | None
-    target_name: str | None
-    calibration: str | None
-    ranges: str | None
-    sensitivity: bool
-    leave_out: tuple[str, ...]
-    data: str
-    folds: str | None
-    category_map: Path | None
-    require_data: bool
-    minutes: float
-    measured: bool
-    output: Path
-    threads: int | None
-    as_json: bool
-    cache_dtype: str = "fp32"
-
+    from satexport.bundle.target import Target
 
 _OPTIONS = (
     click.option("--from", "source", type=click.Path(path_type=Path), metavar="BUNDLE",
@@ -82,6 +54,33 @@ _OPTIONS = (
                  metavar="DIR", help="Folder of the bundles."),
     threads_option, json_option,
 )
+
+
+@dataclass(frozen=True)
+class Options:
+    """Of the command line, as `compile_options` names them."""
+
+    source: Path | None
+    model: str | None
+    delay: int | None
+    checkpoint: str | None
+    labels: Path | None
+    streams: str | None
+    target_name: str | None
+    calibration: str | None
+    ranges: str | None
+    sensitivity: bool
+    leave_out: tuple[str, ...]
+    data: str
+    folds: str | None
+    category_map: Path | None
+    require_data: bool
+    minutes: float
+    measured: bool
+    output: Path
+    threads: int | None
+    as_json: bool
+    cache_dtype: str = "fp32"
 
 
 def compile_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -125,9 +124,10 @@ def find_for(backend: str, name: str | None, asked: str | None, defaults: dict[s
 def run_compile(target: Target, options: Options) -> Path:
     """Make the bundle, export first where a model is named, and report; returns its path. Raises `GateError`
     where a gate failed."""
+    from satexport.bundle.contract import RANDOM_WEIGHTS
     from satexport.bundle.gates import failures
-    from satexport.report.terminal import RANDOM_WEIGHTS, print_compiled
-    from satexport.targets import Quantization
+    from satexport.bundle.target import Quantization
+    from satexport.report.terminal import print_compiled
 
     calibrated = _is_calibrated(target, options)
     _check(options, calibrated)
@@ -136,8 +136,10 @@ def run_compile(target: Target, options: Options) -> Path:
         from satexport.audio.datasets import is_esc50
         from satexport.bundle.folder import open_bundle
         from satexport.bundle.places import find_export
-        from satexport.pipeline.build import Proof, Wanted, compile_bundle, resolved
+        from satexport.pipeline.build import compile_bundle
+        from satexport.pipeline.plan import Proof, Wanted
         from satexport.quantize.calibration_set import default_folds, find_calibration
+        from satexport.targets import resolved
 
         target = resolved(target)  # what is not here is said before the work
         chosen = find_calibration(options.calibration or (int8 or Quantization()).calibration)
@@ -170,7 +172,7 @@ def run_compile(target: Target, options: Options) -> Path:
 
 def _is_calibrated(target: Target, options: Options) -> bool:
     """Does the bundle need a calibration set?"""
-    from satexport.targets import AUTO
+    from satexport.bundle.target import AUTO
 
     int8 = target.quantization
     return options.sensitivity or options.cache_dtype == "int8" or (int8 is not None and (
@@ -193,7 +195,7 @@ def export_first(options: Options) -> Path:
     """Export as `satexport onnx` does."""
     from satexport.bundle.contract import Form
     from satexport.models.checkpoint import load_checkpoint
-    from satexport.models.sat.variants import find_variant
+    from satexport.models.families import find_variant
     from satexport.pipeline.export import export_onnx
     from satexport.targets import find_target
 

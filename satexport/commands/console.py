@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from satexport.errors import MissingError
-
 
 def print_json(content: Mapping[str, Any]) -> None:
     import click
@@ -33,13 +31,3 @@ def discard_output() -> None:
     """Standard output takes nothing any more: let go what waits to be printed."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
-
-@contextmanager
-def needs(extra: str) -> Iterator[None]:
-    """Turn the absence of a package inside the block into a `MissingError` that names the extra."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if str(error.name).startswith("satexport"):
-            raise
-        raise MissingError(f"{error.name} is not installed: pip install 'satexport[{extra}]'.") from None

@@ -11,7 +11,7 @@ from satexport.commands.compile import Options, adapted, compile_options, find_f
 from satexport.errors import MissingError, UsageError
 
 if TYPE_CHECKING:
-    from satexport.targets import Target
+    from satexport.bundle.target import Target
 
 TARGETS = {"fp32": "cpu-fp32", "int8": "cpu-int8"}
 

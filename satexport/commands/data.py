@@ -21,8 +21,8 @@ def data_command(name: str, output: Path | None) -> None:
       satexport data esc50
       satexport data esc50 --output .
     """
+    from satexport.audio.esc50 import fetch_esc50
     from satexport.bundle.places import check_outside
-    from satexport.models.published import fetch_esc50
 
     if output:
         check_outside(output / name)

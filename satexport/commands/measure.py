@@ -44,8 +44,9 @@ def measure_command(bundles: tuple[Path, ...], eager: bool, checkpoint: str | No
     from satexport.bundle.places import check_places
     from satexport.files import write_json
     from satexport.measure.turns import Settings, measure, of_bundle
+    from satexport.origin import origin
     from satexport.report.pictures import measure_png, write_picture
-    from satexport.report.terminal import origin, print_measure
+    from satexport.report.terminal import print_measure
 
     opened = [open_bundle(path) for path in bundles]
     place = folder or (opened[0].reports if len(bundles) == 1 else Path("build/measure"))

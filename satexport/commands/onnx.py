@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from satexport.commands.console import needs, print_json, reader_may_leave
+from satexport.commands.console import print_json, reader_may_leave
 from satexport.commands.options import json_option, parse_streams
-from satexport.errors import UsageError
+from satexport.errors import UsageError, needs
 from satexport.terminal import note, say
 
 
@@ -49,7 +49,7 @@ def onnx_command(model: str, delay: int, checkpoint: str, labels: Path | None, t
       satexport onnx --model sat-b --delay 2 --streams 8      eight microphones in one step
     """
     from satexport.bundle.contract import Form
-    from satexport.models.sat.variants import find_variant
+    from satexport.models.families import find_variant
     from satexport.report.terminal import print_export
     from satexport.targets import find_target
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from satexport.commands.console import needs, print_json, reader_may_leave
+from satexport.commands.console import print_json, reader_may_leave
 from satexport.commands.options import json_option, minutes_option, parse_folds, threads_option
-from satexport.errors import GateError, RunError, UsageError
+from satexport.errors import GateError, RunError, UsageError, needs
 from satexport.terminal import note
 
 
@@ -48,8 +48,10 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
     from satexport import load
     from satexport.bundle.gates import failures, required
     from satexport.bundle.places import check_places
-    from satexport.parity.protocols import parity_report, run_golden, run_parity
-    from satexport.report.terminal import origin, print_parity
+    from satexport.origin import origin
+    from satexport.parity.golden import run_golden
+    from satexport.parity.protocols import parity_report, run_parity
+    from satexport.report.terminal import print_parity
 
     if golden and (data, folds, category_map, checkpoint) != ("synthetic", None, None, None):
         raise UsageError("--golden needs neither --data, --folds, --map nor --checkpoint: the golden "
@@ -88,8 +90,8 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
 def _write_reports(report: dict[str, Any], places: dict[str, Path]) -> None:
     """Write a report to its places, by what they are called. Raises `RunError` where one refuses."""
     from satexport.files import write_json, write_text
+    from satexport.report.junit import junit
     from satexport.report.pictures import drift_png, write_picture
-    from satexport.report.terminal import junit
 
     if file := places.get("JUnit report"):
         cases = [(gate["name"], gate["status"], gate["note"]) for gate in report["gates"]]

@@ -16,8 +16,9 @@ from satexport.errors import AudioError, SatexportError, UsageError
 from satexport.terminal import note, say
 
 if TYPE_CHECKING:
-    from satexport.backends import FloatArray
-    from satexport.tagging.stream import Stream, Tagger
+    from satexport.step import FloatArray
+    from satexport.tagging.stream import Stream
+    from satexport.tagging.tagger import Tagger
 
 
 @click.command("run")
@@ -39,7 +40,7 @@ def run_command(bundle: Path, audio: tuple[str, ...], top: int, threads: int | N
       arecord -f S16_LE -r 16000 -t raw | satexport run build/sat-t-2s/onnx -
     """
     from satexport import load
-    from satexport.report.terminal import RANDOM_WEIGHTS
+    from satexport.bundle.contract import RANDOM_WEIGHTS
 
     if audio.count("-") > 1:
         raise UsageError("AUDIO: - stands there more than once; standard input can be heard once.")

@@ -10,8 +10,8 @@ from satexport.commands.console import print_json, reader_may_leave
 from satexport.commands.options import json_option
 
 if TYPE_CHECKING:
+    from satexport.bundle.target import Target
     from satexport.report.terminal import Cell
-    from satexport.targets import Target
 
 COLUMNS = ("target", "backend", "precision", "threads", "gates", "budgets", "description")
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport.models.sat.variants import HOP, MEL_BANDS, SAMPLE_RATE
-
 FRONT_END = "mel/"  # begins the names of its nodes in a graph
 N_FFT = 512           # samples, also the window's length
 BINS = N_FFT // 2 + 1
@@ -20,6 +18,10 @@ FLOOR = 1e-10         # power; 10 log10 of it is -100 dB
 TOP_DB = 120.0        # dB under the maximum of the input's spectrogram
 BN_EPS = 1e-5         # the batch norm over mel bands that follows
 
+SAMPLE_RATE = 16_000  # Hz
+HOP = 160             # samples, 10 ms
+MEL_BANDS = 64
+DB_PER_LN = 10 / np.log(10)  # 10 log10(x) = DB_PER_LN ln(x)
 PARAMETERS: dict[str, float | int | str] = {  # what a reader of a bundle needs to rebuild it
     "sample_rate": SAMPLE_RATE, "n_fft": N_FFT, "hop": HOP, "window": "hann (periodic)",
     "centre": "reflect", "power": 2, "bands": MEL_BANDS, "mel_scale": "htk", "norm": "none",

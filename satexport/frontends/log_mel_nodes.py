@@ -21,10 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from satexport.frontends import log_mel as frontend
-from satexport.frontends.log_mel import BINS, N_FFT
+from satexport.frontends.log_mel import BINS, DB_PER_LN, HOP, MEL_BANDS, N_FFT
 from satexport.graph.writer import Writer
-from satexport.models.sat.folds import DB_PER_LN
-from satexport.models.sat.variants import HOP, MEL_BANDS, Variant
+from satexport.models.sat.variants import Variant
 
 ROW = 32                # samples of a row, b
 POINTS = N_FFT // ROW   # rows of a frame, a: the first stage's length

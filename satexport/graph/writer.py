@@ -10,7 +10,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from satexport.models.sat.folds import Weights
+Array = NDArray[np.float64]
+Weights = dict[str, Array]
 
 
 class Writer:

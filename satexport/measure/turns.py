@@ -20,16 +20,17 @@ from typing import Any, cast
 import numpy as np
 
 from satexport import errors
-from satexport.backends import EXECUTED
-from satexport.bundle.contract import ANY
+from satexport.bundle.contract import ANY, RANDOM_WEIGHTS, state_bytes
 from satexport.bundle.folder import Bundle
 from satexport.bundle.gates import Gate, budget_gates, figures, verdict
 from satexport.errors import CheckpointError, MissingError, RunError, UsageError
 from satexport.graph.operations import DEFINITION as OPERATIONS
-from satexport.memory import check_streams, state_bytes
 from satexport.models.sat.paper import DIFFERENCE, PAPER
 from satexport.models.sat.variants import DEPTH
-from satexport.report.terminal import RANDOM_WEIGHTS, cores, progress
+from satexport.origin import cores
+from satexport.progress import progress
+from satexport.step import EXECUTED
+from satexport.tagging.tagger import check_streams
 
 TURNS = 10           # of each process
 TURN_SECONDS = 1.0   # a turn is over after so much work
@@ -60,6 +61,7 @@ DEFINITIONS = {
              "without a front end beside it",
     "paper": DIFFERENCE,
 }
+Baseline = tuple[str, str, int]  # variant, SHA-256 of the weights, threads
 
 
 @dataclass(frozen=True)
@@ -171,9 +173,6 @@ def of_bundle(report: Mapping[str, Any], number: int) -> dict[str, Any]:
     return {**report, "verdict": verdict(gates), "gates": entry["gates"], "bundles": [entry],
             "eager": [row for row in report["eager"] if row["name"] == entry.get("eager")],
             "warning": RANDOM_WEIGHTS if entry["checkpoint"]["source"] == "random" else None}
-
-
-Baseline = tuple[str, str, int]  # variant, SHA-256 of the weights, threads
 
 
 def _start(bundles: Sequence[Bundle], settings: Settings, stack: ExitStack,

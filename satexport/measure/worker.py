@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from satexport.backends import BACKENDS, FloatArray, Step, load_step
+from satexport.backends import BACKENDS, load_step
 from satexport.bundle.contract import ANY
 from satexport.bundle.folder import open_bundle
-from satexport.commands.console import needs
-from satexport.errors import CheckpointError, MissingError, SatexportError
+from satexport.errors import CheckpointError, MissingError, SatexportError, needs
 from satexport.frontends.log_mel import log_mel
 from satexport.runtimes import import_runtime
+from satexport.step import FloatArray, Step
 
 WARM_UP = 2  # steps before those that count
 CHUNKS = 4   # of noise, heard in turns
@@ -61,8 +61,8 @@ class Worker:
         `checkpoint` is a file to take where they are not known on this machine."""
         import torch
 
+        from satexport.models.checkpoint import weights_of
         from satexport.models.sat.reference import PyTorchStep
-        from satexport.parity.protocols import weights_of
 
         torch.set_num_threads(threads)
         opened = open_bundle(bundle)

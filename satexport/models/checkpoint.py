@@ -11,16 +11,17 @@ import hashlib
 import math
 import re
 import zlib
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from satexport.audio.labels import audioset_labels, read_labels
+from satexport.bundle.folder import LABELS, Bundle
 from satexport.errors import CheckpointError, DataError, UsageError
 from satexport.files import sha256_of
+from satexport.models.family import Checkpoint
 from satexport.models.published import published
 from satexport.models.resave import MARK, SAVE_WEIGHTS, Entry, Weights
 from satexport.models.sat.keys import (
@@ -28,37 +29,15 @@ from satexport.models.sat.keys import (
     FRONT_END,
     HEAD,
     HEAD_BIAS,
-    State,
     advice,
     expected_shapes,
     shapes_like,
 )
 from satexport.models.sat.variants import AUDIOSET_CLASSES, Variant
-from satexport.models.weightfile import DEMO, read_weights, remember
+from satexport.models.weightfile import DEMO, find_by_sha256, read_weights, remember
 from satexport.terminal import shown
 
 FRONT_END_TOLERANCE: Final = 1e-3  # float16 rounds a filter by up to 5e-4
-
-
-@dataclass(frozen=True, eq=False)
-class Checkpoint:
-    """Weights of a variant, complete and finite, and where they come from.
-
-    `state` has the published keys in the order of `expected_shapes`, float32, contiguous;
-    the counter `num_batches_tracked` is dropped (`load_state_dict` is strict without it, too).
-    """
-
-    variant: Variant
-    state: State = field(repr=False)
-    labels: tuple[str, ...] = field(repr=False)  # one per class, in the order of the head
-    source: Literal["file", "demo", "random"]
-    name: str    # what a person reads: the file's name, "demo", "random (seed 0)"
-    sha256: str  # of the file; of random weights: of their bytes, keys sorted
-    dtype: str   # as stored: "float16" where any weight is, else "float32"
-
-    @property
-    def classes(self) -> int:
-        return len(self.labels)
 
 
 def load_checkpoint(what: str, variant: Variant, labels: Path | None = None,
@@ -226,3 +205,22 @@ def _random_weight(key: str, shape: tuple[int, ...], seed: int) -> NDArray[np.fl
         gain = 0.5 if key == HEAD else gain
         value = gain * noise / math.sqrt(math.prod(shape[1:]))
     return value.astype(np.float32)
+
+
+def weights_of(bundle: Bundle, checkpoint: str | None = None) -> Checkpoint:
+    """Return the weights a bundle was made from: `checkpoint` (a file), or the file that is known
+    by the SHA-256 in the bundle. Raises `CheckpointError` where there is none or it is another."""
+    contract, wanted = bundle.contract, bundle.contract.checkpoint_sha256
+    variant = bundle.variant
+    what = checkpoint or (contract.checkpoint_source if contract.checkpoint_source != "file"
+                          else find_by_sha256(wanted))
+    if what is None:
+        raise CheckpointError(f"{bundle.path} was made from {contract.checkpoint} (SHA-256 "
+                              f"{wanted[:12]}...), which is not known on this machine: pass "
+                              "--checkpoint FILE, or use --golden, which needs no weights.")
+    found = load_checkpoint(str(what), variant, bundle.path / LABELS)
+    if found.sha256 != wanted:
+        raise CheckpointError(f"{found.name} has the SHA-256 {found.sha256[:12]}..., {bundle.path} was "
+                              f"made from {contract.checkpoint} with {wanted[:12]}.... "
+                              "Pass that file with --checkpoint, or export again.")
+    return found

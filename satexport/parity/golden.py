@@ -3,23 +3,20 @@ over it. What proves a graph at export proves the bundle on the device; imports 
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from typing import Any
+
 import numpy as np
 
-from satexport.audio.synthetic import synthetic_stream
-from satexport.backends import FloatArray, Step
 from satexport.bundle.contract import ANY, Contract
-from satexport.models.sat.variants import Variant
+from satexport.bundle.folder import Bundle
+from satexport.bundle.gates import Gate
+from satexport.parity.differences import _difference_gate, compare
+from satexport.step import FloatArray, Step
 from satexport.tagging.stream import Streams
+from satexport.tagging.tagger import Tagger
 
-LEAST = 3         # chunks
 SOME_STREAMS = 3  # that prove a graph for any number of them
-
-
-def golden_audio(variant: Variant) -> FloatArray:
-    """Consecutive chunks [N, samples] of synthetic sounds, 16 bits; one more than the model
-    remembers."""
-    chunks = max(LEAST, variant.memory_chunks + 1)
-    return synthetic_stream(chunks * variant.delay, "calibrate").reshape(chunks, variant.chunk_samples)
 
 
 def proof_streams(step: Step, contract: Contract) -> Streams:
@@ -42,3 +39,20 @@ def golden_scores(streams: Streams, audio: FloatArray) -> FloatArray:
                  for lane in range(count)]
         rows.append(streams.feed(audio[heard])[0])
     return np.stack([[rows[lane + chunk][lane] for chunk in range(chunks)] for lane in range(count)])
+
+
+def run_golden(tagger: Tagger) -> tuple[list[Gate], dict[str, Any]]:
+    """The bundle over its own golden chunks against PyTorch's scores in it; needs no torch.
+    Returns the gates and the parts of the report."""
+    audio, _ = tagger.bundle.golden()
+    return judge_golden(tagger.bundle, golden_scores(proof_streams(tagger.step, tagger.contract), audio))
+
+
+def judge_golden(bundle: Bundle, scores: FloatArray) -> tuple[list[Gate], dict[str, Any]]:
+    """Scores [N, chunks, classes] of the golden chunks, each of N streams having heard them, against
+    PyTorch's: the gates and the parts of the report."""
+    _, expected = bundle.golden()
+    count, _, classes = scores.shape
+    found = compare(np.repeat(expected, count, 0), scores.swapaxes(0, 1).reshape(-1, classes), count)
+    return [_difference_gate(bundle.target.gates, "golden chunks", found)], {
+        "differences": {"golden chunks": asdict(found)}}

@@ -8,7 +8,7 @@ report carries.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,19 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from satexport.audio.clips import clip_hash
-from satexport.audio.datasets import LabelledSet, average_precisions, load_set
+from satexport.audio.datasets import LabelledSet, load_set
 from satexport.audio.synthetic import SYNTHETIC_CLASSES, synthetic_stream
-from satexport.backends import EXECUTED, FloatArray
-from satexport.bundle.contract import Contract
-from satexport.bundle.folder import LABELS, Bundle
+from satexport.bundle.contract import RANDOM_WEIGHTS, USUAL_FORM, Contract
+from satexport.bundle.folder import Bundle
 from satexport.bundle.gates import Gate, verdict
-from satexport.errors import CheckpointError, DataError
-from satexport.models.checkpoint import Checkpoint, load_checkpoint
-from satexport.models.weightfile import find_by_sha256
-from satexport.parity.golden import golden_scores, proof_streams
-from satexport.report.terminal import RANDOM_WEIGHTS, progress
-from satexport.tagging.stream import Streams, Tagger
-from satexport.targets import Gates
+from satexport.bundle.target import Gates
+from satexport.errors import DataError
+from satexport.models.checkpoint import weights_of
+from satexport.parity.differences import Differences, Drift, _difference_gate, compare, curve_of, drift_of
+from satexport.parity.golden import proof_streams
+from satexport.parity.metrics import average_precisions
+from satexport.progress import progress
+from satexport.step import EXECUTED
+from satexport.tagging.stream import Streams, clip_chunks
+from satexport.tagging.tagger import Tagger
 
 if TYPE_CHECKING:  # --golden runs where there is no torch
     from satexport.models.sat.reference import PyTorchStep
@@ -54,30 +56,6 @@ Advance = Callable[[], None]
 
 
 @dataclass(frozen=True)
-class Differences:
-    """Score differences over chunks."""
-
-    chunks: int
-    largest: float
-    mean: float
-    top1_agreement: float
-    p50: float             # quantiles over the chunks of the mean difference of a chunk
-    p90: float
-    p99: float
-
-
-@dataclass(frozen=True)
-class Drift:
-    """What a stream says of the same sounds at its end as at its beginning; see `DEFINITIONS`."""
-
-    chunks: int    # compared, of each stream
-    first: float   # their mean score difference when heard first
-    again: float   # and at the end
-    slope: float   # per chunk
-    drift: float   # slope * chunks of the stream / mean
-
-
-@dataclass(frozen=True)
 class SetParity:
     """A labelled set scored by both."""
 
@@ -89,69 +67,6 @@ class SetParity:
     clip_protocol_map: float                       # PyTorch, the paper's protocol
     average_precision: dict[str, tuple[float, float]]  # class -> PyTorch, bundle
     origin: dict[str, object]
-
-
-def weights_of(bundle: Bundle, checkpoint: str | None = None) -> Checkpoint:
-    """Return the weights a bundle was made from: `checkpoint` (a file), or the file that is known
-    by the SHA-256 in the bundle. Raises `CheckpointError` where there is none or it is another."""
-    contract, wanted = bundle.contract, bundle.contract.checkpoint_sha256
-    variant = bundle.variant
-    what = checkpoint or (contract.checkpoint_source if contract.checkpoint_source != "file"
-                          else find_by_sha256(wanted))
-    if what is None:
-        raise CheckpointError(f"{bundle.path} was made from {contract.checkpoint} (SHA-256 "
-                              f"{wanted[:12]}...), which is not known on this machine: pass "
-                              "--checkpoint FILE, or use --golden, which needs no weights.")
-    found = load_checkpoint(str(what), variant, bundle.path / LABELS)
-    if found.sha256 != wanted:
-        raise CheckpointError(f"{found.name} has the SHA-256 {found.sha256[:12]}..., {bundle.path} was "
-                              f"made from {contract.checkpoint} with {wanted[:12]}.... "
-                              "Pass that file with --checkpoint, or export again.")
-    return found
-
-
-def compare(reference: FloatArray, candidate: FloatArray, streams: int = 1) -> Differences:
-    """Differences of two runs over the same chunks, scores [chunks, classes] each; of several streams
-    the chunks that were heard together follow each other."""
-    gap = np.abs(candidate.astype(np.float64) - reference)
-    curve = curve_of(reference, candidate, streams)
-    agreement = float((reference.argmax(1) == candidate.argmax(1)).mean())
-    p50, p90, p99 = np.quantile(curve, (0.5, 0.9, 0.99)).tolist()
-    return Differences(len(gap), float(gap.max()), float(curve.mean()), agreement, p50, p90, p99)
-
-
-def curve_of(reference: FloatArray, candidate: FloatArray, streams: int = 1) -> NDArray[np.float64]:
-    """Mean score difference of each chunk [chunks]; of several streams heard together the mean over them."""
-    gap = np.abs(candidate.astype(np.float64) - reference)
-    return np.asarray(gap.mean(1).reshape(-1, streams).mean(1))
-
-
-def drift_of(curve: NDArray[np.float64], length: int, memory: int) -> Drift | None:
-    """Drift of a curve [chunks] whose chunks from `length` on are its first ones again; `memory` is the
-    number of chunks that a cache remembers. None where the stream is too short to tell."""
-    heard_again = len(curve) - length
-    if heard_again <= memory:
-        return None
-    first, again = (float(part[memory:heard_again].mean()) for part in (curve, curve[length:]))
-    slope, mean = (again - first) / length, float(curve[:length].mean())
-    return Drift(heard_again - memory, first, again, slope, slope * length / mean if mean else 0.0)
-
-
-def run_golden(tagger: Tagger) -> tuple[list[Gate], dict[str, Any]]:
-    """The bundle over its own golden chunks against PyTorch's scores in it; needs no torch.
-    Returns the gates and the parts of the report."""
-    audio, _ = tagger.bundle.golden()
-    return judge_golden(tagger.bundle, golden_scores(proof_streams(tagger.step, tagger.contract), audio))
-
-
-def judge_golden(bundle: Bundle, scores: FloatArray) -> tuple[list[Gate], dict[str, Any]]:
-    """Scores [N, chunks, classes] of the golden chunks, each of N streams having heard them, against
-    PyTorch's: the gates and the parts of the report."""
-    _, expected = bundle.golden()
-    count, _, classes = scores.shape
-    found = compare(np.repeat(expected, count, 0), scores.swapaxes(0, 1).reshape(-1, classes), count)
-    return [_difference_gate(bundle.target.gates, "golden chunks", found)], {
-        "differences": {"golden chunks": asdict(found)}}
 
 
 def run_parity(tagger: Tagger, data: str, folds: Sequence[int] | None, category_map: Path | None,
@@ -206,7 +121,6 @@ def stream_parity(reference: PyTorchStep, tagger: Tagger, minutes: float,
     """Both over synthetic sounds, never reset: one stream of so many minutes, or as many streams as
     the bundle runs that share the minutes, and then the first of them again. Returns differences, drift
     and the curve of the differences, the chunks that are heard again at its end."""
-    from satexport.models.sat.reference import reference_streams
 
     ours = proof_streams(tagger.step, tagger.contract)
     count, delay = len(ours), tagger.contract.delay
@@ -228,7 +142,6 @@ def stream_parity(reference: PyTorchStep, tagger: Tagger, minutes: float,
 def set_parity(reference: PyTorchStep, tagger: Tagger, data: LabelledSet,
                advance: Advance) -> SetParity:
     """Both over a labelled set by streamed score, and PyTorch by the paper's protocol."""
-    from satexport.models.sat.reference import reference_streams
 
     ours, theirs = proof_streams(tagger.step, tagger.contract), reference_streams(reference, tagger.contract)
     calibrated_on = tagger.bundle.calibrated_on()
@@ -256,27 +169,8 @@ def set_parity(reference: PyTorchStep, tagger: Tagger, data: LabelledSet,
         {label: (expected[label], found[label]) for label in expected}, data.origin)
 
 
-def clip_chunks(streams: Streams, clips: Sequence[FloatArray]) -> list[FloatArray]:
-    """Scores of each clip's chunks [chunks, classes], from silence, its last chunk padded; the clips
-    are heard together, at most one by each stream."""
-    streams.reset()
-    audio = np.zeros((len(streams), max(len(clip) for clip in clips)), np.float32)
-    for lane, clip in zip(audio, clips, strict=False):
-        lane[:len(clip)] = clip
-    scores = np.concatenate((streams.feed(audio), streams.flush()))
-    size = streams.chunk_samples
-    return [scores[:-(-len(clip) // size), lane] for lane, clip in enumerate(clips)]
-
-
 def _mean(average_precision: dict[str, float]) -> float:
     return float(np.mean(list(average_precision.values())))
-
-
-def _difference_gate(gates: Gates, name: str, differences: Differences) -> Gate:
-    """Is the largest score difference within the target's limit? NaN fails."""
-    limit, value = gates.max_score_difference, differences.largest
-    return Gate(f"largest score difference, {name}", "passed" if value <= limit else "failed",
-                value, limit, f"{value:.1e}, at most {limit:g}")
 
 
 def _map_gate(gates: Gates, result: SetParity | None, why_not: str) -> Gate:
@@ -308,3 +202,8 @@ def parity_report(tagger: Tagger, gates: Sequence[Gate], parts: dict[str, Any]) 
         "warning": RANDOM_WEIGHTS if contract.has_random_weights else None,
         "gates": [asdict(gate) for gate in gates], **parts, "definitions": DEFINITIONS,
     }
+
+
+def reference_streams(step: PyTorchStep, contract: Contract, count: int = 1) -> Streams:
+    """PyTorch beside a graph: it hears audio, whatever the graph takes."""
+    return Streams(step, replace(contract, form=USUAL_FORM), count)

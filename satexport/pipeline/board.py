@@ -20,50 +20,30 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from satexport.backends.tensorrt.engine import Engine
+from satexport.backends.tensorrt.build import Board
 from satexport.backends.tensorrt.inspect import DEFINITIONS, graph_gate, int8_gates, latencies, precisions
 from satexport.backends.tensorrt.step import RECORD, TensorRtStep, engine_record
 from satexport.bundle.folder import Bundle, open_bundle
 from satexport.bundle.gates import MB, Gate, budget_gates, failures, figures, verdict
+from satexport.bundle.target import Target
 from satexport.errors import BundleError, GateError, MissingError, RunError, SatexportError, UsageError
 from satexport.files import check_writable, write_json
-from satexport.parity.golden import golden_scores, proof_streams
-from satexport.parity.protocols import judge_golden, parity_report
+from satexport.origin import origin
+from satexport.parity.golden import golden_scores, judge_golden, proof_streams
+from satexport.parity.protocols import parity_report
 from satexport.process import open_standard_streams
-from satexport.report.terminal import origin
-from satexport.tagging.stream import Tagger
-from satexport.targets import Target, TensorRt
+from satexport.tagging.tagger import Tagger
 from satexport.terminal import note, say
 
 GRAPHS = ("int8", "fp16")     # names of the graphs without their ending, as far as a bundle has them
 BUILDING = ".building-"       # begins the name of a folder of engines that are not proven yet
 ROOM = 4                      # times the graph's size that a build needs beside its workspace, at least
-
-
-class Board(Protocol):
-    """TensorRT and the device it runs on."""
-
-    tensorrt: str             # version, "10.3.0"
-    compute_capability: str   # "8.7"
-    description: str          # for people
-
-    def free_bytes(self) -> int:
-        """Device memory that is free."""
-
-    def build(self, graph: Path, engine: Path, wanted: TensorRt, timing_cache: Path) -> None:
-        """Build an engine. Raises `RunError` where TensorRT does not."""
-
-    def load(self, engine: Path) -> Engine:
-        """An engine that can run."""
-
-    def layers(self, engine: Engine) -> Mapping[str, Any]:
-        """What the engine inspector says, its JSON."""
 
 
 @dataclass

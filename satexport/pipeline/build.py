@@ -7,19 +7,15 @@ proven and measured. One whose gates failed is written, too, and its reports say
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import onnx
 
-from satexport.backends.openvino.step import floats_of
+from satexport.backends.onnxruntime.write import _write_onnx
 from satexport.backends.openvino.write import write_ir
-from satexport.backends.tensorrt.engine import import_tensorrt
-from satexport.backends.tensorrt.step import RTX
-from satexport.backends.tensorrt.write import build_for_rtx, onnx_taggers, write_build_bundle
+from satexport.backends.tensorrt.write import write_build_bundle
 from satexport.bundle.contract import ANY
 from satexport.bundle.folder import (
     CALIBRATION,
@@ -32,65 +28,21 @@ from satexport.bundle.folder import (
     write_initial_cache,
     write_manifest,
 )
-from satexport.bundle.gates import Gate, required
-from satexport.bundle.places import check_outside, for_one_stream, staged_bundle
+from satexport.bundle.places import check_outside, staged_bundle
+from satexport.bundle.target import AUTO, Target
 from satexport.errors import BundleError, SatexportError, UsageError
 from satexport.files import check_writable, write_json
-from satexport.measure.turns import Settings, measure, of_bundle
-from satexport.parity.protocols import labelled_set, parity_report, run_parity
+from satexport.origin import origin
+from satexport.parity.protocols import labelled_set
+from satexport.pipeline.plan import Compiled, Proof, Wanted
+from satexport.pipeline.prove import _prove, _prove_graphs
 from satexport.quantize.cache_dtype import store_cache
 from satexport.quantize.calibrate import Calibration, calibrate
-from satexport.quantize.calibration_set import CalibrationSet, choosing_set
-from satexport.quantize.int8 import check_layers, layers, products_with_weights, quantize
-from satexport.quantize.ranges import find_ranges
-from satexport.quantize.sensitivity import LeftOut, check_labels, fewest_to_leave_out, sensitivity
-from satexport.report.pictures import drift_png, measure_png, write_picture
-from satexport.report.terminal import origin
-from satexport.tagging.stream import Tagger, load
-from satexport.targets import AUTO, Target
-
-GRAPH = "model.onnx"
-LARGE = 16_384    # bytes of a weight that goes into the file of the weights
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What a bundle is made by, beside its target."""
-
-    calibration: CalibrationSet
-    recordings: Path | None = None   # of the calibration set, where it does not say it
-    cache_dtype: str = "fp32"
-    sensitivity: bool = False
-
-
-@dataclass(frozen=True)
-class Proof:
-    """How a bundle is proven and measured."""
-
-    data: str = "synthetic"
-    folds: Sequence[int] | None = None
-    category_map: Path | None = None
-    require_data: bool = False        # a gate that could not be judged fails
-    checkpoint: str | None = None
-    minutes: float = 10.0
-    threads: int | None = None
-    measure: bool = True
-
-
-@dataclass
-class Compiled:
-    """What became of it: reports as they lie in the bundle."""
-
-    path: Path
-    gates: list[Gate] = field(default_factory=list)
-    parity: dict[str, Any] = field(default_factory=dict)
-    twin: dict[str, Any] | None = None          # parity of the fp16 graph beside an int8 one for TensorRT
-    rtx: dict[str, Any] | None = None           # what TensorRT for RTX built
-    measured: dict[str, Any] | None = None      # beside the export and PyTorch
-    sensitivity: dict[str, Any] | None = None
-    products: int = 0                           # with a weight, in int8
-    left_out: tuple[str, ...] = ()
-    notes: list[str] = field(default_factory=list)
+from satexport.quantize.calibration_set import choosing_set
+from satexport.quantize.choose import _quantised
+from satexport.quantize.products import check_layers
+from satexport.quantize.sensitivity import check_labels
+from satexport.targets import resolved
 
 
 def compile_bundle(source: Bundle, target: Target, folder: Path, wanted: Wanted,
@@ -193,101 +145,3 @@ def _graph_of(source: Bundle) -> onnx.ModelProto:
     except Exception as error:  # onnx and protobuf have no common class but this
         raise BundleError(f"{source.graph} cannot be read ({error}). Export it again.") from None
 
-
-def resolved(target: Target) -> Target:
-    """A target whose every choice is made. Raises `MissingError` where the runtime, the device or the
-    precision is not here."""
-    if target.tensorrt and target.tensorrt.module == RTX:
-        import_tensorrt(RTX)
-    if target.openvino is None:
-        return target
-    return replace(target, openvino=replace(target.openvino, floats=floats_of(target)))
-
-
-def _write_onnx(stage: Path, model: onnx.ModelProto) -> str:
-    """The graph, its weights in a file of their own: ONNX Runtime maps that into memory and lets each
-    weight go when it has packed it; from one file it would hold all of them twice."""
-    onnx.save_model(model, stage / GRAPH, save_as_external_data=True, location=f"{GRAPH}.data",
-                    size_threshold=LARGE)
-    shutil.copymode(stage / GRAPH, stage / f"{GRAPH}.data")  # onnx writes it for the owner alone
-    return GRAPH
-
-
-def _quantised(source: Bundle, model: onnx.ModelProto, target: Target, wanted: Wanted, found: Calibration,
-               made: Compiled) -> tuple[onnx.ModelProto, set[str], dict[str, Any]]:
-    """The int8 graph, hashes of the clips that choices were made on, and what calibration.json says."""
-    quantization = target.quantization
-    assert quantization
-    ranges = find_ranges(model, quantization, found.samples)
-    quantise = partial(quantize, model, quantization, ranges)
-    left_out = [name for name in quantization.leave_out if name != AUTO]
-    chosen_on: set[str] = set()
-    fewest: LeftOut | None = None
-    if wanted.sensitivity or AUTO in quantization.leave_out:
-        clips = choosing_set(wanted.calibration, wanted.recordings, source.labels)
-        costs = sensitivity(source, model, quantise, layers(model, quantization), clips)
-        made.sensitivity = costs.report() | {"variant": source.contract.variant, "set": clips.name}
-        chosen_on |= set(costs.clip_hashes)
-        if AUTO in quantization.leave_out:
-            fewest = fewest_to_leave_out(source, model, lambda names: quantise([*left_out, *names]), clips,
-                                         [name for name in costs.layers if name not in left_out],
-                                         target.gates.map_kept)
-            left_out += fewest.layers
-            chosen_on |= set(fewest.clip_hashes)
-    made.left_out = tuple(sorted(left_out))
-    made.products = products_with_weights(model, quantization, left_out)
-    return quantise(left_out), chosen_on, {
-        "quantization": asdict(quantization), "float": sorted(left_out),
-        "int8": [name for name in layers(model, quantization) if name not in left_out],
-        "ranges": {x: list(ranges[x]) for x in sorted(ranges)},
-        "auto": {"map": fewest.tried, "fp32_map": fewest.fp32_map} if fewest else None}
-
-
-def _prove(source: Bundle, stage: Path, proof: Proof | None, made: Compiled) -> None:
-    """Load the bundle; parity of the very file, then its figures beside the export's and PyTorch's, where
-    they are wanted: the reports are written into the bundle. None of its files is open afterwards."""
-    tagger = load(stage, proof.threads if proof else None, spinning=False)
-    if not proof:
-        return
-    made.gates, made.parity = _parity(tagger, proof)
-    reports = stage / REPORTS
-    write_json(reports / "parity.json", made.parity)
-    made.notes += write_picture(reports / "parity.png", drift_png, made.parity)
-    if not proof.measure:
-        return
-    streams = 1 if source.contract.form.streams == ANY else None
-    settings = Settings(proof.threads, streams, checkpoint=proof.checkpoint)
-    beside = for_one_stream(tagger.bundle, made.path.parents[1], made.notes)
-    report = measure([source, tagger.bundle, *beside], settings)
-    report["origin"] = origin()
-    report["bundles"][1]["bundle"] = str(made.path)  # where it will lie
-    made.measured = report
-    made.notes += [*report["notes"], *write_picture(reports / "measure.png", measure_png, report)]
-    own = of_bundle(report, 1)
-    write_json(reports / "measure.json", own)
-    made.gates += [Gate(**gate) for gate in own["gates"]]
-
-
-def _parity(tagger: Tagger, proof: Proof) -> tuple[list[Gate], dict[str, Any]]:
-    """The gates of a bundle against PyTorch, and the report."""
-    gates, parts = run_parity(tagger, proof.data, proof.folds, proof.category_map, proof.checkpoint,
-                              proof.minutes)
-    gates = required(gates) if proof.require_data else gates
-    return gates, parity_report(tagger, gates, parts) | {"threads": proof.threads, "origin": origin()}
-
-
-def _prove_graphs(bundle: Bundle, proof: Proof | None, made: Compiled) -> None:
-    """Parity of the graphs that engines are built of, and the engine for RTX, where that is wanted."""
-    for precision, tagger in onnx_taggers(bundle, proof.threads if proof else None).items():
-        if not proof:
-            continue
-        gates, report = _parity(tagger, proof)
-        report |= {"graph": f"{precision}.onnx", "runtime": "ONNX Runtime, graph optimisation disabled"}
-        write_json(bundle.reports / f"parity-onnx-{precision}.json", report)
-        made.gates += [replace(gate, name=f"{precision}: {gate.name}") for gate in gates]
-        if precision == bundle.target.precision:
-            made.parity = report
-        else:
-            made.twin = report
-    if bundle.target.tensorrt and bundle.target.tensorrt.module == RTX:
-        made.rtx = build_for_rtx(bundle)

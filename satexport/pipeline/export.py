@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 import onnx
 
-from satexport import __version__
-from satexport.backends import FloatArray
+from satexport.audio.synthetic import synthetic_stream
 from satexport.backends.onnxruntime.step import OnnxRuntimeStep
-from satexport.bundle.contract import DEFAULT_OPSET, USUAL_FORM, Contract, Form, contract_fields
+from satexport.bundle.contract import DEFAULT_OPSET, RANDOM_WEIGHTS, USUAL_FORM, Contract, Form
 from satexport.bundle.folder import (
     GOLDEN,
     LABELS,
@@ -31,22 +30,30 @@ from satexport.bundle.folder import (
     write_manifest,
 )
 from satexport.bundle.places import staged_bundle
+from satexport.bundle.target import Target
 from satexport.errors import GateError
 from satexport.files import write_json
 from satexport.graph.operations import DEFINITION, count_operations
 from satexport.graph.simplify import graph_size, simplify
-from satexport.memory import check_streams
-from satexport.models.checkpoint import Checkpoint
-from satexport.models.sat.folds import FOLDS, Weights, graph_weights, initial_cache
+from satexport.graph.writer import Weights
+from satexport.models.family import Checkpoint
+from satexport.models.sat.folds import FOLDS
 from satexport.models.sat.graph import build_graph
-from satexport.models.sat.reference import PyTorchStep, reference_streams
-from satexport.models.sat.variants import PCM_SCALE
-from satexport.parity.golden import golden_audio, golden_scores, proof_streams
-from satexport.report.terminal import RANDOM_WEIGHTS, origin, progress
-from satexport.targets import Target
+from satexport.models.sat.interface import contract_fields, initial_cache
+from satexport.models.sat.reference import PyTorchStep
+from satexport.models.sat.variants import Variant
+from satexport.models.sat.weights import graph_weights
+from satexport.origin import origin
+from satexport.parity.golden import golden_scores, proof_streams
+from satexport.parity.protocols import reference_streams
+from satexport.progress import progress
+from satexport.step import PCM_SCALE, FloatArray
+from satexport.tagging.tagger import check_streams
+from satexport.version import __version__
 
 REWRITE_TOLERANCE = 1e-5  # scores, graph before and after a rewrite
 REWRITE_CHUNKS = 4        # chunks of the chain that proves a rewrite
+LEAST = 3         # chunks
 
 
 @dataclass(frozen=True)
@@ -198,3 +205,10 @@ def export_report(export: Export) -> dict[str, Any]:
 
 def _largest(a: FloatArray, b: FloatArray) -> float:
     return float(np.abs(a - b).max())
+
+
+def golden_audio(variant: Variant) -> FloatArray:
+    """Consecutive chunks [N, samples] of synthetic sounds, 16 bits; one more than the model
+    remembers."""
+    chunks = max(LEAST, variant.memory_chunks + 1)
+    return synthetic_stream(chunks * variant.delay, "calibrate").reshape(chunks, variant.chunk_samples)

@@ -20,7 +20,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from satexport.bundle.contract import Contract, cache_fields
+from satexport.bundle.contract import Contract
+from satexport.models.sat.interface import cache_fields
 from satexport.models.sat.variants import Variant
 from satexport.quantize.calibrate import Sample
 

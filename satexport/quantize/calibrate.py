@@ -18,14 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from satexport.audio.clips import Clip, ClipHash
-from satexport.backends import FloatArray
 from satexport.backends.onnxruntime.step import OnnxRuntimeStep
 from satexport.bundle.folder import Bundle
 from satexport.errors import DataError
-from satexport.frontends.log_mel import log_mel
-from satexport.models.sat.variants import SAMPLE_RATE
+from satexport.frontends.log_mel import SAMPLE_RATE, log_mel
+from satexport.progress import progress
 from satexport.quantize.calibration_set import LEAST_SAMPLES, CalibrationSet, calibration_clips
-from satexport.report.terminal import progress
+from satexport.step import FloatArray
 
 SILENT = 1e-4           # largest sample of a clip that holds nothing to calibrate on, -80 dBFS
 MOST_OF_A_CLIP = 300    # s

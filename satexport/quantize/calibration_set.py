@@ -18,11 +18,11 @@ import numpy as np
 from satexport import facts
 from satexport.audio.clips import Clip
 from satexport.audio.datasets import LabelledSet, esc50_clips, is_esc50, load_set, synthetic_clips
+from satexport.audio.esc50 import cached_esc50
 from satexport.audio.files import audio_blocks, audio_endings
 from satexport.audio.synthetic import SYNTHETIC_CLASSES
 from satexport.errors import DataError
 from satexport.files import sha256_of
-from satexport.models.published import cached_esc50
 from satexport.terminal import note
 
 SOURCES = ("synthetic", "esc50", "folder")

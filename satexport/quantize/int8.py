@@ -20,11 +20,8 @@ Dynamic quantisation is ONNX Runtime's `quantize_dynamic`: ranges anew at every 
 
 from __future__ import annotations
 
-import logging
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,50 +29,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from satexport.errors import DataError, UsageError
-from satexport.runtimes import import_runtime
-from satexport.targets import Quantization
+from satexport.bundle.target import Quantization
+from satexport.quantize.dynamic import _dynamic
+from satexport.quantize.products import Product, check_layers, products
 
-PRODUCTS = ("MatMul", "Gemm")
-FRONT_END = "mel."               # begins the names of its matrices, which stay in float
-ATTENTION = ("/logits", "/mixed")  # end the names of products without a weight
-QUANTISED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger",
-             "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QLinearMatMul"}
 Ranges = dict[str, tuple[float, float]]
-
-
-@dataclass(frozen=True)
-class Product:
-    """A product of the graph that can be quantised."""
-
-    node: onnx.NodeProto
-    layer: str
-    operator: str
-
-    @property
-    def activations(self) -> list[str]:
-        """The factors that are no weights."""
-        return list(self.node.input[:2] if self.operator == "attention" else self.node.input[:1])
-
-
-def layers(model: onnx.ModelProto, wanted: Quantization) -> list[str]:
-    """The layers that are quantised, in the order of the graph. Raises `DataError` where the graph
-    is quantised already."""
-    return list(dict.fromkeys(product.layer for product in products(model, wanted)))
-
-
-def products_with_weights(model: onnx.ModelProto, wanted: Quantization, leave_out: Iterable[str]) -> int:
-    """How many products with a weight are quantised: a layer may be in several."""
-    return sum(product.operator != "attention" and product.layer not in set(leave_out)
-               for product in products(model, wanted))
-
-
-def check_layers(model: onnx.ModelProto, wanted: Quantization, names: Iterable[str]) -> None:
-    """Raise `UsageError` for a layer that does not exist, or is not of the operators."""
-    there = layers(model, wanted)
-    if strangers := sorted(set(names) - set(there)):
-        raise UsageError(f"there is no layer {strangers[0]!r} to leave out; the layers are "
-                         f"{', '.join(there[:6])} ... {there[-1]}.")
 
 
 def quantize(model: onnx.ModelProto, wanted: Quantization, ranges: Ranges,
@@ -90,24 +48,6 @@ def quantize(model: onnx.ModelProto, wanted: Quantization, ranges: Ranges,
     if wanted.method == "dynamic":
         return _dynamic(model, wanted, chosen)
     return _static(model, wanted, chosen, ranges)
-
-
-def products(model: onnx.ModelProto, wanted: Quantization) -> list[Product]:
-    """The products of the operators; raises `DataError` where some are quantised already."""
-    if done := sorted({node.op_type for node in model.graph.node} & QUANTISED):
-        raise DataError(f"the graph is quantised already (it has {done[0]} nodes). Begin with fp32.")
-    weights = {i.name for i in model.graph.initializer if len(i.dims) == 2}
-    found = []
-    for node in model.graph.node:
-        if node.op_type not in PRODUCTS:
-            continue
-        if node.input[1] in weights and not node.input[1].startswith(FRONT_END):
-            layer = node.input[1].removesuffix(".weight")
-            found.append(Product(node, layer, layer if layer in ("patch", "head") else "linear"))
-        elif node.output[0].endswith(ATTENTION):
-            layer = node.output[0].removeprefix("block_").replace("/", ".")
-            found.append(Product(node, layer, "attention"))
-    return [product for product in found if product.operator in wanted.operators]
 
 
 def _static(model: onnx.ModelProto, wanted: Quantization, chosen: Sequence[Product],
@@ -255,39 +195,3 @@ def _rounded(scale: NDArray[Any], wanted: Quantization) -> NDArray[np.float32]:
     up = np.where(half < scale, np.nextafter(half, np.float16(np.inf)), half)
     return np.asarray(up, np.float32)
 
-
-def _dynamic(model: onnx.ModelProto, wanted: Quantization, chosen: Sequence[Product]) -> onnx.ModelProto:
-    """ONNX Runtime's `quantize_dynamic`, which knows MatMul alone: a Gemm is taken apart before."""
-    library = import_runtime("onnxruntime.quantization")
-    apart = onnx.ModelProto.FromString(model.SerializeToString())
-    nodes: list[onnx.NodeProto] = []
-    names = []
-    wanted_outputs = {product.node.output[0] for product in chosen}
-    for node in apart.graph.node:
-        if node.op_type != "Gemm" or node.output[0] not in wanted_outputs:
-            nodes.append(node)
-            if node.output[0] in wanted_outputs:
-                names.append(node.name)
-            continue
-        product = f"{node.output[0]}/product"
-        names.append(product)
-        nodes += [helper.make_node("MatMul", node.input[:2], [product], product),
-                  helper.make_node("Add", [product, node.input[2]], node.output, f"{product}/bias")]
-    del apart.graph.node[:]
-    apart.graph.node.extend(nodes)
-    del apart.graph.value_info[:]  # quantize_dynamic fails on shapes that it does not expect
-    with tempfile.TemporaryDirectory() as folder:
-        before, after = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
-        onnx.save(apart, before)
-        logging.disable(logging.WARNING)  # it advises a preparation that is not needed here
-        try:
-            library.quantize_dynamic(
-                before, after, per_channel=wanted.per_channel, weight_type=library.QuantType.QInt8,
-                reduce_range=wanted.weight_bits == 7, nodes_to_quantize=names,
-                extra_options={"MatMulConstBOnly": False})  # attention has two activations
-        finally:
-            logging.disable(logging.NOTSET)
-        result: onnx.ModelProto = onnx.load(after)
-    del result.metadata_props[:]
-    result.metadata_props.extend(model.metadata_props)
-    return result

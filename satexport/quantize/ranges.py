@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import onnx
 
+from satexport.bundle.target import Quantization
+from satexport.progress import progress
 from satexport.quantize.calibrate import Sample
-from satexport.quantize.int8 import Ranges, products
-from satexport.report.terminal import progress
+from satexport.quantize.int8 import Ranges
+from satexport.quantize.products import products
 from satexport.runtimes import import_runtime
-from satexport.targets import Quantization
 
 BATCH = 8  # samples whose tensors are held at a time
 

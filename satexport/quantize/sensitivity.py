@@ -15,16 +15,17 @@ import numpy as np
 import onnx
 
 from satexport.audio.clips import clip_hash
-from satexport.audio.datasets import LabelledSet, average_precisions
-from satexport.backends import FloatArray
+from satexport.audio.datasets import LabelledSet
 from satexport.backends.onnxruntime.step import OnnxRuntimeStep
 from satexport.bundle.folder import Bundle
 from satexport.errors import GateError, UsageError
+from satexport.parity.differences import Differences, compare
 from satexport.parity.golden import proof_streams
-from satexport.parity.protocols import Differences, clip_chunks, compare
+from satexport.parity.metrics import average_precisions
+from satexport.progress import progress
 from satexport.quantize.calibrate import chained, heard, is_silent
-from satexport.report.terminal import progress
-from satexport.tagging.stream import Streams
+from satexport.step import FloatArray
+from satexport.tagging.stream import Streams, clip_chunks
 
 CHAIN_SECONDS = 60  # of each chain, longer than the cache remembers
 CHAINS = 2

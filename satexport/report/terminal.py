@@ -2,63 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from importlib import metadata
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree
 
-from satexport import __version__
 from satexport.bundle.gates import verdict
 from satexport.terminal import printable, say
 
 if TYPE_CHECKING:
-    from satexport.pipeline.build import Compiled
+    from satexport.pipeline.plan import Compiled
 
 BAR, BAR_WIDTH = "█", 30
 Cell = str | tuple[str, ...]  # of a table: a line, or several
 UNFOLDED = 1000  # columns of a table that no terminal shows: a program reads whole names
-RANDOM_WEIGHTS = "RANDOM WEIGHTS: for sizing a device; the scores mean nothing and no mAP is claimed"
-PACKAGES = ("numpy", "torch", "onnx", "onnxsim", "onnxruntime", "openvino", "scikit-learn", "soundfile",
-            "soxr", "memray")
-CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16",
-             "asimd", "asimddp", "i8mm", "bf16", "sve")  # what decides which kernels run
-
-
-def origin() -> dict[str, Any]:
-    """What a result was computed with: versions of what is installed, CPU, system."""
-    versions = {"satexport": __version__, "python": platform.python_version()}
-    versions |= {name: found for name in PACKAGES if (found := _version(name))}
-    return {"versions": versions, "cpu": _cpu("model name", "Model"), "cpu_cores": cores(),
-            "cpu_flags": [flag for flag in CPU_FLAGS if flag in _cpu("flags", "Features").split()],
-            "system": f"{platform.system()} {platform.machine()}"}
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _cpu(*keys: str) -> str:
-    """The first entry of /proc/cpuinfo under one of some keys, as x86 and ARM name them."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith(keys)]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def print_table(title: str, columns: Sequence[Cell], rows: Sequence[Sequence[Cell]], texts: int = 1) -> None:
@@ -235,42 +192,6 @@ def _throughput(row: Mapping[str, Any]) -> str:
 
 def _megabytes(count: float | None) -> str:
     return "-" if count is None else f"{count / 1e6:.2f}"
-
-
-@contextmanager
-def progress(label: str, total: int | None, done: int = 0, unit: str = "parts"
-             ) -> Iterator[Callable[..., None]]:
-    """Give a function to call after each part, or with the number of parts, of `total` (None where
-    nobody knows): a progress bar on standard error where that is a terminal, nothing elsewhere.
-    `done` parts were there before; of bytes it shows size and speed."""
-    if sys.stderr is None or not sys.stderr.isatty():  # None: a service, a GUI program
-        yield lambda parts=1: None
-        return
-    from rich.console import Console
-    from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
-
-    columns = Progress.get_default_columns()  # label, bar, share, time that remains
-    if unit == "bytes":
-        columns = *columns[:2], DownloadColumn(), TransferSpeedColumn(), columns[-1]
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=total, completed=done)
-        yield lambda parts=1: bar.advance(task, parts)
-
-
-def junit(name: str, cases: Sequence[tuple[str, str, str]]) -> str:
-    """JUnit XML of (case, "passed" | "failed" | "skipped", message)."""
-    count = {status: str(sum(c[1] == status for c in cases)) for status in ("failed", "skipped")}
-    name = _xml_text(name)
-    suite = ElementTree.Element("testsuite", name=name, tests=str(len(cases)),
-                                failures=count["failed"], skipped=count["skipped"], errors="0")
-    for case, status, message in ((_xml_text(c[0]), c[1], _xml_text(c[2])) for c in cases):
-        element = ElementTree.SubElement(suite, "testcase", classname=name, name=case)
-        if status != "passed":
-            kind = "failure" if status == "failed" else "skipped"
-            ElementTree.SubElement(element, kind, message=message)
-    ElementTree.indent(suite)
-    text: bytes = ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True)
-    return text.decode() + "\n"
 
 
 def _xml_text(text: str) -> str:

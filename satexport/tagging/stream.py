@@ -16,29 +16,23 @@ A bundle for several streams (`--streams`) runs many microphones in one step:
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from satexport.backends import FloatArray, Step, load_step
-from satexport.bundle.contract import ANY, Contract
-from satexport.bundle.folder import Bundle, open_bundle
-from satexport.errors import AudioError, BundleError, UsageError
+from satexport.bundle.contract import Contract
+from satexport.errors import AudioError, UsageError
 from satexport.frontends.log_mel import log_mel
-from satexport.memory import check_streams
-from satexport.models.sat.variants import PCM_SCALE
 from satexport.process import ProcessBound
+from satexport.step import PCM_SCALE, FloatArray, Step
 
 LOUDEST = 8.0  # full scale is 1; above this the samples are surely integers given as floats
 QUIETEST = 1e-11  # a sample below this becomes 0: it changes no score, but its square is a subnormal number,
                   # with which many CPUs compute a hundred times as slowly
-TRIES = 5  # to load a bundle that is replaced meanwhile
 
 
 class Streams(ProcessBound):
@@ -201,69 +195,13 @@ def _checked(audio: NDArray[Any]) -> FloatArray:
     return audio
 
 
-class Tagger(ProcessBound):
-    """A loaded bundle: its labels, its contract, and as many streams as wanted. It works in the process that
-    loaded it: load after a fork, and in each worker of a pool."""
-
-    def __init__(self, bundle: Bundle, step: Step) -> None:
-        super().__init__()
-        self.bundle = bundle
-        self.contract = bundle.contract
-        self.labels = bundle.labels
-        self.step = step
-
-    def stream(self) -> Stream:
-        """Return a new stream that starts from silence."""
-        self.check_process()
-        return Stream(self.step, self.contract)
-
-    def streams(self, count: int | None = None) -> Streams:
-        """Return new streams that start from silence and run in step: the bundle's number, or
-        `count` where its graph leaves the number open. Raises `UsageError` for another number, or
-        for more than the memory holds."""
-        self.check_process()
-        fixed = self.contract.form.streams
-        if fixed == ANY and (count is None or count < 1):
-            raise UsageError(f"{self.bundle.path} runs any number of streams: say how many, at least 1.")
-        if fixed != ANY and count not in (None, fixed):
-            raise UsageError(f"{self.bundle.path} runs {fixed} streams in one step, not {count}. Export "
-                             f"with --streams {count}, or with --streams dynamic for any number.")
-        count = count or fixed
-        check_streams(self.contract, count)
-        return Streams(self.step, self.contract, count)
-
-    def top(self, scores: FloatArray, count: int = 3) -> list[tuple[str, float]]:
-        """The labels with the highest scores of one chunk [classes], best first."""
-        order = np.argsort(-scores, kind="stable")[:count]
-        return [(self.labels[i], float(scores[i])) for i in order]
-
-
-def load(path: str | Path, threads: int | None = None, spinning: bool = True) -> Tagger:
-    """Load a bundle: every part is checked against its SHA-256.
-
-    `threads` overrides the target's number; `spinning` False has the runtime's threads sleep between steps,
-    which is faster where PyTorch runs in the same process, and slower elsewhere. Raises `BundleError` for a
-    folder that is no bundle or was changed, `MissingError` where the runtime is not installed. A bundle that
-    is replaced meanwhile is loaded as it is afterwards.
-    """
-    for tries_left in range(TRIES)[::-1]:
-        before = _identity(path)
-        try:
-            bundle = open_bundle(path)
-            tagger = Tagger(bundle, load_step(bundle, threads, spinning=spinning))
-        except BundleError:
-            if not tries_left or _identity(path) == before:
-                raise
-        else:
-            if not tries_left or _identity(path) == before:
-                break
-    return tagger
-
-
-def _identity(path: str | Path) -> tuple[int, int] | None:
-    """Which folder is at a path; None where there is none."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+def clip_chunks(streams: Streams, clips: Sequence[FloatArray]) -> list[FloatArray]:
+    """Scores of each clip's chunks [chunks, classes], from silence, its last chunk padded; the clips
+    are heard together, at most one by each stream."""
+    streams.reset()
+    audio = np.zeros((len(streams), max(len(clip) for clip in clips)), np.float32)
+    for lane, clip in zip(audio, clips, strict=False):
+        lane[:len(clip)] = clip
+    scores = np.concatenate((streams.feed(audio), streams.flush()))
+    size = streams.chunk_samples
+    return [scores[:-(-len(clip) // size), lane] for lane, clip in enumerate(clips)]

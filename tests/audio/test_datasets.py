@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from satexport.audio.clips import Clip
-from satexport.audio.datasets import average_precisions, load_set
+from satexport.audio.datasets import load_set
 from satexport.audio.labels import audioset_labels, audioset_mids, esc50_to_audioset, read_labels
 from satexport.audio.synthetic import SYNTHETIC_CLASSES
 from satexport.audio.tables import MAX_BYTES, MAX_LINES
 from satexport.errors import DataError
-from satexport.models.sat.variants import SAMPLE_RATE
+from satexport.frontends.log_mel import SAMPLE_RATE
+from satexport.parity.metrics import average_precisions
 from tests.machine import need
 
 soundfile = need("soundfile", "audio")

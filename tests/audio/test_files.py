@@ -21,7 +21,7 @@ from satexport.audio import files as audio_module
 from satexport.audio.files import audio_blocks, audio_endings, pcm_blocks, read_audio
 from satexport.audio.lengths import View
 from satexport.errors import AudioError, MissingError, RunError
-from satexport.models.sat.variants import SAMPLE_RATE
+from satexport.frontends.log_mel import SAMPLE_RATE
 from tests.machine import PATIENCE, need
 
 soundfile = need("soundfile", "audio")

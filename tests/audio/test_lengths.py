@@ -12,8 +12,8 @@ import pytest
 
 from satexport.audio.files import read_audio
 from satexport.audio.lengths import true_view
-from satexport.backends import FloatArray
 from satexport.errors import AudioError
+from satexport.step import FloatArray
 from tests.machine import need
 
 soundfile = need("soundfile", "audio")

@@ -18,7 +18,8 @@ from satexport.audio.synthetic import (
     synthetic_stream,
 )
 from satexport.errors import DataError
-from satexport.models.sat.variants import PCM_SCALE, SAMPLE_RATE
+from satexport.frontends.log_mel import SAMPLE_RATE
+from satexport.step import PCM_SCALE
 
 ONE_ROUND = range(len(SYNTHETIC_CLASSES))
 

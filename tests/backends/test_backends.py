@@ -11,16 +11,19 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from satexport.backends import FloatArray, Step
 from satexport.bundle.contract import Contract
 from satexport.bundle.folder import open_bundle
+from satexport.bundle.target import Target
 from satexport.models.checkpoint import load_checkpoint
 from satexport.models.sat.reference import PyTorchStep
 from satexport.parity.golden import golden_scores
-from satexport.pipeline.build import Wanted, compile_bundle
+from satexport.pipeline.build import compile_bundle
+from satexport.pipeline.plan import Wanted
 from satexport.quantize.calibration_set import CalibrationSet
-from satexport.tagging.stream import Stream, Streams, load
-from satexport.targets import Target, find_target
+from satexport.step import FloatArray, Step
+from satexport.tagging.stream import Stream, Streams
+from satexport.tagging.tagger import load
+from satexport.targets import find_target
 from tests.machine import need
 
 STEPS = {  # name -> target and what its scores may differ by from PyTorch

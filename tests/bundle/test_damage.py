@@ -20,15 +20,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from satexport.backends import FloatArray
 from satexport.backends.onnxruntime import step as onnx_runtime
 from satexport.backends.openvino import step as open_vino
 from satexport.bundle.contract import PREFIX, SCHEMA
 from satexport.bundle.folder import BUILT, GOLDEN, INITIAL_CACHE, LABELS, MANIFEST, open_bundle
 from satexport.errors import BundleError, MissingError
 from satexport.files import json_text
-from satexport.parity.protocols import run_golden
-from satexport.tagging.stream import load
+from satexport.parity.golden import run_golden
+from satexport.step import FloatArray
+from satexport.tagging.tagger import load
 from tests import ROOT
 from tests.bundle.test_folder import GRAPH, copy_of, manifest_of, reseal
 

@@ -27,15 +27,16 @@ from satexport.bundle.folder import (
     write_manifest,
 )
 from satexport.bundle.places import staged_bundle
+from satexport.bundle.target import Target
 from satexport.errors import RunError
 from satexport.files import exchange, sha256_of
 from satexport.models.checkpoint import load_checkpoint
-from satexport.models.sat.variants import find_variant
+from satexport.models.families import find_variant
 from satexport.models.weightfile import DEMO
 from satexport.pipeline import export as export_module
 from satexport.pipeline.export import export_onnx
-from satexport.tagging.stream import load
-from satexport.targets import Target, find_target
+from satexport.tagging.tagger import load
+from satexport.targets import find_target
 from tests import ROOT
 from tests.conftest import TINY, export
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from satexport.bundle.gates import Gate, budget_gates, figures, required, verdict
-from satexport.targets import Budgets, Target, shipped
+from satexport.bundle.target import Budgets, Target
+from satexport.targets import shipped
 
 STEPS: dict[str, Any] = {kind: {"p99_ms": 1e-9} for kind in ("burst", "paused")}
 MEASURED = figures(STEPS, {"resident": 1, "transient": None})

@@ -10,8 +10,7 @@ import pytest
 
 from satexport.bundle.places import check_outside, check_places
 from satexport.errors import UsageError
-from satexport.parity import protocols as parity
-from satexport.tagging.stream import load
+from satexport.tagging.tagger import load
 from tests.bundle.test_folder import content, copy_of
 from tests.commands.test_cli import call
 
@@ -27,8 +26,8 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def work(*_: object) -> None:
         pytest.fail("the work began although its report has no place")
 
-    for name in ("golden_scores", "weights_of"):
-        monkeypatch.setattr(parity, name, work)
+    monkeypatch.setattr("satexport.parity.golden.golden_scores", work)
+    monkeypatch.setattr("satexport.parity.protocols.weights_of", work)
 
 
 INSIDE = {"a new file": "junit.xml", "labels": "labels.txt", "the manifest": "bundle.json",

@@ -19,10 +19,11 @@ import click
 import pytest
 from safetensors.numpy import save_file
 
+from satexport.bundle.contract import RANDOM_WEIGHTS
 from satexport.cli import cli, main
 from satexport.models.checkpoint import load_checkpoint
-from satexport.models.sat.variants import VARIANTS, find_variant
-from satexport.report.terminal import RANDOM_WEIGHTS
+from satexport.models.families import find_variant
+from satexport.models.sat.variants import VARIANTS
 from tests.bundle.test_folder import content, copy_of
 from tests.conftest import TINY
 from tests.machine import PATIENCE, need_posix, needs_dev_full

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from satexport.models.families import find_variant
 from satexport.models.published import PUBLISHED
 from satexport.models.sat.paper import DIFFERENCE, PAPER
-from satexport.models.sat.variants import VARIANTS, find_variant
+from satexport.models.sat.variants import VARIANTS
 from tests.commands.test_cli import START, call
 
 # Table 2 as printed: delay, then memory MB, GFLOPs and mAP of the sizes T / S / B

@@ -15,10 +15,10 @@ import pytest
 
 from satexport import __version__
 from satexport.audio.synthetic import synthetic_clip
-from satexport.backends import FloatArray
+from satexport.bundle.contract import RANDOM_WEIGHTS
 from satexport.bundle.folder import GOLDEN, INITIAL_CACHE
 from satexport.parity.protocols import DEFINITIONS
-from satexport.report.terminal import RANDOM_WEIGHTS
+from satexport.step import FloatArray
 from tests.bundle.test_folder import copy_of, manifest_of, reseal
 from tests.commands.test_cli import START, call, no_file_longer_than, start, vit_file
 from tests.machine import PATIENCE, need, needs_dev_full

@@ -155,7 +155,7 @@ def main() -> None:
 def exported_demo(folder: Path) -> Path:
     """The bundle of the demo checkpoint."""
     from satexport.models.checkpoint import load_checkpoint
-    from satexport.models.sat.variants import find_variant
+    from satexport.models.families import find_variant
     from satexport.pipeline.export import export_onnx
     from satexport.targets import find_target
 

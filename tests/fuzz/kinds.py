@@ -92,7 +92,7 @@ def prepare(folder: Path, bundle: Path) -> None:
 
     from satexport.audio.synthetic import synthetic_stream
     from satexport.models.checkpoint import load_checkpoint
-    from satexport.models.sat.variants import find_variant
+    from satexport.models.families import find_variant
     from satexport.models.weightfile import DEMO
     from satexport.targets import FOLDER
 
@@ -217,8 +217,8 @@ def _draw_checkpoint(random: Random, valid: Path, place: Path) -> Doubtful:
 
 def _load_checkpoint(path: Path, _valid: Path) -> None:
     from satexport.models.checkpoint import load_checkpoint
+    from satexport.models.families import find_variant
     from satexport.models.sat.keys import expected_shapes
-    from satexport.models.sat.variants import find_variant
 
     variant = find_variant("sat-t", 2)
     found = load_checkpoint(str(path), variant)
@@ -274,7 +274,7 @@ def _seal(bundle: Path) -> bool:
 
 def _run_bundle(path: Path, _valid: Path) -> None:
     import satexport
-    from satexport.parity.protocols import run_golden
+    from satexport.parity.golden import run_golden
 
     tagger = satexport.load(path, threads=1)
     scores = tagger.stream().feed(np.zeros(tagger.contract.chunk_samples, np.float32))

@@ -13,9 +13,9 @@ from satexport.errors import RunError
 from satexport.graph.operations import count_operations
 from satexport.graph.simplify import simplify
 from satexport.models.checkpoint import load_checkpoint
-from satexport.models.sat.folds import graph_weights
+from satexport.models.families import find_variant
 from satexport.models.sat.graph import build_graph
-from satexport.models.sat.variants import find_variant
+from satexport.models.sat.weights import graph_weights
 from tests.models.sat.test_graph import contract_of, folded
 
 CLASSES, BLOCKS = 527, 12

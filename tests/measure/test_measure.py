@@ -20,20 +20,20 @@ import numpy as np
 import pytest
 
 import satexport
-from satexport import memory
 from satexport.backends import BACKENDS
-from satexport.bundle.contract import Contract, Form
+from satexport.bundle.contract import RANDOM_WEIGHTS, Contract, Form
 from satexport.bundle.folder import MANIFEST, open_bundle, write_manifest
+from satexport.bundle.target import Budgets, Target
 from satexport.errors import RunError
 from satexport.measure import turns as measure_module
 from satexport.measure.turns import DEFINITIONS, PAUSED_TURNS, TURNS, Process, Settings, measure
 from satexport.measure.worker import Worker
 from satexport.models.checkpoint import load_checkpoint
+from satexport.models.families import find_variant
 from satexport.models.sat.paper import DIFFERENCE, PAPER
-from satexport.models.sat.variants import find_variant
+from satexport.origin import CPU_FLAGS, cores
 from satexport.pipeline.export import export_onnx
-from satexport.report.terminal import CPU_FLAGS, RANDOM_WEIGHTS, cores
-from satexport.targets import Budgets, Target, find_target
+from satexport.targets import find_target
 from tests.bundle.test_folder import GRAPH, VIT, content, copy_of, manifest_of
 from tests.commands.test_cli import START, Result, call, start, vit_file
 from tests.conftest import TINY
@@ -623,7 +623,7 @@ def test_a_number_of_streams_that_no_bundle_would_heed_ends_with_2(
 def test_more_streams_than_the_memory_holds_end_with_2_and_say_how_much_is_there(
         tiny_lanes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure_module, "Process", None)
-    monkeypatch.setattr(memory, "available_bytes", lambda: 3 * 10**9)
+    monkeypatch.setattr("satexport.tagging.tagger.available_bytes", lambda: 3 * 10**9)
     for result in (
             call("measure", tiny_lanes, *QUICK, "--streams", 1_000_000_000, "--report", tmp_path / "report"),
             call("onnx", "--model", "sat-t", "--checkpoint", "demo", "--output", tmp_path / "build",

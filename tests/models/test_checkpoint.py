@@ -28,11 +28,13 @@ from satexport.files import sha256_of
 from satexport.frontends import log_mel as frontend
 from satexport.models import checkpoint
 from satexport.models import weightfile as checkpoint_file
-from satexport.models.checkpoint import Checkpoint, load_checkpoint
+from satexport.models.checkpoint import load_checkpoint
+from satexport.models.families import find_variant
+from satexport.models.family import Checkpoint
 from satexport.models.sat import keys as checkpoint_shapes
 from satexport.models.sat.keys import expected_shapes
 from satexport.models.sat.network import Transformer
-from satexport.models.sat.variants import AUDIOSET_CLASSES, VARIANTS, Variant, find_variant
+from satexport.models.sat.variants import AUDIOSET_CLASSES, VARIANTS, Variant
 
 State = dict[str, Tensor]
 SAT_T = find_variant("sat-t", 2)
@@ -158,7 +160,7 @@ def test_safetensors_and_random_weights_load_without_torch(sat_t: State, tmp_pat
     path = save_safetensors(tmp_path / "w.safetensors", sat_t)
     code = ("import sys; sys.modules['torch'] = None\n"
             "from satexport.models.checkpoint import load_checkpoint\n"
-            "from satexport.models.sat.variants import find_variant\n"
+            "from satexport.models.families import find_variant\n"
             f"for what in (r'{path}', 'random'): load_checkpoint(what, find_variant('sat-t', 2))")
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from satexport.backends import FloatArray, Step
 from satexport.bundle.contract import Contract
 from satexport.models.sat.variants import VARIANTS, Variant
-from satexport.parity.golden import LEAST, SOME_STREAMS, golden_audio, golden_scores, proof_streams
-from satexport.tagging.stream import Streams, Tagger, load
+from satexport.parity.golden import SOME_STREAMS, golden_scores, proof_streams
+from satexport.pipeline.export import LEAST, golden_audio
+from satexport.step import FloatArray, Step
+from satexport.tagging.stream import Streams
+from satexport.tagging.tagger import Tagger, load
 
 HONEST = 1e-5  # of any score, from PyTorch
 

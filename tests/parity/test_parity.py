@@ -9,20 +9,15 @@ import numpy as np
 import pytest
 
 from satexport.audio.datasets import load_set
-from satexport.backends import FloatArray
 from satexport.bundle.gates import Gate, verdict
 from satexport.models.checkpoint import load_checkpoint
-from satexport.models.sat.reference import PyTorchStep, reference_streams
-from satexport.parity.protocols import (
-    clip_chunks,
-    compare,
-    drift_of,
-    run_golden,
-    run_parity,
-    set_parity,
-    stream_parity,
-)
-from satexport.tagging.stream import Tagger, load
+from satexport.models.sat.reference import PyTorchStep
+from satexport.parity.differences import compare, drift_of
+from satexport.parity.golden import run_golden
+from satexport.parity.protocols import reference_streams, run_parity, set_parity, stream_parity
+from satexport.step import FloatArray
+from satexport.tagging.stream import clip_chunks
+from satexport.tagging.tagger import Tagger, load
 
 
 @pytest.fixture(scope="module")

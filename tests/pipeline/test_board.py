@@ -22,11 +22,13 @@ from satexport.backends.tensorrt.engine import Engine
 from satexport.backends.tensorrt.inspect import precisions
 from satexport.backends.tensorrt.write import SCRIPT
 from satexport.bundle.folder import open_bundle
+from satexport.bundle.target import Budgets, TensorRt
 from satexport.errors import BundleError, GateError, MissingError, RunError, SatexportError
 from satexport.files import sha256_of
 from satexport.pipeline.board import build_bundle
-from satexport.pipeline.build import Wanted, compile_bundle
-from satexport.targets import Budgets, TensorRt, find_target
+from satexport.pipeline.build import compile_bundle
+from satexport.pipeline.plan import Wanted
+from satexport.targets import find_target
 from tests.backends.tensorrt.test_step import FakeEngine
 from tests.backends.test_backends import SMALL
 from tests.bundle.test_folder import content, copy_of, manifest_of, reseal

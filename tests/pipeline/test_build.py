@@ -10,14 +10,15 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from satexport.backends import FloatArray
 from satexport.bundle.folder import open_bundle
 from satexport.errors import BundleError
 from satexport.measure import turns as measure
 from satexport.pipeline import build as compile_module
-from satexport.pipeline.build import Proof, Wanted, compile_bundle
+from satexport.pipeline.build import compile_bundle
+from satexport.pipeline.plan import Proof, Wanted
 from satexport.quantize.calibration_set import CalibrationSet
-from satexport.tagging.stream import load
+from satexport.step import FloatArray
+from satexport.tagging.tagger import load
 from satexport.targets import find_target
 from tests.bundle.test_folder import content, copy_of
 from tests.commands.test_cli import Result, call
@@ -174,7 +175,7 @@ def test_what_was_there_stays_until_the_new_bundle_is_proven(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(compile_module, "run_parity", interrupted)
+    monkeypatch.setattr("satexport.pipeline.prove.run_parity", interrupted)
     assert call(*arguments).code == 130
     assert content(export) == before
 

@@ -14,13 +14,14 @@ from satexport.audio.synthetic import synthetic_clip
 from satexport.bundle.contract import ANY, Form
 from satexport.bundle.gates import verdict
 from satexport.errors import GateError
+from satexport.graph.writer import Weights
 from satexport.models.checkpoint import load_checkpoint
-from satexport.models.sat.folds import FOLDS, Weights
-from satexport.models.sat.variants import find_variant
-from satexport.parity.golden import golden_audio
-from satexport.parity.protocols import run_golden, run_parity
-from satexport.pipeline.export import export_onnx
-from satexport.tagging.stream import load
+from satexport.models.families import find_variant
+from satexport.models.sat.folds import FOLDS
+from satexport.parity.golden import run_golden
+from satexport.parity.protocols import run_parity
+from satexport.pipeline.export import export_onnx, golden_audio
+from satexport.tagging.tagger import load
 from satexport.targets import find_target
 from tests.bundle.test_folder import VIT
 from tests.conftest import TINY

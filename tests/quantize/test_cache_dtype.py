@@ -10,16 +10,16 @@ import numpy as np
 import onnx
 import pytest
 
-from satexport.backends import FloatArray
 from satexport.backends.onnxruntime.step import OnnxRuntimeStep
-from satexport.bundle.contract import Contract, Form
+from satexport.bundle.contract import Contract, Form, state_bytes
 from satexport.bundle.folder import open_bundle, write_manifest
-from satexport.memory import state_bytes
 from satexport.parity.golden import golden_scores
 from satexport.quantize.cache_dtype import store_cache
 from satexport.quantize.calibrate import Sample, calibrate
 from satexport.quantize.calibration_set import CalibrationSet
-from satexport.tagging.stream import Streams, load
+from satexport.step import FloatArray
+from satexport.tagging.stream import Streams
+from satexport.tagging.tagger import load
 from satexport.targets import find_target
 from tests.bundle.test_folder import copy_of, manifest_of
 from tests.commands.test_cli import call

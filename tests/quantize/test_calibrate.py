@@ -12,12 +12,12 @@ import pytest
 
 from satexport.audio.clips import Clip, clip_hash
 from satexport.audio.datasets import load_set
-from satexport.backends import FloatArray
 from satexport.bundle.folder import open_bundle
 from satexport.errors import AudioError, DataError, UsageError
 from satexport.quantize.calibrate import MOST_OF_A_CLIP, calibrate, heard
 from satexport.quantize.calibration_set import CalibrationSet, calibration_clips, find_calibration, shipped
-from satexport.tagging.stream import load
+from satexport.step import FloatArray
+from satexport.tagging.tagger import load
 from tests.machine import need
 
 soundfile = need("soundfile", "audio")

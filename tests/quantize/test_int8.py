@@ -13,14 +13,15 @@ from onnx import numpy_helper
 
 from satexport.backends.onnxruntime.step import OnnxRuntimeStep
 from satexport.bundle.folder import open_bundle
+from satexport.bundle.target import OPERATORS, Quantization
 from satexport.errors import DataError, UsageError
 from satexport.parity.golden import golden_scores
 from satexport.quantize.calibrate import Sample, calibrate
 from satexport.quantize.calibration_set import CalibrationSet
-from satexport.quantize.int8 import Ranges, layers, quantize
+from satexport.quantize.int8 import Ranges, quantize
+from satexport.quantize.products import layers
 from satexport.quantize.ranges import find_ranges
 from satexport.tagging.stream import Streams
-from satexport.targets import OPERATORS, Quantization
 
 STATIC = Quantization()
 

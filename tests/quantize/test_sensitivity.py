@@ -12,14 +12,15 @@ import pytest
 
 from satexport.audio.datasets import LabelledSet
 from satexport.bundle.folder import Bundle, open_bundle
+from satexport.bundle.target import Quantization
 from satexport.errors import GateError, UsageError
+from satexport.quantize import sensitivity as sensitivity_module
 from satexport.quantize.calibrate import calibrate
 from satexport.quantize.calibration_set import CalibrationSet, choosing_set
-from satexport.quantize.int8 import layers, quantize
-from satexport.quantize import sensitivity as sensitivity_module
+from satexport.quantize.int8 import quantize
+from satexport.quantize.products import layers
 from satexport.quantize.ranges import find_ranges
 from satexport.quantize.sensitivity import Sensitivity, check_labels, fewest_to_leave_out, sensitivity
-from satexport.targets import Quantization
 from tests.commands.test_cli import call
 from tests.pipeline.test_build import output_with
 

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import satexport
-from satexport.backends import FloatArray, Step
 from satexport.errors import AudioError, RunError, UsageError
-from satexport.tagging.stream import Stream, Tagger, load
+from satexport.step import FloatArray, Step
+from satexport.tagging.stream import Stream
+from satexport.tagging.tagger import Tagger, load
 
 
 class Listening:

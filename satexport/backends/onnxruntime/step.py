@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport.backends import FloatArray, check_version
+from satexport.backends import check_version
 from satexport.bundle.contract import ANY, Contract
 from satexport.bundle.folder import Bundle
 from satexport.errors import BundleError, MissingError, RunError
 from satexport.process import ProcessBound, keep_in_child
 from satexport.runtimes import import_runtime
+from satexport.step import FloatArray
 
 PACKAGE = "onnxruntime"
 LEAST = 1, 20  # as the extra `cpu` says

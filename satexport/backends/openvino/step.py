@@ -16,16 +16,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport.backends import FloatArray, check_version
+from satexport.backends import check_version
+from satexport.backends.openvino.pages import giving_back
 from satexport.bundle.contract import ANY, Contract, TensorSpec
 from satexport.bundle.folder import Bundle
+from satexport.bundle.target import AUTO, OpenVino, Target
 from satexport.errors import BundleError, MissingError, RunError
 from satexport.files import cache_folder, check_writable
 from satexport.frontends.log_mel import FRONT_END
-from satexport.memory import giving_back
 from satexport.process import ProcessBound, keep_in_child
 from satexport.runtimes import import_runtime
-from satexport.targets import AUTO, OpenVino, Target
+from satexport.step import FloatArray
 
 PACKAGE = "openvino"
 LEAST = 2025, 0  # as the extra `openvino` says

@@ -31,10 +31,10 @@ from numpy.typing import NDArray
 
 from satexport.backends.openvino.step import CONTRACT, QUANTISED, lanes, state_name, written
 from satexport.bundle.contract import Contract
+from satexport.bundle.target import Target
 from satexport.errors import RunError
 from satexport.frontends.log_mel import FRONT_END
 from satexport.runtimes import import_runtime
-from satexport.targets import Target
 
 if TYPE_CHECKING:
     import openvino

@@ -12,14 +12,14 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from satexport.backends.tensorrt.cuda import Cuda
 from satexport.backends.tensorrt.engine import Engine, TensorRtEngine, import_tensorrt, quiet_logger
+from satexport.bundle.target import TensorRt
 from satexport.errors import RunError
 from satexport.files import write_bytes
 from satexport.memory import available_bytes
-from satexport.targets import TensorRt
 
 TRTEXEC = ("/usr/src/tensorrt/bin/trtexec", "trtexec")  # JetPack's first: that of the Python package
 MODEL = Path("/proc/device-tree/model")  # of a board
@@ -160,3 +160,23 @@ def _timing_cache(config: Any, file: Path | None) -> Any:
         if cache is not None and config.set_timing_cache(cache, False):
             return cache
     return None
+
+
+class Board(Protocol):
+    """TensorRT and the device it runs on."""
+
+    tensorrt: str             # version, "10.3.0"
+    compute_capability: str   # "8.7"
+    description: str          # for people
+
+    def free_bytes(self) -> int:
+        """Device memory that is free."""
+
+    def build(self, graph: Path, engine: Path, wanted: TensorRt, timing_cache: Path) -> None:
+        """Build an engine. Raises `RunError` where TensorRT does not."""
+
+    def load(self, engine: Path) -> Engine:
+        """An engine that can run."""
+
+    def layers(self, engine: Engine) -> Mapping[str, Any]:
+        """What the engine inspector says, its JSON."""

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from satexport.backends import FloatArray, Step
 from satexport.bundle.folder import GRAPH_SCORES, Bundle
 from satexport.bundle.gates import Gate
-from satexport.tagging.stream import Tagger
+from satexport.step import FloatArray, Step
+from satexport.tagging.tagger import Tagger
 
 WARM_UP, STEPS, PAUSED = 20, 200, 20
 PAUSE = 0.25   # s

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport.backends import FloatArray
 from satexport.backends.tensorrt.cuda import Cuda
 from satexport.backends.tensorrt.engine import REBUILD, Engine, EngineTensor, TensorRtEngine, import_tensorrt
 from satexport.bundle.contract import ANY, Contract
@@ -29,6 +28,7 @@ from satexport.bundle.folder import Bundle
 from satexport.errors import BundleError, MissingError, UsageError
 from satexport.files import sha256_of
 from satexport.process import ProcessBound
+from satexport.step import FloatArray
 
 PACKAGE, RTX = "tensorrt", "tensorrt_rtx"
 RECORD = "engine.json"

@@ -14,14 +14,12 @@ from __future__ import annotations
 import time
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import onnx
 from numpy.typing import NDArray
 
-from satexport.backends import FloatArray
 from satexport.backends.onnxruntime.step import OnnxRuntimeStep
 from satexport.backends.tensorrt.build import build_engine
 from satexport.backends.tensorrt.engine import import_tensorrt
@@ -30,11 +28,11 @@ from satexport.backends.tensorrt.rules import check_rules
 from satexport.backends.tensorrt.step import RECORD, RTX, engine_record
 from satexport.bundle.contract import Contract
 from satexport.bundle.folder import GRAPH_SCORES, Bundle, write_arrays
+from satexport.bundle.target import Target
 from satexport.files import PACKAGE, write_bytes, write_json
+from satexport.origin import origin
 from satexport.parity.golden import golden_scores, proof_streams
-from satexport.report.terminal import origin
-from satexport.tagging.stream import Tagger
-from satexport.targets import Target
+from satexport.step import FloatArray
 
 BUILD = "build.sh"
 RUNTIME = "runtime.zip"
@@ -88,21 +86,6 @@ def write_runtime(file: Path, sources: Iterable[Path]) -> None:
             entry = zipfile.ZipInfo(source.relative_to(PACKAGE.parent).as_posix(), LONG_AGO)
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, source.read_bytes())
-
-
-def onnx_taggers(bundle: Bundle, threads: int | None) -> dict[str, Tagger]:
-    """Each graph of the bundle under ONNX Runtime, its optimisation off: the target's own first, then the
-    twin, judged by what a twin must keep."""
-    target, found = bundle.target, {}
-    assert target.tensorrt
-    for precision in dict.fromkeys((target.precision, "fp16")):
-        gates = target.gates
-        if precision != target.precision:
-            gates = replace(gates, map_kept=target.tensorrt.twin_map_kept)
-        step = OnnxRuntimeStep(bundle.path / f"{precision}.onnx", bundle.contract, bundle.initial_cache(),
-                               threads, optimised=False, spinning=False)
-        found[precision] = Tagger(replace(bundle, target=replace(target, gates=gates)), step)
-    return found
 
 
 def build_for_rtx(bundle: Bundle) -> dict[str, object]:

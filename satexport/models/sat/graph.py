@@ -15,10 +15,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from satexport.bundle.contract import ANY, Contract, TensorSpec, keeps_hidden
+from satexport.bundle.contract import ANY, Contract, TensorSpec
+from satexport.frontends.log_mel import DB_PER_LN
 from satexport.frontends.log_mel_nodes import log_mel
-from satexport.graph.writer import Writer
-from satexport.models.sat.folds import DB_PER_LN, Weights
+from satexport.graph.writer import Weights, Writer
+from satexport.models.sat.interface import keeps_hidden
 from satexport.models.sat.variants import BLOCK_EPS, DEPTH, OUTPUT_EPS, PATCH, ROWS, Variant
 
 OPSETS = range(17, 24)  # LayerNormalization came with 17, Gelu as one node with 20

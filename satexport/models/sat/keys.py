@@ -12,17 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from satexport.frontends import log_mel as frontend
+from satexport.frontends.log_mel import MEL_BANDS
 from satexport.models.resave import MARK, Weights, resave
-from satexport.models.sat.variants import (
-    AUDIOSET_CLASSES,
-    DEPTH,
-    MEL_BANDS,
-    MLP_RATIO,
-    PATCH,
-    ROWS,
-    VARIANTS,
-    Variant,
-)
+from satexport.models.sat.variants import AUDIOSET_CLASSES, DEPTH, MLP_RATIO, PATCH, ROWS, VARIANTS, Variant
 from satexport.terminal import shown
 
 State = dict[str, NDArray[np.float32]]

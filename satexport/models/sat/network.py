@@ -16,12 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from satexport.frontends import log_mel as frontend
+from satexport.frontends.log_mel import HOP, MEL_BANDS
 from satexport.models.sat.variants import (
     AUDIOSET_CLASSES,
     BLOCK_EPS,
     DEPTH,
-    HOP,
-    MEL_BANDS,
     MLP_RATIO,
     OUTPUT_EPS,
     PATCH,

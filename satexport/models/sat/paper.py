@@ -13,21 +13,13 @@ Two definitions differ from those of this package:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+from satexport.models.family import PaperFigures
 
 DIFFERENCE: Final = (
     "The paper's memory agrees with the live tensors of a pass with autograd on and no cache, and its "
     "GFLOPs are those of the pass without any cache.")
-
-
-@dataclass(frozen=True)
-class PaperFigures:
-    """One row of Table 2."""
-
-    memory_mb: float  # "PeakMem", MB
-    gflops: float     # 1e9 operations per step
-    map: float        # %
 
 
 PAPER: Final = {  # by the name of the variant

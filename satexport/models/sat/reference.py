@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 
-from satexport.backends import FloatArray
-from satexport.bundle.contract import USUAL_FORM, Contract
-from satexport.models.checkpoint import Checkpoint
+from satexport.models.family import Checkpoint
 from satexport.models.sat.network import Transformer
-from satexport.tagging.stream import Streams
+from satexport.step import FloatArray
 
 
 def load_model(checkpoint: Checkpoint) -> Transformer:
@@ -60,7 +56,3 @@ class PyTorchStep:
         with torch.inference_mode():
             return np.asarray(self.model.clip_scores(torch.from_numpy(audio)[None])[0].numpy())
 
-
-def reference_streams(step: PyTorchStep, contract: Contract, count: int = 1) -> Streams:
-    """PyTorch beside a graph: it hears audio, whatever the graph takes."""
-    return Streams(step, replace(contract, form=USUAL_FORM), count)

@@ -7,16 +7,11 @@ Source of every number: "Streaming Audio Transformers for Online Audio Tagging"
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
-from satexport.errors import UsageError
+from satexport.frontends.log_mel import HOP, MEL_BANDS, SAMPLE_RATE
 
-SAMPLE_RATE = 16_000  # Hz
-HOP = 160             # samples, 10 ms
-PCM_SCALE = 32_768    # int16 to [-1, 1)
-MEL_BANDS = 64
 PATCH = 16            # frames and mel bands, stride equal to size
 ROWS = MEL_BANDS // PATCH  # patch rows on the frequency axis
 DEPTH = 12            # transformer blocks
@@ -24,6 +19,11 @@ MLP_RATIO = 4
 AUDIOSET_CLASSES = 527
 BLOCK_EPS = 1e-6      # of the block norms and the last norm
 OUTPUT_EPS = 1e-5     # of the output layer's norm
+_SIZES: dict[str, tuple[int, int, Literal["mean", "token"]]] = {  # width, heads, pooling
+    "t": (192, 3, "mean"),
+    "s": (384, 6, "token"),
+    "b": (768, 12, "mean"),
+}
 
 
 @dataclass(frozen=True)
@@ -105,13 +105,6 @@ class Variant:
         return DEPTH * -(-self.cache_tokens // self.new_tokens)
 
 
-_SIZES: dict[str, tuple[int, int, Literal["mean", "token"]]] = {  # width, heads, pooling
-    "t": (192, 3, "mean"),
-    "s": (384, 6, "token"),
-    "b": (768, 12, "mean"),
-}
-
-
 def _table() -> dict[tuple[str, int], Variant]:
     table = {}
     for size, (width, heads, pooling) in _SIZES.items():
@@ -128,35 +121,3 @@ def _table() -> dict[tuple[str, int], Variant]:
 
 
 VARIANTS = _table()
-MODELS = sorted({model for model, _ in VARIANTS})
-
-
-_WIDEST = 1024  # of a model of another width
-_RESIZED = re.compile(r"(?P<model>(?:sat|vit)-[tsb])-(?P<width>[1-9][0-9]{0,3})x(?P<heads>[1-9][0-9]{0,3})")
-
-
-def find_variant(model: str, delay: int) -> Variant:
-    """Return the variant of a model, "sat-t" or "sat-t-48x3", at a delay in seconds. Raises `UsageError` that
-    names the models or delays that exist, or says which widths can be."""
-    resized = _RESIZED.fullmatch(model)
-    published = resized["model"] if resized else model
-    if published not in MODELS:
-        raise UsageError(f"unknown model {model!r}; the models are {', '.join(MODELS)}.")
-    if (published, delay) not in VARIANTS:
-        delays = ", ".join(str(d) for m, d in sorted(VARIANTS) if m == published)
-        raise UsageError(f"{model} has no delay of {delay} s; it has {delays}.")
-    variant = VARIANTS[published, delay]
-    if not resized:
-        return variant
-    width, heads = int(resized["width"]), int(resized["heads"])
-    if width % heads or width > _WIDEST:
-        raise UsageError(f"{model}: expected a width up to {_WIDEST} that its number of heads divides.")
-    return replace(variant, model=model, width=width, heads=heads)
-
-
-def named_variant(name: str) -> Variant:
-    """Return the variant by its own name, such as "sat-t-2s". Raises `UsageError` where it is none."""
-    model, _, delay = name.rpartition("-")
-    if not re.fullmatch(r"[1-9][0-9]?s", delay):
-        raise UsageError(f"{name!r} is no variant; expected a model and its delay, such as sat-t-2s.")
-    return find_variant(model, int(delay[:-1]))

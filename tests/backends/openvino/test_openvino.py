@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from satexport.backends import FloatArray
 from satexport.backends.openvino import step as backend
 from satexport.backends.openvino import write as openvino_ir
 from satexport.bundle.folder import open_bundle
 from satexport.errors import BundleError, MissingError
-from satexport.tagging.stream import Tagger, load
+from satexport.step import FloatArray
+from satexport.tagging.tagger import Tagger, load
 from tests import ROOT
 from tests.backends.test_backends import compiled
 from tests.bundle.test_folder import content, copy_of, manifest_of, reseal

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from satexport.backends import FloatArray
 from satexport.backends.openvino import step as backend
 from satexport.bundle.contract import Form
 from satexport.bundle.folder import open_bundle
 from satexport.errors import RunError
-from satexport.report.terminal import cores
-from satexport.tagging.stream import Tagger, load
+from satexport.origin import cores
+from satexport.step import FloatArray
+from satexport.tagging.tagger import Tagger, load
 from tests.backends.openvino.test_openvino import compiled_model
 from tests.backends.test_backends import compiled
 from tests.bundle.test_folder import VIT, copy_of, manifest_of, reseal

@@ -9,12 +9,13 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from satexport.backends import FloatArray
 from satexport.backends.tensorrt.cuda import Cuda
-from satexport.backends.tensorrt.write import onnx_taggers
 from satexport.bundle.folder import open_bundle
 from satexport.errors import MissingError
-from satexport.pipeline.build import Wanted, compile_bundle
+from satexport.pipeline.build import compile_bundle
+from satexport.pipeline.plan import Wanted
+from satexport.pipeline.prove import onnx_taggers
+from satexport.step import FloatArray
 from satexport.targets import find_target
 from tests.backends.test_backends import SMALL
 

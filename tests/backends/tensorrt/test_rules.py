@@ -13,9 +13,10 @@ from numpy.typing import ArrayLike
 from onnx import TensorProto, helper, numpy_helper
 
 from satexport.backends.tensorrt.rules import NEWEST_OPSET, RULES, broken_rules, check_rules
+from satexport.bundle.target import Quantization
 from satexport.errors import RunError, UsageError
-from satexport.quantize.int8 import products, quantize
-from satexport.targets import Quantization
+from satexport.quantize.int8 import quantize
+from satexport.quantize.products import products
 from tests.graph.test_operations import graph as exported
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16

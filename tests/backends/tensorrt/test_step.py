@@ -21,7 +21,6 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from satexport.backends import FloatArray
 from satexport.backends.tensorrt import cuda
 from satexport.backends.tensorrt import step as tensorrt
 from satexport.backends.tensorrt.cuda import Cuda
@@ -31,7 +30,9 @@ from satexport.bundle.contract import ANY
 from satexport.bundle.folder import Bundle, open_bundle
 from satexport.errors import BundleError, MissingError, RunError, SatexportError, UsageError
 from satexport.files import sha256_of, write_json
-from satexport.tagging.stream import Stream, Streams, Tagger, load
+from satexport.step import FloatArray
+from satexport.tagging.stream import Stream, Streams
+from satexport.tagging.tagger import Tagger, load
 from tests import ROOT
 from tests.backends.tensorrt.test_cuda import KERNEL, fake_cudart
 from tests.bundle.test_folder import copy_of

@@ -14,23 +14,26 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from satexport.backends import FloatArray
 from satexport.backends.onnxruntime.step import OnnxRuntimeStep
 from satexport.backends.tensorrt import half as tensorrt_graph
 from satexport.backends.tensorrt import write as tensorrt_bundle
 from satexport.backends.tensorrt.build import build_engine
 from satexport.backends.tensorrt.rules import broken_rules, check_rules
-from satexport.backends.tensorrt.write import onnx_taggers
 from satexport.bundle.contract import Form
 from satexport.bundle.folder import open_bundle
+from satexport.bundle.target import Quantization
 from satexport.errors import MissingError, RunError, UsageError
 from satexport.models.checkpoint import load_checkpoint
-from satexport.models.sat.variants import find_variant
-from satexport.pipeline.build import Wanted, compile_bundle
+from satexport.models.families import find_variant
+from satexport.pipeline.build import compile_bundle
 from satexport.pipeline.export import export_onnx
+from satexport.pipeline.plan import Wanted
+from satexport.pipeline.prove import onnx_taggers
 from satexport.quantize.int8 import _scale, _weight
-from satexport.tagging.stream import Streams, load
-from satexport.targets import Quantization, find_target
+from satexport.step import FloatArray
+from satexport.tagging.stream import Streams
+from satexport.tagging.tagger import load
+from satexport.targets import find_target
 from tests import ROOT
 from tests.backends.test_backends import SMALL
 from tests.bundle.test_folder import content, manifest_of

@@ -9,18 +9,24 @@ import onnx
 import pytest
 import torch
 
-from satexport.backends import FloatArray
 from satexport.backends.onnxruntime.step import OnnxRuntimeStep
-from satexport.bundle.contract import ANY, USUAL_FORM, Contract, Form, contract_fields
+from satexport.bundle.contract import ANY, USUAL_FORM, Contract, Form
 from satexport.frontends.log_mel import log_mel
 from satexport.graph.simplify import graph_size, simplify
-from satexport.models.checkpoint import Checkpoint, load_checkpoint
-from satexport.models.sat.folds import FOLDS, Weights, graph_weights, initial_cache
+from satexport.graph.writer import Weights
+from satexport.models.checkpoint import load_checkpoint
+from satexport.models.families import find_variant
+from satexport.models.family import Checkpoint
+from satexport.models.sat.folds import FOLDS
 from satexport.models.sat.graph import OPSETS, build_graph
-from satexport.models.sat.reference import PyTorchStep, reference_streams
-from satexport.models.sat.variants import VARIANTS, Variant, find_variant
-from satexport.parity.golden import golden_audio, golden_scores
-from satexport.pipeline.export import REWRITE_TOLERANCE
+from satexport.models.sat.interface import contract_fields, initial_cache
+from satexport.models.sat.reference import PyTorchStep
+from satexport.models.sat.variants import VARIANTS, Variant
+from satexport.models.sat.weights import graph_weights
+from satexport.parity.golden import golden_scores
+from satexport.parity.protocols import reference_streams
+from satexport.pipeline.export import REWRITE_TOLERANCE, golden_audio
+from satexport.step import FloatArray
 from satexport.tagging.stream import Streams
 from tests.conftest import TINY
 

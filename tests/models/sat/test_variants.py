@@ -9,7 +9,8 @@ import pytest
 
 from satexport.bundle.folder import open_bundle
 from satexport.errors import BundleError, UsageError
-from satexport.models.sat.variants import VARIANTS, Variant, find_variant, named_variant
+from satexport.models.families import find_variant, named_variant
+from satexport.models.sat.variants import VARIANTS, Variant
 from tests.bundle.test_folder import copy_of, reseal
 
 

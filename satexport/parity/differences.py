@@ -1,0 +1,70 @@
+"""How far scores are apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from satexport.bundle.gates import Gate
+from satexport.bundle.target import Gates
+from satexport.step import FloatArray
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Score differences over chunks."""
+
+    chunks: int
+    largest: float
+    mean: float
+    top1_agreement: float
+    p50: float             # quantiles over the chunks of the mean difference of a chunk
+    p90: float
+    p99: float
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What a stream says of the same sounds at its end as at its beginning; see `DEFINITIONS`."""
+
+    chunks: int    # compared, of each stream
+    first: float   # their mean score difference when heard first
+    again: float   # and at the end
+    slope: float   # per chunk
+    drift: float   # slope * chunks of the stream / mean
+
+
+def compare(reference: FloatArray, candidate: FloatArray, streams: int = 1) -> Differences:
+    """Differences of two runs over the same chunks, scores [chunks, classes] each; of several streams
+    the chunks that were heard together follow each other."""
+    gap = np.abs(candidate.astype(np.float64) - reference)
+    curve = curve_of(reference, candidate, streams)
+    agreement = float((reference.argmax(1) == candidate.argmax(1)).mean())
+    p50, p90, p99 = np.quantile(curve, (0.5, 0.9, 0.99)).tolist()
+    return Differences(len(gap), float(gap.max()), float(curve.mean()), agreement, p50, p90, p99)
+
+
+def curve_of(reference: FloatArray, candidate: FloatArray, streams: int = 1) -> NDArray[np.float64]:
+    """Mean score difference of each chunk [chunks]; of several streams heard together the mean over them."""
+    gap = np.abs(candidate.astype(np.float64) - reference)
+    return np.asarray(gap.mean(1).reshape(-1, streams).mean(1))
+
+
+def drift_of(curve: NDArray[np.float64], length: int, memory: int) -> Drift | None:
+    """Drift of a curve [chunks] whose chunks from `length` on are its first ones again; `memory` is the
+    number of chunks that a cache remembers. None where the stream is too short to tell."""
+    heard_again = len(curve) - length
+    if heard_again <= memory:
+        return None
+    first, again = (float(part[memory:heard_again].mean()) for part in (curve, curve[length:]))
+    slope, mean = (again - first) / length, float(curve[:length].mean())
+    return Drift(heard_again - memory, first, again, slope, slope * length / mean if mean else 0.0)
+
+
+def _difference_gate(gates: Gates, name: str, differences: Differences) -> Gate:
+    """Is the largest score difference within the target's limit? NaN fails."""
+    limit, value = gates.max_score_difference, differences.largest
+    return Gate(f"largest score difference, {name}", "passed" if value <= limit else "failed",
+                value, limit, f"{value:.1e}, at most {limit:g}")

@@ -1,0 +1,100 @@
+"""A loaded bundle."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from satexport.backends import load_step
+from satexport.bundle.contract import ANY, Contract, state_bytes
+from satexport.bundle.folder import Bundle, open_bundle
+from satexport.errors import BundleError, UsageError
+from satexport.frontends.log_mel import HOP
+from satexport.memory import available_bytes
+from satexport.process import ProcessBound
+from satexport.step import FloatArray, Step
+from satexport.tagging.stream import Stream, Streams
+
+TRIES = 5  # to load a bundle that is replaced meanwhile
+FRAME_BYTES = 4 * 2 * 576  # per frame of the two largest tensors of the front end
+
+
+class Tagger(ProcessBound):
+    """A loaded bundle: its labels, its contract, and as many streams as wanted. It works in the process that
+    loaded it: load after a fork, and in each worker of a pool."""
+
+    def __init__(self, bundle: Bundle, step: Step) -> None:
+        super().__init__()
+        self.bundle = bundle
+        self.contract = bundle.contract
+        self.labels = bundle.labels
+        self.step = step
+
+    def stream(self) -> Stream:
+        """Return a new stream that starts from silence."""
+        self.check_process()
+        return Stream(self.step, self.contract)
+
+    def streams(self, count: int | None = None) -> Streams:
+        """Return new streams that start from silence and run in step: the bundle's number, or
+        `count` where its graph leaves the number open. Raises `UsageError` for another number, or
+        for more than the memory holds."""
+        self.check_process()
+        fixed = self.contract.form.streams
+        if fixed == ANY and (count is None or count < 1):
+            raise UsageError(f"{self.bundle.path} runs any number of streams: say how many, at least 1.")
+        if fixed != ANY and count not in (None, fixed):
+            raise UsageError(f"{self.bundle.path} runs {fixed} streams in one step, not {count}. Export "
+                             f"with --streams {count}, or with --streams dynamic for any number.")
+        count = count or fixed
+        check_streams(self.contract, count)
+        return Streams(self.step, self.contract, count)
+
+    def top(self, scores: FloatArray, count: int = 3) -> list[tuple[str, float]]:
+        """The labels with the highest scores of one chunk [classes], best first."""
+        order = np.argsort(-scores, kind="stable")[:count]
+        return [(self.labels[i], float(scores[i])) for i in order]
+
+
+def load(path: str | Path, threads: int | None = None, spinning: bool = True) -> Tagger:
+    """Load a bundle: every part is checked against its SHA-256.
+
+    `threads` overrides the target's number; `spinning` False has the runtime's threads sleep between steps,
+    which is faster where PyTorch runs in the same process, and slower elsewhere. Raises `BundleError` for a
+    folder that is no bundle or was changed, `MissingError` where the runtime is not installed. A bundle that
+    is replaced meanwhile is loaded as it is afterwards.
+    """
+    for tries_left in range(TRIES)[::-1]:
+        before = _identity(path)
+        try:
+            bundle = open_bundle(path)
+            tagger = Tagger(bundle, load_step(bundle, threads, spinning=spinning))
+        except BundleError:
+            if not tries_left or _identity(path) == before:
+                raise
+        else:
+            if not tries_left or _identity(path) == before:
+                break
+    return tagger
+
+
+def _identity(path: str | Path) -> tuple[int, int] | None:
+    """Which folder is at a path; None where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def check_streams(contract: Contract, count: int) -> None:
+    """Raise `UsageError` where so many streams cannot fit into what is free: two copies of each
+    cache, and the largest tensors of one step."""
+    free = available_bytes()
+    each = 2 * state_bytes(contract) + FRAME_BYTES * (contract.chunk_samples // HOP)
+    if free is not None and count * each > free:
+        advice = f"Ask for {free // each} or fewer." if free >= each else "That is too little for one."
+        raise UsageError(f"{count} streams of {contract.variant} need {count * each / 1e9:.1f} GB at least, "
+                         f"{free / 1e9:.1f} GB are free. {advice}")
