@@ -90,7 +90,7 @@ def accuracy(folder: Path) -> Iterator[str]:
         int8 = quantize(model, SHIPPED, find_ranges(model, SHIPPED, samples), ())
         for graph, words in ((model, "fp32"), (int8, "as shipped")):
             for dtype in ("fp16", "int8"):
-                stored = store_cache(graph, source.variant, source.contract, dtype, initial, samples)
+                stored = store_cache(graph, source.contract, dtype, initial, samples)
                 yield line(f"{words}, cache {dtype}", scores(onnxruntime(*stored), stored[1], clips))
 
 
@@ -127,7 +127,7 @@ def under_openvino(folder: Path, threads: int) -> Iterator[str]:
             path = stage / save_ir(stage, ir, contract, target, initial, 0)
             assert target.openvino
             steps[name] = OpenVinoStep(path, contract, initial, target.openvino, threads)
-        times = in_turns(steps, clips.clips[0].read()[None, :contract.chunk_samples])
+        times = in_turns(steps, clips.clips[0].read()[None, :contract.hop_samples])
         for name, step in steps.items():
             line = row(expected, source, clips, name, scores(step, contract, clips))
             yield f"{line} {1000 * times[name]:.2f} |"

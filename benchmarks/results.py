@@ -5,7 +5,7 @@
     python benchmarks/results.py --table     the tables again, from the reports in build/results
 
 Seeded weights for the fifteen variants (what they take does not depend on the weights), the demo
-checkpoint for itself, SAT-B at 2 s once in each form, the six SAT variants and the demo in int8, the
+checkpoint for itself, SAT-B at 2 s once in each options, the six SAT variants and the demo in int8, the
 SAT variants at 2 s and the demo under OpenVINO. The demo's int8 is calibrated and gated by ESC-10 where
 `--esc10` (../shared/esc10) is there. Every bundle leaves its reports in build/results; the bundles
 themselves are deleted again.
@@ -48,7 +48,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from satexport.bundle.contract import USUAL_FORM, Form
+from satexport.bundle.contract import USUAL_OPTIONS, GraphOptions
 from satexport.bundle.folder import Bundle, open_bundle
 from satexport.files import write_json, write_text
 from satexport.measure.turns import Settings, measure
@@ -69,7 +69,7 @@ ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "results"
 BEGIN, END = "<!-- results: make results -->", "<!-- results end -->"
 VERSIONS = ("onnxruntime", "torch", "onnx", "python")
-FORMS = (Form(cache="hidden"), Form(input="mel"), Form(streams=8))  # of SAT-B at 2 s
+FORMS = (GraphOptions(cache="hidden"), GraphOptions(input="mel"), GraphOptions(streams=8))  # of SAT-B at 2 s
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Case:
     model: str
     delay: int
     checkpoint: str
-    form: Form = USUAL_FORM
+    options: GraphOptions = USUAL_OPTIONS
     target: str = "onnx"
     calibration: str = "synthetic"   # of int8
     one: str = ""                    # target of the one stream that several are compared with; "": its own
@@ -89,26 +89,26 @@ class Case:
         demo = "-demo" if self.checkpoint == "demo" else ""
         target = "" if self.target == "onnx" else f"-{self.target.removeprefix('cpu-')}"
         real = "" if self.calibration == "synthetic" else f"-{self.calibration}"
-        return f"{self.model}-{self.delay}s{demo}{target}{self.form.suffix}{real}"
+        return f"{self.model}-{self.delay}s{demo}{target}{self.options.suffix}{real}"
 
 
 CASES = [
     *(Case(model, delay, "random") for model, delay in VARIANTS),
     Case("sat-t", 2, "demo"),
-    *(Case("sat-b", 2, "random", form) for form in FORMS),
+    *(Case("sat-b", 2, "random", options) for options in FORMS),
 ]
 INT8 = [
     *(Case(*variant, "random", target="cpu-int8") for variant in VARIANTS if variant[0].startswith("sat")),
-    *(Case("sat-b", 2, "random", Form(cache_dtype=dtype), "cpu-int8") for dtype in ("fp16", "int8")),
-    Case("sat-b", 2, "random", Form(streams=8), "cpu-int8"),
+    *(Case("sat-b", 2, "random", GraphOptions(cache_dtype=dtype), "cpu-int8") for dtype in ("fp16", "int8")),
+    Case("sat-b", 2, "random", GraphOptions(streams=8), "cpu-int8"),
     Case("sat-t", 2, "demo", target="cpu-int8"),
     Case("sat-t", 2, "demo", target="cpu-int8", calibration="esc50"),
 ]
 OPENVINO = [
     *(Case(model, 2, "random", target=f"openvino-{precision}")
       for model in ("sat-t", "sat-s", "sat-b") for precision in ("fp32", "bf16", "int8")),
-    Case("sat-b", 2, "random", Form(streams=8), "openvino-int8"),
-    Case("sat-b", 2, "random", Form(streams=8), "openvino-throughput", one="openvino-int8"),
+    Case("sat-b", 2, "random", GraphOptions(streams=8), "openvino-int8"),
+    Case("sat-b", 2, "random", GraphOptions(streams=8), "openvino-throughput", one="openvino-int8"),
     *(Case("sat-t", 2, "demo", target=f"openvino-{precision}", calibration="esc50")
       for precision in ("bf16", "int8")),
 ]
@@ -121,7 +121,8 @@ def run(case: Case, threads: int, minutes: float, esc10: Path) -> None:
     path, beside = made(case, folder / "bundle", esc10)
     tagger = load(path, threads, spinning=False)
     data, folds = (str(esc10), [4]) if case.calibration == "esc50" else ("synthetic", None)
-    gates, parts = run_parity(tagger, data, folds, None, None, minutes if case.form == USUAL_FORM else 1)
+    gates, parts = run_parity(
+        tagger, data, folds, None, None, minutes if case.options == USUAL_OPTIONS else 1)
     write_json(folder / "parity.json", parity_report(tagger, gates, parts) | {"origin": origin()})
     report = measure([tagger.bundle, *beside], Settings(threads=threads))
     write_json(folder / "measure.json", report | {"origin": origin()})
@@ -132,14 +133,14 @@ def made(case: Case, folder: Path, esc10: Path) -> tuple[Path, list[Bundle]]:
     """The bundle of a case, and those that are measured in turns with it: what several streams are
     compared with."""
     checkpoint = load_checkpoint(case.checkpoint, find_variant(case.model, case.delay))
-    wanted_ones = [(case.form, case.target)]
-    if case.form.streams > 1:
-        wanted_ones.append((USUAL_FORM, case.one or case.target))
+    wanted_ones = [(case.options, case.target)]
+    if case.options.streams > 1:
+        wanted_ones.append((USUAL_OPTIONS, case.one or case.target))
     paths = []
-    for form, target in wanted_ones:
-        path = export_onnx(checkpoint, find_target("onnx"), folder, replace(form, cache_dtype="fp32")).path
+    for options, target in wanted_ones:
+        path = export_onnx(checkpoint, find_target("onnx"), folder, replace(options, cache_dtype="fp32")).path
         if target != "onnx":
-            wanted = Wanted(find_calibration(case.calibration), esc10, form.cache_dtype)
+            wanted = Wanted(find_calibration(case.calibration), esc10, options.cache_dtype)
             path = compile_bundle(open_bundle(path), find_target(target), folder, wanted, None).path
         paths.append(path)
     return paths[0], [open_bundle(path) for path in paths[1:]]
@@ -192,7 +193,7 @@ def target_rows(cases: list[Case]) -> Iterator[list[str]]:
 
 def target_text() -> str:
     """What is said about int8 and about OpenVINO."""
-    eight, openvino_eight, throughput = (case for case in (*INT8, *OPENVINO) if case.form.streams == 8)
+    eight, openvino_eight, throughput = (case for case in (*INT8, *OPENVINO) if case.options.streams == 8)
     version = reports(openvino_eight)[1]["origin"]["versions"]["openvino"]
     return f"""int8 (`satexport cpu --int8`), the same way. mAP of the demo: {kept(INT8)}. Eight streams in \
 one step: {times_one_stream(eight)}. Random weights tell time, memory and that nothing overflows; what int8 \
@@ -240,7 +241,7 @@ def times_one_stream(case: Case) -> str:
 def computed() -> str:
     """Precisions of the products of SAT-B under OpenVINO."""
     lines = []
-    for case in (case for case in OPENVINO if case.model == "sat-b" and case.form == USUAL_FORM):
+    for case in (case for case in OPENVINO if case.model == "sat-b" and case.options == USUAL_OPTIONS):
         executed = reports(case)[0]["executed"]
         parts = (f"{count} in {precision}" for precision, count in executed["products"].items())
         lines.append(f"{case.target}: products {' and '.join(parts)}, front end in "
@@ -260,15 +261,15 @@ def text() -> str:
     demo, measured = reports(Case("sat-t", 2, "demo"))
     made, scored = measured["origin"], demo["set"]
     versions = ", ".join(f"{name} {made['versions'][name]}" for name in VERSIONS)
-    eight = reports(Case("sat-b", 2, "random", Form(streams=8)))[1]["bundles"][0]["times_one_stream"]
+    eight = reports(Case("sat-b", 2, "random", GraphOptions(streams=8)))[1]["bundles"][0]["times_one_stream"]
     return f"""{BEGIN}
-{table(rows([case for case in CASES if case.form == USUAL_FORM]))}
+{table(rows([case for case in CASES if case.options == USUAL_OPTIONS]))}
 
 The demo keeps its mAP on the {scored["clips"]} synthetic clips: {scored["bundle_map"]:.4f} of \
 {scored["pytorch_map"]:.4f}. SAT-B at 2 s in its other forms (`-x8`: eight streams in one step, whose state \
 is of one stream; {eight:.2f} times the chunks per core-second of one stream, measured in turns with it):
 
-{table(rows([case for case in CASES if case.form != USUAL_FORM]))}
+{table(rows([case for case in CASES if case.options != USUAL_OPTIONS]))}
 
 {target_text()}
 

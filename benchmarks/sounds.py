@@ -62,7 +62,7 @@ def turn(stream: Stream, sound: FloatArray) -> list[float]:
 
 def ratios(tagger: Tagger) -> dict[str, tuple[float, float]]:
     """Median step of each sound in ms, and as many times that of noise."""
-    played = sounds(tagger.contract.chunk_samples)
+    played = sounds(tagger.contract.hop_samples)
     taken: dict[str, list[float]] = {name: [] for name in played}
     stream = tagger.stream()
     for _ in range(TURNS):

@@ -29,7 +29,7 @@ from hypothesis.internal.constants_ast import Constants
 from satexport.audio.synthetic import synthetic_clip, synthetic_labels, synthetic_stream
 from satexport.backends.onnxruntime.step import OnnxRuntimeStep
 from satexport.backends.openvino import step as openvino_backend
-from satexport.bundle.contract import ANY, USUAL_FORM, Contract, Form
+from satexport.bundle.contract import ANY, USUAL_OPTIONS, Contract, GraphOptions
 from satexport.bundle.folder import open_bundle
 from satexport.models.checkpoint import load_checkpoint
 from satexport.models.families import find_variant
@@ -108,7 +108,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("build")
 
 
-def export(folder: Path, model: str, delay: int, what: str, form: Form = USUAL_FORM,
+def export(folder: Path, model: str, delay: int, what: str, form: GraphOptions = USUAL_OPTIONS,
            use_onnxsim: bool = True) -> Path:
     """Export and return the bundle's path."""
     checkpoint: Checkpoint = load_checkpoint(what, find_variant(model, delay))
@@ -137,13 +137,13 @@ def tiny(build: Path) -> Path:
 @pytest.fixture(scope="session")
 def tiny_lanes(build: Path) -> Path:
     """The same for any number of streams in one step."""
-    return export(build, f"sat-t-{TINY}", 2, "random", Form(streams=ANY), use_onnxsim=False)
+    return export(build, f"sat-t-{TINY}", 2, "random", GraphOptions(streams=ANY), use_onnxsim=False)
 
 
 @pytest.fixture(scope="session")
 def tiny_three(build: Path) -> Path:
     """The same for three streams in one step."""
-    return export(build, f"sat-t-{TINY}", 2, "random", Form(streams=3), use_onnxsim=False)
+    return export(build, f"sat-t-{TINY}", 2, "random", GraphOptions(streams=3), use_onnxsim=False)
 
 
 @pytest.fixture(scope="session")

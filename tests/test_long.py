@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from satexport.backends.tensorrt.build import build_engine
-from satexport.bundle.contract import ANY, Form
+from satexport.bundle.contract import ANY, GraphOptions
 from satexport.bundle.folder import open_bundle
 from satexport.models.checkpoint import load_checkpoint
 from satexport.models.families import find_variant
@@ -122,8 +122,8 @@ def test_how_a_stream_started_is_forgotten_exactly_after_as_many_chunks_as_the_c
     """What bounds drift: 12 chunks, 24 for SAT-S at 1 s, whatever came before them."""
     checkpoint = load_checkpoint("random", find_variant(model, delay))
     memory = 24 if (model, delay) == ("sat-s", 1) else 12
-    assert checkpoint.variant.memory_chunks == memory
-    tagger = load(export_onnx(checkpoint, find_target("onnx"), tmp_path, Form(cache)).path)
+    assert checkpoint.variant.memory_steps == memory
+    tagger = load(export_onnx(checkpoint, find_target("onnx"), tmp_path, GraphOptions(cache)).path)
     audio = golden_audio(checkpoint.variant)
     one, other = tagger.stream(), tagger.stream()
     other.feed(audio[::-1].reshape(-1))  # a history of its own
@@ -134,7 +134,8 @@ def test_how_a_stream_started_is_forgotten_exactly_after_as_many_chunks_as_the_c
 def test_eight_streams_in_one_step_score_as_each_does_alone_for_an_hour(
         tmp_path: Path, demo: Path, audio: FloatArray) -> None:
     checkpoint = load_checkpoint("demo", find_variant("sat-t", 2))
-    together = load(export_onnx(checkpoint, find_target("onnx"), tmp_path, Form(streams=ANY)).path).streams(8)
+    together = load(export_onnx(
+        checkpoint, find_target("onnx"), tmp_path, GraphOptions(streams=ANY)).path).streams(8)
     one = load(demo)
     alone = [Streams(one.step, one.contract) for _ in range(8)]
     chunks, largest = audio.reshape(30, -1), 0.0
@@ -158,7 +159,8 @@ def test_rtx_compile_check_of_both_graphs(tmp_path: Path, model: str, delay: int
     target = find_target("jetson-orin-nano")
     assert target.tensorrt
     weights = load_checkpoint("random", find_variant(model, delay))
-    source = export_onnx(weights, find_target("onnx"), tmp_path, Form(cache=cache), use_onnxsim=False).path
+    options = GraphOptions(cache=cache)
+    source = export_onnx(weights, find_target("onnx"), tmp_path, options, use_onnxsim=False).path
     path = compile_bundle(open_bundle(source), target, tmp_path, Wanted(SMALL)).path
     for precision in ("int8", "fp16"):
         start = time.perf_counter()

@@ -9,7 +9,7 @@ import pytest
 
 from satexport import memory
 from satexport.backends.openvino.pages import giving_back
-from satexport.bundle.contract import ANY, Contract, Form, state_bytes
+from satexport.bundle.contract import ANY, Contract, GraphOptions, state_bytes
 from satexport.errors import UsageError
 from satexport.memory import available_bytes
 from satexport.models.families import find_variant
@@ -21,23 +21,23 @@ GB = 10**9
 FLOAT = 4  # bytes
 
 
-def contract(model: str = "sat-t", delay: int = 2, form: Form = Form()) -> Contract:  # noqa: B008
-    return contract_of(find_variant(model, delay), form=form)
+def contract(model: str = "sat-t", delay: int = 2, options: GraphOptions = GraphOptions()) -> Contract:  # noqa: B008
+    return contract_of(find_variant(model, delay), options=options)
 
 
 # What streams need.
 
-@pytest.mark.parametrize(("model", "delay", "form", "numbers"), [
-    ("sat-t", 2, Form(), 12 * 2 * 3 * 48 * 64),
-    ("sat-t", 2, Form("hidden"), 12 * 48 * 192),
-    ("sat-b", 1, Form(), 12 * 2 * 12 * 24 * 64),
-    ("sat-s", 1, Form(), 48 * 384 + 11 * 2 * 6 * 48 * 64),  # layer 0 keeps hidden tokens
-    ("vit-t", 10, Form(), 0)])
+@pytest.mark.parametrize(("model", "delay", "options", "numbers"), [
+    ("sat-t", 2, GraphOptions(), 12 * 2 * 3 * 48 * 64),
+    ("sat-t", 2, GraphOptions("hidden"), 12 * 48 * 192),
+    ("sat-b", 1, GraphOptions(), 12 * 2 * 12 * 24 * 64),
+    ("sat-s", 1, GraphOptions(), 48 * 384 + 11 * 2 * 6 * 48 * 64),  # layer 0 keeps hidden tokens
+    ("vit-t", 10, GraphOptions(), 0)])
 @pytest.mark.parametrize("streams", [1, 8, ANY])
 def test_the_state_is_what_one_stream_leaves_for_the_next_step(
-        model: str, delay: int, form: Form, numbers: int, streams: int) -> None:
-    form = Form(form.cache, streams=streams)
-    assert state_bytes(contract(model, delay, form)) == FLOAT * numbers
+        model: str, delay: int, options: GraphOptions, numbers: int, streams: int) -> None:
+    options = GraphOptions(options.cache, streams=streams)
+    assert state_bytes(contract(model, delay, options)) == FLOAT * numbers
 
 
 @needs_proc

@@ -33,7 +33,7 @@ from satexport.models.weightfile import DEMO
 from satexport.parity.metrics import average_precisions
 
 VARIANT = find_variant("sat-t", 2)
-CHUNK = VARIANT.chunk_samples
+CHUNK = VARIANT.hop_samples
 CROP_CHUNKS = 2            # a crop is 4 s: two chunks with the cache carried
 STATISTICS_CLIPS = 600     # synthetic clips behind the batch norm's statistics
 ESC_REPEATS = 2            # crops of each ESC-10 clip in an epoch

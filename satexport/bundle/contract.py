@@ -17,7 +17,7 @@ import numpy as np
 
 from satexport.errors import BundleError
 
-SCHEMA = 4
+SCHEMA = 5
 DEFAULT_OPSET = 20
 ANY = -1      # in a shape: the number of streams, which the caller chooses
 PREFIX = "satexport."  # of the keys in the ONNX metadata
@@ -35,7 +35,7 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
-class Form:
+class GraphOptions:
     """The choices of an export that change what goes into its graph and comes out."""
 
     cache: str = "kv"      # or "hidden": each block's input, the published form, half the state
@@ -54,38 +54,58 @@ class Form:
         return "".join(f"-{word}" for word in words)
 
 
-USUAL_FORM = Form()
+USUAL_OPTIONS = GraphOptions()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class CheckpointOrigin:
+    """Where the weights of a graph come from."""
+
+    name: str    # what a person calls it: the file's name, "demo", "random (seed 0)"
+    source: str  # "file", "demo" or "random"
+    sha256: str  # of the file; of random weights: of their bytes, keys sorted
+
+
+@dataclass(frozen=True, kw_only=True)
 class Contract:
     """Everything that a program needs to feed the graph and to know where it came from."""
 
-    variant: str
-    delay: int                       # s
+    family: str                      # of models, "sat"
+    variant: str                     # "sat-t-2s"
     sample_rate: int                 # Hz
-    chunk_samples: int               # samples of one chunk
-    pooling: str
+    window_samples: int              # that one step hears
+    hop_samples: int                 # that are new in each step: the window moves on by so many
+    memory_steps: int                # earlier steps that the scores depend on; 0: none
+    front_end: dict[str, Any]        # its name and parameters, see satexport.frontends
+    tokens: dict[str, int]           # of one step: "new", and "cached" from before
     classes: int
-    memory_chunks: int               # scores depend on this many earlier chunks
-    form: Form
-    input: TensorSpec                # audio [N, chunk_samples] in [-1, 1], or mel [N, 64, F] in dB
+    options: GraphOptions
+    input: TensorSpec                # audio [N, window_samples] in [-1, 1], or mel [N, bands, frames] in dB
     scores: TensorSpec               # [N, classes] in (0, 1), each class by itself
     cache_in: tuple[TensorSpec, ...]
     cache_out: tuple[TensorSpec, ...]
-    cache_form: str
-    mel: dict[str, Any]
     labels_sha256: str
-    checkpoint: str                  # what a person calls it
-    checkpoint_source: str           # "file", "demo" or "random"
-    checkpoint_sha256: str
+    checkpoint: CheckpointOrigin
     opset: int
     exporter: str
     schema: int = SCHEMA
 
     @property
+    def hop_seconds(self) -> float:
+        """Seconds of audio that are new in each step."""
+        return self.hop_samples / self.sample_rate
+
+    @property
     def has_random_weights(self) -> bool:
-        return self.checkpoint_source == "random"
+        return self.checkpoint.source == "random"
+
+    def with_cache_dtype(self, dtype: str) -> Contract:
+        """The same with caches of another dtype, a key of CACHE_DTYPES."""
+        def stored(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+            return tuple(dataclasses.replace(spec, dtype=CACHE_DTYPES[dtype]) for spec in specs)
+
+        return dataclasses.replace(self, cache_in=stored(self.cache_in), cache_out=stored(self.cache_out),
+                                   options=dataclasses.replace(self.options, cache_dtype=dtype))
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -98,7 +118,8 @@ class Contract:
                               f"reads {SCHEMA}. Export the bundle again with this version.")
         try:
             values = dict(fields)
-            values["form"] = Form(**values["form"])
+            values["options"] = GraphOptions(**values["options"])
+            values["checkpoint"] = CheckpointOrigin(**values["checkpoint"])
             for name in ("input", "scores"):
                 values[name] = _spec(values[name])
             for name in ("cache_in", "cache_out"):

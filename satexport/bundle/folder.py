@@ -128,7 +128,7 @@ class Bundle:
         """Consecutive chunks of one stream from silence, audio [N, samples] in [-1, 1], and
         PyTorch's scores of them, [N, classes]."""
         audio, scores = _read_arrays(self.path / GOLDEN, ["audio", "scores"])
-        chunks, samples, classes = len(audio), self.contract.chunk_samples, self.contract.classes
+        chunks, samples, classes = len(audio), self.contract.hop_samples, self.contract.classes
         if not chunks or (audio.shape, scores.shape) != ((chunks, samples), (chunks, classes)):
             raise BundleError(f"{self.path / GOLDEN} holds audio {audio.shape} and scores {scores.shape}, "
                               f"expected [N, {samples}] and [N, {classes}]. Export it again.")
@@ -230,7 +230,7 @@ def bundle_path(folder: Path, contract: Contract, target: Target) -> Path:
     """`folder/<variant>/<target>`, choices that are not the default in its name (`onnx-hidden-x8`,
     `onnx-opset17`)."""
     opset = "" if contract.opset == DEFAULT_OPSET else f"-opset{contract.opset}"
-    return folder / contract.variant / f"{target.name}{contract.form.suffix}{opset}"
+    return folder / contract.variant / f"{target.name}{contract.options.suffix}{opset}"
 
 
 def write_initial_cache(folder: Path, cache: Iterable[NDArray[Any]]) -> None:

@@ -85,12 +85,12 @@ def for_one_stream(bundle: Bundle, folder: Path, notes: list[str]) -> list[Bundl
     """The bundle for one stream in an output folder that a bundle for several is compared with; none, and a
     note, where it cannot be opened."""
     contract = bundle.contract
-    if contract.form.streams in (1, ANY):
+    if contract.options.streams in (1, ANY):
         return []
-    one = replace(contract, form=replace(contract.form, streams=1))
+    one = replace(contract, options=replace(contract.options, streams=1))
     try:
         found = open_bundle(bundle_path(folder, one, bundle.target))
     except BundleError as error:
         notes.append(f"no throughput against one stream: {error}")
         return []
-    return [found] if found.contract.checkpoint_sha256 == contract.checkpoint_sha256 else []
+    return [found] if found.contract.checkpoint.sha256 == contract.checkpoint.sha256 else []

@@ -193,7 +193,7 @@ def _check(options: Options, calibrated: bool) -> None:
 
 def export_first(options: Options) -> Path:
     """Export as `satexport onnx` does."""
-    from satexport.bundle.contract import Form
+    from satexport.bundle.contract import GraphOptions
     from satexport.models.checkpoint import load_checkpoint
     from satexport.models.families import find_variant
     from satexport.pipeline.export import export_onnx
@@ -202,5 +202,5 @@ def export_first(options: Options) -> Path:
     assert options.model
     variant = find_variant(options.model, options.delay or 2)
     weights = load_checkpoint(options.checkpoint or "published", variant, options.labels)
-    form = Form(streams=parse_streams(options.streams or "1"))
-    return export_onnx(weights, find_target("onnx"), options.output, form).path
+    graph_options = GraphOptions(streams=parse_streams(options.streams or "1"))
+    return export_onnx(weights, find_target("onnx"), options.output, graph_options).path

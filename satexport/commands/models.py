@@ -53,7 +53,7 @@ def _facts(variant: Variant) -> dict[str, Any]:
         "name": variant.name, "model": variant.model, "delay": variant.delay,
         "new_tokens": variant.new_tokens, "cache_tokens": variant.cache_tokens,
         "width": variant.width, "heads": variant.heads, "pooling": variant.pooling,
-        "memory_chunks": variant.memory_chunks, "cache_bytes": cache_bytes(variant),
+        "memory_steps": variant.memory_steps, "cache_bytes": cache_bytes(variant),
         "paper": dataclasses.asdict(PAPER[variant.name]),
         "file": PUBLISHED[variant.name if variant.has_cache else variant.model],
     }
@@ -71,7 +71,7 @@ def cache_bytes(variant: Variant) -> int:
 def _shape(facts: dict[str, Any]) -> list[str]:
     remembered, size = "-", "-"
     if facts["cache_tokens"]:
-        remembered, size = f"{facts['memory_chunks']}", f"{facts['cache_bytes'] / 1e6:.2f}"
+        remembered, size = f"{facts['memory_steps']}", f"{facts['cache_bytes'] / 1e6:.2f}"
     return [facts["model"], f"{facts['delay']} s", f"{facts['new_tokens']}/{facts['cache_tokens']}",
             f"{facts['width']}", f"{facts['heads']}", facts["pooling"], remembered, size]
 

@@ -48,7 +48,7 @@ def onnx_command(model: str, delay: int, checkpoint: str, labels: Path | None, t
       satexport onnx --model vit-t --delay 10 --checkpoint random --output /tmp/sizing
       satexport onnx --model sat-b --delay 2 --streams 8      eight microphones in one step
     """
-    from satexport.bundle.contract import Form
+    from satexport.bundle.contract import GraphOptions
     from satexport.models.families import find_variant
     from satexport.report.terminal import print_export
     from satexport.targets import find_target
@@ -56,7 +56,7 @@ def onnx_command(model: str, delay: int, checkpoint: str, labels: Path | None, t
     variant, target = find_variant(model, delay), find_target(target_name)
     if cache == "hidden" and not variant.has_cache:
         raise UsageError(f"{variant.name} has no cache: leave --cache out.")
-    form = Form(cache, input_form, parse_streams(streams))
+    options = GraphOptions(cache, input_form, parse_streams(streams))
     if (target.backend, target.precision) != ("onnxruntime", "fp32"):
         raise UsageError(f"target {target.name} wants {target.precision} for {target.backend}; this "
                          "command writes fp32 for onnxruntime.")
@@ -64,7 +64,7 @@ def onnx_command(model: str, delay: int, checkpoint: str, labels: Path | None, t
         from satexport.models.checkpoint import load_checkpoint
         from satexport.pipeline.export import export_onnx, export_report
 
-        export = export_onnx(load_checkpoint(checkpoint, variant, labels), target, output, form, opset,
+        export = export_onnx(load_checkpoint(checkpoint, variant, labels), target, output, options, opset,
                              simplify)
     report = export_report(export)
     with reader_may_leave():

@@ -80,7 +80,7 @@ def timed_scores(tagger: Tagger, name: str) -> Iterator[tuple[float, float, Floa
     from satexport.audio.files import audio_blocks, pcm_blocks
 
     stream: Stream = tagger.stream()
-    delay, rate, number = tagger.contract.delay, tagger.contract.sample_rate, 0
+    delay, rate, number = tagger.contract.hop_seconds, tagger.contract.sample_rate, 0
     for block in pcm_blocks(sys.stdin.buffer) if name == "-" else audio_blocks(name):
         try:
             rows = stream.feed(block)

@@ -33,10 +33,10 @@ FIRST = POINTS // 2 + 1  # frequencies that the first stage keeps, k1
 def log_mel(g: Writer, variant: Variant, audio: str) -> str:
     """Waveform [N, samples] to the natural logarithm of the mel power, [N, 64, F], clamped under
     the loudest value of each stream."""
-    frames = frontend.frame_count(variant.chunk_samples)
+    frames = frontend.frame_count(variant.hop_samples)
     rows = (frames - 1) * HOP // ROW + POINTS
     left = N_FFT // 2
-    right = rows * ROW - left - variant.chunk_samples
+    right = rows * ROW - left - variant.hop_samples
     x = g.op("Pad", "mel/padded", audio, g.ints(0, left, 0, right), mode="reflect")
     x = g.reshape("mel/rows", x, -1, rows, ROW)
     x = g.op("Transpose", "mel/columns", x, perm=[0, 2, 1])

@@ -210,7 +210,7 @@ def _start_eager(name: str, row: Row, settings: Settings, stack: ExitStack) -> R
 
 def _baseline(row: Row) -> Baseline:
     contract = row.bundle.contract
-    return contract.variant, contract.checkpoint_sha256, row.threads
+    return contract.variant, contract.checkpoint.sha256, row.threads
 
 
 def _names(bundles: Sequence[Bundle]) -> list[str]:
@@ -222,7 +222,7 @@ def _names(bundles: Sequence[Bundle]) -> list[str]:
 
 def _streams(bundles: Sequence[Bundle], settings: Settings) -> list[int]:
     """How many streams each bundle is measured with: its own number, or the one that was asked for."""
-    own = [bundle.contract.form.streams for bundle in bundles]
+    own = [bundle.contract.options.streams for bundle in bundles]
     if settings.streams is not None and ANY not in own:
         raise UsageError(f"--streams {settings.streams} is for a bundle that leaves their number open; "
                          f"{bundles[0].path} runs {own[0]}. Export with --streams {settings.streams}.")
@@ -256,17 +256,16 @@ def _entry(row: Row, settings: Settings, notes: list[str]) -> dict[str, Any]:
     else:
         facts = {"bundle": str(row.bundle.path), "bundle_sha256": row.bundle.sha256,
                  "variant": contract.variant, "target": asdict(row.bundle.target),
-                 "form": asdict(contract.form), "streams": row.streams,
+                 "options": asdict(contract.options), "streams": row.streams,
                  "tokens": {"new": variant.new_tokens, "cached": variant.cache_tokens},
-                 "checkpoint": {"name": contract.checkpoint, "source": contract.checkpoint_source,
-                                "sha256": contract.checkpoint_sha256},
+                 "checkpoint": asdict(contract.checkpoint),
                  "operations": row.bundle.operations, "executed": row.executed}
         memory = {"weights": row.bundle.graph_bytes, "state": state_bytes(contract)}
     memory["resident"] = row.process.ask("resident")["bytes"]
     memory["transient"] = _transient(row, settings, notes)
     return {"name": row.name, **facts, "threads": row.threads, "memory_bytes": memory,
             "load_seconds": row.load_seconds, "burst": burst, "paused": paused,
-            "real_time_factor": paused["median_ms"] / 1000 / contract.delay,
+            "real_time_factor": paused["median_ms"] / 1000 / contract.hop_seconds,
             "chunks_per_core_second": row.streams / (burst["median_ms"] / 1000 * row.threads),
             "paper": asdict(paper) if paper else None}
 

@@ -45,10 +45,10 @@ class Worker:
         with suppress(KeyError, ImportError):  # load_step says which is not here
             import_runtime(importlib.import_module(BACKENDS[opened.target.backend]).PACKAGE)
         contract = opened.contract
-        noise = _noise(streams, contract.chunk_samples)
-        self.inputs = noise if contract.form.input == "audio" else np.stack(
+        noise = _noise(streams, contract.hop_samples)
+        self.inputs = noise if contract.options.input == "audio" else np.stack(
             [log_mel(chunk, contract.input.shape[2]) for chunk in noise])
-        assert contract.form.streams in (ANY, streams)
+        assert contract.options.streams in (ANY, streams)
         self.imported = _resident("VmRSS")
         start = time.perf_counter()
         self.step = load_step(open_bundle(bundle), threads, arena)
@@ -66,7 +66,7 @@ class Worker:
 
         torch.set_num_threads(threads)
         opened = open_bundle(bundle)
-        self.inputs = _noise(1, opened.contract.chunk_samples)
+        self.inputs = _noise(1, opened.contract.hop_samples)
         self.imported = _resident("VmRSS")
         start = time.perf_counter()
         try:

@@ -210,17 +210,17 @@ def _random_weight(key: str, shape: tuple[int, ...], seed: int) -> NDArray[np.fl
 def weights_of(bundle: Bundle, checkpoint: str | None = None) -> Checkpoint:
     """Return the weights a bundle was made from: `checkpoint` (a file), or the file that is known
     by the SHA-256 in the bundle. Raises `CheckpointError` where there is none or it is another."""
-    contract, wanted = bundle.contract, bundle.contract.checkpoint_sha256
+    contract, wanted = bundle.contract, bundle.contract.checkpoint.sha256
     variant = bundle.variant
-    what = checkpoint or (contract.checkpoint_source if contract.checkpoint_source != "file"
+    what = checkpoint or (contract.checkpoint.source if contract.checkpoint.source != "file"
                           else find_by_sha256(wanted))
     if what is None:
-        raise CheckpointError(f"{bundle.path} was made from {contract.checkpoint} (SHA-256 "
+        raise CheckpointError(f"{bundle.path} was made from {contract.checkpoint.name} (SHA-256 "
                               f"{wanted[:12]}...), which is not known on this machine: pass "
                               "--checkpoint FILE, or use --golden, which needs no weights.")
     found = load_checkpoint(str(what), variant, bundle.path / LABELS)
     if found.sha256 != wanted:
         raise CheckpointError(f"{found.name} has the SHA-256 {found.sha256[:12]}..., {bundle.path} was "
-                              f"made from {contract.checkpoint} with {wanted[:12]}.... "
+                              f"made from {contract.checkpoint.name} with {wanted[:12]}.... "
                               "Pass that file with --checkpoint, or export again.")
     return found

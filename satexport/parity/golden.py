@@ -21,7 +21,7 @@ SOME_STREAMS = 3  # that prove a graph for any number of them
 
 def proof_streams(step: Step, contract: Contract) -> Streams:
     """The streams that a graph is proven with: as many as it runs, some where that is open."""
-    streams = contract.form.streams
+    streams = contract.options.streams
     return Streams(step, contract, SOME_STREAMS if streams == ANY else streams)
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from satexport.audio.clips import clip_hash
 from satexport.audio.datasets import LabelledSet, load_set
 from satexport.audio.synthetic import SYNTHETIC_CLASSES, synthetic_stream
-from satexport.bundle.contract import RANDOM_WEIGHTS, USUAL_FORM, Contract
+from satexport.bundle.contract import RANDOM_WEIGHTS, USUAL_OPTIONS, Contract
 from satexport.bundle.folder import Bundle
 from satexport.bundle.gates import Gate, verdict
 from satexport.bundle.target import Gates
@@ -112,8 +112,8 @@ def labelled_set(bundle: Bundle, data: str, folds: Sequence[int] | None,
 
 def stream_steps(contract: Contract, minutes: float, streams: int) -> tuple[int, int]:
     """Steps in so many minutes, one at least, shared by the streams; and how many are heard again."""
-    steps = max(1, int(minutes * 60 / contract.delay) // streams)
-    return steps, min(steps, contract.memory_chunks + HEARD_AGAIN // contract.delay)
+    steps = max(1, int(minutes * 60 / contract.hop_seconds) // streams)
+    return steps, min(steps, contract.memory_steps + int(HEARD_AGAIN // contract.hop_seconds))
 
 
 def stream_parity(reference: PyTorchStep, tagger: Tagger, minutes: float,
@@ -123,7 +123,7 @@ def stream_parity(reference: PyTorchStep, tagger: Tagger, minutes: float,
     and the curve of the differences, the chunks that are heard again at its end."""
 
     ours = proof_streams(tagger.step, tagger.contract)
-    count, delay = len(ours), tagger.contract.delay
+    count, delay = len(ours), tagger.contract.hop_seconds
     chunks, again = stream_steps(tagger.contract, minutes, count)
     theirs = [reference_streams(reference, tagger.contract) for _ in range(count)]
     audio = synthetic_stream(chunks * count * delay, "evaluate").reshape(count, chunks, -1)
@@ -136,7 +136,7 @@ def stream_parity(reference: PyTorchStep, tagger: Tagger, minutes: float,
     both = np.concatenate([p[0] for p in pairs]), np.concatenate([p[1] for p in pairs])
     stream = both[0][:chunks * count], both[1][:chunks * count]
     curve = curve_of(*both, count)
-    return compare(*stream, count), drift_of(curve, chunks, tagger.contract.memory_chunks), curve
+    return compare(*stream, count), drift_of(curve, chunks, tagger.contract.memory_steps), curve
 
 
 def set_parity(reference: PyTorchStep, tagger: Tagger, data: LabelledSet,
@@ -195,9 +195,9 @@ def parity_report(tagger: Tagger, gates: Sequence[Gate], parts: dict[str, Any]) 
     contract = tagger.contract
     return {
         "kind": "parity", "verdict": verdict(gates), "variant": contract.variant,
-        "target": f"{tagger.bundle.target.name}{contract.form.suffix}", "bundle_sha256": tagger.bundle.sha256,
-        "checkpoint": {"name": contract.checkpoint, "source": contract.checkpoint_source,
-                       "sha256": contract.checkpoint_sha256},
+        "target": f"{tagger.bundle.target.name}{contract.options.suffix}",
+        "bundle_sha256": tagger.bundle.sha256,
+        "checkpoint": asdict(contract.checkpoint),
         "executed": tagger.step.executed(),
         "warning": RANDOM_WEIGHTS if contract.has_random_weights else None,
         "gates": [asdict(gate) for gate in gates], **parts, "definitions": DEFINITIONS,
@@ -206,4 +206,4 @@ def parity_report(tagger: Tagger, gates: Sequence[Gate], parts: dict[str, Any]) 
 
 def reference_streams(step: PyTorchStep, contract: Contract, count: int = 1) -> Streams:
     """PyTorch beside a graph: it hears audio, whatever the graph takes."""
-    return Streams(step, replace(contract, form=USUAL_FORM), count)
+    return Streams(step, replace(contract, options=USUAL_OPTIONS), count)

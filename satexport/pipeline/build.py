@@ -56,9 +56,9 @@ def compile_bundle(source: Bundle, target: Target, folder: Path, wanted: Wanted,
     nothing can be written. What was there before is then untouched.
     """
     _check_choices(source, target, wanted)
-    form = replace(source.contract.form, cache_dtype=wanted.cache_dtype)
+    options = replace(source.contract.options, cache_dtype=wanted.cache_dtype)
     target = resolved(target)
-    made = Compiled(bundle_path(folder, replace(source.contract, form=form), target))
+    made = Compiled(bundle_path(folder, replace(source.contract, options=options), target))
     if made.path.resolve() == source.path.resolve():
         raise UsageError(f"{made.path} is the export itself: give the target another name, or choose "
                          "--output.")
@@ -80,21 +80,22 @@ def compile_bundle(source: Bundle, target: Target, folder: Path, wanted: Wanted,
 
 def _check_choices(source: Bundle, target: Target, wanted: Wanted) -> None:
     """Raise `UsageError` where a bundle cannot be made of this export for this target."""
+    options = source.contract.options
     if source.target.precision != "fp32":
         raise UsageError(f"{source.path} is {source.target.precision}; expected an fp32 export. Make one "
                          "with `satexport onnx`.")
-    if source.contract.form.cache_dtype != "fp32":
-        raise UsageError(f"the cache of {source.path} is {source.contract.form.cache_dtype} already; begin "
+    if options.cache_dtype != "fp32":
+        raise UsageError(f"the cache of {source.path} is {options.cache_dtype} already; begin "
                          "with the export of `satexport onnx`.")
     if wanted.cache_dtype != "fp32" and not source.contract.cache_in:
         raise UsageError(f"{source.contract.variant} has no cache: leave --cache-dtype out.")
-    if target.openvino and source.contract.form.streams % target.openvino.requests and (
-            source.contract.form.streams != ANY):
+    if target.openvino and options.streams % target.openvino.requests and (
+            options.streams != ANY):
         raise UsageError(f"target {target.name} shares the streams of a step between "
                          f"{target.openvino.requests} requests, {source.path} is for "
-                         f"{source.contract.form.streams}: export with --streams N, a multiple of that, or "
+                         f"{options.streams}: export with --streams N, a multiple of that, or "
                          "--streams dynamic.")
-    if target.tensorrt and source.contract.form.streams == ANY:
+    if target.tensorrt and options.streams == ANY:
         raise UsageError(f"{source.path} is for any number of streams, an engine has fixed shapes: export "
                          "with --streams N.")
 
@@ -121,7 +122,7 @@ def _write(source: Bundle, target: Target, wanted: Wanted, stage: Path, made: Co
         if made.sensitivity:
             write_json(stage / REPORTS / "sensitivity.json", made.sensitivity | {"origin": origin()})
     if wanted.cache_dtype != "fp32":
-        model, contract, initial = store_cache(model, source.variant, contract, wanted.cache_dtype, initial,
+        model, contract, initial = store_cache(model, contract, wanted.cache_dtype, initial,
                                                found.samples)
     if target.openvino:
         graph = write_ir(stage, model, contract, target, initial, made.products)

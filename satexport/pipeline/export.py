@@ -17,7 +17,14 @@ import onnx
 
 from satexport.audio.synthetic import synthetic_stream
 from satexport.backends.onnxruntime.step import OnnxRuntimeStep
-from satexport.bundle.contract import DEFAULT_OPSET, RANDOM_WEIGHTS, USUAL_FORM, Contract, Form
+from satexport.bundle.contract import (
+    DEFAULT_OPSET,
+    RANDOM_WEIGHTS,
+    USUAL_OPTIONS,
+    CheckpointOrigin,
+    Contract,
+    GraphOptions,
+)
 from satexport.bundle.folder import (
     GOLDEN,
     LABELS,
@@ -100,7 +107,7 @@ class _Prover:
                      "" if kept else f"moved a score by {moved:.1e}")
 
 
-def export_onnx(checkpoint: Checkpoint, target: Target, folder: Path, form: Form = USUAL_FORM,
+def export_onnx(checkpoint: Checkpoint, target: Target, folder: Path, options: GraphOptions = USUAL_OPTIONS,
                 opset: int = DEFAULT_OPSET, use_onnxsim: bool = True) -> Export:
     """Write a bundle at its `bundle_path` and return what was done.
 
@@ -110,11 +117,11 @@ def export_onnx(checkpoint: Checkpoint, target: Target, folder: Path, form: Form
     """
     variant = checkpoint.variant
     contract = Contract(
-        **contract_fields(variant, checkpoint.classes, form), opset=opset,
+        **contract_fields(variant, checkpoint.classes, options), opset=opset,
         labels_sha256=labels_sha256(checkpoint.labels),
-        checkpoint=checkpoint.name, checkpoint_source=checkpoint.source,
-        checkpoint_sha256=checkpoint.sha256, exporter=f"satexport {__version__}")
-    check_streams(contract, max(1, form.streams))
+        checkpoint=CheckpointOrigin(name=checkpoint.name, source=checkpoint.source, sha256=checkpoint.sha256),
+        exporter=f"satexport {__version__}")
+    check_streams(contract, max(1, options.streams))
     export = Export(bundle_path(folder, contract, target), contract)
     with staged_bundle(export.path) as stage, progress("export", len(FOLDS) + 2) as advance:
         reference = PyTorchStep(checkpoint)
@@ -148,7 +155,7 @@ def _rewrite(export: Export, checkpoint: Checkpoint, reference: PyTorchStep, exp
 
     def prove(name: str, weights: Weights) -> tuple[onnx.ModelProto, list[FloatArray]]:
         model = build_graph(variant, weights, contract)
-        cache = [] if hidden is None else initial_cache(variant, contract.form, weights, hidden)
+        cache = [] if hidden is None else initial_cache(variant, contract.options, weights, hidden)
         export.stages.append(stage := prover.judge(name, model, cache))
         if not stage.kept:
             raise GateError(f"the rewrite {name!r} moved a score by {stage.from_before:.1e}, allowed "
@@ -156,7 +163,8 @@ def _rewrite(export: Export, checkpoint: Checkpoint, reference: PyTorchStep, exp
         advance()
         return model, cache
 
-    keeps = "as published" if hidden is None or contract.form.cache == "hidden" else "keys and values cached"
+    published = hidden is None or contract.options.cache == "hidden"
+    keeps = "as published" if published else "keys and values cached"
     model, cache = prove(keeps, weights)
     for name, fold in FOLDS.items():
         weights = fold(weights)
@@ -186,9 +194,8 @@ def export_report(export: Export) -> dict[str, Any]:
     contract = export.contract
     return {
         "kind": "export", "variant": contract.variant, "target": export.path.name, "opset": contract.opset,
-        "form": asdict(contract.form),
-        "checkpoint": {"name": contract.checkpoint, "source": contract.checkpoint_source,
-                       "sha256": contract.checkpoint_sha256},
+        "options": asdict(contract.options),
+        "checkpoint": asdict(contract.checkpoint),
         "warning": RANDOM_WEIGHTS if contract.has_random_weights else None,
         "operations": export.operations,
         "stages": [asdict(stage) for stage in export.stages],
@@ -210,5 +217,5 @@ def _largest(a: FloatArray, b: FloatArray) -> float:
 def golden_audio(variant: Variant) -> FloatArray:
     """Consecutive chunks [N, samples] of synthetic sounds, 16 bits; one more than the model
     remembers."""
-    chunks = max(LEAST, variant.memory_chunks + 1)
-    return synthetic_stream(chunks * variant.delay, "calibrate").reshape(chunks, variant.chunk_samples)
+    chunks = max(LEAST, variant.memory_steps + 1)
+    return synthetic_stream(chunks * variant.delay, "calibrate").reshape(chunks, variant.hop_samples)

@@ -34,7 +34,7 @@ def _prove(source: Bundle, stage: Path, proof: Proof | None, made: Compiled) -> 
     made.notes += write_picture(reports / "parity.png", drift_png, made.parity)
     if not proof.measure:
         return
-    streams = 1 if source.contract.form.streams == ANY else None
+    streams = 1 if source.contract.options.streams == ANY else None
     settings = Settings(proof.threads, streams, checkpoint=proof.checkpoint)
     beside = for_one_stream(tagger.bundle, made.path.parents[1], made.notes)
     report = measure([source, tagger.bundle, *beside], settings)

@@ -12,7 +12,6 @@ what the state saves: this is for many streams per process, or for a state that 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,21 +20,18 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from satexport.bundle.contract import Contract
-from satexport.models.sat.interface import cache_fields
-from satexport.models.sat.variants import Variant
 from satexport.quantize.calibrate import Sample
 
 LARGEST = 127  # of a symmetric int8
 Array = NDArray[Any]
 
 
-def store_cache(model: onnx.ModelProto, variant: Variant, contract: Contract, dtype: str,
+def store_cache(model: onnx.ModelProto, contract: Contract, dtype: str,
                 initial: Sequence[Array], samples: Sequence[Sample]
                 ) -> tuple[onnx.ModelProto, Contract, list[Array]]:
     """Return the graph, its contract and its initial cache with caches of another dtype, "fp16" or
     "int8"; `samples` are of a calibration, which int8 alone needs."""
-    form = replace(contract.form, cache_dtype=dtype)
-    stored = replace(contract, form=form, **cache_fields(variant, form))
+    stored = contract.with_cache_dtype(dtype)
     result: onnx.ModelProto = onnx.ModelProto.FromString(model.SerializeToString())
     graph = result.graph
     converted: list[Array] = []

@@ -48,7 +48,7 @@ def calibrate(bundle: Bundle, chosen: CalibrationSet, data: Path | None = None) 
     there are too few clips, all are silent, or the set cannot be used, `AudioError` where one cannot be
     read.
     """
-    size, lanes = bundle.contract.chunk_samples, max(1, bundle.contract.form.streams)
+    size, lanes = bundle.contract.hop_samples, max(1, bundle.contract.options.streams)
     random = np.random.default_rng(chosen.seed)
     sounds, hashes, silent = heard(calibration_clips(chosen, data))
     streams = list(chained(sounds, chosen.stream_seconds))
@@ -56,7 +56,7 @@ def calibrate(bundle: Bundle, chosen: CalibrationSet, data: Path | None = None) 
                  for chunk in range(len(audio) // size)]
     if (there := sum(map(len, sounds)) // size) < LEAST_SAMPLES:
         raise DataError(f"calibration set {chosen.name}: {len(hashes)} clips give {there} chunks of "
-                        f"{bundle.contract.delay} s, at least {LEAST_SAMPLES} are needed. Add clips.")
+                        f"{bundle.contract.hop_seconds:g} s, at least {LEAST_SAMPLES} are needed. Add clips.")
     count = -(-chosen.samples // lanes)
     taken = {positions[i] for i in random.permutation(len(positions))[:count]}
     taken |= {(number, 0) for number in range(len(streams))}  # silence is what every stream starts from
@@ -71,9 +71,9 @@ def calibrate(bundle: Bundle, chosen: CalibrationSet, data: Path | None = None) 
 def _roll(bundle: Bundle, streams: Sequence[FloatArray], taken: set[tuple[int, int]]) -> Iterator[Sample]:
     """Run each stream to the last of its chunks that are taken. The lanes of a graph for several streams
     hear it from different chunks on."""
-    contract, size = bundle.contract, bundle.contract.chunk_samples
+    contract, size = bundle.contract, bundle.contract.hop_samples
     step = OnnxRuntimeStep(bundle.graph, contract, bundle.initial_cache())
-    lanes = max(1, contract.form.streams)
+    lanes = max(1, contract.options.streams)
     last = {number: max(chunk for stream, chunk in taken if stream == number)
             for number in range(len(streams))}
     with progress("calibrate", sum(last.values()) + len(last)) as advance:
@@ -83,7 +83,7 @@ def _roll(bundle: Bundle, streams: Sequence[FloatArray], taken: set[tuple[int, i
             begins = np.arange(lanes) * len(chunks) // lanes
             for chunk in range(last[number] + 1):
                 x = chunks[(begins + chunk) % len(chunks)]
-                if contract.form.input == "mel":
+                if contract.options.input == "mel":
                     x = log_mel(x, contract.input.shape[2])
                 if (number, chunk) in taken:
                     caches = zip(contract.cache_in, cache.now, strict=True)

@@ -56,7 +56,7 @@ def sensitivity(source: Bundle, model: onnx.ModelProto, quantise: Quantise, ever
     """Quantise one layer of `every` at a time. `model` is the fp32 graph of `source`, `quantise` makes of
     it a graph whose other layers are int8."""
     sounds, hashes, _ = heard(clips.clips)
-    size, chains = source.contract.chunk_samples, []
+    size, chains = source.contract.hop_samples, []
     for chain in chained(sounds, CHAIN_SECONDS):
         chains.append(chain[:len(chain) // size * size])
         if len(chains) == CHAINS:

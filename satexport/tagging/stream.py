@@ -52,8 +52,8 @@ class Streams(ProcessBound):
         return self._count
 
     @property
-    def chunk_samples(self) -> int:
-        return self._contract.chunk_samples
+    def hop_samples(self) -> int:
+        return self._contract.hop_samples
 
     def reset(self, stream: int | None = None) -> None:
         """Begin again from silence and drop the waiting samples: all streams, or one, which then
@@ -90,7 +90,7 @@ class Streams(ProcessBound):
         checked = _checked(audio)
         with self._alone():
             audio = np.concatenate((self._waiting, checked), axis=1)
-            size = self._contract.chunk_samples
+            size = self._contract.hop_samples
             full = audio.shape[1] // size
             for number in range(full):
                 self._waiting = audio[:, number * size:]  # a chunk whose step fails has not been heard
@@ -103,7 +103,7 @@ class Streams(ProcessBound):
     def flush(self) -> FloatArray:
         """Score what waits, padded with zeros to full chunks, as `feed` does: [1, N, classes], or
         [0, N, classes] where nothing waits. After a failed step more than a chunk may wait."""
-        missing = -self.waiting % self._contract.chunk_samples
+        missing = -self.waiting % self._contract.hop_samples
         return self.feed(np.zeros((self._count, missing), np.float32))
 
     @contextmanager
@@ -119,7 +119,7 @@ class Streams(ProcessBound):
             self._used.release()
 
     def _input(self, chunk: FloatArray) -> FloatArray:
-        if self._contract.form.input == "audio":
+        if self._contract.options.input == "audio":
             return np.ascontiguousarray(chunk)
         return log_mel(chunk, self._contract.input.shape[2])
 
@@ -135,7 +135,7 @@ class Stream(ProcessBound):
     def __init__(self, step: Step, contract: Contract) -> None:
         super().__init__()
         self._contract = contract
-        self._streams = Streams(step, contract, max(1, contract.form.streams))
+        self._streams = Streams(step, contract, max(1, contract.options.streams))
 
     def reset(self) -> None:
         """Begin again from silence; waiting samples are dropped."""
@@ -203,5 +203,5 @@ def clip_chunks(streams: Streams, clips: Sequence[FloatArray]) -> list[FloatArra
     for lane, clip in zip(audio, clips, strict=False):
         lane[:len(clip)] = clip
     scores = np.concatenate((streams.feed(audio), streams.flush()))
-    size = streams.chunk_samples
+    size = streams.hop_samples
     return [scores[:-(-len(clip) // size), lane] for lane, clip in enumerate(clips)]

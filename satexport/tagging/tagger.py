@@ -42,7 +42,7 @@ class Tagger(ProcessBound):
         `count` where its graph leaves the number open. Raises `UsageError` for another number, or
         for more than the memory holds."""
         self.check_process()
-        fixed = self.contract.form.streams
+        fixed = self.contract.options.streams
         if fixed == ANY and (count is None or count < 1):
             raise UsageError(f"{self.bundle.path} runs any number of streams: say how many, at least 1.")
         if fixed != ANY and count not in (None, fixed):
@@ -93,7 +93,7 @@ def check_streams(contract: Contract, count: int) -> None:
     """Raise `UsageError` where so many streams cannot fit into what is free: two copies of each
     cache, and the largest tensors of one step."""
     free = available_bytes()
-    each = 2 * state_bytes(contract) + FRAME_BYTES * (contract.chunk_samples // HOP)
+    each = 2 * state_bytes(contract) + FRAME_BYTES * (contract.hop_samples // HOP)
     if free is not None and count * each > free:
         advice = f"Ask for {free // each} or fewer." if free >= each else "That is too little for one."
         raise UsageError(f"{count} streams of {contract.variant} need {count * each / 1e9:.1f} GB at least, "

@@ -264,7 +264,7 @@ def test_the_onnx_file_explains_itself(demo: Path) -> None:
         assert (text if isinstance(value, str) else json.loads(text)) == value, key
     assert onnx.load(demo / GRAPH).ir_version <= 9  # which ONNX Runtime 1.20 reads
     assert contract["labels_sha256"] == sha256_of(demo / LABELS)
-    assert contract["checkpoint_sha256"] == sha256_of(DEMO)
+    assert contract["checkpoint"]["sha256"] == sha256_of(DEMO)
     assert contract["exporter"] == f"satexport {__version__}"
 
 

@@ -108,7 +108,7 @@ def test_json_says_of_a_model_what_the_export_does_with_it(name: str) -> None:
     entry = document()[name]
     variant = find_variant(entry["model"], entry["delay"])
     assert variant.name == name
-    for key in ("new_tokens", "cache_tokens", "width", "heads", "pooling", "memory_chunks"):
+    for key in ("new_tokens", "cache_tokens", "width", "heads", "pooling", "memory_steps"):
         assert entry[key] == getattr(variant, key)
     assert list(entry["paper"].values()) == printed()[name]
 

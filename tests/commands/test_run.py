@@ -235,7 +235,7 @@ def test_parity_passes_on_the_demo_and_its_report_explains_itself(bundle: Path, 
     assert report["origin"]["versions"]["satexport"] == __version__
     assert {"torch", "onnxruntime", "numpy", "python"} <= set(report["origin"]["versions"])
     assert report["origin"]["cpu"]
-    assert report["checkpoint"]["sha256"] == manifest_of(bundle)["contract"]["checkpoint_sha256"]
+    assert report["checkpoint"]["sha256"] == manifest_of(bundle)["contract"]["checkpoint"]["sha256"]
     suite = ElementTree.parse(bundle.parent / "p.xml").getroot()
     assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("3", "0", "0")
 
@@ -304,11 +304,12 @@ def test_weights_that_are_not_known_here_end_with_4_and_what_to_do(bundle: Path)
     import onnx
 
     graph = onnx.load(bundle / "model.onnx")
-    changes = {"checkpoint": "mine.pt", "checkpoint_source": "file", "checkpoint_sha256": "0" * 64}
+    origin = {"name": "mine.pt", "source": "file", "sha256": "0" * 64}
     for entry in graph.metadata_props:
-        entry.value = changes.get(entry.key.removeprefix("satexport."), entry.value)
+        if entry.key == "satexport.checkpoint":
+            entry.value = json.dumps(origin)
     onnx.save(graph, bundle / "model.onnx")
-    reseal(bundle, **changes)
+    reseal(bundle, checkpoint=origin)
     result = call("parity", bundle, "--minutes", 0.1)
     assert result.code == 4
     assert "was made from mine.pt" in result.err

@@ -277,7 +277,7 @@ def _run_bundle(path: Path, _valid: Path) -> None:
     from satexport.parity.golden import run_golden
 
     tagger = satexport.load(path, threads=1)
-    scores = tagger.stream().feed(np.zeros(tagger.contract.chunk_samples, np.float32))
+    scores = tagger.stream().feed(np.zeros(tagger.contract.hop_samples, np.float32))
     require(scores.shape == (1, len(tagger.labels)), "scores of another shape")
     run_golden(tagger)
 

@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from satexport.bundle.contract import ANY, Form
+from satexport.bundle.contract import ANY, GraphOptions
 from satexport.errors import RunError
 from satexport.graph.operations import count_operations
 from satexport.graph.simplify import simplify
@@ -22,11 +22,11 @@ CLASSES, BLOCKS = 527, 12
 
 
 @cache
-def graph(model: str, delay: int, form: Form = Form()) -> onnx.ModelProto:  # noqa: B008
+def graph(model: str, delay: int, options: GraphOptions = GraphOptions()) -> onnx.ModelProto:  # noqa: B008
     """The graph that an export writes before onnxsim."""
     checkpoint = load_checkpoint("random", find_variant(model, delay))
     weights = folded(graph_weights(checkpoint.variant, checkpoint.state))
-    return build_graph(checkpoint.variant, weights, contract_of(checkpoint.variant, form=form))
+    return build_graph(checkpoint.variant, weights, contract_of(checkpoint.variant, options=options))
 
 
 def block(d: int, asking: int, new: int, all_tokens: int) -> int:
@@ -72,29 +72,30 @@ def test_the_last_block_of_sat_s_works_on_its_class_token_alone() -> None:
     assert saved > 0.05 * with_all_tokens
 
 
-@pytest.mark.parametrize("form", [Form(streams=3), Form(streams=ANY)], ids=lambda form: form.suffix)
-def test_the_count_is_that_of_one_stream_whatever_the_graph_runs(form: Form) -> None:
-    model = graph("sat-t", 1, form)
+@pytest.mark.parametrize("options", [GraphOptions(streams=3), GraphOptions(streams=ANY)],
+                         ids=lambda options: options.suffix)
+def test_the_count_is_that_of_one_stream_whatever_the_graph_runs(options: GraphOptions) -> None:
+    model = graph("sat-t", 1, options)
     before = model.SerializeToString()
     assert count_operations(model) == count_operations(graph("sat-t", 1))
     assert model.SerializeToString() == before  # counting changes nothing
 
 
 def test_a_graph_that_hears_mel_has_no_front_end_to_count() -> None:
-    audio, mel = (count_operations(graph("sat-t", 1, Form(input=kind))) for kind in ("audio", "mel"))
+    audio, mel = (count_operations(graph("sat-t", 1, GraphOptions(input=kind))) for kind in ("audio", "mel"))
     assert mel == {"model": audio["model"], "front_end": 0}
 
 
 def test_a_hidden_cache_is_paid_for_with_products() -> None:
-    keys_values, hidden = (count_operations(graph("sat-t", 1, Form(cache=kind)))["model"]
+    keys_values, hidden = (count_operations(graph("sat-t", 1, GraphOptions(cache=kind)))["model"]
                            for kind in ("kv", "hidden"))
     again = 2 * 24 * 2 * 192**2  # k and v of the old tokens, which every block but one had cached
     assert hidden == keys_values + (BLOCKS - 1) * again
 
 
-@pytest.mark.parametrize("form", [Form(), Form(streams=3)], ids=["one stream", "three"])
-def test_onnxsim_moves_no_product(form: Form) -> None:
-    model = graph("sat-t", 1, form)
+@pytest.mark.parametrize("options", [GraphOptions(), GraphOptions(streams=3)], ids=["one stream", "three"])
+def test_onnxsim_moves_no_product(options: GraphOptions) -> None:
+    model = graph("sat-t", 1, options)
     simpler, why_not = simplify(model)
     assert not why_not
     assert count_operations(simpler) == count_operations(model)

@@ -21,7 +21,7 @@ import pytest
 
 import satexport
 from satexport.backends import BACKENDS
-from satexport.bundle.contract import RANDOM_WEIGHTS, Contract, Form
+from satexport.bundle.contract import RANDOM_WEIGHTS, Contract, GraphOptions
 from satexport.bundle.folder import MANIFEST, open_bundle, write_manifest
 from satexport.bundle.target import Budgets, Target
 from satexport.errors import RunError
@@ -80,8 +80,8 @@ def bundle(tiny: Path, tmp_path: Path) -> Path:
     return copy_of(tiny, tmp_path)
 
 
-def export_form(folder: Path, form: Form) -> Path:
-    return export_model(folder, NAME, 2, "random", form, use_onnxsim=False)
+def export_form(folder: Path, options: GraphOptions) -> Path:
+    return export_model(folder, NAME, 2, "random", options, use_onnxsim=False)
 
 
 def without(packages: tuple[str, ...], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +126,7 @@ def test_the_report_says_what_it_was_measured_with(one: Measured) -> None:
     assert origin["cpu_cores"] == found["threads"] == cores()  # where nobody says how many
     assert one.report["settings"]["steps"] == STEPS
     assert found["bundle_sha256"] == open_bundle(one.path).sha256
-    assert found["checkpoint"]["sha256"] == manifest["contract"]["checkpoint_sha256"]
+    assert found["checkpoint"]["sha256"] == manifest["contract"]["checkpoint"]["sha256"]
     assert found["target"] == manifest["target"]
     assert found["tokens"] == {"new": 48, "cached": 48}
 
@@ -153,7 +153,7 @@ def test_a_measured_bundle_is_still_a_bundle(one: Measured) -> None:
 def several(tiny: Path, tiny_lanes: Path, tmp_path_factory: pytest.TempPathFactory) -> Measured:
     """One stream, two, and three of any number; the one for two wants one thread, the others two."""
     folder = tmp_path_factory.mktemp("several")
-    two = export_form(folder / "build", Form(streams=2))
+    two = export_form(folder / "build", GraphOptions(streams=2))
     paths = [retarget(copy_of(tiny, folder / "build"), threads=2), retarget(two, threads=1),
              retarget(copy_of(tiny_lanes, folder / "build"), threads=2)]
     with pytest.MonkeyPatch.context() as patch:
@@ -240,7 +240,7 @@ def test_every_figure_is_defined(several: Measured) -> None:
     one, _, three = several.report["bundles"]
     figures = {"operations", "load_seconds", "burst", "paused", "real_time_factor", "chunks_per_core_second",
                "times_one_stream", "times_eager", "eager", "paper", "executed"}
-    about = {"name", "bundle", "bundle_sha256", "variant", "target", "form", "streams", "tokens",
+    about = {"name", "bundle", "bundle_sha256", "variant", "target", "options", "streams", "tokens",
              "checkpoint", "threads", "memory_bytes", "gates"}
     assert set(three) == figures | about
     assert set(one) == figures - {"times_one_stream"} | about
@@ -362,7 +362,7 @@ def test_bundles_take_turns_and_those_of_one_name_are_told_apart(
 
 
 def test_a_bundle_with_a_hidden_cache_that_hears_mel_is_measured(few_turns: None, tmp_path: Path) -> None:
-    bundle = open_bundle(export_form(tmp_path, Form("hidden", "mel")))
+    bundle = open_bundle(export_form(tmp_path, GraphOptions("hidden", "mel")))
     (entry,) = measure([bundle], Settings(steps=1, pause=0.01, eager=False))["bundles"]
     assert entry["memory_bytes"]["state"] == 12 * 48 * 48 * 4
     assert HIDDEN_OF_MLP < entry["memory_bytes"]["transient"] < 4e6

@@ -654,7 +654,7 @@ def run(loaded: Checkpoint) -> tuple[Transformer, Tensor]:
     """The model of a checkpoint, and four chunks of noise and tones [4, 1, samples]."""
     model = Transformer(loaded.variant, loaded.classes).eval()
     model.load_state_dict({key: torch.from_numpy(value) for key, value in loaded.state.items()})
-    samples = loaded.variant.chunk_samples
+    samples = loaded.variant.hop_samples
     time = torch.arange(samples) / 16_000
     generator = torch.Generator().manual_seed(0)
     chunks = [0.3 * torch.sin(2 * torch.pi * 440 * time), torch.zeros(samples),

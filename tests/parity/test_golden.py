@@ -177,7 +177,7 @@ def test_a_graph_for_a_fixed_number_of_streams_is_proven_with_it(dynamic: Tagger
 def test_the_golden_chain_is_longer_than_the_model_remembers_and_fits_into_16_bits(
         variant: Variant) -> None:
     audio = golden_audio(variant)
-    assert audio.shape == (max(LEAST, variant.memory_chunks + 1), variant.chunk_samples)
+    assert audio.shape == (max(LEAST, variant.memory_steps + 1), variant.hop_samples)
     assert 0.1 < np.abs(audio).max() <= 1
     assert np.array_equal(audio * 32_768, np.round(audio * 32_768))
     assert not np.array_equal(audio[0], audio[1])
@@ -187,4 +187,4 @@ def test_the_bundle_carries_the_chain_it_was_proven_with(dynamic: Tagger) -> Non
     contract: Contract = dynamic.contract
     audio, scores = dynamic.bundle.golden()
     np.testing.assert_array_equal(audio, golden_audio(dynamic.bundle.variant))
-    assert scores.shape == (contract.memory_chunks + 1, contract.classes)
+    assert scores.shape == (contract.memory_steps + 1, contract.classes)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from satexport.audio.synthetic import synthetic_clip
-from satexport.bundle.contract import ANY, Form
+from satexport.bundle.contract import ANY, GraphOptions
 from satexport.bundle.gates import verdict
 from satexport.errors import GateError
 from satexport.graph.writer import Weights
@@ -98,17 +98,17 @@ def test_another_opset_gets_a_bundle_of_its_own(tmp_path: Path) -> None:
     assert verdict(run_golden(load(export.path))[0]) == "passed"
 
 
-@pytest.mark.parametrize(("form", "name"), [
-    (Form(cache="hidden"), "onnx-hidden"), (Form(streams=ANY), "onnx-dynamic"),
-    (Form("hidden", "mel", 2), "onnx-hidden-mel-x2"), (Form(input="mel"), "onnx-mel"),
-    (Form(streams=2), "onnx-x2")])
+@pytest.mark.parametrize(("options", "name"), [
+    (GraphOptions(cache="hidden"), "onnx-hidden"), (GraphOptions(streams=ANY), "onnx-dynamic"),
+    (GraphOptions("hidden", "mel", 2), "onnx-hidden-mel-x2"), (GraphOptions(input="mel"), "onnx-mel"),
+    (GraphOptions(streams=2), "onnx-x2")])
 def test_a_form_that_is_not_the_usual_one_gets_a_bundle_that_is_named_and_proven(
-        tmp_path: Path, form: Form, name: str) -> None:
+        tmp_path: Path, options: GraphOptions, name: str) -> None:
     checkpoint = load_checkpoint("random", find_variant(f"sat-t-{TINY}", 2))
-    export = export_onnx(checkpoint, find_target("onnx"), tmp_path, form)
+    export = export_onnx(checkpoint, find_target("onnx"), tmp_path, options)
     assert export.path == tmp_path / checkpoint.variant.name / name
     tagger = load(export.path)
-    assert tagger.contract.form == form
+    assert tagger.contract.options == options
     assert verdict(run_golden(tagger)[0]) == "passed"
     gates, parts = run_parity(tagger, "synthetic", None, None, None, minutes=0.4)
     assert [gate.status for gate in gates] == ["passed", "skipped"]  # random weights
@@ -117,17 +117,17 @@ def test_a_form_that_is_not_the_usual_one_gets_a_bundle_that_is_named_and_proven
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("form", "name"), [
-    (Form(cache="hidden"), "onnx-hidden"), (Form(streams=ANY), "onnx-dynamic"),
-    (Form("hidden", "mel", 2), "onnx-hidden-mel-x2"), (Form(input="mel"), "onnx-mel"),
-    (Form(streams=2), "onnx-x2")])
+@pytest.mark.parametrize(("options", "name"), [
+    (GraphOptions(cache="hidden"), "onnx-hidden"), (GraphOptions(streams=ANY), "onnx-dynamic"),
+    (GraphOptions("hidden", "mel", 2), "onnx-hidden-mel-x2"), (GraphOptions(input="mel"), "onnx-mel"),
+    (GraphOptions(streams=2), "onnx-x2")])
 def test_the_demo_keeps_its_map_in_every_form(
-        tmp_path: Path, few_clips: Path, form: Form, name: str) -> None:
+        tmp_path: Path, few_clips: Path, options: GraphOptions, name: str) -> None:
     checkpoint = load_checkpoint("demo", find_variant("sat-t", 2))
-    export = export_onnx(checkpoint, find_target("onnx"), tmp_path, form)
+    export = export_onnx(checkpoint, find_target("onnx"), tmp_path, options)
     assert export.path == tmp_path / "sat-t-2s" / name
     tagger = load(export.path)
-    assert tagger.contract.form == form
+    assert tagger.contract.options == options
     assert verdict(run_golden(tagger)[0]) == "passed"
     gates, parts = run_parity(tagger, str(few_clips), None, None, None, minutes=0.4)
     assert [gate.status for gate in gates] == ["passed"] * 3

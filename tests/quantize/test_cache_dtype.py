@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from satexport.backends.onnxruntime.step import OnnxRuntimeStep
-from satexport.bundle.contract import Contract, Form, state_bytes
+from satexport.bundle.contract import Contract, GraphOptions, state_bytes
 from satexport.bundle.folder import open_bundle, write_manifest
 from satexport.parity.golden import golden_scores
 from satexport.quantize.cache_dtype import store_cache
@@ -38,7 +38,7 @@ def samples(tiny: Path) -> list[Sample]:
 def stored_streams(path: Path, dtype: str, samples: list[Sample]) -> Streams:
     """A stream over the graph of an export whose cache is stored in another dtype."""
     bundle = open_bundle(path)
-    graph, contract, initial = store_cache(onnx.load(bundle.graph), bundle.variant, bundle.contract, dtype,
+    graph, contract, initial = store_cache(onnx.load(bundle.graph), bundle.contract, dtype,
                                            list(bundle.initial_cache()), samples)
     assert [(v.name, v.type.tensor_type.elem_type) for v in graph.graph.output[1:]] == [
         (spec.name, {"fp16": onnx.TensorProto.FLOAT16, "int8": onnx.TensorProto.INT8}[dtype])
@@ -64,11 +64,11 @@ def test_scores_hardly_move_and_a_start_is_forgotten_after_as_many_chunks(
             assert same == (number >= 12), number
 
 
-@pytest.mark.parametrize(("model", "delay", "form", "dtype"), [
-    ("sat-t", 2, Form("hidden"), "int8"), ("sat-s", 1, Form(), "fp16")])
+@pytest.mark.parametrize(("model", "delay", "options", "dtype"), [
+    ("sat-t", 2, GraphOptions("hidden"), "int8"), ("sat-s", 1, GraphOptions(), "fp16")])
 def test_hidden_tokens_and_the_mixed_cache_of_sat_s_are_stored_too(
-        tmp_path: Path, model: str, delay: int, form: Form, dtype: str) -> None:
-    path = export(tmp_path, f"{model}-{TINY}", delay, "random", form, use_onnxsim=False)
+        tmp_path: Path, model: str, delay: int, options: GraphOptions, dtype: str) -> None:
+    path = export(tmp_path, f"{model}-{TINY}", delay, "random", options, use_onnxsim=False)
     audio, expected = open_bundle(path).golden()
     rolled = calibrate(open_bundle(path), SMALL).samples
     found = golden_scores(stored_streams(path, dtype, rolled), audio)[0]
@@ -98,7 +98,7 @@ def test_a_bundle_with_a_smaller_cache_says_so_in_its_name_contract_and_report_a
     assert result.code == 0, result.err
     path = output / made_from.parent.name / f"cpu-int8-cache-{dtype}"
     tagger = load(path)
-    assert tagger.contract.form.cache_dtype == dtype
+    assert tagger.contract.options.cache_dtype == dtype
     assert {spec.dtype for spec in (*tagger.contract.cache_in, *tagger.contract.cache_out)} == {
         {"fp16": "float16", "int8": "int8"}[dtype]}
     audio = audio[:13 * 32_000 + 10]

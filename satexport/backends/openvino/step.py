@@ -180,7 +180,7 @@ def state_name(old: TensorSpec, new: TensorSpec) -> str:
 
 def lanes(contract: Contract, wanted: OpenVino) -> int:
     """How many streams one request serves."""
-    return 1 if contract.form.streams == ANY else contract.form.streams // wanted.requests
+    return 1 if contract.options.streams == ANY else contract.options.streams // wanted.requests
 
 
 def written(contract: Contract) -> str:

@@ -59,7 +59,7 @@ def save_ir(folder: Path, ir: openvino.Model, contract: Contract, target: Target
     wanted = target.openvino
     assert wanted
     count = lanes(contract, wanted)
-    if count != contract.form.streams:
+    if count != contract.options.streams:
         ir.reshape({spec.name: [count, *spec.shape[1:]] for spec in (contract.input, *contract.cache_in)})
     _keep_marks(ir)
     _fuse_norms(ir)

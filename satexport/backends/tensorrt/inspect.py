@@ -47,7 +47,7 @@ def latencies(tagger: Tagger) -> dict[str, dict[str, float]]:
     contract = tagger.contract
     noise = 0.1 * np.random.default_rng(0).standard_normal(contract.input.shape).astype(np.float32)
     step: Step = tagger.step
-    cache = step.initial_cache(contract.form.streams)
+    cache = step.initial_cache(contract.options.streams)
     result = {}
     for name, count, pause in (("burst", STEPS, 0.0), ("paused", PAUSED, PAUSE)):
         times = []

@@ -70,7 +70,7 @@ class TensorRtStep(ProcessBound):
         self._gone: deque[ExitStack] = deque()  # buffers of caches that are no more
 
     def initial_cache(self, streams: int) -> TensorRtCache:
-        if streams != (fixed := self._contract.form.streams):
+        if streams != (fixed := self._contract.options.streams):
             raise UsageError(f"the engine runs {fixed} streams in one step, not {streams}. Export with "
                              f"--streams {streams}, and build an engine of that.")
         with self._turn():
@@ -155,7 +155,7 @@ class TensorRtStep(ProcessBound):
 
 def check_tensors(found: Mapping[str, EngineTensor], contract: Contract) -> None:
     """Raise `BundleError` where an engine's inputs and outputs are not those of the contract."""
-    if contract.form.streams == ANY:
+    if contract.options.streams == ANY:
         raise BundleError("the graph leaves the number of streams open, which no TensorRT engine can. Export "
                           "with --streams N.")
     inputs, outputs = (contract.input, *contract.cache_in), (contract.scores, *contract.cache_out)

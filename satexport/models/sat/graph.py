@@ -29,7 +29,7 @@ def build_graph(variant: Variant, w: Weights, contract: Contract) -> onnx.ModelP
     """Return the graph of one step with the contract in its metadata, checked by ONNX."""
     g = Writer(contract.opset)
     scale = w["mel.scale"]
-    if contract.form.input == "audio":
+    if contract.options.input == "audio":
         x = log_mel(g, variant, contract.input.name)
         x = g.slice("mel/used", x, 2, 0, variant.used_frames)
         scale = scale * DB_PER_LN
@@ -38,7 +38,7 @@ def build_graph(variant: Variant, w: Weights, contract: Contract) -> onnx.ModelP
     x = g.op("Mul", "mel/scaled", x, g.constant("mel.scale", scale[:, None]))
     x = _tokens(g, variant, w, x)
     for layer in range(DEPTH):
-        x = _Block(g, variant, w, layer, keeps_hidden(variant, contract.form, layer)).write(x)
+        x = _Block(g, variant, w, layer, keeps_hidden(variant, contract.options, layer)).write(x)
     _head(g, variant, w, x)
     graph = helper.make_graph(
         g.nodes, contract.variant, [_value(s) for s in (contract.input, *contract.cache_in)],

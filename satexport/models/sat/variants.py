@@ -57,7 +57,7 @@ class Variant:
         return self.width // self.heads
 
     @property
-    def chunk_samples(self) -> int:
+    def hop_samples(self) -> int:
         return self.delay * SAMPLE_RATE
 
     @property
@@ -68,7 +68,7 @@ class Variant:
     @property
     def columns(self) -> int:
         """Patches on the time axis of one chunk (centred framing gives one frame more)."""
-        frames = 1 + self.chunk_samples // HOP
+        frames = 1 + self.hop_samples // HOP
         return min(frames, self.chunk_frames) // PATCH
 
     @property
@@ -100,7 +100,7 @@ class Variant:
         return self.cache_tokens > self.new_tokens
 
     @property
-    def memory_chunks(self) -> int:
+    def memory_steps(self) -> int:
         """Scores depend on this many earlier chunks and on nothing before them."""
         return DEPTH * -(-self.cache_tokens // self.new_tokens)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from satexport.backends.openvino import step as backend
-from satexport.bundle.contract import Form
+from satexport.bundle.contract import GraphOptions
 from satexport.bundle.folder import open_bundle
 from satexport.errors import RunError
 from satexport.origin import cores
@@ -31,7 +31,7 @@ NAME = f"sat-t-{TINY}"
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four streams of a small model under the target that shares them between two requests."""
     folder = tmp_path_factory.mktemp("shared")
-    source = export(folder, NAME, 2, "random", Form(streams=4), use_onnxsim=False)
+    source = export(folder, NAME, 2, "random", GraphOptions(streams=4), use_onnxsim=False)
     return compiled(source, "openvino-throughput", folder)
 
 

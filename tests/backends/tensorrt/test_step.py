@@ -489,7 +489,7 @@ def test_an_engine_runs_the_number_of_streams_it_was_built_for(runtime: Runtime)
 
 def test_a_graph_for_any_number_of_streams_is_no_engine(tiny: Path) -> None:
     bundle = open_bundle(tiny)
-    contract = replace(bundle.contract, form=replace(bundle.contract.form, streams=ANY))
+    contract = replace(bundle.contract, options=replace(bundle.contract.options, streams=ANY))
     with pytest.raises(BundleError, match=r"leaves the number of streams open.*--streams N"):
         TensorRtStep(FakeEngine(bundle.graph.read_bytes()), contract, ())
 

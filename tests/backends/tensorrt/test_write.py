@@ -19,7 +19,7 @@ from satexport.backends.tensorrt import half as tensorrt_graph
 from satexport.backends.tensorrt import write as tensorrt_bundle
 from satexport.backends.tensorrt.build import build_engine
 from satexport.backends.tensorrt.rules import broken_rules, check_rules
-from satexport.bundle.contract import Form
+from satexport.bundle.contract import GraphOptions
 from satexport.bundle.folder import open_bundle
 from satexport.bundle.target import Quantization
 from satexport.errors import MissingError, RunError, UsageError
@@ -119,18 +119,19 @@ def test_scales_in_fp16_never_clip_and_never_vanish() -> None:
     assert zero.dtype == np.int8
 
 
-@pytest.mark.parametrize("form", [Form(cache="hidden"), Form(streams=3), Form(input="mel")],
-                         ids=lambda form: form.suffix)
-def test_every_form_of_an_export_is_taken(form: Form, tmp_path: Path, audio: FloatArray) -> None:
+@pytest.mark.parametrize("options", [
+    GraphOptions(cache="hidden"), GraphOptions(streams=3), GraphOptions(input="mel")],
+    ids=lambda options: options.suffix)
+def test_every_form_of_an_export_is_taken(options: GraphOptions, tmp_path: Path, audio: FloatArray) -> None:
     weights = load_checkpoint("random", find_variant(f"sat-t-{TINY}", 2))
-    source = open_bundle(export_onnx(weights, find_target("onnx"), tmp_path, form, use_onnxsim=False).path)
+    source = open_bundle(export_onnx(weights, find_target("onnx"), tmp_path, options, use_onnxsim=False).path)
     model = tensorrt_graph.in_half(onnx.load(source.graph))
     assert broken_rules(model, "10.3") == []
     step = OnnxRuntimeStep(model.SerializeToString(), source.contract, source.initial_cache(),
                            optimised=False)
-    sounds = audio[:form.streams * 96_000].reshape(form.streams, -1)
+    sounds = audio[:options.streams * 96_000].reshape(options.streams, -1)
     expected = load(source.path).streams().feed(sounds)
-    found = Streams(step, source.contract, form.streams).feed(sounds)
+    found = Streams(step, source.contract, options.streams).feed(sounds)
     np.testing.assert_allclose(found, expected, atol=5e-3)
     assert not np.array_equal(found, expected)
 
@@ -298,7 +299,8 @@ def test_a_target_that_tensorrt_cannot_take_says_which_key(
 
 def test_any_number_of_streams_is_refused_for_an_engine_has_fixed_shapes(tmp_path: Path) -> None:
     weights = load_checkpoint("random", find_variant(f"sat-t-{TINY}", 2))
-    source = export_onnx(weights, find_target("onnx"), tmp_path, Form(streams=-1), use_onnxsim=False).path
+    options = GraphOptions(streams=-1)
+    source = export_onnx(weights, find_target("onnx"), tmp_path, options, use_onnxsim=False).path
     with pytest.raises(UsageError, match="an engine has fixed shapes: export with --streams N"):
         compile_bundle(open_bundle(source), find_target("jetson-orin-nano"), tmp_path, Wanted(SMALL))
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from satexport.backends.onnxruntime.step import OnnxRuntimeStep
-from satexport.bundle.contract import ANY, USUAL_FORM, Contract, Form
+from satexport.bundle.contract import ANY, USUAL_OPTIONS, CheckpointOrigin, Contract, GraphOptions
 from satexport.frontends.log_mel import log_mel
 from satexport.graph.simplify import graph_size, simplify
 from satexport.graph.writer import Weights
@@ -42,10 +42,10 @@ class Graph(NamedTuple):
     variant: Variant
     cache: list[FloatArray]  # the initial one
     opset: int = 20
-    form: Form = USUAL_FORM
+    options: GraphOptions = USUAL_OPTIONS
 
     def streams(self, count: int = 1) -> Streams:
-        contract = contract_of(self.variant, self.opset, self.form)
+        contract = contract_of(self.variant, self.opset, self.options)
         step = OnnxRuntimeStep(self.model.SerializeToString(), contract, self.cache)
         return Streams(step, contract, count)
 
@@ -54,11 +54,11 @@ class Graph(NamedTuple):
         return np.asarray(golden_scores(self.streams(), audio)[0])
 
 
-def contract_of(variant: Variant, opset: int = 20, form: Form = USUAL_FORM,
+def contract_of(variant: Variant, opset: int = 20, options: GraphOptions = USUAL_OPTIONS,
                 **changes: Any) -> Contract:
-    origin = {"labels_sha256": "", "checkpoint": "", "checkpoint_source": "random",
-              "checkpoint_sha256": "", "exporter": "tests", "opset": opset}
-    return Contract(**contract_fields(variant, 527, form) | origin | changes)
+    origin = {"labels_sha256": "", "checkpoint": CheckpointOrigin(name="", source="random", sha256=""),
+              "exporter": "tests", "opset": opset}
+    return Contract(**contract_fields(variant, 527, options) | origin | changes)
 
 
 def pytorch_scores(checkpoint: Checkpoint, audio: FloatArray) -> FloatArray:
@@ -74,12 +74,12 @@ def folded(weights: Weights) -> Weights:
 
 
 def graph_of(checkpoint: Checkpoint, weights: Weights, opset: int = 20,
-             form: Form = USUAL_FORM) -> Graph:
+             options: GraphOptions = USUAL_OPTIONS) -> Graph:
     variant = checkpoint.variant
     hidden = PyTorchStep(checkpoint).hidden_silence()
-    cache = [] if hidden is None else initial_cache(variant, form, weights, hidden)
-    model = build_graph(variant, weights, contract_of(variant, opset, form))
-    return Graph(model, variant, cache, opset, form)
+    cache = [] if hidden is None else initial_cache(variant, options, weights, hidden)
+    model = build_graph(variant, weights, contract_of(variant, opset, options))
+    return Graph(model, variant, cache, opset, options)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def sat_t() -> tuple[Checkpoint, Weights]:
 def test_every_variant_equals_pytorch_for_longer_than_it_remembers(model: str, delay: int) -> None:
     checkpoint = load_checkpoint("random", find_variant(model, delay))
     audio = golden_audio(checkpoint.variant)
-    assert len(audio) > checkpoint.variant.memory_chunks
+    assert len(audio) > checkpoint.variant.memory_steps
     weights = folded(graph_weights(checkpoint.variant, checkpoint.state))
     expected = pytorch_scores(checkpoint, audio)
     assert np.abs(graph_of(checkpoint, weights).scores(audio) - expected).max() < 1e-4
@@ -127,7 +127,7 @@ def test_a_start_is_forgotten_after_exactly_as_many_chunks_as_the_contract_says(
     noise = np.random.default_rng(0)
     other = [noise.standard_normal(c.shape).astype(np.float32) for c in graph.cache]
     differ = np.abs(graph.scores(audio) - graph._replace(cache=other).scores(audio)).max(1) > 0
-    assert variant.memory_chunks == memory
+    assert variant.memory_steps == memory
     assert differ[:memory].all()
     assert not differ[memory:].any()
 
@@ -168,16 +168,17 @@ def test_the_graph_has_plain_nodes_static_shapes_and_caches_in_order(model: str,
 
 
 @pytest.mark.parametrize(("model", "delay"), [("sat-t", 2), ("sat-s", 1), ("sat-s", 2), ("vit-s", 1)])
-@pytest.mark.parametrize("form", [Form(cache="hidden"), Form(input="mel"), Form(streams=3), Form(streams=ANY),
-                                  Form("hidden", "mel", 3)], ids=lambda form: form.suffix)
+@pytest.mark.parametrize("options", [
+    GraphOptions(cache="hidden"), GraphOptions(input="mel"), GraphOptions(streams=3),
+    GraphOptions(streams=ANY), GraphOptions("hidden", "mel", 3)], ids=lambda options: options.suffix)
 def test_every_form_of_the_graph_gives_the_scores_of_the_published_model(
-        model: str, delay: int, form: Form) -> None:
+        model: str, delay: int, options: GraphOptions) -> None:
     checkpoint = load_checkpoint("random", find_variant(f"{model}-{TINY}", delay))
-    if form.cache == "hidden" and not checkpoint.variant.has_cache:
+    if options.cache == "hidden" and not checkpoint.variant.has_cache:
         return
     audio = golden_audio(checkpoint.variant)[:5]
-    graph = graph_of(checkpoint, folded(graph_weights(checkpoint.variant, checkpoint.state)), form=form)
-    streams = graph.streams(1 if form.streams == 1 else 3)
+    graph = graph_of(checkpoint, folded(graph_weights(checkpoint.variant, checkpoint.state)), options=options)
+    streams = graph.streams(1 if options.streams == 1 else 3)
     # each stream begins one chunk later and must hear none of the others
     found = golden_scores(streams, audio)
     assert len(found) == len(streams)
@@ -187,7 +188,7 @@ def test_every_form_of_the_graph_gives_the_scores_of_the_published_model(
 def test_a_hidden_cache_is_half_as_large(sat_t: tuple[Checkpoint, Weights]) -> None:
     checkpoint, weights = sat_t
     keys_values, hidden = (
-        graph_of(checkpoint, weights, form=Form(cache=cache)).cache for cache in ("kv", "hidden"))
+        graph_of(checkpoint, weights, options=GraphOptions(cache=cache)).cache for cache in ("kv", "hidden"))
     assert 2 * sum(array.size for array in hidden) == sum(array.size for array in keys_values)
     published = PyTorchStep(checkpoint).hidden_silence()
     assert published is not None
@@ -196,8 +197,8 @@ def test_a_hidden_cache_is_half_as_large(sat_t: tuple[Checkpoint, Weights]) -> N
 
 def test_each_stream_is_clamped_under_its_own_loudest_sound(sat_t: tuple[Checkpoint, Weights]) -> None:
     checkpoint, weights = sat_t
-    streams = graph_of(checkpoint, folded(weights), form=Form(streams=2)).streams(2)
-    quiet = np.full(checkpoint.variant.chunk_samples, 1e-7, np.float32)
+    streams = graph_of(checkpoint, folded(weights), options=GraphOptions(streams=2)).streams(2)
+    quiet = np.full(checkpoint.variant.hop_samples, 1e-7, np.float32)
     quiet[1::2] *= -1
     loud = golden_audio(checkpoint.variant)[1] * np.float32(4)
     assert np.abs(loud).max() > 1
@@ -219,7 +220,7 @@ def test_the_log_mel_of_numpy_is_that_of_pytorch(sat_t: tuple[Checkpoint, Weight
 
 def test_quiet_sound_beside_a_loud_click_is_clamped_as_in_pytorch(sat_t: tuple[Checkpoint, Weights]) -> None:
     checkpoint, weights = sat_t
-    chunk = np.full(checkpoint.variant.chunk_samples, 1e-7, np.float32)
+    chunk = np.full(checkpoint.variant.hop_samples, 1e-7, np.float32)
     chunk[1::2] *= -1
     chunk[16_000:16_100] = 1.0
     graph = graph_of(checkpoint, folded(weights))

@@ -54,7 +54,7 @@ def test_a_stream_from_silence_scores_as_published(name: str) -> None:
     cache = silence = model.silence_cache()
     assert silence is not None
     scores = []
-    for chunk in torch.split(wave(4 * model.variant.delay), model.variant.chunk_samples, dim=1):
+    for chunk in torch.split(wave(4 * model.variant.delay), model.variant.hop_samples, dim=1):
         score, cache = model(chunk, cache)
         scores.append(score[0])
     assert gap(f"{name}/stream", torch.stack(scores)) < SCORES
