@@ -48,6 +48,7 @@ fuzz: .venv/installed
 check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 # The results table in README again: three quarters of an hour on a machine that does nothing else.
 results: .venv/installed
