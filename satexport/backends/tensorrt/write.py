@@ -3,7 +3,7 @@
     int8.onnx, fp16.onnx    the graphs as TensorRT takes them, fp16 alone where int8 is not asked for
     build.sh                builds, proves and measures their engines on the board: see
                             satexport.pipeline.board
-    runtime.zip             satexport's own code for it; needs numpy and the board's TensorRT and CUDA alone
+    runtime.zip             the part of satexport for it; needs numpy and the board's TensorRT and CUDA alone
 
 An engine computes what its graph says, so the graphs are proven by ONNX Runtime, with its own optimisation
 off: with it on, it would compute with kernels and roundings of its own.
@@ -12,8 +12,7 @@ off: with it on, it would compute with kernels and roundings of its own.
 from __future__ import annotations
 
 import time
-import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +24,12 @@ from satexport.backends.tensorrt.build import build_engine
 from satexport.backends.tensorrt.engine import import_tensorrt
 from satexport.backends.tensorrt.half import in_half
 from satexport.backends.tensorrt.rules import check_rules
+from satexport.backends.tensorrt.runtime_zip import write_runtime
 from satexport.backends.tensorrt.step import RECORD, RTX, engine_record
 from satexport.bundle.contract import Contract
 from satexport.bundle.folder import GRAPH_SCORES, Bundle, write_arrays
 from satexport.bundle.target import Target
-from satexport.files import PACKAGE, write_bytes, write_json
+from satexport.files import write_bytes, write_json
 from satexport.origin import origin
 from satexport.parity.golden import golden_scores, proof_streams
 from satexport.step import FloatArray
@@ -54,7 +54,6 @@ export PYTHONPATH="$here/runtime.zip${PYTHONPATH:+:$PYTHONPATH}"
 exec "$python" -m satexport.pipeline.board "$here" "$@"
 """
 LEAST_VERSION = "10.3"  # of the rules, for TensorRT for RTX, whose versions count anew
-LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the same bytes whenever it is written
 
 
 def write_build_bundle(folder: Path, graphs: Mapping[str, onnx.ModelProto], target: Target,
@@ -75,17 +74,8 @@ def write_build_bundle(folder: Path, graphs: Mapping[str, onnx.ModelProto], targ
     if target.tensorrt.module != RTX:
         (folder / BUILD).write_bytes(SCRIPT.encode())
         (folder / BUILD).chmod(0o755)
-        write_runtime(folder / RUNTIME, PACKAGE.rglob("*.py"))
+        write_runtime(folder / RUNTIME)
     return f"{target.precision}.onnx"
-
-
-def write_runtime(file: Path, sources: Iterable[Path]) -> None:
-    """Write Python files of this package as a zip that Python imports from."""
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        for source in sorted(sources):
-            entry = zipfile.ZipInfo(source.relative_to(PACKAGE.parent).as_posix(), LONG_AGO)
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(entry, source.read_bytes())
 
 
 def build_for_rtx(bundle: Bundle) -> dict[str, object]:

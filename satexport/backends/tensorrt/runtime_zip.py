@@ -1,0 +1,34 @@
+"""runtime.zip: what of satexport builds, proves and runs engines on a board. Python imports from the zip."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+from satexport.files import PACKAGE
+
+SOURCES = (  # what `satexport.pipeline.board` and `satexport.load` import, as patterns
+    "__init__.py", "download.py", "errors.py", "facts.py", "files.py", "memory.py", "origin.py", "process.py",
+    "progress.py", "step.py", "terminal.py", "version.py",
+    "audio/*.py",
+    "backends/*.py",
+    *(f"backends/tensorrt/{name}.py" for name in ("__init__", "build", "cuda", "engine", "inspect", "step")),
+    "bundle/*.py",
+    "frontends/__init__.py", "frontends/log_mel.py",
+    "models/*.py", "models/sat/__init__.py", "models/sat/keys.py", "models/sat/variants.py",
+    "parity/*.py",
+    "pipeline/__init__.py", "pipeline/board.py",
+    "tagging/*.py",
+)
+LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the same bytes whenever it is written
+
+
+def write_runtime(file: Path) -> None:
+    """Write a zip of these sources. It needs numpy and, to build or to run an engine, the board's TensorRT
+    and CUDA."""
+    sources = {source for pattern in SOURCES for source in PACKAGE.glob(pattern)}
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for source in sorted(sources):
+            entry = zipfile.ZipInfo(source.relative_to(PACKAGE.parent).as_posix(), LONG_AGO)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, source.read_bytes())

@@ -1,0 +1,75 @@
+"""runtime.zip: what a board needs of satexport, and nothing else."""
+
+from __future__ import annotations
+
+import ast
+import zipfile
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+
+from satexport.backends.tensorrt.runtime_zip import SOURCES, write_runtime
+from satexport.files import PACKAGE
+from tests.test_packaging import FILES, TRAINING, python
+
+ALONE = (*TRAINING, *FILES, "onnxruntime", "openvino", "tensorrt", "click", "rich", "matplotlib", "memray")
+
+
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("runtime") / "runtime.zip"
+    write_runtime(file)
+    return file
+
+
+def module(file: str) -> str:
+    """The name of a module by its path below the package's parent."""
+    return file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def sources(runtime: Path) -> dict[str, bytes]:
+    """Module -> its source, as in the zip."""
+    with zipfile.ZipFile(runtime) as archive:
+        return {module(name): archive.read(name) for name in archive.namelist()}
+
+
+def test_every_module_in_the_zip_is_imported_with_numpy_alone(runtime: Path) -> None:
+    program = """
+from importlib import import_module
+_, runtime, *modules = sys.argv
+for name in modules:
+    assert import_module(name).__file__.startswith(runtime), name
+"""
+    python(program, runtime, *sources(runtime), without=ALONE, PYTHONPATH=str(runtime))
+
+
+def test_a_pattern_whose_modules_the_board_imports_none_of_is_not_packed(runtime: Path) -> None:
+    program = """
+import satexport.pipeline.board
+assert satexport.load
+sys.stderr = sys.stdout
+assert satexport.pipeline.board.main(["bundle"]) == 3
+print(*(m.__file__ for name, m in sys.modules.items() if name.split(".")[0] == "satexport"))
+"""
+    said, *_, files = python(program, without=ALONE, PYTHONPATH=str(runtime)).splitlines()
+    assert said.startswith("Error: the package tensorrt is not installed")
+    imported = [file.partition("runtime.zip/satexport/")[2] for file in files.split()]
+    assert [pattern for pattern in SOURCES if not any(
+        fnmatchcase(file, pattern) and (file.count("/") == pattern.count("/")) for file in imported)] == []
+
+
+def test_no_module_in_the_zip_imports_one_that_is_left_out_even_later(runtime: Path) -> None:
+    packed = sources(runtime)
+    files = (path.relative_to(PACKAGE.parent).as_posix() for path in PACKAGE.rglob("*.py"))
+    left_out = set(map(module, files)) - set(packed)
+    found = {(importer, name) for importer, text in packed.items()
+             for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)
+             for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
+             if name in left_out}
+    assert found == {("satexport.parity.protocols", "satexport.models.sat.reference")}
+
+
+def test_the_zip_has_the_same_bytes_whenever_it_is_written(runtime: Path, tmp_path: Path) -> None:
+    write_runtime(tmp_path / "again.zip")
+    assert (tmp_path / "again.zip").read_bytes() == runtime.read_bytes()
