@@ -75,6 +75,44 @@ cli.main(["--help"])
     assert list((installed / "bin").glob("satexport*"))
 
 
+REFUSE = """
+import sys
+class Refuse:
+    def find_spec(name, path=None, target=None):
+        if name.partition(".")[0] in {names}:
+            with open({log!r}, "a") as log:
+                print(name, file=log)
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Refuse)
+"""
+LOAD = """
+import sys, numpy as np, satexport
+assert len(satexport.load(sys.argv[1], threads=1).stream().feed(np.zeros(64_000, np.float32))) == 2
+"""
+
+
+@pytest.mark.parametrize(("command", "refused"), [
+    (["-c", LOAD, "BUNDLE"], []),
+    (["-m", "satexport", "run", "BUNDLE", "-", "--threads", "1"], []),
+    (["-m", "satexport", "parity", "BUNDLE", "--golden"], []),
+    (["-m", "satexport", "measure", "BUNDLE", "--no-eager", "--steps", "2", "--pause", "0.01"],
+     ["matplotlib", "memray"])],
+    ids=["load", "run", "parity", "measure"])
+def test_a_wheel_without_the_export_extra_never_asks_for_torch_or_onnx(
+        command: list[str], refused: list[str], installed: Path, tiny: Path, tmp_path: Path) -> None:
+    log = tmp_path / "refused"
+    log.touch()
+    (tmp_path / "sitecustomize.py").write_text(  # for the processes that a command starts, too
+        REFUSE.format(names=(*TRAINING, "matplotlib", "memray"), log=str(log)), encoding="utf-8")
+    bundle = str(copy_of(tiny, tmp_path))
+    done = subprocess.run(
+        [sys.executable, *(bundle if word == "BUNDLE" else word for word in command)], cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (tmp_path, installed)))},
+        input=bytes(128_000), capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert sorted({name.partition(".")[0] for name in log.read_text("utf-8").split()}) == refused
+
+
 # A device.
 
 def test_a_device_without_torch_and_onnx_gives_the_same_scores(demo: Path, audio: FloatArray,
