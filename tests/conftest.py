@@ -13,6 +13,7 @@ os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 import subprocess
 import sys
+import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
@@ -26,6 +27,7 @@ from hypothesis.configuration import set_hypothesis_home_dir
 from hypothesis.internal.conjecture import providers
 from hypothesis.internal.constants_ast import Constants
 
+from satexport import download
 from satexport.audio.synthetic import synthetic_clip, synthetic_labels, synthetic_stream
 from satexport.backends.onnxruntime.step import OnnxRuntimeStep
 from satexport.backends.openvino import step as openvino_backend
@@ -44,6 +46,7 @@ from satexport.tagging.tagger import Tagger, load
 from satexport.targets import find_target
 from tests.fake_network import compile_fake_network
 from tests.machine import WITHOUT, has_bf16, need
+from tests.site import Site
 
 for _name in ("onnxruntime", "openvino"):  # before a test imports it by itself, telemetry and all
     with suppress(ImportError):
@@ -212,6 +215,19 @@ def fake_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return compile_fake_network(tmp_path_factory.mktemp("network"))
     except LookupError as error:
         pytest.skip(f"{error} for the library that is preloaded")
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """The server, reached without a proxy; the user's cache folder is nobody's."""
+    monkeypatch.setattr(download, "PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setenv("no_proxy", "*")
+    with Site() as site:
+        thread = threading.Thread(target=site.serve_forever, args=(0.01,))
+        thread.start()
+        yield site
+        site.shutdown()
+        thread.join()
 
 
 @pytest.fixture(scope="session")

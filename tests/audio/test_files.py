@@ -1,28 +1,20 @@
-"""Audio files of all kinds, and PCM from a pipe."""
+"""Audio files of all kinds."""
 
 from __future__ import annotations
 
 import errno
-import io
-import os
-import socket
 import sys
-import tempfile
-import threading
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from satexport.audio import files as audio_module
-from satexport.audio.files import audio_blocks, audio_endings, pcm_blocks, read_audio
+from satexport.audio.files import audio_blocks, audio_endings, read_audio
 from satexport.audio.lengths import View
-from satexport.errors import AudioError, MissingError, RunError
+from satexport.errors import AudioError, MissingError
 from satexport.frontends.log_mel import SAMPLE_RATE
-from tests.machine import PATIENCE, need
+from tests.machine import need
 
 soundfile = need("soundfile", "audio")
 
@@ -159,78 +151,6 @@ def test_names_of_audio_are_those_of_what_soundfile_reads() -> None:
     assert {f".{name.lower()}" for name in soundfile.available_formats()} - {".raw"} <= set(endings)
 
 
-# Pipes and devices.
-
-@pytest.fixture
-def piped() -> Callable[[bytes], str]:
-    """The name of a pipe that holds some bytes."""
-    if not hasattr(os, "mkfifo"):
-        pytest.skip("needs named pipes")
-
-    def name(content: bytes) -> str:
-        folder = Path(tempfile.mkdtemp())
-        os.mkfifo(folder / "pipe")
-
-        def write() -> None:
-            with suppress(BrokenPipeError):
-                (folder / "pipe").write_bytes(content)
-        threading.Thread(target=write, daemon=True).start()
-        return str(folder / "pipe")
-    return name
-
-
-@pytest.mark.parametrize("form", ["WAV", "FLAC", "OGG", "MP3"])
-def test_a_pipe_is_heard_like_a_file(tmp_path: Path, form: str, piped: Callable[[bytes], str],
-                                     capfd: pytest.CaptureFixture[str]) -> None:
-    soundfile.write(tmp_path / "a.x", NOISE, SAMPLE_RATE, format=form)
-    found = read_audio(piped((tmp_path / "a.x").read_bytes()))
-    np.testing.assert_array_equal(found, read_audio(tmp_path / "a.x"))
-    assert capfd.readouterr().err == ""
-
-
-def test_a_pipe_of_something_else_is_refused_in_one_sentence(piped: Callable[[bytes], str],
-                                                             capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(AudioError, match="cannot be read as audio"):
-        read_audio(piped(b"these are words\n" * 99))
-    assert capfd.readouterr().err == ""
-
-
-def test_a_pipe_without_an_end_is_given_up(piped: Callable[[bytes], str],
-                                           monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audio_module, "MOST_SPOOLED", 3 << 20)
-    with pytest.raises(AudioError, match=r"is a pipe that holds more than .*expected audio that ends"):
-        read_audio(piped(bytes(5 << 20)))
-
-
-def test_a_disk_that_does_not_take_a_pipe_is_said(piped: Callable[[bytes], str],
-                                                  monkeypatch: pytest.MonkeyPatch) -> None:
-    class Full(io.BytesIO):
-        def write(self, _content: Any, /) -> int:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    def none() -> None:
-        raise FileNotFoundError(errno.ENOENT, "no usable temporary directory")
-    for temporary, words in ((Full, "does not take a copy of it .*set TMPDIR"), (none, "no temporary file")):
-        monkeypatch.setattr(tempfile, "TemporaryFile", temporary)
-        with pytest.raises(RunError, match=f"is a pipe, and .*{words}"):
-            read_audio(piped(b"RIFF" * 99))
-
-
-@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs /dev/zero")
-def test_a_device_is_refused_and_not_read_for_ever() -> None:
-    with pytest.raises(AudioError, match="/dev/zero: is a device"):
-        read_audio("/dev/zero")
-
-
-@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="needs Unix sockets")
-def test_a_socket_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)  # the name of a socket must be short
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind("here")
-        with pytest.raises(AudioError, match="here: is a socket"):
-            read_audio("here")
-
-
 @pytest.mark.parametrize(("raised", "expected", "words"), [
     ((OSError, errno.EIO, "the disk is gone"), AudioError, r"a\.wav: cannot be read \(the disk is gone\)"),
     ((KeyboardInterrupt,), KeyboardInterrupt, None)])
@@ -309,77 +229,3 @@ def test_without_the_audio_packages_the_message_says_what_to_install(
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingError, match=r"pip install 'satexport\[audio\]'"):
         read_audio(tmp_path / "a.wav")
-
-
-def test_pcm_comes_in_blocks_no_longer_than_asked_and_complete() -> None:
-    values = np.arange(-20_000, 20_000, dtype="<i2")
-    blocks = list(pcm_blocks(io.BytesIO(values.tobytes()), seconds=0.5))
-    assert [len(block) for block in blocks] == [8000] * 5
-    assert {block.dtype for block in blocks} == {np.dtype(np.float32)}
-    np.testing.assert_array_equal(np.concatenate(blocks) * 32_768, values)
-
-
-def test_a_live_pipe_is_heard_before_it_ends() -> None:
-    reading, writing = os.pipe()
-    with os.fdopen(reading, "rb") as stream, os.fdopen(writing, "wb", buffering=0) as source:
-        late = threading.Timer(PATIENCE / 10, source.close)  # so that a reader who waits for more ends, too
-        late.start()
-        source.write(bytes(200))
-        assert len(next(pcm_blocks(stream))) == 100
-        assert not source.closed
-        late.cancel()
-
-
-def test_a_sample_cut_in_two_between_reads_is_put_together() -> None:
-    class Slow(io.BytesIO):
-        def read1(self, _size: int | None = -1, /) -> bytes:
-            return self.read(3)
-    values = np.arange(1, 7, dtype="<i2")
-    blocks = np.concatenate(list(pcm_blocks(Slow(values.tobytes()))))
-    np.testing.assert_array_equal(blocks * 32_768, values)
-
-
-def test_half_a_sample_at_the_end_is_an_error_after_the_rest_was_heard() -> None:
-    blocks = pcm_blocks(io.BytesIO(bytes(5)))
-    assert len(next(blocks)) == 2
-    with pytest.raises(AudioError, match="5 bytes are no whole number of samples"):
-        next(blocks)
-
-
-def test_a_pipe_without_audio_is_an_error() -> None:
-    with pytest.raises(AudioError, match="no audio came"):
-        list(pcm_blocks(io.BytesIO()))
-
-
-HEADS = {"MP4": b"\0\0\0\x20ftypM4A \0\0\0\0", "WebM": b"\x1aE\xdf\xa3\x9fB\x86\x81\1B\xf7\x81\1B\xf2",
-         "WMA": b"0&\xb2u\x8ef\xcf\x11\xa6\xd9\0\xaa\0b\xce\x6c", "AMR": b"#!AMR\n" + bytes(20),
-         "AVI": b"RIFF\0\1\0\0AVI LIST", "AAC": b"\xff\xf1\x60\x40\x04\x1f\xfc".ljust(32, b"\0") * 8,
-         "MP3": b"ID3\4\0\0\0\0\1\0" + bytes(200)}
-
-
-@pytest.mark.parametrize("form", ["WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "OGG", "MP3",
-                                  "VOC", "NIST"])
-def test_a_file_in_place_of_pcm_is_refused_with_what_to_do(form: str) -> None:
-    file = io.BytesIO()
-    soundfile.write(file, NOISE, SAMPLE_RATE, format=form)
-    with pytest.raises(AudioError, match=r"input: begins like .*-f s16le -ar 16000 -ac 1.*/dev/stdin"):
-        next(pcm_blocks(io.BytesIO(file.getvalue())))
-
-
-@pytest.mark.parametrize("name", HEADS)
-def test_so_is_a_file_that_could_not_be_read_either(name: str) -> None:
-    class Slow(io.BytesIO):
-        def read1(self, _size: int | None = -1, /) -> bytes:
-            return self.read(1)
-    for stream in (io.BytesIO(HEADS[name]), Slow(HEADS[name])):
-        with pytest.raises(AudioError, match=f"standard input: begins like a file of the kind .*{name}"):
-            next(pcm_blocks(stream))
-
-
-@pytest.mark.parametrize("begin", [
-    b"", b"RIFF", b"RIFX\0\0\0\0AVE", b"\xff\xfb\x90\x64", b"\xff\xff" * 5000, b"ID3", b"OggX", b"\xff\xf1",
-    b"FORM"])
-def test_pcm_may_begin_with_any_bytes_that_begin_no_file(begin: bytes) -> None:
-    pcm = begin + np.random.default_rng(0).bytes(40_000 - len(begin))
-    blocks = np.concatenate(list(pcm_blocks(io.BytesIO(pcm))))
-    np.testing.assert_array_equal(blocks * 32_768, np.frombuffer(pcm, "<i2"))

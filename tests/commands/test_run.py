@@ -1,4 +1,4 @@
-"""`satexport run` and `satexport parity` as a user meets them."""
+"""`satexport run` as a user meets it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
-from satexport import __version__
-from satexport.audio.synthetic import synthetic_clip
 from satexport.bundle.contract import RANDOM_WEIGHTS
-from satexport.bundle.folder import GOLDEN, INITIAL_CACHE
-from satexport.parity.protocols import DEFINITIONS
 from satexport.step import FloatArray
-from tests.bundle.test_folder import copy_of, manifest_of, reseal
-from tests.commands.test_cli import START, call, no_file_longer_than, start, vit_file
+from tests.bundle.test_folder import copy_of
+from tests.commands.test_cli import START, call, start
 from tests.machine import PATIENCE, need, needs_dev_full
 
 soundfile = need("soundfile", "audio")
@@ -37,8 +32,6 @@ def wav(tmp_path: Path, audio: FloatArray) -> Path:
 def lines(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
-
-# run
 
 def test_tags_of_a_file_come_one_line_per_chunk(demo: Path, wav: Path) -> None:
     result = call("run", demo, wav, "--top", 2)
@@ -193,145 +186,3 @@ def test_a_reader_that_leaves_early_ends_run_in_peace(demo: Path, tmp_path: Path
     assert process.stderr.read() == ""
     assert process.wait(PATIENCE) == 0
     process.stderr.close()
-
-
-# parity
-
-@pytest.fixture
-def bundle(demo: Path, tmp_path: Path) -> Path:
-    """The demo's bundle, to write reports into."""
-    return copy_of(demo, tmp_path)
-
-
-@pytest.fixture
-def labelled(tmp_path: Path) -> Path:
-    """A labelled set of three clips of one chunk."""
-    rows = ["filename,labels"]
-    for index in range(3):
-        clip, names = synthetic_clip("evaluate", index)
-        soundfile.write(tmp_path / f"{index}.wav", clip[:2 * RATE], RATE)
-        rows.append(f'{index}.wav,"{";".join(names)}"')
-    (tmp_path / "clips.csv").write_text("\n".join(rows))
-    return tmp_path / "clips.csv"
-
-
-@pytest.fixture
-def spoiled(bundle: Path) -> Path:
-    """A bundle whose hashes are right and whose initial cache is not: zeros, as one would guess."""
-    np.save(bundle / INITIAL_CACHE, np.zeros_like(np.load(bundle / INITIAL_CACHE)))
-    reseal(bundle)
-    return bundle
-
-
-def test_parity_passes_on_the_demo_and_its_report_explains_itself(bundle: Path, labelled: Path) -> None:
-    result = call("parity", bundle, "--minutes", 0.1, "--data", labelled, "--junit", bundle.parent / "p.xml")
-    assert (result.code, result.err) == (0, "")
-    assert "Parity: passed." in result.out
-    report = json.loads((bundle / "reports" / "parity.json").read_bytes())
-    assert report["verdict"] == "passed"
-    assert [gate["status"] for gate in report["gates"]] == ["passed"] * 3
-    assert report["set"]["clips"] == 3
-    assert report["definitions"] == DEFINITIONS
-    assert report["origin"]["versions"]["satexport"] == __version__
-    assert {"torch", "onnxruntime", "numpy", "python"} <= set(report["origin"]["versions"])
-    assert report["origin"]["cpu"]
-    assert report["checkpoint"]["sha256"] == manifest_of(bundle)["contract"]["checkpoint"]["sha256"]
-    suite = ElementTree.parse(bundle.parent / "p.xml").getroot()
-    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("3", "0", "0")
-
-
-def test_golden_parity_prints_one_json_document_which_is_its_report(bundle: Path) -> None:
-    result = call("parity", bundle, "--golden", "--json")
-    assert (result.code, result.err) == (0, "")
-    assert json.loads(result.out) == json.loads((bundle / "reports" / "parity-golden.json").read_bytes())
-
-
-def test_parity_fails_where_the_initial_cache_is_wrong(spoiled: Path) -> None:
-    result = call("parity", spoiled, "--golden", "--junit", spoiled.parent / "p.xml")
-    assert result.code == 1
-    assert "largest score difference, golden chunks failed" in result.err
-    assert "Parity: failed." in result.out
-    assert json.loads((spoiled / "reports" / "parity-golden.json").read_bytes())["verdict"] == "failed"
-    failures = ElementTree.parse(spoiled.parent / "p.xml").findall("testcase/failure")
-    assert len(failures) == 1
-
-
-def test_parity_against_pytorch_fails_there_too(spoiled: Path, labelled: Path) -> None:
-    result = call("parity", spoiled, "--minutes", 0.1, "--data", labelled)
-    assert result.code == 1
-    assert "largest score difference, 0.1 min of stream failed" in result.err
-
-
-def test_a_reader_that_leaves_early_does_not_turn_failed_into_passed(spoiled: Path) -> None:
-    reading, writing = os.pipe()
-    os.close(reading)
-    done = subprocess.run([sys.executable, "-c", START, "parity", spoiled, "--golden"],
-                          stdout=writing, stderr=subprocess.PIPE, encoding="utf-8", check=False)
-    os.close(writing)
-    assert (done.returncode, "failed" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
-
-
-def test_a_gate_that_cannot_be_judged_is_skipped_or_fails_where_data_are_required(
-        random_vit: Path, tmp_path: Path) -> None:
-    bundle = copy_of(random_vit, tmp_path)
-    result = call("parity", bundle, "--minutes", 0.1)
-    assert result.code == 0
-    assert RANDOM_WEIGHTS in result.err
-    assert "Parity: skipped." in result.out
-    assert json.loads((bundle / "reports" / "parity.json").read_bytes())["set"] is None
-    result = call("parity", bundle, "--minutes", 0.1, "--require-data")
-    assert (result.code, "mAP kept failed: random weights" in result.err) == (1, True)
-    assert "Parity: failed." in result.out
-    gates = json.loads((bundle / "reports" / "parity.json").read_bytes())["gates"]
-    assert [gate["status"] for gate in gates] == ["passed", "failed"]
-
-
-@pytest.mark.parametrize("option", [("--data", "x"), ("--folds", "4"), ("--map", "x"), ("--checkpoint", "x")])
-def test_golden_takes_no_option_that_it_would_ignore(random_vit: Path, option: tuple[str, str]) -> None:
-    result = call("parity", random_vit, "--golden", *option)
-    assert (result.code, "--golden needs neither" in result.err) == (2, True)
-
-
-def test_weights_of_another_file_end_with_4(random_vit: Path, tmp_path: Path) -> None:
-    bundle = copy_of(random_vit, tmp_path)
-    result = call("parity", bundle, "--checkpoint", vit_file(tmp_path, 1))
-    assert result.code == 4
-    assert "seed-1.safetensors has the SHA-256" in result.err
-    assert not (bundle / "reports" / "parity.json").exists()
-
-
-def test_weights_that_are_not_known_here_end_with_4_and_what_to_do(bundle: Path) -> None:
-    import onnx
-
-    graph = onnx.load(bundle / "model.onnx")
-    origin = {"name": "mine.pt", "source": "file", "sha256": "0" * 64}
-    for entry in graph.metadata_props:
-        if entry.key == "satexport.checkpoint":
-            entry.value = json.dumps(origin)
-    onnx.save(graph, bundle / "model.onnx")
-    reseal(bundle, checkpoint=origin)
-    result = call("parity", bundle, "--minutes", 0.1)
-    assert result.code == 4
-    assert "was made from mine.pt" in result.err
-    assert "pass --checkpoint FILE, or use --golden" in result.err
-    assert call("parity", bundle, "--golden").code == 0
-
-
-def test_a_bundle_that_takes_no_report_still_gets_its_table_and_ends_with_5(bundle: Path) -> None:
-    with no_file_longer_than(100):
-        result = call("parity", bundle, "--golden")
-    assert result.code == 5
-    assert "golden chunks" in result.out
-    assert "parity-golden.json: cannot be written" in result.err
-    elsewhere = bundle.parent / "report.json"
-    assert call("parity", bundle, "--golden", "--report", elsewhere).code == 0
-    assert json.loads(elsewhere.read_bytes())["verdict"] == "passed"
-
-
-def test_golden_chunks_of_another_run_fail(bundle: Path) -> None:
-    with np.load(bundle / GOLDEN) as file:
-        arrays = dict(file)
-    arrays["scores"] = arrays["scores"][::-1]
-    np.savez(bundle / GOLDEN, **arrays)
-    reseal(bundle)
-    assert call("parity", bundle, "--golden").code == 1

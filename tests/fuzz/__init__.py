@@ -3,6 +3,6 @@
     make fuzz                                    a new seed, which is printed
     make fuzz SEED=7 COUNT=10000 SECONDS=3600    that seed again, longer
 
-`mutations` changes files, `kinds` says which files there are and how each is used, `worker` uses them in a
-process that may die, `__main__` draws, watches and reports. See docs/fuzzing.md.
+`valid` writes files of every kind, `mutations` changes files, `kinds` says how each kind is changed and used,
+`worker` uses them in a process that may die, `__main__` draws, watches and reports. See docs/fuzzing.md.
 """

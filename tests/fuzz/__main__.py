@@ -21,7 +21,8 @@ from pathlib import Path
 from random import Random
 
 from tests import ROOT
-from tests.fuzz.kinds import KINDS, Doubtful, prepare
+from tests.fuzz.kinds import KINDS, Doubtful
+from tests.fuzz.valid import prepare
 from tests.fuzz.watch import SECONDS, Ending, Sandbox, Worker, run_command
 
 KEPT = ROOT / "build" / "fuzz"

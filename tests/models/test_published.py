@@ -1,0 +1,155 @@
+"""The published checkpoints: fetched once, and checked ever after."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from satexport import files
+from satexport.errors import CheckpointError, RunError
+from satexport.files import sha256_of
+from satexport.models.checkpoint import load_checkpoint
+from satexport.models.families import find_variant
+from satexport.models.published import PUBLISHED, ZENODO, published
+from satexport.models.sat.variants import VARIANTS
+from satexport.models.weightfile import find_by_sha256
+from tests.commands.test_cli import call
+from tests.models.test_checkpoint import hollow, save_torch
+from tests.site import Site
+
+SAT_T = find_variant("sat-t", 2)
+NAME = "SAT_T_stream2s_mAP_43_34.pt"
+NOTHING = "http://127.0.0.1:9"  # the port is closed
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A small file with the shapes of sat-t at 2 s."""
+    return save_torch(tmp_path_factory.mktemp("weights") / "w.pt", hollow(SAT_T)).read_bytes()
+
+
+@pytest.fixture
+def cached(site: Site, weights: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the published sat-t at 2 s comes to lie; the server has it."""
+    site.body = weights
+    monkeypatch.setenv("SATEXPORT_ZENODO", site.url)
+    monkeypatch.setenv("SATEXPORT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "published" / NAME
+
+
+def checkpoint_refusal() -> str:
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint("published", SAT_T)
+    return str(caught.value)
+
+
+def test_every_variant_has_a_published_file_that_its_name_belongs_to() -> None:
+    assert ZENODO == "https://zenodo.org/record/7964975/files"
+    assert len(set(PUBLISHED.values())) == 9
+    used = set()
+    for variant in VARIANTS.values():
+        key = variant.name if variant.has_cache else variant.model
+        used.add(key)
+        size = {"t": ("SAT_T", "tiny"), "s": ("SAT_S", "small"), "b": ("SAT_B", "base")}[variant.model[-1]]
+        start = (f"{size[0]}_stream{variant.delay}s_mAP_" if variant.has_cache
+                 else f"audiotransformer_{size[1]}_mAP_")
+        assert PUBLISHED[key].startswith(start)
+    assert used == PUBLISHED.keys()
+
+
+def test_a_published_checkpoint_is_fetched_once_and_its_hash_noted(site: Site, cached: Path) -> None:
+    loaded = load_checkpoint("published", SAT_T)
+    assert site.asked[0]["path"] == f"/{NAME}?download=1"
+    assert (loaded.name, loaded.source, loaded.sha256) == (NAME, "file", sha256_of(cached))
+    assert cached.with_name(f"{NAME}.sha256").read_text() == f"{loaded.sha256}  {NAME}\n"
+    assert load_checkpoint("published", SAT_T).sha256 == loaded.sha256
+    assert len(site.asked) == 1
+    assert find_by_sha256(loaded.sha256) == cached  # as parity looks for it
+    assert sorted(os.listdir(cached.parent)) == [NAME, f"{NAME}.sha256"]
+
+
+@pytest.mark.parametrize("delay", [1, 2, 10])
+def test_a_vit_is_one_file_at_every_delay(cached: Path, delay: int) -> None:
+    with published(find_variant("vit-t", delay)) as path:
+        assert path == cached.with_name("audiotransformer_tiny_mAP_44_15.pt")
+
+
+def test_a_file_put_there_by_hand_needs_no_network(site: Site, cached: Path, weights: bytes) -> None:
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(weights)
+    loaded = load_checkpoint("published", SAT_T)
+    assert not site.asked
+    assert cached.with_name(f"{NAME}.sha256").read_text().startswith(loaded.sha256)
+
+
+def test_a_file_that_changed_since_its_first_use_is_refused(site: Site, cached: Path, weights: bytes) -> None:
+    first = load_checkpoint("published", SAT_T).sha256
+    save_torch(cached, {"model": hollow(SAT_T), "epoch": 2})  # a valid one, but another
+    message = checkpoint_refusal()
+    assert f"has SHA-256 {sha256_of(cached)[:12]}..., expected {first}" in message
+    assert f"remove {NAME}.sha256" in message
+    assert cached.is_file()
+    cached.unlink()
+    assert load_checkpoint("published", SAT_T).sha256 == first
+
+
+def test_a_file_that_the_server_changed_since_the_first_use_is_refused(site: Site, cached: Path) -> None:
+    load_checkpoint("published", SAT_T)
+    cached.unlink()
+    site.body = save_torch(cached.parent / "new.pt", {"model": hollow(SAT_T)}).read_bytes()
+    assert "as at its first use" in checkpoint_refusal()
+
+
+def test_a_damaged_note_is_said_and_not_believed(cached: Path) -> None:
+    load_checkpoint("published", SAT_T)
+    cached.with_name(f"{NAME}.sha256").write_bytes(b"\xff" * 1000)
+    assert f"remove {NAME}.sha256" in checkpoint_refusal()
+
+
+@pytest.mark.parametrize("body", [b"<!DOCTYPE html><title>Log in</title>", b"", b"PK\x03\x04 and no more"],
+                         ids=["page", "empty", "truncated"])
+def test_what_is_no_checkpoint_is_neither_noted_nor_kept(site: Site, cached: Path, weights: bytes,
+                                                         body: bytes) -> None:
+    site.body = body
+    message = checkpoint_refusal()
+    assert "came so from the server and was removed" in message
+    assert site.url in message
+    assert not os.listdir(cached.parent)
+    site.body = weights
+    load_checkpoint("published", SAT_T)
+
+
+def test_a_file_of_another_variant_put_there_by_hand_is_not_noted_but_kept(site: Site, cached: Path) -> None:
+    cached.parent.mkdir(parents=True)
+    save_torch(cached, hollow(find_variant("sat-s", 2)))
+    message = checkpoint_refusal()
+    assert "looks like sat-s" in message
+    assert "Remove it to fetch it again" in message
+    assert os.listdir(cached.parent) == [NAME]
+    assert not site.asked
+
+
+def test_a_missing_file_says_what_to_fetch_by_hand_and_what_needs_no_file(site: Site, cached: Path) -> None:
+    site.status = 404
+    result = call("onnx", "--model", "sat-t")  # --checkpoint published is the default
+    assert result.code == 5
+    assert f"fetch {site.url}/{NAME}?download=1 by hand and put it at {cached}" in result.err
+    assert "demo and random" in result.err
+    assert result.out == ""
+
+
+def test_without_a_cache_folder_the_error_says_how_to_choose_one(
+        cached: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SATEXPORT_CACHE", str(tmp_path / "file"))
+    with pytest.raises(RunError, match=r"cannot be written .*SATEXPORT_CACHE=DIR"):
+        load_checkpoint("published", SAT_T)
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(files, "cache_folder", homeless)
+    with pytest.raises(RunError, match="SATEXPORT_CACHE=DIR"):
+        load_checkpoint("published", SAT_T)
