@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ast
 import zipfile
-from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pytest
 
 from satexport.backends.tensorrt.runtime_zip import SOURCES, write_runtime
+from satexport.bundle.contract import Contract
+from satexport.bundle.folder import MANIFEST, write_manifest
 from satexport.files import PACKAGE
+from satexport.targets import find_target
+from tests.bundle.test_folder import copy_of, manifest_of
 from tests.test_packaging import FILES, TRAINING, python
 
 ALONE = (*TRAINING, *FILES, "onnxruntime", "openvino", "tensorrt", "click", "rich", "matplotlib", "memray")
@@ -44,19 +47,28 @@ for name in modules:
     python(program, runtime, *sources(runtime), without=ALONE, PYTHONPATH=str(runtime))
 
 
-def test_a_pattern_whose_modules_the_board_imports_none_of_is_not_packed(runtime: Path) -> None:
+def test_the_board_imports_something_of_every_pattern(runtime: Path, tiny: Path, tmp_path: Path) -> None:
+    bundle = copy_of(tiny, tmp_path)
+    manifest = manifest_of(bundle)
+    (bundle / MANIFEST).unlink()
+    write_manifest(bundle, Contract.from_dict(manifest["contract"]), find_target("jetson-orin-nano"),
+                   manifest["graph"], manifest["operations"])
     program = """
 import satexport.pipeline.board
-assert satexport.load
 sys.stderr = sys.stdout
-assert satexport.pipeline.board.main(["bundle"]) == 3
-print(*(m.__file__ for name, m in sys.modules.items() if name.split(".")[0] == "satexport"))
+assert satexport.pipeline.board.main([sys.argv[1]]) == 3
+try:
+    satexport.load(sys.argv[1])
+except satexport.errors.MissingError as error:
+    print(error)
+print(*(module.__file__ for name, module in sys.modules.items() if name.split(".")[0] == "satexport"))
 """
-    said, *_, files = python(program, without=ALONE, PYTHONPATH=str(runtime)).splitlines()
-    assert said.startswith("Error: the package tensorrt is not installed")
+    build, run, files = python(program, bundle, without=ALONE, PYTHONPATH=str(runtime)).splitlines()
+    assert build.startswith("Error: the package tensorrt is not installed")
+    assert "no engine" in run
     imported = [file.partition("runtime.zip/satexport/")[2] for file in files.split()]
     assert [pattern for pattern in SOURCES if not any(
-        fnmatchcase(file, pattern) and (file.count("/") == pattern.count("/")) for file in imported)] == []
+        PurePath(file).match(pattern) and file.count("/") == pattern.count("/") for file in imported)] == []
 
 
 def test_no_module_in_the_zip_imports_one_that_is_left_out_even_later(runtime: Path) -> None:
