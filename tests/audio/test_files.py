@@ -21,8 +21,9 @@ from satexport.audio import files as audio_module
 from satexport.audio.files import audio_blocks, audio_endings, pcm_blocks, read_audio
 from satexport.audio.lengths import View
 from satexport.errors import AudioError, MissingError, RunError
-from satexport.frontends.log_mel import SAMPLE_RATE
 from tests.machine import PATIENCE, need
+
+SAMPLE_RATE = 16_000  # Hz
 
 soundfile = need("soundfile", "audio")
 
@@ -41,7 +42,7 @@ def peak_hertz(audio: np.ndarray) -> float:
 def test_a_file_of_any_kind_and_rate_becomes_16_khz_mono(
         tmp_path: Path, name: str, rate: int, channels: int) -> None:
     soundfile.write(tmp_path / name, np.tile(tone(rate)[:, None], channels), rate)
-    audio = read_audio(tmp_path / name)
+    audio = read_audio(tmp_path / name, SAMPLE_RATE)
     assert audio.dtype == np.float32
     assert audio.ndim == 1
     assert len(audio) == pytest.approx(SAMPLE_RATE, rel=0.1)  # mp3 pads its ends
@@ -52,19 +53,19 @@ def test_a_file_of_any_kind_and_rate_becomes_16_khz_mono(
 def test_a_16_khz_file_is_read_sample_by_sample(tmp_path: Path) -> None:
     samples = tone(SAMPLE_RATE).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", samples, SAMPLE_RATE, subtype="FLOAT")
-    np.testing.assert_array_equal(read_audio(str(tmp_path / "a.wav")), samples)
+    np.testing.assert_array_equal(read_audio(str(tmp_path / "a.wav"), SAMPLE_RATE), samples)
 
 
 def test_channels_are_averaged(tmp_path: Path) -> None:
     left, right = tone(SAMPLE_RATE), np.zeros(SAMPLE_RATE)
     soundfile.write(tmp_path / "a.wav", np.stack([left, right], axis=1), SAMPLE_RATE, "FLOAT")
-    np.testing.assert_allclose(read_audio(tmp_path / "a.wav"), left / 2, atol=1e-6)
+    np.testing.assert_allclose(read_audio(tmp_path / "a.wav", SAMPLE_RATE), left / 2, atol=1e-6)
 
 
 def said_of(path: Path) -> list[str]:
     """What is said of a file that can be heard."""
     said: list[str] = []
-    read_audio(path, said.append)
+    read_audio(path, SAMPLE_RATE, said.append)
     return said
 
 
@@ -94,9 +95,10 @@ def test_rates_and_channels_have_no_limits_of_ours(tmp_path: Path, rate: int, ch
     soundfile.write(tmp_path / "a.wav", np.full((50, channels), 0.25), rate)
     if rate > 800_000:  # so short that not one sample is left
         with pytest.raises(AudioError, match="too short"):
-            read_audio(tmp_path / "a.wav")
+            read_audio(tmp_path / "a.wav", SAMPLE_RATE)
     else:
-        assert len(read_audio(tmp_path / "a.wav")) == pytest.approx(50 * SAMPLE_RATE / rate, abs=1)
+        heard = read_audio(tmp_path / "a.wav", SAMPLE_RATE)
+        assert len(heard) == pytest.approx(50 * SAMPLE_RATE / rate, abs=1)
 
 
 KINDS = [("WAV", "PCM_16"), ("WAV", "MS_ADPCM"), ("WAV", "GSM610"), ("RF64", "FLOAT"), ("W64", "PCM_24"),
@@ -109,10 +111,10 @@ KINDS = [("WAV", "PCM_16"), ("WAV", "MS_ADPCM"), ("WAV", "GSM610"), ("RF64", "FL
 def test_blocks_of_any_length_are_the_same_samples(tmp_path: Path, form: str, subtype: str,
                                                   capfd: pytest.CaptureFixture[str]) -> None:
     soundfile.write(tmp_path / "a.x", NOISE[:, 0], SAMPLE_RATE, format=form, subtype=subtype)
-    whole = read_audio(tmp_path / "a.x")
+    whole = read_audio(tmp_path / "a.x", SAMPLE_RATE)
     assert len(whole) == pytest.approx(len(NOISE), rel=0.02)
     for seconds in (0.01, 0.37):
-        blocks = list(audio_blocks(tmp_path / "a.x", seconds))
+        blocks = list(audio_blocks(tmp_path / "a.x", SAMPLE_RATE, seconds))
         assert len(blocks) >= 4
         np.testing.assert_array_equal(np.concatenate(blocks), whole)
     if subtype != "DWVW_16":  # soundfile's own reading of it fails
@@ -125,10 +127,10 @@ def test_blocks_of_any_length_are_the_same_samples(tmp_path: Path, form: str, su
 def test_what_comes_before_a_damaged_place_is_heard_and_the_place_is_said(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.flac", NOISE[:, 0], SAMPLE_RATE)
     content = bytearray((tmp_path / "a.flac").read_bytes())
-    expected = read_audio(tmp_path / "a.flac")
+    expected = read_audio(tmp_path / "a.flac", SAMPLE_RATE)
     content[3 * len(content) // 4] ^= 0xFF
     (tmp_path / "a.flac").write_bytes(content)
-    blocks = audio_blocks(tmp_path / "a.flac")
+    blocks = audio_blocks(tmp_path / "a.flac", SAMPLE_RATE)
     heard = next(blocks)
     assert len(heard) > SAMPLE_RATE
     with pytest.raises(AudioError, match=r"cannot be read on after 1\.[0-5] s .*what comes before was heard"):
@@ -141,15 +143,15 @@ def test_samples_beyond_what_a_stream_takes_are_refused_with_a_scale(
         tmp_path: Path, peak: float, scale: int) -> None:
     soundfile.write(tmp_path / "a.wav", tone(SAMPLE_RATE) / 0.5 * peak, SAMPLE_RATE, subtype="FLOAT")
     with pytest.raises(AudioError, match=f"a.wav: its samples reach .*volume=1/{scale} "):
-        read_audio(tmp_path / "a.wav")
+        read_audio(tmp_path / "a.wav", SAMPLE_RATE)
     soundfile.write(tmp_path / "a.wav", tone(SAMPLE_RATE) / 0.5 * 7.9, SAMPLE_RATE, subtype="FLOAT")
-    assert np.abs(read_audio(tmp_path / "a.wav")).max() == pytest.approx(7.9, rel=0.01)
+    assert np.abs(read_audio(tmp_path / "a.wav", SAMPLE_RATE)).max() == pytest.approx(7.9, rel=0.01)
 
 
 def test_a_wav_is_heard_whatever_its_name(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", NOISE, SAMPLE_RATE)
     (tmp_path / "a.wav").rename(tmp_path / "a.raw")
-    assert len(read_audio(tmp_path / "a.raw")) == len(NOISE)
+    assert len(read_audio(tmp_path / "a.raw", SAMPLE_RATE)) == len(NOISE)
 
 
 def test_names_of_audio_are_those_of_what_soundfile_reads() -> None:
@@ -183,15 +185,15 @@ def piped() -> Callable[[bytes], str]:
 def test_a_pipe_is_heard_like_a_file(tmp_path: Path, form: str, piped: Callable[[bytes], str],
                                      capfd: pytest.CaptureFixture[str]) -> None:
     soundfile.write(tmp_path / "a.x", NOISE, SAMPLE_RATE, format=form)
-    found = read_audio(piped((tmp_path / "a.x").read_bytes()))
-    np.testing.assert_array_equal(found, read_audio(tmp_path / "a.x"))
+    found = read_audio(piped((tmp_path / "a.x").read_bytes()), SAMPLE_RATE)
+    np.testing.assert_array_equal(found, read_audio(tmp_path / "a.x", SAMPLE_RATE))
     assert capfd.readouterr().err == ""
 
 
 def test_a_pipe_of_something_else_is_refused_in_one_sentence(piped: Callable[[bytes], str],
                                                              capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(AudioError, match="cannot be read as audio"):
-        read_audio(piped(b"these are words\n" * 99))
+        read_audio(piped(b"these are words\n" * 99), SAMPLE_RATE)
     assert capfd.readouterr().err == ""
 
 
@@ -199,7 +201,7 @@ def test_a_pipe_without_an_end_is_given_up(piped: Callable[[bytes], str],
                                            monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audio_module, "MOST_SPOOLED", 3 << 20)
     with pytest.raises(AudioError, match=r"is a pipe that holds more than .*expected audio that ends"):
-        read_audio(piped(bytes(5 << 20)))
+        read_audio(piped(bytes(5 << 20)), SAMPLE_RATE)
 
 
 def test_a_disk_that_does_not_take_a_pipe_is_said(piped: Callable[[bytes], str],
@@ -213,13 +215,13 @@ def test_a_disk_that_does_not_take_a_pipe_is_said(piped: Callable[[bytes], str],
     for temporary, words in ((Full, "does not take a copy of it .*set TMPDIR"), (none, "no temporary file")):
         monkeypatch.setattr(tempfile, "TemporaryFile", temporary)
         with pytest.raises(RunError, match=f"is a pipe, and .*{words}"):
-            read_audio(piped(b"RIFF" * 99))
+            read_audio(piped(b"RIFF" * 99), SAMPLE_RATE)
 
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs /dev/zero")
 def test_a_device_is_refused_and_not_read_for_ever() -> None:
     with pytest.raises(AudioError, match="/dev/zero: is a device"):
-        read_audio("/dev/zero")
+        read_audio("/dev/zero", SAMPLE_RATE)
 
 
 @pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="needs Unix sockets")
@@ -228,7 +230,7 @@ def test_a_socket_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("here")
         with pytest.raises(AudioError, match="here: is a socket"):
-            read_audio("here")
+            read_audio("here", SAMPLE_RATE)
 
 
 @pytest.mark.parametrize(("raised", "expected", "words"), [
@@ -246,23 +248,23 @@ def test_what_goes_wrong_inside_of_libsndfile_is_raised_outside(
         return read(view, count)
     monkeypatch.setattr(View, "_read", fails)
     with pytest.raises(expected, match=words):
-        read_audio(tmp_path / "a.wav")
+        read_audio(tmp_path / "a.wav", SAMPLE_RATE)
     assert capfd.readouterr().err == ""
 
 
 def test_nothing_above_8_khz_folds_back(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", tone(48_000, hertz=11_000), 48_000)
-    assert np.abs(read_audio(tmp_path / "a.wav")[1000:-1000]).max() < 1e-3
+    assert np.abs(read_audio(tmp_path / "a.wav", SAMPLE_RATE)[1000:-1000]).max() < 1e-3
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match=r"gone\.wav: no such file; expected"):
-        read_audio(tmp_path / "gone.wav")
+        read_audio(tmp_path / "gone.wav", SAMPLE_RATE)
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match="is a folder"):
-        read_audio(tmp_path)
+        read_audio(tmp_path, SAMPLE_RATE)
 
 
 @pytest.mark.parametrize(("name", "content"), [
@@ -270,13 +272,13 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
 def test_what_is_no_audio_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(AudioError, match=f"{name}: cannot be read as audio .*Convert it"):
-        read_audio(tmp_path / name)
+        read_audio(tmp_path / name, SAMPLE_RATE)
 
 
 def test_what_cannot_be_read_is_named_by_its_first_bytes_and_the_reason_stands_alone(tmp_path: Path) -> None:
     (tmp_path / "a.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(99))
     with pytest.raises(AudioError) as raised:
-        read_audio(tmp_path / "a.m4a")
+        read_audio(tmp_path / "a.m4a", SAMPLE_RATE)
     assert f"{tmp_path / 'a.m4a'}: cannot be read as audio (it begins like MP4 (M4A): " in str(raised.value)
     assert "Error opening" not in str(raised.value)
     assert "object" not in str(raised.value)
@@ -285,13 +287,13 @@ def test_what_cannot_be_read_is_named_by_its_first_bytes_and_the_reason_stands_a
 def test_a_file_without_samples_is_refused(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.zeros(0), 44_100)
     with pytest.raises(AudioError, match="has no samples"):
-        read_audio(tmp_path / "a.wav")
+        read_audio(tmp_path / "a.wav", SAMPLE_RATE)
 
 
 def test_a_file_too_short_for_one_sample_at_16_khz_is_refused(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.zeros(1), 192_000)
     with pytest.raises(AudioError, match="too short"):
-        read_audio(tmp_path / "a.wav")
+        read_audio(tmp_path / "a.wav", SAMPLE_RATE)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -300,7 +302,7 @@ def test_samples_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -
     samples[100] = value
     soundfile.write(tmp_path / "a.wav", samples, 44_100, subtype="FLOAT")
     with pytest.raises(AudioError, match="NaN or infinity"):
-        read_audio(tmp_path / "a.wav")
+        read_audio(tmp_path / "a.wav", SAMPLE_RATE)
 
 
 @pytest.mark.parametrize("package", ["soundfile", "soxr"])
@@ -308,12 +310,12 @@ def test_without_the_audio_packages_the_message_says_what_to_install(
         package: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingError, match=r"pip install 'satexport\[audio\]'"):
-        read_audio(tmp_path / "a.wav")
+        read_audio(tmp_path / "a.wav", SAMPLE_RATE)
 
 
 def test_pcm_comes_in_blocks_no_longer_than_asked_and_complete() -> None:
     values = np.arange(-20_000, 20_000, dtype="<i2")
-    blocks = list(pcm_blocks(io.BytesIO(values.tobytes()), seconds=0.5))
+    blocks = list(pcm_blocks(io.BytesIO(values.tobytes()), SAMPLE_RATE, seconds=0.5))
     assert [len(block) for block in blocks] == [8000] * 5
     assert {block.dtype for block in blocks} == {np.dtype(np.float32)}
     np.testing.assert_array_equal(np.concatenate(blocks) * 32_768, values)
@@ -325,7 +327,7 @@ def test_a_live_pipe_is_heard_before_it_ends() -> None:
         late = threading.Timer(PATIENCE / 10, source.close)  # so that a reader who waits for more ends, too
         late.start()
         source.write(bytes(200))
-        assert len(next(pcm_blocks(stream))) == 100
+        assert len(next(pcm_blocks(stream, SAMPLE_RATE))) == 100
         assert not source.closed
         late.cancel()
 
@@ -335,12 +337,12 @@ def test_a_sample_cut_in_two_between_reads_is_put_together() -> None:
         def read1(self, _size: int | None = -1, /) -> bytes:
             return self.read(3)
     values = np.arange(1, 7, dtype="<i2")
-    blocks = np.concatenate(list(pcm_blocks(Slow(values.tobytes()))))
+    blocks = np.concatenate(list(pcm_blocks(Slow(values.tobytes()), SAMPLE_RATE)))
     np.testing.assert_array_equal(blocks * 32_768, values)
 
 
 def test_half_a_sample_at_the_end_is_an_error_after_the_rest_was_heard() -> None:
-    blocks = pcm_blocks(io.BytesIO(bytes(5)))
+    blocks = pcm_blocks(io.BytesIO(bytes(5)), SAMPLE_RATE)
     assert len(next(blocks)) == 2
     with pytest.raises(AudioError, match="5 bytes are no whole number of samples"):
         next(blocks)
@@ -348,7 +350,7 @@ def test_half_a_sample_at_the_end_is_an_error_after_the_rest_was_heard() -> None
 
 def test_a_pipe_without_audio_is_an_error() -> None:
     with pytest.raises(AudioError, match="no audio came"):
-        list(pcm_blocks(io.BytesIO()))
+        list(pcm_blocks(io.BytesIO(), SAMPLE_RATE))
 
 
 HEADS = {"MP4": b"\0\0\0\x20ftypM4A \0\0\0\0", "WebM": b"\x1aE\xdf\xa3\x9fB\x86\x81\1B\xf7\x81\1B\xf2",
@@ -363,7 +365,7 @@ def test_a_file_in_place_of_pcm_is_refused_with_what_to_do(form: str) -> None:
     file = io.BytesIO()
     soundfile.write(file, NOISE, SAMPLE_RATE, format=form)
     with pytest.raises(AudioError, match=r"input: begins like .*-f s16le -ar 16000 -ac 1.*/dev/stdin"):
-        next(pcm_blocks(io.BytesIO(file.getvalue())))
+        next(pcm_blocks(io.BytesIO(file.getvalue()), SAMPLE_RATE))
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -373,7 +375,7 @@ def test_so_is_a_file_that_could_not_be_read_either(name: str) -> None:
             return self.read(1)
     for stream in (io.BytesIO(HEADS[name]), Slow(HEADS[name])):
         with pytest.raises(AudioError, match=f"standard input: begins like a file of the kind .*{name}"):
-            next(pcm_blocks(stream))
+            next(pcm_blocks(stream, SAMPLE_RATE))
 
 
 @pytest.mark.parametrize("begin", [
@@ -381,5 +383,5 @@ def test_so_is_a_file_that_could_not_be_read_either(name: str) -> None:
     b"FORM"])
 def test_pcm_may_begin_with_any_bytes_that_begin_no_file(begin: bytes) -> None:
     pcm = begin + np.random.default_rng(0).bytes(40_000 - len(begin))
-    blocks = np.concatenate(list(pcm_blocks(io.BytesIO(pcm))))
+    blocks = np.concatenate(list(pcm_blocks(io.BytesIO(pcm), SAMPLE_RATE)))
     np.testing.assert_array_equal(blocks * 32_768, np.frombuffer(pcm, "<i2"))

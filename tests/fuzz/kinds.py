@@ -93,10 +93,10 @@ def prepare(folder: Path, bundle: Path) -> None:
     from satexport.audio.synthetic import synthetic_stream
     from satexport.models.checkpoint import load_checkpoint
     from satexport.models.families import find_variant
-    from satexport.models.weightfile import DEMO
+    from satexport.models.sat.family import DEMOS
     from satexport.targets import FOLDER
 
-    sound = synthetic_stream(1, "calibrate")
+    sound = synthetic_stream(1, "calibrate", rate=RATE)
     for part in ("audio", "pcm", "checkpoint", "bundle", "target", "calibration", "labels", "set"):
         (folder / part).mkdir(parents=True)
     for ending, (kind, subtype) in FORMATS.items():
@@ -111,7 +111,7 @@ def prepare(folder: Path, bundle: Path) -> None:
     (folder / "pcm" / "sound").write_bytes((sound * 32767).astype("<i2").tobytes())
     checkpoint = load_checkpoint("demo", find_variant("sat-t", 2))
     shutil.copytree(bundle, folder / "bundle" / "onnx")
-    shutil.copy(DEMO, folder / "checkpoint" / "demo.safetensors")
+    shutil.copy(DEMOS["sat-t-2s"], folder / "checkpoint" / "demo.safetensors")
     torch.save(
         {name: torch.from_numpy(value.astype(np.float16)) for name, value in checkpoint.state.items()},
         folder / "checkpoint" / "demo.pt",
@@ -132,9 +132,9 @@ def _prepare_sets(folder: Path) -> None:
     clips.mkdir()
     for number in range(4):
         soundfile.write(
-            clips / f"{number}.wav", synthetic_stream(2, "calibrate")[:: number % 2 * 2 - 1], RATE
+            clips / f"{number}.wav", synthetic_stream(2, "calibrate", rate=RATE)[:: number % 2 * 2 - 1], RATE
         )
-    soundfile.write(clips / "long.flac", synthetic_stream(40, "calibrate"), RATE)
+    soundfile.write(clips / "long.flac", synthetic_stream(40, "calibrate", rate=RATE), RATE)
     labels = folder / "labels"
     (labels / "labels.txt").write_text("\n".join(audioset_labels()) + "\n", encoding="utf-8")
     (labels / "labels.csv").write_text(
@@ -189,7 +189,7 @@ def _draw_audio(random: Random, valid: Path, place: Path) -> Doubtful:
 def _hear(path: Path, _valid: Path) -> None:
     from satexport.audio.files import audio_blocks
 
-    for block in audio_blocks(path):
+    for block in audio_blocks(path, RATE):
         require(block.dtype == np.float32 and block.ndim == 1 and bool(np.isfinite(block).all()), "no audio")
 
 
@@ -197,7 +197,7 @@ def _hear_pcm(path: Path, _valid: Path) -> None:
     from satexport.audio.files import pcm_blocks
 
     with path.open("rb") as file:
-        for block in pcm_blocks(file):
+        for block in pcm_blocks(file, RATE):
             require(bool(np.abs(block).max() <= 1), "PCM beyond full scale")
 
 
@@ -217,10 +217,10 @@ def _draw_checkpoint(random: Random, valid: Path, place: Path) -> Doubtful:
 
 def _load_checkpoint(path: Path, _valid: Path) -> None:
     from satexport.models.checkpoint import load_checkpoint
-    from satexport.models.families import find_variant
     from satexport.models.sat.keys import expected_shapes
+    from satexport.models.sat.variants import VARIANTS
 
-    variant = find_variant("sat-t", 2)
+    variant = VARIANTS["sat-t", 2]
     found = load_checkpoint(str(path), variant)
     require(
         {key: value.shape for key, value in found.state.items()} == expected_shapes(variant, found.classes),
@@ -310,7 +310,7 @@ def _read_calibration(path: Path, _valid: Path) -> None:
 
     chosen = find_calibration(str(path))
     if chosen.source == "folder":
-        heard(calibration_clips(chosen, None))
+        heard(calibration_clips(chosen, None), RATE)
 
 
 def _read_labels(path: Path, _valid: Path) -> None:
@@ -331,7 +331,7 @@ def _read_set(path: Path, _valid: Path) -> None:
     found = load_set(path, audioset_labels())
     require(bool(found.truth(audioset_labels()).any()), "no clip has a label")
     for clip in found.clips[:2]:
-        clip.read()
+        clip.read(RATE)
 
 
 def _run(path: Path, valid: Path, _out: Path) -> list[str]:
