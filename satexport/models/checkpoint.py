@@ -69,7 +69,9 @@ def recognize_variant(path: Path, delay: int | None = None) -> Variant:
                               "models` lists them), and an error says what does not fit.")
     if len(models) > 1:
         raise UsageError(f"{path} could be a checkpoint of {' or of '.join(models)}: say which with --model.")
-    return find_variant(models[0], delay or (alike[0].delay if len(alike) == 1 else None))
+    if delay is None and len(alike) == 1:
+        delay = alike[0].delay
+    return find_variant(models[0], delay)
 
 
 def find_weights(bundle: Bundle, checkpoint: str | None = None) -> Checkpoint[Variant]:

@@ -131,8 +131,8 @@ def export_onnx(checkpoint: Checkpoint[V], target: Target, folder: Path,
         checkpoint=CheckpointOrigin(name=checkpoint.name, source=checkpoint.source, sha256=checkpoint.sha256))
     check_streams(contract, max(1, options.streams))
     export = Export(bundle_path(folder, contract, target), contract)
+    reference = make_reference(checkpoint)  # before a folder is made: its package may be missing
     with staged_bundle(export.path) as stage, progress("export", None) as advance:
-        reference = make_reference(checkpoint)
         audio = golden_audio(checkpoint.variant)
         expected = golden_scores(reference_streams(reference, contract), audio)[0]
         model, cache = _rewrite(export, checkpoint, reference, expected, audio, use_onnxsim, advance)

@@ -69,6 +69,14 @@ def said_of(path: Path) -> list[str]:
     return said
 
 
+@pytest.mark.parametrize("rate", [8_000, 32_000, 44_100])
+def test_a_file_is_heard_at_the_rate_that_is_asked_for(tmp_path: Path, rate: int) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(SAMPLE_RATE), SAMPLE_RATE)
+    audio = read_audio(tmp_path / "a.wav", rate)
+    assert len(audio) == rate
+    assert np.abs(np.fft.rfft(audio)).argmax() == 440  # Hz, of one second
+
+
 NOISE = np.random.default_rng(1).normal(0, 0.1, (2 * SAMPLE_RATE, 2)).clip(-1, 1)
 
 

@@ -139,3 +139,20 @@ def test_silence_in_a_stream_stays_silent() -> None:
                   if not synthetic_clip("evaluate", i, rate=SAMPLE_RATE)[0].any())
     stream = synthetic_stream(6 * (silent + 1), rate=SAMPLE_RATE)
     assert not stream[6 * silent * SAMPLE_RATE:].any()
+
+
+@pytest.mark.parametrize("rate", [32_000, 44_100, 48_000])
+def test_a_clip_at_another_rate_is_as_long_and_has_the_same_labels_and_tones(rate: int) -> None:
+    index = next(i for i in range(1000) if synthetic_labels("evaluate", i) == ("Dial tone",))
+    audio, labels = synthetic_clip("evaluate", index, rate=rate)
+    assert labels == ("Dial tone",)
+    assert len(audio) == 6 * rate
+    power = np.abs(np.fft.rfft(audio)) ** 2
+    hertz = np.fft.rfftfreq(len(audio), 1 / rate)
+    near = np.min([np.abs(hertz - tone) for tone in DIAL], axis=0) < 5
+    assert power[near].sum() > 0.95 * power.sum()
+
+
+def test_a_rate_that_is_too_low_for_the_tones_is_refused() -> None:
+    with pytest.raises(DataError, match="a rate of 8000 Hz is too low"):
+        synthetic_clip("evaluate", 0, rate=8_000)
