@@ -66,6 +66,16 @@ def test_numbers_and_nodes_are_what_torch_computes(row: FrontEnd) -> None:
     np.testing.assert_allclose(by_nodes(row, audio), expected, atol=0.05)  # float32, quiet bins
 
 
+@rows
+@pytest.mark.parametrize("hertz", [440.0, 1000.0, 4000.0])
+def test_a_tone_is_loudest_in_the_band_that_it_is_in(row: FrontEnd, hertz: float) -> None:
+    tone = np.sin(2 * np.pi * hertz * np.arange(row.sample_rate) / row.sample_rate)[None].astype(np.float32)
+    found = int(log_mel(row, tone, 20)[0, :, 10].argmax())
+    mel = [2595 * np.log10(1 + f / 700) for f in (row.f_min, hertz, row.f_max)]
+    band = (mel[1] - mel[0]) / (mel[2] - mel[0]) * (row.bands + 1) - 1  # its place among the bands' centres
+    assert abs(found - band) < 1
+
+
 @pytest.mark.parametrize(("n_fft", "hop"), [(400, 160), (480, 160), (512, 441)])
 def test_frames_that_are_no_whole_rows_are_refused_with_a_way_out(n_fft: int, hop: int) -> None:
     row = replace(FRONT_ENDS["log-mel-16k"], n_fft=n_fft, hop=hop)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from satexport.audio.clips import clip_hash
 from satexport.audio.synthetic import synthetic_clip, synthetic_stream
 from satexport.bundle.contract import ANY, GraphOptions
 from satexport.bundle.gates import verdict
@@ -24,6 +25,7 @@ from satexport.models.family import Family
 from satexport.parity.golden import run_golden
 from satexport.parity.protocols import run_parity
 from satexport.pipeline.export import export_onnx, make_contract
+from satexport.quantize.calibration_set import calibration_clips, find_calibration
 from satexport.step import FloatArray
 from satexport.tagging.tagger import load
 from satexport.targets import find_target
@@ -117,6 +119,9 @@ def test_its_linear_layer_becomes_int8(bundle: Path, quick: tuple[object, ...]) 
     assert result.code in (0, 1)  # random weights: int8 may cost mAP
     int8 = load(bundle.parents[1] / "tally-1s" / "cpu-int8")
     assert int8.bundle.int8_layers() == 1
+    chosen = find_calibration("synthetic")
+    heard = {clip_hash(clip.read(RATE)) for clip in calibration_clips(chosen, None)}
+    assert int8.bundle.calibrated_on() <= heard  # at the rate of the model
     np.testing.assert_allclose(int8.stream().feed(SOUND), load(bundle).stream().feed(SOUND), atol=0.05)
 
 
@@ -211,11 +216,12 @@ def test_a_checkpoint_that_nobody_published_says_what_else_there_is() -> None:
         load_checkpoint("demo", TALLY)
 
 
-@pytest.mark.parametrize(("model", "asked", "delay"), [
-    ("sat-t", None, 2), ("sat-t", 1, 1), ("vit-t", None, 2), ("vit-t", 10, 10), ("sat-s", None, 2)])
-def test_a_file_tells_its_model_and_its_delay_where_its_shapes_do(
-        model: str, asked: int | None, delay: int, tmp_path: Path) -> None:
-    save_file(load_checkpoint("random", find_variant(model, 2)).state, tmp_path / "w.safetensors")
+@pytest.mark.parametrize(("model", "trained", "asked", "delay"), [
+    ("sat-t", 2, None, 2), ("sat-t", 1, None, 1), ("sat-t", 2, 1, 1), ("vit-t", 10, None, 2),
+    ("vit-t", 10, 10, 10), ("sat-s", 1, None, 2)])
+def test_a_file_tells_its_model_and_its_delay_if_its_shapes_do(
+        model: str, trained: int, asked: int | None, delay: int, tmp_path: Path) -> None:
+    save_file(load_checkpoint("random", find_variant(model, trained)).state, tmp_path / "w.safetensors")
     assert recognize_variant(tmp_path / "w.safetensors", asked) == find_variant(model, delay)
 
 
