@@ -109,7 +109,7 @@ def onnxruntime(graph: onnx.ModelProto, contract: Contract, initial: list[FloatA
 def scores(step: Step, contract: Contract, clips: LabelledSet) -> list[FloatArray]:
     """Of each clip's chunks, [chunks, classes] each, from silence."""
     streams = Streams(step, contract)
-    return [clip_chunks(streams, [clip.read()])[0] for clip in clips.clips]
+    return [clip_chunks(streams, [clip.read(contract.sample_rate)])[0] for clip in clips.clips]
 
 
 def under_openvino(folder: Path, threads: int) -> Iterator[str]:
@@ -127,7 +127,7 @@ def under_openvino(folder: Path, threads: int) -> Iterator[str]:
             path = stage / save_ir(stage, ir, contract, target, initial, 0)
             assert target.openvino
             steps[name] = OpenVinoStep(path, contract, initial, target.openvino, threads)
-        times = in_turns(steps, clips.clips[0].read()[None, :contract.hop_samples])
+        times = in_turns(steps, clips.clips[0].read(contract.sample_rate)[None, :contract.hop_samples])
         for name, step in steps.items():
             line = row(expected, source, clips, name, scores(step, contract, clips))
             yield f"{line} {1000 * times[name]:.2f} |"

@@ -54,8 +54,8 @@ from satexport.files import write_json, write_text
 from satexport.measure.turns import Settings, measure
 from satexport.models.checkpoint import load_checkpoint
 from satexport.models.families import find_variant
-from satexport.models.sat.paper import DIFFERENCE
-from satexport.models.sat.variants import VARIANTS
+from satexport.models.sat.family import VARIANTS
+from satexport.models.sat.paper import NOTE
 from satexport.origin import origin
 from satexport.parity.protocols import parity_report, run_parity
 from satexport.pipeline.build import compile_bundle
@@ -273,7 +273,7 @@ is of one stream; {eight:.2f} times the chunks per core-second of one stream, me
 
 {target_text()}
 
-Seeded weights but for the demo. {DIFFERENCE} Each bundle ran in turns with PyTorch eager \
+Seeded weights but for the demo. {NOTE} Each bundle ran in turns with PyTorch eager \
 ({measured["bundles"][0]["threads"]} threads; bursts of {" and ".join(map(str, bursts()))} steps; `satexport \
 measure` prints the definitions into its report): \
 quote the ratios, not the milliseconds. {made["cpu"]}, {made["cpu_cores"]} cores, \

@@ -33,11 +33,11 @@ CHUNKS = 15   # of a turn: more than a cache remembers at 2 s; the first of them
 WARM_UP = 3
 
 
-def sounds(samples: int) -> dict[str, FloatArray]:
+def sounds(samples: int, rate: int) -> dict[str, FloatArray]:
     """Sounds of one chunk by name, noise first."""
     random = np.random.default_rng(0)
     noise = random.normal(0, 0.1, samples).clip(-1, 1)
-    time_s = np.arange(samples) / 16_000
+    time_s = np.arange(samples) / rate
     impulse = np.zeros(samples)
     impulse[samples // 2] = 1
     found = {
@@ -62,7 +62,7 @@ def turn(stream: Stream, sound: FloatArray) -> list[float]:
 
 def ratios(tagger: Tagger) -> dict[str, tuple[float, float]]:
     """Median step of each sound in ms, and as many times that of noise."""
-    played = sounds(tagger.contract.hop_samples)
+    played = sounds(tagger.contract.hop_samples, tagger.contract.sample_rate)
     taken: dict[str, list[float]] = {name: [] for name in played}
     stream = tagger.stream()
     for _ in range(TURNS):

@@ -12,16 +12,16 @@ import numpy as np
 import soundfile
 
 from satexport.audio.synthetic import synthetic_clip
-from satexport.frontends.log_mel import SAMPLE_RATE
 
+RATE = 16_000  # Hz
 INDICES = (4, 11, 6)  # of the evaluation split: never trained on
 
 
 def main() -> None:
     path = Path(sys.argv[1])
-    clips = [synthetic_clip("evaluate", index) for index in INDICES]
+    clips = [synthetic_clip("evaluate", index, rate=RATE) for index in INDICES]
     path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, np.concatenate([audio for audio, _ in clips]), SAMPLE_RATE)
+    soundfile.write(path, np.concatenate([audio for audio, _ in clips]), RATE)
     print(f"{path}: " + ", then ".join(" + ".join(labels) for _, labels in clips) + ", 6 s each")
 
 

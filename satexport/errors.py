@@ -43,7 +43,7 @@ class MissingError(SatexportError):
 
 
 class CheckpointError(SatexportError):
-    """A checkpoint is damaged, is not a SAT or ViT, or belongs to another variant."""
+    """A checkpoint is damaged, is of no known family, or belongs to another variant."""
 
     exit_code = 4
 

@@ -11,6 +11,7 @@ FloatArray = NDArray[np.float32]
 EXECUTED = ("precisions read back from what the runtime made of the graph: how many layers of the front "
             "end, and how many products of the model, in each; empty where it does not tell")
 PCM_SCALE = 32_768    # int16 to [-1, 1)
+LOUDEST = 8.0         # full scale is 1; above this the samples are surely integers given as floats
 
 
 class Step(Protocol):

@@ -35,7 +35,6 @@ from satexport.bundle.contract import ANY, USUAL_OPTIONS, Contract, GraphOptions
 from satexport.bundle.folder import open_bundle
 from satexport.models.checkpoint import load_checkpoint
 from satexport.models.families import find_variant
-from satexport.models.family import Checkpoint
 from satexport.pipeline.build import compile_bundle
 from satexport.pipeline.export import export_onnx
 from satexport.pipeline.plan import Wanted
@@ -114,7 +113,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def export(folder: Path, model: str, delay: int, what: str, form: GraphOptions = USUAL_OPTIONS,
            use_onnxsim: bool = True) -> Path:
     """Export and return the bundle's path."""
-    checkpoint: Checkpoint = load_checkpoint(what, find_variant(model, delay))
+    checkpoint = load_checkpoint(what, find_variant(model, delay))
     return export_onnx(checkpoint, find_target("onnx"), folder, form, use_onnxsim=use_onnxsim).path
 
 
@@ -166,7 +165,7 @@ def random_vit(build: Path) -> Path:
 @pytest.fixture(scope="session")
 def audio() -> FloatArray:
     """A minute of synthetic sounds, [samples]."""
-    return np.asarray(synthetic_stream(60, "calibrate"), np.float32)
+    return np.asarray(synthetic_stream(60, "calibrate", rate=16_000), np.float32)
 
 
 @pytest.fixture(scope="session")
@@ -176,7 +175,8 @@ def few_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("few_clips")
     lines = ["filename,labels"]
     for number in range(28):
-        soundfile.write(folder / f"{number}.wav", synthetic_clip("evaluate", number, 4.0)[0], 16_000)
+        sound, _ = synthetic_clip("evaluate", number, 4.0, rate=16_000)
+        soundfile.write(folder / f"{number}.wav", sound, 16_000)
         lines.append(f'{number}.wav,"{";".join(synthetic_labels("evaluate", number))}"')
     (folder / "few.csv").write_text("\n".join(lines), encoding="utf-8")
     return folder / "few.csv"

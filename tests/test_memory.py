@@ -12,7 +12,7 @@ from satexport.backends.openvino.pages import giving_back
 from satexport.bundle.contract import ANY, Contract, GraphOptions, state_bytes
 from satexport.errors import UsageError
 from satexport.memory import available_bytes
-from satexport.models.families import find_variant
+from satexport.models.sat.variants import find_model
 from satexport.tagging.tagger import check_streams, load
 from tests.machine import needs_proc
 from tests.models.sat.test_graph import contract_of
@@ -22,7 +22,7 @@ FLOAT = 4  # bytes
 
 
 def contract(model: str = "sat-t", delay: int = 2, options: GraphOptions = GraphOptions()) -> Contract:  # noqa: B008
-    return contract_of(find_variant(model, delay), options=options)
+    return contract_of(find_model(model)[delay], options=options)
 
 
 # What streams need.

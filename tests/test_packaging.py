@@ -64,8 +64,8 @@ def test_the_installed_wheel_has_its_command_and_finds_its_targets_and_data(inst
 from satexport.cli import cli
 from satexport.audio.labels import audioset_labels
 from satexport.targets import FOLDER, find_target
-from satexport.models.weightfile import DEMO
-print(FOLDER, find_target("onnx").name, len(audioset_labels()), DEMO.is_file())
+from satexport.models.sat.family import DEMOS
+print(FOLDER, find_target("onnx").name, len(audioset_labels()), DEMOS["sat-t-2s"].is_file())
 cli.main(["--help"])
 """
     first, *help_text = python(program, without=(*TRAINING, "onnxruntime", *FILES),

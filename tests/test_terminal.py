@@ -52,7 +52,7 @@ def test_labels_come_back_from_a_bundle_as_they_were(evil: Path) -> None:
 @needs_utf8_names
 def test_tags_command_no_terminal_and_are_true_in_json(evil: Path, tmp_path: Path) -> None:
     sound = tmp_path / "a\x1b[31m\n\u202eb.wav"
-    soundfile.write(sound, synthetic_clip("evaluate", 0)[0][:32_000], 16_000)
+    soundfile.write(sound, synthetic_clip("evaluate", 0, rate=16_000)[0][:32_000], 16_000)
     printed = call("run", evil, sound, "--top", 527)
     assert (printed.code, OBEYED & set(printed.out + printed.err)) == (0, set())
     assert printed.out.count("\n") == 2

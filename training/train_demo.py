@@ -27,12 +27,11 @@ from satexport.audio.datasets import LabelledSet, load_set
 from satexport.audio.labels import audioset_labels
 from satexport.audio.synthetic import SPLITS, synthetic_clip
 from satexport.files import sha256_of
-from satexport.models.families import find_variant
+from satexport.models.sat.family import DEMOS, VARIANTS
 from satexport.models.sat.network import Block, Transformer
-from satexport.models.weightfile import DEMO
 from satexport.parity.metrics import average_precisions
 
-VARIANT = find_variant("sat-t", 2)
+VARIANT = VARIANTS["sat-t", 2]
 CHUNK = VARIANT.hop_samples
 CROP_CHUNKS = 2            # a crop is 4 s: two chunks with the cache carried
 STATISTICS_CLIPS = 600     # synthetic clips behind the batch norm's statistics
@@ -50,7 +49,8 @@ def example(audio: np.ndarray, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
 
 def make_clips(first: int, count: int) -> Pool:
     """Synthetic training clips from number `first` on; every epoch gets new ones."""
-    return [example(*synthetic_clip("train", first + number, CROP_CHUNKS * VARIANT.delay))
+    seconds = CROP_CHUNKS * VARIANT.delay
+    return [example(*synthetic_clip("train", first + number, seconds, rate=VARIANT.sample_rate))
             for number in range(count)]
 
 
@@ -153,7 +153,7 @@ def streamed_scores(model: Transformer, clips: LabelledSet) -> np.ndarray:
     """[clips, 527]: each clip streamed from silence, the last chunk padded, chunks averaged."""
     scores = []
     for clip in clips.clips:
-        audio = torch.from_numpy(clip.read())
+        audio = torch.from_numpy(clip.read(VARIANT.sample_rate))
         cache, chunks = model.silence_cache(), []
         for chunk in F.pad(audio, (0, -len(audio) % CHUNK)).view(-1, 1, CHUNK):
             score, cache = model(chunk, cache)
@@ -179,7 +179,7 @@ def write(model: Transformer, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="ESC-10 in ESC-50 layout")
-    parser.add_argument("--output", type=Path, default=DEMO)
+    parser.add_argument("--output", type=Path, default=DEMOS[VARIANT.name])
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
@@ -188,7 +188,7 @@ def main() -> None:
     begun, labels = time.time(), audioset_labels()
     esc = load_set(arguments.data, labels, folds=[1, 2, 3])
     gate = load_set(arguments.data, labels, folds=[4])  # read at the end
-    real = [example(clip.read(), clip.labels) for clip in esc.clips]
+    real = [example(clip.read(VARIANT.sample_rate), clip.labels) for clip in esc.clips]
     model = Transformer(VARIANT).eval()  # stays so: the batch norm keeps its statistics
     initialise(model, real + make_clips(0, STATISTICS_CLIPS))
     made = train(model, real, arguments.epochs, arguments.seed)

@@ -10,27 +10,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from satexport.errors import DataError
-from satexport.frontends.log_mel import SAMPLE_RATE
 
 LONGEST_CLIP = 15 * 60  # s, of one that is scored as a whole: half a gigabyte in PyTorch
-Blocks = Callable[[], Iterable[NDArray[np.float32]]]  # a sound in parts: [samples], 16 kHz mono
+Blocks = Callable[[int], Iterable[NDArray[np.float32]]]  # rate in Hz -> a sound in parts: [samples], mono
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One sound; `blocks()` gives it part by part, however long it is."""
+    """One sound; `blocks(rate)` gives it part by part at a sample rate, however long it is."""
 
     name: str
     labels: tuple[str, ...]
     blocks: Blocks
 
-    def read(self) -> NDArray[np.float32]:
-        """The whole of it, [samples] float32, 16 kHz mono. Raises `AudioError` where it cannot be read,
-        `DataError` where it is longer than a clip that is scored as one may be."""
+    def read(self, rate: int) -> NDArray[np.float32]:
+        """The whole of it at a sample rate in Hz, [samples] float32, mono. Raises `AudioError` where it
+        cannot be read, `DataError` where it is longer than a clip that is scored as one may be."""
         parts: list[NDArray[np.float32]] = []
-        for block in self.blocks():
+        for block in self.blocks(rate):
             parts.append(block)
-            if sum(map(len, parts)) > LONGEST_CLIP * SAMPLE_RATE:
+            if sum(map(len, parts)) > LONGEST_CLIP * rate:
                 raise DataError(f"{self.name}: is longer than {LONGEST_CLIP // 60} minutes; expected clips "
                                 "of seconds, each scored as one. Cut it, with labels for each part.")
         return np.concatenate(parts)

@@ -2,7 +2,7 @@
 
 Four kinds are read: the word "synthetic"; a folder in ESC-50 layout (`meta/esc50.csv`,
 `audio/`); a list in AudioSet style; a csv `filename,labels` with labels between semicolons.
-Audio is read when a clip is scored, not before.
+Audio is read when a clip is scored, not before, at the rate that the model hears.
 """
 
 from __future__ import annotations
@@ -153,8 +153,8 @@ def synthetic_clips(split: str, numbers: range) -> list[Clip]:
             for i in numbers]
 
 
-def _synthetic_audio(split: str, index: int) -> Iterator[NDArray[np.float32]]:
-    yield synthetic_clip(split, index)[0]
+def _synthetic_audio(split: str, index: int, rate: int) -> Iterator[NDArray[np.float32]]:
+    yield synthetic_clip(split, index, rate=rate)[0]
 
 
 def _read_esc50(folder: Path, folds: Sequence[int] | None

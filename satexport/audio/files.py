@@ -1,4 +1,4 @@
-"""Audio in: files of any kind, or raw PCM from a pipe, as 16 kHz mono float32 in [-1, 1]."""
+"""Audio in: files of any kind, or raw PCM from a pipe, as mono float32 in [-1, 1] at any sample rate."""
 
 from __future__ import annotations
 
@@ -17,15 +17,13 @@ from numpy.typing import NDArray
 from satexport.audio.containers import FIRST_BYTES, MPEG_BYTES, container_of, may_be_mpeg
 from satexport.audio.lengths import LEAST_REST, View, true_view
 from satexport.errors import AudioError, MissingError, RunError
-from satexport.frontends.log_mel import SAMPLE_RATE
-from satexport.step import PCM_SCALE
-from satexport.tagging.stream import LOUDEST
+from satexport.step import LOUDEST, PCM_SCALE
 from satexport.terminal import note
 
 PCM_BYTES = 2           # s16le: signed 16 bit, little endian
 FRAMES = 4096           # that are decoded at once: what is lost before a damaged place is less
 MOST_FRAMES = 1 << 20   # of a block, whatever the rate
-MOST_SPOOLED = 1 << 30  # bytes of a pipe that are kept on disk, 9 hours of 16 kHz mono
+MOST_SPOOLED = 1 << 30  # bytes of a pipe that are kept on disk
 CANCELLED = 0.1         # of the power that channels which have nothing to do with each other leave
 QUIETEST = 1e-8         # mean square; -80 dBFS
 MORE_ENDINGS = {        # beside the formats' own names
@@ -41,18 +39,18 @@ def audio_endings() -> tuple[str, ...]:
     return tuple(sorted(endings - {".raw"}))  # which has no header
 
 
-def read_audio(path: str | Path, tell: Callable[[str], None] = note) -> NDArray[np.float32]:
-    """The whole of an audio file, [samples]; otherwise as `audio_blocks`."""
-    return np.concatenate(list(audio_blocks(path, tell=tell)))
+def read_audio(path: str | Path, rate: int, tell: Callable[[str], None] = note) -> NDArray[np.float32]:
+    """The whole of an audio file at a sample rate in Hz, [samples]; otherwise as `audio_blocks`."""
+    return np.concatenate(list(audio_blocks(path, rate, tell=tell)))
 
 
-def audio_blocks(path: str | Path, seconds: float = 10.0,
+def audio_blocks(path: str | Path, rate: int, seconds: float = 10.0,
                  tell: Callable[[str], None] = note) -> Iterator[NDArray[np.float32]]:
     """Yield an audio file (wav, flac, ogg, mp3 and what else soundfile reads; any rate and channel count) in
     blocks of about `seconds`, so that its length does not matter. A named pipe is kept in a temporary file.
 
-    A block is [samples] float32, 16 kHz, the mean of the channels. `tell` gets a sentence for what a user
-    must know of a file that can be heard: a wrong length in its header, channels that cancel each other.
+    A block is [samples] float32, at `rate` Hz, the mean of the channels. `tell` gets a sentence for what a
+    user must know of a file that can be heard: a wrong length in its header, channels that cancel each other.
     Raises `AudioError` where the file is missing, no audio, damaged (what comes before is yielded), empty,
     too loud for a stream or holds NaN or infinity, `RunError` where the disk does not take a pipe, and
     `MissingError` without soundfile and soxr.
@@ -60,15 +58,15 @@ def audio_blocks(path: str | Path, seconds: float = 10.0,
     soundfile, soxr = _packages()
     path, given = Path(path), 0
     try:
-        with _opened(path) as file:
+        with _opened(path, rate) as file:
             view, says = true_view(file)
             for sentence in says:
                 tell(f"{path}: {sentence}.")
             with _sound(soundfile, path, file, view) as sound:
-                resampler = soxr.ResampleStream(sound.samplerate, SAMPLE_RATE, 1, "float32", "HQ")
+                resampler = soxr.ResampleStream(sound.samplerate, rate, 1, "float32", "HQ")
                 for mono in _decoded(soundfile, path, view, sound, seconds, tell):
                     last = not len(mono)
-                    block = mono if sound.samplerate == SAMPLE_RATE else resampler.resample_chunk(mono, last)
+                    block = mono if sound.samplerate == rate else resampler.resample_chunk(mono, last)
                     given += len(block)
                     if len(block):
                         yield _not_too_loud(path, block)
@@ -82,7 +80,7 @@ def audio_blocks(path: str | Path, seconds: float = 10.0,
         raise AudioError(f"{path}: cannot be read ({error.strerror or error}); expected an audio file. "
                          "Check its disk and your right to read it.") from None
     if not given:
-        raise AudioError(f"{path}: has no samples, or is too short for one at {SAMPLE_RATE} Hz; "
+        raise AudioError(f"{path}: has no samples, or is too short for one at {rate} Hz; "
                          "expected audio. Record it again.")
 
 
@@ -97,23 +95,23 @@ def _packages() -> tuple[Any, Any]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
+def _opened(path: Path, rate: int) -> Iterator[BinaryIO]:
     """A file, or a copy of what a pipe holds, which cannot be gone through twice."""
     mode = path.stat().st_mode
     if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) or stat.S_ISSOCK(mode):
         what = "socket" if stat.S_ISSOCK(mode) else "device"
         raise AudioError(f"{path}: is a {what}; expected an audio file. Record from it into `run BUNDLE -`, "
-                         "which takes 16 kHz mono 16-bit PCM.")
+                         f"which takes {rate} Hz mono 16-bit PCM.")
     with path.open("rb") as file:
         if stat.S_ISFIFO(mode):
-            with _spooled(path, file) as copy:
+            with _spooled(path, file, rate) as copy:
                 yield copy
         else:
             yield file
 
 
 @contextmanager
-def _spooled(path: Path, pipe: BinaryIO) -> Iterator[BinaryIO]:
+def _spooled(path: Path, pipe: BinaryIO, rate: int) -> Iterator[BinaryIO]:
     """A pipe's content as a temporary file, which is gone afterwards."""
     try:
         copy = tempfile.TemporaryFile()  # noqa: SIM115
@@ -124,8 +122,8 @@ def _spooled(path: Path, pipe: BinaryIO) -> Iterator[BinaryIO]:
         while content := pipe.read(1 << 20):
             if copy.tell() + len(content) > MOST_SPOOLED:
                 raise AudioError(f"{path}: is a pipe that holds more than {MOST_SPOOLED >> 30} GiB; expected "
-                                 "audio that ends. Write it to a file, or pipe 16 kHz mono 16-bit PCM into "
-                                 "`run BUNDLE -`.")
+                                 f"audio that ends. Write it to a file, or pipe {rate} Hz mono 16-bit PCM "
+                                 "into `run BUNDLE -`.")
             try:
                 copy.write(content)
                 copy.flush()
@@ -246,15 +244,15 @@ def _not_too_loud(path: Path, block: NDArray[np.float32]) -> NDArray[np.float32]
     return block
 
 
-def pcm_blocks(stream: BinaryIO, seconds: float = 0.5) -> Iterator[NDArray[np.float32]]:
-    """Yield 16 kHz mono s16le PCM as [samples] float32 in [-1, 1), as soon as bytes arrive.
+def pcm_blocks(stream: BinaryIO, rate: int, seconds: float = 0.5) -> Iterator[NDArray[np.float32]]:
+    """Yield mono s16le PCM of `rate` Hz as [samples] float32 in [-1, 1), as soon as bytes arrive.
 
     A block holds at most `seconds` of audio, and less where a live pipe has less. Raises `AudioError` where
     a container begins in place of PCM, and at the end where no byte came or half a sample is left over.
     """
-    expected = "expected 16 kHz mono 16-bit little-endian PCM (ffmpeg: -f s16le -ar 16000 -ac 1)."
+    expected = f"expected {rate} Hz mono 16-bit little-endian PCM (ffmpeg: -f s16le -ar {rate} -ac 1)."
     read = getattr(stream, "read1", stream.read)  # read1 returns what is there, without waiting
-    size = max(1, round(seconds * SAMPLE_RATE)) * PCM_BYTES
+    size = max(1, round(seconds * rate)) * PCM_BYTES
     first = _first_bytes(read, size)
     if container := container_of(first):
         raise AudioError(f"standard input: begins like a file of the kind {container}; {expected} "

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -142,4 +142,9 @@ def _spec(fields: Mapping[str, Any]) -> TensorSpec:
 
 def state_bytes(contract: Contract) -> int:
     """Bytes of one stream's cache, one copy of it."""
-    return sum(np.dtype(spec.dtype).itemsize * prod(spec.shape[1:]) for spec in contract.cache_in)
+    return cache_bytes(contract.cache_in)
+
+
+def cache_bytes(specs: Iterable[TensorSpec]) -> int:
+    """Bytes that one stream takes of these tensors, whose first dimension are the streams."""
+    return sum(np.dtype(spec.dtype).itemsize * prod(spec.shape[1:]) for spec in specs)

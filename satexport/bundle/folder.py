@@ -39,10 +39,8 @@ from numpy.typing import NDArray
 from satexport.bundle.contract import DEFAULT_OPSET, SCHEMA, Contract
 from satexport.bundle.initial_cache import InitialCache
 from satexport.bundle.target import Target
-from satexport.errors import BundleError, DataError, UsageError
+from satexport.errors import BundleError, DataError
 from satexport.files import json_text, read_at_most, sha256_of, write_json
-from satexport.models.families import named_variant
-from satexport.models.sat.variants import Variant
 from satexport.step import PCM_SCALE
 from satexport.terminal import shown
 
@@ -71,15 +69,6 @@ class Bundle:
     operations: dict[str, int]  # of one chunk of one stream, see satexport.operations
     sha256: str  # of bundle.json, and with it of everything
     files: Mapping[str, str]  # its parts but bundle.json -> SHA-256
-
-    @property
-    def variant(self) -> Variant:
-        """The variant by the contract's name; raises `BundleError` where it is unknown here."""
-        try:
-            return named_variant(str(self.contract.variant))
-        except UsageError:
-            raise BundleError(f"{self.path} holds a {self.contract.variant}, which this satexport does not "
-                              "know. Use the version that wrote it.") from None
 
     @property
     def reports(self) -> Path:

@@ -12,11 +12,10 @@ from typing import Any
 
 from satexport import facts
 from satexport.errors import DataError
-from satexport.models.sat.variants import VARIANTS
 from satexport.terminal import shown
 
 MAX_THREADS = 256  # more only fills the memory with stacks
-MAX_STEP_MS = 1000 * max(delay for _, delay in VARIANTS)  # of the longest chunk
+MAX_STEP_MS = 10_000  # of the longest chunk
 AUTO = "auto"
 OPERATORS = ("linear", "patch", "head", "attention")
 CHOICES: dict[str, tuple[object, ...]] = {

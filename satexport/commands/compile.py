@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 _OPTIONS = (
     click.option("--from", "source", type=click.Path(path_type=Path), metavar="BUNDLE",
                  help="The fp32 export. Default: the one in the output folder."),
-    click.option("--model", metavar="NAME", help="Export first: sat-t, sat-s, sat-b, vit-t, vit-s or vit-b."),
+    click.option("--model", metavar="NAME", help="Export first: one that `satexport models` lists, such as "
+                                                 "sat-t."),
     click.option("--delay", type=int, metavar="SECONDS", help="With --model: length of a chunk. Default: 2."),
     click.option("--checkpoint", metavar="FILE|published|demo|random",
                  help="With --model: weights, as of `satexport onnx`. Without: the export's own, where they "
@@ -200,7 +201,7 @@ def export_first(options: Options) -> Path:
     from satexport.targets import find_target
 
     assert options.model
-    variant = find_variant(options.model, options.delay or 2)
+    variant = find_variant(options.model, options.delay)
     weights = load_checkpoint(options.checkpoint or "published", variant, options.labels)
     graph_options = GraphOptions(streams=parse_streams(options.streams or "1"))
     return export_onnx(weights, find_target("onnx"), options.output, graph_options).path

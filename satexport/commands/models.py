@@ -1,8 +1,10 @@
-"""`satexport models`: the variants, and what the paper says of them."""
+"""`satexport models`: the variants, and what is claimed of them."""
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,9 +13,8 @@ from satexport.commands.console import print_json, reader_may_leave
 from satexport.commands.options import json_option
 
 if TYPE_CHECKING:
-    from satexport.models.sat.variants import Variant
+    from satexport.models.family import Variant
 
-SHAPES = ("model", "delay", "tokens new/cached", "width", "heads", "pooling", "chunks remembered", "cache MB")
 CLAIMS = ("model", "delay", "GFLOPs", ("memory", "MB"), "mAP", "published file")
 
 
@@ -27,56 +28,64 @@ def models_command(as_json: bool) -> None:
       satexport models
       satexport models --json
     """
-    from satexport.models.sat.paper import DIFFERENCE
-    from satexport.models.sat.variants import VARIANTS
-    from satexport.report.terminal import print_table
+    from satexport.models.families import all_variants
 
-    by_size = sorted(VARIANTS.values(), key=lambda v: (v.width, v.model, v.delay))
-    models = [_facts(variant) for variant in by_size]
+    facts = [list_facts(variant) for variant in all_variants()]
     with reader_may_leave():
         if as_json:
-            print_json({"models": models})
-        else:
-            print_table(f"{len(models)} variants: a model at a delay; the cache as fp32 keys and values",
-                        SHAPES, [_shape(facts) for facts in models])
-            print_table("the paper's figures (its Table 2; nothing here was measured by satexport)",
-                        CLAIMS, [_claim(facts) for facts in models])
-            click.echo(DIFFERENCE)
+            print_json({"models": facts})
+            return
+        for _, variants in groupby(facts, key=lambda facts: str(facts["family"])):
+            _print_family(list(variants))
 
 
-def _facts(variant: Variant) -> dict[str, Any]:
+def list_facts(variant: Variant) -> dict[str, Any]:
     """What is known of a variant without a checkpoint."""
-    from satexport.models.published import PUBLISHED
-    from satexport.models.sat.paper import PAPER
+    from satexport.audio.labels import audioset_labels
+    from satexport.bundle.contract import USUAL_OPTIONS, cache_bytes
+    from satexport.models.families import find_family
 
+    family = find_family(variant.family)
+    interface = family.interface(variant, len(audioset_labels()), USUAL_OPTIONS)
+    paper, published = family.PAPER.get(variant.name), family.PUBLISHED.get(variant.name)
     return {
-        "name": variant.name, "model": variant.model, "delay": variant.delay,
-        "new_tokens": variant.new_tokens, "cache_tokens": variant.cache_tokens,
-        "width": variant.width, "heads": variant.heads, "pooling": variant.pooling,
-        "memory_steps": variant.memory_steps, "cache_bytes": cache_bytes(variant),
-        "paper": dataclasses.asdict(PAPER[variant.name]),
-        "file": PUBLISHED[variant.name if variant.has_cache else variant.model],
+        "name": variant.name, "family": variant.family, "model": variant.model, "delay": variant.delay,
+        "sample_rate": variant.sample_rate, "front_end": variant.front_end,
+        "new_tokens": interface.tokens["new"], "cache_tokens": interface.tokens["cached"],
+        **family.describe(variant),
+        "memory_steps": variant.memory_steps, "cache_bytes": cache_bytes(interface.cache_in),
+        "paper": asdict(paper) if paper else None, "file": published.file if published else None,
     }
 
 
-def cache_bytes(variant: Variant) -> int:
-    """Size of one stream's cache as fp32 keys and values of every layer; a layer 0 that keeps hidden
-    tokens has one tensor of that size in place of two."""
-    from satexport.models.sat.variants import DEPTH
+def _print_family(variants: Sequence[dict[str, Any]]) -> None:
+    """Print the variants of one family, and what papers claim of them."""
+    from satexport.models.families import find_family, named_variant
+    from satexport.report.terminal import print_table
 
-    tensors = 2 * DEPTH - variant.keeps_hidden_layer_0
-    return tensors * variant.cache_tokens * variant.width * 4
+    family = str(variants[0]["family"])
+    details = list(find_family(family).describe(named_variant(variants[0]["name"])))
+    print_table(f"{len(variants)} variants of {family}: a model at a delay; the cache in fp32",
+                ("model", "delay", "tokens new/cached", *details, "chunks remembered", "cache MB"),
+                [_shape(facts, details) for facts in variants])
+    papers = [facts["paper"] for facts in variants if facts["paper"]]
+    if papers:
+        sources = ", ".join(dict.fromkeys(paper["source"] for paper in papers))
+        print_table(f"the paper's figures ({sources}; nothing here was measured by satexport)",
+                    CLAIMS, [_claim(facts) for facts in variants if facts["paper"]])
+        for text in dict.fromkeys(paper["note"] for paper in papers):
+            click.echo(text)
 
 
-def _shape(facts: dict[str, Any]) -> list[str]:
+def _shape(facts: Mapping[str, Any], details: Sequence[str]) -> list[str]:
     remembered, size = "-", "-"
-    if facts["cache_tokens"]:
+    if facts["cache_bytes"]:
         remembered, size = f"{facts['memory_steps']}", f"{facts['cache_bytes'] / 1e6:.2f}"
     return [facts["model"], f"{facts['delay']} s", f"{facts['new_tokens']}/{facts['cache_tokens']}",
-            f"{facts['width']}", f"{facts['heads']}", facts["pooling"], remembered, size]
+            *(f"{facts[name]}" for name in details), remembered, size]
 
 
-def _claim(facts: dict[str, Any]) -> list[str]:
+def _claim(facts: Mapping[str, Any]) -> list[str]:
     paper = facts["paper"]
     return [facts["model"], f"{facts['delay']} s", f"{paper['gflops']:g}", f"{paper['memory_mb']:g}",
-            f"{paper['map']:.1f}", facts["file"]]
+            f"{paper['map']:.1f}", facts["file"] or "-"]

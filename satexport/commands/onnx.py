@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,11 +12,17 @@ from satexport.commands.options import json_option, parse_streams
 from satexport.errors import UsageError, needs
 from satexport.terminal import note, say
 
+if TYPE_CHECKING:
+    from satexport.models.family import Variant
+
 
 @click.command("onnx")
-@click.option("--model", required=True, metavar="NAME", help="sat-t, sat-s, sat-b, vit-t, vit-s or vit-b.")
-@click.option("--delay", type=int, default=2, show_default=True, metavar="SECONDS",
-              help="Length of a chunk: SAT 1 or 2, ViT 1, 2 or 10.")
+@click.option("--model", metavar="NAME",
+              help="One that `satexport models` lists, such as sat-t. Default: the one that a file is of by "
+                   "its shapes.")
+@click.option("--delay", type=int, metavar="SECONDS",
+              help="Length of a chunk, as `satexport models` lists them. Default: the one that a file is of "
+                   "by its shapes, else 2.")
 @click.option("--checkpoint", default="published", show_default=True, metavar="FILE|published|demo|random",
               help="A .pt or .safetensors file; published: the public one, fetched once; demo: the small "
                    "trained sat-t at 2 s in this package; random: seeded weights, to size a device.")
@@ -36,7 +43,7 @@ from satexport.terminal import note, say
 @click.option("--output", type=click.Path(path_type=Path), default=Path("build"), show_default=True,
               metavar="DIR", help="Folder of the bundles.")
 @json_option
-def onnx_command(model: str, delay: int, checkpoint: str, labels: Path | None, target_name: str,
+def onnx_command(model: str | None, delay: int | None, checkpoint: str, labels: Path | None, target_name: str,
                  opset: int, cache: str, input_form: str, streams: str, simplify: bool, output: Path,
                  as_json: bool) -> None:
     """Export a checkpoint: a stateful ONNX graph in a bundle, proven against PyTorch.
@@ -45,21 +52,21 @@ def onnx_command(model: str, delay: int, checkpoint: str, labels: Path | None, t
     Examples:
       satexport onnx --model sat-b --delay 2
       satexport onnx --model sat-s --delay 1 --checkpoint mine.safetensors --labels mine.txt
+      satexport onnx --checkpoint mine.pt                     the model that its shapes tell
       satexport onnx --model vit-t --delay 10 --checkpoint random --output /tmp/sizing
       satexport onnx --model sat-b --delay 2 --streams 8      eight microphones in one step
     """
     from satexport.bundle.contract import GraphOptions
-    from satexport.models.families import find_variant
+    from satexport.models.families import check_options, find_family
     from satexport.report.terminal import print_export
     from satexport.targets import find_target
 
-    variant, target = find_variant(model, delay), find_target(target_name)
-    if cache == "hidden" and not variant.has_cache:
-        raise UsageError(f"{variant.name} has no cache: leave --cache out.")
-    options = GraphOptions(cache, input_form, parse_streams(streams))
+    target, options = find_target(target_name), GraphOptions(cache, input_form, parse_streams(streams))
     if (target.backend, target.precision) != ("onnxruntime", "fp32"):
         raise UsageError(f"target {target.name} wants {target.precision} for {target.backend}; this "
                          "command writes fp32 for onnxruntime.")
+    variant = _find_variant(model, delay, checkpoint)
+    check_options(variant, options)
     with needs("export"):
         from satexport.models.checkpoint import load_checkpoint
         from satexport.pipeline.export import export_onnx, export_report
@@ -74,6 +81,22 @@ def onnx_command(model: str, delay: int, checkpoint: str, labels: Path | None, t
             print_export(report)
             say(f"Bundle: {export.path}")
     note(report["warning"])
-    if variant.model == "sat-s" and checkpoint not in ("published", "random"):
-        note(f"SAT-S files of 1 s and of 2 s have the same shapes: make sure that {checkpoint} was "
-             f"trained at {delay} s.")
+    caution = find_family(variant.family).caution(variant)
+    if caution and checkpoint not in ("published", "random"):
+        note(f"{checkpoint}: {caution}")
+
+
+def _find_variant(model: str | None, delay: int | None, checkpoint: str) -> Variant:
+    """The variant that is named, or the one that a checkpoint file resembles. Raises `UsageError` if neither
+    tells."""
+    from satexport.models.families import find_variant
+
+    if model:
+        return find_variant(model, delay)
+    with needs("export"):
+        from satexport.models.checkpoint import WORDS, recognize_variant
+
+        if checkpoint in WORDS:
+            raise UsageError(f"--checkpoint {checkpoint} does not tell the model: say --model NAME "
+                             "(`satexport models` lists them), or pass a file.")
+        return recognize_variant(Path(checkpoint), delay)

@@ -30,9 +30,10 @@ if TYPE_CHECKING:
 def run_command(bundle: Path, audio: tuple[str, ...], top: int, threads: int | None, as_json: bool) -> None:
     """Stream audio through a bundle and print the top tags of every chunk as they come.
 
-    AUDIO is a file (wav, flac, ogg, mp3 and what else soundfile reads; any rate), or - for 16 kHz mono signed
-    16-bit little-endian PCM on standard input. Channels are averaged. Each file is a stream of its own, from
-    silence; one that comes through a pipe (/dev/stdin) is heard when it has ended.
+    AUDIO is a file (wav, flac, ogg, mp3 and what else soundfile reads; any rate), or - for mono signed 16-bit
+    little-endian PCM on standard input at the model's sample rate, which is printed. Channels are averaged.
+    Each file is a stream of its own, from silence; one that comes through a pipe (/dev/stdin) is heard when
+    it has ended.
 
     \b
     Examples:
@@ -62,7 +63,8 @@ def run_command(bundle: Path, audio: tuple[str, ...], top: int, threads: int | N
 def print_tags(tagger: Tagger, name: str, top: int, as_json: bool) -> None:
     """Print the tags of one file or of standard input, chunk by chunk."""
     if not as_json:
-        say("standard input" if name == "-" else name)
+        rate = tagger.contract.sample_rate
+        say(f"standard input, mono 16-bit PCM at {rate} Hz" if name == "-" else name)
     for start, end, scores in timed_scores(tagger, name):
         tags = tagger.top(scores, top)
         if as_json:
@@ -81,7 +83,7 @@ def timed_scores(tagger: Tagger, name: str) -> Iterator[tuple[float, float, Floa
 
     stream: Stream = tagger.stream()
     delay, rate, number = tagger.contract.hop_seconds, tagger.contract.sample_rate, 0
-    for block in pcm_blocks(sys.stdin.buffer) if name == "-" else audio_blocks(name):
+    for block in pcm_blocks(sys.stdin.buffer, rate) if name == "-" else audio_blocks(name, rate):
         try:
             rows = stream.feed(block)
         except AudioError as error:

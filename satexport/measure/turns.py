@@ -25,8 +25,6 @@ from satexport.bundle.folder import Bundle
 from satexport.bundle.gates import Gate, budget_gates, figures, verdict
 from satexport.errors import CheckpointError, MissingError, RunError, UsageError
 from satexport.graph.operations import DEFINITION as OPERATIONS
-from satexport.models.sat.paper import DIFFERENCE, PAPER
-from satexport.models.sat.variants import DEPTH
 from satexport.origin import cores
 from satexport.progress import progress
 from satexport.step import EXECUTED
@@ -35,7 +33,6 @@ from satexport.tagging.tagger import check_streams
 TURNS = 10           # of each process
 TURN_SECONDS = 1.0   # a turn is over after so much work
 PAUSED_TURNS, PAUSED_STEPS = 2, 10
-FLOAT = 4            # bytes
 DEFINITIONS = {
     "operations": OPERATIONS,
     "weights": "bytes of the graph's file, and of that of its weights where they have one of their own",
@@ -59,7 +56,7 @@ DEFINITIONS = {
     "eager": "PyTorch eager: torch.stft front end, the model with the published hidden-state cache, float32, "
              "torch.inference_mode, audio in, scores out, one stream; a bundle that hears mel is measured "
              "without a front end beside it",
-    "paper": DIFFERENCE,
+    "paper": "what the model's paper claims, by its own definitions; `note` says how they differ",
 }
 Baseline = tuple[str, str, int]  # variant, SHA-256 of the weights, threads
 
@@ -125,6 +122,7 @@ class Row:
     burst: list[float]
     paused: list[float]
     executed: dict[str, dict[str, int]] = field(default_factory=dict)
+    eager_state: int = 0  # bytes of PyTorch's
 
 
 def measure(bundles: Sequence[Bundle], settings: Settings) -> dict[str, Any]:
@@ -205,7 +203,8 @@ def _start_eager(name: str, row: Row, settings: Settings, stack: ExitStack) -> R
     process = stack.enter_context(Process(name))
     loaded = process.ask("load_eager", bundle=str(row.bundle.path), checkpoint=settings.checkpoint,
                          threads=row.threads)
-    return Row(name, row.bundle, process, row.threads, 1, loaded["seconds"], True, [], [])
+    return Row(name, row.bundle, process, row.threads, 1, loaded["seconds"], True, [], [],
+               eager_state=loaded["state"])
 
 
 def _baseline(row: Row) -> Baseline:
@@ -246,18 +245,19 @@ def _take_turns(rows: Sequence[Row], settings: Settings, advance: Callable[[], N
 
 def _entry(row: Row, settings: Settings, notes: list[str]) -> dict[str, Any]:
     """What was found about one bundle, or about PyTorch with its weights."""
-    contract, variant = row.bundle.contract, row.bundle.variant
+    from satexport.models.families import find_paper_figures
+
+    contract = row.bundle.contract
     burst, paused = _latency(row.burst), _latency(row.paused)
-    paper = PAPER.get(contract.variant)
+    paper = find_paper_figures(contract)
     if row.is_eager:
         facts: dict[str, Any] = {"variant": contract.variant, "streams": 1}
-        memory: dict[str, Any] = {
-            "weights": None, "state": FLOAT * DEPTH * variant.cache_tokens * variant.width}
+        memory: dict[str, Any] = {"weights": None, "state": row.eager_state}
     else:
         facts = {"bundle": str(row.bundle.path), "bundle_sha256": row.bundle.sha256,
                  "variant": contract.variant, "target": asdict(row.bundle.target),
                  "options": asdict(contract.options), "streams": row.streams,
-                 "tokens": {"new": variant.new_tokens, "cached": variant.cache_tokens},
+                 "tokens": contract.tokens,
                  "checkpoint": asdict(contract.checkpoint),
                  "operations": row.bundle.operations, "executed": row.executed}
         memory = {"weights": row.bundle.graph_bytes, "state": state_bytes(contract)}

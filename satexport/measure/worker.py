@@ -20,7 +20,7 @@ from satexport.backends import BACKENDS, load_step
 from satexport.bundle.contract import ANY
 from satexport.bundle.folder import open_bundle
 from satexport.errors import CheckpointError, MissingError, SatexportError, needs
-from satexport.frontends.log_mel import log_mel
+from satexport.frontends.prepare import model_input
 from satexport.runtimes import import_runtime
 from satexport.step import FloatArray, Step
 
@@ -46,8 +46,7 @@ class Worker:
             import_runtime(importlib.import_module(BACKENDS[opened.target.backend]).PACKAGE)
         contract = opened.contract
         noise = _noise(streams, contract.hop_samples)
-        self.inputs = noise if contract.options.input == "audio" else np.stack(
-            [log_mel(chunk, contract.input.shape[2]) for chunk in noise])
+        self.inputs = np.stack([model_input(contract, chunk) for chunk in noise])
         assert contract.options.streams in (ANY, streams)
         self.imported = _resident("VmRSS")
         start = time.perf_counter()
@@ -57,12 +56,13 @@ class Worker:
 
     @needs("export")
     def load_eager(self, bundle: str, checkpoint: str | None, threads: int) -> dict[str, float]:
-        """Load PyTorch with a bundle's weights: torch.stft front end, published hidden cache.
+        """Load PyTorch with a bundle's weights, as the model was published; returns the seconds it took and
+        the bytes of its state.
         `checkpoint` is a file to take where they are not known on this machine."""
         import torch
 
-        from satexport.models.checkpoint import weights_of
-        from satexport.models.sat.reference import PyTorchStep
+        from satexport.models.checkpoint import find_weights
+        from satexport.models.families import make_reference
 
         torch.set_num_threads(threads)
         opened = open_bundle(bundle)
@@ -70,14 +70,14 @@ class Worker:
         self.imported = _resident("VmRSS")
         start = time.perf_counter()
         try:
-            weights = weights_of(opened)
+            weights = find_weights(opened)
         except CheckpointError:
             if checkpoint is None:
                 raise
-            weights = weights_of(opened, checkpoint)
-        self.step = PyTorchStep(weights)
+            weights = find_weights(opened, checkpoint)
+        self.step = reference = make_reference(weights)
         self.cache = self.step.initial_cache(1)
-        return {"seconds": time.perf_counter() - start}
+        return {"seconds": time.perf_counter() - start, "state": reference.state_bytes()}
 
     def run(self, steps: int, seconds: float, pause: float) -> dict[str, list[float]]:
         """Time single steps, each after a pause of so many seconds: `steps` of them, fewer where they

@@ -1,40 +1,96 @@
-"""The families of models, and a variant of any of them by name."""
+"""The families of models: the one place that names them. To add one, add its line to FAMILIES."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import replace
+import importlib
+from typing import Any, cast
 
-from satexport.errors import UsageError
-from satexport.models.sat.variants import VARIANTS, Variant
+from satexport.bundle.contract import USUAL_OPTIONS, Contract, GraphOptions
+from satexport.errors import BundleError, UsageError
+from satexport.models.family import Checkpoint, Family, PaperFigures, Reference, Shapes, Variant
 
-MODELS = sorted({model for model, _ in VARIANTS})
-_WIDEST = 1024  # of a model of another width
-_RESIZED = re.compile(r"(?P<model>(?:sat|vit)-[tsb])-(?P<width>[1-9][0-9]{0,3})x(?P<heads>[1-9][0-9]{0,3})")
+FAMILIES = {  # name -> module that meets `Family`
+    "sat": "satexport.models.sat.family",
+}
+USUAL_DELAY = 2  # s
+_LACKED = {"cache": "cache", "input": "other input", "streams": "graph for several streams"}  # by option
 
 
-def find_variant(model: str, delay: int) -> Variant:
-    """Return the variant of a model, "sat-t" or "sat-t-48x3", at a delay in seconds. Raises `UsageError` that
-    names the models or delays that exist, or says which widths can be."""
-    resized = _RESIZED.fullmatch(model)
-    published = resized["model"] if resized else model
-    if published not in MODELS:
-        raise UsageError(f"unknown model {model!r}; the models are {', '.join(MODELS)}.")
-    if (published, delay) not in VARIANTS:
-        delays = ", ".join(str(d) for m, d in sorted(VARIANTS) if m == published)
-        raise UsageError(f"{model} has no delay of {delay} s; it has {delays}.")
-    variant = VARIANTS[published, delay]
-    if not resized:
-        return variant
-    width, heads = int(resized["width"]), int(resized["heads"])
-    if width % heads or width > _WIDEST:
-        raise UsageError(f"{model}: expected a width up to {_WIDEST} that its number of heads divides.")
-    return replace(variant, model=model, width=width, heads=heads)
+def find_family(name: str) -> Family[Any]:
+    """Return the family of this name. Raises `BundleError` if there is none: only a bundle can name one."""
+    if name not in FAMILIES:
+        raise BundleError(f"the model is of the family {name!r}, which this satexport does not have (it has "
+                          f"{', '.join(FAMILIES)}): the bundle was made by a newer version. Update "
+                          "satexport.")
+    return cast(Family[Any], importlib.import_module(FAMILIES[name]))
+
+
+def all_variants() -> list[Variant]:
+    """Return the published variants of all families."""
+    return [variant for name in FAMILIES for variant in find_family(name).VARIANTS.values()]
+
+
+def find_variant(model: str, delay: int | None = None) -> Variant:
+    """Return the variant of a model, "sat-t" or "sat-t-48x3", at a delay in seconds; without one at 2 s, or
+    at the model's first if it has no such. Raises `UsageError` that names the models or delays that exist, or
+    says which sizes can be."""
+    variants = next(filter(None, (find_family(name).find_model(model) for name in FAMILIES)), {})
+    if not variants:
+        models = sorted({variant.model for variant in all_variants()})
+        raise UsageError(f"unknown model {model!r}; the models are {', '.join(models)}.")
+    if delay is None:
+        delay = USUAL_DELAY if USUAL_DELAY in variants else next(iter(variants))
+    if delay not in variants:
+        known = ", ".join(map(str, sorted(variants)))
+        raise UsageError(f"{model} has no delay of {delay} s; it has {known}.")
+    return cast(Variant, variants[delay])
 
 
 def named_variant(name: str) -> Variant:
-    """Return the variant by its own name, such as "sat-t-2s". Raises `UsageError` where it is none."""
-    model, _, delay = name.rpartition("-")
-    if not re.fullmatch(r"[1-9][0-9]?s", delay):
-        raise UsageError(f"{name!r} is no variant; expected a model and its delay, such as sat-t-2s.")
-    return find_variant(model, int(delay[:-1]))
+    """Return the variant by its own name, such as "sat-t-2s". Raises `UsageError` if it is none."""
+    model, _, _ = name.rpartition("-")
+    for family in map(find_family, FAMILIES):
+        for variant in family.find_model(model).values():
+            if variant.name == name:
+                return cast(Variant, variant)
+    raise UsageError(f"{name!r} is no variant; expected a model and its delay, such as sat-t-2s.")
+
+
+def find_contract_variant(contract: Contract) -> Variant:
+    """Return the variant that a graph was made of. Raises `BundleError` if it is not known here."""
+    find_family(contract.family)
+    try:
+        return named_variant(contract.variant)
+    except UsageError:
+        raise BundleError(f"the model is a {contract.variant!r}, which this satexport does not have: the "
+                          "bundle was made by a newer version. Update satexport.") from None
+
+
+def resembling(shapes: Shapes) -> list[Variant]:
+    """Return the variants of all families that a state dict of these shapes could be of."""
+    return [variant for name in FAMILIES for variant in find_family(name).resembles(shapes)]
+
+
+def marks() -> frozenset[str]:
+    """Return the names of weights by which state dicts of the families are known."""
+    return frozenset(find_family(name).MARK for name in FAMILIES)
+
+
+def make_reference(checkpoint: Checkpoint[Any]) -> Reference:
+    """Return the published model with these weights."""
+    return find_family(checkpoint.variant.family).reference(checkpoint)
+
+
+def find_paper_figures(contract: Contract) -> PaperFigures | None:
+    """Return what a paper claims of the variant; None if none does, or the family is not known here."""
+    if contract.family not in FAMILIES:
+        return None
+    return find_family(contract.family).PAPER.get(contract.variant)
+
+
+def check_options(variant: Variant, options: GraphOptions) -> None:
+    """Raise `UsageError` for an option of the graph that the variant does not have."""
+    taken = find_family(variant.family).options(variant)
+    for name, lacked in _LACKED.items():
+        if getattr(options, name) != getattr(USUAL_OPTIONS, name) and name not in taken:
+            raise UsageError(f"{variant.name} has no {lacked}: leave --{name} out.")

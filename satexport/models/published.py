@@ -1,7 +1,4 @@
-"""What is fetched on demand: the published checkpoints, and ESC-50 to prove a bundle with.
-
-Both go to the user's cache folder, and each is whole or not there.
-"""
+"""Published checkpoints, fetched on demand to the user's cache folder; each is whole or not there."""
 
 from __future__ import annotations
 
@@ -14,49 +11,39 @@ from typing import Final
 from satexport.download import fetch
 from satexport.errors import CheckpointError, RunError
 from satexport.files import download_folder, sha256_of, write_text
-from satexport.models.sat.variants import Variant
+from satexport.models.family import Published
 
-ZENODO: Final = "https://zenodo.org/record/7964975/files"  # or $SATEXPORT_ZENODO
-PUBLISHED: Final = {  # a ViT file serves its model at every delay
-    "sat-t-2s": "SAT_T_stream2s_mAP_43_34.pt",
-    "sat-t-1s": "SAT_T_stream1s_mAP_40_11.pt",
-    "sat-s-2s": "SAT_S_stream2s_mAP_43_37.pt",
-    "sat-s-1s": "SAT_S_stream1s_mAP_40_55.pt",
-    "sat-b-2s": "SAT_B_stream2s_mAP_45_29.pt",
-    "sat-b-1s": "SAT_B_stream1s_mAP_41_37.pt",
-    "vit-t": "audiotransformer_tiny_mAP_44_15.pt",
-    "vit-s": "audiotransformer_small_mAP_45_68.pt",
-    "vit-b": "audiotransformer_base_mAP_47_40.pt",
-}
+MIRRORED: Final = "https://zenodo.org/"  # what $SATEXPORT_ZENODO stands in for, a folder of files
 
 
 @contextmanager
-def published(variant: Variant) -> Iterator[Path]:
-    """Give the published file of a variant to a block that reads it: the one in the cache folder,
+def fetch_published(published: Published) -> Iterator[Path]:
+    """Give a published file to a block that reads it: the one in the cache folder,
     put there by hand or before, else fetched.
 
-    No checksum was published. The SHA-256 of a file that the block could read is noted beside it
-    as `NAME.sha256`, and from then on the file must have it. Raises `CheckpointError` where it has
-    another, or where the block does, and `RunError` where nothing can be fetched.
+    If no checksum was published, the SHA-256 of a file that the block could read is noted beside it
+    as `NAME.sha256`, and from then on the file must have it. Raises `CheckpointError` if it has
+    another, or if the block does, and `RunError` if nothing can be fetched.
     """
-    name = PUBLISHED[variant.name if variant.has_cache else variant.model]
+    name, url = published.file, _find_url(published)
     path = download_folder() / "published" / name
-    url = f"{os.environ.get('SATEXPORT_ZENODO') or ZENODO}/{name}?download=1"
     by_hand = f"Or fetch {url} by hand and put it at {path}"
     fetched = not path.exists()
     if fetched:
         fetch(url, path, f"{by_hand}; --checkpoint demo and random need no file.")
     note = path.with_name(f"{name}.sha256")
     try:
-        sha256, known = sha256_of(path), _noted(note)
+        sha256, known = sha256_of(path), published.sha256 or _read_note(note)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error}); expected a checkpoint "
                               "file that you may read.") from None
     if known not in (None, sha256):
-        raise CheckpointError(
-            f"{path}: has SHA-256 {sha256[:12]}..., expected {known} as at its first use ({note.name}): "
-            f"the file was changed or damaged. Remove it, and it is fetched again; if you trust it as it "
-            f"is, remove {note.name}.")
+        when, trust = "as published", ""
+        if published.sha256 is None:
+            when = f"as at its first use ({note.name})"
+            trust = f"; if you trust it as it is, remove {note.name}"
+        raise CheckpointError(f"{path}: has SHA-256 {sha256[:12]}..., expected {known} {when}: the file was "
+                              f"changed or damaged. Remove it, and it is fetched again{trust}.")
     try:
         yield path
     except CheckpointError as error:
@@ -69,7 +56,14 @@ def published(variant: Variant) -> Iterator[Path]:
             write_text(note, f"{sha256}  {name}\n")  # as sha256sum has it
 
 
-def _noted(note: Path) -> str | None:
+def _find_url(published: Published) -> str:
+    mirror = os.environ.get("SATEXPORT_ZENODO")
+    if mirror and published.url.startswith(MIRRORED):
+        return f"{mirror}/{published.url.rpartition('/')[2]}"
+    return published.url
+
+
+def _read_note(note: Path) -> str | None:
     """The SHA-256 in a note, whatever stands for it in a damaged one, None without one."""
     try:
         return note.read_text(encoding="utf-8", errors="replace").partition(" ")[0][:64]

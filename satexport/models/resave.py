@@ -1,36 +1,17 @@
-"""The tensors of a file of weights, and the Python that saves them again as a file that can be loaded.
+"""The Python that saves weights again as a file that can be loaded.
 
 Advice in an error is to be typed in as it stands, so it is written here, once, as code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
-
-from numpy.typing import NDArray
+from collections.abc import Sequence
+from typing import Final
 
 from satexport.errors import LONGEST
 
-MARK: Final = "time_pos_embed"  # the name by which a state dict of ours is known, behind any prefix
 SAVE_WEIGHTS: Final = "save the weights alone: torch.save(model.state_dict(), 'weights.pt')"
 MAX_CODE: Final = LONGEST // 2  # characters of Python, which ends a message: its end is never cut
-
-
-class Entry(NamedTuple):
-    """One tensor of a file, its values not yet read."""
-
-    shape: tuple[int, ...]
-    dtype: str  # "float32"
-    read: Callable[[], NDArray[Any]]
-
-
-class Weights(NamedTuple):
-    """The tensors of a state dict by name, and the Python that reads and writes such a file."""
-
-    entries: dict[str, Entry]
-    load: str  # statements that set `state`
-    save: str  # a statement with {} for the new state dict
 
 
 def torch_code(path: object, place: str = "", weights_only: bool = True) -> tuple[str, str]:

@@ -8,16 +8,17 @@ import pickletools
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import IO, Final
 
 from satexport.errors import CheckpointError
-from satexport.models.resave import MARK, MAX_CODE, SAVE_WEIGHTS, Entry, Weights, resave, torch_code
+from satexport.models.family import Entry, StateFile
+from satexport.models.resave import MAX_CODE, SAVE_WEIGHTS, resave, torch_code
 from satexport.terminal import clipped, shown
 
-MAX_BYTES: Final = 2_000_000_000  # of a file, which is read whole; a sat-b with its optimizer has 1 GB
+MAX_BYTES: Final = 2_000_000_000  # of a file, read whole; 86 M weights with their optimizer have 1 GB
 MAX_PICKLE: Final = 20_000_000    # bytes of the names and shapes in it
 MAX_OPCODES: Final = 1_000_000    # of that pickle; a state dict has 25 for each tensor
 MAX_TUPLES: Final = 20_000        # four for each tensor; a hundred thousand, nested, crash Python's hash
@@ -29,8 +30,9 @@ DAMAGED: Final = ("is damaged, or something else than torch.save wrote it. If it
                   f"download it again; else {SAVE_WEIGHTS}.")
 
 
-def read_torch(path: Path) -> Weights:
-    """The tensors of a state dict, bare or the entry `model`. Raises `CheckpointError`, `OSError`."""
+def read_torch(path: Path, marks: Collection[str]) -> StateFile:
+    """The tensors of a state dict, bare or the entry `model`. `marks` are names of weights by which state
+    dicts elsewhere in the file are known. Raises `CheckpointError`, `OSError`."""
     import torch
 
     if fault := _fault(path):
@@ -48,10 +50,10 @@ def read_torch(path: Path) -> Weights:
         state, place = loaded["model"], "['model']"
     if fault := _stranger(state):
         raise CheckpointError(f"{path}: {fault}, expected a state dict (names and tensors), bare or as the "
-                              f"entry 'model'. {_advice(path, loaded)}")
-    return Weights({key: Entry(tuple(value.shape), str(value.dtype).removeprefix("torch."),
-                               partial(value.numpy, force=True)) for key, value in state.items()},
-                   *torch_code(path, place))
+                              f"entry 'model'. {_advice(path, loaded, marks)}")
+    return StateFile({key: Entry(tuple(value.shape), str(value.dtype).removeprefix("torch."),
+                                 partial(value.numpy, force=True)) for key, value in state.items()},
+                     *torch_code(path, place))
 
 
 def _stranger(state: object) -> str:
@@ -68,9 +70,9 @@ def _stranger(state: object) -> str:
     return ""
 
 
-def _advice(path: Path, loaded: object) -> str:
+def _advice(path: Path, loaded: object, marks: Collection[str]) -> str:
     """How to save the weights alone that lie somewhere in this."""
-    found = list(_places(loaded))
+    found = list(_places(loaded, marks))
     if not found:
         return f"If it has weights, {SAVE_WEIGHTS}."
     place, prefix = found[0]
@@ -82,17 +84,19 @@ def _advice(path: Path, loaded: object) -> str:
         "isinstance(k, str)", "isinstance(v, torch.Tensor)"])
 
 
-def _places(loaded: object, place: str = "", level: int = 0) -> Iterator[tuple[str, str]]:
-    """Where in dicts of dicts state dicts of ours lie, "['model']", and what their names start with."""
+def _places(loaded: object, marks: Collection[str], place: str = "",
+            level: int = 0) -> Iterator[tuple[str, str]]:
+    """Where in dicts of dicts state dicts lie, "['model']", and what their names start with."""
     if not isinstance(loaded, Mapping):
         return
     for key in loaded:
-        if isinstance(key, str) and (key == MARK or key.endswith(f".{MARK}")):
-            yield place, key.removesuffix(MARK)
+        for mark in marks if isinstance(key, str) else ():
+            if key == mark or key.endswith(f".{mark}"):
+                yield place, key.removesuffix(mark)
     if level < LEVELS:
         for key, value in loaded.items():
             if isinstance(key, str | int):
-                yield from _places(value, f"{place}[{key!r}]", level + 1)
+                yield from _places(value, marks, f"{place}[{key!r}]", level + 1)
 
 
 def _refusal(error: Exception) -> str:
@@ -165,7 +169,7 @@ def _pickle_fault(path: Path, file: IO[bytes], pickles: int) -> str:
 
 
 def _too_many() -> str:
-    return f"holds far more objects than a state dict of a SAT or ViT: {SAVE_WEIGHTS}."
+    return f"holds far more objects than a state dict: {SAVE_WEIGHTS}."
 
 
 def _of_protocol(path: Path, protocol: int) -> str:

@@ -12,22 +12,27 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from satexport.errors import CheckpointError, RunError
-from satexport.files import PACKAGE, cache_folder, sha256_of, write_bytes
-from satexport.models.resave import Entry, Weights, safetensors_code
+from satexport.files import cache_folder, sha256_of, write_bytes
+from satexport.models.family import Entry, StateFile
+from satexport.models.resave import SAVE_WEIGHTS, safetensors_code
 from satexport.models.torchfile import read_torch
 
-DEMO: Final = PACKAGE / "data" / "demo-sat-t-2s.safetensors"
-MAX_HEADER: Final = 1_000_000  # bytes of names and shapes; a state dict of ours has 30,000
+MAX_HEADER: Final = 1_000_000  # bytes of names and shapes; one of 200 tensors has 30,000
 DTYPES: Final = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
 
 
-def read_weights(path: Path) -> Weights:
-    """Return the tensors of a file of weights.
+def read_weights(path: Path, marks: Collection[str] = ()) -> StateFile:
+    """Return the tensors of a file of weights. `marks` are names of weights by which state dicts are known
+    that lie elsewhere in the file: the error says then how to save them by themselves.
 
     Raises `CheckpointError` where the file is missing, empty, truncated, something else, or
     a pickle that needs more than tensors.
@@ -41,7 +46,7 @@ def read_weights(path: Path) -> Weights:
         if head[8:9] == b"{":
             return _read_safetensors(path, int.from_bytes(head[:8], "little"))
         if head.startswith((b"PK\x03\x04", b"\x80")):  # zip, or a pickle (torch before 1.6)
-            return read_torch(path)
+            return read_torch(path, marks)
     except FileNotFoundError:
         raise CheckpointError(
             f"{path}: no such file; expected a checkpoint (.pt, .pth or .safetensors), or one "
@@ -59,21 +64,41 @@ def read_weights(path: Path) -> Weights:
                           "safetensors: copy or download it again.")
 
 
-def _read_safetensors(path: Path, header: int) -> Weights:
+def _read_safetensors(path: Path, header: int) -> StateFile:
     from safetensors import SafetensorError, safe_open
 
     if header > MAX_HEADER:
         raise CheckpointError(f"{path}: says that its header has {header} bytes, expected at most "
-                              f"{MAX_HEADER}: it is a damaged safetensors file, or no SAT or ViT.")
+                              f"{MAX_HEADER}: it is a damaged safetensors file, or no state dict.")
     try:
         file: Any = safe_open(path, framework="numpy")
     except SafetensorError as error:
         raise CheckpointError(f"{path}: is a damaged safetensors file, probably truncated "
                               f"({error}): copy or download it again.") from error
     parts = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 - no mapping
-    return Weights({key: Entry(tuple(part.get_shape()), DTYPES.get(part.get_dtype(), part.get_dtype()),
-                               partial(file.get_tensor, key)) for key, part in parts.items()},
-                   *safetensors_code(path))
+    return StateFile({key: Entry(tuple(part.get_shape()), DTYPES.get(part.get_dtype(), part.get_dtype()),
+                                 partial(file.get_tensor, key)) for key, part in parts.items()},
+                     *safetensors_code(path))
+
+
+def read_floats(path: Path, key: str, entry: Entry) -> NDArray[np.float32]:
+    """Return the values of one tensor of a file as contiguous float32 of its shape. Raises `CheckpointError`
+    if they are stored in another dtype than float32 or float16, cannot be read or are not finite."""
+    if entry.dtype not in ("float32", "float16"):
+        raise CheckpointError(
+            f"{path}: {key} is {entry.dtype}, expected float32 or float16: save bfloat16 and "
+            "float64 again as v.float(); integer (quantised) weights cannot be used, take the "
+            "checkpoint they were made from.")
+    try:
+        value = np.ascontiguousarray(entry.read(), np.float32).reshape(entry.shape)
+    except (RuntimeError, TypeError) as error:  # a tensor without data, or a sparse one
+        raise CheckpointError(f"{path}: {key} cannot be read ({error}); expected a dense "
+                              f"tensor: {SAVE_WEIGHTS}.") from error
+    if not np.isfinite(value).all():
+        raise CheckpointError(f"{path}: {key} has NaN or infinite values, expected finite ones: "
+                              "training diverged, or a value was too large for float16; "
+                              "take an earlier checkpoint, or save it in float32.")
+    return value
 
 
 def remember(sha256: str, path: Path) -> None:
@@ -87,23 +112,19 @@ def remember(sha256: str, path: Path) -> None:
         pass
 
 
-def find_by_sha256(sha256: str) -> Path | None:
-    """Return a file with this hash: the demo in the package, or the one that was remembered
-    where it is still there and still the same; else None."""
+def find_by_sha256(sha256: str, shipped: Iterable[Path] = ()) -> Path | None:
+    """Return a file with this hash: one of those that are shipped, or the one that was remembered
+    if it is still there and still the same; else None."""
     if not re.fullmatch("[0-9a-f]{64}", sha256):  # a bundle's word must not become a path
         return None
-    for place in (_demo, _remembered):
+    for find in (*(partial(Path, path) for path in shipped), partial(_remembered, sha256)):
         try:
-            path = place(sha256)
+            path = find()
             if path.is_file() and sha256_of(path) == sha256:
                 return path
         except (OSError, RuntimeError, ValueError):  # no note, an unreadable one, no such drive
             continue
     return None
-
-
-def _demo(_sha256: str) -> Path:
-    return DEMO
 
 
 def _note(sha256: str) -> Path:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,9 @@ from satexport.bundle.folder import Bundle
 from satexport.bundle.gates import Gate, verdict
 from satexport.bundle.target import Gates
 from satexport.errors import DataError
-from satexport.models.checkpoint import weights_of
+from satexport.models.checkpoint import find_weights
+from satexport.models.families import make_reference
+from satexport.models.family import Reference
 from satexport.parity.differences import Differences, Drift, _difference_gate, compare, curve_of, drift_of
 from satexport.parity.golden import proof_streams
 from satexport.parity.metrics import average_precisions
@@ -31,9 +33,6 @@ from satexport.progress import progress
 from satexport.step import EXECUTED
 from satexport.tagging.stream import Streams, clip_chunks
 from satexport.tagging.tagger import Tagger
-
-if TYPE_CHECKING:  # --golden runs where there is no torch
-    from satexport.models.sat.reference import PyTorchStep
 
 DEFINITIONS = {
     "score difference": "absolute difference of one class's score in one chunk, candidate minus "
@@ -64,7 +63,7 @@ class SetParity:
     differences: Differences
     pytorch_map: float
     bundle_map: float
-    clip_protocol_map: float                       # PyTorch, the paper's protocol
+    clip_protocol_map: float | None                # PyTorch, the paper's protocol, if it has one
     average_precision: dict[str, tuple[float, float]]  # class -> PyTorch, bundle
     origin: dict[str, object]
 
@@ -76,10 +75,8 @@ def run_parity(tagger: Tagger, data: str, folds: Sequence[int] | None, category_
     Returns the gates and the parts of the report. Raises `CheckpointError` where the weights are
     not found or are others, `DataError` where the set cannot be used.
     """
-    from satexport.models.sat.reference import PyTorchStep
-
     labelled, why_not = labelled_set(tagger.bundle, data, folds, category_map)
-    reference = PyTorchStep(weights_of(tagger.bundle, checkpoint))
+    reference = make_reference(find_weights(tagger.bundle, checkpoint))
     lanes = len(proof_streams(tagger.step, tagger.contract))
     steps = sum(stream_steps(tagger.contract, minutes, lanes)) + (len(labelled.clips) if labelled else 0)
     with progress("parity", steps) as advance:
@@ -116,7 +113,7 @@ def stream_steps(contract: Contract, minutes: float, streams: int) -> tuple[int,
     return steps, min(steps, contract.memory_steps + int(HEARD_AGAIN // contract.hop_seconds))
 
 
-def stream_parity(reference: PyTorchStep, tagger: Tagger, minutes: float,
+def stream_parity(reference: Reference, tagger: Tagger, minutes: float,
                   advance: Advance) -> tuple[Differences, Drift | None, NDArray[np.float64]]:
     """Both over synthetic sounds, never reset: one stream of so many minutes, or as many streams as
     the bundle runs that share the minutes, and then the first of them again. Returns differences, drift
@@ -126,7 +123,8 @@ def stream_parity(reference: PyTorchStep, tagger: Tagger, minutes: float,
     count, delay = len(ours), tagger.contract.hop_seconds
     chunks, again = stream_steps(tagger.contract, minutes, count)
     theirs = [reference_streams(reference, tagger.contract) for _ in range(count)]
-    audio = synthetic_stream(chunks * count * delay, "evaluate").reshape(count, chunks, -1)
+    audio = synthetic_stream(chunks * count * delay, "evaluate", rate=tagger.contract.sample_rate)
+    audio = audio.reshape(count, chunks, -1)
     pairs = []
     for number in (*range(chunks), *range(again)):
         heard = audio[:, number]
@@ -139,7 +137,7 @@ def stream_parity(reference: PyTorchStep, tagger: Tagger, minutes: float,
     return compare(*stream, count), drift_of(curve, chunks, tagger.contract.memory_steps), curve
 
 
-def set_parity(reference: PyTorchStep, tagger: Tagger, data: LabelledSet,
+def set_parity(reference: Reference, tagger: Tagger, data: LabelledSet,
                advance: Advance) -> SetParity:
     """Both over a labelled set by streamed score, and PyTorch by the paper's protocol."""
 
@@ -148,7 +146,7 @@ def set_parity(reference: PyTorchStep, tagger: Tagger, data: LabelledSet,
     rows = []
     for first in range(0, len(data.clips), len(ours)):
         clips = data.clips[first:first + len(ours)]
-        audios = [clip.read() for clip in clips]
+        audios = [clip.read(tagger.contract.sample_rate) for clip in clips]
         for clip, audio in zip(clips, audios, strict=True):
             if calibrated_on and clip_hash(audio) in calibrated_on:
                 raise DataError(f"{clip.name} of {data.name} is one of the clips that {tagger.bundle.path} "
@@ -161,11 +159,12 @@ def set_parity(reference: PyTorchStep, tagger: Tagger, data: LabelledSet,
     scores = np.stack([r[1].mean(0) for r in rows])
     found = (average_precisions(truth, scores, tagger.labels) if np.isfinite(scores).all()
              else dict.fromkeys(expected, float("nan")))  # a bundle gone wrong: fails its gates
-    paper = average_precisions(truth, np.stack([r[2] for r in rows]), tagger.labels)
+    by_paper = [r[2] for r in rows if r[2] is not None]
+    paper = average_precisions(truth, np.stack(by_paper), tagger.labels) if by_paper else None
     return SetParity(
         data.name, len(rows),
         compare(np.concatenate([r[0] for r in rows]), np.concatenate([r[1] for r in rows])),
-        _mean(expected), _mean(found), _mean(paper),
+        _mean(expected), _mean(found), _mean(paper) if paper else None,
         {label: (expected[label], found[label]) for label in expected}, data.origin)
 
 
@@ -204,6 +203,6 @@ def parity_report(tagger: Tagger, gates: Sequence[Gate], parts: dict[str, Any]) 
     }
 
 
-def reference_streams(step: PyTorchStep, contract: Contract, count: int = 1) -> Streams:
+def reference_streams(step: Reference, contract: Contract, count: int = 1) -> Streams:
     """PyTorch beside a graph: it hears audio, whatever the graph takes."""
     return Streams(step, replace(contract, options=USUAL_OPTIONS), count)

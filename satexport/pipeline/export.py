@@ -40,16 +40,11 @@ from satexport.bundle.places import staged_bundle
 from satexport.bundle.target import Target
 from satexport.errors import GateError
 from satexport.files import write_json
+from satexport.frontends.rows import FRONT_ENDS
 from satexport.graph.operations import DEFINITION, count_operations
 from satexport.graph.simplify import graph_size, simplify
-from satexport.graph.writer import Weights
-from satexport.models.family import Checkpoint
-from satexport.models.sat.folds import FOLDS
-from satexport.models.sat.graph import build_graph
-from satexport.models.sat.interface import contract_fields, initial_cache
-from satexport.models.sat.reference import PyTorchStep
-from satexport.models.sat.variants import Variant
-from satexport.models.sat.weights import graph_weights
+from satexport.models.families import check_options, find_family, make_reference
+from satexport.models.family import Checkpoint, Reference, V, Variant
 from satexport.origin import origin
 from satexport.parity.golden import golden_scores, proof_streams
 from satexport.parity.protocols import reference_streams
@@ -107,25 +102,38 @@ class _Prover:
                      "" if kept else f"moved a score by {moved:.1e}")
 
 
-def export_onnx(checkpoint: Checkpoint, target: Target, folder: Path, options: GraphOptions = USUAL_OPTIONS,
-                opset: int = DEFAULT_OPSET, use_onnxsim: bool = True) -> Export:
+def make_contract(variant: Variant, classes: int, options: GraphOptions, opset: int = DEFAULT_OPSET, *,
+                  labels_sha256: str, checkpoint: CheckpointOrigin) -> Contract:
+    """Return the contract of a variant's graph. Raises `UsageError` for an option that it does not have."""
+    check_options(variant, options)
+    interface = find_family(variant.family).interface(variant, classes, options)
+    return Contract(
+        family=variant.family, variant=variant.name, sample_rate=variant.sample_rate,
+        window_samples=variant.window_samples, hop_samples=variant.hop_samples,
+        memory_steps=variant.memory_steps, front_end=FRONT_ENDS[variant.front_end].parameters(),
+        tokens=interface.tokens, classes=classes, options=options, input=interface.input,
+        scores=interface.scores, cache_in=interface.cache_in, cache_out=interface.cache_out,
+        labels_sha256=labels_sha256, checkpoint=checkpoint, opset=opset, exporter=f"satexport {__version__}")
+
+
+def export_onnx(checkpoint: Checkpoint[V], target: Target, folder: Path,
+                options: GraphOptions = USUAL_OPTIONS, opset: int = DEFAULT_OPSET,
+                use_onnxsim: bool = True) -> Export:
     """Write a bundle at its `bundle_path` and return what was done.
 
-    Raises `GateError` where a rewrite or the finished graph differs from PyTorch by more than
-    the target allows, `RunError` where the bundle cannot be written. What was there before is
-    then untouched.
+    Raises `UsageError` for an option that the variant does not have, `GateError` if a rewrite or the
+    finished graph differs from PyTorch by more than the target allows, `RunError` if the bundle cannot be
+    written. What was there before is then untouched.
     """
-    variant = checkpoint.variant
-    contract = Contract(
-        **contract_fields(variant, checkpoint.classes, options), opset=opset,
+    contract = make_contract(
+        checkpoint.variant, checkpoint.classes, options, opset,
         labels_sha256=labels_sha256(checkpoint.labels),
-        checkpoint=CheckpointOrigin(name=checkpoint.name, source=checkpoint.source, sha256=checkpoint.sha256),
-        exporter=f"satexport {__version__}")
+        checkpoint=CheckpointOrigin(name=checkpoint.name, source=checkpoint.source, sha256=checkpoint.sha256))
     check_streams(contract, max(1, options.streams))
     export = Export(bundle_path(folder, contract, target), contract)
-    with staged_bundle(export.path) as stage, progress("export", len(FOLDS) + 2) as advance:
-        reference = PyTorchStep(checkpoint)
-        audio = golden_audio(variant)
+    reference = make_reference(checkpoint)  # before a folder is made: its package may be missing
+    with staged_bundle(export.path) as stage, progress("export", None) as advance:
+        audio = golden_audio(checkpoint.variant)
         expected = golden_scores(reference_streams(reference, contract), audio)[0]
         model, cache = _rewrite(export, checkpoint, reference, expected, audio, use_onnxsim, advance)
         content = model.SerializeToString(deterministic=True)
@@ -144,31 +152,20 @@ def export_onnx(checkpoint: Checkpoint, target: Target, folder: Path, options: G
     return export
 
 
-def _rewrite(export: Export, checkpoint: Checkpoint, reference: PyTorchStep, expected: FloatArray,
+def _rewrite(export: Export, checkpoint: Checkpoint[V], reference: Reference, expected: FloatArray,
              audio: FloatArray, use_onnxsim: bool,
              advance: Callable[[], None]) -> tuple[onnx.ModelProto, list[FloatArray]]:
-    """Write the graph, fold and simplify it, proving each step; returns graph and initial cache."""
-    variant, contract = checkpoint.variant, export.contract
-    prover = _Prover(contract, expected[:REWRITE_CHUNKS], audio[:REWRITE_CHUNKS])
-    weights = graph_weights(variant, checkpoint.state)
-    hidden = reference.hidden_silence()
-
-    def prove(name: str, weights: Weights) -> tuple[onnx.ModelProto, list[FloatArray]]:
-        model = build_graph(variant, weights, contract)
-        cache = [] if hidden is None else initial_cache(variant, contract.options, weights, hidden)
-        export.stages.append(stage := prover.judge(name, model, cache))
+    """Have the family write and rewrite the graph, then simplify it, proving each step; returns graph and
+    initial cache."""
+    prover = _Prover(export.contract, expected[:REWRITE_CHUNKS], audio[:REWRITE_CHUNKS])
+    family = find_family(checkpoint.variant.family)
+    for rewrite in family.rewrites(checkpoint, export.contract, reference.initial_cache(1)):
+        model, cache = rewrite.model, list(rewrite.cache)
+        export.stages.append(stage := prover.judge(rewrite.name, model, cache))
         if not stage.kept:
-            raise GateError(f"the rewrite {name!r} moved a score by {stage.from_before:.1e}, allowed "
+            raise GateError(f"the rewrite {rewrite.name!r} moved a score by {stage.from_before:.1e}, allowed "
                             f"is {REWRITE_TOLERANCE:.0e}. No bundle was written; please report this.")
         advance()
-        return model, cache
-
-    published = hidden is None or contract.options.cache == "hidden"
-    keeps = "as published" if published else "keys and values cached"
-    model, cache = prove(keeps, weights)
-    for name, fold in FOLDS.items():
-        weights = fold(weights)
-        model, cache = prove(name, weights)
     if use_onnxsim:
         simpler, why_not = simplify(model)
         if why_not:
@@ -215,7 +212,9 @@ def _largest(a: FloatArray, b: FloatArray) -> float:
 
 
 def golden_audio(variant: Variant) -> FloatArray:
-    """Consecutive chunks [N, samples] of synthetic sounds, 16 bits; one more than the model
+    """Consecutive chunks [N, hop_samples] of synthetic sounds, 16 bits; one more than the model
     remembers."""
     chunks = max(LEAST, variant.memory_steps + 1)
-    return synthetic_stream(chunks * variant.delay, "calibrate").reshape(chunks, variant.hop_samples)
+    seconds = chunks * variant.hop_samples / variant.sample_rate
+    audio = synthetic_stream(seconds, "calibrate", rate=variant.sample_rate)
+    return audio.reshape(chunks, variant.hop_samples)

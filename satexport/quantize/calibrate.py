@@ -21,7 +21,7 @@ from satexport.audio.clips import Clip, ClipHash
 from satexport.backends.onnxruntime.step import OnnxRuntimeStep
 from satexport.bundle.folder import Bundle
 from satexport.errors import DataError
-from satexport.frontends.log_mel import SAMPLE_RATE, log_mel
+from satexport.frontends.prepare import model_input
 from satexport.progress import progress
 from satexport.quantize.calibration_set import LEAST_SAMPLES, CalibrationSet, calibration_clips
 from satexport.step import FloatArray
@@ -49,9 +49,10 @@ def calibrate(bundle: Bundle, chosen: CalibrationSet, data: Path | None = None) 
     read.
     """
     size, lanes = bundle.contract.hop_samples, max(1, bundle.contract.options.streams)
+    rate = bundle.contract.sample_rate
     random = np.random.default_rng(chosen.seed)
-    sounds, hashes, silent = heard(calibration_clips(chosen, data))
-    streams = list(chained(sounds, chosen.stream_seconds))
+    sounds, hashes, silent = heard(calibration_clips(chosen, data), rate)
+    streams = list(chained(sounds, chosen.stream_seconds, rate))
     positions = [(number, chunk) for number, audio in enumerate(streams)
                  for chunk in range(len(audio) // size)]
     if (there := sum(map(len, sounds)) // size) < LEAST_SAMPLES:
@@ -82,9 +83,7 @@ def _roll(bundle: Bundle, streams: Sequence[FloatArray], taken: set[tuple[int, i
             chunks = audio[:len(audio) // size * size].reshape(-1, size)
             begins = np.arange(lanes) * len(chunks) // lanes
             for chunk in range(last[number] + 1):
-                x = chunks[(begins + chunk) % len(chunks)]
-                if contract.options.input == "mel":
-                    x = log_mel(x, contract.input.shape[2])
+                x = model_input(contract, chunks[(begins + chunk) % len(chunks)])
                 if (number, chunk) in taken:
                     caches = zip(contract.cache_in, cache.now, strict=True)
                     yield {contract.input.name: x, **{spec.name: array.copy() for spec, array in caches}}
@@ -92,18 +91,18 @@ def _roll(bundle: Bundle, streams: Sequence[FloatArray], taken: set[tuple[int, i
                 advance()
 
 
-def heard(clips: Sequence[Clip]) -> tuple[list[FloatArray], list[str], int]:
-    """Read clips until there is enough: the sounds, their hashes, and how many were left out because
-    they hold nothing. Of a long one only its beginning is taken, and only that is in memory."""
+def heard(clips: Sequence[Clip], rate: int) -> tuple[list[FloatArray], list[str], int]:
+    """Read clips at a sample rate until there is enough: the sounds, their hashes, and how many were left
+    out because they hold nothing. Of a long one only its beginning is taken, and only that is in memory."""
     sounds, hashes, silent, seconds = [], [], 0, 0.0
     for clip in clips:
-        audio, digest = _beginning(clip)
+        audio, digest = _beginning(clip, rate)
         if is_silent(audio):
             silent += 1
             continue
         sounds.append(audio)
         hashes.append(digest)
-        seconds += len(audio) / SAMPLE_RATE
+        seconds += len(audio) / rate
         if seconds >= MOST:
             break
     if not sounds:
@@ -112,10 +111,10 @@ def heard(clips: Sequence[Clip]) -> tuple[list[FloatArray], list[str], int]:
     return sounds, hashes, silent
 
 
-def _beginning(clip: Clip) -> tuple[FloatArray, str]:
+def _beginning(clip: Clip, rate: int) -> tuple[FloatArray, str]:
     """The first MOST_OF_A_CLIP seconds of a clip and the hash of all of it."""
-    digest, parts, missing = ClipHash(), [], MOST_OF_A_CLIP * SAMPLE_RATE
-    for block in clip.blocks():
+    digest, parts, missing = ClipHash(), [], MOST_OF_A_CLIP * rate
+    for block in clip.blocks(rate):
         digest.update(block)
         if missing:
             parts.append(block[:missing])
@@ -128,10 +127,10 @@ def is_silent(audio: FloatArray) -> bool:
     return float(np.abs(audio).max(initial=0.0)) < SILENT
 
 
-def chained(sounds: Sequence[FloatArray], seconds: float) -> Iterator[FloatArray]:
+def chained(sounds: Sequence[FloatArray], seconds: float, rate: int) -> Iterator[FloatArray]:
     """The sounds one after another, cut into streams of so many seconds at least; a last one that came
     out shorter is filled up with sounds from the beginning."""
-    least = round(seconds * SAMPLE_RATE)
+    least = round(seconds * rate)
     parts: list[FloatArray] = []
     for sound in sounds:
         parts.append(sound)

@@ -55,9 +55,9 @@ def sensitivity(source: Bundle, model: onnx.ModelProto, quantise: Quantise, ever
                 clips: LabelledSet) -> Sensitivity:
     """Quantise one layer of `every` at a time. `model` is the fp32 graph of `source`, `quantise` makes of
     it a graph whose other layers are int8."""
-    sounds, hashes, _ = heard(clips.clips)
+    sounds, hashes, _ = heard(clips.clips, source.contract.sample_rate)
     size, chains = source.contract.hop_samples, []
-    for chain in chained(sounds, CHAIN_SECONDS):
+    for chain in chained(sounds, CHAIN_SECONDS, source.contract.sample_rate):
         chains.append(chain[:len(chain) // size * size])
         if len(chains) == CHAINS:
             break
@@ -106,7 +106,7 @@ def fewest_to_leave_out(source: Bundle, model: onnx.ModelProto, quantise: Quanti
     `order` has the most costly layer first. The result is the shortest beginning of it that passes.
     Raises `GateError` where not even the graph without any int8 passes.
     """
-    audios = [clip.read() for clip in clips.clips]
+    audios = [clip.read(source.contract.sample_rate) for clip in clips.clips]
     hashes = [clip_hash(audio) for audio in audios if not is_silent(audio)]
     truth = clips.truth(source.labels)
 

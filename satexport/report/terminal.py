@@ -81,7 +81,8 @@ def print_parity(report: Mapping[str, Any]) -> None:
         print_table(f"mAP on {scored['name']}, {scored['clips']} clips, "
                     f"{len(scored['average_precision'])} classes",
                     ("PyTorch, streamed", "bundle, streamed", "PyTorch, paper's clip protocol"),
-                    [[f"{scored[key]:.4f}" for key in ("pytorch_map", "bundle_map", "clip_protocol_map")]])
+                    [["-" if scored[key] is None else f"{scored[key]:.4f}"
+                      for key in ("pytorch_map", "bundle_map", "clip_protocol_map")]])
     print_table("gates", ("gate", "", "condition"),
                 [(gate["name"], gate["status"], gate["note"]) for gate in report["gates"]], texts=3)
     say(f"Parity: {report['verdict']}.")
@@ -129,7 +130,8 @@ def print_measure(report: Mapping[str, Any]) -> None:
     print_table("operations of a chunk and memory, MB",
                 ("", "GFLOP + front end", "weights", "state", "transient", "resident", "load, s",
                  "paper: GFLOP / MB"), size)
-    say(report["definitions"]["paper"])
+    for text in dict.fromkeys(row["paper"]["note"] for row in report["bundles"] if row["paper"]):
+        say(text)
     if report["gates"]:
         print_table("budgets", ("budget", "", "condition"),
                     [(gate["name"], gate["status"], gate["note"]) for gate in report["gates"]], texts=3)

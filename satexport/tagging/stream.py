@@ -2,7 +2,7 @@
 
     tagger = satexport.load("build/sat-t-2s/onnx")
     stream = tagger.stream()
-    for block in microphone:                     # any length, 16 kHz mono
+    for block in microphone:                     # any length, mono, at the contract's rate
         for scores in stream.feed(block):        # one row per chunk that became full
             print(tagger.top(scores, 3))
 
@@ -26,11 +26,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from satexport.bundle.contract import Contract
 from satexport.errors import AudioError, UsageError
-from satexport.frontends.log_mel import log_mel
+from satexport.frontends.prepare import model_input
 from satexport.process import ProcessBound
-from satexport.step import PCM_SCALE, FloatArray, Step
+from satexport.step import LOUDEST, PCM_SCALE, FloatArray, Step
 
-LOUDEST = 8.0  # full scale is 1; above this the samples are surely integers given as floats
 QUIETEST = 1e-11  # a sample below this becomes 0: it changes no score, but its square is a subnormal number,
                   # with which many CPUs compute a hundred times as slowly
 
@@ -76,7 +75,7 @@ class Streams(ProcessBound):
         return int(self._waiting.shape[1])
 
     def feed(self, samples: ArrayLike) -> FloatArray:
-        """Add samples [N, n], n >= 0, 16 kHz: floats in [-1, 1] or int16.
+        """Add samples [N, n], n >= 0, at the contract's sample rate: floats in [-1, 1] or int16.
 
         Returns the scores [chunks that became full, N, classes], float32 in (0, 1), each class by
         itself. Raises `AudioError` for NaN, infinity or a wrong shape or dtype; the streams are
@@ -94,7 +93,8 @@ class Streams(ProcessBound):
             full = audio.shape[1] // size
             for number in range(full):
                 self._waiting = audio[:, number * size:]  # a chunk whose step fails has not been heard
-                scores, self._cache = self._step(self._input(self._waiting[:, :size]), self._cache)
+                x = model_input(self._contract, self._waiting[:, :size])
+                scores, self._cache = self._step(x, self._cache)
                 self._scores.append(scores)
             self._waiting = audio[:, full * size:].copy()
             found, self._scores = self._scores, []
@@ -117,11 +117,6 @@ class Streams(ProcessBound):
             yield
         finally:
             self._used.release()
-
-    def _input(self, chunk: FloatArray) -> FloatArray:
-        if self._contract.options.input == "audio":
-            return np.ascontiguousarray(chunk)
-        return log_mel(chunk, self._contract.input.shape[2])
 
 
 class Stream(ProcessBound):
@@ -147,7 +142,7 @@ class Stream(ProcessBound):
         return self._streams.waiting
 
     def feed(self, samples: ArrayLike) -> FloatArray:
-        """Add samples [n], n >= 0, 16 kHz mono: floats in [-1, 1] or int16.
+        """Add samples [n], n >= 0, mono, at the contract's sample rate: floats in [-1, 1] or int16.
 
         Returns the scores [chunks that became full, classes], float32 in (0, 1), each class by
         itself. Raises `AudioError` for NaN, infinity or a wrong shape or dtype; the stream is

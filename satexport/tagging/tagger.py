@@ -11,14 +11,13 @@ from satexport.backends import load_step
 from satexport.bundle.contract import ANY, Contract, state_bytes
 from satexport.bundle.folder import Bundle, open_bundle
 from satexport.errors import BundleError, UsageError
-from satexport.frontends.log_mel import HOP
+from satexport.frontends.prepare import front_end_bytes
 from satexport.memory import available_bytes
 from satexport.process import ProcessBound
 from satexport.step import FloatArray, Step
 from satexport.tagging.stream import Stream, Streams
 
 TRIES = 5  # to load a bundle that is replaced meanwhile
-FRAME_BYTES = 4 * 2 * 576  # per frame of the two largest tensors of the front end
 
 
 class Tagger(ProcessBound):
@@ -93,7 +92,7 @@ def check_streams(contract: Contract, count: int) -> None:
     """Raise `UsageError` where so many streams cannot fit into what is free: two copies of each
     cache, and the largest tensors of one step."""
     free = available_bytes()
-    each = 2 * state_bytes(contract) + FRAME_BYTES * (contract.hop_samples // HOP)
+    each = 2 * state_bytes(contract) + front_end_bytes(contract)
     if free is not None and count * each > free:
         advice = f"Ask for {free // each} or fewer." if free >= each else "That is too little for one."
         raise UsageError(f"{count} streams of {contract.variant} need {count * each / 1e9:.1f} GB at least, "

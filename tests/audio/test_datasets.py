@@ -15,8 +15,9 @@ from satexport.audio.labels import audioset_labels
 from satexport.audio.synthetic import SYNTHETIC_CLASSES
 from satexport.audio.tables import MAX_BYTES, MAX_LINES
 from satexport.errors import DataError
-from satexport.frontends.log_mel import SAMPLE_RATE
 from tests.machine import need
+
+SAMPLE_RATE = 16_000  # Hz
 
 soundfile = need("soundfile", "audio")
 LABELS = audioset_labels()
@@ -53,20 +54,20 @@ def test_the_synthetic_set_has_ten_clips_of_each_class_or_more() -> None:
     assert set(clips.classes) == set(SYNTHETIC_CLASSES)
     assert list(clips.classes) == sorted(clips.classes, key=LABELS.index)
     assert clips.truth(clips.classes).sum(axis=0).min() >= 10
-    assert clips.clips[0].read().shape == (6 * SAMPLE_RATE,)
+    assert clips.clips[0].read(SAMPLE_RATE).shape == (6 * SAMPLE_RATE,)
     assert clips.origin["split"] == "evaluate"
 
 
 def test_a_clip_that_is_too_long_to_be_scored_as_one_is_refused_before_it_fills_the_memory() -> None:
     given = 0
 
-    def blocks() -> Iterator[np.ndarray]:
+    def blocks(_rate: int) -> Iterator[np.ndarray]:
         nonlocal given
         while True:
             given += 1
             yield np.zeros(60 * SAMPLE_RATE, np.float32)
     with pytest.raises(DataError, match="long: is longer than 15 minutes"):
-        Clip("long", (), blocks).read()
+        Clip("long", (), blocks).read(SAMPLE_RATE)
     assert given == 16
 
 
@@ -76,7 +77,7 @@ def test_a_set_in_esc50_layout_takes_labels_from_the_shipped_table(tmp_path: Pat
     assert [clip.labels for clip in clips.clips] == [("Rain",), ("Dog",), ("Rain",)]
     assert clips.classes == ("Dog", "Rain")
     assert clips.truth(clips.classes).tolist() == [[False, True], [True, False], [False, True]]
-    assert clips.clips[0].read().shape == (1600,)
+    assert clips.clips[0].read(SAMPLE_RATE).shape == (1600,)
     assert clips.origin["folds"] == ["1", "2"]
 
 
@@ -135,7 +136,7 @@ def test_a_list_in_audioset_style_finds_its_audio_under_the_usual_names(tmp_path
         assert clips.classes == ("Speech", "Dog")
         assert clips.origin["missing"] == 1
         assert clips.origin["missing_clips"] == ["eee"]
-        assert [len(clip.read()) for clip in clips.clips] == [1600] * 4
+        assert [len(clip.read(SAMPLE_RATE)) for clip in clips.clips] == [1600] * 4
 
 
 def test_an_audioset_list_without_any_audio_is_refused(tmp_path: Path) -> None:
@@ -156,7 +157,7 @@ def test_a_csv_of_files_and_labels_is_read_beside_its_files(tmp_path: Path) -> N
     write_audio(tmp_path / "x" / "a.wav", tmp_path / "b.wav", tmp_path / "c.wav")
     clips = load_set(path, LABELS)
     assert [clip.labels for clip in clips.clips] == [("Rain", "Dog"), ("Rain",), ()]
-    assert clips.clips[0].read().shape == (1600,)
+    assert clips.clips[0].read(SAMPLE_RATE).shape == (1600,)
 
 
 def test_a_name_that_no_file_can_have_is_a_file_that_is_missing(tmp_path: Path) -> None:
@@ -282,5 +283,5 @@ def test_the_shared_esc10_has_ten_classes_in_each_fold(shared: Path) -> None:
     clips = load_set(shared / "esc10", LABELS, folds=[4])
     assert len(clips.clips) == 80
     assert clips.truth(clips.classes).sum(axis=0).tolist() == [8] * 10
-    assert clips.clips[0].read().shape == pytest.approx((5 * SAMPLE_RATE,), rel=0.01)
+    assert clips.clips[0].read(SAMPLE_RATE).shape == pytest.approx((5 * SAMPLE_RATE,), rel=0.01)
     assert clips.origin["licence"] == "CC BY (ESC-10)"

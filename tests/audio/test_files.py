@@ -13,8 +13,9 @@ import pytest
 from satexport.audio.files import audio_blocks, audio_endings, read_audio
 from satexport.audio.lengths import View
 from satexport.errors import AudioError, MissingError
-from satexport.frontends.log_mel import SAMPLE_RATE
 from tests.machine import need
+
+SAMPLE_RATE = 16_000  # Hz
 
 soundfile = need("soundfile", "audio")
 
@@ -33,7 +34,7 @@ def peak_hertz(audio: np.ndarray) -> float:
 def test_a_file_of_any_kind_and_rate_becomes_16_khz_mono(
         tmp_path: Path, name: str, rate: int, channels: int) -> None:
     soundfile.write(tmp_path / name, np.tile(tone(rate)[:, None], channels), rate)
-    audio = read_audio(tmp_path / name)
+    audio = read_audio(tmp_path / name, SAMPLE_RATE)
     assert audio.dtype == np.float32
     assert audio.ndim == 1
     assert len(audio) == pytest.approx(SAMPLE_RATE, rel=0.1)  # mp3 pads its ends
@@ -44,20 +45,28 @@ def test_a_file_of_any_kind_and_rate_becomes_16_khz_mono(
 def test_a_16_khz_file_is_read_sample_by_sample(tmp_path: Path) -> None:
     samples = tone(SAMPLE_RATE).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", samples, SAMPLE_RATE, subtype="FLOAT")
-    np.testing.assert_array_equal(read_audio(str(tmp_path / "a.wav")), samples)
+    np.testing.assert_array_equal(read_audio(str(tmp_path / "a.wav"), SAMPLE_RATE), samples)
 
 
 def test_channels_are_averaged(tmp_path: Path) -> None:
     left, right = tone(SAMPLE_RATE), np.zeros(SAMPLE_RATE)
     soundfile.write(tmp_path / "a.wav", np.stack([left, right], axis=1), SAMPLE_RATE, "FLOAT")
-    np.testing.assert_allclose(read_audio(tmp_path / "a.wav"), left / 2, atol=1e-6)
+    np.testing.assert_allclose(read_audio(tmp_path / "a.wav", SAMPLE_RATE), left / 2, atol=1e-6)
 
 
 def said_of(path: Path) -> list[str]:
     """What is said of a file that can be heard."""
     said: list[str] = []
-    read_audio(path, said.append)
+    read_audio(path, SAMPLE_RATE, said.append)
     return said
+
+
+@pytest.mark.parametrize("rate", [8_000, 32_000, 44_100])
+def test_a_file_is_heard_at_the_rate_that_is_asked_for(tmp_path: Path, rate: int) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(SAMPLE_RATE), SAMPLE_RATE)
+    audio = read_audio(tmp_path / "a.wav", rate)
+    assert len(audio) == rate
+    assert np.abs(np.fft.rfft(audio)).argmax() == 440  # Hz, of one second
 
 
 NOISE = np.random.default_rng(1).normal(0, 0.1, (2 * SAMPLE_RATE, 2)).clip(-1, 1)
@@ -86,9 +95,10 @@ def test_rates_and_channels_have_no_limits_of_ours(tmp_path: Path, rate: int, ch
     soundfile.write(tmp_path / "a.wav", np.full((50, channels), 0.25), rate)
     if rate > 800_000:  # so short that not one sample is left
         with pytest.raises(AudioError, match="too short"):
-            read_audio(tmp_path / "a.wav")
+            read_audio(tmp_path / "a.wav", SAMPLE_RATE)
     else:
-        assert len(read_audio(tmp_path / "a.wav")) == pytest.approx(50 * SAMPLE_RATE / rate, abs=1)
+        heard = read_audio(tmp_path / "a.wav", SAMPLE_RATE)
+        assert len(heard) == pytest.approx(50 * SAMPLE_RATE / rate, abs=1)
 
 
 KINDS = [("WAV", "PCM_16"), ("WAV", "MS_ADPCM"), ("WAV", "GSM610"), ("RF64", "FLOAT"), ("W64", "PCM_24"),
@@ -101,10 +111,10 @@ KINDS = [("WAV", "PCM_16"), ("WAV", "MS_ADPCM"), ("WAV", "GSM610"), ("RF64", "FL
 def test_blocks_of_any_length_are_the_same_samples(tmp_path: Path, form: str, subtype: str,
                                                   capfd: pytest.CaptureFixture[str]) -> None:
     soundfile.write(tmp_path / "a.x", NOISE[:, 0], SAMPLE_RATE, format=form, subtype=subtype)
-    whole = read_audio(tmp_path / "a.x")
+    whole = read_audio(tmp_path / "a.x", SAMPLE_RATE)
     assert len(whole) == pytest.approx(len(NOISE), rel=0.02)
     for seconds in (0.01, 0.37):
-        blocks = list(audio_blocks(tmp_path / "a.x", seconds))
+        blocks = list(audio_blocks(tmp_path / "a.x", SAMPLE_RATE, seconds))
         assert len(blocks) >= 4
         np.testing.assert_array_equal(np.concatenate(blocks), whole)
     if subtype != "DWVW_16":  # soundfile's own reading of it fails
@@ -117,10 +127,10 @@ def test_blocks_of_any_length_are_the_same_samples(tmp_path: Path, form: str, su
 def test_what_comes_before_a_damaged_place_is_heard_and_the_place_is_said(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.flac", NOISE[:, 0], SAMPLE_RATE)
     content = bytearray((tmp_path / "a.flac").read_bytes())
-    expected = read_audio(tmp_path / "a.flac")
+    expected = read_audio(tmp_path / "a.flac", SAMPLE_RATE)
     content[3 * len(content) // 4] ^= 0xFF
     (tmp_path / "a.flac").write_bytes(content)
-    blocks = audio_blocks(tmp_path / "a.flac")
+    blocks = audio_blocks(tmp_path / "a.flac", SAMPLE_RATE)
     heard = next(blocks)
     assert len(heard) > SAMPLE_RATE
     with pytest.raises(AudioError, match=r"cannot be read on after 1\.[0-5] s .*what comes before was heard"):
@@ -133,15 +143,15 @@ def test_samples_beyond_what_a_stream_takes_are_refused_with_a_scale(
         tmp_path: Path, peak: float, scale: int) -> None:
     soundfile.write(tmp_path / "a.wav", tone(SAMPLE_RATE) / 0.5 * peak, SAMPLE_RATE, subtype="FLOAT")
     with pytest.raises(AudioError, match=f"a.wav: its samples reach .*volume=1/{scale} "):
-        read_audio(tmp_path / "a.wav")
+        read_audio(tmp_path / "a.wav", SAMPLE_RATE)
     soundfile.write(tmp_path / "a.wav", tone(SAMPLE_RATE) / 0.5 * 7.9, SAMPLE_RATE, subtype="FLOAT")
-    assert np.abs(read_audio(tmp_path / "a.wav")).max() == pytest.approx(7.9, rel=0.01)
+    assert np.abs(read_audio(tmp_path / "a.wav", SAMPLE_RATE)).max() == pytest.approx(7.9, rel=0.01)
 
 
 def test_a_wav_is_heard_whatever_its_name(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", NOISE, SAMPLE_RATE)
     (tmp_path / "a.wav").rename(tmp_path / "a.raw")
-    assert len(read_audio(tmp_path / "a.raw")) == len(NOISE)
+    assert len(read_audio(tmp_path / "a.raw", SAMPLE_RATE)) == len(NOISE)
 
 
 def test_names_of_audio_are_those_of_what_soundfile_reads() -> None:
@@ -166,23 +176,23 @@ def test_what_goes_wrong_inside_of_libsndfile_is_raised_outside(
         return read(view, count)
     monkeypatch.setattr(View, "_read", fails)
     with pytest.raises(expected, match=words):
-        read_audio(tmp_path / "a.wav")
+        read_audio(tmp_path / "a.wav", SAMPLE_RATE)
     assert capfd.readouterr().err == ""
 
 
 def test_nothing_above_8_khz_folds_back(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", tone(48_000, hertz=11_000), 48_000)
-    assert np.abs(read_audio(tmp_path / "a.wav")[1000:-1000]).max() < 1e-3
+    assert np.abs(read_audio(tmp_path / "a.wav", SAMPLE_RATE)[1000:-1000]).max() < 1e-3
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match=r"gone\.wav: no such file; expected"):
-        read_audio(tmp_path / "gone.wav")
+        read_audio(tmp_path / "gone.wav", SAMPLE_RATE)
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match="is a folder"):
-        read_audio(tmp_path)
+        read_audio(tmp_path, SAMPLE_RATE)
 
 
 @pytest.mark.parametrize(("name", "content"), [
@@ -190,13 +200,13 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
 def test_what_is_no_audio_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(AudioError, match=f"{name}: cannot be read as audio .*Convert it"):
-        read_audio(tmp_path / name)
+        read_audio(tmp_path / name, SAMPLE_RATE)
 
 
 def test_what_cannot_be_read_is_named_by_its_first_bytes_and_the_reason_stands_alone(tmp_path: Path) -> None:
     (tmp_path / "a.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(99))
     with pytest.raises(AudioError) as raised:
-        read_audio(tmp_path / "a.m4a")
+        read_audio(tmp_path / "a.m4a", SAMPLE_RATE)
     assert f"{tmp_path / 'a.m4a'}: cannot be read as audio (it begins like MP4 (M4A): " in str(raised.value)
     assert "Error opening" not in str(raised.value)
     assert "object" not in str(raised.value)
@@ -205,13 +215,13 @@ def test_what_cannot_be_read_is_named_by_its_first_bytes_and_the_reason_stands_a
 def test_a_file_without_samples_is_refused(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.zeros(0), 44_100)
     with pytest.raises(AudioError, match="has no samples"):
-        read_audio(tmp_path / "a.wav")
+        read_audio(tmp_path / "a.wav", SAMPLE_RATE)
 
 
 def test_a_file_too_short_for_one_sample_at_16_khz_is_refused(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.zeros(1), 192_000)
     with pytest.raises(AudioError, match="too short"):
-        read_audio(tmp_path / "a.wav")
+        read_audio(tmp_path / "a.wav", SAMPLE_RATE)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -220,7 +230,7 @@ def test_samples_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -
     samples[100] = value
     soundfile.write(tmp_path / "a.wav", samples, 44_100, subtype="FLOAT")
     with pytest.raises(AudioError, match="NaN or infinity"):
-        read_audio(tmp_path / "a.wav")
+        read_audio(tmp_path / "a.wav", SAMPLE_RATE)
 
 
 @pytest.mark.parametrize("package", ["soundfile", "soxr"])
@@ -228,4 +238,4 @@ def test_without_the_audio_packages_the_message_says_what_to_install(
         package: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingError, match=r"pip install 'satexport\[audio\]'"):
-        read_audio(tmp_path / "a.wav")
+        read_audio(tmp_path / "a.wav", SAMPLE_RATE)

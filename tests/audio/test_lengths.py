@@ -56,7 +56,7 @@ def hear(folder: Path, content: bytes | bytearray) -> tuple[FloatArray, list[str
     """What is heard of a file, and what is said of it."""
     said: list[str] = []
     (folder / "a.file").write_bytes(content)
-    return read_audio(folder / "a.file", said.append), said
+    return read_audio(folder / "a.file", RATE, said.append), said
 
 
 @pytest.mark.parametrize(("form", "size"), [

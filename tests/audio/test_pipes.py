@@ -19,8 +19,9 @@ import pytest
 from satexport.audio import files as audio_module
 from satexport.audio.files import pcm_blocks, read_audio
 from satexport.errors import AudioError, RunError
-from satexport.frontends.log_mel import SAMPLE_RATE
 from tests.machine import PATIENCE, need
+
+SAMPLE_RATE = 16_000  # Hz
 
 soundfile = need("soundfile", "audio")
 NOISE = np.random.default_rng(1).normal(0, 0.1, (2 * SAMPLE_RATE, 2)).clip(-1, 1)
@@ -50,15 +51,15 @@ def piped() -> Callable[[bytes], str]:
 def test_a_pipe_is_heard_like_a_file(tmp_path: Path, form: str, piped: Callable[[bytes], str],
                                      capfd: pytest.CaptureFixture[str]) -> None:
     soundfile.write(tmp_path / "a.x", NOISE, SAMPLE_RATE, format=form)
-    found = read_audio(piped((tmp_path / "a.x").read_bytes()))
-    np.testing.assert_array_equal(found, read_audio(tmp_path / "a.x"))
+    found = read_audio(piped((tmp_path / "a.x").read_bytes()), SAMPLE_RATE)
+    np.testing.assert_array_equal(found, read_audio(tmp_path / "a.x", SAMPLE_RATE))
     assert capfd.readouterr().err == ""
 
 
 def test_a_pipe_of_something_else_is_refused_in_one_sentence(piped: Callable[[bytes], str],
                                                              capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(AudioError, match="cannot be read as audio"):
-        read_audio(piped(b"these are words\n" * 99))
+        read_audio(piped(b"these are words\n" * 99), SAMPLE_RATE)
     assert capfd.readouterr().err == ""
 
 
@@ -66,7 +67,7 @@ def test_a_pipe_without_an_end_is_given_up(piped: Callable[[bytes], str],
                                            monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audio_module, "MOST_SPOOLED", 3 << 20)
     with pytest.raises(AudioError, match=r"is a pipe that holds more than .*expected audio that ends"):
-        read_audio(piped(bytes(5 << 20)))
+        read_audio(piped(bytes(5 << 20)), SAMPLE_RATE)
 
 
 def test_a_disk_that_does_not_take_a_pipe_is_said(piped: Callable[[bytes], str],
@@ -80,13 +81,13 @@ def test_a_disk_that_does_not_take_a_pipe_is_said(piped: Callable[[bytes], str],
     for temporary, words in ((Full, "does not take a copy of it .*set TMPDIR"), (none, "no temporary file")):
         monkeypatch.setattr(tempfile, "TemporaryFile", temporary)
         with pytest.raises(RunError, match=f"is a pipe, and .*{words}"):
-            read_audio(piped(b"RIFF" * 99))
+            read_audio(piped(b"RIFF" * 99), SAMPLE_RATE)
 
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs /dev/zero")
 def test_a_device_is_refused_and_not_read_for_ever() -> None:
     with pytest.raises(AudioError, match="/dev/zero: is a device"):
-        read_audio("/dev/zero")
+        read_audio("/dev/zero", SAMPLE_RATE)
 
 
 @pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="needs Unix sockets")
@@ -95,14 +96,14 @@ def test_a_socket_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("here")
         with pytest.raises(AudioError, match="here: is a socket"):
-            read_audio("here")
+            read_audio("here", SAMPLE_RATE)
 
 
 # PCM.
 
 def test_pcm_comes_in_blocks_no_longer_than_asked_and_complete() -> None:
     values = np.arange(-20_000, 20_000, dtype="<i2")
-    blocks = list(pcm_blocks(io.BytesIO(values.tobytes()), seconds=0.5))
+    blocks = list(pcm_blocks(io.BytesIO(values.tobytes()), SAMPLE_RATE, seconds=0.5))
     assert [len(block) for block in blocks] == [8000] * 5
     assert {block.dtype for block in blocks} == {np.dtype(np.float32)}
     np.testing.assert_array_equal(np.concatenate(blocks) * 32_768, values)
@@ -114,7 +115,7 @@ def test_a_live_pipe_is_heard_before_it_ends() -> None:
         late = threading.Timer(PATIENCE / 10, source.close)  # so that a reader who waits for more ends, too
         late.start()
         source.write(bytes(200))
-        assert len(next(pcm_blocks(stream))) == 100
+        assert len(next(pcm_blocks(stream, SAMPLE_RATE))) == 100
         assert not source.closed
         late.cancel()
 
@@ -124,12 +125,12 @@ def test_a_sample_cut_in_two_between_reads_is_put_together() -> None:
         def read1(self, _size: int | None = -1, /) -> bytes:
             return self.read(3)
     values = np.arange(1, 7, dtype="<i2")
-    blocks = np.concatenate(list(pcm_blocks(Slow(values.tobytes()))))
+    blocks = np.concatenate(list(pcm_blocks(Slow(values.tobytes()), SAMPLE_RATE)))
     np.testing.assert_array_equal(blocks * 32_768, values)
 
 
 def test_half_a_sample_at_the_end_is_an_error_after_the_rest_was_heard() -> None:
-    blocks = pcm_blocks(io.BytesIO(bytes(5)))
+    blocks = pcm_blocks(io.BytesIO(bytes(5)), SAMPLE_RATE)
     assert len(next(blocks)) == 2
     with pytest.raises(AudioError, match="5 bytes are no whole number of samples"):
         next(blocks)
@@ -137,7 +138,7 @@ def test_half_a_sample_at_the_end_is_an_error_after_the_rest_was_heard() -> None
 
 def test_a_pipe_without_audio_is_an_error() -> None:
     with pytest.raises(AudioError, match="no audio came"):
-        list(pcm_blocks(io.BytesIO()))
+        list(pcm_blocks(io.BytesIO(), SAMPLE_RATE))
 
 
 HEADS = {"MP4": b"\0\0\0\x20ftypM4A \0\0\0\0", "WebM": b"\x1aE\xdf\xa3\x9fB\x86\x81\1B\xf7\x81\1B\xf2",
@@ -152,7 +153,7 @@ def test_a_file_in_place_of_pcm_is_refused_with_what_to_do(form: str) -> None:
     file = io.BytesIO()
     soundfile.write(file, NOISE, SAMPLE_RATE, format=form)
     with pytest.raises(AudioError, match=r"input: begins like .*-f s16le -ar 16000 -ac 1.*/dev/stdin"):
-        next(pcm_blocks(io.BytesIO(file.getvalue())))
+        next(pcm_blocks(io.BytesIO(file.getvalue()), SAMPLE_RATE))
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -162,7 +163,7 @@ def test_so_is_a_file_that_could_not_be_read_either(name: str) -> None:
             return self.read(1)
     for stream in (io.BytesIO(HEADS[name]), Slow(HEADS[name])):
         with pytest.raises(AudioError, match=f"standard input: begins like a file of the kind .*{name}"):
-            next(pcm_blocks(stream))
+            next(pcm_blocks(stream, SAMPLE_RATE))
 
 
 @pytest.mark.parametrize("begin", [
@@ -170,5 +171,5 @@ def test_so_is_a_file_that_could_not_be_read_either(name: str) -> None:
     b"FORM"])
 def test_pcm_may_begin_with_any_bytes_that_begin_no_file(begin: bytes) -> None:
     pcm = begin + np.random.default_rng(0).bytes(40_000 - len(begin))
-    blocks = np.concatenate(list(pcm_blocks(io.BytesIO(pcm))))
+    blocks = np.concatenate(list(pcm_blocks(io.BytesIO(pcm), SAMPLE_RATE)))
     np.testing.assert_array_equal(blocks * 32_768, np.frombuffer(pcm, "<i2"))

@@ -18,8 +18,9 @@ from satexport.audio.synthetic import (
     synthetic_stream,
 )
 from satexport.errors import DataError
-from satexport.frontends.log_mel import SAMPLE_RATE
 from satexport.step import PCM_SCALE
+
+SAMPLE_RATE = 16_000  # Hz
 
 ONE_ROUND = range(len(SYNTHETIC_CLASSES))
 
@@ -27,7 +28,7 @@ ONE_ROUND = range(len(SYNTHETIC_CLASSES))
 def clip_of(label: str) -> np.ndarray:
     """The first evaluation clip with this label alone."""
     index = next(i for i in range(1000) if synthetic_labels("evaluate", i) == (label,))
-    return synthetic_clip("evaluate", index)[0]
+    return synthetic_clip("evaluate", index, rate=SAMPLE_RATE)[0]
 
 
 def loudest(audio: np.ndarray, count: int) -> list[float]:
@@ -47,8 +48,8 @@ def test_every_class_is_a_name_of_audioset() -> None:
 
 
 def test_the_same_split_and_index_give_the_same_clip_again() -> None:
-    first, labels = synthetic_clip("train", 7)
-    again, _ = synthetic_clip("train", 7)
+    first, labels = synthetic_clip("train", 7, rate=SAMPLE_RATE)
+    again, _ = synthetic_clip("train", 7, rate=SAMPLE_RATE)
     assert labels == synthetic_labels("train", 7)
     np.testing.assert_array_equal(first, again)
 
@@ -56,7 +57,7 @@ def test_the_same_split_and_index_give_the_same_clip_again() -> None:
 def test_splits_share_no_seed_and_no_clip() -> None:
     seeds = [seed for split in SPLITS.values() for seed in (split[0], split[-1])]
     assert seeds == sorted(set(seeds))
-    clips = [synthetic_clip(split, 0)[0] for split in SPLITS]
+    clips = [synthetic_clip(split, 0, rate=SAMPLE_RATE)[0] for split in SPLITS]
     assert not np.array_equal(clips[0], clips[1])
     assert not np.array_equal(clips[1], clips[2])
 
@@ -74,7 +75,7 @@ def test_some_clips_have_two_labels_and_none_has_silence_beside_another() -> Non
 
 @pytest.mark.parametrize("index", ONE_ROUND)
 def test_a_clip_is_float32_within_full_scale_and_as_long_as_asked(index: int) -> None:
-    audio, _ = synthetic_clip("calibrate", index, seconds=3.5)
+    audio, _ = synthetic_clip("calibrate", index, seconds=3.5, rate=SAMPLE_RATE)
     assert audio.dtype == np.float32
     assert audio.shape == (56_000,)
     assert np.abs(audio).max() <= 1
@@ -82,7 +83,7 @@ def test_a_clip_is_float32_within_full_scale_and_as_long_as_asked(index: int) ->
 
 @pytest.mark.parametrize("index", range(45))
 def test_a_sound_is_in_every_chunk_and_silence_in_none(index: int) -> None:
-    audio, labels = synthetic_clip("evaluate", index)
+    audio, labels = synthetic_clip("evaluate", index, rate=SAMPLE_RATE)
     for chunk in audio.reshape(3, -1):
         if labels == ("Silence",):
             assert np.abs(chunk).max() < 10 ** (-50 / 20)
@@ -116,18 +117,18 @@ def test_pink_noise_falls_by_three_decibels_an_octave_and_white_noise_does_not()
 @pytest.mark.parametrize(("split", "index"), [("test", 0), ("train", -1), ("train", 1_000_000)])
 def test_a_clip_that_does_not_exist_is_refused(split: str, index: int) -> None:
     with pytest.raises(DataError, match="no synthetic"):
-        synthetic_clip(split, index)
+        synthetic_clip(split, index, rate=SAMPLE_RATE)
 
 
 def test_a_clip_without_samples_is_refused() -> None:
     with pytest.raises(DataError, match="no samples"):
-        synthetic_clip("train", 0, seconds=0)
+        synthetic_clip("train", 0, seconds=0, rate=SAMPLE_RATE)
 
 
 def test_a_stream_is_clips_one_after_another_as_a_microphone_gives_them() -> None:
-    stream = synthetic_stream(8)
+    stream = synthetic_stream(8, rate=SAMPLE_RATE)
     assert stream.shape == (8 * SAMPLE_RATE,)
-    clips = [synthetic_clip("evaluate", index)[0] for index in range(2)]
+    clips = [synthetic_clip("evaluate", index, rate=SAMPLE_RATE)[0] for index in range(2)]
     noise = stream - np.concatenate(clips)[:8 * SAMPLE_RATE]
     assert 20 * np.log10(noise.std()) == pytest.approx(MICROPHONE_DB, abs=0.5)
     assert np.array_equal(stream * PCM_SCALE, np.round(stream * PCM_SCALE))
@@ -135,6 +136,23 @@ def test_a_stream_is_clips_one_after_another_as_a_microphone_gives_them() -> Non
 
 def test_silence_in_a_stream_stays_silent() -> None:
     silent = next(i for i in range(SYNTHETIC_CLASSES.index("Silence"), 600, len(SYNTHETIC_CLASSES))
-                  if not synthetic_clip("evaluate", i)[0].any())
-    stream = synthetic_stream(6 * (silent + 1))
+                  if not synthetic_clip("evaluate", i, rate=SAMPLE_RATE)[0].any())
+    stream = synthetic_stream(6 * (silent + 1), rate=SAMPLE_RATE)
     assert not stream[6 * silent * SAMPLE_RATE:].any()
+
+
+@pytest.mark.parametrize("rate", [32_000, 44_100, 48_000])
+def test_a_clip_at_another_rate_is_as_long_and_has_the_same_labels_and_tones(rate: int) -> None:
+    index = next(i for i in range(1000) if synthetic_labels("evaluate", i) == ("Dial tone",))
+    audio, labels = synthetic_clip("evaluate", index, rate=rate)
+    assert labels == ("Dial tone",)
+    assert len(audio) == 6 * rate
+    power = np.abs(np.fft.rfft(audio)) ** 2
+    hertz = np.fft.rfftfreq(len(audio), 1 / rate)
+    near = np.min([np.abs(hertz - tone) for tone in DIAL], axis=0) < 5
+    assert power[near].sum() > 0.95 * power.sum()
+
+
+def test_a_rate_that_is_too_low_for_the_tones_is_refused() -> None:
+    with pytest.raises(DataError, match="a rate of 8000 Hz is too low"):
+        synthetic_clip("evaluate", 0, rate=8_000)

@@ -15,7 +15,7 @@ from satexport.bundle.contract import Contract
 from satexport.bundle.folder import open_bundle
 from satexport.bundle.target import Target
 from satexport.models.checkpoint import load_checkpoint
-from satexport.models.sat.reference import PyTorchStep
+from satexport.models.families import make_reference, named_variant
 from satexport.parity.golden import golden_scores
 from satexport.pipeline.build import compile_bundle
 from satexport.pipeline.plan import Wanted
@@ -74,8 +74,9 @@ def runtime(request: pytest.FixtureRequest, tiny: Path, folder: Path) -> Runtime
     if name:
         tagger = load(compiled(tiny, name, folder))
         return Runtime(tagger.step, tagger.contract, may_differ)
-    bundle = open_bundle(tiny)
-    return Runtime(PyTorchStep(load_checkpoint("random", bundle.variant)), bundle.contract, may_differ)
+    contract = open_bundle(tiny).contract
+    weights = load_checkpoint("random", named_variant(contract.variant))
+    return Runtime(make_reference(weights), contract, may_differ)
 
 
 def test_scores_are_pytorchs_as_near_as_the_precision_allows(runtime: Runtime, tiny: Path) -> None:

@@ -32,7 +32,7 @@ from satexport.errors import RunError
 from satexport.files import exchange, sha256_of
 from satexport.models.checkpoint import load_checkpoint
 from satexport.models.families import find_variant
-from satexport.models.weightfile import DEMO
+from satexport.models.sat.family import DEMOS
 from satexport.pipeline import export as export_module
 from satexport.pipeline.export import export_onnx
 from satexport.tagging.tagger import load
@@ -264,7 +264,7 @@ def test_the_onnx_file_explains_itself(demo: Path) -> None:
         assert (text if isinstance(value, str) else json.loads(text)) == value, key
     assert onnx.load(demo / GRAPH).ir_version <= 9  # which ONNX Runtime 1.20 reads
     assert contract["labels_sha256"] == sha256_of(demo / LABELS)
-    assert contract["checkpoint"]["sha256"] == sha256_of(DEMO)
+    assert contract["checkpoint"]["sha256"] == sha256_of(DEMOS["sat-t-2s"])
     assert contract["exporter"] == f"satexport {__version__}"
 
 
@@ -273,7 +273,7 @@ def test_no_file_holds_a_path_or_a_time(demo: Path, build: Path) -> None:
     with zipfile.ZipFile(io.BytesIO(parts[GOLDEN])) as file:
         parts |= {f"{GOLDEN}/{entry}": file.read(entry) for entry in file.namelist()}
         assert {entry.date_time for entry in file.infolist()} == {(1980, 1, 1, 0, 0, 0)}
-    personal = [str(build), str(ROOT), os.path.expanduser("~"), str(DEMO.parent),
+    personal = [str(build), str(ROOT), os.path.expanduser("~"), str(DEMOS["sat-t-2s"].parent),
                 *(time.strftime(form) for form in ("%Y-%m-%d", "%Y%m%d", "%d %b %Y"))]
     for name, data in parts.items():
         assert not [text for text in personal if len(text) > 1 and os.fsencode(text) in data], name

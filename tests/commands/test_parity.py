@@ -36,7 +36,7 @@ def labelled(tmp_path: Path) -> Path:
     """A labelled set of three clips of one chunk."""
     rows = ["filename,labels"]
     for index in range(3):
-        clip, names = synthetic_clip("evaluate", index)
+        clip, names = synthetic_clip("evaluate", index, rate=16_000)
         soundfile.write(tmp_path / f"{index}.wav", clip[:2 * RATE], RATE)
         rows.append(f'{index}.wav,"{";".join(names)}"')
     (tmp_path / "clips.csv").write_text("\n".join(rows))

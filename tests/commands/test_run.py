@@ -71,7 +71,7 @@ def test_pcm_on_standard_input_is_heard_like_the_same_audio_in_a_file(demo: Path
 
 def test_a_file_on_standard_input_ends_with_4_and_what_to_do(demo: Path, wav: Path) -> None:
     result = call("run", demo, "-", stdin=wav.read_bytes())
-    assert (result.code, result.out) == (4, "standard input\n")
+    assert (result.code, result.out) == (4, "standard input, mono 16-bit PCM at 16000 Hz\n")
     assert "begins like a file of the kind WAV" in result.err
     assert "ffmpeg: -f s16le -ar 16000 -ac 1" in result.err
 

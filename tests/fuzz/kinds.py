@@ -18,6 +18,7 @@ from random import Random
 import numpy as np
 
 from tests.fuzz import mutations
+from tests.fuzz.valid import RATE
 
 
 class WrongError(Exception):
@@ -84,7 +85,7 @@ def _draw_audio(random: Random, valid: Path, place: Path) -> Doubtful:
 def _hear(path: Path, _valid: Path) -> None:
     from satexport.audio.files import audio_blocks
 
-    for block in audio_blocks(path):
+    for block in audio_blocks(path, RATE):
         require(block.dtype == np.float32 and block.ndim == 1 and bool(np.isfinite(block).all()), "no audio")
 
 
@@ -92,7 +93,7 @@ def _hear_pcm(path: Path, _valid: Path) -> None:
     from satexport.audio.files import pcm_blocks
 
     with path.open("rb") as file:
-        for block in pcm_blocks(file):
+        for block in pcm_blocks(file, RATE):
             require(bool(np.abs(block).max() <= 1), "PCM beyond full scale")
 
 
@@ -112,10 +113,10 @@ def _draw_checkpoint(random: Random, valid: Path, place: Path) -> Doubtful:
 
 def _load_checkpoint(path: Path, _valid: Path) -> None:
     from satexport.models.checkpoint import load_checkpoint
-    from satexport.models.families import find_variant
     from satexport.models.sat.keys import expected_shapes
+    from satexport.models.sat.variants import VARIANTS
 
-    variant = find_variant("sat-t", 2)
+    variant = VARIANTS["sat-t", 2]
     found = load_checkpoint(str(path), variant)
     require(
         {key: value.shape for key, value in found.state.items()} == expected_shapes(variant, found.classes),
@@ -205,7 +206,7 @@ def _read_calibration(path: Path, _valid: Path) -> None:
 
     chosen = find_calibration(str(path))
     if chosen.source == "folder":
-        heard(calibration_clips(chosen, None))
+        heard(calibration_clips(chosen, None), RATE)
 
 
 def _read_labels(path: Path, _valid: Path) -> None:
@@ -226,7 +227,7 @@ def _read_set(path: Path, _valid: Path) -> None:
     found = load_set(path, audioset_labels())
     require(bool(found.truth(audioset_labels()).any()), "no clip has a label")
     for clip in found.clips[:2]:
-        clip.read()
+        clip.read(RATE)
 
 
 def _run(path: Path, valid: Path, _out: Path) -> list[str]:

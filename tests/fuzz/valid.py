@@ -53,10 +53,10 @@ def prepare(folder: Path, bundle: Path) -> None:
     from satexport.audio.synthetic import synthetic_stream
     from satexport.models.checkpoint import load_checkpoint
     from satexport.models.families import find_variant
-    from satexport.models.weightfile import DEMO
+    from satexport.models.sat.family import DEMOS
     from satexport.targets import FOLDER
 
-    sound = synthetic_stream(1, "calibrate")
+    sound = synthetic_stream(1, "calibrate", rate=RATE)
     for part in ("audio", "pcm", "checkpoint", "bundle", "target", "calibration", "labels", "set"):
         (folder / part).mkdir(parents=True)
     for ending, (kind, subtype) in FORMATS.items():
@@ -71,7 +71,7 @@ def prepare(folder: Path, bundle: Path) -> None:
     (folder / "pcm" / "sound").write_bytes((sound * 32767).astype("<i2").tobytes())
     checkpoint = load_checkpoint("demo", find_variant("sat-t", 2))
     shutil.copytree(bundle, folder / "bundle" / "onnx")
-    shutil.copy(DEMO, folder / "checkpoint" / "demo.safetensors")
+    shutil.copy(DEMOS["sat-t-2s"], folder / "checkpoint" / "demo.safetensors")
     torch.save(
         {name: torch.from_numpy(value.astype(np.float16)) for name, value in checkpoint.state.items()},
         folder / "checkpoint" / "demo.pt",
@@ -92,9 +92,9 @@ def _prepare_sets(folder: Path) -> None:
     clips.mkdir()
     for number in range(4):
         soundfile.write(
-            clips / f"{number}.wav", synthetic_stream(2, "calibrate")[:: number % 2 * 2 - 1], RATE
+            clips / f"{number}.wav", synthetic_stream(2, "calibrate", rate=RATE)[:: number % 2 * 2 - 1], RATE
         )
-    soundfile.write(clips / "long.flac", synthetic_stream(40, "calibrate"), RATE)
+    soundfile.write(clips / "long.flac", synthetic_stream(40, "calibrate", rate=RATE), RATE)
     labels = folder / "labels"
     (labels / "labels.txt").write_text("\n".join(audioset_labels()) + "\n", encoding="utf-8")
     (labels / "labels.csv").write_text(

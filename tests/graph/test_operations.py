@@ -13,8 +13,8 @@ from satexport.errors import RunError
 from satexport.graph.operations import count_operations
 from satexport.graph.simplify import simplify
 from satexport.models.checkpoint import load_checkpoint
-from satexport.models.families import find_variant
 from satexport.models.sat.graph import build_graph
+from satexport.models.sat.variants import find_model
 from satexport.models.sat.weights import graph_weights
 from tests.models.sat.test_graph import contract_of, folded
 
@@ -24,7 +24,7 @@ CLASSES, BLOCKS = 527, 12
 @cache
 def graph(model: str, delay: int, options: GraphOptions = GraphOptions()) -> onnx.ModelProto:  # noqa: B008
     """The graph that an export writes before onnxsim."""
-    checkpoint = load_checkpoint("random", find_variant(model, delay))
+    checkpoint = load_checkpoint("random", find_model(model)[delay])
     weights = folded(graph_weights(checkpoint.variant, checkpoint.state))
     return build_graph(checkpoint.variant, weights, contract_of(checkpoint.variant, options=options))
 

@@ -26,18 +26,16 @@ from satexport.audio.labels import audioset_labels
 from satexport.errors import CheckpointError, DataError, UsageError
 from satexport.files import sha256_of
 from satexport.frontends import log_mel as frontend
-from satexport.models import checkpoint
 from satexport.models import weightfile as checkpoint_file
 from satexport.models.checkpoint import load_checkpoint
-from satexport.models.families import find_variant
 from satexport.models.family import Checkpoint
-from satexport.models.sat import keys as checkpoint_shapes
+from satexport.models.sat import family, keys
 from satexport.models.sat.keys import expected_shapes
 from satexport.models.sat.network import Transformer
-from satexport.models.sat.variants import AUDIOSET_CLASSES, VARIANTS, Variant
+from satexport.models.sat.variants import LOG_MEL, VARIANTS, Variant, find_model
 
 State = dict[str, Tensor]
-SAT_T = find_variant("sat-t", 2)
+SAT_T = find_model("sat-t")[2]
 COUNTER = "init_bn.1.num_batches_tracked"
 WEIGHT = "blocks.3.mlp.fc1.bias"
 
@@ -62,7 +60,7 @@ def sat_t() -> State:
     return dict(Transformer(SAT_T).state_dict())
 
 
-def hollow(variant: Variant, classes: int = AUDIOSET_CLASSES) -> State:
+def hollow(variant: Variant, classes: int = 527) -> State:
     """The same of any variant with all weights zero: a small file with the right shapes."""
     with torch.device("meta"):
         state = Transformer(variant, classes).state_dict()
@@ -148,7 +146,7 @@ def test_half_precision_becomes_float32_and_is_named(
     assert loaded.dtype == "float16"
     np.testing.assert_array_equal(loaded.state[WEIGHT], half[WEIGHT].float().numpy())
     np.testing.assert_array_equal(loaded.state["front_end.0.mel_scale.fb"],
-                                  frontend.mel_filterbank().astype(np.float32))
+                                  frontend.mel_filterbank(LOG_MEL).astype(np.float32))
 
 
 def test_the_counter_of_batches_may_be_missing(sat_t: State, tmp_path: Path) -> None:
@@ -166,16 +164,16 @@ def test_safetensors_and_random_weights_load_without_torch(sat_t: State, tmp_pat
 
 
 def test_sat_s_loads_at_either_delay(tmp_path: Path) -> None:
-    path = save_torch(tmp_path / "s.pt", hollow(find_variant("sat-s", 1)))
+    path = save_torch(tmp_path / "s.pt", hollow(find_model("sat-s")[1]))
     for delay in (1, 2):
-        loaded = load_checkpoint(str(path), find_variant("sat-s", delay))
+        loaded = load_checkpoint(str(path), find_model("sat-s")[delay])
         assert loaded.state["time_pos_embed"].shape == (1, 384, 1, 24)
 
 
 @pytest.mark.parametrize("columns", [1, 12, 62, 63, 64, 101])
 def test_the_time_code_of_a_vit_is_cut_or_resized_as_published(
         columns: int, tmp_path: Path) -> None:
-    variant = find_variant("vit-t", 10)
+    variant = find_model("vit-t")[10]
     code = torch.randn(1, 192, 1, columns)
     path = save_torch(tmp_path / "v.pt", hollow(variant) | {"time_pos_embed": code})
     found = load_checkpoint(str(path), variant).state["time_pos_embed"]
@@ -210,7 +208,7 @@ def test_random_weights_take_the_classes_of_a_labels_file(tmp_path: Path) -> Non
 # Another model than the one that was asked for.
 
 @pytest.mark.parametrize(("is_a", "asked", "advice"), [
-    (("sat-s", 2), ("sat-t", 2), "sat-s at 2 s or 1 s (its shapes do not tell which): pass"),
+    (("sat-s", 2), ("sat-t", 2), "sat-s at 1 s or 2 s (its shapes do not tell which): pass"),
     (("sat-s", 2), ("sat-b", 2), "pass --model sat-s --delay 2."),
     (("sat-s", 2), ("sat-t", 1), "pass --model sat-s --delay 1."),
     (("sat-t", 2), ("sat-s", 2), "sat-t at 2 s: pass --model sat-t --delay 2."),
@@ -222,12 +220,12 @@ def test_random_weights_take_the_classes_of_a_labels_file(tmp_path: Path) -> Non
 ])
 def test_a_file_of_another_variant_is_recognised(
         is_a: tuple[str, int], asked: tuple[str, int], advice: str, tmp_path: Path) -> None:
-    path = save_torch(tmp_path / "w.pt", hollow(find_variant(*is_a)))
-    assert advice in refusal(path, find_variant(*asked))
+    path = save_torch(tmp_path / "w.pt", hollow(VARIANTS[is_a]))
+    assert advice in refusal(path, VARIANTS[asked])
 
 
 def test_a_wrong_delay_is_told_by_the_width_of_the_time_code(tmp_path: Path) -> None:
-    path = save_torch(tmp_path / "w.pt", hollow(find_variant("sat-t", 1)))
+    path = save_torch(tmp_path / "w.pt", hollow(find_model("sat-t")[1]))
     assert ("is no sat-t at 2 s: time_pos_embed is (1, 192, 1, 12), expected (1, 192, 1, 24). "
             "This looks like sat-t at 1 s") in refusal(path)
 
@@ -331,7 +329,7 @@ def test_advice_says_where_else_weights_are_and_what_they_are_of(sat_t: State, t
             ) in message
     message = refusal(save_torch(tmp_path / "w.pt", renamed(sat_t, "a.") | renamed(sat_t, "b.")))
     assert "Its names start with 'a.' or 'b.'" in message
-    message = refusal(save_torch(tmp_path / "w.pt", renamed(hollow(find_variant("sat-s", 2)), "module.")))
+    message = refusal(save_torch(tmp_path / "w.pt", renamed(hollow(find_model("sat-s")[2]), "module.")))
     assert "Its names start with 'module.'. This looks like sat-s" in message
 
 
@@ -354,7 +352,7 @@ def test_protocol_3_loads_without_a_word(sat_t: State, tmp_path: Path) -> None:
     assert load_checkpoint(str(tmp_path / "w.pt"), SAT_T).classes == 527
 
 
-@pytest.mark.parametrize("key", checkpoint_shapes.FRONT_END)
+@pytest.mark.parametrize("key", keys.FRONT_END)
 def test_another_front_end_is_refused_and_rounding_is_replaced(
         key: str, sat_t: State, tmp_path: Path) -> None:
     near = save_torch(tmp_path / "near.pt", sat_t | {key: sat_t[key] + 5e-4})
@@ -558,7 +556,7 @@ def test_a_safetensors_header_that_lies_is_refused(header: bytes | None, words: 
 
 
 def test_a_time_code_of_hours_is_not_read(tmp_path: Path) -> None:
-    variant = find_variant("vit-t", 10)
+    variant = find_model("vit-t")[10]
     state = hollow(variant) | {"time_pos_embed": torch.zeros(()).expand(1, 192, 1, 10**12)}
     with zipfile.ZipFile(save_torch(tmp_path / "w.pt", state)) as archive:
         assert sum(part.file_size for part in archive.infolist()) < 10_000_000
@@ -625,8 +623,7 @@ def test_a_negative_variance_is_refused(sat_t: State, tmp_path: Path) -> None:
 @pytest.fixture
 def demo_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "demo.safetensors"
-    monkeypatch.setattr(checkpoint, "DEMO", path)
-    monkeypatch.setattr(checkpoint_file, "DEMO", path)
+    monkeypatch.setitem(family.DEMOS, "sat-t-2s", path)
     return path
 
 
@@ -635,12 +632,12 @@ def test_the_demo_is_a_trained_sat_t_at_2_s(demo_path: Path, sat_t: State) -> No
     loaded = load_checkpoint("demo", SAT_T)
     assert (loaded.source, loaded.name, loaded.dtype) == ("demo", "demo", "float16")
     assert loaded.source == "demo"
-    assert checkpoint_file.find_by_sha256(loaded.sha256) == demo_path
+    assert checkpoint_file.find_by_sha256(loaded.sha256, family.DEMOS.values()) == demo_path
 
 
 def test_the_demo_of_another_variant_is_wrong_use() -> None:
     with pytest.raises(UsageError, match="--model sat-t --delay 2"):
-        load_checkpoint("demo", find_variant("sat-t", 1))
+        load_checkpoint("demo", find_model("sat-t")[1])
 
 
 def test_a_package_without_the_demo_says_so(demo_path: Path) -> None:
@@ -650,7 +647,7 @@ def test_a_package_without_the_demo_says_so(demo_path: Path) -> None:
 
 # Random weights.
 
-def run(loaded: Checkpoint) -> tuple[Transformer, Tensor]:
+def run(loaded: Checkpoint[Variant]) -> tuple[Transformer, Tensor]:
     """The model of a checkpoint, and four chunks of noise and tones [4, 1, samples]."""
     model = Transformer(loaded.variant, loaded.classes).eval()
     model.load_state_dict({key: torch.from_numpy(value) for key, value in loaded.state.items()})
@@ -677,7 +674,7 @@ def test_a_seed_makes_the_same_weights_again_and_another_seed_others() -> None:
 
 
 @pytest.mark.parametrize("variant", [
-    find_variant("sat-t", 2), find_variant("sat-s", 1), find_variant("vit-t", 1)],
+    find_model("sat-t")[2], find_model("sat-s")[1], find_model("vit-t")[1]],
     ids=lambda v: v.name)
 @torch.inference_mode()
 def test_scores_of_random_weights_are_moderate_and_tell_chunks_apart(variant: Variant) -> None:

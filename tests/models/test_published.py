@@ -11,15 +11,15 @@ from satexport import files
 from satexport.errors import CheckpointError, RunError
 from satexport.files import sha256_of
 from satexport.models.checkpoint import load_checkpoint
-from satexport.models.families import find_variant
-from satexport.models.published import PUBLISHED, ZENODO, published
-from satexport.models.sat.variants import VARIANTS
+from satexport.models.published import fetch_published
+from satexport.models.sat.published import PUBLISHED, ZENODO
+from satexport.models.sat.variants import VARIANTS, find_model
 from satexport.models.weightfile import find_by_sha256
 from tests.commands.test_cli import call
 from tests.models.test_checkpoint import hollow, save_torch
 from tests.site import Site
 
-SAT_T = find_variant("sat-t", 2)
+SAT_T = find_model("sat-t")[2]
 NAME = "SAT_T_stream2s_mAP_43_34.pt"
 NOTHING = "http://127.0.0.1:9"  # the port is closed
 
@@ -47,16 +47,14 @@ def checkpoint_refusal() -> str:
 
 def test_every_variant_has_a_published_file_that_its_name_belongs_to() -> None:
     assert ZENODO == "https://zenodo.org/record/7964975/files"
-    assert len(set(PUBLISHED.values())) == 9
-    used = set()
+    assert len({published.file for published in PUBLISHED.values()}) == 9
+    assert PUBLISHED.keys() == {variant.name for variant in VARIANTS.values()}
     for variant in VARIANTS.values():
-        key = variant.name if variant.has_cache else variant.model
-        used.add(key)
         size = {"t": ("SAT_T", "tiny"), "s": ("SAT_S", "small"), "b": ("SAT_B", "base")}[variant.model[-1]]
         start = (f"{size[0]}_stream{variant.delay}s_mAP_" if variant.has_cache
                  else f"audiotransformer_{size[1]}_mAP_")
-        assert PUBLISHED[key].startswith(start)
-    assert used == PUBLISHED.keys()
+        assert PUBLISHED[variant.name].file.startswith(start)
+        assert PUBLISHED[variant.name].url == f"{ZENODO}/{PUBLISHED[variant.name].file}?download=1"
 
 
 def test_a_published_checkpoint_is_fetched_once_and_its_hash_noted(site: Site, cached: Path) -> None:
@@ -72,7 +70,7 @@ def test_a_published_checkpoint_is_fetched_once_and_its_hash_noted(site: Site, c
 
 @pytest.mark.parametrize("delay", [1, 2, 10])
 def test_a_vit_is_one_file_at_every_delay(cached: Path, delay: int) -> None:
-    with published(find_variant("vit-t", delay)) as path:
+    with fetch_published(PUBLISHED[f"vit-t-{delay}s"]) as path:
         assert path == cached.with_name("audiotransformer_tiny_mAP_44_15.pt")
 
 
@@ -123,7 +121,7 @@ def test_what_is_no_checkpoint_is_neither_noted_nor_kept(site: Site, cached: Pat
 
 def test_a_file_of_another_variant_put_there_by_hand_is_not_noted_but_kept(site: Site, cached: Path) -> None:
     cached.parent.mkdir(parents=True)
-    save_torch(cached, hollow(find_variant("sat-s", 2)))
+    save_torch(cached, hollow(find_model("sat-s")[2]))
     message = checkpoint_refusal()
     assert "looks like sat-s" in message
     assert "Remove it to fetch it again" in message

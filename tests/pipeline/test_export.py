@@ -18,6 +18,7 @@ from satexport.graph.writer import Weights
 from satexport.models.checkpoint import load_checkpoint
 from satexport.models.families import find_variant
 from satexport.models.sat.folds import FOLDS
+from satexport.models.sat.variants import VARIANTS
 from satexport.parity.golden import run_golden
 from satexport.parity.protocols import run_parity
 from satexport.pipeline.export import export_onnx, golden_audio
@@ -52,7 +53,7 @@ def test_a_model_of_ones_own_is_exported_and_proven_with_its_own_labels(
     assert tagger.labels == CLASSES
     rows = ["filename,labels"]
     for number, index in enumerate((2, 5, 8, 16)):  # white noise, dial tone, hum, white noise
-        sound, labels = synthetic_clip("calibrate", index, 3.0)
+        sound, labels = synthetic_clip("calibrate", index, 3.0, rate=16_000)
         soundfile.write(tmp_path / f"{number}.wav", sound, 16_000)
         rows.append(f"{number}.wav,{labels[0]}")
     (tmp_path / "set.csv").write_text("\n".join(rows))
@@ -139,7 +140,7 @@ def test_the_demo_keeps_its_map_in_every_form(
 def test_the_golden_chunks_are_pytorchs_own_scores(demo: Path) -> None:
     tagger = load(demo)
     audio, scores = tagger.bundle.golden()
-    checkpoint = load_checkpoint("demo", find_variant("sat-t", 2))
+    checkpoint = load_checkpoint("demo", VARIANTS["sat-t", 2])
     np.testing.assert_array_equal(audio, golden_audio(checkpoint.variant))
     np.testing.assert_allclose(scores, pytorch_scores(checkpoint, audio), atol=1e-6)
     assert verdict(run_golden(tagger)[0]) == "passed"
@@ -158,7 +159,8 @@ def test_a_rewrite_that_moves_the_scores_stops_the_export(
 
 def test_a_graph_that_is_not_pytorchs_stops_the_export(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("satexport.frontends.log_mel.window", lambda: np.hamming(512))  # PyTorch has its own
+    # PyTorch has its own
+    monkeypatch.setattr("satexport.frontends.log_mel.window", lambda row: np.hamming(512))
     with pytest.raises(GateError, match="differs from PyTorch by"):
         export_onnx(load_checkpoint("random", find_variant(VIT, 1)), find_target("onnx"), tmp_path)
     assert not list(tmp_path.rglob("*.onnx"))

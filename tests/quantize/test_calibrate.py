@@ -76,7 +76,7 @@ def test_the_same_seed_takes_the_same_samples_and_another_takes_others(tiny: Pat
 
 def test_no_synthetic_clip_that_calibrates_is_one_that_gates(tiny: Path) -> None:
     calibrated = set(calibrate(open_bundle(tiny), find_calibration("synthetic")).clip_hashes)
-    gate = {clip_hash(clip.read()) for clip in load_set("synthetic", load(tiny).labels).clips}
+    gate = {clip_hash(clip.read(16_000)) for clip in load_set("synthetic", load(tiny).labels).clips}
     assert len(calibrated) > 50
     assert not calibrated & gate
 
@@ -108,7 +108,7 @@ def test_every_file_that_can_be_read_calibrates_and_what_is_left_out_is_named(
     said: list[str] = []
     clips = calibration_clips(find_calibration(str(tmp_path)), None, said.append)
     assert sorted(clip.name.replace("\\", "/") for clip in clips) == sorted(FORMATS)
-    assert all(len(clip.read()) >= 16_000 for clip in clips)
+    assert all(len(clip.read(16_000)) >= 16_000 for clip in clips)
     assert said == [f"{tmp_path}: left out 2 files whose names do not end as those of audio do: "
                     "call.m4a, notes.txt."]
 
@@ -122,12 +122,12 @@ def test_a_folder_without_audio_says_what_is_in_it(tmp_path: Path) -> None:
 def test_of_a_long_recording_only_the_beginning_is_in_memory_and_all_of_it_in_the_hash() -> None:
     blocks_of_7_s, second = 200, np.linspace(-0.5, 0.5, 16_000, dtype=np.float32)
 
-    def blocks() -> Iterator[FloatArray]:
+    def blocks(_rate: int) -> Iterator[FloatArray]:
         for _ in range(blocks_of_7_s):
             yield np.tile(second, 7)
     tracemalloc.start()
     try:
-        (sound,), (digest,), silent = heard([Clip("long", (), blocks)])
+        (sound,), (digest,), silent = heard([Clip("long", (), blocks)], 16_000)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -142,7 +142,7 @@ def test_real_clips_calibrate_by_their_folds(tiny: Path, shared: Path) -> None:
     assert found.origin["folds"] == (1,)
     assert len(found.samples) >= 80
     gate = load_set(str(shared / "esc10"), load(tiny).labels, folds=[4])
-    assert not set(found.clip_hashes) & {clip_hash(clip.read()) for clip in gate.clips}
+    assert not set(found.clip_hashes) & {clip_hash(clip.read(16_000)) for clip in gate.clips}
 
 
 @pytest.mark.parametrize(("now", "then", "words"), [

@@ -15,7 +15,12 @@ from collections.abc import Callable
 import numpy as np
 
 from satexport.graph.writer import Weights
-from satexport.models.sat.variants import DEPTH, PATCH, ROWS
+from satexport.models.sat.variants import PATCH, ROWS
+
+
+def _layers(w: Weights) -> list[str]:
+    """How the keys of each block begin, "00" and on."""
+    return sorted(key.partition(".")[0] for key in w if key.endswith(".q.weight"))
 
 
 def _fold_batch_norm(w: Weights) -> Weights:
@@ -29,8 +34,7 @@ def _fold_batch_norm(w: Weights) -> Weights:
 def _fold_norms(w: Weights) -> Weights:
     """LayerNorm's scale and shift go into the linear layers that follow it."""
     followers = [("head_norm", ["head"])]
-    for layer in range(DEPTH):
-        n = f"{layer:02d}"
+    for n in _layers(w):
         followers += [(f"{n}.norm1", [f"{n}.q", f"{n}.kv"]), (f"{n}.norm2", [f"{n}.fc1"])]
     folded: Weights = {}
     for norm, linears in followers:
@@ -47,8 +51,7 @@ def _fold_kv_bias(w: Weights) -> Weights:
     """The key bias adds the same number to every logit of a query: the softmax does not see it.
     The value bias passes through attention unchanged (its weights sum to 1) into `proj`."""
     folded: Weights = {}
-    for layer in range(DEPTH):
-        n = f"{layer:02d}"
+    for n in _layers(w):
         values = np.split(w[f"{n}.kv.bias"], 2)[1]
         folded[f"{n}.kv.bias"] = np.zeros_like(w[f"{n}.kv.bias"])
         folded[f"{n}.proj.bias"] = w[f"{n}.proj.bias"] + values @ w[f"{n}.proj.weight"]
@@ -57,7 +60,7 @@ def _fold_kv_bias(w: Weights) -> Weights:
 
 def _fold_attention_scale(w: Weights) -> Weights:
     """1 / sqrt(d / heads) goes into the query projection."""
-    names = [f"{layer:02d}.q.{kind}" for layer in range(DEPTH) for kind in ("weight", "bias")]
+    names = [f"{n}.q.{kind}" for n in _layers(w) for kind in ("weight", "bias")]
     return w | {"attention.scale": np.asarray(1.0)} | {n: w[n] * w["attention.scale"] for n in names}
 
 

@@ -20,7 +20,7 @@ from satexport.frontends.log_mel import DB_PER_LN
 from satexport.frontends.log_mel_nodes import log_mel
 from satexport.graph.writer import Weights, Writer
 from satexport.models.sat.interface import keeps_hidden
-from satexport.models.sat.variants import BLOCK_EPS, DEPTH, OUTPUT_EPS, PATCH, ROWS, Variant
+from satexport.models.sat.variants import BLOCK_EPS, LOG_MEL, OUTPUT_EPS, PATCH, ROWS, Variant
 
 OPSETS = range(17, 24)  # LayerNormalization came with 17, Gelu as one node with 20
 
@@ -30,14 +30,14 @@ def build_graph(variant: Variant, w: Weights, contract: Contract) -> onnx.ModelP
     g = Writer(contract.opset)
     scale = w["mel.scale"]
     if contract.options.input == "audio":
-        x = log_mel(g, variant, contract.input.name)
+        x = log_mel(g, LOG_MEL, variant.window_samples, contract.input.name)
         x = g.slice("mel/used", x, 2, 0, variant.used_frames)
         scale = scale * DB_PER_LN
     else:
         x = contract.input.name
     x = g.op("Mul", "mel/scaled", x, g.constant("mel.scale", scale[:, None]))
     x = _tokens(g, variant, w, x)
-    for layer in range(DEPTH):
+    for layer in range(variant.depth):
         x = _Block(g, variant, w, layer, keeps_hidden(variant, contract.options, layer)).write(x)
     _head(g, variant, w, x)
     graph = helper.make_graph(
@@ -83,7 +83,7 @@ class _Block:
         self.old, self.out = f"cache_in_{layer:02d}", f"cache_out_{layer:02d}"
         self.hidden = hidden  # what the cache of this layer keeps
         # after the last block only the class token is read
-        self.queries = 1 if variant.cls_tokens and layer == DEPTH - 1 else variant.new_tokens
+        self.queries = 1 if variant.cls_tokens and layer == variant.depth - 1 else variant.new_tokens
 
     def write(self, x: str) -> str:
         """Tokens [N * T, d] to tokens [N * T, d], or to [N, d] where only class tokens are read."""

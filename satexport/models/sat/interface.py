@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from satexport.bundle.contract import CACHE_DTYPES, GraphOptions, TensorSpec
-from satexport.frontends import log_mel as frontend
-from satexport.frontends.log_mel import MEL_BANDS, SAMPLE_RATE
-from satexport.graph.writer import Weights
-from satexport.models.sat.variants import BLOCK_EPS, DEPTH, Variant
+from satexport.models.family import Interface
+from satexport.models.sat.variants import BLOCK_EPS, LOG_MEL, Variant
+
+if TYPE_CHECKING:
+    from satexport.graph.writer import Weights
 
 
 def cache_specs(variant: Variant, options: GraphOptions, direction: str) -> tuple[TensorSpec, ...]:
@@ -23,7 +24,7 @@ def cache_specs(variant: Variant, options: GraphOptions, direction: str) -> tupl
     return tuple(
         TensorSpec(f"cache_{direction}_{layer:02d}", hidden if keeps_hidden(variant, options, layer) else kv,
                    CACHE_DTYPES[options.cache_dtype])
-        for layer in range(DEPTH))
+        for layer in range(variant.depth))
 
 
 def keeps_hidden(variant: Variant, options: GraphOptions, layer: int) -> bool:
@@ -32,30 +33,25 @@ def keeps_hidden(variant: Variant, options: GraphOptions, layer: int) -> bool:
         options.cache == "hidden" or (layer == 0 and variant.keeps_hidden_layer_0))
 
 
-def contract_fields(variant: Variant, classes: int, options: GraphOptions) -> dict[str, Any]:
-    """The part of a contract that follows from the variant, the classes and the options."""
-    shape = (variant.hop_samples,) if options.input == "audio" else (MEL_BANDS, variant.used_frames)
-    return {
-        "family": "sat", "variant": variant.name, "sample_rate": SAMPLE_RATE,
-        "window_samples": variant.hop_samples, "hop_samples": variant.hop_samples,
-        "memory_steps": variant.memory_steps, "classes": classes, "options": options,
-        "front_end": dict(frontend.PARAMETERS, chunk_frames=variant.chunk_frames),
-        "tokens": {"new": variant.new_tokens, "cached": variant.cache_tokens},
-        "input": TensorSpec(options.input, (options.streams, *shape)),
-        "scores": TensorSpec("scores", (options.streams, classes)),
-        "cache_in": cache_specs(variant, options, "in"), "cache_out": cache_specs(variant, options, "out"),
-    }
+def interface(variant: Variant, classes: int, options: GraphOptions) -> Interface:
+    """What the graph of a variant takes and gives."""
+    shape = (variant.window_samples,) if options.input == "audio" else (LOG_MEL.bands, variant.used_frames)
+    return Interface(
+        input=TensorSpec(options.input, (options.streams, *shape)),
+        scores=TensorSpec("scores", (options.streams, classes)),
+        cache_in=cache_specs(variant, options, "in"), cache_out=cache_specs(variant, options, "out"),
+        tokens={"new": variant.new_tokens, "cached": variant.cache_tokens})
 
 
 def initial_cache(variant: Variant, options: GraphOptions, w: Weights,
                   hidden: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-    """Turn the published cache of one stream, hidden [12, C, d], into the graph's, one per layer.
+    """Turn the published cache of one stream, hidden [depth, C, d], into the graph's, one per layer.
 
     Keys and values [1, 2 heads, C, d / heads], or hidden tokens [1, C, d]. Layer 0's tokens get the
     second position code before they are projected.
     """
     cache = []
-    for layer in range(DEPTH):
+    for layer in range(variant.depth):
         name, x = f"{layer:02d}", hidden[layer].astype(np.float64)
         if keeps_hidden(variant, options, layer):
             cache.append(hidden[layer][None].copy())

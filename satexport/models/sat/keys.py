@@ -6,28 +6,28 @@ Source of names and shapes: the published checkpoints (Zenodo record 7964975).
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from satexport.audio.labels import audioset_labels
 from satexport.frontends import log_mel as frontend
-from satexport.frontends.log_mel import MEL_BANDS
-from satexport.models.resave import MARK, Weights, resave
-from satexport.models.sat.variants import AUDIOSET_CLASSES, DEPTH, MLP_RATIO, PATCH, ROWS, VARIANTS, Variant
+from satexport.models.family import Shapes, StateFile
+from satexport.models.resave import resave
+from satexport.models.sat.variants import LOG_MEL, MLP_RATIO, PATCH, ROWS, VARIANTS, Variant
 from satexport.terminal import shown
 
-State = dict[str, NDArray[np.float32]]
-Shapes = dict[str, tuple[int, ...]]
-
+MARK: Final = "time_pos_embed"  # a name that only these state dicts have, behind any prefix
 COUNTER: Final = "init_bn.1.num_batches_tracked"  # of training; no weight, may be missing
 HEAD: Final = "outputlayer.1.weight"
 HEAD_BIAS: Final = "outputlayer.1.bias"
 # One definition for PyTorch and graph: the file's copies differ from these by rounding only
 # (5e-6 in float32, 5e-4 in float16), and are checked, then replaced by them.
 FRONT_END: Final[dict[str, Callable[[], NDArray[np.float64]]]] = {
-    "front_end.0.spectrogram.window": frontend.window,
-    "front_end.0.mel_scale.fb": frontend.mel_filterbank,
+    "front_end.0.spectrogram.window": partial(frontend.window, LOG_MEL),
+    "front_end.0.mel_scale.fb": partial(frontend.mel_filterbank, LOG_MEL),
 }
 MAX_COLUMNS: Final = 10_000  # of a ViT's time code, half an hour; the published ones have 63
 
@@ -38,10 +38,10 @@ def expected_shapes(variant: Variant, classes: int) -> Shapes:
     shapes: Shapes = {
         "time_pos_embed": (1, d, 1, variant.time_columns),
         "freq_pos_embed": (1, d, ROWS, 1),
-        "front_end.0.spectrogram.window": (frontend.N_FFT,),
-        "front_end.0.mel_scale.fb": (frontend.BINS, MEL_BANDS),
-        "init_bn.1.running_mean": (MEL_BANDS,),
-        "init_bn.1.running_var": (MEL_BANDS,),
+        "front_end.0.spectrogram.window": (LOG_MEL.n_fft,),
+        "front_end.0.mel_scale.fb": (LOG_MEL.bins, LOG_MEL.bands),
+        "init_bn.1.running_mean": (LOG_MEL.bands,),
+        "init_bn.1.running_var": (LOG_MEL.bands,),
     }
     if variant.pooling == "token":
         shapes |= {"cls_token": (1, 1, d), "token_pos_embed": (1, d)}
@@ -49,8 +49,8 @@ def expected_shapes(variant: Variant, classes: int) -> Shapes:
                      "mlp.fc1": (MLP_RATIO * d, d), "mlp.fc2": (d, MLP_RATIO * d)}
     block |= ({"attn.to_q": (d, d), "attn.to_kv": (2 * d, d)} if variant.has_cache
               else {"attn.qkv": (3 * d, d)})
-    layers: Shapes = {"init_bn.1": (MEL_BANDS,), "patch_embed.proj": (d, 1, PATCH, PATCH)}
-    for number in range(DEPTH):
+    layers: Shapes = {"init_bn.1": (LOG_MEL.bands,), "patch_embed.proj": (d, 1, PATCH, PATCH)}
+    for number in range(variant.depth):
         layers |= {f"blocks.{number}.{name}": shape for name, shape in block.items()}
     layers |= {"norm": (d,), "outputlayer.0": (d,), "outputlayer.1": (classes, d)}
     for name, shape in layers.items():
@@ -61,13 +61,13 @@ def expected_shapes(variant: Variant, classes: int) -> Shapes:
 def shapes_like(found: Shapes, variant: Variant) -> Shapes:
     """The shapes of a variant with as many classes, and of a ViT as long a time code, as were found."""
     head, time = found.get(HEAD, ()), found.get(MARK, ())
-    expected = expected_shapes(variant, head[0] if len(head) == 2 and head[0] > 0 else AUDIOSET_CLASSES)
+    expected = expected_shapes(variant, head[0] if len(head) == 2 and head[0] > 0 else len(audioset_labels()))
     if not variant.has_cache and len(time) == 4 and 0 < time[3] <= MAX_COLUMNS:
         expected[MARK] = (*expected[MARK][:3], time[3])
     return expected
 
 
-def advice(found: Shapes, asked: Variant, weights: Weights) -> str:
+def advice(found: Shapes, asked: Variant, file: StateFile) -> str:
     """What a state dict that does not fit looks like, and what to do."""
     prefixes = [] if MARK in found else [key.removesuffix(MARK) for key in found if key.endswith(f".{MARK}")]
     prefix, words = "", []
@@ -83,7 +83,7 @@ def advice(found: Shapes, asked: Variant, weights: Weights) -> str:
             words.append(_looks_like(found, asked))
         elif extra:
             words.append(f"All that a {asked.model} needs is there, and {len(extra)} more entries.")
-        how = resave(weights.load, weights.save, prefix, _without(extra, expected, prefix) if fits else ())
+        how = resave(file.load, file.save, prefix, _without(extra, expected, prefix) if fits else ())
         return " ".join((*words, f"Save what is needed again: {how}"))
     return _looks_like(found, asked)
 
@@ -102,10 +102,9 @@ def _without(extra: list[str], expected: Shapes, prefix: str) -> list[str]:
 
 
 def _looks_like(found: Shapes, asked: Variant) -> str:
-    alike = [variant for variant in VARIANTS.values() if _resembles(found, variant)]
+    alike = resembles(found)
     if not alike:
-        return ("It is no SAT or ViT of a published size (AST, PaSST, EfficientAT and other "
-                "models cannot be exported): `satexport onnx --help` names what can.")
+        return "It is no SAT or ViT of a published size: `satexport models` lists what can be exported."
     if asked in alike:
         return "The rest of it fits: it is incomplete or was changed; save the whole state dict."
     guess = next((v for v in alike if v.delay == asked.delay), alike[0])
@@ -113,6 +112,11 @@ def _looks_like(found: Shapes, asked: Variant) -> str:
     unsure = " (its shapes do not tell which)" if len(alike) > 1 else ""
     return (f"This looks like {guess.model} at {delays}{unsure}: "
             f"pass --model {guess.model} --delay {guess.delay}.")
+
+
+def resembles(found: Shapes) -> list[Variant]:
+    """The published variants that a state dict of these shapes could be of."""
+    return [variant for variant in VARIANTS.values() if _resembles(found, variant)]
 
 
 def _resembles(found: Shapes, variant: Variant) -> bool:

@@ -1,7 +1,7 @@
 """The published models in PyTorch: what every exported file is held against.
 
 A model is a pure function of (audio, cache): `scores, cache = model(audio, cache)`. The
-cache is the published one, each block's input of the last C tokens, [12, B, C, d]; None is
+cache is the published one, each block's input of the last C tokens, [depth, B, C, d]; None is
 the empty cache. Module names are the keys of the published state dicts.
 
 Dimensions: B streams, T new tokens, C cached tokens, d width, h heads, F frames.
@@ -16,11 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from satexport.frontends import log_mel as frontend
-from satexport.frontends.log_mel import HOP, MEL_BANDS
 from satexport.models.sat.variants import (
-    AUDIOSET_CLASSES,
     BLOCK_EPS,
-    DEPTH,
+    BN_EPS,
+    LOG_MEL,
     MLP_RATIO,
     OUTPUT_EPS,
     PATCH,
@@ -35,18 +34,18 @@ class LogMel(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.spectrogram = nn.Module()
-        self.spectrogram.register_buffer("window", torch.from_numpy(frontend.window()).float())
+        self.spectrogram.register_buffer("window", torch.from_numpy(frontend.window(LOG_MEL)).float())
         self.mel_scale = nn.Module()
-        self.mel_scale.register_buffer("fb", torch.from_numpy(frontend.mel_filterbank()).float())
+        self.mel_scale.register_buffer("fb", torch.from_numpy(frontend.mel_filterbank(LOG_MEL)).float())
 
     def forward(self, audio: Tensor) -> Tensor:
         window = cast(Tensor, self.spectrogram.window)
-        spectrum = torch.stft(audio, frontend.N_FFT, HOP, window=window, center=True,
+        spectrum = torch.stft(audio, LOG_MEL.n_fft, LOG_MEL.hop, window=window, center=True,
                               pad_mode="reflect", return_complex=True)
         power = spectrum.real.square() + spectrum.imag.square()            # [B, 257, F]
         mel = (power.transpose(1, 2) @ cast(Tensor, self.mel_scale.fb)).transpose(1, 2)
-        decibels = 10 * torch.log10(mel.clamp(min=frontend.FLOOR))
-        return torch.maximum(decibels, decibels.amax((1, 2), keepdim=True) - frontend.TOP_DB)
+        decibels = 10 * torch.log10(mel.clamp(min=LOG_MEL.floor))
+        return torch.maximum(decibels, decibels.amax((1, 2), keepdim=True) - LOG_MEL.top_db)
 
 
 class PatchEmbed(nn.Module):
@@ -117,24 +116,24 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """A SAT or ViT audio tagger with the published parameter names."""
 
-    def __init__(self, variant: Variant, classes: int = AUDIOSET_CLASSES) -> None:
+    def __init__(self, variant: Variant, classes: int = 527) -> None:
         super().__init__()
         self.variant = variant
         d = variant.width
         self.front_end = nn.Sequential(LogMel())
-        self.init_bn = nn.Sequential(nn.Identity(), nn.BatchNorm2d(MEL_BANDS, eps=frontend.BN_EPS))
+        self.init_bn = nn.Sequential(nn.Identity(), nn.BatchNorm2d(LOG_MEL.bands, eps=BN_EPS))
         self.patch_embed = PatchEmbed(d)
         self.time_pos_embed = nn.Parameter(torch.randn(1, d, 1, variant.time_columns) * 0.02)
         self.freq_pos_embed = nn.Parameter(torch.randn(1, d, ROWS, 1) * 0.02)
         if variant.pooling == "token":
             self.cls_token = nn.Parameter(torch.zeros(1, 1, d))
             self.token_pos_embed = nn.Parameter(torch.randn(1, d) * 0.02)
-        self.blocks = nn.ModuleList(Block(variant) for _ in range(DEPTH))
+        self.blocks = nn.ModuleList(Block(variant) for _ in range(variant.depth))
         self.norm = nn.LayerNorm(d, eps=BLOCK_EPS)
         self.outputlayer = nn.Sequential(nn.LayerNorm(d, eps=OUTPUT_EPS), nn.Linear(d, classes))
 
     def forward(self, audio: Tensor, cache: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """One step: a chunk of audio [B, samples] and the cache [12, B, C, d] to the scores
+        """One step: a chunk of audio [B, samples] and the cache [depth, B, C, d] to the scores
         [B, classes] in (0, 1) and the new cache (None for a model without one)."""
         mel = self.front_end(audio)[..., :self.variant.chunk_frames]
         logits, cache = self.logits(mel, cache)
@@ -168,7 +167,7 @@ class Transformer(nn.Module):
         chunk_frames with a last incomplete one dropped, the cache starting empty, the pieces'
         scores averaged. A clip that is shorter than one piece is scored as it is, one shorter
         than a patch (0.15 s) with zeros behind it."""
-        mel = self.front_end(F.pad(audio, (0, max(0, (PATCH - 1) * HOP - audio.shape[1]))))
+        mel = self.front_end(F.pad(audio, (0, max(0, (PATCH - 1) * LOG_MEL.hop - audio.shape[1]))))
         size = self.variant.chunk_frames
         pieces = torch.split(mel, size, dim=-1)
         whole = [p for p in pieces if p.shape[-1] == size] or [mel]

@@ -7,10 +7,11 @@ import torch
 
 from satexport.models.family import Checkpoint
 from satexport.models.sat.network import Transformer
+from satexport.models.sat.variants import Variant
 from satexport.step import FloatArray
 
 
-def load_model(checkpoint: Checkpoint) -> Transformer:
+def load_model(checkpoint: Checkpoint[Variant]) -> Transformer:
     """Return the model of a checkpoint, float32, in eval mode. Raises nothing of its own: a
     `Checkpoint` was checked key by key when it was read."""
     model = Transformer(checkpoint.variant, checkpoint.classes)
@@ -20,9 +21,9 @@ def load_model(checkpoint: Checkpoint) -> Transformer:
 
 
 class PyTorchStep:
-    """The published model as a step; the cache is its hidden tokens, [12, N, C, d]."""
+    """The published model as a step; the cache is its hidden tokens, [depth, N, C, d]."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint[Variant]) -> None:
         self.model = load_model(checkpoint)
         with torch.inference_mode():
             self._initial = self.model.silence_cache()
@@ -47,9 +48,8 @@ class PyTorchStep:
     def executed(self) -> dict[str, dict[str, int]]:
         return {}
 
-    def hidden_silence(self) -> FloatArray | None:
-        """The initial cache as an array [12, C, d]; None for a model without a cache."""
-        return None if self._initial is None else self._initial[:, 0].numpy()
+    def state_bytes(self) -> int:
+        return 0 if self._initial is None else self._initial.nbytes
 
     def clip_scores(self, audio: FloatArray) -> FloatArray:
         """The paper's protocol over a whole clip [samples]: scores [classes]."""

@@ -1,5 +1,5 @@
-"""The models: nine published checkpoints, fifteen variants (a model at a delay). One of another width is
-named by it: `sat-t-48x3` is sat-t with tokens of 48 and 3 heads, twelve blocks as ever.
+"""The models: nine published checkpoints, fifteen variants (a model at a delay). One of another size is
+named by it: `sat-t-48x3` is sat-t with tokens of 48 and 3 heads, `sat-t-48x3x2` the same with 2 blocks.
 
 Source of every number: "Streaming Audio Transformers for Online Audio Tagging"
 (Dinkel et al., 2023) and the behaviour of its published implementation.
@@ -7,18 +7,25 @@ Source of every number: "Streaming Audio Transformers for Online Audio Tagging"
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
 
-from satexport.frontends.log_mel import HOP, MEL_BANDS, SAMPLE_RATE
+from satexport.errors import UsageError
+from satexport.frontends.rows import FRONT_ENDS
 
+LOG_MEL = FRONT_ENDS["log-mel-16k"]
 PATCH = 16            # frames and mel bands, stride equal to size
-ROWS = MEL_BANDS // PATCH  # patch rows on the frequency axis
-DEPTH = 12            # transformer blocks
+ROWS = LOG_MEL.bands // PATCH  # patch rows on the frequency axis
 MLP_RATIO = 4
-AUDIOSET_CLASSES = 527
+BN_EPS = 1e-5         # of the batch norm over mel bands
 BLOCK_EPS = 1e-6      # of the block norms and the last norm
 OUTPUT_EPS = 1e-5     # of the output layer's norm
+DEPTH = 12            # transformer blocks of the published models
+WIDEST, DEEPEST = 1024, 24  # of a model of another size
+_RESIZED = re.compile(r"(?P<model>(?:sat|vit)-[tsb])-(?P<width>[1-9][0-9]{0,3})x(?P<heads>[1-9][0-9]{0,3})"
+                      r"(?:x(?P<depth>[1-9][0-9]?))?")
 _SIZES: dict[str, tuple[int, int, Literal["mean", "token"]]] = {  # width, heads, pooling
     "t": (192, 3, "mean"),
     "s": (384, 6, "token"),
@@ -26,7 +33,7 @@ _SIZES: dict[str, tuple[int, int, Literal["mean", "token"]]] = {  # width, heads
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Variant:
     """A model at a delay.
 
@@ -35,10 +42,15 @@ class Variant:
     the width of the checkpoint's `time_pos_embed`.
     """
 
+    family: ClassVar[str] = "sat"
+    sample_rate: ClassVar[int] = LOG_MEL.sample_rate  # Hz
+    front_end: ClassVar[str] = LOG_MEL.name
+
     model: str                        # "sat-b"
     delay: int                        # s of audio per chunk
     width: int                        # d, length of a token
     heads: int
+    depth: int                        # transformer blocks
     pooling: Literal["mean", "token"]
     chunk_frames: int
     cache_frames: int
@@ -58,18 +70,22 @@ class Variant:
 
     @property
     def hop_samples(self) -> int:
-        return self.delay * SAMPLE_RATE
+        return self.delay * self.sample_rate
+
+    @property
+    def window_samples(self) -> int:
+        """What one step hears: nothing but what is new."""
+        return self.hop_samples
 
     @property
     def silence_samples(self) -> int:
         """Length of the silence that fills the initial cache."""
-        return self.cache_frames * HOP
+        return self.cache_frames * LOG_MEL.hop
 
     @property
     def columns(self) -> int:
         """Patches on the time axis of one chunk (centred framing gives one frame more)."""
-        frames = 1 + self.hop_samples // HOP
-        return min(frames, self.chunk_frames) // PATCH
+        return min(LOG_MEL.frame_count(self.hop_samples), self.chunk_frames) // PATCH
 
     @property
     def used_frames(self) -> int:
@@ -102,22 +118,40 @@ class Variant:
     @property
     def memory_steps(self) -> int:
         """Scores depend on this many earlier chunks and on nothing before them."""
-        return DEPTH * -(-self.cache_tokens // self.new_tokens)
+        return self.depth * -(-self.cache_tokens // self.new_tokens)
 
 
 def _table() -> dict[tuple[str, int], Variant]:
     table = {}
     for size, (width, heads, pooling) in _SIZES.items():
-        for delay in (2, 1):
+        for delay in (1, 2):
             # published so: SAT-S at 1 s keeps the 2 s sizes
             frames = 96 if delay == 1 and size != "s" else 192
-            columns = 2 * frames // PATCH
             table[f"sat-{size}", delay] = Variant(
-                f"sat-{size}", delay, width, heads, pooling, frames, frames, columns)
+                model=f"sat-{size}", delay=delay, width=width, heads=heads, depth=DEPTH, pooling=pooling,
+                chunk_frames=frames, cache_frames=frames, time_columns=2 * frames // PATCH)
         for delay in (1, 2, 10):
             table[f"vit-{size}", delay] = Variant(
-                f"vit-{size}", delay, width, heads, pooling, 1012, 0, 63)
+                model=f"vit-{size}", delay=delay, width=width, heads=heads, depth=DEPTH, pooling=pooling,
+                chunk_frames=1012, cache_frames=0, time_columns=63)
     return table
 
 
 VARIANTS = _table()
+
+
+def find_model(model: str) -> Mapping[int, Variant]:
+    """Return the variants of a model by delay: of a published one, or of one of another size, such as
+    "sat-t-48x3" (width x heads, as deep as published) or "sat-t-48x3x2" (width x heads x depth). Empty if the
+    name is none of these. Raises `UsageError` for a size that cannot be."""
+    resized = _RESIZED.fullmatch(model)
+    published = {v.delay: v for v in VARIANTS.values() if v.model == (resized["model"] if resized else model)}
+    if not resized:
+        return published
+    width, heads, depth = int(resized["width"]), int(resized["heads"]), int(resized["depth"] or DEPTH)
+    if width % heads or width > WIDEST:
+        raise UsageError(f"{model}: expected a width up to {WIDEST} that its number of heads divides.")
+    if depth > DEEPEST:
+        raise UsageError(f"{model}: expected a depth up to {DEEPEST}.")
+    return {delay: replace(variant, model=model, width=width, heads=heads, depth=depth)
+            for delay, variant in published.items()}

@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport.frontends import log_mel as frontend
 from satexport.graph.writer import Array, Weights
-from satexport.models.sat.variants import DEPTH, PATCH, Variant
+from satexport.models.sat.variants import BN_EPS, PATCH, Variant
 
 
 def graph_weights(variant: Variant, state: Mapping[str, NDArray[np.float32]]) -> Weights:
@@ -24,7 +23,7 @@ def graph_weights(variant: Variant, state: Mapping[str, NDArray[np.float32]]) ->
     get: Callable[[str], Array] = lambda key: np.asarray(state[key], np.float64)  # noqa: E731
     d = variant.width
     time, rows = get("time_pos_embed")[0, :, 0], get("freq_pos_embed")[0, :, :, 0]
-    scale = get("init_bn.1.weight") / np.sqrt(get("init_bn.1.running_var") + frontend.BN_EPS)
+    scale = get("init_bn.1.weight") / np.sqrt(get("init_bn.1.running_var") + BN_EPS)
     patch = get("patch_embed.proj.weight").reshape(d, PATCH**2).T
     position = rows.T[:, None] + time.T[None, :variant.columns] + get("patch_embed.proj.bias")
     weights: Weights = {
@@ -42,7 +41,7 @@ def graph_weights(variant: Variant, state: Mapping[str, NDArray[np.float32]]) ->
     if variant.has_cache:
         last = time.T[-variant.cache_columns:]
         weights["again"] = (rows.T[:, None] + last[None]).reshape(-1, d)
-    for layer in range(DEPTH):
+    for layer in range(variant.depth):
         weights |= _block(variant, get, layer)
     return weights
 

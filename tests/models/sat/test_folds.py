@@ -23,7 +23,7 @@ def esc50(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "meta").mkdir()
     lines = ["filename,fold,category"]
     for number, (fold, category) in enumerate([(1, "rain"), (1, "dog"), (4, "dog"), (4, "cat")]):
-        sound = synthetic_clip("evaluate", number)[0][:32_000]
+        sound = synthetic_clip("evaluate", number, rate=16_000)[0][:32_000]
         soundfile.write(folder / "audio" / f"{number}.wav", sound, 16_000)
         lines.append(f"{number}.wav,{fold},{category}")
     (folder / "meta" / "esc50.csv").write_text("\n".join(lines))

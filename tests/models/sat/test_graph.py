@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,17 +16,16 @@ from satexport.frontends.log_mel import log_mel
 from satexport.graph.simplify import graph_size, simplify
 from satexport.graph.writer import Weights
 from satexport.models.checkpoint import load_checkpoint
-from satexport.models.families import find_variant
 from satexport.models.family import Checkpoint
 from satexport.models.sat.folds import FOLDS
 from satexport.models.sat.graph import OPSETS, build_graph
-from satexport.models.sat.interface import contract_fields, initial_cache
+from satexport.models.sat.interface import initial_cache
 from satexport.models.sat.reference import PyTorchStep
-from satexport.models.sat.variants import VARIANTS, Variant
+from satexport.models.sat.variants import LOG_MEL, VARIANTS, Variant, find_model
 from satexport.models.sat.weights import graph_weights
 from satexport.parity.golden import golden_scores
 from satexport.parity.protocols import reference_streams
-from satexport.pipeline.export import REWRITE_TOLERANCE, golden_audio
+from satexport.pipeline.export import REWRITE_TOLERANCE, golden_audio, make_contract
 from satexport.step import FloatArray
 from satexport.tagging.stream import Streams
 from tests.conftest import TINY
@@ -56,12 +56,21 @@ class Graph(NamedTuple):
 
 def contract_of(variant: Variant, opset: int = 20, options: GraphOptions = USUAL_OPTIONS,
                 **changes: Any) -> Contract:
-    origin = {"labels_sha256": "", "checkpoint": CheckpointOrigin(name="", source="random", sha256=""),
-              "exporter": "tests", "opset": opset}
-    return Contract(**contract_fields(variant, 527, options) | origin | changes)
+    origin = CheckpointOrigin(name="", source="random", sha256="")
+    contract = make_contract(variant, 527, options, opset, labels_sha256="", checkpoint=origin)
+    return replace(contract, **changes)
 
 
-def pytorch_scores(checkpoint: Checkpoint, audio: FloatArray) -> FloatArray:
+Small = tuple[Checkpoint[Variant], Weights]
+
+
+def hidden_silence(checkpoint: Checkpoint[Variant]) -> FloatArray | None:
+    """The published cache of one stream after silence, [depth, C, d]."""
+    silence = PyTorchStep(checkpoint).initial_cache(1)
+    return None if silence is None else silence[:, 0].numpy()
+
+
+def pytorch_scores(checkpoint: Checkpoint[Variant], audio: FloatArray) -> FloatArray:
     """The same by PyTorch."""
     streams = reference_streams(PyTorchStep(checkpoint), contract_of(checkpoint.variant))
     return np.asarray(golden_scores(streams, audio)[0])
@@ -73,19 +82,19 @@ def folded(weights: Weights) -> Weights:
     return weights
 
 
-def graph_of(checkpoint: Checkpoint, weights: Weights, opset: int = 20,
+def graph_of(checkpoint: Checkpoint[Variant], weights: Weights, opset: int = 20,
              options: GraphOptions = USUAL_OPTIONS) -> Graph:
     variant = checkpoint.variant
-    hidden = PyTorchStep(checkpoint).hidden_silence()
+    hidden = hidden_silence(checkpoint)
     cache = [] if hidden is None else initial_cache(variant, options, weights, hidden)
     model = build_graph(variant, weights, contract_of(variant, opset, options))
     return Graph(model, variant, cache, opset, options)
 
 
 @pytest.fixture(scope="module")
-def sat_t() -> tuple[Checkpoint, Weights]:
+def sat_t() -> Small:
     """A small sat-t."""
-    checkpoint = load_checkpoint("random", find_variant(f"sat-t-{TINY}", 2))
+    checkpoint = load_checkpoint("random", find_model(f"sat-t-{TINY}")[2])
     return checkpoint, graph_weights(checkpoint.variant, checkpoint.state)
 
 
@@ -93,7 +102,7 @@ def sat_t() -> tuple[Checkpoint, Weights]:
     *((f"{model}-{TINY}", delay) for model, delay in VARIANTS),
     *(pytest.param(*variant, marks=pytest.mark.long) for variant in VARIANTS)])
 def test_every_variant_equals_pytorch_for_longer_than_it_remembers(model: str, delay: int) -> None:
-    checkpoint = load_checkpoint("random", find_variant(model, delay))
+    checkpoint = load_checkpoint("random", find_model(model)[delay])
     audio = golden_audio(checkpoint.variant)
     assert len(audio) > checkpoint.variant.memory_steps
     weights = folded(graph_weights(checkpoint.variant, checkpoint.state))
@@ -104,7 +113,7 @@ def test_every_variant_equals_pytorch_for_longer_than_it_remembers(model: str, d
 
 @pytest.mark.parametrize("name", FOLDS)
 def test_each_fold_takes_work_out_and_leaves_the_scores(
-        sat_t: tuple[Checkpoint, Weights], name: str) -> None:
+        sat_t: Small, name: str) -> None:
     checkpoint, weights = sat_t
     audio = golden_audio(checkpoint.variant)[:4]
     order = list(FOLDS)
@@ -120,7 +129,7 @@ def test_each_fold_takes_work_out_and_leaves_the_scores(
 @pytest.mark.parametrize(("model", "delay", "memory"), [("sat-t", 2, 12), ("sat-t", 1, 12), ("sat-s", 1, 24)])
 def test_a_start_is_forgotten_after_exactly_as_many_chunks_as_the_contract_says(
         model: str, delay: int, memory: int) -> None:
-    checkpoint = load_checkpoint("random", find_variant(f"{model}-{TINY}", delay))
+    checkpoint = load_checkpoint("random", find_model(f"{model}-{TINY}")[delay])
     variant = checkpoint.variant
     graph = graph_of(checkpoint, folded(graph_weights(variant, checkpoint.state)))
     audio = golden_audio(variant)
@@ -132,7 +141,7 @@ def test_a_start_is_forgotten_after_exactly_as_many_chunks_as_the_contract_says(
     assert not differ[memory:].any()
 
 
-def test_the_initial_cache_is_that_of_silence_and_not_zeros(sat_t: tuple[Checkpoint, Weights]) -> None:
+def test_the_initial_cache_is_that_of_silence_and_not_zeros(sat_t: Small) -> None:
     checkpoint, weights = sat_t
     graph = graph_of(checkpoint, folded(weights))
     audio = golden_audio(checkpoint.variant)[:1]
@@ -143,7 +152,7 @@ def test_the_initial_cache_is_that_of_silence_and_not_zeros(sat_t: tuple[Checkpo
 
 
 @pytest.mark.parametrize("opset", OPSETS)
-def test_every_opset_gives_the_same_scores(sat_t: tuple[Checkpoint, Weights], opset: int) -> None:
+def test_every_opset_gives_the_same_scores(sat_t: Small, opset: int) -> None:
     checkpoint, weights = sat_t
     audio = golden_audio(checkpoint.variant)[:3]
     graph = graph_of(checkpoint, folded(weights), opset)
@@ -153,7 +162,7 @@ def test_every_opset_gives_the_same_scores(sat_t: tuple[Checkpoint, Weights], op
 
 @pytest.mark.parametrize(("model", "delay"), [("sat-t", 2), ("sat-s", 1), ("vit-s", 1)])
 def test_the_graph_has_plain_nodes_static_shapes_and_caches_in_order(model: str, delay: int) -> None:
-    checkpoint = load_checkpoint("random", find_variant(f"{model}-{TINY}", delay))
+    checkpoint = load_checkpoint("random", find_model(f"{model}-{TINY}")[delay])
     variant = checkpoint.variant
     graph = graph_of(checkpoint, folded(graph_weights(variant, checkpoint.state))).model.graph
     assert {node.op_type for node in graph.node} <= ALLOWED
@@ -173,7 +182,7 @@ def test_the_graph_has_plain_nodes_static_shapes_and_caches_in_order(model: str,
     GraphOptions(streams=ANY), GraphOptions("hidden", "mel", 3)], ids=lambda options: options.suffix)
 def test_every_form_of_the_graph_gives_the_scores_of_the_published_model(
         model: str, delay: int, options: GraphOptions) -> None:
-    checkpoint = load_checkpoint("random", find_variant(f"{model}-{TINY}", delay))
+    checkpoint = load_checkpoint("random", find_model(f"{model}-{TINY}")[delay])
     if options.cache == "hidden" and not checkpoint.variant.has_cache:
         return
     audio = golden_audio(checkpoint.variant)[:5]
@@ -185,17 +194,17 @@ def test_every_form_of_the_graph_gives_the_scores_of_the_published_model(
     assert np.abs(found - pytorch_scores(checkpoint, audio)).max() < 1e-4
 
 
-def test_a_hidden_cache_is_half_as_large(sat_t: tuple[Checkpoint, Weights]) -> None:
+def test_a_hidden_cache_is_half_as_large(sat_t: Small) -> None:
     checkpoint, weights = sat_t
     keys_values, hidden = (
         graph_of(checkpoint, weights, options=GraphOptions(cache=cache)).cache for cache in ("kv", "hidden"))
     assert 2 * sum(array.size for array in hidden) == sum(array.size for array in keys_values)
-    published = PyTorchStep(checkpoint).hidden_silence()
+    published = hidden_silence(checkpoint)
     assert published is not None
     np.testing.assert_array_equal(np.concatenate(hidden), published)
 
 
-def test_each_stream_is_clamped_under_its_own_loudest_sound(sat_t: tuple[Checkpoint, Weights]) -> None:
+def test_each_stream_is_clamped_under_its_own_loudest_sound(sat_t: Small) -> None:
     checkpoint, weights = sat_t
     streams = graph_of(checkpoint, folded(weights), options=GraphOptions(streams=2)).streams(2)
     quiet = np.full(checkpoint.variant.hop_samples, 1e-7, np.float32)
@@ -207,18 +216,18 @@ def test_each_stream_is_clamped_under_its_own_loudest_sound(sat_t: tuple[Checkpo
         assert np.abs(row - pytorch_scores(checkpoint, chunk[None])).max() < 1e-4
 
 
-def test_the_log_mel_of_numpy_is_that_of_pytorch(sat_t: tuple[Checkpoint, Weights]) -> None:
+def test_the_log_mel_of_numpy_is_that_of_pytorch(sat_t: Small) -> None:
     checkpoint, _ = sat_t
     audio = golden_audio(checkpoint.variant)[:4]
     with torch.inference_mode():
         expected = PyTorchStep(checkpoint).model.front_end(torch.from_numpy(audio)).numpy()
-    found = log_mel(audio, checkpoint.variant.used_frames)
+    found = log_mel(LOG_MEL, audio, checkpoint.variant.used_frames)
     assert found.shape == (4, 64, 192)
     assert np.abs(found - expected[..., :192]).max() < 0.05  # dB, at the floor of float32
     assert np.abs(found - expected[..., :192]).mean() < 1e-4
 
 
-def test_quiet_sound_beside_a_loud_click_is_clamped_as_in_pytorch(sat_t: tuple[Checkpoint, Weights]) -> None:
+def test_quiet_sound_beside_a_loud_click_is_clamped_as_in_pytorch(sat_t: Small) -> None:
     checkpoint, weights = sat_t
     chunk = np.full(checkpoint.variant.hop_samples, 1e-7, np.float32)
     chunk[1::2] *= -1
@@ -233,7 +242,7 @@ def test_quiet_sound_beside_a_loud_click_is_clamped_as_in_pytorch(sat_t: tuple[C
     assert np.abs(without - expected).max() > 1e-4
 
 
-def test_onnxsim_is_kept_only_where_it_is_smaller(sat_t: tuple[Checkpoint, Weights],
+def test_onnxsim_is_kept_only_where_it_is_smaller(sat_t: Small,
                                                   monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint, weights = sat_t
     model = graph_of(checkpoint, folded(weights)).model
@@ -246,7 +255,7 @@ def test_onnxsim_is_kept_only_where_it_is_smaller(sat_t: tuple[Checkpoint, Weigh
     assert simplify(model) == (model, f"no smaller: {nodes} nodes, {size / 1e6:.1f} MB")
 
 
-def test_the_same_weights_give_the_same_bytes(sat_t: tuple[Checkpoint, Weights]) -> None:
+def test_the_same_weights_give_the_same_bytes(sat_t: Small) -> None:
     checkpoint, weights = sat_t
     first, second = (graph_of(checkpoint, folded(weights)).model for _ in range(2))
     assert first.SerializeToString() == second.SerializeToString()

@@ -1,0 +1,32 @@
+"""A chunk of audio as a graph takes it: the one place that asks what that is. Imports numpy only."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from satexport.bundle.contract import Contract
+from satexport.frontends.log_mel import log_mel
+from satexport.frontends.rows import find_front_end
+from satexport.step import FloatArray
+
+FLOAT = 4  # bytes
+
+
+def model_input(contract: Contract, chunk: FloatArray) -> FloatArray:
+    """Return the input of one step, contiguous, for a chunk of each stream [N, window_samples] in [-1, 1]:
+    the chunk itself, or its features [N, bands, frames] if the front end is not in the graph.
+
+    Raises `BundleError` if it needs a front end that is not known here.
+    """
+    if contract.options.input == "audio":
+        return np.ascontiguousarray(chunk)
+    return log_mel(find_front_end(contract.front_end), chunk, contract.input.shape[2])
+
+
+def front_end_bytes(contract: Contract) -> int:
+    """Return the bytes of the two largest tensors of the front end in one step of one stream: of each frame,
+    about as many numbers as it has samples. 0 if the contract does not say what a frame is."""
+    frame, hop = contract.front_end.get("n_fft"), contract.front_end.get("hop")
+    if not (isinstance(frame, int) and isinstance(hop, int) and hop > 0):
+        return 0
+    return 2 * FLOAT * frame * (contract.window_samples // hop)

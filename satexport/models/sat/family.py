@@ -1,0 +1,63 @@
+"""Streaming Audio Transformers (SAT) and their ViT siblings without a cache, as a `Family`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Final
+
+from satexport.bundle.contract import Contract
+from satexport.files import PACKAGE
+from satexport.models.family import Checkpoint, Reference, Rewrite
+from satexport.models.sat.interface import initial_cache, interface
+from satexport.models.sat.keys import MARK, resembles
+from satexport.models.sat.paper import PAPER
+from satexport.models.sat.published import PUBLISHED
+from satexport.models.sat.state import count_classes, random, read
+from satexport.models.sat.variants import VARIANTS, Variant, find_model
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["DEMOS", "MARK", "PAPER", "PUBLISHED", "VARIANTS", "caution", "count_classes", "describe",
+           "find_model", "interface", "options", "random", "read", "reference", "resembles", "rewrites"]
+
+DEMOS: Final = {"sat-t-2s": PACKAGE / "data" / "demo-sat-t-2s.safetensors"}
+
+
+def options(variant: Variant) -> frozenset[str]:
+    return frozenset({"input", "streams"} | ({"cache"} if variant.has_cache else set()))
+
+
+def caution(variant: Variant) -> str:
+    if variant.has_cache and variant.pooling == "token":
+        return (f"SAT-S files of 1 s and of 2 s have the same shapes: make sure that this one was trained at "
+                f"{variant.delay} s.")
+    return ""
+
+
+def reference(checkpoint: Checkpoint[Variant]) -> Reference:
+    from satexport.models.sat.reference import PyTorchStep
+
+    return PyTorchStep(checkpoint)
+
+
+def rewrites(checkpoint: Checkpoint[Variant], contract: Contract,
+             silence: torch.Tensor | None) -> Iterator[Rewrite]:
+    """The graph as published, then with each of FOLDS. `silence` is the published cache of one stream,
+    hidden [depth, 1, C, d]."""
+    from satexport.models.sat.folds import FOLDS
+    from satexport.models.sat.graph import build_graph
+    from satexport.models.sat.weights import graph_weights
+
+    variant = checkpoint.variant
+    hidden = None if silence is None else silence[:, 0].numpy()
+    weights = graph_weights(variant, checkpoint.state)
+    published = hidden is None or contract.options.cache == "hidden"
+    for name in ("as published" if published else "keys and values cached", *FOLDS):
+        weights = FOLDS[name](weights) if name in FOLDS else weights
+        cache = [] if hidden is None else initial_cache(variant, contract.options, weights, hidden)
+        yield Rewrite(name=name, model=build_graph(variant, weights, contract), cache=cache)
+
+
+def describe(variant: Variant) -> Mapping[str, str | int]:
+    return {"width": variant.width, "heads": variant.heads, "pooling": variant.pooling}

@@ -1,0 +1,128 @@
+"""Weights of a SAT or ViT: from a file, strictly, or from a seed."""
+
+from __future__ import annotations
+
+import math
+import re
+import zlib
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from satexport.errors import CheckpointError
+from satexport.models.family import Entry, State, StateFile
+from satexport.models.sat.keys import (
+    COUNTER,
+    FRONT_END,
+    HEAD,
+    HEAD_BIAS,
+    MARK,
+    advice,
+    expected_shapes,
+    shapes_like,
+)
+from satexport.models.sat.variants import Variant
+from satexport.models.weightfile import read_floats
+from satexport.terminal import shown
+
+FRONT_END_TOLERANCE: Final = 1e-3  # float16 rounds a filter by up to 5e-4
+
+
+def read(file: StateFile, variant: Variant, path: Path) -> State:
+    """Return the weights of a file under the published names, in the order of `expected_shapes`; the counter
+    `num_batches_tracked` is dropped (`load_state_dict` is strict without it, too).
+
+    SAT files tell their delay by the width of `time_pos_embed`, but for SAT-S, which has 24 columns at both:
+    it loads at either delay, and whoever asks has to know. A ViT's time code is cut or resized to the
+    variant's columns. Raises `CheckpointError`.
+    """
+    classes = _check_shapes(path, file, variant)
+    return {key: _read_weight(path, key, file.entries[key], shape)
+            for key, shape in expected_shapes(variant, classes).items()}
+
+
+def _check_shapes(path: Path, file: StateFile, variant: Variant) -> int:
+    """Return the number of classes, or raise `CheckpointError` naming three misfits, the
+    count, and what the file looks like."""
+    found = {key: shape for key, shape in file.shapes.items() if key != COUNTER}
+    expected = shapes_like(found, variant)
+    misfits = [f"{key} is {shape}, expected {expected[key]}" if key in expected else
+               f"{shown(key)[1:-1]} {shape} is not expected"
+               for key, shape in found.items() if expected.get(key) != shape]
+    misfits += [f"{key} {shape} is missing" for key, shape in expected.items() if key not in found]
+    if misfits:
+        more = f"; {len(misfits)} misfits in all" if len(misfits) > 3 else ""
+        raise CheckpointError(f"{path}: is no {variant.model} at {variant.delay} s: "
+                              f"{'; '.join(misfits[:3])}{more}. {advice(found, variant, file)}")
+    return expected[HEAD][0]
+
+
+def _read_weight(path: Path, key: str, entry: Entry, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Read one entry as contiguous float32 of this shape."""
+    value = read_floats(path, key, entry)
+    if key == MARK:
+        return np.ascontiguousarray(_fit_columns(value, shape[-1]), np.float32)
+    if key.endswith("running_var") and value.min() < 0:
+        raise CheckpointError(f"{path}: {key} has negative values, expected variances: "
+                              "the file is damaged; copy or download it again.")
+    if key in FRONT_END:
+        ours = FRONT_END[key]().astype(np.float32)
+        if (apart := float(np.abs(value - ours).max())) > FRONT_END_TOLERANCE:
+            raise CheckpointError(
+                f"{path}: {key} differs by {apart:.2g} from the front end of the published models "
+                "(16 kHz, FFT 512, hop 160, 64 HTK bands up to 8 kHz): the model was trained "
+                "with another one, its scores would be wrong. It cannot be exported.")
+        return ours
+    return value
+
+
+def _fit_columns(code: NDArray[Any], columns: int) -> NDArray[Any]:
+    """Cut or resize a time code [1, d, 1, W] to its columns, as the published loader does:
+    the first ones of more, bilinear (half-pixel centres, edges held) from fewer."""
+    width = code.shape[-1]
+    if width >= columns:
+        return code[..., :columns]
+    place = np.clip((np.arange(columns) + 0.5) * width / columns - 0.5, 0, width - 1)
+    left = place.astype(int)
+    right = np.minimum(left + 1, width - 1)
+    share = place - left
+    fitted: NDArray[Any] = code[..., left] * (1 - share) + code[..., right] * share
+    return fitted
+
+
+def random(variant: Variant, classes: int, seed: int) -> State:
+    """Return weights made from a seed, as `Family.random` says."""
+    return {key: FRONT_END[key]().astype(np.float32) if key in FRONT_END else _random_weight(key, shape, seed)
+            for key, shape in expected_shapes(variant, classes).items()}
+
+
+def _random_weight(key: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
+    """Fill one entry from its name and the seed, so that activations stay of moderate size.
+
+    Uniform, of unit variance before scaling: the same bits on every platform.
+    """
+    rng = np.random.Generator(np.random.PCG64([seed, zlib.crc32(key.encode())]))
+    noise: NDArray[np.float64] = math.sqrt(3) * rng.uniform(-1, 1, shape)
+    if key.endswith("running_mean"):
+        value = -25 + 3 * noise           # dB, as log-mels of real audio have it
+    elif key.endswith("running_var"):
+        value = 17**2 * (1 + 0.2 * noise)  # dB^2
+    elif key == HEAD_BIAS:
+        value = -2 + 0.5 * noise          # a tagger's scores: most low, few high
+    elif key.endswith(".bias"):
+        value = 0.05 * noise
+    elif key.endswith(("pos_embed", "cls_token")):
+        value = 0.3 * noise
+    elif len(shape) == 1:                 # scales of norms
+        value = 1 + 0.1 * noise
+    else:                                 # [out, in], [out, 1, 16, 16]; q and k twice as large,
+        gain = 2.0 if re.search(r"attn\.(to_|qkv)", key) else 1.0  # or attention would be flat
+        gain = 0.5 if key == HEAD else gain
+        value = gain * noise / math.sqrt(math.prod(shape[1:]))
+    return value.astype(np.float32)
+
+
+def count_classes(state: State) -> int:
+    return len(state[HEAD])

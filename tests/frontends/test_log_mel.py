@@ -1,0 +1,114 @@
+"""Front ends: rows of numbers, the same as numbers and as nodes, whatever the row."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+
+from satexport.audio.synthetic import synthetic_stream
+from satexport.bundle.contract import GraphOptions
+from satexport.errors import BundleError, UsageError
+from satexport.frontends.log_mel import DB_PER_LN, log_mel, mel_filterbank, window
+from satexport.frontends.log_mel_nodes import log_mel as write_log_mel
+from satexport.frontends.prepare import front_end_bytes, model_input
+from satexport.frontends.rows import FRONT_ENDS, FrontEnd, find_front_end
+from satexport.graph.writer import Writer
+from satexport.models.sat.variants import VARIANTS
+from satexport.step import FloatArray
+from tests.machine import need
+from tests.models.sat.test_graph import contract_of
+from tests.models.tally.variants import LOG_MEL as LOG_MEL_32K
+
+ROWS = [*FRONT_ENDS.values(), LOG_MEL_32K,
+        replace(LOG_MEL_32K, name="short frames", n_fft=640, hop=160, bands=64, f_min=0.0)]
+rows = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+
+
+def by_torch(row: FrontEnd, audio: FloatArray) -> FloatArray:
+    """The same by torch.stft, [N, bands, frames]."""
+    spectrum = torch.stft(torch.from_numpy(audio.astype(np.float64)), row.n_fft, row.hop,
+                          window=torch.from_numpy(window(row)), center=True, pad_mode="reflect",
+                          return_complex=True)
+    mel = torch.from_numpy(mel_filterbank(row)).T @ spectrum.abs().square()
+    decibels = 10 * torch.log10(mel.clamp(min=row.floor))
+    bounded = torch.maximum(decibels, decibels.amax((1, 2), keepdim=True) - row.top_db)
+    return np.asarray(bounded.numpy(), np.float32)
+
+
+def by_nodes(row: FrontEnd, audio: FloatArray) -> FloatArray:
+    runtime = need("onnxruntime", "cpu")
+    g = Writer(20)
+    output = write_log_mel(g, row, audio.shape[1], "audio")
+    shape: list[str | int | None] = ["N", row.bands, row.frame_count(audio.shape[1])]
+    graph = helper.make_graph(
+        g.nodes, "front end",
+        [helper.make_tensor_value_info("audio", TensorProto.FLOAT, ["N", audio.shape[1]])],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, shape)], list(g.constants.values()))
+    opset = helper.make_opsetid("", 20)
+    model = helper.make_model(graph, opset_imports=[opset],
+                              ir_version=helper.find_min_ir_version_for([opset]))
+    onnx.checker.check_model(model, full_check=True)
+    session = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(None, {"audio": audio})[0] * DB_PER_LN, np.float32)
+
+
+@rows
+def test_numbers_and_nodes_are_what_torch_computes(row: FrontEnd) -> None:
+    audio = synthetic_stream(2, "calibrate", rate=row.sample_rate).reshape(2, -1)
+    expected = by_torch(row, audio)
+    assert expected.shape == (2, row.bands, row.frame_count(row.sample_rate))
+    np.testing.assert_allclose(log_mel(row, audio, expected.shape[2]), expected, atol=1e-4)
+    np.testing.assert_allclose(by_nodes(row, audio), expected, atol=0.05)  # float32, quiet bins
+
+
+@rows
+@pytest.mark.parametrize("hertz", [440.0, 1000.0, 4000.0])
+def test_a_tone_is_loudest_in_the_band_that_it_is_in(row: FrontEnd, hertz: float) -> None:
+    tone = np.sin(2 * np.pi * hertz * np.arange(row.sample_rate) / row.sample_rate)[None].astype(np.float32)
+    found = int(log_mel(row, tone, 20)[0, :, 10].argmax())
+    mel = [2595 * np.log10(1 + f / 700) for f in (row.f_min, hertz, row.f_max)]
+    band = (mel[1] - mel[0]) / (mel[2] - mel[0]) * (row.bands + 1) - 1  # its place among the bands' centres
+    assert abs(found - band) < 1
+
+
+@pytest.mark.parametrize(("n_fft", "hop"), [(400, 160), (480, 160), (512, 441)])
+def test_frames_that_are_no_whole_rows_are_refused_with_a_way_out(n_fft: int, hop: int) -> None:
+    row = replace(FRONT_ENDS["log-mel-16k"], n_fft=n_fft, hop=hop)
+    with pytest.raises(UsageError, match="Export with --input mel") as caught:
+        write_log_mel(Writer(20), row, 16_000, "audio")
+    assert f"frames of {row.n_fft} samples every {row.hop}" in str(caught.value)
+
+
+@rows
+def test_what_a_contract_says_of_a_front_end_finds_it_again(
+        row: FrontEnd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FRONT_ENDS, row.name, row)
+    assert find_front_end(row.parameters()) is row
+
+
+@pytest.mark.parametrize("changes", [
+    {"name": "mel-2"}, {"hop": 320}, {"extra": 1}, {"name": None}, {"name": []}], ids=str)
+def test_a_front_end_that_is_not_here_was_made_by_a_newer_version(changes: dict[str, object]) -> None:
+    with pytest.raises(BundleError, match="made by a newer version"):
+        find_front_end(FRONT_ENDS["log-mel-16k"].parameters() | changes)
+
+
+def test_a_chunk_is_what_the_graph_takes() -> None:
+    audio = synthetic_stream(4, "calibrate", rate=16_000).reshape(2, -1)
+    variant, row = VARIANTS["sat-t", 2], FRONT_ENDS["log-mel-16k"]
+    np.testing.assert_array_equal(model_input(contract_of(variant), audio), audio)
+    mel = model_input(contract_of(variant, options=GraphOptions(input="mel")), audio)
+    np.testing.assert_array_equal(mel, log_mel(row, audio, 192))
+    assert model_input(contract_of(variant), audio[:, ::2]).flags.c_contiguous
+
+
+def test_the_memory_of_a_front_end_follows_from_its_frames() -> None:
+    contract = contract_of(VARIANTS["sat-t", 2])
+    assert front_end_bytes(contract) == 2 * 4 * 512 * 200
+    for unknown in ({}, {"n_fft": "512", "hop": 160}, {"n_fft": 512, "hop": 0}):
+        assert front_end_bytes(replace(contract, front_end=unknown)) == 0

@@ -1,0 +1,58 @@
+"""The graph of one step: (audio or mel, the last hidden vectors) -> (scores, the last hidden vectors)."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from satexport.bundle.contract import ANY, Contract, TensorSpec
+from satexport.frontends.log_mel import DB_PER_LN
+from satexport.frontends.log_mel_nodes import log_mel
+from satexport.graph.writer import Weights, Writer
+from satexport.models.family import State
+from tests.models.tally.variants import LOG_MEL, Variant
+
+
+def graph_weights(state: State) -> Weights:
+    """[in, out] matrices in float64."""
+    weights = {key: value.astype(np.float64) for key, value in state.items()}
+    return weights | {f"{layer}.weight": weights[f"{layer}.weight"].T for layer in ("hidden", "head")}
+
+
+def fold_scale(w: Weights) -> Weights:
+    """The scale and shift of the bands go into the hidden layer."""
+    weight, bias = w["hidden.weight"], w["hidden.bias"] + w["band.shift"] @ w["hidden.weight"]
+    return w | {"hidden.weight": w["band.scale"][:, None] * weight, "hidden.bias": bias,
+                "band.scale": np.ones_like(w["band.scale"]), "band.shift": np.zeros_like(w["band.shift"])}
+
+
+def build_graph(variant: Variant, w: Weights, contract: Contract) -> onnx.ModelProto:
+    g = Writer(contract.opset)
+    x = contract.input.name
+    if contract.options.input == "audio":
+        x = log_mel(g, LOG_MEL, variant.window_samples, x)
+        x = g.op("Mul", "mel/decibels", x, g.scalar("mel.db", DB_PER_LN))
+    x = g.mean("spectrum", x, 2)
+    if (w["band.scale"] != 1).any():
+        x = g.op("Mul", "spectrum/scaled", x, g.constant("band.scale", w["band.scale"]))
+        x = g.op("Add", "spectrum/shifted", x, g.constant("band.shift", w["band.shift"]))
+    x = g.gelu("hidden/gelu", g.linear("hidden", x, w, "hidden"))
+    x = g.reshape("hidden/new", x, -1, 1, variant.width)
+    x = g.op("Concat", "tally/all", contract.cache_in[0].name, x, axis=1)
+    g.slice(contract.cache_out[0].name, x, 1, 1, 1 + variant.memory_steps)
+    g.op("Sigmoid", "scores", g.linear("head", g.mean("tally/mean", x, 1), w, "head"))
+    graph = helper.make_graph(
+        g.nodes, contract.variant, [_value(s) for s in (contract.input, *contract.cache_in)],
+        [_value(s) for s in (contract.scores, *contract.cache_out)], list(g.constants.values()))
+    opset = helper.make_opsetid("", contract.opset)
+    model = helper.make_model(graph, opset_imports=[opset],
+                              ir_version=helper.find_min_ir_version_for([opset]))
+    helper.set_model_props(model, contract.to_metadata())
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _value(spec: TensorSpec) -> onnx.ValueInfoProto:
+    shape = ["streams" if size == ANY else size for size in spec.shape]
+    return helper.make_tensor_value_info(spec.name, TensorProto.FLOAT, shape)

@@ -1,0 +1,74 @@
+"""The table of families: what its modules promise, and that nothing else names a family or a model."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from satexport.models.families import FAMILIES, all_variants, find_family, marks, named_variant
+from satexport.models.family import Family
+from satexport.models.sat import family as sat
+from satexport.models.sat.variants import Variant
+from tests import ROOT
+
+PACKAGE = ROOT / "satexport"
+SHARED = [path for path in sorted(PACKAGE.rglob("*.py")) if path.relative_to(PACKAGE).parts[0] != "models"
+          or (path.parent == PACKAGE / "models" and path.name != "families.py")]
+
+
+def test_the_module_meets_the_protocol() -> None:
+    _: Family[Variant] = sat  # for mypy
+
+
+def test_every_variant_is_found_by_its_name_and_belongs_to_its_family() -> None:
+    variants = all_variants()
+    assert len({variant.name for variant in variants}) == len(variants)
+    for variant in variants:
+        assert named_variant(variant.name) == variant
+        assert find_family(variant.family).find_model(variant.model)[variant.delay] == variant
+    assert len(marks()) == len(FAMILIES)
+
+
+def test_what_a_family_publishes_is_of_its_variants() -> None:
+    for name in FAMILIES:
+        family = find_family(name)
+        names = {variant.name for variant in family.VARIANTS.values()}
+        for table in (family.PUBLISHED, family.DEMOS, family.PAPER):
+            assert table.keys() <= names
+
+
+def test_the_table_imports_neither_torch_nor_onnx() -> None:
+    program = ("import sys; sys.modules.update(dict.fromkeys(('torch', 'onnx', 'onnxruntime')))\n"
+               "from satexport.models.families import all_variants; all_variants()")
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def names_in_code(path: Path) -> Iterator[str]:
+    """What a file says in code: imported modules, names, and texts that are a single word. Docstrings and
+    sentences, such as help and errors, may give a model as an example."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and " " not in node.value:
+            yield node.value
+        elif isinstance(node, ast.Name):
+            yield node.id
+
+
+@pytest.mark.parametrize("path", SHARED, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_nothing_but_the_table_names_a_family_or_a_model(path: Path) -> None:
+    models = {variant.model for variant in all_variants()}
+    named = re.compile(rf"\b(?:{'|'.join(models)})\b|\bmodels\.(?:{'|'.join(FAMILIES)})\b", re.IGNORECASE)
+    assert not [name for name in names_in_code(path) if named.search(name)]
+
+
+def test_the_search_finds_what_it_looks_for() -> None:
+    assert any("models.sat" in name for name in names_in_code(PACKAGE / "models" / "families.py"))
