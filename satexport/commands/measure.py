@@ -21,8 +21,8 @@ from satexport.terminal import note
 @click.option("--streams", type=click.IntRange(1), metavar="N",
               help="Streams of a bundle that leaves their number open.")
 @click.option("--steps", type=click.IntRange(2, 10_000), default=STEPS, show_default=True,
-              help=f"Steps of a burst, of which there are {TURNS}; then at most {PAUSED_STEPS}, "
-                   f"{PAUSED_TURNS} times, after pauses.")
+              help=f"Steps of each of {TURNS} bursts, at most; then {PAUSED_TURNS} turns of at most "
+                   f"{PAUSED_STEPS} steps, each after a pause.")
 @click.option("--pause", type=Seconds(0.01, 60), default=PAUSE, show_default=True, metavar="SECONDS",
               help="Before a step of the kind that a live stream makes.")
 @click.option("--report", "folder", type=click.Path(path_type=Path), metavar="DIR",

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
-from satexport.backends.tensorrt import engine as tensorrt_engine
-from satexport.backends.tensorrt.build import run_trtexec, trtexec_command
-from satexport.backends.tensorrt.engine import Engine
-from satexport.backends.tensorrt.inspect import precisions
 from satexport.backends.tensorrt.write import SCRIPT
 from satexport.bundle.folder import open_bundle
-from satexport.bundle.target import Budgets, TensorRt
+from satexport.bundle.target import Budgets
 from satexport.errors import BundleError, GateError, MissingError, RunError, SatexportError
 from satexport.files import sha256_of
 from satexport.measure import latency, schedule
@@ -30,119 +24,13 @@ from satexport.pipeline.board import build_bundle, main
 from satexport.pipeline.build import compile_bundle
 from satexport.pipeline.plan import Wanted
 from satexport.targets import find_target
-from tests.backends.tensorrt.test_step import FakeEngine
+from tests.backends.tensorrt.test_build import layer
 from tests.backends.test_backends import SMALL
 from tests.bundle.test_folder import content, copy_of, manifest_of, reseal
 from tests.commands.test_cli import call
+from tests.pipeline.fake_board import CLOCK, LAYERS, FakeBoard
 
 ORIN = find_target("jetson-orin-nano")
-
-
-def layer(kind: str, reads: str, gives: str, key: str = "Format/Datatype") -> dict[str, Any]:
-    """A layer as the engine inspector describes it."""
-    return {"Name": "a", "LayerType": kind, "Inputs": [{key: reads}], "Outputs": [{key: gives}]}
-
-
-LAYERS = {"int8": {"Layers": [layer("Quantize", "Half", "Int8"),
-                              *[layer("gemm", "Int8 NC/4HW4", "Half")] * 60]},
-          "fp16": {"Layers": [layer("gemm", "Half", "Half NC/8HW8")]}}
-
-
-class Clock:
-    """What measures here, in the place of the module `time`: a step takes as long as its engine says,
-    however fast this machine is."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def perf_counter(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
-CLOCK = Clock()
-
-
-class Timed(FakeEngine):
-    """An engine whose step takes 10 ms."""
-
-    def download(self, array: Any, address: int) -> None:
-        super().download(array, address)
-        CLOCK.sleep(0.01)
-
-
-class Slow(Timed):
-    """An engine that takes its time."""
-
-    def download(self, array: Any, address: int) -> None:
-        super().download(array, address)
-        CLOCK.sleep(0.1)
-
-
-class FakeBoard:
-    """A board whose engines are the graphs themselves. The `slow` one takes its time, the `broken` one
-    gives other scores, the one that `fails` is not built."""
-
-    tensorrt, compute_capability, description = "10.3.0.26", "8.7", "a fake Orin"
-
-    def __init__(self) -> None:
-        self.free, self.built, self.layers_of = 4_000_000_000, list[str](), dict(LAYERS)
-        self.slow, self.fails, self.broken, self.forgets = "int8", "", "", ""
-        self.asked = 0
-
-    def free_bytes(self) -> int:
-        self.asked += 1
-        return self.free - 50_000_000 * (self.asked > 1 and self.asked % 2 == 1)
-
-    def build(self, graph: Path, engine: Path, wanted: TensorRt, timing_cache: Path) -> None:
-        if graph.stem == self.fails:
-            raise RunError(f"TensorRT builds no engine of {graph.name}")
-        self.built.append(graph.stem)
-        shutil.copy(graph, engine)
-
-    def load(self, engine: Path) -> Engine:
-        kind = {self.slow: Slow, self.broken: Wrong, self.forgets: Forgetful}.get(engine.stem, Timed)
-        loaded = kind(engine.read_bytes())
-        loaded.information = self.layers_of[engine.stem]
-        return loaded
-
-
-class Forgetful(Timed):
-    """An engine whose every other step reads the caches of silence."""
-
-    first: ClassVar[dict[int, Any]] = {}  # what was uploaded last to each address
-
-    def upload(self, address: int, array: Any) -> None:
-        self.first[address] = array.copy()
-        super().upload(address, array)
-
-    def free(self, address: int) -> None:
-        self.first.pop(address, None)  # another tensor may lie there next
-        super().free(address)
-
-    def close(self) -> None:
-        self.first.clear()
-        super().close()
-
-    def prepare(self, addresses: Mapping[str, int]) -> Any:
-        launch, old = super().prepare(addresses), [at for name, at in addresses.items() if "cache_in" in name]
-
-        def forgetting() -> None:
-            for address in set(old) & set(self.first):
-                FakeEngine.upload(self, address, self.first[address])
-            launch()
-
-        return forgetting
-
-
-class Wrong(Timed):
-    """An engine whose scores are others."""
-
-    def download(self, array: Any, address: int) -> None:
-        super().download(array, address)
-        array[:] = 1 - array
 
 
 @pytest.fixture(scope="module")
@@ -232,13 +120,6 @@ def test_the_script_of_a_bundle_and_the_command_tell_of_every_engine(
     printed, (report, _) = json.loads(result.out), reports(bundle)
     assert printed.pop("bundle") == str(bundle)
     assert printed == report
-
-
-def test_precisions_are_told_by_whatever_names_tensorrt_gives_them() -> None:
-    assert precisions({"Layers": ["only", "names"]}) == {}
-    assert precisions({"Layers": [layer("a", "Float", "BFloat16", "DataType"), layer("b", "Float", "Float16"),
-                                  layer("Myelin", "Half", "Half")]}) == {
-        "layers": {"bf16": 1, "f16": 1, "fused": 1}}
 
 
 @pytest.mark.parametrize(("layers", "status"), [
@@ -342,45 +223,6 @@ def test_a_bundle_that_was_changed_on_the_way_is_not_built(bundle: Path) -> None
 def test_a_bundle_of_another_backend_has_nothing_to_build(tiny: Path) -> None:
     with pytest.raises(SatexportError, match="a bundle for onnxruntime has no engines to build"):
         build_bundle(tiny, FakeBoard())
-
-
-# What this machine has, as far as it is not a call to TensorRT.
-
-def test_trtexec_is_told_all_that_an_engine_needs() -> None:
-    wanted = ORIN.tensorrt
-    assert wanted
-    for version, strongly in (("10.3.0", True), ("10.16.1", True), ("11.4.1", False)):
-        command = trtexec_command("trtexec", Path("a.onnx"), Path("a.engine"), wanted, version,
-                                  Path("t.cache"))
-        assert ("--stronglyTyped" in command) == strongly
-        assert {"--onnx=a.onnx", "--saveEngine=a.engine", "--memPoolSize=workspace:1000M",
-                "--noTF32", "--timingCacheFile=t.cache", "--profilingVerbosity=detailed",
-                "--skipInference"} <= set(command)
-        assert not {"--int8", "--fp16", "--best"} & set(command)
-
-
-@pytest.mark.parametrize(("script", "words"), [
-    ("echo '[E] no kernel'; exit 1", r"exit code 1: \[E\] no kernel"),
-    ("exit 3", "it said no reason"), ("kill -9 $$", "was killed; the kernel does so where memory")])
-def test_a_trtexec_that_fails_is_quoted(tmp_path: Path, script: str, words: str) -> None:
-    program = tmp_path / "trtexec"
-    program.write_text(f"#!/bin/sh\n{script}\n")
-    program.chmod(0o755)
-    with pytest.raises(RunError, match=words):
-        run_trtexec([str(program)])
-
-
-def test_trtexec_that_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="cannot be run"):
-        run_trtexec([str(tmp_path / "none")])
-
-
-def test_a_tensorrt_that_does_not_load_is_not_called_missing(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "tensorrt.py").write_text("raise ImportError('libnvdla_compiler.so: cannot open')")
-    monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(MissingError, match=r"does not load: libnvdla_compiler\.so.*--runtime nvidia"):
-        tensorrt_engine.import_tensorrt("tensorrt")
 
 
 def test_the_build_script_finds_its_bundle_by_a_link_from_elsewhere(tmp_path: Path) -> None:
