@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -33,6 +32,8 @@ from satexport.backends.openvino.write import save_ir
 from satexport.bundle.contract import Contract
 from satexport.bundle.folder import Bundle, open_bundle
 from satexport.bundle.target import OPERATORS, Quantization, Target
+from satexport.measure.latency import StepTimer, take_turns
+from satexport.measure.schedule import plan_turns
 from satexport.measure.turns import Settings, measure
 from satexport.models.checkpoint import load_checkpoint
 from satexport.models.families import find_variant
@@ -114,7 +115,7 @@ def scores(step: Step, contract: Contract, clips: LabelledSet) -> list[FloatArra
 
 def under_openvino(folder: Path, threads: int) -> Iterator[str]:
     """Lines of a table in Markdown: accuracy of the demo, and its step in turns."""
-    yield "| OpenVINO | mean difference | largest | top-1 agree | mAP | step, ms |"
+    yield "| OpenVINO | mean difference | largest | top-1 agree | mAP | step, ms: burst / paused |"
     yield "| --- | ---: | ---: | ---: | ---: | ---: |"
     with tempfile.TemporaryDirectory() as place:
         source, model, clips, samples = demo(folder, Path(place))
@@ -127,10 +128,11 @@ def under_openvino(folder: Path, threads: int) -> Iterator[str]:
             path = stage / save_ir(stage, ir, contract, target, initial, 0)
             assert target.openvino
             steps[name] = OpenVinoStep(path, contract, initial, target.openvino, threads)
-        times = in_turns(steps, clips.clips[0].read(contract.sample_rate)[None, :contract.hop_samples])
-        for name, step in steps.items():
+        audio = clips.clips[0].read(contract.sample_rate)[None, None, :contract.hop_samples]
+        latencies = take_turns([StepTimer(step, audio).run_turn for step in steps.values()], plan_turns())
+        for (name, step), latency in zip(steps.items(), latencies, strict=True):
             line = row(expected, source, clips, name, scores(step, contract, clips))
-            yield f"{line} {1000 * times[name]:.2f} |"
+            yield f"{line} {latency.burst.median_ms:.2f} / {latency.paused.median_ms:.2f} |"
 
 
 def openvino_models(model: onnx.ModelProto, samples: list[Sample]) -> dict[str, tuple[Target, Any]]:
@@ -167,20 +169,6 @@ def openvino_models(model: onnx.ModelProto, samples: list[Sample]) -> dict[str, 
     return models
 
 
-def in_turns(steps: dict[str, OpenVinoStep], chunk: FloatArray) -> dict[str, float]:
-    """Median seconds of a step of each, A B A B."""
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    caches = {name: step.initial_cache(1) for name, step in steps.items()}
-    for _ in range(10):
-        for name, step in steps.items():
-            for number in range(24):
-                start = time.perf_counter()
-                _, caches[name] = step(chunk, caches[name])
-                if number >= 4:
-                    times[name].append(time.perf_counter() - start)
-    return {name: float(np.median(found)) for name, found in times.items()}
-
-
 def row(expected: list[FloatArray], source: Bundle, clips: LabelledSet, name: str,
         found: list[FloatArray]) -> str:
     differences = compare(np.concatenate(expected), np.concatenate(found))
@@ -201,7 +189,7 @@ def speed(model: str, threads: int) -> Iterator[str]:
             target = replace(find_target("cpu-int8"), name=name, quantization=choice)
             made = compile_bundle(bundles[0], target, Path(place), Wanted(find_calibration("synthetic")))
             bundles.append(open_bundle(made.path))
-        report = measure(bundles, Settings(threads=threads))
+        report = measure(bundles, Settings(threads=threads)).to_json()
     for entry in report["bundles"]:
         memory, times = entry["memory_bytes"], entry["times_eager"]
         yield (f"| {entry['name']} | {memory['weights'] / 1e6:.1f} | {memory['resident'] / 1e6:.0f} | "

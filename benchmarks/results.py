@@ -56,8 +56,8 @@ from satexport.models.checkpoint import load_checkpoint
 from satexport.models.families import find_variant
 from satexport.models.sat.family import VARIANTS
 from satexport.models.sat.paper import NOTE
-from satexport.origin import origin
-from satexport.parity.protocols import parity_report, run_parity
+from satexport.parity.protocols import run_parity
+from satexport.parity.records import report_parity
 from satexport.pipeline.build import compile_bundle
 from satexport.pipeline.export import export_onnx
 from satexport.pipeline.plan import Wanted
@@ -121,11 +121,11 @@ def run(case: Case, threads: int, minutes: float, esc10: Path) -> None:
     path, beside = made(case, folder / "bundle", esc10)
     tagger = load(path, threads, spinning=False)
     data, folds = (str(esc10), [4]) if case.calibration == "esc50" else ("synthetic", None)
-    gates, parts = run_parity(
-        tagger, data, folds, None, None, minutes if case.options == USUAL_OPTIONS else 1)
-    write_json(folder / "parity.json", parity_report(tagger, gates, parts) | {"origin": origin()})
+    result = run_parity(tagger, data=data, folds=folds,
+                        minutes=minutes if case.options == USUAL_OPTIONS else 1)
+    write_json(folder / "parity.json", report_parity(tagger, result, threads).to_json())
     report = measure([tagger.bundle, *beside], Settings(threads=threads))
-    write_json(folder / "measure.json", report | {"origin": origin()})
+    write_json(folder / "measure.json", report.to_json())
     shutil.rmtree(folder / "bundle")
 
 

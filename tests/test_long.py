@@ -37,15 +37,15 @@ STREAMING = [(model, delay) for model, delay in VARIANTS if model.startswith("sa
 @pytest.mark.parametrize(("model", "delay"), VARIANTS)
 def test_every_variant_stays_within_its_gate_over_ten_minutes(tmp_path: Path, model: str, delay: int) -> None:
     tagger = load(export(tmp_path, model, delay, "random"))
-    gates, parts = run_parity(tagger, "synthetic", None, None, None, minutes=10)
-    print(f"\n{model} at {delay} s: {parts['differences']}")
-    assert gates[0].status == "passed", gates[0].note
+    result = run_parity(tagger, minutes=10)
+    print(f"\n{model} at {delay} s: {result.differences}")
+    assert result.gates[0].status == "passed", result.gates[0].note
 
 
 def test_the_demo_stays_within_its_gate_over_ten_minutes(demo: Path) -> None:
-    gates, parts = run_parity(load(demo), "synthetic", None, None, None, minutes=10)
-    print(f"\ndemo: {parts['differences']}")
-    assert [gate.status for gate in gates] == ["passed"] * 3
+    result = run_parity(load(demo), minutes=10)
+    print(f"\ndemo: {result.differences}")
+    assert [gate.status for gate in result.gates] == ["passed"] * 3
 
 
 def resident_bytes() -> int:

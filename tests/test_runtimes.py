@@ -93,7 +93,7 @@ def test_an_export_leaves_no_file_and_asks_for_no_host(watched: Watch, tmp_path:
 def test_the_process_that_is_measured_leaves_no_file_and_asks_for_no_host(watched: Watch, demo: Path) -> None:
     program = """
 import sys
-from satexport.measure.turns import Process
+from satexport.measure.process import Process
 with Process("measured") as process:
     process.ask("load", bundle=sys.argv[1], threads=1, streams=1, arena=False)
     process.ask("transient")

@@ -2,68 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from satexport.bundle.target import Budgets
-
-MB = 1e6  # bytes
-JUDGED = {  # where each key of a target's [budgets] is judged
-    "step_ms": "by `satexport measure`, and on the board where an engine is built",
-    "resident_mb": "by `satexport measure`", "transient_mb": "by `satexport measure`",
-    "device_mb": "on the board where an engine is built"}
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Gate:
     """One condition and how it came out."""
 
     name: str
     status: str            # "passed", "failed", "skipped", or "elsewhere": another command judges it
-    value: float | None
+    value: float | None    # None: it was not judged here
     limit: float
-    note: str
+    note: str              # one line for people
 
 
-def figures(steps: Mapping[str, Any], memory: Mapping[str, float | None]) -> dict[str, float | None]:
-    """What was found that a target may have a budget for, by the budgets' keys, ms and MB: of steps in a
-    burst and after pauses, and of memory by its kind, bytes. None: could not be measured here."""
-    return {"step_ms": max(steps[kind]["p99_ms"] for kind in ("burst", "paused")),
-            **{f"{kind}_mb": count and count / MB for kind, count in memory.items()}}
-
-
-def budget_gates(budgets: Budgets, figures: Mapping[str, float | None], of: str = "") -> list[Gate]:
-    """A target's budgets as gates over `figures`; `of` begins their names. One whose figure is None is
-    skipped, one that has none is judged elsewhere."""
-    gates = []
-    for key, limit in asdict(budgets).items():
-        if limit is None:
-            continue
-        name, value = f"{of}{key}", figures.get(key)
-        if key not in figures:
-            gates.append(Gate(name, "elsewhere", None, limit, f"judged {JUDGED[key]}"))
-        elif value is None:
-            gates.append(Gate(name, "skipped", None, limit, "could not be measured here"))
-        else:
-            gates.append(Gate(name, "passed" if value <= limit else "failed", value, limit,
-                              f"{value:.4g}, at most {limit:g}"))
-    return gates
-
-
-def required(gates: Sequence[Gate]) -> list[Gate]:
-    """The gates, those that could not be judged failed."""
-    return [replace(gate, status="failed") if gate.status == "skipped" else gate for gate in gates]
+def fail_skipped(gates: Sequence[Gate]) -> tuple[Gate, ...]:
+    """The gates; those that could not be judged have failed."""
+    return tuple(replace(gate, status="failed") if gate.status == "skipped" else gate for gate in gates)
 
 
 def verdict(gates: Sequence[Gate]) -> str:
-    """"failed" where any gate failed, "passed" where all that are judged here passed, else "skipped"; so is
-    nothing."""
+    """"failed" if any gate failed, "passed" if all that are judged here passed, else "skipped", as are no
+    gates at all."""
     states = {gate.status for gate in gates} - {"elsewhere"} or {"skipped"}
     return "failed" if "failed" in states else "skipped" if "skipped" in states else "passed"
 
 
 def failures(gates: Sequence[Gate]) -> str:
-    """What failed and why, in one line; empty where nothing did."""
+    """What failed and why, in one line; empty if nothing did."""
     return "; ".join(f"{gate.name} failed: {gate.note}" for gate in gates if gate.status == "failed")

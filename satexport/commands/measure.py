@@ -9,6 +9,7 @@ import click
 from satexport.commands.console import print_json, reader_may_leave
 from satexport.commands.options import Seconds, json_option, threads_option
 from satexport.errors import GateError
+from satexport.measure.schedule import PAUSE, PAUSED_STEPS, PAUSED_TURNS, STEPS, TURNS
 from satexport.terminal import note
 
 
@@ -19,9 +20,10 @@ from satexport.terminal import note
 @click.option("--checkpoint", metavar="FILE", help="The weights, where they are not known by SHA-256.")
 @click.option("--streams", type=click.IntRange(1), metavar="N",
               help="Streams of a bundle that leaves their number open.")
-@click.option("--steps", type=click.IntRange(2, 10_000), default=40, show_default=True,
-              help="Steps of a burst, of which there are ten; then at most ten, twice, after pauses.")
-@click.option("--pause", type=Seconds(0.01, 60), default=0.25, show_default=True, metavar="SECONDS",
+@click.option("--steps", type=click.IntRange(2, 10_000), default=STEPS, show_default=True,
+              help=f"Steps of each of {TURNS} bursts, at most; then {PAUSED_TURNS} turns of at most "
+                   f"{PAUSED_STEPS} steps, each after a pause.")
+@click.option("--pause", type=Seconds(0.01, 60), default=PAUSE, show_default=True, metavar="SECONDS",
               help="Before a step of the kind that a live stream makes.")
 @click.option("--report", "folder", type=click.Path(path_type=Path), metavar="DIR",
               help="Where measure.json and measure.png go. Default: the bundle's reports/; of several "
@@ -40,11 +42,10 @@ def measure_command(bundles: tuple[Path, ...], eager: bool, checkpoint: str | No
       satexport measure build/sat-b-2s/onnx build/sat-b-2s/onnx-x8 --threads 2
     """
     from satexport.bundle.folder import open_bundle
-    from satexport.bundle.gates import Gate, failures
+    from satexport.bundle.gates import failures
     from satexport.bundle.places import check_places
     from satexport.files import write_json
-    from satexport.measure.turns import Settings, measure, of_bundle
-    from satexport.origin import origin
+    from satexport.measure.turns import Settings, measure
     from satexport.report.pictures import measure_png, write_picture
     from satexport.report.terminal import print_measure
 
@@ -54,19 +55,20 @@ def measure_command(bundles: tuple[Path, ...], eager: bool, checkpoint: str | No
     own = [] if folder or len(bundles) == 1 else [bundle.reports / "measure.json" for bundle in opened]
     places = [("report", file), ("report's picture", picture), *(("report", path) for path in own)]
     check_places(places, bundles)  # before the work
-    report = measure(opened, Settings(threads, streams, steps, pause, checkpoint, eager))
-    report["origin"] = origin()
+    measured = measure(opened, Settings(threads=threads, streams=streams, steps=steps, pause=pause,
+                                        checkpoint=checkpoint, eager=eager))
+    report = measured.to_json()
     with reader_may_leave():
         if as_json:
             print_json(report)
         else:
             print_measure(report)
-    for text in (*report["notes"], report["warning"]):
+    for text in (*measured.notes, measured.warning):
         note(text)
     write_json(file, report)
     for number, path in enumerate(own):
-        write_json(path, of_bundle(report, number))
+        write_json(path, measured.select_bundle(number).to_json())
     for text in write_picture(picture, measure_png, report):
         note(text)
-    if failed := failures([Gate(**gate) for gate in report["gates"]]):
+    if failed := failures(measured.gates):
         raise GateError(f"{failed}.")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +13,10 @@ from satexport.commands.console import print_json, reader_may_leave
 from satexport.commands.options import json_option, minutes_option, parse_folds, threads_option
 from satexport.errors import GateError, RunError, UsageError, needs
 from satexport.terminal import note
+
+if TYPE_CHECKING:
+    from satexport.parity.records import ParityResult
+    from satexport.tagging.tagger import Tagger
 
 
 @click.command("parity")
@@ -46,11 +52,10 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
       satexport parity build/sat-t-2s/onnx --golden        on the device, without torch
     """
     from satexport import load
-    from satexport.bundle.gates import failures, required
+    from satexport.bundle.gates import fail_skipped, failures
     from satexport.bundle.places import check_places
-    from satexport.origin import origin
     from satexport.parity.golden import run_golden
-    from satexport.parity.protocols import parity_report, run_parity
+    from satexport.parity.records import report_parity
     from satexport.report.terminal import print_parity
 
     if golden and (data, folds, category_map, checkpoint) != ("synthetic", None, None, None):
@@ -61,30 +66,36 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
     pictures = {} if golden else {"report's picture": file.with_name(f"{file.stem}.png")}
     places = {"report": file} | pictures | ({"JUnit report": junit_file} if junit_file else {})
     check_places(list(places.items()), [bundle])  # before the work
-    if golden:
-        gates, parts = run_golden(tagger)
-    else:
-        with needs("export"):
-            from satexport.quantize.calibration_set import default_folds
-
-            gates, parts = run_parity(tagger, data, parse_folds(folds) or default_folds(data), category_map,
-                                      checkpoint, minutes)
+    result = run_golden(tagger) if golden else _run_parity(
+        tagger, data=data, folds=parse_folds(folds), category_map=category_map, checkpoint=checkpoint,
+        minutes=minutes)
     if require_data:
-        gates = required(gates)
-    report = parity_report(tagger, gates, parts) | {"threads": threads, "origin": origin()}
+        result = replace(result, gates=fail_skipped(result.gates))
+    report = report_parity(tagger, result, threads).to_json()
     with reader_may_leave():
         if as_json:
             print_json(report)
         else:
             print_parity(report)
     note(report["warning"])
-    failed = failures(gates)
+    failed = failures(result.gates)
     try:
         _write_reports(report, places)
     except RunError as error:  # such as a bundle on a read-only disk
         raise GateError(f"{bundle}: {failed}. Also: {error}") if failed else error from None
     if failed:
         raise GateError(f"{bundle}: {failed}.")
+
+
+@needs("export")
+def _run_parity(tagger: Tagger, *, data: str, folds: Sequence[int] | None, category_map: Path | None,
+                checkpoint: str | None, minutes: float) -> ParityResult:
+    """Parity over the folds that were asked for, or those of the set that gate."""
+    from satexport.parity.protocols import run_parity
+    from satexport.quantize.calibration_set import default_folds
+
+    return run_parity(tagger, data=data, folds=folds or default_folds(data), category_map=category_map,
+                      checkpoint=checkpoint, minutes=minutes)
 
 
 def _write_reports(report: dict[str, Any], places: dict[str, Path]) -> None:

@@ -93,12 +93,12 @@ def _check_alone() -> None:
 def _build(path: Path, as_json: bool, quiet: bool = False) -> None:
     """Build the engines of a bundle; the reports in it say the same."""
     from satexport.backends.tensorrt.build import this_board
-    from satexport.pipeline.board import build_bundle, print_built
+    from satexport.pipeline.board import build_bundle
+    from satexport.report.terminal import print_build
 
-    found = build_bundle(path, this_board())
+    report = build_bundle(path, this_board()).to_json()
     with reader_may_leave():
         if as_json:
-            print_json({"bundle": str(path), "kept": found[0].precision,
-                        "engines": [built.measured for built in found]})
+            print_json({"bundle": str(path)} | report)
         elif not quiet:
-            print_built(found)
+            print_build(report)

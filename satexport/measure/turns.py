@@ -1,116 +1,49 @@
 """Measure: what a bundle takes and how fast it is, beside PyTorch eager and beside the paper.
 
-Each bundle, and PyTorch once per checkpoint, runs in a process of its own (`measure_worker`). They
+Each bundle, and PyTorch once per checkpoint, runs in a process of its own (`satexport.measure.worker`). They
 take turns, A B A B, and only one works at a time, so that a machine that becomes slower or faster
-does so for all of them: quote the ratios, not the milliseconds. Definitions: `DEFINITIONS`, which
+does so for all of them: quote the ratios, not the milliseconds. Definitions: `MEASURE_DEFINITIONS`, which
 every report carries.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
-from types import TracebackType
+from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
-import numpy as np
-
-from satexport import errors
-from satexport.bundle.contract import ANY, RANDOM_WEIGHTS, state_bytes
+from satexport.bundle.contract import ANY, state_bytes
 from satexport.bundle.folder import Bundle
-from satexport.bundle.gates import Gate, budget_gates, figures, verdict
-from satexport.errors import CheckpointError, MissingError, RunError, UsageError
+from satexport.errors import CheckpointError, MissingError, UsageError
 from satexport.graph.operations import DEFINITION as OPERATIONS
+from satexport.measure.budgets import budget_gates, bundle_figures
+from satexport.measure.latency import StepLatency, take_turns
+from satexport.measure.process import Process
+from satexport.measure.records import MEASURE_DEFINITIONS, MeasureEntry, MeasureReport, MemoryBytes
+from satexport.measure.schedule import PAUSE, STEPS, Turn, plan_turns
 from satexport.origin import cores
 from satexport.progress import progress
-from satexport.step import EXECUTED
 from satexport.tagging.tagger import check_streams
 
-TURNS = 10           # of each process
-TURN_SECONDS = 1.0   # a turn is over after so much work
-PAUSED_TURNS, PAUSED_STEPS = 2, 10
-DEFINITIONS = {
-    "operations": OPERATIONS,
-    "weights": "bytes of the graph's file, and of that of its weights where they have one of their own",
-    "state": "bytes of one stream's cache, one copy; ONNX Runtime holds two per stream, which take turns",
-    "transient": "most bytes allocated at a time inside one steady step, counted by memray, ONNX Runtime's "
-                 "arena off; caches, input and scores are bound buffers and not in it; OpenVINO lays its "
-                 "tensors out when a request is made, so they are in `resident` alone",
-    "resident": "peak resident size of a fresh process that only loads the bundle and runs it, above the "
-                "same process after its imports; the runtime as it is used, arena on",
-    "executed": EXECUTED,
-    "load": "seconds from a closed bundle to a step that can run: hashes, session, initial cache",
-    "burst": f"single steps one after the other, in {TURNS} turns, two steps before each not counted; a turn "
-             "has as many as the settings say, or what it does in a second",
-    "paused": "single steps, each after a pause: what a live stream sees; the p99 of so few is nearly the "
-              "slowest of them",
-    "real_time_factor": "median step after a pause / seconds of audio in it",
-    "chunks_per_core_second": "streams / (median step of a burst * threads)",
-    "times_one_stream": "chunks per core-second of several streams / those of the first bundle of the same "
-                        "runtime and precision that runs one, same weights, same run, same threads",
-    "times_eager": "median of PyTorch eager * streams / median of the bundle, same run, same threads",
-    "eager": "PyTorch eager: torch.stft front end, the model with the published hidden-state cache, float32, "
-             "torch.inference_mode, audio in, scores out, one stream; a bundle that hears mel is measured "
-             "without a front end beside it",
-    "paper": "what the model's paper claims, by its own definitions; `note` says how they differ",
-}
 Baseline = tuple[str, str, int]  # variant, SHA-256 of the weights, threads
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """How to measure."""
 
     threads: int | None = None    # None: the target's, or all cores
     streams: int | None = None    # of a bundle that leaves their number open
-    steps: int = 40               # of one turn
-    pause: float = 0.25           # s
+    steps: int = STEPS            # of one turn of a burst
+    pause: float = PAUSE          # before a step after a pause, s, above 0
     checkpoint: str | None = None
     eager: bool = True
 
 
-class Process:
-    """A worker and how to talk to it; leaving the block ends it."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "satexport.measure.worker"], stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, text=True, start_new_session=True)  # Ctrl-C is for the parent alone
-
-    def __enter__(self) -> Process:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-    def ask(self, do: str, **arguments: Any) -> Any:
-        """Have it do something. Raises the error that it met, `RunError` where it died."""
-        assert self._process.stdin
-        assert self._process.stdout
-        try:
-            print(json.dumps({"do": do, **arguments}), file=self._process.stdin, flush=True)
-            line = self._process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        if not line:
-            raise RunError(f"{self.name}: the process that is measured ended (exit code "
-                           f"{self._process.wait()}); was there enough memory?")
-        reply = json.loads(line)
-        if "error" in reply:
-            raise getattr(errors, reply["error"])(reply["message"])
-        return reply
-
-
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class Row:
-    """One line of the tables: a bundle, or PyTorch eager with its weights."""
+    """One line of the tables: a bundle, or PyTorch eager with its weights, in its process."""
 
     name: str
     bundle: Bundle
@@ -118,79 +51,66 @@ class Row:
     threads: int
     streams: int
     load_seconds: float
-    is_eager: bool
-    burst: list[float]
-    paused: list[float]
-    executed: dict[str, dict[str, int]] = field(default_factory=dict)
-    eager_state: int = 0  # bytes of PyTorch's
+    state: int                    # of one stream's cache, bytes
+    executed: Mapping[str, Mapping[str, int]] | None    # None: PyTorch eager
+
+    @property
+    def is_eager(self) -> bool:
+        return self.executed is None
+
+    @property
+    def baseline(self) -> Baseline:
+        """What must be the same for rows to be compared."""
+        contract = self.bundle.contract
+        return contract.variant, contract.checkpoint.sha256, self.threads
+
+    def run_turn(self, turn: Turn) -> list[float]:
+        """Seconds of each step of a turn."""
+        return cast("list[float]", self.process.ask("run", **asdict(turn))["seconds"])
 
 
-def measure(bundles: Sequence[Bundle], settings: Settings) -> dict[str, Any]:
-    """Return the report over some bundles, without its origin.
+def measure(bundles: Sequence[Bundle], settings: Settings) -> MeasureReport:
+    """Return the report on some bundles.
 
-    Raises `MissingError` where a bundle's runtime is not here, `UsageError` for a number of streams
-    that a bundle does not run or the memory does not hold, `RunError` where a process dies.
+    Raises `MissingError` if a bundle's runtime is not here, `UsageError` for a number of streams
+    that a bundle does not run or the memory does not hold, `RunError` if a process dies.
     """
     notes: list[str] = []
     with ExitStack() as stack:
         rows, eager = _start(bundles, settings, stack, notes)
-        turns = [*rows, *eager.values()]
-        with progress("measure", (TURNS + PAUSED_TURNS) * len(turns)) as advance:
-            _take_turns(turns, settings, advance)
-        beside = {baseline: _entry(row, settings, notes) for baseline, row in eager.items()}
-        measured = [_entry(row, settings, notes) for row in rows]
-    gates: list[Gate] = []
-    for row, entry in zip(rows, measured, strict=True):
-        if found := beside.get(_baseline(row)):
-            entry["eager"] = found["name"]
-            entry["times_eager"] = {
-                kind: found[kind]["median_ms"] * row.streams / entry[kind]["median_ms"]
-                for kind in ("burst", "paused")}
-        one = [other["chunks_per_core_second"] for other, its in zip(measured, rows, strict=True)
-               if its.streams == 1 and _baseline(its) == _baseline(row)
-               and its.bundle.target.backend == row.bundle.target.backend
-               and its.bundle.target.precision == row.bundle.target.precision]
-        if row.streams > 1 and one:
-            entry["times_one_stream"] = entry["chunks_per_core_second"] / one[0]
-        own = budget_gates(row.bundle.target.budgets, figures(entry, entry["memory_bytes"]),
-                           f"{entry['name']}: ")
-        entry["gates"] = [asdict(gate) for gate in own]
-        gates += own
-    return {
-        "kind": "measure", "verdict": verdict(gates), "gates": [asdict(gate) for gate in gates],
-        "bundles": measured, "eager": list(beside.values()), "notes": list(dict.fromkeys(notes)),
-        "definitions": DEFINITIONS, "settings": asdict(settings),
-        "warning": RANDOM_WEIGHTS if any(b.contract.has_random_weights for b in bundles) else None,
-    }
-
-
-def of_bundle(report: Mapping[str, Any], number: int) -> dict[str, Any]:
-    """The part of a report that is about one of its bundles."""
-    entry = report["bundles"][number]
-    gates = [Gate(**gate) for gate in entry["gates"]]
-    return {**report, "verdict": verdict(gates), "gates": entry["gates"], "bundles": [entry],
-            "eager": [row for row in report["eager"] if row["name"] == entry.get("eager")],
-            "warning": RANDOM_WEIGHTS if entry["checkpoint"]["source"] == "random" else None}
+        running = [*rows, *eager.values()]
+        turns = plan_turns(settings.steps, settings.pause)
+        with progress("measure", len(turns) * len(running)) as advance:
+            latencies = take_turns([row.run_turn for row in running], turns, advance)
+        entries = [_entry(row, latency, settings, notes)
+                   for row, latency in zip(running, latencies, strict=True)]
+    measured, references = entries[:len(rows)], dict(zip(eager, entries[len(rows):], strict=True))
+    return MeasureReport(
+        bundles=tuple(_judge(entry, row, references.get(row.baseline), _one_stream(row, rows, measured))
+                      for row, entry in zip(rows, measured, strict=True)),
+        eager=tuple(references.values()), notes=tuple(dict.fromkeys(notes)), settings=asdict(settings),
+        definitions=MEASURE_DEFINITIONS | {"operations": OPERATIONS})
 
 
 def _start(bundles: Sequence[Bundle], settings: Settings, stack: ExitStack,
            notes: list[str]) -> tuple[list[Row], dict[Baseline, Row]]:
     """Start and load a process per bundle, and one of PyTorch for all with the same weights and
-    threads, where it can be."""
+    threads, if it can be."""
     rows: list[Row] = []
     eager: dict[Baseline, Row] = {}
     for bundle, name, streams in zip(bundles, _names(bundles), _streams(bundles, settings), strict=True):
         threads = settings.threads or bundle.target.threads or cores()
         process = stack.enter_context(Process(name))
         loaded = process.ask("load", bundle=str(bundle.path), threads=threads, streams=streams, arena=True)
-        row = Row(name, bundle, process, threads, streams, loaded["seconds"], False, [], [],
-                  loaded["executed"])
+        row = Row(name=name, bundle=bundle, process=process, threads=threads, streams=streams,
+                  load_seconds=loaded["seconds"], state=state_bytes(bundle.contract),
+                  executed=loaded["executed"])
         rows.append(row)
-        if settings.eager and _baseline(row) not in eager:
+        if settings.eager and row.baseline not in eager:
             usual = f"{bundle.contract.variant}/PyTorch eager"
             taken = any(other.name == usual for other in eager.values())
             try:
-                eager[_baseline(row)] = _start_eager(
+                eager[row.baseline] = _start_eager(
                     f"PyTorch eager beside {name}" if taken else usual, row, settings, stack)
             except (CheckpointError, MissingError) as error:
                 if settings.checkpoint and isinstance(error, CheckpointError):
@@ -203,13 +123,8 @@ def _start_eager(name: str, row: Row, settings: Settings, stack: ExitStack) -> R
     process = stack.enter_context(Process(name))
     loaded = process.ask("load_eager", bundle=str(row.bundle.path), checkpoint=settings.checkpoint,
                          threads=row.threads)
-    return Row(name, row.bundle, process, row.threads, 1, loaded["seconds"], True, [], [],
-               eager_state=loaded["state"])
-
-
-def _baseline(row: Row) -> Baseline:
-    contract = row.bundle.contract
-    return contract.variant, contract.checkpoint.sha256, row.threads
+    return replace(row, name=name, process=process, streams=1, load_seconds=loaded["seconds"],
+                   state=loaded["state"], executed=None)
 
 
 def _names(bundles: Sequence[Bundle]) -> list[str]:
@@ -232,47 +147,22 @@ def _streams(bundles: Sequence[Bundle], settings: Settings) -> list[int]:
     return [settings.streams or 1 if streams == ANY else streams for streams in own]
 
 
-def _take_turns(rows: Sequence[Row], settings: Settings, advance: Callable[[], None]) -> None:
-    for turn in range(TURNS + PAUSED_TURNS):
-        for row in rows:
-            paused = turn >= TURNS
-            steps = min(settings.steps, PAUSED_STEPS) if paused else settings.steps
-            found = row.process.ask("run", steps=steps, seconds=TURN_SECONDS,
-                                    pause=settings.pause if paused else 0)
-            (row.paused if paused else row.burst).extend(found["seconds"])
-            advance()
-
-
-def _entry(row: Row, settings: Settings, notes: list[str]) -> dict[str, Any]:
-    """What was found about one bundle, or about PyTorch with its weights."""
+def _entry(row: Row, latency: StepLatency, settings: Settings, notes: list[str]) -> MeasureEntry:
+    """What was measured of one bundle, or of PyTorch with its weights."""
     from satexport.models.families import find_paper_figures
 
-    contract = row.bundle.contract
-    burst, paused = _latency(row.burst), _latency(row.paused)
-    paper = find_paper_figures(contract)
-    if row.is_eager:
-        facts: dict[str, Any] = {"variant": contract.variant, "streams": 1}
-        memory: dict[str, Any] = {"weights": None, "state": row.eager_state}
-    else:
-        facts = {"bundle": str(row.bundle.path), "bundle_sha256": row.bundle.sha256,
-                 "variant": contract.variant, "target": asdict(row.bundle.target),
-                 "options": asdict(contract.options), "streams": row.streams,
-                 "tokens": contract.tokens,
-                 "checkpoint": asdict(contract.checkpoint),
-                 "operations": row.bundle.operations, "executed": row.executed}
-        memory = {"weights": row.bundle.graph_bytes, "state": state_bytes(contract)}
-    memory["resident"] = row.process.ask("resident")["bytes"]
-    memory["transient"] = _transient(row, settings, notes)
-    return {"name": row.name, **facts, "threads": row.threads, "memory_bytes": memory,
-            "load_seconds": row.load_seconds, "burst": burst, "paused": paused,
-            "real_time_factor": paused["median_ms"] / 1000 / contract.hop_seconds,
-            "chunks_per_core_second": row.streams / (burst["median_ms"] / 1000 * row.threads),
-            "paper": asdict(paper) if paper else None}
-
-
-def _latency(seconds: Sequence[float]) -> dict[str, float]:
-    median, p90, p99 = np.percentile(np.asarray(seconds) * 1000, (50, 90, 99))
-    return {"median_ms": float(median), "p90_ms": float(p90), "p99_ms": float(p99), "steps": len(seconds)}
+    contract, paper = row.bundle.contract, find_paper_figures(row.bundle.contract)
+    resident = cast("int | None", row.process.ask("resident")["bytes"])
+    memory = MemoryBytes(weights=None if row.is_eager else row.bundle.graph_bytes, state=row.state,
+                         transient=_transient(row, settings, notes), resident=resident)
+    entry = MeasureEntry(
+        name=row.name, variant=contract.variant, streams=row.streams, threads=row.threads,
+        hop_seconds=contract.hop_seconds, latency=latency, memory_bytes=memory,
+        load_seconds=row.load_seconds, paper=asdict(paper) if paper else None)
+    return entry if row.is_eager else replace(
+        entry, bundle=str(row.bundle.path), bundle_sha256=row.bundle.sha256,
+        target=asdict(row.bundle.target), options=asdict(contract.options), tokens=contract.tokens,
+        checkpoint=asdict(contract.checkpoint), operations=row.bundle.operations, executed=row.executed)
 
 
 def _transient(row: Row, settings: Settings, notes: list[str]) -> int | None:
@@ -289,3 +179,31 @@ def _transient(row: Row, settings: Settings, notes: list[str]) -> int | None:
         except MissingError as error:
             notes.append(f"transient memory not measured: {error}")
             return None
+
+
+def _one_stream(row: Row, rows: Sequence[Row], entries: Sequence[MeasureEntry]) -> MeasureEntry | None:
+    """What several streams are compared with: the first entry of one stream with the same weights, threads,
+    runtime and precision. None for one stream, or if there is none."""
+    def kind(of: Row) -> tuple[Any, ...]:
+        return of.baseline, of.bundle.target.backend, of.bundle.target.precision
+
+    if row.streams == 1:
+        return None
+    return next((entry for other, entry in zip(rows, entries, strict=True)
+                 if other.streams == 1 and kind(other) == kind(row)), None)
+
+
+def _judge(entry: MeasureEntry, row: Row, eager: MeasureEntry | None,
+           one_stream: MeasureEntry | None) -> MeasureEntry:
+    """A bundle's entry with its budgets, beside PyTorch and beside one stream."""
+    figures = bundle_figures(entry.latency, entry.memory_bytes)
+    entry = replace(entry, gates=budget_gates(row.bundle.target.budgets, figures, f"{entry.name}: "))
+    if eager:
+        own, other = entry.latency, eager.latency
+        entry = replace(entry, eager=eager.name, times_eager={
+            "burst": other.burst.median_ms * row.streams / own.burst.median_ms,
+            "paused": other.paused.median_ms * row.streams / own.paused.median_ms})
+    if one_stream and entry.chunks_per_core_second and one_stream.chunks_per_core_second:
+        times = entry.chunks_per_core_second / one_stream.chunks_per_core_second
+        entry = replace(entry, times_one_stream=times)
+    return entry

@@ -21,22 +21,17 @@ from satexport.bundle.contract import ANY
 from satexport.bundle.folder import open_bundle
 from satexport.errors import CheckpointError, MissingError, SatexportError, needs
 from satexport.frontends.prepare import model_input
+from satexport.measure.latency import StepTimer, make_noise
+from satexport.measure.schedule import WARM_UP, Turn
 from satexport.runtimes import import_runtime
-from satexport.step import FloatArray, Step
-
-WARM_UP = 2  # steps before those that count
-CHUNKS = 4   # of noise, heard in turns
 
 
 class Worker:
-    """A loaded bundle, or PyTorch, and one cache."""
+    """A loaded bundle, or PyTorch, under the clock. What the other process asks for are its methods."""
 
     def __init__(self) -> None:
-        self.step: Step
-        self.cache: Any
-        self.inputs: FloatArray
-        self.imported = 0
-        self.heard = 0
+        self.timer: StepTimer
+        self.imported = 0   # resident size after the imports, bytes
 
     def load(self, bundle: str, threads: int, streams: int, arena: bool) -> dict[str, Any]:
         """Load a bundle; returns the seconds it took, hashes and initial cache included, and what the
@@ -45,14 +40,14 @@ class Worker:
         with suppress(KeyError, ImportError):  # load_step says which is not here
             import_runtime(importlib.import_module(BACKENDS[opened.target.backend]).PACKAGE)
         contract = opened.contract
-        noise = _noise(streams, contract.hop_samples)
-        self.inputs = np.stack([model_input(contract, chunk) for chunk in noise])
+        noise = make_noise(streams, contract.hop_samples)
+        inputs = np.stack([model_input(contract, chunk) for chunk in noise])
         assert contract.options.streams in (ANY, streams)
         self.imported = _resident("VmRSS")
         start = time.perf_counter()
-        self.step = load_step(open_bundle(bundle), threads, arena)
-        self.cache = self.step.initial_cache(streams)
-        return {"seconds": time.perf_counter() - start, "executed": self.step.executed()}
+        step = load_step(open_bundle(bundle), threads, arena)
+        self.timer = StepTimer(step, inputs)
+        return {"seconds": time.perf_counter() - start, "executed": step.executed()}
 
     @needs("export")
     def load_eager(self, bundle: str, checkpoint: str | None, threads: int) -> dict[str, float]:
@@ -66,7 +61,7 @@ class Worker:
 
         torch.set_num_threads(threads)
         opened = open_bundle(bundle)
-        self.inputs = _noise(1, opened.contract.hop_samples)
+        inputs = make_noise(1, opened.contract.hop_samples)
         self.imported = _resident("VmRSS")
         start = time.perf_counter()
         try:
@@ -75,21 +70,13 @@ class Worker:
             if checkpoint is None:
                 raise
             weights = find_weights(opened, checkpoint)
-        self.step = reference = make_reference(weights)
-        self.cache = self.step.initial_cache(1)
+        reference = make_reference(weights)
+        self.timer = StepTimer(reference, inputs)
         return {"seconds": time.perf_counter() - start, "state": reference.state_bytes()}
 
-    def run(self, steps: int, seconds: float, pause: float) -> dict[str, list[float]]:
-        """Time single steps, each after a pause of so many seconds: `steps` of them, fewer where they
-        take more than `seconds` together, but one at least. A burst (no pause) begins with steps that
-        do not count."""
-        for _ in range(0 if pause else WARM_UP):
-            self._timed()
-        times: list[float] = []
-        while not times or (len(times) < steps and sum(times) < seconds):
-            time.sleep(pause)
-            times.append(self._timed())
-        return {"seconds": times}
+    def run(self, **turn: Any) -> dict[str, list[float]]:
+        """Take a turn, whose fields are those of `Turn`: seconds of each step."""
+        return {"seconds": self.timer.run_turn(Turn(**turn))}
 
     def resident(self) -> dict[str, int | None]:
         """Peak resident size so far, above what it was after the imports, in bytes."""
@@ -103,28 +90,15 @@ class Worker:
         except ImportError:
             raise MissingError("memray is not installed: pip install 'satexport[measure]'") from None
         for _ in range(WARM_UP):
-            self._timed()
+            self.timer.run_step()
         with tempfile.TemporaryDirectory() as folder:
             file = os.path.join(folder, "step.bin")
             with memray.Tracker(file):
-                self._timed()
+                self.timer.run_step()
             reader = memray.FileReader(file)
             size = sum(record.size for record in reader.get_high_watermark_allocation_records())
             reader.close()
         return {"bytes": size}
-
-    def _timed(self) -> float:
-        chunk = self.inputs[self.heard % CHUNKS]
-        self.heard += 1
-        start = time.perf_counter()
-        _, self.cache = self.step(chunk, self.cache)
-        return time.perf_counter() - start
-
-
-def _noise(streams: int, samples: int) -> FloatArray:
-    """[CHUNKS, streams, samples], -20 dB under full scale."""
-    noise = np.random.default_rng(0).standard_normal((CHUNKS, streams, samples), np.float32)
-    return 0.1 * noise
 
 
 def _resident(key: str) -> int:

@@ -3,20 +3,18 @@ over it. What proves a graph at export proves the bundle on the device; imports 
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
-
 import numpy as np
 
 from satexport.bundle.contract import ANY, Contract
 from satexport.bundle.folder import Bundle
-from satexport.bundle.gates import Gate
-from satexport.parity.differences import _difference_gate, compare
+from satexport.parity.differences import compare, judge_difference
+from satexport.parity.records import ParityResult
 from satexport.step import FloatArray, Step
 from satexport.tagging.stream import Streams
 from satexport.tagging.tagger import Tagger
 
 SOME_STREAMS = 3  # that prove a graph for any number of them
+GOLDEN_CHUNKS = "golden chunks"
 
 
 def proof_streams(step: Step, contract: Contract) -> Streams:
@@ -28,7 +26,7 @@ def proof_streams(step: Step, contract: Contract) -> Streams:
 def golden_scores(streams: Streams, audio: FloatArray) -> FloatArray:
     """Scores [N, chunks, classes] of the consecutive chunks [chunks, samples] of one stream from
     silence, heard by each of N streams. Each is reset and begins one chunk after the one before it
-    and hears the chunks in another order before and after: none may hear another."""
+    and hears the chunks in another order before and after (any that differs): none may hear another."""
     count, chunks = len(streams), len(audio)
     rows = []
     streams.reset()
@@ -41,18 +39,17 @@ def golden_scores(streams: Streams, audio: FloatArray) -> FloatArray:
     return np.stack([[rows[lane + chunk][lane] for chunk in range(chunks)] for lane in range(count)])
 
 
-def run_golden(tagger: Tagger) -> tuple[list[Gate], dict[str, Any]]:
-    """The bundle over its own golden chunks against PyTorch's scores in it; needs no torch.
-    Returns the gates and the parts of the report."""
+def run_golden(tagger: Tagger) -> ParityResult:
+    """The bundle over its own golden chunks against PyTorch's scores in it; needs no torch."""
     audio, _ = tagger.bundle.golden()
     return judge_golden(tagger.bundle, golden_scores(proof_streams(tagger.step, tagger.contract), audio))
 
 
-def judge_golden(bundle: Bundle, scores: FloatArray) -> tuple[list[Gate], dict[str, Any]]:
+def judge_golden(bundle: Bundle, scores: FloatArray) -> ParityResult:
     """Scores [N, chunks, classes] of the golden chunks, each of N streams having heard them, against
-    PyTorch's: the gates and the parts of the report."""
+    PyTorch's in the bundle."""
     _, expected = bundle.golden()
     count, _, classes = scores.shape
-    found = compare(np.repeat(expected, count, 0), scores.swapaxes(0, 1).reshape(-1, classes), count)
-    return [_difference_gate(bundle.target.gates, "golden chunks", found)], {
-        "differences": {"golden chunks": asdict(found)}}
+    differences = compare(np.repeat(expected, count, 0), scores.swapaxes(0, 1).reshape(-1, classes), count)
+    return ParityResult(gates=(judge_difference(bundle.target.gates, GOLDEN_CHUNKS, differences),),
+                        differences={GOLDEN_CHUNKS: differences})

@@ -5,14 +5,14 @@
 
 Every graph of the bundle is built, runs the golden chunks, and is timed; what the engine computes in is
 read back from the engine inspector. The fastest that passes its gates stays, with `engine.json`, which says
-what it was built from and for; `parity.json`, `measure.json` and `layers-*.json` in `reports/` tell of all
-of them. Needs numpy, the board's TensorRT and its CUDA runtime alone. What TensorRT and the device do lies
-behind `Board`, so that everything else runs against a fake.
+what it was built from and for. In `reports/`, `build.json` and `layers-*.json` tell of all of them: parity
+and figures are the records that `satexport parity` and `satexport measure` write, too. Needs numpy, the
+board's TensorRT and its CUDA runtime alone. What TensorRT and the device do lies behind `Board` and
+`Engine`, so that everything else runs against fakes.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shutil
@@ -20,81 +20,66 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from satexport.backends.tensorrt.build import Board
-from satexport.backends.tensorrt.inspect import DEFINITIONS, graph_gate, int8_gates, latencies, precisions
-from satexport.backends.tensorrt.step import RECORD, TensorRtStep, engine_record
-from satexport.bundle.folder import Bundle, open_bundle
-from satexport.bundle.gates import MB, Gate, budget_gates, failures, figures, verdict
+from satexport.backends.tensorrt.inspect import int8_layers, precisions
+from satexport.backends.tensorrt.step import PACKAGE, RECORD, TensorRtStep, engine_record
+from satexport.bundle.contract import state_bytes
+from satexport.bundle.folder import GRAPH_SCORES, Bundle, open_bundle
+from satexport.bundle.gates import Gate, failures
 from satexport.bundle.target import Target
 from satexport.errors import BundleError, GateError, MissingError, RunError, SatexportError, UsageError
 from satexport.files import check_writable, write_json
+from satexport.measure.budgets import budget_gates, engine_figures
+from satexport.measure.latency import StepLatency, StepTimer, make_noise, take_turns
+from satexport.measure.records import MeasureEntry, MemoryBytes
+from satexport.measure.schedule import plan_turns
+from satexport.memory import MB
 from satexport.origin import origin
 from satexport.parity.golden import golden_scores, judge_golden, proof_streams
-from satexport.parity.protocols import parity_report
+from satexport.parity.records import report_parity
 from satexport.process import open_standard_streams
+from satexport.report.records import BuildReport, EngineRecord
+from satexport.report.terminal import print_build
+from satexport.step import FloatArray
 from satexport.tagging.tagger import Tagger
-from satexport.terminal import note, say
+from satexport.terminal import note
 
 GRAPHS = ("int8", "fp16")     # names of the graphs without their ending, as far as a bundle has them
 BUILDING = ".building-"       # begins the name of a folder of engines that are not proven yet
+BUILD_REPORT = "build.json"   # in reports/
+ENGINE = ".engine"
 ROOM = 4                      # times the graph's size that a build needs beside its workspace, at least
 
 
-@dataclass
-class Built:
-    """An engine and what was found about it."""
-
-    precision: str
-    path: Path
-    gates: list[Gate]
-    parity: dict[str, Any]
-    measured: dict[str, Any]
-
-    @property
-    def passed(self) -> bool:
-        return not failures(self.gates)
-
-    @property
-    def median_ms(self) -> float:
-        return float(self.measured["burst"]["median_ms"]) if self.measured else math.inf
-
-
-def build_bundle(path: Path, board: Board) -> list[Built]:
-    """Build, prove and measure every graph of a bundle, keep the fastest engine that passes. Returns all of
-    them, the kept one first. Raises `MissingError` where the board is not the one that the bundle is for,
-    `RunError` where it lacks memory, `GateError` where no engine passes: what was there before then stays."""
+def build_bundle(path: Path, board: Board) -> BuildReport:
+    """Build, prove and measure every graph of a bundle, keep the fastest engine that passes. Raises
+    `MissingError` if the board is not the one that the bundle is for, `RunError` if it lacks memory,
+    `GateError` if no engine passes: what was there before then stays."""
     bundle = open_bundle(path)
     check_target(bundle.target, board)
     check_memory(bundle, board)
     check_writable(path)
     check_writable(bundle.reports)
-    found: list[Built] = []
     with _engines(path) as folder:
-        for graph in graphs(bundle):
-            found.append(_tried(bundle, board, graph, folder / f"{graph.stem}.engine"))
-        found.sort(key=lambda built: (not built.passed, built.median_ms))
-        best = found[0]
-        if best.passed:
-            (path / RECORD).unlink(missing_ok=True)  # no moment has a record of another engine
-            kept = path / best.path.name
-            os.replace(best.path, kept)
-            write_json(path / RECORD, engine_record(
-                bundle, kept, "tensorrt", board.tensorrt, [board.compute_capability],
-                best.measured["executed"]))
-            for name in (f"{precision}.engine" for precision in GRAPHS):
-                if name != kept.name:
-                    (path / name).unlink(missing_ok=True)
-        _report(bundle, board, found)
-    if not best.passed:
+        engines = [_try_to_build(bundle, board, graph, folder / f"{graph.stem}{ENGINE}")
+                   for graph in graphs(bundle)]
+        report = BuildReport(bundle_sha256=bundle.sha256, engines=tuple(sorted(engines, key=_rank)),
+                             origin=_origin(board))
+        if report.kept:
+            _keep(bundle, board, report.kept, folder)
+        write_json(bundle.reports / BUILD_REPORT, report.to_json())
+    if not report.kept:
         raise GateError(f"{path}: no engine passes. " + " ".join(
-            f"{built.precision}: {failures(built.gates)}." for built in found))
-    return found
+            f"{engine.precision}: {failures(engine.gates)}." for engine in report.engines))
+    return report
 
 
 def graphs(bundle: Bundle) -> list[Path]:
@@ -108,7 +93,7 @@ def check_target(target: Target, board: Board) -> None:
     if wanted is None:
         raise UsageError(f"a bundle for {target.backend} has no engines to build; expected one of "
                          "`satexport trt`.")
-    if wanted.module != "tensorrt":
+    if wanted.module != PACKAGE:
         raise UsageError(f"{target.name} is for {wanted.module}, whose engine is made with the bundle, by "
                          "`satexport trt --rtx`.")
     if _numbers(board.tensorrt)[:2] < _numbers(wanted.version):
@@ -143,16 +128,18 @@ def _engines(path: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _tried(bundle: Bundle, board: Board, graph: Path, file: Path) -> Built:
+def _try_to_build(bundle: Bundle, board: Board, graph: Path, file: Path) -> EngineRecord:
     """An engine, or why there is none: the other one may still be built."""
     print(f"building {graph.name} ...", file=sys.stderr, flush=True)
     try:
-        return _built(bundle, board, graph, file)
+        return _build(bundle, board, graph, file)
     except (RunError, BundleError) as error:
-        return Built(graph.stem, file, [Gate("engine runs", "failed", None, 1, str(error))], {}, {})
+        gate = Gate(name="engine runs", status="failed", value=None, limit=1, note=str(error))
+        return EngineRecord(precision=graph.stem, gates=(gate,), parity=None, measure=None)
 
 
-def _built(bundle: Bundle, board: Board, graph: Path, file: Path) -> Built:
+def _build(bundle: Bundle, board: Board, graph: Path, file: Path) -> EngineRecord:
+    """Build the engine of a graph, load it, prove and measure it."""
     assert bundle.target.tensorrt
     start = time.perf_counter()
     name = f".timing-{board.tensorrt}-{board.compute_capability}.cache"
@@ -162,57 +149,83 @@ def _built(bundle: Bundle, board: Board, graph: Path, file: Path) -> Built:
     before = board.free_bytes()
     engine = board.load(file)
     try:
-        information = board.layers(engine)
-        write_json(bundle.reports / f"layers-{graph.stem}.json", information)
+        layers = engine.layers()
+        write_json(bundle.reports / f"layers-{graph.stem}.json", layers)
         tagger = Tagger(bundle, TensorRtStep(engine, bundle.contract, bundle.initial_cache(),
-                                             precisions(information)))
+                                             precisions(layers)))
         audio, _ = bundle.golden()
         scores = golden_scores(proof_streams(tagger.step, tagger.contract), audio)
-        gates, parts = judge_golden(bundle, scores)
-        gates.append(graph_gate(bundle, scores, graph.stem))
-        measured: dict[str, Any] = {
-            "precision": graph.stem, "build_seconds": seconds, "engine_bytes": file.stat().st_size,
-            **latencies(tagger), "device_bytes": max(0, before - board.free_bytes()),
-            "executed": tagger.step.executed(), "cuda_graphs": getattr(engine, "captured", None)}
-        gates += budget_gates(bundle.target.budgets,
-                              figures(measured, {"device": measured["device_bytes"]}))
-        gates += int8_gates(bundle, graph.stem, information)
-        return Built(graph.stem, file, gates, parity_report(tagger, gates, parts), measured)
+        timer = StepTimer(tagger.step, make_noise(*bundle.contract.input.shape))
+        (latency,) = take_turns([timer.run_turn], plan_turns())
+        memory = MemoryBytes(weights=file.stat().st_size, state=state_bytes(bundle.contract), transient=None,
+                             resident=None, device=max(0, before - board.free_bytes()))
+        budgets = budget_gates(bundle.target.budgets, engine_figures(latency, memory))
+        entry = replace(_entry(tagger, file, latency, memory), build_seconds=seconds, gates=budgets,
+                        cuda_graphs=engine.captured)
+        result = judge_golden(bundle, scores)
+        judged = *result.gates, graph_gate(bundle, scores, graph.stem)
+        result = replace(result, gates=judged)
+        return EngineRecord(precision=graph.stem, gates=(*judged, *budgets, *int8_gates(
+            bundle, graph.stem, layers)), parity=report_parity(tagger, result), measure=entry)
     finally:
         engine.close()  # the next engine is built in the memory of this one
 
 
-def _report(bundle: Bundle, board: Board, found: Sequence[Built]) -> None:
-    """Write reports/parity.json and measure.json, of all engines."""
-    where = origin() | {"tensorrt": board.tensorrt, "device": board.description,
-                        "compute_capability": board.compute_capability}
-    best = verdict(found[0].gates)
-    parity = {"kind": "parity", "verdict": best, "bundle_sha256": bundle.sha256,
-              "engines": {built.precision: built.parity for built in found}, "origin": where}
-    measure = {"kind": "measure", "verdict": best, "bundle_sha256": bundle.sha256,
-               "kept": found[0].precision if found[0].passed else None,
-               "engines": [built.measured | {"gates": [asdict(gate) for gate in built.gates]}
-                           for built in found],
-               "definitions": DEFINITIONS, "origin": where}
-    write_json(bundle.reports / "parity.json", parity)
-    write_json(bundle.reports / "measure.json", measure)
+def _entry(tagger: Tagger, file: Path, latency: StepLatency, memory: MemoryBytes) -> MeasureEntry:
+    """What was measured of an engine, beside its budgets."""
+    bundle, contract = tagger.bundle, tagger.contract
+    return MeasureEntry(
+        name=f"{contract.variant}/{file.name}", variant=contract.variant, streams=contract.options.streams,
+        threads=None, hop_seconds=contract.hop_seconds, latency=latency, memory_bytes=memory,
+        load_seconds=None, paper=None, precision=file.stem, bundle=str(bundle.path),
+        bundle_sha256=bundle.sha256, target=asdict(bundle.target), options=asdict(contract.options),
+        tokens=contract.tokens, checkpoint=asdict(contract.checkpoint), operations=bundle.operations,
+        executed=tagger.step.executed())
 
 
-def print_built(found: Sequence[Built]) -> None:
-    """Print the engines for a person; needs no package."""
-    for built in found:
-        if not built.measured:
-            say(f"{built.precision}: {failures(built.gates)}")
-            continue
-        burst, paused = built.measured["burst"], built.measured["paused"]
-        parts = next(iter(built.parity["differences"].values()))
-        say(f"{built.precision}: step {burst['median_ms']:.2f} ms (p90 {burst['p90_ms']:.2f}, p99 "
-            f"{burst['p99_ms']:.2f}), after pauses {paused['median_ms']:.2f}; device memory "
-            f"{built.measured['device_bytes'] / MB:.0f} MB; largest score difference "
-            f"{parts['largest']:.1e}; built in {built.measured['build_seconds']:.0f} s; layers "
-            f"{json.dumps(built.measured['executed'].get('layers', {}))}")
-        for gate in built.gates:
-            say(f"  {gate.name}: {gate.status} ({gate.note})")
+def graph_gate(bundle: Bundle, scores: FloatArray, precision: str) -> Gate:
+    """Does the engine compute what its graph says, as ONNX Runtime computed it on the workstation? Scores
+    [N, chunks, classes] of the golden chunks."""
+    assert bundle.target.tensorrt
+    expected = bundle.arrays(GRAPH_SCORES, [precision])[0]
+    gap, limit = float(np.abs(scores - expected).max()), bundle.target.tensorrt.max_graph_difference
+    return Gate(name="largest score difference from its graph", status="passed" if gap <= limit else "failed",
+                value=gap, limit=limit, note=f"{gap:.1e}, at most {limit:g}")
+
+
+def int8_gates(bundle: Bundle, precision: str, information: Mapping[str, Any]) -> tuple[Gate, ...]:
+    """Do the products take int8? TensorRT may merge those of one input, so half of them is enough; if it
+    fused more than it shows, nobody can tell. No gate for an engine without int8."""
+    if precision != "int8":
+        return ()
+    layers, limit = int8_layers(information), bundle.int8_layers() // 2
+    status = "passed" if layers.known >= limit else "skipped" if layers.may_be_more else "failed"
+    why = "; others are fused, and TensorRT does not look into them" if status == "skipped" else ""
+    return (Gate(name="int8 is delivered", status=status, value=layers.known, limit=limit,
+                 note=f"{layers.known} layers take int8, at least {limit}{why}"),)
+
+
+def _rank(engine: EngineRecord) -> tuple[bool, float]:
+    """Those that pass first, the faster first."""
+    return not engine.passed, engine.measure.latency.burst.median_ms if engine.measure else math.inf
+
+
+def _keep(bundle: Bundle, board: Board, engine: EngineRecord, folder: Path) -> None:
+    """Put an engine out of a folder in the place of the one that was kept before."""
+    assert engine.measure
+    (bundle.path / RECORD).unlink(missing_ok=True)  # no moment has a record of another engine
+    kept = bundle.path / f"{engine.precision}{ENGINE}"
+    os.replace(folder / kept.name, kept)
+    write_json(bundle.path / RECORD, engine_record(
+        bundle, kept, PACKAGE, board.tensorrt, [board.compute_capability], engine.measure.executed or {}))
+    for name in (f"{precision}{ENGINE}" for precision in GRAPHS):
+        if name != kept.name:
+            (bundle.path / name).unlink(missing_ok=True)
+
+
+def _origin(board: Board) -> dict[str, Any]:
+    return origin() | {"tensorrt": board.tensorrt, "device": board.description,
+                       "compute_capability": board.compute_capability}
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -228,15 +241,14 @@ def main(arguments: Sequence[str]) -> int:
     try:
         if len(arguments) != 1:
             raise UsageError(f"expected the bundle's folder alone, found {list(arguments)}.")
-        found = build_bundle(Path(arguments[0]), this_board())
+        report = build_bundle(Path(arguments[0]), this_board())
     except SatexportError as error:
         note(f"Error: {error.message}", *error.lines)
         return error.exit_code
     except KeyboardInterrupt:
         print("Interrupted; what was there before is untouched.", file=sys.stderr)
         return 130
-    print_built(found)
-    print(f"Kept: {found[0].precision}.")
+    print_build(report.to_json())
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,12 @@ from satexport.backends.tensorrt.step import RTX
 from satexport.backends.tensorrt.write import build_for_rtx
 from satexport.bundle.contract import ANY
 from satexport.bundle.folder import REPORTS, Bundle
-from satexport.bundle.gates import Gate, required
+from satexport.bundle.gates import Gate, fail_skipped
 from satexport.bundle.places import for_one_stream
 from satexport.files import write_json
-from satexport.measure.turns import Settings, measure, of_bundle
-from satexport.origin import origin
-from satexport.parity.protocols import parity_report, run_parity
+from satexport.measure.turns import Settings, measure
+from satexport.parity.protocols import run_parity
+from satexport.parity.records import report_parity
 from satexport.pipeline.plan import Compiled, Proof
 from satexport.report.pictures import drift_png, measure_png, write_picture
 from satexport.tagging.tagger import Tagger, load
@@ -28,31 +29,33 @@ def _prove(source: Bundle, stage: Path, proof: Proof | None, made: Compiled) -> 
     tagger = load(stage, proof.threads if proof else None, spinning=False)
     if not proof:
         return
-    made.gates, made.parity = _parity(tagger, proof)
+    gates, made.parity = _parity(tagger, proof)
+    made.gates += gates
     reports = stage / REPORTS
     write_json(reports / "parity.json", made.parity)
     made.notes += write_picture(reports / "parity.png", drift_png, made.parity)
     if not proof.measure:
         return
     streams = 1 if source.contract.options.streams == ANY else None
-    settings = Settings(proof.threads, streams, checkpoint=proof.checkpoint)
+    settings = Settings(threads=proof.threads, streams=streams, checkpoint=proof.checkpoint)
     beside = for_one_stream(tagger.bundle, made.path.parents[1], made.notes)
     report = measure([source, tagger.bundle, *beside], settings)
-    report["origin"] = origin()
-    report["bundles"][1]["bundle"] = str(made.path)  # where it will lie
-    made.measured = report
-    made.notes += [*report["notes"], *write_picture(reports / "measure.png", measure_png, report)]
-    own = of_bundle(report, 1)
-    write_json(reports / "measure.json", own)
-    made.gates += [Gate(**gate) for gate in own["gates"]]
+    export, bundle, *others = report.bundles
+    bundle = replace(bundle, bundle=str(made.path))  # where it will lie
+    report = replace(report, bundles=(export, bundle, *others))
+    made.measured = report.to_json()
+    made.notes += [*report.notes, *write_picture(reports / "measure.png", measure_png, made.measured)]
+    write_json(reports / "measure.json", report.select_bundle(1).to_json())
+    made.gates += bundle.gates or ()
 
 
-def _parity(tagger: Tagger, proof: Proof) -> tuple[list[Gate], dict[str, Any]]:
+def _parity(tagger: Tagger, proof: Proof) -> tuple[Sequence[Gate], dict[str, Any]]:
     """The gates of a bundle against PyTorch, and the report."""
-    gates, parts = run_parity(tagger, proof.data, proof.folds, proof.category_map, proof.checkpoint,
-                              proof.minutes)
-    gates = required(gates) if proof.require_data else gates
-    return gates, parity_report(tagger, gates, parts) | {"threads": proof.threads, "origin": origin()}
+    result = run_parity(tagger, data=proof.data, folds=proof.folds, category_map=proof.category_map,
+                        checkpoint=proof.checkpoint, minutes=proof.minutes)
+    if proof.require_data:
+        result = replace(result, gates=fail_skipped(result.gates))
+    return result.gates, report_parity(tagger, result, proof.threads).to_json()
 
 
 def _prove_graphs(bundle: Bundle, proof: Proof | None, made: Compiled) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from satexport.report.terminal import _xml_text
+from satexport.terminal import printable
 
 
 def junit(name: str, cases: Sequence[tuple[str, str, str]]) -> str:
@@ -22,3 +23,9 @@ def junit(name: str, cases: Sequence[tuple[str, str, str]]) -> str:
     ElementTree.indent(suite)
     text: bytes = ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True)
     return text.decode() + "\n"
+
+
+def _xml_text(text: str) -> str:
+    r"""The text, `printable`, and what else XML 1.0 has no place for (its production 2, Char) as its escape:
+    halves of surrogate pairs, which names of files may hold, U+FFFE and U+FFFF."""
+    return re.sub("[\ud800-\udfff\ufffe\uffff]", lambda found: f"\\u{ord(found[0]):x}", printable(text))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from satexport.files import cache_folder, write_bytes
+from satexport.memory import MB
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -84,7 +85,7 @@ def measure_png(report: Mapping[str, Any]) -> bytes:
     latency.set(title="one step", xlabel="ms", yticks=places, yticklabels=names)
     for number, kind in enumerate(("weights", "state", "transient", "resident")):
         memory.barh([place - 0.3 + 0.2 * number for place in places],
-                    [(row["memory_bytes"][kind] or 0) / 1e6 for row in rows], 0.18, label=kind)
+                    [(row["memory_bytes"][kind] or 0) / MB for row in rows], 0.18, label=kind)
     memory.barh([place + 0.5 for place in places],
                 [(row["paper"] or {}).get("memory_mb", 0) for row in rows], 0.1, color="grey", label="paper")
     memory.set(title="memory by kind", xlabel="MB", xscale="log")

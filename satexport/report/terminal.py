@@ -1,13 +1,14 @@
-"""Reports: where a result comes from, tables on a terminal, JUnit XML for a CI."""
+"""Reports as tables on a terminal."""
 
 from __future__ import annotations
 
-import re
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from satexport.bundle.gates import verdict
+from satexport.memory import MB
 from satexport.terminal import printable, say
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def print_export(report: Mapping[str, Any]) -> None:
     for stage in report["stages"]:
         moved = "-" if stage["from_before"] is None else f"{stage['from_before']:.1e}"
         name = stage["name"] + ("" if stage["kept"] else f" (not kept: {stage['why_not']})")
-        rows.append((name, str(stage["nodes"]), f"{stage['bytes'] / 1e6:.1f}", moved,
+        rows.append((name, str(stage["nodes"]), f"{stage['bytes'] / MB:.1f}", moved,
                      f"{stage['from_pytorch']:.1e}"))
     print_table(f"{report['variant']} from {report['checkpoint']['name']}",
                 ("stage", "nodes", "MB", "moved scores by", "from PyTorch"), rows)
@@ -138,6 +139,27 @@ def print_measure(report: Mapping[str, Any]) -> None:
         say(f"Budgets: {report['verdict']}.")
 
 
+def print_build(report: Mapping[str, Any]) -> None:
+    """Print the engines of a board's build for a person; needs no package."""
+    for engine in report["engines"]:
+        measured, parity = engine["measure"], engine["parity"]
+        if not measured:
+            failed = "; ".join(f"{gate['name']} {gate['status']}: {gate['note']}" for gate in engine["gates"])
+            say(f"{engine['precision']}: {failed}")
+            continue
+        burst, paused = measured["burst"], measured["paused"]
+        differences = next(iter(parity["differences"].values()))
+        say(f"{engine['precision']}: step {burst['median_ms']:.2f} ms (p90 {burst['p90_ms']:.2f}, p99 "
+            f"{burst['p99_ms']:.2f}), after pauses {paused['median_ms']:.2f}; device memory "
+            f"{measured['memory_bytes']['device'] / MB:.0f} MB; largest score difference "
+            f"{differences['largest']:.1e}; built in {measured['build_seconds']:.0f} s; layers "
+            f"{json.dumps(measured['executed'].get('layers', {}))}")
+        for gate in engine["gates"]:
+            say(f"  {gate['name']}: {gate['status']} ({gate['note']})")
+    if report["kept"]:
+        say(f"Kept: {report['kept']}.")
+
+
 def print_compiled(made: Compiled) -> None:
     """Print what became of a target's bundle: what each layer costs where that was asked for, then one table
     over the export, the bundle and PyTorch."""
@@ -170,7 +192,7 @@ def print_compiled(made: Compiled) -> None:
     print_table("gates", ("gate", "", "condition"),
                 [(gate.name, gate.status, gate.note) for gate in made.gates], texts=3)
     if made.rtx:
-        say(f"{made.rtx['kind']}: passed, {made.rtx['engine_bytes'] / 1e6:.1f} MB for compute capability "
+        say(f"{made.rtx['kind']}: passed, {made.rtx['engine_bytes'] / MB:.1f} MB for compute capability "
             f"{', '.join(made.rtx['compute_capability'])} in {made.rtx['build_seconds']:.1f} s.")
     say(f"Gates: {verdict(made.gates)}. Bundle: {made.path}")
 
@@ -193,10 +215,4 @@ def _throughput(row: Mapping[str, Any]) -> str:
 
 
 def _megabytes(count: float | None) -> str:
-    return "-" if count is None else f"{count / 1e6:.2f}"
-
-
-def _xml_text(text: str) -> str:
-    r"""The text, `printable`, and what else XML 1.0 has no place for (its production 2, Char) as its escape:
-    halves of surrogate pairs, which names of files may hold, U+FFFE and U+FFFF."""
-    return re.sub("[\ud800-\udfff\ufffe\uffff]", lambda found: f"\\u{ord(found[0]):x}", printable(text))
+    return "-" if count is None else f"{count / MB:.2f}"

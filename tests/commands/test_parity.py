@@ -16,7 +16,7 @@ from satexport import __version__
 from satexport.audio.synthetic import synthetic_clip
 from satexport.bundle.contract import RANDOM_WEIGHTS
 from satexport.bundle.folder import GOLDEN, INITIAL_CACHE
-from satexport.parity.protocols import DEFINITIONS
+from satexport.parity.records import PARITY_DEFINITIONS
 from tests.bundle.test_folder import copy_of, manifest_of, reseal
 from tests.commands.test_cli import START, call, no_file_longer_than, vit_file
 from tests.machine import need
@@ -59,7 +59,7 @@ def test_parity_passes_on_the_demo_and_its_report_explains_itself(bundle: Path, 
     assert report["verdict"] == "passed"
     assert [gate["status"] for gate in report["gates"]] == ["passed"] * 3
     assert report["set"]["clips"] == 3
-    assert report["definitions"] == DEFINITIONS
+    assert report["definitions"] == PARITY_DEFINITIONS
     assert report["origin"]["versions"]["satexport"] == __version__
     assert {"torch", "onnxruntime", "numpy", "python"} <= set(report["origin"]["versions"])
     assert report["origin"]["cpu"]

@@ -25,9 +25,12 @@ from satexport.bundle.contract import RANDOM_WEIGHTS, Contract, GraphOptions
 from satexport.bundle.folder import MANIFEST, open_bundle, write_manifest
 from satexport.bundle.target import Budgets, Target
 from satexport.errors import RunError
+from satexport.measure import schedule
 from satexport.measure import turns as measure_module
-from satexport.measure.turns import DEFINITIONS, PAUSED_TURNS, TURNS, Process, Settings, measure
-from satexport.measure.worker import Worker
+from satexport.measure.process import Process
+from satexport.measure.records import MEASURE_DEFINITIONS, MEASURE_SCHEMA, MeasureReport
+from satexport.measure.schedule import PAUSED_TURNS, TURNS
+from satexport.measure.turns import Settings, measure
 from satexport.models.checkpoint import load_checkpoint
 from satexport.models.families import find_variant
 from satexport.models.sat.paper import NOTE, PAPER
@@ -70,7 +73,7 @@ def report_in(folder: Path) -> dict[str, Any]:
 def _turns_without_end() -> Iterator[None]:
     """A turn has all its steps, however long this machine takes for them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measure_module, "TURN_SECONDS", 1e9)
+        patch.setattr(schedule, "TURN_SECONDS", 1e9)
         yield
 
 
@@ -185,13 +188,6 @@ def test_the_latency_is_that_of_single_steps_in_bursts_and_after_pauses(several:
         assert entry["real_time_factor"] == pytest.approx(paused / 2)  # of a chunk of 2 s
 
 
-def test_a_turn_ends_after_so_much_work_and_has_a_step_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
-    worker = Worker()
-    monkeypatch.setattr(worker, "_timed", lambda: 0.4)  # s, whatever the machine
-    for seconds, steps in ((1.0, 3), (0.1, 1), (9.0, 10)):
-        assert worker.run(steps=10, seconds=seconds, pause=0) == {"seconds": [0.4] * steps}
-
-
 def test_every_bundle_is_measured_with_its_streams_and_its_threads(several: Measured) -> None:
     entries = several.report["bundles"]
     assert [(entry["streams"], entry["threads"]) for entry in entries] == [(1, 2), (2, 1), (3, 2)]
@@ -236,15 +232,18 @@ def test_operations_are_those_that_the_export_counted(several: Measured) -> None
 
 
 def test_every_figure_is_defined(several: Measured) -> None:
-    assert several.report["definitions"] == DEFINITIONS
+    assert several.report["schema"] == MEASURE_SCHEMA
+    definitions = several.report["definitions"]
+    assert MEASURE_DEFINITIONS.items() <= definitions.items()
     one, _, three = several.report["bundles"]
     figures = {"operations", "load_seconds", "burst", "paused", "real_time_factor", "chunks_per_core_second",
                "times_one_stream", "times_eager", "eager", "paper", "executed"}
     about = {"name", "bundle", "bundle_sha256", "variant", "target", "options", "streams", "tokens",
-             "checkpoint", "threads", "memory_bytes", "gates"}
+             "checkpoint", "threads", "hop_seconds", "memory_bytes", "gates"}
     assert set(three) == figures | about
     assert set(one) == figures - {"times_one_stream"} | about
-    assert set(DEFINITIONS) == figures - {"load_seconds"} | {"load", *three["memory_bytes"]}
+    of_engines = {"device", "layers", "build", "cuda_graphs"}
+    assert set(definitions) == figures - {"load_seconds"} | {"load", *three["memory_bytes"]} | of_engines
 
 
 def test_the_report_on_several_lies_in_build_measure(several: Measured) -> None:
@@ -341,8 +340,8 @@ def test_a_model_without_a_cache_has_no_state(pair: Measured) -> None:
 @pytest.fixture
 def few_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """For what is measured in this process."""
-    monkeypatch.setattr(measure_module, "TURNS", 3)
-    monkeypatch.setattr(measure_module, "PAUSED_TURNS", 2)
+    monkeypatch.setattr(schedule, "TURNS", 3)
+    monkeypatch.setattr(schedule, "PAUSED_TURNS", 2)
 
 
 def test_bundles_take_turns_and_those_of_one_name_are_told_apart(
@@ -357,16 +356,17 @@ def test_bundles_take_turns_and_those_of_one_name_are_told_apart(
     monkeypatch.setattr(Process, "ask", listening)
     report = measure([open_bundle(tiny), open_bundle(bundle)], Settings(steps=1, pause=0.02, eager=False))
     a, b = str(tiny), str(bundle)
-    assert [entry["name"] for entry in report["bundles"]] == [a, b]
+    assert [entry.name for entry in report.bundles] == [a, b]
     assert turns == 3 * [(a, 0), (b, 0)] + 2 * [(a, 0.02), (b, 0.02)]
 
 
 def test_a_bundle_with_a_hidden_cache_that_hears_mel_is_measured(few_turns: None, tmp_path: Path) -> None:
     bundle = open_bundle(export_form(tmp_path, GraphOptions("hidden", "mel")))
-    (entry,) = measure([bundle], Settings(steps=1, pause=0.01, eager=False))["bundles"]
-    assert entry["memory_bytes"]["state"] == 12 * 48 * 48 * 4
-    assert HIDDEN_OF_MLP < entry["memory_bytes"]["transient"] < 4e6
-    assert entry["operations"]["front_end"] == 0
+    (entry,) = measure([bundle], Settings(steps=1, pause=0.01, eager=False)).bundles
+    assert entry.memory_bytes.state == 12 * 48 * 48 * 4
+    assert HIDDEN_OF_MLP < (entry.memory_bytes.transient or 0) < 4e6
+    assert entry.operations
+    assert entry.operations["front_end"] == 0
 
 
 @needs_proc
@@ -384,8 +384,8 @@ def test_the_threads_that_were_asked_for_are_those_that_work(few_turns: None, ti
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measure_module, "Process", Counted)
         for threads in (1, 3):
-            (entry,) = measure([open_bundle(tiny)], replace(settings, threads=threads))["bundles"]
-            assert entry["threads"] == threads
+            (entry,) = measure([open_bundle(tiny)], replace(settings, threads=threads)).bundles
+            assert entry.threads == threads
     assert seen[1] - seen[0] == 2
 
 
@@ -590,7 +590,7 @@ def test_a_place_that_takes_no_report_ends_with_5_before_any_work(
 
 def test_a_place_that_fails_at_the_end_still_gets_its_table(
         bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def measured(*arguments: Any) -> dict[str, Any]:
+    def measured(*arguments: Any) -> MeasureReport:
         report = measure(*arguments)
         (bundle / "reports" / "measure.json").mkdir()  # in the way, for root, too
         return report

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from satexport.audio.datasets import load_set
-from satexport.bundle.gates import Gate, verdict
+from satexport.bundle.gates import verdict
 from satexport.models.checkpoint import load_checkpoint
 from satexport.models.families import make_reference, named_variant
 from satexport.models.family import Reference
-from satexport.parity.differences import compare, drift_of
+from satexport.parity.differences import compare, compute_drift
 from satexport.parity.golden import run_golden
 from satexport.parity.protocols import reference_streams, run_parity, set_parity, stream_parity
 from satexport.step import FloatArray
@@ -33,25 +33,27 @@ def reference(small: Tagger) -> Reference:
 
 @pytest.mark.long
 def test_the_demo_keeps_its_map_on_the_synthetic_set(tagger: Tagger) -> None:
-    gates, parts = run_parity(tagger, "synthetic", None, None, None, minutes=1)
-    assert [gate.status for gate in gates] == ["passed"] * 3
-    scored = parts["set"]
-    assert scored["pytorch_map"] >= 0.90  # it must hear
-    assert round(scored["bundle_map"], 3) == round(scored["pytorch_map"], 3)
-    assert parts["differences"]["1 min of stream"]["chunks"] == 30
+    result = run_parity(tagger, minutes=1)
+    assert [gate.status for gate in result.gates] == ["passed"] * 3
+    scored = result.labelled
+    assert scored
+    assert scored.pytorch_map >= 0.90  # it must hear
+    assert round(scored.bundle_map, 3) == round(scored.pytorch_map, 3)
+    assert result.differences["1 min of stream"].chunks == 30
 
 
 @pytest.mark.parametrize("data", ["few_real", pytest.param("real", marks=pytest.mark.long)])
 def test_the_demo_keeps_its_map_on_real_clips(
         request: pytest.FixtureRequest, tagger: Tagger, data: str) -> None:
-    gates, parts = run_parity(tagger, str(request.getfixturevalue(data)), [4], None, None, minutes=0.2)
-    assert verdict(gates) == "passed"
-    scored = parts["set"]
-    assert scored["clips"] == {"few_real": 20, "real": 80}[data]
-    assert scored["pytorch_map"] >= 0.90
-    assert scored["clip_protocol_map"] != scored["pytorch_map"]
-    assert round(scored["bundle_map"], 3) == round(scored["pytorch_map"], 3)
-    assert scored["differences"]["top1_agreement"] == 1
+    result = run_parity(tagger, data=str(request.getfixturevalue(data)), folds=[4], minutes=0.2)
+    assert verdict(result.gates) == "passed"
+    scored = result.labelled
+    assert scored
+    assert scored.clips == {"few_real": 20, "real": 80}[data]
+    assert scored.pytorch_map >= 0.90
+    assert scored.clip_protocol_map != scored.pytorch_map
+    assert round(scored.bundle_map, 3) == round(scored.pytorch_map, 3)
+    assert scored.differences.top1_agreement == 1
 
 
 def test_a_clip_is_streamed_from_silence_with_its_last_chunk_padded(
@@ -105,22 +107,22 @@ class Shifted:
 
 def test_a_wrong_step_fails_its_gate_and_says_by_how_much(small: Tagger, reference: Reference) -> None:
     broken = Tagger(small.bundle, Shifted(reference, 2e-4))
-    (gate,), parts = run_golden(broken)
-    assert gate.status == "failed"
-    assert parts["differences"]["golden chunks"]["largest"] == pytest.approx(2e-4, rel=0.1)
+    result = run_golden(broken)
+    assert [gate.status for gate in result.gates] == ["failed"]
+    assert result.differences["golden chunks"].largest == pytest.approx(2e-4, rel=0.1)
 
 
 def test_a_step_that_gives_nan_fails(small: Tagger, reference: Reference) -> None:
-    (gate,), _ = run_golden(Tagger(small.bundle, Shifted(reference, float("nan"))))
-    assert gate.status == "failed"
+    result = run_golden(Tagger(small.bundle, Shifted(reference, float("nan"))))
+    assert [gate.status for gate in result.gates] == ["failed"]
 
 
 def test_random_weights_claim_no_map(random_vit: Path) -> None:
-    gates, parts = run_parity(load(random_vit), "synthetic", None, None, None, minutes=0.2)
-    assert [gate.status for gate in gates] == ["passed", "skipped"]
-    assert "random weights" in gates[1].note
-    assert parts["set"] is None
-    assert verdict(gates) == "skipped"
+    result = run_parity(load(random_vit), minutes=0.2)
+    assert [gate.status for gate in result.gates] == ["passed", "skipped"]
+    assert "random weights" in result.gates[1].note
+    assert result.labelled is None
+    assert verdict(result.gates) == "skipped"
 
 
 def test_the_clip_protocol_of_the_paper_stands_beside_the_streamed_one(
@@ -150,17 +152,17 @@ def test_drift_is_what_the_same_sounds_cost_more_at_the_end() -> None:
     random = np.random.default_rng(0)
     sounds = random.uniform(1e-3, 3e-3, 100)  # that differ by themselves, and make no drift
     curve = np.concatenate((sounds, sounds[:30]))
-    steady = drift_of(curve, 100, 12)
+    steady = compute_drift(curve, 100, 12)
     assert steady
     assert (steady.chunks, steady.drift) == (18, 0)
     assert steady.first == pytest.approx(sounds[12:30].mean())
-    growing = drift_of(curve + np.linspace(0, 1e-3, 130), 100, 12)
+    growing = compute_drift(curve + np.linspace(0, 1e-3, 130), 100, 12)
     assert growing
     assert growing.slope == pytest.approx(1e-3 / 129)
     assert growing.drift == pytest.approx(1e-3 / 129 * 100 / (sounds.mean() + 1e-3 / 129 * 99 / 2))
     other_history = np.concatenate((sounds, [0.5] * 12, sounds[12:30]))
-    assert drift_of(other_history, 100, 12) == steady
-    assert drift_of(curve[:112], 100, 12) is None
+    assert compute_drift(other_history, 100, 12) == steady
+    assert compute_drift(curve[:112], 100, 12) is None
 
 
 def test_a_bundle_that_wears_out_has_a_drift(tiny: Path, reference: Reference) -> None:
@@ -186,16 +188,9 @@ def test_a_bundle_that_wears_out_has_a_drift(tiny: Path, reference: Reference) -
             scores, cache = step(x, cache)
             return scores + np.float32(1e-5 * self.steps), cache
 
-    steady, *_ = stream_parity(reference, tagger, 1, lambda: None)[1:]
-    worn, *_ = stream_parity(reference, Tagger(tagger.bundle, Wearing()), 1, lambda: None)[1:]
+    steady = stream_parity(reference, tagger, 1, lambda: None).drift
+    worn = stream_parity(reference, Tagger(tagger.bundle, Wearing()), 1, lambda: None).drift
     assert steady
     assert worn
     assert abs(steady.drift) < 0.1
     assert worn.drift == pytest.approx(2, rel=0.1)
-
-
-def test_a_skipped_gate_is_never_a_pass() -> None:
-    passed, skipped, failed = (Gate("g", status, None, 0, "") for status in ("passed", "skipped", "failed"))
-    assert verdict([passed, passed]) == "passed"
-    assert verdict([passed, skipped]) == "skipped"
-    assert verdict([skipped, failed, passed]) == "failed"

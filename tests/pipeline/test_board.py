@@ -4,145 +4,33 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
-from satexport.backends.tensorrt import engine as tensorrt_engine
-from satexport.backends.tensorrt import inspect as engine_gates
-from satexport.backends.tensorrt.build import run_trtexec, trtexec_command
-from satexport.backends.tensorrt.engine import Engine
-from satexport.backends.tensorrt.inspect import precisions
 from satexport.backends.tensorrt.write import SCRIPT
 from satexport.bundle.folder import open_bundle
-from satexport.bundle.target import Budgets, TensorRt
+from satexport.bundle.target import Budgets
 from satexport.errors import BundleError, GateError, MissingError, RunError, SatexportError
 from satexport.files import sha256_of
-from satexport.pipeline.board import build_bundle
+from satexport.measure import latency, schedule
+from satexport.measure.records import MEASURE_DEFINITIONS
+from satexport.pipeline.board import build_bundle, main
 from satexport.pipeline.build import compile_bundle
 from satexport.pipeline.plan import Wanted
 from satexport.targets import find_target
-from tests.backends.tensorrt.test_step import FakeEngine
+from tests.backends.tensorrt.test_build import layer
 from tests.backends.test_backends import SMALL
 from tests.bundle.test_folder import content, copy_of, manifest_of, reseal
+from tests.commands.test_cli import call
+from tests.pipeline.fake_board import CLOCK, LAYERS, FakeBoard
 
 ORIN = find_target("jetson-orin-nano")
-
-
-def layer(kind: str, reads: str, gives: str, key: str = "Format/Datatype") -> dict[str, Any]:
-    """A layer as the engine inspector describes it."""
-    return {"Name": "a", "LayerType": kind, "Inputs": [{key: reads}], "Outputs": [{key: gives}]}
-
-
-LAYERS = {"int8": {"Layers": [layer("Quantize", "Half", "Int8"),
-                              *[layer("gemm", "Int8 NC/4HW4", "Half")] * 60]},
-          "fp16": {"Layers": [layer("gemm", "Half", "Half NC/8HW8")]}}
-
-
-class Clock:
-    """What measures here, in the place of the module `time`: a step takes as long as its engine says,
-    however fast this machine is."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def perf_counter(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
-CLOCK = Clock()
-
-
-class Timed(FakeEngine):
-    """An engine whose step takes 10 ms."""
-
-    def download(self, array: Any, address: int) -> None:
-        super().download(array, address)
-        CLOCK.sleep(0.01)
-
-
-class Slow(Timed):
-    """An engine that takes its time."""
-
-    def download(self, array: Any, address: int) -> None:
-        super().download(array, address)
-        CLOCK.sleep(0.1)
-
-
-class FakeBoard:
-    """A board whose engines are the graphs themselves. The `slow` one takes its time, the `broken` one
-    gives other scores, the one that `fails` is not built."""
-
-    tensorrt, compute_capability, description = "10.3.0.26", "8.7", "a fake Orin"
-
-    def __init__(self) -> None:
-        self.free, self.built, self.layers_of = 4_000_000_000, list[str](), dict(LAYERS)
-        self.slow, self.fails, self.broken, self.forgets = "int8", "", "", ""
-        self._loaded, self.asked = "", 0
-
-    def free_bytes(self) -> int:
-        self.asked += 1
-        return self.free - 50_000_000 * (self.asked > 1 and self.asked % 2 == 1)
-
-    def build(self, graph: Path, engine: Path, wanted: TensorRt, timing_cache: Path) -> None:
-        if graph.stem == self.fails:
-            raise RunError(f"TensorRT builds no engine of {graph.name}")
-        self.built.append(graph.stem)
-        shutil.copy(graph, engine)
-
-    def load(self, engine: Path) -> Engine:
-        self._loaded = engine.stem
-        kind = {self.slow: Slow, self.broken: Wrong, self.forgets: Forgetful}.get(engine.stem, Timed)
-        return kind(engine.read_bytes())
-
-    def layers(self, engine: Engine) -> Mapping[str, Any]:
-        return self.layers_of[self._loaded]
-
-
-class Forgetful(Timed):
-    """An engine whose every other step reads the caches of silence."""
-
-    first: ClassVar[dict[int, Any]] = {}  # what was uploaded last to each address
-
-    def upload(self, address: int, array: Any) -> None:
-        self.first[address] = array.copy()
-        super().upload(address, array)
-
-    def free(self, address: int) -> None:
-        self.first.pop(address, None)  # another tensor may lie there next
-        super().free(address)
-
-    def close(self) -> None:
-        self.first.clear()
-        super().close()
-
-    def prepare(self, addresses: Mapping[str, int]) -> Any:
-        launch, old = super().prepare(addresses), [at for name, at in addresses.items() if "cache_in" in name]
-
-        def forgetting() -> None:
-            for address in set(old) & set(self.first):
-                FakeEngine.upload(self, address, self.first[address])
-            launch()
-
-        return forgetting
-
-
-class Wrong(Timed):
-    """An engine whose scores are others."""
-
-    def download(self, array: Any, address: int) -> None:
-        super().download(array, address)
-        array[:] = 1 - array
 
 
 @pytest.fixture(scope="module")
@@ -155,34 +43,35 @@ def shipped(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def bundle(shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name, value in (("WARM_UP", 1), ("STEPS", 4), ("PAUSED", 2), ("PAUSE", 0.01)):
-        monkeypatch.setattr(engine_gates, name, value)
-    monkeypatch.setattr(engine_gates, "time", CLOCK)
+    for name, value in (("TURNS", 2), ("PAUSED_TURNS", 1), ("PAUSED_STEPS", 2), ("TURN_SECONDS", 0.02)):
+        monkeypatch.setattr(schedule, name, value)
+    monkeypatch.setattr(latency, "time", CLOCK)
     return copy_of(shipped, tmp_path)
 
 
-def reports(bundle: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    found = [json.loads((bundle / f"{name}.json").read_bytes())
-             for name in ("reports/parity", "reports/measure", "engine")]
-    return found[0], found[1], found[2]
+def reports(bundle: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The report on the build, and what engine.json says of the engine that is kept."""
+    build, record = (json.loads((bundle / name).read_bytes())
+                     for name in ("reports/build.json", "engine.json"))
+    return build, record
 
 
 def test_both_engines_are_built_and_proven_and_the_faster_is_kept(bundle: Path) -> None:
     board = FakeBoard()
-    found = build_bundle(bundle, board)
+    build_bundle(bundle, board)
     assert board.built == ["int8", "fp16"]
-    assert [built.precision for built in found] == ["fp16", "int8"]
-    parity, measure, record = reports(bundle)
-    assert (parity["verdict"], measure["kept"]) == ("passed", "fp16")
-    for precision, largest in (("int8", 0.05), ("fp16", 5e-3)):
-        report = parity["engines"][precision]
-        assert 1e-5 < report["differences"]["golden chunks"]["largest"] < largest
-    assert [engine["burst"]["median_ms"] for engine in measure["engines"]] == pytest.approx([10, 110])
-    for engine in measure["engines"]:
-        assert engine["burst"]["median_ms"] <= engine["burst"]["p90_ms"] <= engine["burst"]["p99_ms"]
-        assert engine["device_bytes"] == 50_000_000  # of the second time that it is loaded
-    assert measure["origin"]["device"] == "a fake Orin"
-    assert [engine["executed"] for engine in measure["engines"]] == [
+    report, record = reports(bundle)
+    assert (report["verdict"], report["kept"]) == ("passed", "fp16")
+    assert [engine["precision"] for engine in report["engines"]] == ["fp16", "int8"]
+    for engine, largest in zip(report["engines"], (5e-3, 0.05), strict=True):
+        assert 1e-5 < engine["parity"]["differences"]["golden chunks"]["largest"] < largest
+    measured = [engine["measure"] for engine in report["engines"]]
+    assert [entry["burst"]["median_ms"] for entry in measured] == pytest.approx([10, 110])
+    for entry in measured:
+        assert entry["burst"]["median_ms"] <= entry["burst"]["p90_ms"] <= entry["burst"]["p99_ms"]
+        assert entry["memory_bytes"]["device"] == 50_000_000  # of the second time that it is loaded
+    assert report["origin"]["device"] == "a fake Orin"
+    assert [entry["executed"] for entry in measured] == [
         {"layers": {"f16": 1}}, {"layers": {"i8": 1, "f16": 60}}]
     assert json.loads((bundle / "reports" / "layers-int8.json").read_bytes()) == LAYERS["int8"]
     assert not (bundle / "int8.engine").exists()
@@ -194,11 +83,43 @@ def test_both_engines_are_built_and_proven_and_the_faster_is_kept(bundle: Path) 
     assert not list(bundle.glob(".*"))
 
 
-def test_precisions_are_told_by_whatever_names_tensorrt_gives_them() -> None:
-    assert precisions({"Layers": ["only", "names"]}) == {}
-    assert precisions({"Layers": [layer("a", "Float", "BFloat16", "DataType"), layer("b", "Float", "Float16"),
-                                  layer("Myelin", "Half", "Half")]}) == {
-        "layers": {"bf16": 1, "f16": 1, "fused": 1}}
+def test_an_engine_has_the_record_of_a_bundle_and_no_report_of_another_is_overwritten(bundle: Path) -> None:
+    for name in ("measure", "parity"):
+        (bundle / "reports" / f"{name}.json").write_text("of `satexport measure` and `satexport parity`")
+    build_bundle(bundle, FakeBoard())
+    assert sorted(file.name for file in (bundle / "reports").iterdir()) == [
+        "build.json", "layers-fp16.json", "layers-int8.json", "measure.json", "parity.json"]
+    for name in ("measure", "parity"):
+        assert (bundle / "reports" / f"{name}.json").read_text().startswith("of `satexport")
+    report, _ = reports(bundle)
+    entry, opened = report["engines"][0]["measure"], open_bundle(bundle)
+    of_every_entry = {"name", "variant", "streams", "threads", "hop_seconds", "memory_bytes", "load_seconds",
+                      "burst", "paused", "real_time_factor", "chunks_per_core_second", "paper"}
+    of_a_bundle = {"bundle", "bundle_sha256", "target", "options", "tokens", "checkpoint", "operations",
+                   "executed", "gates"}
+    assert set(entry) == of_every_entry | of_a_bundle | {"precision", "build_seconds", "cuda_graphs"}
+    assert (entry["bundle_sha256"], entry["memory_bytes"]["weights"]) == (
+        opened.sha256, (bundle / "fp16.onnx").stat().st_size)  # the fake engine is the graph
+    assert (report["kind"], report["schema"], report["definitions"]) == ("build", 1, MEASURE_DEFINITIONS)
+    assert report["engines"][0]["parity"]["kind"] == "parity"
+
+
+def test_the_script_of_a_bundle_and_the_command_tell_of_every_engine(
+        bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    board = FakeBoard()
+    board.fails = "fp16"
+    monkeypatch.setattr("satexport.backends.tensorrt.build.this_board", lambda: board)
+    assert main([str(bundle)]) == 0
+    text = capsys.readouterr().out
+    assert "int8: step 110.00 ms (p90 110.00, p99 110.00), after pauses 110.00; device memory 50 MB" in text
+    assert '; layers {"i8": 1, "f16": 60}' in text
+    assert "  int8 is delivered: passed (60 layers take int8" in text
+    assert "fp16: engine runs failed: TensorRT builds no engine of fp16.onnx\nKept: int8." in text
+    result = call("trt", "--build", bundle, "--json")
+    assert result.code == 0
+    printed, (report, _) = json.loads(result.out), reports(bundle)
+    assert printed.pop("bundle") == str(bundle)
+    assert printed == report
 
 
 @pytest.mark.parametrize(("layers", "status"), [
@@ -209,45 +130,45 @@ def test_int8_that_is_not_delivered_fails_and_what_cannot_be_seen_is_skipped(
         bundle: Path, layers: dict[str, Any], status: str) -> None:
     board = FakeBoard()
     board.slow, board.layers_of = "fp16", LAYERS | {"int8": layers}
-    found = build_bundle(bundle, board)
-    int8 = next(built for built in found if built.precision == "int8")
+    built = build_bundle(bundle, board)
+    int8 = next(engine for engine in built.engines if engine.precision == "int8")
     assert [gate.status for gate in int8.gates if gate.name == "int8 is delivered"] == [status]
-    assert found[0].precision == ("fp16" if status == "failed" else "int8")
+    report, _ = reports(bundle)
+    assert report["kept"] == ("fp16" if status == "failed" else "int8")
     kept = "skipped" if status == "skipped" else "passed"
-    assert [report["verdict"] for report in reports(bundle)[:2]] == [kept, kept]
-    assert found[0].parity["verdict"] == kept
+    assert [report["verdict"], report["engines"][0]["verdict"]] == [kept, kept]
 
 
 def test_where_one_engine_cannot_be_built_the_other_is_kept(bundle: Path) -> None:
     board = FakeBoard()
     board.fails = "fp16"
-    found = build_bundle(bundle, board)
-    _, measure, record = reports(bundle)
-    assert (found[0].precision, record["precision"], measure["kept"]) == ("int8", "int8", "int8")
-    (gate,) = found[1].gates
-    assert (gate.status, gate.note) == ("failed", "TensorRT builds no engine of fp16.onnx")
+    build_bundle(bundle, board)
+    report, record = reports(bundle)
+    int8, fp16 = report["engines"]
+    assert (int8["precision"], record["precision"], report["kept"]) == ("int8", "int8", "int8")
+    assert (fp16["parity"], fp16["measure"]) == (None, None)
+    (gate,) = fp16["gates"]
+    assert (gate["status"], gate["note"]) == ("failed", "TensorRT builds no engine of fp16.onnx")
 
 
 def test_an_engine_that_forgets_its_cache_differs_from_its_graph(bundle: Path) -> None:
     board = FakeBoard()
     board.forgets = "int8"
-    found = build_bundle(bundle, board)
-    (gate,) = [gate for built in found if built.precision == "int8" for gate in built.gates
-               if gate.name == "largest score difference from its graph"]
-    assert gate.status == "failed"
-    (other,) = [its for its in found[0].gates if its.name == gate.name]
-    assert other.status == "passed"
-    assert other.value is not None
-    assert other.value < 1e-3
+    built = build_bundle(bundle, board)
+    gates = {engine.precision: gate for engine in built.engines for gate in engine.gates
+             if gate.name == "largest score difference from its graph"}
+    assert (gates["int8"].status, gates["fp16"].status) == ("failed", "passed")
+    assert gates["fp16"].value is not None
+    assert gates["fp16"].value < 1e-3
 
 
 def test_a_faster_engine_that_is_wrong_is_not_kept(bundle: Path) -> None:
     board = FakeBoard()
     board.broken = "fp16"
-    found = build_bundle(bundle, board)
-    parity, measure, record = reports(bundle)
-    assert (found[0].precision, record["engine"], measure["kept"]) == ("int8", "int8.engine", "int8")
-    assert parity["engines"]["fp16"]["verdict"] == "failed"
+    build_bundle(bundle, board)
+    report, record = reports(bundle)
+    assert (record["engine"], report["kept"]) == ("int8.engine", "int8")
+    assert [engine["parity"]["verdict"] for engine in report["engines"]] == ["passed", "failed"]
 
 
 def test_where_no_engine_passes_the_reports_say_why_and_the_old_engine_stays(bundle: Path) -> None:
@@ -264,8 +185,8 @@ def test_where_no_engine_passes_the_reports_say_why_and_the_old_engine_stays(bun
     with pytest.raises(GateError, match=r"no engine passes.*step_ms failed.*device_mb failed"):
         build_bundle(bundle, board)
     assert (bundle / "engine.json").read_bytes() == before
-    assert reports(bundle)[1]["kept"] is None
-    assert reports(bundle)[1]["verdict"] == "failed"
+    report, _ = reports(bundle)
+    assert (report["kept"], report["verdict"]) == (None, "failed")
 
 
 def _set_budgets(bundle: Path, budgets: Budgets) -> None:
@@ -302,45 +223,6 @@ def test_a_bundle_that_was_changed_on_the_way_is_not_built(bundle: Path) -> None
 def test_a_bundle_of_another_backend_has_nothing_to_build(tiny: Path) -> None:
     with pytest.raises(SatexportError, match="a bundle for onnxruntime has no engines to build"):
         build_bundle(tiny, FakeBoard())
-
-
-# What this machine has, as far as it is not a call to TensorRT.
-
-def test_trtexec_is_told_all_that_an_engine_needs() -> None:
-    wanted = ORIN.tensorrt
-    assert wanted
-    for version, strongly in (("10.3.0", True), ("10.16.1", True), ("11.4.1", False)):
-        command = trtexec_command("trtexec", Path("a.onnx"), Path("a.engine"), wanted, version,
-                                  Path("t.cache"))
-        assert ("--stronglyTyped" in command) == strongly
-        assert {"--onnx=a.onnx", "--saveEngine=a.engine", "--memPoolSize=workspace:1000M",
-                "--noTF32", "--timingCacheFile=t.cache", "--profilingVerbosity=detailed",
-                "--skipInference"} <= set(command)
-        assert not {"--int8", "--fp16", "--best"} & set(command)
-
-
-@pytest.mark.parametrize(("script", "words"), [
-    ("echo '[E] no kernel'; exit 1", r"exit code 1: \[E\] no kernel"),
-    ("exit 3", "it said no reason"), ("kill -9 $$", "was killed; the kernel does so where memory")])
-def test_a_trtexec_that_fails_is_quoted(tmp_path: Path, script: str, words: str) -> None:
-    program = tmp_path / "trtexec"
-    program.write_text(f"#!/bin/sh\n{script}\n")
-    program.chmod(0o755)
-    with pytest.raises(RunError, match=words):
-        run_trtexec([str(program)])
-
-
-def test_trtexec_that_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="cannot be run"):
-        run_trtexec([str(tmp_path / "none")])
-
-
-def test_a_tensorrt_that_does_not_load_is_not_called_missing(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "tensorrt.py").write_text("raise ImportError('libnvdla_compiler.so: cannot open')")
-    monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(MissingError, match=r"does not load: libnvdla_compiler\.so.*--runtime nvidia"):
-        tensorrt_engine.import_tensorrt("tensorrt")
 
 
 def test_the_build_script_finds_its_bundle_by_a_link_from_elsewhere(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from satexport.bundle.folder import open_bundle
 from satexport.errors import BundleError
-from satexport.measure import turns as measure
+from satexport.measure import schedule
 from satexport.pipeline import build as compile_module
 from satexport.pipeline.build import compile_bundle
 from satexport.pipeline.plan import Proof, Wanted
@@ -172,7 +172,7 @@ def test_what_was_there_stays_until_the_new_bundle_is_proven(
     assert call(*arguments).code == 0
     before = content(export)
 
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("satexport.pipeline.prove.run_parity", interrupted)
@@ -184,7 +184,7 @@ def test_what_was_there_stays_until_the_new_bundle_is_proven(
 def test_a_budget_that_is_exceeded_fails_and_stands_among_the_gates(
         export: Path, tmp_path: Path, few_clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("TURNS", "PAUSED_TURNS", "PAUSED_STEPS"):
-        monkeypatch.setattr(measure, name, 1)
+        monkeypatch.setattr(schedule, name, 1)
     (tmp_path / "tight.toml").write_text('''name = "tight"
 backend = "onnxruntime"
 precision = "int8"

@@ -57,17 +57,18 @@ def test_a_model_of_ones_own_is_exported_and_proven_with_its_own_labels(
         soundfile.write(tmp_path / f"{number}.wav", sound, 16_000)
         rows.append(f"{number}.wav,{labels[0]}")
     (tmp_path / "set.csv").write_text("\n".join(rows))
-    gates, parts = run_parity(tagger, str(tmp_path / "set.csv"), None, None, None, minutes=0.2)
-    assert verdict(gates) == "passed"
-    assert set(parts["set"]["average_precision"]) == set(CLASSES)
-    assert parts["set"]["bundle_map"] == pytest.approx(parts["set"]["pytorch_map"], abs=1e-3)
+    result = run_parity(tagger, data=str(tmp_path / "set.csv"), minutes=0.2)
+    assert verdict(result.gates) == "passed"
+    assert result.labelled
+    assert set(result.labelled.average_precision) == set(CLASSES)
+    assert result.labelled.bundle_map == pytest.approx(result.labelled.pytorch_map, abs=1e-3)
 
 
 def test_without_the_synthetic_labels_the_map_gate_is_skipped_and_says_why(
         own: tuple[Path, Path], tmp_path: Path) -> None:
     checkpoint = load_checkpoint(str(own[0]), find_variant(VIT, 2), own[1])
     tagger = load(export_onnx(checkpoint, find_target("onnx"), tmp_path).path)
-    gates, _ = run_parity(tagger, "synthetic", None, None, None, minutes=0.1)
+    gates = run_parity(tagger, minutes=0.1).gates
     assert [gate.status for gate in gates] == ["passed", "skipped"]
     assert "pass --data" in gates[1].note
 
@@ -96,7 +97,7 @@ def test_another_opset_gets_a_bundle_of_its_own(tmp_path: Path) -> None:
     checkpoint = load_checkpoint("random", find_variant(VIT, 1))
     export = export_onnx(checkpoint, find_target("onnx"), tmp_path, opset=17)
     assert export.path == tmp_path / f"{VIT}-1s" / "onnx-opset17"
-    assert verdict(run_golden(load(export.path))[0]) == "passed"
+    assert verdict(run_golden(load(export.path)).gates) == "passed"
 
 
 @pytest.mark.parametrize(("options", "name"), [
@@ -110,10 +111,10 @@ def test_a_form_that_is_not_the_usual_one_gets_a_bundle_that_is_named_and_proven
     assert export.path == tmp_path / checkpoint.variant.name / name
     tagger = load(export.path)
     assert tagger.contract.options == options
-    assert verdict(run_golden(tagger)[0]) == "passed"
-    gates, parts = run_parity(tagger, "synthetic", None, None, None, minutes=0.4)
-    assert [gate.status for gate in gates] == ["passed", "skipped"]  # random weights
-    assert parts["differences"]["0.4 min of stream"]["chunks"] == 12
+    assert verdict(run_golden(tagger).gates) == "passed"
+    result = run_parity(tagger, minutes=0.4)
+    assert [gate.status for gate in result.gates] == ["passed", "skipped"]  # random weights
+    assert result.differences["0.4 min of stream"].chunks == 12
     assert tagger.stream().feed(golden_audio(checkpoint.variant)[0]).shape == (1, 527)
 
 
@@ -129,11 +130,11 @@ def test_the_demo_keeps_its_map_in_every_form(
     assert export.path == tmp_path / "sat-t-2s" / name
     tagger = load(export.path)
     assert tagger.contract.options == options
-    assert verdict(run_golden(tagger)[0]) == "passed"
-    gates, parts = run_parity(tagger, str(few_clips), None, None, None, minutes=0.4)
-    assert [gate.status for gate in gates] == ["passed"] * 3
-    assert parts["set"]["clips"] == 28
-    assert parts["set"]["differences"]["chunks"] == 56
+    assert verdict(run_golden(tagger).gates) == "passed"
+    result = run_parity(tagger, data=str(few_clips), minutes=0.4)
+    assert [gate.status for gate in result.gates] == ["passed"] * 3
+    assert result.labelled
+    assert (result.labelled.clips, result.labelled.differences.chunks) == (28, 56)
     assert tagger.stream().feed(golden_audio(checkpoint.variant)[0]).shape == (1, 527)
 
 
@@ -143,7 +144,7 @@ def test_the_golden_chunks_are_pytorchs_own_scores(demo: Path) -> None:
     checkpoint = load_checkpoint("demo", VARIANTS["sat-t", 2])
     np.testing.assert_array_equal(audio, golden_audio(checkpoint.variant))
     np.testing.assert_allclose(scores, pytorch_scores(checkpoint, audio), atol=1e-6)
-    assert verdict(run_golden(tagger)[0]) == "passed"
+    assert verdict(run_golden(tagger).gates) == "passed"
 
 
 def test_a_rewrite_that_moves_the_scores_stops_the_export(
@@ -179,4 +180,4 @@ def test_an_onnxsim_graph_that_is_not_equal_is_not_kept(
     export = export_onnx(checkpoint, find_target("onnx"), tmp_path)
     assert not export.stages[-1].kept
     assert "moved a score by" in export.stages[-1].why_not
-    assert verdict(run_golden(load(export.path))[0]) == "passed"
+    assert verdict(run_golden(load(export.path)).gates) == "passed"

@@ -7,10 +7,9 @@ process holds nothing but the build: on a board of 8 GB builds have been killed 
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,8 +26,27 @@ MIB = 1 << 20
 KILLED = -9
 
 
+class Board(Protocol):
+    """TensorRT and the device it runs on."""
+
+    tensorrt: str             # version, "10.3.0"
+    compute_capability: str   # "8.7"
+    description: str          # for people
+
+    def free_bytes(self) -> int:
+        """Device memory that is free."""
+
+    def build(self, graph: Path, engine: Path, wanted: TensorRt, timing_cache: Path) -> None:
+        """Build the engine of a graph and write it to a file. Takes minutes. The timing cache is read and
+        written. Raises `RunError` if TensorRT builds none."""
+
+    def load(self, engine: Path) -> Engine:
+        """An engine that can run, which the caller closes. Raises `BundleError` for a file that TensorRT
+        cannot read, `RunError` if there is no memory to run it in."""
+
+
 class ThisBoard:
-    """TensorRT and the GPU of this machine; see `satexport.pipeline.board.Board`."""
+    """TensorRT and the GPU of this machine; a `Board`."""
 
     def __init__(self, trt: Any, cuda: Cuda, trtexec: str | None) -> None:
         self._trt, self._cuda, self._trtexec = trt, cuda, trtexec
@@ -50,10 +68,6 @@ class ThisBoard:
 
     def load(self, engine: Path) -> Engine:
         return TensorRtEngine(engine, self._trt, self._cuda)
-
-    def layers(self, engine: Engine) -> Mapping[str, Any]:
-        assert isinstance(engine, TensorRtEngine)
-        return inspected(self._trt, engine.engine)
 
 
 def this_board() -> ThisBoard:
@@ -135,16 +149,6 @@ def build_engine(trt: Any, graph: Path, wanted: TensorRt, capabilities: Sequence
     return bytes(engine)
 
 
-def inspected(trt: Any, engine: Any) -> Mapping[str, Any]:
-    """The engine inspector's JSON."""
-    text = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
-    try:
-        found = json.loads(text)
-    except (TypeError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def _strongly_typed(trt: Any) -> int:
     """The flag of a network; TensorRT 11 knows no other networks, and may not have it."""
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
@@ -160,23 +164,3 @@ def _timing_cache(config: Any, file: Path | None) -> Any:
         if cache is not None and config.set_timing_cache(cache, False):
             return cache
     return None
-
-
-class Board(Protocol):
-    """TensorRT and the device it runs on."""
-
-    tensorrt: str             # version, "10.3.0"
-    compute_capability: str   # "8.7"
-    description: str          # for people
-
-    def free_bytes(self) -> int:
-        """Device memory that is free."""
-
-    def build(self, graph: Path, engine: Path, wanted: TensorRt, timing_cache: Path) -> None:
-        """Build an engine. Raises `RunError` where TensorRT does not."""
-
-    def load(self, engine: Path) -> Engine:
-        """An engine that can run."""
-
-    def layers(self, engine: Engine) -> Mapping[str, Any]:
-        """What the engine inspector says, its JSON."""

@@ -23,13 +23,16 @@ HINTS = {                   # cudaErrorMemoryAllocation, IllegalAddress, LaunchF
     700: "The GPU is lost to this process: start it again.",
     719: "The GPU is lost to this process: start it again."}
 TO_DEVICE, TO_HOST = 1, 2   # of cudaMemcpyKind
-NON_BLOCKING = 1            # a stream that the legacy default stream does not wait for, nor it for that
-THREAD_LOCAL = 1            # of cudaStreamCaptureMode: what this thread must not do meanwhile ends a capture
+NON_BLOCKING = 1            # a stream that is not synchronised with the legacy default stream
+THREAD_LOCAL = 1            # of cudaStreamCaptureMode: only unsafe calls of this thread end a capture
 CAPABILITY_MAJOR, CAPABILITY_MINOR = 75, 76  # of cudaDeviceAttr
 
-_HANDLE, _HANDLE_OUT = ctypes.c_void_p, ctypes.POINTER(ctypes.c_void_p)
-_INT, _INT_OUT, _SIZE, _SIZE_OUT = (
-    ctypes.c_int, ctypes.POINTER(ctypes.c_int), ctypes.c_size_t, ctypes.POINTER(ctypes.c_size_t))
+_HANDLE = ctypes.c_void_p
+_INT = ctypes.c_int
+_SIZE = ctypes.c_size_t
+_HANDLE_OUT = ctypes.POINTER(_HANDLE)
+_INT_OUT = ctypes.POINTER(_INT)
+_SIZE_OUT = ctypes.POINTER(_SIZE)
 SIGNATURES: dict[str, tuple[Any, ...]] = {  # all return a cudaError_t
     "cudaRuntimeGetVersion": (_INT_OUT,),
     "cudaGetDeviceCount": (_INT_OUT,),
@@ -68,14 +71,14 @@ class Cuda:
 
     def version(self) -> int:
         """1000 * major + 10 * minor of the runtime: 12060 is 12.6."""
-        return self._number("cudaRuntimeGetVersion")
+        return self._read_int("cudaRuntimeGetVersion")
 
     def device_count(self) -> int:
-        return self._number("cudaGetDeviceCount")
+        return self._read_int("cudaGetDeviceCount")
 
     def compute_capability(self) -> str:
         """Of device 0, such as "8.7" of an Orin."""
-        major, minor = (self._number("cudaDeviceGetAttribute", attribute, 0)
+        major, minor = (self._read_int("cudaDeviceGetAttribute", attribute, 0)
                         for attribute in (CAPABILITY_MAJOR, CAPABILITY_MINOR))
         return f"{major}.{minor}"
 
@@ -86,8 +89,8 @@ class Cuda:
         return free.value, total.value
 
     def malloc(self, size: int) -> int:
-        """The address of so many bytes, whose content is whatever was there."""
-        return self._made("cudaMalloc", size)
+        """The address of so many bytes, whose content is undefined."""
+        return self._create("cudaMalloc", size)
 
     def free(self, address: int) -> None:
         self._call("cudaFree", address)
@@ -105,7 +108,7 @@ class Cuda:
         self.synchronize(stream)
 
     def create_stream(self) -> int:
-        return self._made("cudaStreamCreateWithFlags", NON_BLOCKING)
+        return self._create("cudaStreamCreateWithFlags", NON_BLOCKING)
 
     def synchronize(self, stream: int) -> None:
         """Wait until all is done; an error of what was enqueued shows here."""
@@ -127,7 +130,7 @@ class Cuda:
                 self._library.cudaGetLastError()
                 raise
             self._call("cudaStreamEndCapture", stream, ctypes.byref(graph))
-            return self._made("cudaGraphInstantiate", graph, 0)
+            return self._create("cudaGraphInstantiate", graph, 0)
         finally:
             if graph:
                 self._call("cudaGraphDestroy", graph)
@@ -138,14 +141,14 @@ class Cuda:
     def destroy_graph(self, graph: int) -> None:
         self._call("cudaGraphExecDestroy", graph)
 
-    def _number(self, name: str, *arguments: Any) -> int:
-        """What a call gives that has an int as its first argument."""
-        found = ctypes.c_int()
-        self._call(name, ctypes.byref(found), *arguments)
-        return found.value
+    def _read_int(self, name: str, *arguments: Any) -> int:
+        """The int that a call writes to its first argument."""
+        value = ctypes.c_int()
+        self._call(name, ctypes.byref(value), *arguments)
+        return value.value
 
-    def _made(self, name: str, *arguments: Any) -> int:
-        """What a call makes that has a pointer to a handle as its first argument."""
+    def _create(self, name: str, *arguments: Any) -> int:
+        """The handle that a call writes to its first argument."""
         handle = ctypes.c_void_p()
         self._call(name, ctypes.byref(handle), *arguments)
         return handle.value or 0

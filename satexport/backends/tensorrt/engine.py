@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -31,37 +32,63 @@ class EngineTensor:
 
 
 class Engine(Protocol):
-    """An engine on a device, which does in order what it is told, one thread at a time; what fails raises
-    `RunError`. `free` takes the steps over a buffer with it, and does nothing where that was done. `upload`
-    waits, `download` for the steps before it, too. `prepare` gives what enqueues a step over buffers by name;
-    meanwhile the step may run once."""
+    """An engine on a device, with one queue of work: what is enqueued runs in that order. One thread at a
+    time may call it. A call to the device that fails raises `RunError`, also if the work that failed was
+    enqueued by an earlier call.
+    """
 
-    def tensors(self) -> Mapping[str, EngineTensor]: ...
-    def allocate(self, size: int) -> int: ...
-    def free(self, address: int) -> None: ...
-    def upload(self, address: int, array: NDArray[Any]) -> None: ...
-    def download(self, array: NDArray[Any], address: int) -> None: ...
-    def prepare(self, addresses: Mapping[str, int]) -> Callable[[], None]: ...
-    def close(self) -> None: ...
+    @property
+    def captured(self) -> bool:
+        """Whether the step that was prepared last is a CUDA graph. If none can be captured, its tensors are
+        bound and its work is enqueued anew each time."""
+
+    def tensors(self) -> Mapping[str, EngineTensor]:
+        """Inputs and outputs by name. Does not call the device."""
+
+    def layers(self) -> Mapping[str, Any]:
+        """What the engine inspector tells of each layer, its JSON; {} if it tells nothing. Does not wait."""
+
+    def allocate(self, size: int) -> int:
+        """The address of so many bytes of device memory, whose content is undefined. They are the caller's
+        until `free` or `close`."""
+
+    def free(self, address: int) -> None:
+        """Free a buffer and, with it, the steps that were prepared over it, which must not be called any
+        more. Waits for the work before. Does nothing for an address that is free already."""
+
+    def upload(self, address: int, array: NDArray[Any]) -> None:
+        """Copy an array to a buffer. Waits for the copy and the work before it, so that the array may change
+        afterwards."""
+
+    def download(self, array: NDArray[Any], address: int) -> None:
+        """Fill a contiguous array from a buffer. Waits for the copy and the work before it."""
+
+    def prepare(self, addresses: Mapping[str, int]) -> Callable[[], None]:
+        """A function that enqueues one step over buffers, an address for each tensor by name, and does not
+        wait. It is valid until one of the buffers is freed. Waits; the step may run once meanwhile, which
+        writes its outputs."""
+
+    def close(self) -> None:
+        """Free the engine, its steps and all buffers. Waits for the work before. Afterwards only `free` may
+        be called, which does nothing."""
 
 
 class TensorRtEngine:
     """A plan file under TensorRT, on one stream, with one execution context.
 
-    `trt` is the module `tensorrt`, or `tensorrt_rtx` with the same calls; `engine` is its own object.
-    `captured` tells whether the step prepared last is a CUDA graph; where none can be captured each is bound
-    and enqueued anew every time.
+    `trt` is the module `tensorrt`, or `tensorrt_rtx` with the same calls. Raises `BundleError` for a plan
+    that TensorRT cannot read, `RunError` if there is no memory to run it in.
     """
 
     def __init__(self, plan: Path, trt: Any, cuda: Cuda) -> None:
-        self._trt, self._cuda, self.captured = trt, cuda, False
+        self._trt, self._cuda, self._captured = trt, cuda, False
         self._log = quiet_logger(trt)  # TensorRT wants it to outlive all that follows
         self._runtime = trt.Runtime(self._log)
-        self.engine = self._runtime.deserialize_cuda_engine(plan.read_bytes())
-        if self.engine is None:
+        self._engine = self._runtime.deserialize_cuda_engine(plan.read_bytes())
+        if self._engine is None:
             raise BundleError(f"{plan}: TensorRT {trt.__version__} cannot read it: {self._log.last}. It is "
                               f"damaged, or of another version or device. {REBUILD}")
-        self._context = self.engine.create_execution_context()
+        self._context = self._engine.create_execution_context()
         if self._context is None:
             raise RunError(f"{plan}: TensorRT cannot make a context to run it in: {self._log.last}. Close "
                            "what else uses the GPU's memory.")
@@ -72,13 +99,26 @@ class TensorRtEngine:
         self._addresses: set[int] = set()
         self._graphs: dict[int, frozenset[int]] = {}  # with the addresses in them
 
+    @property
+    def captured(self) -> bool:
+        return self._captured
+
     def tensors(self) -> dict[str, EngineTensor]:
-        engine, found = self.engine, {}
+        engine, tensors = self._engine, {}
         for name in map(engine.get_tensor_name, range(engine.num_io_tensors)):
             dtype = engine.get_tensor_dtype(name).name
-            found[name] = EngineTensor(tuple(engine.get_tensor_shape(name)), DTYPES.get(dtype, dtype),
-                                       engine.get_tensor_mode(name) == self._trt.TensorIOMode.INPUT)
-        return found
+            tensors[name] = EngineTensor(tuple(engine.get_tensor_shape(name)), DTYPES.get(dtype, dtype),
+                                         engine.get_tensor_mode(name) == self._trt.TensorIOMode.INPUT)
+        return tensors
+
+    def layers(self) -> Mapping[str, Any]:
+        inspector = self._engine.create_engine_inspector()
+        text = inspector.get_engine_information(self._trt.LayerInformationFormat.JSON)
+        try:
+            information = json.loads(text)
+        except (TypeError, ValueError):
+            return {}
+        return information if isinstance(information, dict) else {}
 
     def allocate(self, size: int) -> int:
         address = self._cuda.malloc(size)
@@ -106,9 +146,9 @@ class TensorRtEngine:
         try:
             graph = self._cuda.capture(self._stream, enqueue)
         except RunError:
-            self.captured = False
+            self._captured = False
             return enqueue
-        self.captured = True
+        self._captured = True
         self._graphs[graph] = frozenset(addresses.values())
         return partial(self._cuda.launch, graph, self._stream)
 
@@ -116,7 +156,7 @@ class TensorRtEngine:
         for address in list(self._addresses):
             self.free(address)
         self._end()
-        self._context = self.engine = self._runtime = None
+        self._context = self._engine = self._runtime = None
 
     def _enqueue(self, addresses: Mapping[str, int]) -> None:
         for name, address in addresses.items():

@@ -1,69 +1,27 @@
-"""What is found about an engine on the board: speed, precisions, and whether its gates pass."""
+"""What the layers of an engine compute in, as TensorRT's engine inspector tells it."""
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
-
-from satexport.bundle.folder import GRAPH_SCORES, Bundle
-from satexport.bundle.gates import Gate
-from satexport.step import FloatArray, Step
-from satexport.tagging.tagger import Tagger
-
-WARM_UP, STEPS, PAUSED = 20, 200, 20
-PAUSE = 0.25   # s
 FUSED = "fused"
-FUSED_LAYERS = ("foreignnode", "myelin", "kgen")   # types of layers that TensorRT does not look into
+FUSED_LAYERS = ("foreignnode", "myelin", "kgen")   # types of fused layers, whose content is not told
 CONVERSIONS = ("reformat", "quantize", "cast", "constant")  # layers that only change a precision
 DATATYPES = {"int8": "i8", "bfloat16": "bf16", "bf16": "bf16", "half": "f16", "float16": "f16", "fp16": "f16",
              "float": "f32", "fp32": "f32", "int32": "i32", "int64": "i64", "bool": "bool"}
-DEFINITIONS = {
-    "burst": f"{STEPS} single steps one after the other, audio in host memory to scores in host memory, "
-             f"{WARM_UP} before them not counted",
-    "paused": f"{PAUSED} single steps, each after {PAUSE} s",
-    "device": "device memory that is free before the engine is loaded, minus that which is free when it has "
-              "run; on a Jetson the memory is the host's, too",
-    "layers": "what the engine inspector says of each layer's outputs; `fused` are layers that TensorRT made "
-              "of many and does not look into. The network is strongly typed: precisions are the graph's",
-}
 
 
-def graph_gate(bundle: Bundle, scores: FloatArray, precision: str) -> Gate:
-    """Does the engine compute what its graph says, as ONNX Runtime computed it on the workstation? Scores
-    [N, chunks, classes] of the golden chunks."""
-    assert bundle.target.tensorrt
-    expected = bundle.arrays(GRAPH_SCORES, [precision])[0]
-    gap, limit = float(np.abs(scores - expected).max()), bundle.target.tensorrt.max_graph_difference
-    return Gate("largest score difference from its graph", "passed" if gap <= limit else "failed", gap, limit,
-                f"{gap:.1e}, at most {limit:g}")
+class Int8Layers(NamedTuple):
+    """Layers that take int8."""
 
-
-def latencies(tagger: Tagger) -> dict[str, dict[str, float]]:
-    """A step in bursts and after pauses, ms."""
-    contract = tagger.contract
-    noise = 0.1 * np.random.default_rng(0).standard_normal(contract.input.shape).astype(np.float32)
-    step: Step = tagger.step
-    cache = step.initial_cache(contract.options.streams)
-    result = {}
-    for name, count, pause in (("burst", STEPS, 0.0), ("paused", PAUSED, PAUSE)):
-        times = []
-        for number in range(count + (0 if pause else WARM_UP)):
-            time.sleep(pause)
-            start = time.perf_counter()
-            _, cache = step(noise, cache)
-            if pause or number >= WARM_UP:
-                times.append(1000 * (time.perf_counter() - start))
-        median, p90, p99 = np.percentile(times, (50, 90, 99)).tolist()
-        result[name] = {"median_ms": median, "p90_ms": p90, "p99_ms": p99, "steps": count}
-    return result
+    known: int
+    may_be_more: bool    # TensorRT fused layers, or tells of none
 
 
 def precisions(information: Mapping[str, Any]) -> dict[str, dict[str, int]]:
-    """How many layers of an engine give which precision, of the inspector's JSON; {} where the engine was
+    """How many layers of an engine give which precision, of the inspector's JSON; {} if the engine was
     built without the details."""
     counts: Counter[str] = Counter()
     for layer in information.get("Layers", []):
@@ -71,6 +29,14 @@ def precisions(information: Mapping[str, Any]) -> dict[str, dict[str, int]]:
             return {}
         counts.update({FUSED} if _is_fused(layer) else _precisions(layer, "Outputs"))
     return {"layers": dict(counts)} if counts else {}
+
+
+def int8_layers(information: Mapping[str, Any]) -> Int8Layers:
+    """The layers that take int8 and do more than change a precision, of the inspector's JSON."""
+    layers = [layer for layer in information.get("Layers", []) if isinstance(layer, dict)]
+    known = sum("i8" in _precisions(layer, "Inputs") for layer in layers
+                if not any(word in str(layer.get("LayerType", "")).lower() for word in CONVERSIONS))
+    return Int8Layers(known, not layers or any(map(_is_fused, layers)))
 
 
 def _is_fused(layer: Mapping[str, Any]) -> bool:
@@ -83,19 +49,3 @@ def _precisions(layer: Mapping[str, Any], side: str) -> set[str]:
     texts = [str(value).lower() for tensor in layer.get(side, []) for key, value in tensor.items()
              if "datatype" in key.lower()]
     return {next((short for word, short in DATATYPES.items() if word in text), text) for text in texts}
-
-
-def int8_gates(bundle: Bundle, precision: str, information: Mapping[str, Any]) -> list[Gate]:
-    """Do the products take int8? TensorRT may merge those of one input, so half of them is enough; where it
-    fused more than it shows, nobody can tell."""
-    if precision != "int8":
-        return []
-    limit = bundle.int8_layers() // 2
-    layers = [layer for layer in information.get("Layers", []) if isinstance(layer, dict)]
-    count = sum("i8" in _precisions(layer, "Inputs") for layer in layers
-                if not any(word in str(layer.get("LayerType", "")).lower() for word in CONVERSIONS))
-    hidden = not layers or any(map(_is_fused, layers))
-    status = "passed" if count >= limit else "skipped" if hidden else "failed"
-    why = "; others are fused, and TensorRT does not look into them" if status == "skipped" else ""
-    return [Gate("int8 is delivered", status, count, limit,
-                 f"{count} layers take int8, at least {limit}{why}")]

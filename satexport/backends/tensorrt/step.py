@@ -35,10 +35,10 @@ RECORD = "engine.json"
 KEYS: dict[str, type | tuple[type, ...]] = {
     "engine": str, "sha256": str, "graph_sha256": str, "bundle_sha256": str, "tensorrt": str,
     "compute_capability": list, "executed": dict}
-FLOATS = {"float32", "float16"}  # an engine may have the one where the contract says the other
+INTERCHANGEABLE = {"float32", "float16"}  # an engine may have the one if the contract says the other
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class TensorRtCache:
     """The cache of N streams: addresses of the buffers, and the two steps over them."""
 
@@ -56,8 +56,8 @@ class TensorRtCache:
 class TensorRtStep(ProcessBound):
     """A contract's graph as an engine; threads take turns.
 
-    `cache` is the initial one of one stream, in the order of the contract, gone through anew whenever streams
-    begin; `layers` is what `executed` tells.
+    `cache` is the initial cache of one stream, an array for each cache input in the order of the contract; it
+    is read again whenever streams begin. `layers` is what `executed` tells.
     """
 
     def __init__(self, engine: Engine, contract: Contract, cache: Iterable[NDArray[Any]],
@@ -117,7 +117,8 @@ class TensorRtStep(ProcessBound):
                 undo.callback(engine.free, addresses[-1])
             layers = len(contract.cache_in)
             now, then = addresses[2:2 + layers], addresses[2 + layers:]
-            cache = TensorRtCache(now, then, step(now, then), step(then, now), *addresses[:2])
+            cache = TensorRtCache(now=now, then=then, step=step(now, then), back=step(then, now),
+                                  x=addresses[0], scores=addresses[1])
             weakref.finalize(cache, self._release, undo.pop_all()).atexit = False  # the process frees all
         return cache
 
@@ -161,7 +162,7 @@ def check_tensors(found: Mapping[str, EngineTensor], contract: Contract) -> None
     inputs, outputs = (contract.input, *contract.cache_in), (contract.scores, *contract.cache_out)
     for spec in (*inputs, *outputs):
         tensor, expected = found.get(spec.name), EngineTensor(spec.shape, spec.dtype, spec in inputs)
-        if tensor != expected and (tensor is None or not {tensor.dtype, spec.dtype} <= FLOATS or (
+        if tensor != expected and (tensor is None or not {tensor.dtype, spec.dtype} <= INTERCHANGEABLE or (
                 (tensor.shape, tensor.is_input) != (expected.shape, expected.is_input))):
             raise BundleError(f"the engine's {spec.name} is {tensor}, expected {expected}. {REBUILD}")
     if foreign := sorted(set(found) - {spec.name for spec in (*inputs, *outputs)}):
@@ -198,7 +199,7 @@ def load(bundle: Bundle, threads: int | None, arena: bool, spinning: bool = True
 
 
 def engine_record(bundle: Bundle, engine: Path, module: str, version: str, capabilities: Sequence[str],
-                  executed: dict[str, dict[str, int]]) -> dict[str, Any]:
+                  executed: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
     """What engine.json says of an engine in the bundle's folder: what it was built of, by, and for."""
     return {"engine": engine.name, "sha256": sha256_of(engine), "precision": engine.stem,
             "graph_sha256": sha256_of(bundle.path / f"{engine.stem}.onnx"), "bundle_sha256": bundle.sha256,

@@ -81,7 +81,14 @@ class FakeEngine:
         self.graph, self.buffers = graph_of(content, dtype), dict[int, "ctypes.Array[ctypes.c_char]"]()
         self.bound: list[dict[str, int]] = []
         self.waiting: list[Mapping[str, int]] = []
-        self.fails = False
+        self.fails, self.information = False, dict[str, Any]()
+
+    @property
+    def captured(self) -> bool:
+        return False
+
+    def layers(self) -> Mapping[str, Any]:
+        return self.information
 
     def tensors(self) -> Mapping[str, EngineTensor]:
         return self.graph.tensors
@@ -133,6 +140,7 @@ class FakeTensorRt:
 
     __version__ = "10.3.0"
     TensorIOMode = SimpleNamespace(INPUT="input", OUTPUT="output")
+    LayerInformationFormat = SimpleNamespace(ONELINE=0, JSON=1)
 
     class ILogger:
         INTERNAL_ERROR, ERROR, WARNING = range(3)
@@ -141,6 +149,7 @@ class FakeTensorRt:
         self.library = library
         self.refused = ""  # the call that says no
         self.word = "FLOAT"
+        self.information: str | None = '{"Layers": ["gemm"]}'
 
     def Runtime(self, logger: Any) -> SimpleNamespace:  # noqa: N802
         def deserialize_cuda_engine(plan: bytes) -> FakeCudaEngine | None:
@@ -169,6 +178,10 @@ class FakeCudaEngine:
 
     def get_tensor_mode(self, name: str) -> str:
         return "input" if self.graph.tensors[name].is_input else "output"
+
+    def create_engine_inspector(self) -> SimpleNamespace:
+        texts = {self.trt.LayerInformationFormat.JSON: self.trt.information}
+        return SimpleNamespace(get_engine_information=texts.__getitem__)
 
     def create_execution_context(self) -> FakeContext | None:
         return None if self.trt.refused == "context" else FakeContext(self)
@@ -544,13 +557,22 @@ def test_what_tensorrt_refuses_is_an_error_with_its_words(
 
 def test_an_engine_tells_whether_its_steps_are_cuda_graphs(trt: FakeTensorRt, tiny: Path) -> None:
     runtime = Runtime(real_kind(trt, True), tiny)
-    assert isinstance(runtime.engine, TensorRtEngine)
     stream = runtime.stream()
     assert runtime.engine.captured
     trt.library.fake_fail(b"cudaStreamEndCapture", 901, 1)  # of the second direction
     stream.reset()
     assert not runtime.engine.captured
     runtime.step.close()
+
+
+@pytest.mark.parametrize(("text", "layers"), [
+    ('{"Layers": ["gemm"]}', {"Layers": ["gemm"]}), ("no JSON", {}), ("[1]", {}), (None, {})])
+def test_an_engine_tells_of_its_layers_what_the_inspector_does(
+        trt: FakeTensorRt, tiny: Path, text: str | None, layers: dict[str, Any]) -> None:
+    trt.information = text
+    engine = TensorRtEngine(tiny / GRAPH, trt, Cuda())
+    assert engine.layers() == layers
+    engine.close()
 
 
 def test_a_dtype_that_is_not_of_a_contract_is_named(trt: FakeTensorRt, tiny: Path) -> None:

@@ -101,14 +101,14 @@ def test_a_stream_scores_as_the_reference(options: GraphOptions, tmp_path: Path)
         expected, cache = reference(chunk, cache)
         np.testing.assert_allclose(row[None], expected, atol=1e-5)
     assert np.ptp(found, axis=0).max() > 0.01
-    assert verdict(run_golden(tagger)[0]) == "passed"
+    assert verdict(run_golden(tagger).gates) == "passed"
 
 
 def test_parity_holds_over_a_stream_and_a_set(bundle: Path, few_clips: Path) -> None:
-    gates, parts = run_parity(load(bundle, spinning=False), str(few_clips), None, None, None, minutes=0.1)
-    assert gates[0].status == gates[1].status == "passed"
-    assert parts["set"]["clips"] == 28
-    assert parts["set"]["clip_protocol_map"] is None  # it has no paper
+    parity = run_parity(load(bundle, spinning=False), data=str(few_clips), minutes=0.1)
+    assert [gate.status for gate in parity.gates[:2]] == ["passed", "passed"]
+    assert parity.labelled
+    assert (parity.labelled.clips, parity.labelled.clip_protocol_map) == (28, None)  # it has no paper
     report = bundle.parent / "r.json"
     result = call("parity", bundle, "--minutes", 0.1, "--data", few_clips, "--report", report)
     assert "paper's clip protocol" in result.out

@@ -1,0 +1,51 @@
+"""A target's budgets: which figure each is for, and the gates over them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from satexport.bundle.gates import Gate
+from satexport.bundle.target import Budgets
+from satexport.measure.latency import StepLatency
+from satexport.measure.records import MemoryBytes
+from satexport.memory import MB
+
+JUDGED_BY = {  # the command that judges each key of a target's [budgets]
+    "step_ms": "by `satexport measure`, and on the board where an engine is built",
+    "resident_mb": "by `satexport measure`", "transient_mb": "by `satexport measure`",
+    "device_mb": "on the board where an engine is built"}
+Figures = Mapping[str, float | None]  # ms and MB by the budgets' keys; None: could not be measured here
+
+
+def bundle_figures(latency: StepLatency, memory: MemoryBytes) -> Figures:
+    """What `satexport measure` judges of a bundle."""
+    return {"step_ms": latency.slowest_p99_ms, "resident_mb": _megabytes(memory.resident),
+            "transient_mb": _megabytes(memory.transient)}
+
+
+def engine_figures(latency: StepLatency, memory: MemoryBytes) -> Figures:
+    """What the board judges of an engine."""
+    return {"step_ms": latency.slowest_p99_ms, "device_mb": _megabytes(memory.device)}
+
+
+def budget_gates(budgets: Budgets, figures: Figures, prefix: str = "") -> tuple[Gate, ...]:
+    """A gate for each budget that the target sets, its name after `prefix`. One whose figure is None is
+    skipped, one that has no figure here is judged by another command."""
+    return tuple(_budget_gate(key, limit, figures, prefix) for key, limit in asdict(budgets).items()
+                 if limit is not None)
+
+
+def _budget_gate(key: str, limit: float, figures: Figures, prefix: str) -> Gate:
+    value = figures.get(key)
+    if key not in figures:
+        status, note = "elsewhere", f"judged {JUDGED_BY[key]}"
+    elif value is None:
+        status, note = "skipped", "could not be measured here"
+    else:
+        status, note = "passed" if value <= limit else "failed", f"{value:.4g}, at most {limit:g}"
+    return Gate(name=f"{prefix}{key}", status=status, value=value, limit=limit, note=note)
+
+
+def _megabytes(size: int | None) -> float | None:
+    return None if size is None else size / MB

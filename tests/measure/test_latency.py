@@ -1,0 +1,115 @@
+"""The clock: which steps count, in which order, and what the summary says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from satexport.measure import latency, schedule
+from satexport.measure.latency import StepTimer, make_noise, summarize, take_turns
+from satexport.measure.schedule import Turn, plan_turns
+from satexport.step import FloatArray
+
+
+class Clock:
+    """In the place of the module `time`: only steps and pauses make it go on."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Counting:
+    """A step whose cache counts its steps; each takes as long as `seconds` says of its number."""
+
+    def __init__(self, clock: Clock, seconds: Callable[[int], float]) -> None:
+        self.clock, self.seconds = clock, seconds
+        self.inputs: list[FloatArray] = []
+
+    def initial_cache(self, streams: int) -> int:
+        return 0
+
+    def __call__(self, x: FloatArray, cache: int) -> tuple[FloatArray, int]:
+        self.clock.now += self.seconds(cache)
+        self.inputs.append(x)
+        return x, cache + 1
+
+    def silence(self, cache: Any, stream: int) -> Any:
+        return cache
+
+    def executed(self) -> dict[str, dict[str, int]]:
+        return {}
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(latency, "time", clock)
+    return clock
+
+
+def test_a_turn_ends_after_so_much_work_and_has_a_step_at_least(clock: Clock) -> None:
+    for seconds, steps in ((1.0, 3), (0.1, 1), (9.0, 10)):
+        timer = StepTimer(Counting(clock, lambda _: 0.4), make_noise(1, 16))
+        assert timer.run_turn(Turn(10, seconds, 0.0)) == pytest.approx([0.4] * steps)
+
+
+def test_steps_that_warm_up_do_not_count_and_a_paused_step_has_none_before_it(clock: Clock) -> None:
+    step = Counting(clock, lambda number: 1.0 + number)
+    timer = StepTimer(step, make_noise(1, 16))
+    assert timer.run_turn(Turn(2, 1e9, 0.0)) == [3.0, 4.0]
+    assert timer.run_turn(Turn(1, 1e9, 0.25)) == [5.0]  # without its pause
+    assert clock.now == sum((1, 2, 3, 4, 5)) + 0.25
+
+
+def test_the_cache_is_carried_on_and_the_chunks_take_turns(clock: Clock) -> None:
+    step, noise = Counting(clock, lambda _: 0.1), make_noise(2, 16)
+    StepTimer(step, noise).run_turn(Turn(3, 1e9, 0.0))
+    assert len(step.inputs) == schedule.WARM_UP + 3
+    for number, chunk in enumerate(step.inputs):
+        np.testing.assert_array_equal(chunk, noise[number % len(noise)])
+
+
+def test_steps_take_turns_and_bursts_and_pauses_are_summarised_apart() -> None:
+    turns, order = plan_turns(steps=20, pause=0.5), []
+    assert turns == [Turn(20, 1.0, 0.0)] * 10 + [Turn(10, 1.0, 0.5)] * 2
+
+    def run(name: str, burst: float, paused: float) -> Callable[[Turn], list[float]]:
+        def run_turn(turn: Turn) -> list[float]:
+            order.append(name)
+            return [paused if turn.pause else burst] * turn.steps
+
+        return run_turn
+
+    advanced: list[None] = []
+    a, b = take_turns([run("a", 0.001, 0.002), run("b", 0.003, 0.004)], turns, lambda: advanced.append(None))
+    assert order == ["a", "b"] * 12
+    assert len(advanced) == 24
+    assert [(one.burst.median_ms, one.burst.steps, one.paused.median_ms, one.paused.steps)
+            for one in (a, b)] == [(1.0, 200, 2.0, 20), (3.0, 200, 4.0, 20)]
+    assert (a.slowest_p99_ms, b.slowest_p99_ms) == (2.0, 4.0)
+
+
+def test_a_summary_has_the_quantiles_in_milliseconds() -> None:
+    summary = summarize([number / 1000 for number in range(101)])
+    assert (summary.median_ms, summary.p90_ms, summary.p99_ms) == pytest.approx((50, 90, 99))
+    assert summary.steps == 101
+
+
+def test_noise_is_the_same_every_time_and_20_db_under_full_scale() -> None:
+    noise = make_noise(2, 10_000)
+    assert noise.shape == (latency.NOISE_CHUNKS, 2, 10_000)
+    assert noise.dtype == np.float32
+    np.testing.assert_array_equal(noise, make_noise(2, 10_000))
+    assert float(np.sqrt(np.mean(noise ** 2))) == pytest.approx(0.1, rel=0.02)
