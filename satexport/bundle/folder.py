@@ -10,8 +10,9 @@
     labels.txt          one class per line, in the order of the scores
     golden.npz          audio [N, samples] int16 and PyTorch's scores [N, classes] float32
     calibration.json    where it was calibrated: on which set, its clips, ranges, layers
-    bundle.json         contract, target with its gates, the graph's operations, SHA-256 and size of
-                        every file above, and under "seal" its own SHA-256 with that value empty
+    bundle.json         contract, target with its gates, the graph's operations and the roles of its nodes,
+                        SHA-256 and size of every file above, and under "seal" its own SHA-256 with that
+                        value empty
 
 Beside these parts lie what is built on a board (int8.engine or fp16.engine, engine.json) and the folder
 reports/: export.json, what the export did and proved, and whatever else is written about the bundle later.
@@ -41,6 +42,7 @@ from satexport.bundle.initial_cache import InitialCache
 from satexport.bundle.target import Target
 from satexport.errors import BundleError, DataError, UsageError
 from satexport.files import json_text, read_at_most, sha256_of, write_json
+from satexport.graph.roles import Roles, roles_from_json, roles_to_json
 from satexport.models.families import named_variant
 from satexport.models.sat.variants import Variant
 from satexport.step import PCM_SCALE
@@ -54,7 +56,7 @@ GRAPH_SCORES = "golden_graphs.npz"
 CALIBRATION = "calibration.json"
 REPORTS = "reports"  # the folder of what is written about a bundle; no part of it
 BUILT = ("engine.json", "int8.engine", "fp16.engine")  # on a board, of its parts
-MAX_MANIFEST = 1_000_000  # bytes; one has 7,000
+MAX_MANIFEST = 1_000_000  # bytes; one has 15,000
 MAX_CALIBRATION = 10_000_000  # bytes; clips and ranges have 100 each
 MAX_ARRAYS = 64_000_000   # bytes of an .npz, unpacked; golden chunks of 10 s have 2 MB
 
@@ -70,6 +72,7 @@ class Bundle:
     labels: tuple[str, ...]
     operations: dict[str, int]  # of one chunk of one stream, see satexport.operations
     sha256: str  # of bundle.json, and with it of everything
+    roles: Roles  # of the graph's nodes, before a runtime's own format: see satexport.graph.roles
     files: Mapping[str, str]  # its parts but bundle.json -> SHA-256
 
     @property
@@ -143,6 +146,7 @@ def open_bundle(path: str | Path) -> Bundle:
         files, contract = manifest["files"], Contract.from_dict(manifest["contract"])
         target, graph = Target.from_dict(manifest["target"], path), manifest["graph"]
         operations = {part: int(manifest["operations"][part]) for part in ("model", "front_end")}
+        roles = roles_from_json(manifest["roles"])
         if graph not in files:
             raise BundleError(f"{path / MANIFEST} is damaged (no SHA-256 of {graph}). Export it again.")
         _check_files(path, files)
@@ -155,7 +159,8 @@ def open_bundle(path: str | Path) -> Bundle:
         raise BundleError(f"{path / LABELS} is not the list of {contract.classes} labels that the graph "
                           "was exported with. Export it again.")
     return Bundle(path, contract, target, path / graph, tuple(labels), operations,
-                  hashlib.sha256(text).hexdigest(), {name: facts["sha256"] for name, facts in files.items()})
+                  hashlib.sha256(text).hexdigest(), roles,
+                  {name: facts["sha256"] for name, facts in files.items()})
 
 
 def holds_bundle(folder: Path) -> bool:
@@ -257,11 +262,12 @@ def labels_sha256(labels: Sequence[str]) -> str:
 
 
 def write_manifest(folder: Path, contract: Contract, target: Target, graph: str,
-                   operations: Mapping[str, int]) -> None:
+                   operations: Mapping[str, int], roles: Roles) -> None:
     """Write bundle.json over all files that lie in a staged folder; reports/ is none."""
     files = {p.name: {"bytes": p.stat().st_size, "sha256": sha256_of(p)}
              for p in sorted(folder.iterdir()) if p.is_file() and p.name not in BUILT}
     manifest = {"schema": contract.schema, "seal": "", "graph": graph, "contract": contract.to_dict(),
-                "target": target.to_dict(), "operations": dict(operations), "files": files}
+                "target": target.to_dict(), "operations": dict(operations), "roles": roles_to_json(roles),
+                "files": files}
     manifest["seal"] = hashlib.sha256(json_text(manifest).encode()).hexdigest()
     write_json(folder / MANIFEST, manifest)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-FRONT_END = "mel/"  # begins the names of its nodes in a graph
 N_FFT = 512           # samples, also the window's length
 BINS = N_FFT // 2 + 1
 F_MIN, F_MAX = 0.0, 8000.0  # Hz

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 
 from satexport.audio.synthetic import synthetic_stream
 from satexport.backends.onnxruntime.step import OnnxRuntimeStep
@@ -41,6 +40,7 @@ from satexport.bundle.target import Target
 from satexport.errors import GateError
 from satexport.files import write_json
 from satexport.graph.operations import DEFINITION, count_operations
+from satexport.graph.roles import Graph
 from satexport.graph.simplify import graph_size, simplify
 from satexport.graph.writer import Weights
 from satexport.models.family import Checkpoint
@@ -95,15 +95,15 @@ class _Prover:
         self._contract, self._reference, self._audio = contract, reference, audio
         self._before: FloatArray | None = None
 
-    def judge(self, name: str, model: onnx.ModelProto, cache: list[FloatArray]) -> Stage:
+    def judge(self, name: str, graph: Graph, cache: list[FloatArray]) -> Stage:
         """Run a graph; it is kept where no score moved by more than the tolerance."""
-        step = OnnxRuntimeStep(model.SerializeToString(), self._contract, cache)
+        step = OnnxRuntimeStep(graph.model.SerializeToString(), self._contract, cache)
         scores = golden_scores(proof_streams(step, self._contract), self._audio)
         moved = None if self._before is None else _largest(scores, self._before)
         kept = moved is None or moved <= REWRITE_TOLERANCE
         if kept:
             self._before = scores
-        return Stage(name, *graph_size(model), moved, _largest(scores, self._reference), kept,
+        return Stage(name, *graph_size(graph.model), moved, _largest(scores, self._reference), kept,
                      "" if kept else f"moved a score by {moved:.1e}")
 
 
@@ -127,8 +127,8 @@ def export_onnx(checkpoint: Checkpoint, target: Target, folder: Path, options: G
         reference = PyTorchStep(checkpoint)
         audio = golden_audio(variant)
         expected = golden_scores(reference_streams(reference, contract), audio)[0]
-        model, cache = _rewrite(export, checkpoint, reference, expected, audio, use_onnxsim, advance)
-        content = model.SerializeToString(deterministic=True)
+        graph, cache = _rewrite(export, checkpoint, reference, expected, audio, use_onnxsim, advance)
+        content = graph.model.SerializeToString(deterministic=True)
         step = OnnxRuntimeStep(content, contract, cache, target.threads)
         export.golden_chunks = len(audio)
         export.golden_difference = _largest(golden_scores(proof_streams(step, contract), audio), expected)
@@ -138,47 +138,47 @@ def export_onnx(checkpoint: Checkpoint, target: Target, folder: Path, options: G
         (stage / LABELS).write_text(labels_text(checkpoint.labels), encoding="utf-8")
         pcm = np.round(audio * PCM_SCALE).astype(np.int16)
         write_arrays(stage / GOLDEN, {"audio": pcm, "scores": expected})
-        export.operations = count_operations(model)
-        write_manifest(stage, contract, target, "model.onnx", export.operations)
+        export.operations = count_operations(graph)
+        write_manifest(stage, contract, target, "model.onnx", export.operations, graph.roles)
         write_json(stage / REPORTS / "export.json", export_report(export))
     return export
 
 
 def _rewrite(export: Export, checkpoint: Checkpoint, reference: PyTorchStep, expected: FloatArray,
              audio: FloatArray, use_onnxsim: bool,
-             advance: Callable[[], None]) -> tuple[onnx.ModelProto, list[FloatArray]]:
+             advance: Callable[[], None]) -> tuple[Graph, list[FloatArray]]:
     """Write the graph, fold and simplify it, proving each step; returns graph and initial cache."""
     variant, contract = checkpoint.variant, export.contract
     prover = _Prover(contract, expected[:REWRITE_CHUNKS], audio[:REWRITE_CHUNKS])
     weights = graph_weights(variant, checkpoint.state)
     hidden = reference.hidden_silence()
 
-    def prove(name: str, weights: Weights) -> tuple[onnx.ModelProto, list[FloatArray]]:
-        model = build_graph(variant, weights, contract)
+    def prove(name: str, weights: Weights) -> tuple[Graph, list[FloatArray]]:
+        graph = build_graph(variant, weights, contract)
         cache = [] if hidden is None else initial_cache(variant, contract.options, weights, hidden)
-        export.stages.append(stage := prover.judge(name, model, cache))
+        export.stages.append(stage := prover.judge(name, graph, cache))
         if not stage.kept:
             raise GateError(f"the rewrite {name!r} moved a score by {stage.from_before:.1e}, allowed "
                             f"is {REWRITE_TOLERANCE:.0e}. No bundle was written; please report this.")
         advance()
-        return model, cache
+        return graph, cache
 
     published = hidden is None or contract.options.cache == "hidden"
     keeps = "as published" if published else "keys and values cached"
-    model, cache = prove(keeps, weights)
+    graph, cache = prove(keeps, weights)
     for name, fold in FOLDS.items():
         weights = fold(weights)
-        model, cache = prove(name, weights)
+        graph, cache = prove(name, weights)
     if use_onnxsim:
-        simpler, why_not = simplify(model)
-        if why_not:
+        simplified = simplify(graph)
+        if simplified.why_not:
             export.stages.append(replace(export.stages[-1], name="onnxsim", from_before=None,
-                                         kept=False, why_not=why_not))
+                                         kept=False, why_not=simplified.why_not))
         else:
-            export.stages.append(stage := prover.judge("onnxsim", simpler, cache))
-            model = simpler if stage.kept else model
+            export.stages.append(stage := prover.judge("onnxsim", simplified.graph, cache))
+            graph = simplified.graph if stage.kept else graph
         advance()
-    return model, cache
+    return graph, cache
 
 
 def _check_against_pytorch(export: Export, target: Target) -> None:

@@ -25,6 +25,7 @@ from satexport.bundle.contract import RANDOM_WEIGHTS, Contract, GraphOptions
 from satexport.bundle.folder import MANIFEST, open_bundle, write_manifest
 from satexport.bundle.target import Budgets, Target
 from satexport.errors import RunError
+from satexport.graph.roles import roles_from_json
 from satexport.measure import turns as measure_module
 from satexport.measure.turns import DEFINITIONS, PAUSED_TURNS, TURNS, Process, Settings, measure
 from satexport.measure.worker import Worker
@@ -56,7 +57,7 @@ def retarget(bundle: Path, **changes: Any) -> Path:
     (bundle / MANIFEST).unlink()
     target = replace(Target.from_dict(manifest["target"], bundle), **changes)
     write_manifest(bundle, Contract.from_dict(manifest["contract"]), target, manifest["graph"],
-                   manifest["operations"])
+                   manifest["operations"], roles_from_json(manifest["roles"]))
     return bundle
 
 

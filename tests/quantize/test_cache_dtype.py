@@ -13,6 +13,7 @@ import pytest
 from satexport.backends.onnxruntime.step import OnnxRuntimeStep
 from satexport.bundle.contract import Contract, GraphOptions, state_bytes
 from satexport.bundle.folder import open_bundle, write_manifest
+from satexport.graph.roles import Graph, roles_from_json
 from satexport.parity.golden import golden_scores
 from satexport.quantize.cache_dtype import store_cache
 from satexport.quantize.calibrate import Sample, calibrate
@@ -38,8 +39,9 @@ def samples(tiny: Path) -> list[Sample]:
 def stored_streams(path: Path, dtype: str, samples: list[Sample]) -> Streams:
     """A stream over the graph of an export whose cache is stored in another dtype."""
     bundle = open_bundle(path)
-    graph, contract, initial = store_cache(onnx.load(bundle.graph), bundle.contract, dtype,
-                                           list(bundle.initial_cache()), samples)
+    stored = store_cache(Graph(onnx.load(bundle.graph), bundle.roles), bundle.contract, dtype,
+                         list(bundle.initial_cache()), samples)
+    graph, contract, initial = stored.graph.model, stored.contract, stored.initial
     assert [(v.name, v.type.tensor_type.elem_type) for v in graph.graph.output[1:]] == [
         (spec.name, {"fp16": onnx.TensorProto.FLOAT16, "int8": onnx.TensorProto.INT8}[dtype])
         for spec in contract.cache_out]
@@ -82,7 +84,7 @@ def fp32_like(path: Path) -> Path:
     target = replace(find_target("cpu-fp32"), name="fp32-like")
     (copy / "bundle.json").unlink()
     write_manifest(copy, Contract.from_dict(manifest["contract"]), target, "model.onnx",
-                   manifest["operations"])
+                   manifest["operations"], roles_from_json(manifest["roles"]))
     return copy
 
 

@@ -23,7 +23,6 @@ from satexport.bundle.folder import Bundle
 from satexport.bundle.target import AUTO, OpenVino, Target
 from satexport.errors import BundleError, MissingError, RunError
 from satexport.files import cache_folder, check_writable
-from satexport.frontends.log_mel import FRONT_END
 from satexport.process import ProcessBound, keep_in_child
 from satexport.runtimes import import_runtime
 from satexport.step import FloatArray
@@ -31,7 +30,8 @@ from satexport.step import FloatArray
 PACKAGE = "openvino"
 LEAST = 2025, 0  # as the extra `openvino` says
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}  # a target's words and OpenVINO's
-CONTRACT, QUANTISED = ["satexport", "contract"], ["satexport", "int8_products"]  # keys of the IR's rt_info
+CONTRACT, QUANTIZED, FRONT_END = (  # keys of the IR's rt_info
+    ["satexport", key] for key in ("contract", "int8_products", "front_end"))
 PRODUCTS = {"FullyConnected", "MatMul", "Convolution"}  # layer types of the compiled model
 
 
@@ -84,7 +84,8 @@ class OpenVinoStep(ProcessBound):
                               "the bundle is of a newer OpenVINO, make it again with this one.") from None
         if not model.has_rt_info(CONTRACT) or model.get_rt_info(CONTRACT).astype(str) != written(contract):
             raise BundleError(f"{graph}: its metadata is not the contract it is used with. Make it again.")
-        quantised = int(model.get_rt_info(QUANTISED).astype(str))
+        quantised = int(model.get_rt_info(QUANTIZED).astype(str))
+        self._front_end = frozenset(json.loads(model.get_rt_info(FRONT_END).astype(str)))  # names of layers
         try:
             with giving_back(*read_once):
                 self.compiled = core.compile_model(model, wanted.device, settings)
@@ -130,7 +131,7 @@ class OpenVinoStep(ProcessBound):
                 "layerType", "runtimePrecision", "originalLayersNames"))
             if kind in ("Const", "Input"):
                 continue
-            if names.startswith(FRONT_END):
+            if names.partition(",")[0] in self._front_end:
                 found["front end"][precision] += 1
             elif kind in PRODUCTS:
                 found["products"][precision] += 1

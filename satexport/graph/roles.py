@@ -1,0 +1,101 @@
+"""What the nodes of a graph are: a table that the model family writes and `bundle.json` keeps.
+
+Whatever rewrites a graph (quantiser, fp16, OpenVINO's marks) or counts its operations looks up in this
+table, and never guesses from a name, which nodes are the front end and which belong to a layer that may be
+quantised. The table is of one graph: a rewriter gives that of its result, too. Standard library only, because
+a device reads bundles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import onnx
+
+FRONT = "front_end"        # waveform to scaled features: stays in fp32
+ATTENTION = "attention"    # a product of two activations, as queries times keys
+WITH_WEIGHTS = ("linear", "patch", "head")  # products with a weight: of a block, to tokens, to scores
+KINDS = (FRONT, *WITH_WEIGHTS, ATTENTION)   # nodes that are none of these are not in the table
+MATRIX_PRODUCTS = ("MatMul", "Gemm")        # operators
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a node is. As text its kind and its layer, if it has one: "front_end", "linear 00.fc1"."""
+
+    kind: str         # one of KINDS
+    layer: str = ""   # of a kind with several layers; nodes of a layer share it
+
+    @property
+    def name(self) -> str:
+        """The layer as people see it: "00.fc1", "head"."""
+        return self.layer or self.kind
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.layer}".strip()
+
+    @classmethod
+    def parse(cls, text: str) -> Role:
+        """Read the text again; raises `ValueError` for a kind that is none."""
+        kind, _, layer = text.partition(" ")
+        if kind not in KINDS:
+            raise ValueError(f"role {text!r}, expected one of {', '.join(KINDS)}")
+        return cls(kind, layer)
+
+
+Roles = Mapping[str, Role]  # of nodes by their names
+
+
+def roles_to_json(roles: Roles) -> dict[str, str]:
+    """The table as `bundle.json` keeps it, in the order of the graph."""
+    return {name: str(role) for name, role in roles.items()}
+
+
+def roles_from_json(content: Any) -> Roles:
+    """Read it again. Raises `ValueError` if it is no such table."""
+    if not isinstance(content, dict) or not all(isinstance(text, str) for text in content.values()):
+        raise ValueError("roles: expected a table of texts")
+    return {name: Role.parse(text) for name, text in content.items()}
+
+
+@dataclass(frozen=True)
+class Graph:
+    """An ONNX model and what its nodes are."""
+
+    model: onnx.ModelProto
+    roles: Roles
+
+    def kind(self, node: onnx.NodeProto) -> str:
+        """The kind of a node's role; "" if it has none."""
+        role = self.roles.get(node.name)
+        return role.kind if role else ""
+
+    def weights(self) -> set[str]:
+        """The constants that the products with weights multiply by, biases not among them."""
+        constants = {constant.name for constant in self.model.graph.initializer}
+        return {node.input[1] for node in self.model.graph.node
+                if node.op_type in MATRIX_PRODUCTS and self.kind(node) in WITH_WEIGHTS} & constants
+
+    def rewritten(self, model: onnx.ModelProto) -> Graph:
+        """The model after a rewriter that keeps the names of nodes; the roles of nodes that are gone go."""
+        return Graph(model, {node.name: self.roles[node.name] for node in model.graph.node
+                             if node.name in self.roles})
+
+    def renamed(self, model: onnx.ModelProto) -> Graph:
+        """The model after a tool that gives nodes names of its own: who writes a tensor has the role of the
+        node that wrote it before."""
+        by_output = {output: self.roles[node.name] for node in self.model.graph.node
+                     if node.name in self.roles for output in node.output}
+        found = {node.name: _first(node.output, by_output) for node in model.graph.node}
+        return Graph(model, {name: role for name, role in found.items() if role})
+
+    def layers(self) -> set[Role]:
+        """The roles that occur."""
+        return set(self.roles.values())
+
+
+def _first(outputs: Collection[str], by_output: Mapping[str, Role]) -> Role | None:
+    return next((by_output[output] for output in outputs if output in by_output), None)
