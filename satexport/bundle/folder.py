@@ -56,12 +56,12 @@ GRAPH_SCORES = "golden_graphs.npz"
 CALIBRATION = "calibration.json"
 REPORTS = "reports"  # the folder of what is written about a bundle; no part of it
 BUILT = ("engine.json", "int8.engine", "fp16.engine")  # on a board, of its parts
-MAX_MANIFEST = 1_000_000  # bytes; one has 15,000
+MAX_MANIFEST = 1_000_000  # bytes; one has 11,000
 MAX_CALIBRATION = 10_000_000  # bytes; clips and ranges have 100 each
 MAX_ARRAYS = 64_000_000   # bytes of an .npz, unpacked; golden chunks of 10 s have 2 MB
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Bundle:
     """A bundle on disk whose parts were checked against their hashes."""
 
@@ -70,7 +70,7 @@ class Bundle:
     target: Target
     graph: Path
     labels: tuple[str, ...]
-    operations: dict[str, int]  # of one chunk of one stream, see satexport.operations
+    operations: dict[str, int]  # of one chunk of one stream, see satexport.graph.operations
     sha256: str  # of bundle.json, and with it of everything
     roles: Roles  # of the graph's nodes, before a runtime's own format: see satexport.graph.roles
     files: Mapping[str, str]  # its parts but bundle.json -> SHA-256
@@ -158,9 +158,9 @@ def open_bundle(path: str | Path) -> Bundle:
     if len(labels) != contract.classes or labels_sha256(labels) != contract.labels_sha256:
         raise BundleError(f"{path / LABELS} is not the list of {contract.classes} labels that the graph "
                           "was exported with. Export it again.")
-    return Bundle(path, contract, target, path / graph, tuple(labels), operations,
-                  hashlib.sha256(text).hexdigest(), roles,
-                  {name: facts["sha256"] for name, facts in files.items()})
+    return Bundle(path=path, contract=contract, target=target, graph=path / graph, labels=tuple(labels),
+                  operations=operations, roles=roles, sha256=hashlib.sha256(text).hexdigest(),
+                  files={name: facts["sha256"] for name, facts in files.items()})
 
 
 def holds_bundle(folder: Path) -> bool:

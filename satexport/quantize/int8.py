@@ -94,7 +94,7 @@ def _static(model: onnx.ModelProto, wanted: Quantization, chosen: Sequence[Produ
     return result
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Factor:
     """Names of the tensors of a quantised factor."""
 
@@ -116,14 +116,14 @@ class _Factors:
     def activation(self, x: str, second: bool = False) -> _Factor:
         """Quantise a tensor of the graph; the second factor of a product is int8 around zero, as a weight is:
         the kernels multiply uint8 by int8."""
-        q = _Factor(f"{x}/quantized", f"{x}/quantized/scale", f"{x}/quantized/zero")
+        q = _Factor(name=f"{x}/quantized", scale=f"{x}/quantized/scale", zero=f"{x}/quantized/zero")
         if self._first(q.name):
             self.constants[q.scale], self.constants[q.zero] = _scale(self.ranges[x], self.wanted, second)
             self.nodes.append(helper.make_node("QuantizeLinear", [x, q.scale, q.zero], [q.name], q.name))
         return q
 
     def weight(self, layer: str, weight: NDArray[Any]) -> _Factor:
-        w = _Factor(f"{layer}.int8", f"{layer}.scale", f"{layer}.zero", axis=1)
+        w = _Factor(name=f"{layer}.int8", scale=f"{layer}.scale", zero=f"{layer}.zero", axis=1)
         self.constants |= zip((w.name, w.scale, w.zero), _weight(weight, self.wanted), strict=True)
         return w
 

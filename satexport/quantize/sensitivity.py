@@ -89,7 +89,7 @@ def check_labels(source: Bundle, clips: LabelledSet) -> None:
     raise UsageError(f"--leave-out auto: {why}. Name the layers: --leave-out 00.fc1.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LeftOut:
     """Layers that stay in float, and the mAP over the choosing set with so many of them left out."""
 
@@ -121,7 +121,8 @@ def fewest_to_leave_out(source: Bundle, graph: Graph, quantize: QuantizeFn, clip
         for count in range(len(order) + 1):
             tried.append(mean_average_precision(quantize(order[:count])))
             if tried[-1] >= map_kept * fp32:
-                return LeftOut(tuple(order[:count]), tried, fp32, tuple(hashes))
+                return LeftOut(layers=tuple(order[:count]), tried=tried, fp32_map=fp32,
+                               clip_hashes=tuple(hashes))
             advance()
     raise GateError(f"no number of layers left out keeps {map_kept:.1%} of the mAP {fp32:.4f} on "
                     f"{clips.name}. No bundle was written.")

@@ -27,7 +27,8 @@ from tests.commands.test_cli import call
 from tests.conftest import TINY, export
 from tests.pipeline.test_build import output_with
 
-SMALL = CalibrationSet("small", "synthetic", "made", clips=28, samples=24, stream_seconds=40)
+SMALL = CalibrationSet(name="small", source="synthetic", licence="made", clips=28, samples=24,
+                       stream_seconds=40)
 LARGEST = {"fp16": 2e-3, "int8": 0.05}
 
 

@@ -29,7 +29,8 @@ STATIC = Quantization()
 
 @pytest.fixture(scope="module")
 def samples(tiny: Path) -> list[Sample]:
-    wanted = CalibrationSet("small", "synthetic", "made", clips=28, samples=24, stream_seconds=40)
+    wanted = CalibrationSet(name="small", source="synthetic", licence="made", clips=28, samples=24,
+                            stream_seconds=40)
     return calibrate(open_bundle(tiny), wanted).samples
 
 

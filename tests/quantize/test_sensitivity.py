@@ -26,7 +26,8 @@ from tests.commands.test_cli import call
 from tests.pipeline.test_build import output_with
 from tests.quantize.test_int8 import graph_of
 
-SMALL = CalibrationSet("small", "synthetic", "made", clips=28, samples=24, stream_seconds=40)
+SMALL = CalibrationSet(name="small", source="synthetic", licence="made", clips=28, samples=24,
+                       stream_seconds=40)
 SPOILED = ("11.fc2", "05.proj")  # layers whose ranges are made far too wide
 
 

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from satexport.backends.openvino.step import (
     CONTRACT,
-    FRONT_END,
+    FRONT_END_LAYERS,
     QUANTIZED,
     lanes,
     state_name,
@@ -51,15 +51,15 @@ BY_ELEMENT = {"Multiply", "Subtract", "Convert", "FakeQuantize"}  # of a quantis
 
 
 def write_ir(folder: Path, graph: Graph, contract: Contract, target: Target,
-             initial: Iterable[NDArray[Any]], quantised: int) -> str:
+             initial: Iterable[NDArray[Any]], quantized: int) -> str:
     """Write `model.xml` and `model.bin` of a graph as a target wants it; returns the former's name.
-    `quantised` is the number of products with a weight that must be computed in int8."""
+    `quantized` is the number of products with a weight that must be computed in int8."""
     ir = import_runtime("openvino").Core().read_model(graph.model.SerializeToString())
-    return save_ir(folder, ir, graph, contract, target, initial, quantised)
+    return save_ir(folder, ir, graph, contract, target, initial, quantized)
 
 
 def save_ir(folder: Path, ir: openvino.Model, graph: Graph, contract: Contract, target: Target,
-            initial: Iterable[NDArray[Any]], quantised: int) -> str:
+            initial: Iterable[NDArray[Any]], quantized: int) -> str:
     """The same for a model that OpenVINO has read from a graph: it keeps the names of
     tensors, if not those of nodes. Raises `RunError` where it cannot be written."""
     wanted = target.openvino
@@ -74,8 +74,8 @@ def save_ir(folder: Path, ir: openvino.Model, graph: Graph, contract: Contract, 
         _make_stateful(ir, contract, initial, count)
     ir.validate_nodes_and_infer_types()
     ir.set_rt_info(written(contract), CONTRACT)
-    ir.set_rt_info(str(quantised), QUANTIZED)
-    ir.set_rt_info(json.dumps(front_end), FRONT_END)
+    ir.set_rt_info(str(quantized), QUANTIZED)
+    ir.set_rt_info(json.dumps(front_end), FRONT_END_LAYERS)
     try:
         import_runtime("openvino").save_model(ir, folder / GRAPH, compress_to_fp16=False)
         _mark(folder / GRAPH, {"precise": front_end, "decompression": weights})

@@ -23,7 +23,7 @@ from satexport.graph.edit import clone, opset_of, replace
 from satexport.graph.roles import FRONT, Graph
 
 PRECISE = {"LayerNormalization", "ReduceMean", "Sigmoid"}
-MOVES = {"Reshape", "Transpose", "Split", "Slice", "Squeeze", "Unsqueeze"}
+DTYPE_OF_INPUT = {"Reshape", "Transpose", "Split", "Slice", "Squeeze", "Unsqueeze"}
 FLOAT, HALF = int(TensorProto.FLOAT), int(TensorProto.FLOAT16)
 NAMES = {FLOAT: "fp32", HALF: "fp16"}
 OPSETS = range(19, 21)  # Q/DQ has scales in fp16 from 19 on; TensorRT 10.3 reads up to 20
@@ -87,7 +87,7 @@ class _Rewriter:
     def _wanted(self, node: onnx.NodeProto) -> int:
         if self._source.kind(node) == FRONT or node.op_type in PRECISE:
             return FLOAT
-        if node.op_type in MOVES and (found := self._types.get(node.input[0])) is not None:
+        if node.op_type in DTYPE_OF_INPUT and (found := self._types.get(node.input[0])) is not None:
             return found
         return HALF
 

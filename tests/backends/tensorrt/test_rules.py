@@ -54,7 +54,7 @@ class Drawn:
     def reshape(self, name: str, x: str, *shape: int) -> str:
         return self.op("Reshape", name, x, self.constant(f"{name}/shape", shape, TensorProto.INT64))
 
-    def requantise(self, x: str, dtype: int | None = None) -> str:
+    def requantize(self, x: str, dtype: int | None = None) -> str:
         """An activation to int8 and back."""
         scale, zero = self.constant(f"{x}/scale", 0.1, dtype), self.constant(f"{x}/zero", 0, INT8)
         q = self.op("QuantizeLinear", f"{x}/quantized", x, scale, zero)
@@ -104,7 +104,7 @@ def good(body: int = HALF, opset: int = 20) -> Drawn:
     x = g.op("Cast", "mel/tokens", log, to=body)
     wide = g.op("Cast", "block/norm/in", x, to=FLOAT)
     wide = g.op("LayerNormalization", "block/norm", wide, g.constant("ones", np.ones(8), FLOAT))
-    normed = g.requantise(g.op("Cast", "block/normed", wide, to=body))
+    normed = g.requantize(g.op("Cast", "block/normed", wide, to=body))
     q = g.op("MatMul", "block/q/product", normed, g.weight("q", 8, 8, axis=1))
     q = g.op("Add", "block/q", q, g.constant("q.bias", np.ones(8)))
     q = g.op("Transpose", "block/q/heads", g.reshape("block/q/split", q, 1, 4, 2, 4), perm=[0, 2, 1, 3])
@@ -118,7 +118,7 @@ def good(body: int = HALF, opset: int = 20) -> Drawn:
     logits = g.op("MatMul", "block/logits", q, g.op("Transpose", "block/k/turned", k, perm=[0, 1, 3, 2]))
     mixed = g.op("MatMul", "block/mixed", g.op("Softmax", "block/softmax", logits, axis=-1), v)
     mixed = g.op("Transpose", "block/mixed/tokens", mixed, perm=[0, 2, 1, 3])
-    mixed = g.requantise(g.reshape("block/mixed/flat", mixed, 4, 8))
+    mixed = g.requantize(g.reshape("block/mixed/flat", mixed, 4, 8))
     proj = g.weight("proj", 8, 8, axis=0)
     mixed = g.op("Gemm", "block/proj", mixed, proj, g.constant("proj.bias", np.ones(8)), transB=1)
     x = g.op("Relu", "block/relu", g.op("Add", "block/out", x, mixed))
@@ -218,7 +218,7 @@ def int8_front_end(g: Drawn) -> None:
 
 def quantised(node: str, place: int, dtype: int | None = None) -> Callable[[Drawn], None]:
     """int8 and back before an input of a node."""
-    return lambda g: g.behind(node, place, lambda x: g.requantise(x, dtype))
+    return lambda g: g.behind(node, place, lambda x: g.requantize(x, dtype))
 
 
 def int8_bias(g: Drawn) -> None:
@@ -258,7 +258,7 @@ def other_scale(node: str) -> Callable[[Drawn], None]:
 
 
 def cast_behind_dequantised(g: Drawn) -> None:
-    g.behind("block/norm/in", 0, g.requantise)
+    g.behind("block/norm/in", 0, g.requantize)
 
 
 def wrong_axis(g: Drawn) -> None:
