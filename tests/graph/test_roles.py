@@ -254,3 +254,13 @@ def test_a_product_whose_weight_is_computed_is_an_error_and_not_left_out(both: t
     gemm.input[1] = "computed"
     with pytest.raises(DataError, match=r"the weight of 00\.q is no constant of the graph \(Gemm Gemm_0\)"):
         products(Graph(model, both[0].roles), ALL)
+
+
+def test_a_bias_that_went_into_its_int8_product_has_left_the_table() -> None:
+    graph = written(f"sat-t-{TINY}", 2)
+    result = quantize(graph, ALL, ranges_of(graph), ["00.fc2"])
+    names = {node.name for node in result.model.graph.node}
+    assert set(result.roles) <= names
+    assert {"block_00/fc1/sum", "block_00/fc1/product"} - names == {"block_00/fc1/sum"}
+    assert result.roles["block_00/fc1/product"] == Role("linear", "00.fc1")
+    assert result.roles["block_00/fc2/sum"] == Role("linear", "00.fc2")  # in float as before
