@@ -32,6 +32,7 @@ from satexport.backends.openvino.write import save_ir
 from satexport.bundle.contract import Contract
 from satexport.bundle.folder import Bundle, open_bundle
 from satexport.bundle.target import OPERATORS, Quantization, Target
+from satexport.graph.roles import Graph
 from satexport.measure.latency import StepTimer, take_turns
 from satexport.measure.schedule import plan_turns
 from satexport.measure.turns import Settings, measure
@@ -92,19 +93,20 @@ def accuracy(folder: Path) -> Iterator[str]:
         for graph, words in ((model, "fp32"), (int8, "as shipped")):
             for dtype in ("fp16", "int8"):
                 stored = store_cache(graph, source.contract, dtype, initial, samples)
-                yield line(f"{words}, cache {dtype}", scores(onnxruntime(*stored), stored[1], clips))
+                step = onnxruntime(stored.graph, stored.contract, stored.initial)
+                yield line(f"{words}, cache {dtype}", scores(step, stored.contract, clips))
 
 
-def demo(folder: Path, place: Path) -> tuple[Bundle, onnx.ModelProto, LabelledSet, list[Sample]]:
+def demo(folder: Path, place: Path) -> tuple[Bundle, Graph, LabelledSet, list[Sample]]:
     """The demo's export, its graph, the clips that judge and the samples that calibrate."""
     checkpoint = load_checkpoint("demo", find_variant("sat-t", 2))
     source = open_bundle(export_onnx(checkpoint, find_target("onnx"), place).path)
-    return (source, onnx.load(source.graph), load_set(folder, source.labels, folds=[2]),
+    return (source, Graph(onnx.load(source.graph), source.roles), load_set(folder, source.labels, folds=[2]),
             calibrate(source, find_calibration("esc50"), folder).samples)
 
 
-def onnxruntime(graph: onnx.ModelProto, contract: Contract, initial: list[FloatArray]) -> Step:
-    return OnnxRuntimeStep(graph.SerializeToString(), contract, initial)
+def onnxruntime(graph: Graph, contract: Contract, initial: list[FloatArray]) -> Step:
+    return OnnxRuntimeStep(graph.model.SerializeToString(), contract, initial)
 
 
 def scores(step: Step, contract: Contract, clips: LabelledSet) -> list[FloatArray]:
@@ -125,7 +127,7 @@ def under_openvino(folder: Path, threads: int) -> Iterator[str]:
         for name, (target, ir) in openvino_models(model, samples).items():
             stage = Path(place) / str(len(steps))
             stage.mkdir()
-            path = stage / save_ir(stage, ir, contract, target, initial, 0)
+            path = stage / save_ir(stage, ir, model, contract, target, initial, 0)
             assert target.openvino
             steps[name] = OpenVinoStep(path, contract, initial, target.openvino, threads)
         audio = clips.clips[0].read(contract.sample_rate)[None, None, :contract.hop_samples]
@@ -135,10 +137,10 @@ def under_openvino(folder: Path, threads: int) -> Iterator[str]:
             yield f"{line} {latency.burst.median_ms:.2f} / {latency.paused.median_ms:.2f} |"
 
 
-def openvino_models(model: onnx.ModelProto, samples: list[Sample]) -> dict[str, tuple[Target, Any]]:
+def openvino_models(model: Graph, samples: list[Sample]) -> dict[str, tuple[Target, Any]]:
     """Models as OpenVINO has read them, and what they are to be compiled as."""
-    def read(graph: onnx.ModelProto) -> Any:
-        return import_runtime("openvino").Core().read_model(graph.SerializeToString())
+    def read(graph: Graph) -> Any:
+        return import_runtime("openvino").Core().read_model(graph.model.SerializeToString())
 
     target = resolved(find_target("openvino-int8"))
     shipped = target.quantization
@@ -157,12 +159,13 @@ def openvino_models(model: onnx.ModelProto, samples: list[Sample]) -> dict[str, 
     ranges = estimators.RangeEstimatorParametersSet.MINMAX
     data = nncf.Dataset(samples)
     whole = {"model_type": nncf.ModelType.TRANSFORMER, "subset_size": len(samples)}
-    front_end, attention = "mel/.*", [".*/logits", ".*/mixed"]
+    front_end, attention = ([name for name, role in model.roles.items() if role.kind == kind]
+                            for kind in ("front_end", "attention"))
     models["nncf, its defaults, front end left out"] = target, nncf.quantize(
-        read(model), data, **whole, ignored_scope=nncf.IgnoredScope(patterns=[front_end], validate=False))
+        read(model), data, **whole, ignored_scope=nncf.IgnoredScope(names=front_end, validate=False))
     models["nncf, min-max, front end and attention left out"] = target, nncf.quantize(
         read(model), data, **whole, preset=nncf.QuantizationPreset.PERFORMANCE,
-        ignored_scope=nncf.IgnoredScope(patterns=[front_end, *attention], validate=False),
+        ignored_scope=nncf.IgnoredScope(names=[*front_end, *attention], validate=False),
         advanced_parameters=advanced.AdvancedQuantizationParameters(
             activations_range_estimator_params=ranges, weights_range_estimator_params=ranges,
             disable_bias_correction=True))

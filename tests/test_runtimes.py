@@ -110,7 +110,8 @@ from satexport.bundle.folder import open_bundle
 from satexport.quantize.calibration_set import CalibrationSet
 from satexport.pipeline.build import Wanted, compile_bundle
 from satexport.targets import find_target
-small = CalibrationSet("small", "synthetic", "made", clips=14, samples=16, stream_seconds=30)
+small = CalibrationSet(name="small", source="synthetic", licence="made", clips=14, samples=16,
+                       stream_seconds=30)
 compile_bundle(open_bundle(sys.argv[1]), find_target("cpu-int8"), Path(sys.argv[2]), Wanted(small))
 """
     seen = watched("-c", program, demo, tmp_path)

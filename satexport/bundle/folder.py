@@ -10,8 +10,9 @@
     labels.txt          one class per line, in the order of the scores
     golden.npz          audio [N, samples] int16 and PyTorch's scores [N, classes] float32
     calibration.json    where it was calibrated: on which set, its clips, ranges, layers
-    bundle.json         contract, target with its gates, the graph's operations, SHA-256 and size of
-                        every file above, and under "seal" its own SHA-256 with that value empty
+    bundle.json         contract, target with its gates, the graph's operations and the roles of its nodes,
+                        SHA-256 and size of every file above, and under "seal" its own SHA-256 with that
+                        value empty
 
 Beside these parts lie what is built on a board (int8.engine or fp16.engine, engine.json) and the folder
 reports/: export.json, what the export did and proved, and whatever else is written about the bundle later.
@@ -38,6 +39,7 @@ from numpy.typing import NDArray
 
 from satexport.bundle.contract import DEFAULT_OPSET, SCHEMA, Contract
 from satexport.bundle.initial_cache import InitialCache
+from satexport.bundle.roles import Roles, roles_from_json, roles_to_json
 from satexport.bundle.target import Target
 from satexport.errors import BundleError, DataError
 from satexport.files import json_text, read_at_most, sha256_of, write_json
@@ -52,12 +54,12 @@ GRAPH_SCORES = "golden_graphs.npz"
 CALIBRATION = "calibration.json"
 REPORTS = "reports"  # the folder of what is written about a bundle; no part of it
 BUILT = ("engine.json", "int8.engine", "fp16.engine")  # on a board, of its parts
-MAX_MANIFEST = 1_000_000  # bytes; one has 7,000
+MAX_MANIFEST = 1_000_000  # bytes; one has 11,000
 MAX_CALIBRATION = 10_000_000  # bytes; clips and ranges have 100 each
 MAX_ARRAYS = 64_000_000   # bytes of an .npz, unpacked; golden chunks of 10 s have 2 MB
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Bundle:
     """A bundle on disk whose parts were checked against their hashes."""
 
@@ -66,8 +68,9 @@ class Bundle:
     target: Target
     graph: Path
     labels: tuple[str, ...]
-    operations: dict[str, int]  # of one chunk of one stream, see satexport.operations
+    operations: dict[str, int]  # of one chunk of one stream, see satexport.graph.operations
     sha256: str  # of bundle.json, and with it of everything
+    roles: Roles  # of the graph's nodes, before a runtime's own format: see satexport.graph.roles
     files: Mapping[str, str]  # its parts but bundle.json -> SHA-256
 
     @property
@@ -132,6 +135,7 @@ def open_bundle(path: str | Path) -> Bundle:
         files, contract = manifest["files"], Contract.from_dict(manifest["contract"])
         target, graph = Target.from_dict(manifest["target"], path), manifest["graph"]
         operations = {part: int(manifest["operations"][part]) for part in ("model", "front_end")}
+        roles = roles_from_json(manifest["roles"])
         if graph not in files:
             raise BundleError(f"{path / MANIFEST} is damaged (no SHA-256 of {graph}). Export it again.")
         _check_files(path, files)
@@ -143,8 +147,9 @@ def open_bundle(path: str | Path) -> Bundle:
     if len(labels) != contract.classes or labels_sha256(labels) != contract.labels_sha256:
         raise BundleError(f"{path / LABELS} is not the list of {contract.classes} labels that the graph "
                           "was exported with. Export it again.")
-    return Bundle(path, contract, target, path / graph, tuple(labels), operations,
-                  hashlib.sha256(text).hexdigest(), {name: facts["sha256"] for name, facts in files.items()})
+    return Bundle(path=path, contract=contract, target=target, graph=path / graph, labels=tuple(labels),
+                  operations=operations, roles=roles, sha256=hashlib.sha256(text).hexdigest(),
+                  files={name: facts["sha256"] for name, facts in files.items()})
 
 
 def holds_bundle(folder: Path) -> bool:
@@ -246,11 +251,12 @@ def labels_sha256(labels: Sequence[str]) -> str:
 
 
 def write_manifest(folder: Path, contract: Contract, target: Target, graph: str,
-                   operations: Mapping[str, int]) -> None:
+                   operations: Mapping[str, int], roles: Roles) -> None:
     """Write bundle.json over all files that lie in a staged folder; reports/ is none."""
     files = {p.name: {"bytes": p.stat().st_size, "sha256": sha256_of(p)}
              for p in sorted(folder.iterdir()) if p.is_file() and p.name not in BUILT}
     manifest = {"schema": contract.schema, "seal": "", "graph": graph, "contract": contract.to_dict(),
-                "target": target.to_dict(), "operations": dict(operations), "files": files}
+                "target": target.to_dict(), "operations": dict(operations), "roles": roles_to_json(roles),
+                "files": files}
     manifest["seal"] = hashlib.sha256(json_text(manifest).encode()).hexdigest()
     write_json(folder / MANIFEST, manifest)

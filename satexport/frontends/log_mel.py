@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from satexport.frontends.rows import FrontEnd
 
-FRONT_END = "mel/"  # begins the names of its nodes in a graph
 DB_PER_LN = 10 / np.log(10)  # 10 log10(x) = DB_PER_LN ln(x)
 
 

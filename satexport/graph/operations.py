@@ -5,37 +5,41 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING
 
+from satexport.bundle.roles import FRONT
 from satexport.errors import RunError
-from satexport.frontends.log_mel import FRONT_END
+from satexport.graph.roles import MATRIX_PRODUCTS, Graph
 
 if TYPE_CHECKING:  # a device that measures needs the definition alone
     import onnx
 
+PRODUCTS = (*MATRIX_PRODUCTS, "Conv")
 DEFINITION = ("operations of one chunk of one stream, counted on the exported graph: matrix products and "
               "convolutions, a multiply-add is two; those of the front end apart")
 
 
-def count_operations(model: onnx.ModelProto) -> dict[str, int]:
+def count_operations(graph: Graph) -> dict[str, int]:
     """Return {"model": ..., "front_end": ...}, floating-point operations of one chunk of one stream:
     of MatMul, Gemm and Conv nodes, a multiply-add counted as two. Raises `RunError` where a shape
     cannot be inferred."""
     import onnx
 
-    model = onnx.ModelProto.FromString(model.SerializeToString())
+    from satexport.graph.edit import clone
+
+    model = clone(graph.model)
     streams = 1
     for value in (*model.graph.input, *model.graph.output):
         first = value.type.tensor_type.shape.dim[0]
         streams = first.dim_value or 1
         if first.dim_param:  # any number of streams: count one
             first.dim_value = 1
-    graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    known = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     shapes = {v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim)
-              for v in (*graph.input, *graph.output, *graph.value_info) if _is_known(v)}
-    shapes |= {i.name: tuple(i.dims) for i in graph.initializer}
+              for v in (*known.input, *known.output, *known.value_info) if _is_known(v)}
+    shapes |= {i.name: tuple(i.dims) for i in known.initializer}
     counts = {"model": 0, "front_end": 0}
-    for node in graph.node:
-        if node.op_type in ("MatMul", "Gemm", "Conv"):
-            part = "front_end" if node.name.startswith(FRONT_END) else "model"
+    for node in known.node:
+        if node.op_type in PRODUCTS:
+            part = "front_end" if graph.kind(node) == FRONT else "model"
             counts[part] += _operations(node, shapes)
     return {part: count // streams for part, count in counts.items()}
 

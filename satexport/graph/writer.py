@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -10,17 +11,28 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from satexport.bundle.roles import Role
+
 Array = NDArray[np.float64]
 Weights = dict[str, Array]
 
 
 class Writer:
-    """Collects nodes and constants; a value is known by its name."""
+    """Collects nodes, what they are, and constants; a value is known by its name."""
 
     def __init__(self, opset: int) -> None:
         self.opset = opset
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
+        self.roles: dict[str, Role] = {}
+        self._role: Role | None = None
+
+    @contextmanager
+    def role(self, kind: str, layer: str = "") -> Iterator[None]:
+        """Nodes written inside are of this role: `with g.role("linear", "00.fc1"): ...`"""
+        before, self._role = self._role, Role(kind, layer)
+        yield
+        self._role = before
 
     def constant(self, name: str, array: NDArray[np.generic]) -> str:
         """Add an initializer, floats as float32; the same name is the same constant."""
@@ -39,13 +51,18 @@ class Writer:
 
     def op(self, kind: str, name: str, *inputs: str, **attributes: Any) -> str:
         """Add a node with one output, which bears the node's name."""
-        self.nodes.append(helper.make_node(kind, list(inputs), [name], name, **attributes))
+        self._add(helper.make_node(kind, list(inputs), [name], name, **attributes))
         return name
 
     def split(self, name: str, x: str, axis: int, *sizes: int, outputs: Sequence[str] = ()) -> Sequence[str]:
         outputs = outputs or [f"{name}_{i}" for i in range(len(sizes))]
-        self.nodes.append(helper.make_node("Split", [x, self.ints(*sizes)], outputs, name, axis=axis))
+        self._add(helper.make_node("Split", [x, self.ints(*sizes)], outputs, name, axis=axis))
         return outputs
+
+    def _add(self, node: onnx.NodeProto) -> None:
+        self.nodes.append(node)
+        if self._role:
+            self.roles[node.name] = self._role
 
     def slice(self, name: str, x: str, axis: int, start: int, stop: int) -> str:
         return self.op("Slice", name, x, *(self.ints(n) for n in (start, stop, axis)))

@@ -17,7 +17,7 @@ from satexport.bundle.contract import Contract, GraphOptions, TensorSpec
 from satexport.step import FloatArray, Step
 
 if TYPE_CHECKING:
-    import onnx
+    from satexport.graph.roles import Graph
 
 State = dict[str, NDArray[np.float32]]  # weights by name, contiguous
 Shapes = dict[str, tuple[int, ...]]     # of the tensors of a state dict
@@ -140,7 +140,7 @@ class Rewrite:
     """A graph of the same function as the one before it."""
 
     name: str                   # of what was done, for reports
-    model: onnx.ModelProto      # with the contract in its metadata
+    graph: Graph                # with the contract in its metadata, and the roles of its nodes
     cache: Sequence[FloatArray]  # after silence, [1, ...] for each cache input
 
 

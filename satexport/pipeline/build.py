@@ -32,6 +32,7 @@ from satexport.bundle.places import check_outside, staged_bundle
 from satexport.bundle.target import AUTO, Target
 from satexport.errors import BundleError, SatexportError, UsageError
 from satexport.files import check_writable, write_json
+from satexport.graph.roles import Graph
 from satexport.origin import origin
 from satexport.parity.protocols import labelled_set
 from satexport.pipeline.plan import Compiled, Proof, Wanted
@@ -102,12 +103,12 @@ def _check_choices(source: Bundle, target: Target, wanted: Wanted) -> None:
 
 def _write(source: Bundle, target: Target, wanted: Wanted, stage: Path, made: Compiled) -> None:
     """Write the bundle without its reports on parity and speed."""
-    model, quantization = _graph_of(source), target.quantization
-    twin = model
+    graph, quantization = _graph_of(source), target.quantization
+    twin = graph
     contract, initial = source.contract, list(source.initial_cache())
     static = quantization is not None and quantization.method == "static"
     if quantization:
-        check_layers(model, quantization, set(quantization.leave_out) - {AUTO})
+        check_layers(graph, quantization, set(quantization.leave_out) - {AUTO})
         if AUTO in quantization.leave_out:
             check_labels(source, choosing_set(wanted.calibration, wanted.recordings, source.labels))
     found = Calibration([], (), {})
@@ -116,33 +117,33 @@ def _write(source: Bundle, target: Target, wanted: Wanted, stage: Path, made: Co
     clips = set(found.clip_hashes)
     facts: dict[str, Any] = {"set": found.origin, "made_from": source.sha256}
     if quantization:
-        model, chosen_on, more = _quantised(source, model, target, wanted, found, made)
+        graph, chosen_on, more = _quantised(source, graph, target, wanted, found, made)
         clips |= chosen_on
         facts |= more
         if made.sensitivity:
             write_json(stage / REPORTS / "sensitivity.json", made.sensitivity | {"origin": origin()})
     if wanted.cache_dtype != "fp32":
-        model, contract, initial = store_cache(model, contract, wanted.cache_dtype, initial,
-                                               found.samples)
+        stored = store_cache(graph, contract, wanted.cache_dtype, initial, found.samples)
+        graph, contract, initial = stored.graph, stored.contract, stored.initial
     if target.openvino:
-        graph = write_ir(stage, model, contract, target, initial, made.products)
+        name = write_ir(stage, graph, contract, target, initial, made.products)
     elif target.tensorrt:
-        graph = write_build_bundle(stage, {"fp16": twin, target.precision: model}, target, contract, initial,
-                                   source.golden()[0])
+        name = write_build_bundle(stage, {"fp16": twin, target.precision: graph}, target, contract, initial,
+                                  source.golden()[0])
     else:
-        graph = _write_onnx(stage, model)
-    for name in (LABELS, GOLDEN):
-        shutil.copy(source.path / name, stage / name)
+        name = _write_onnx(stage, graph.model)
+    for part in (LABELS, GOLDEN):
+        shutil.copy(source.path / part, stage / part)
     write_initial_cache(stage, initial)
     if clips or quantization:
         write_json(stage / CALIBRATION, facts | {"clips_sha256": sorted(clips)})
-    write_manifest(stage, contract, target, graph, source.operations)
+    write_manifest(stage, contract, target, name, source.operations, graph.roles)
 
 
-def _graph_of(source: Bundle) -> onnx.ModelProto:
+def _graph_of(source: Bundle) -> Graph:
     """The graph of an export. Raises `BundleError` where it is none, or wants weights from outside."""
     try:
-        return onnx.load(source.graph)
+        return Graph(onnx.load(source.graph), source.roles)
     except Exception as error:  # onnx and protobuf have no common class but this
         raise BundleError(f"{source.graph} cannot be read ({error}). Export it again.") from None
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 
 from satexport.audio.synthetic import synthetic_stream
 from satexport.backends.onnxruntime.step import OnnxRuntimeStep
@@ -42,6 +41,7 @@ from satexport.errors import GateError
 from satexport.files import write_json
 from satexport.frontends.rows import FRONT_ENDS
 from satexport.graph.operations import DEFINITION, count_operations
+from satexport.graph.roles import Graph
 from satexport.graph.simplify import graph_size, simplify
 from satexport.models.families import check_options, find_family, make_reference
 from satexport.models.family import Checkpoint, Reference, V, Variant
@@ -90,15 +90,15 @@ class _Prover:
         self._contract, self._reference, self._audio = contract, reference, audio
         self._before: FloatArray | None = None
 
-    def judge(self, name: str, model: onnx.ModelProto, cache: list[FloatArray]) -> Stage:
+    def judge(self, name: str, graph: Graph, cache: list[FloatArray]) -> Stage:
         """Run a graph; it is kept where no score moved by more than the tolerance."""
-        step = OnnxRuntimeStep(model.SerializeToString(), self._contract, cache)
+        step = OnnxRuntimeStep(graph.model.SerializeToString(), self._contract, cache)
         scores = golden_scores(proof_streams(step, self._contract), self._audio)
         moved = None if self._before is None else _largest(scores, self._before)
         kept = moved is None or moved <= REWRITE_TOLERANCE
         if kept:
             self._before = scores
-        return Stage(name, *graph_size(model), moved, _largest(scores, self._reference), kept,
+        return Stage(name, *graph_size(graph.model), moved, _largest(scores, self._reference), kept,
                      "" if kept else f"moved a score by {moved:.1e}")
 
 
@@ -135,8 +135,8 @@ def export_onnx(checkpoint: Checkpoint[V], target: Target, folder: Path,
     with staged_bundle(export.path) as stage, progress("export", None) as advance:
         audio = golden_audio(checkpoint.variant)
         expected = golden_scores(reference_streams(reference, contract), audio)[0]
-        model, cache = _rewrite(export, checkpoint, reference, expected, audio, use_onnxsim, advance)
-        content = model.SerializeToString(deterministic=True)
+        graph, cache = _rewrite(export, checkpoint, reference, expected, audio, use_onnxsim, advance)
+        content = graph.model.SerializeToString(deterministic=True)
         step = OnnxRuntimeStep(content, contract, cache, target.threads)
         export.golden_chunks = len(audio)
         export.golden_difference = _largest(golden_scores(proof_streams(step, contract), audio), expected)
@@ -146,36 +146,36 @@ def export_onnx(checkpoint: Checkpoint[V], target: Target, folder: Path,
         (stage / LABELS).write_text(labels_text(checkpoint.labels), encoding="utf-8")
         pcm = np.round(audio * PCM_SCALE).astype(np.int16)
         write_arrays(stage / GOLDEN, {"audio": pcm, "scores": expected})
-        export.operations = count_operations(model)
-        write_manifest(stage, contract, target, "model.onnx", export.operations)
+        export.operations = count_operations(graph)
+        write_manifest(stage, contract, target, "model.onnx", export.operations, graph.roles)
         write_json(stage / REPORTS / "export.json", export_report(export))
     return export
 
 
 def _rewrite(export: Export, checkpoint: Checkpoint[V], reference: Reference, expected: FloatArray,
              audio: FloatArray, use_onnxsim: bool,
-             advance: Callable[[], None]) -> tuple[onnx.ModelProto, list[FloatArray]]:
+             advance: Callable[[], None]) -> tuple[Graph, list[FloatArray]]:
     """Have the family write and rewrite the graph, then simplify it, proving each step; returns graph and
     initial cache."""
     prover = _Prover(export.contract, expected[:REWRITE_CHUNKS], audio[:REWRITE_CHUNKS])
     family = find_family(checkpoint.variant.family)
     for rewrite in family.rewrites(checkpoint, export.contract, reference.initial_cache(1)):
-        model, cache = rewrite.model, list(rewrite.cache)
-        export.stages.append(stage := prover.judge(rewrite.name, model, cache))
+        graph, cache = rewrite.graph, list(rewrite.cache)
+        export.stages.append(stage := prover.judge(rewrite.name, graph, cache))
         if not stage.kept:
             raise GateError(f"the rewrite {rewrite.name!r} moved a score by {stage.from_before:.1e}, allowed "
                             f"is {REWRITE_TOLERANCE:.0e}. No bundle was written; please report this.")
         advance()
     if use_onnxsim:
-        simpler, why_not = simplify(model)
-        if why_not:
+        simplified = simplify(graph)
+        if simplified.why_not:
             export.stages.append(replace(export.stages[-1], name="onnxsim", from_before=None,
-                                         kept=False, why_not=why_not))
+                                         kept=False, why_not=simplified.why_not))
         else:
-            export.stages.append(stage := prover.judge("onnxsim", simpler, cache))
-            model = simpler if stage.kept else model
+            export.stages.append(stage := prover.judge("onnxsim", simplified.graph, cache))
+            graph = simplified.graph if stage.kept else graph
         advance()
-    return model, cache
+    return graph, cache
 
 
 def _check_against_pytorch(export: Export, target: Target) -> None:

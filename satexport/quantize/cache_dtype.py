@@ -12,6 +12,7 @@ what the state saves: this is for many streams per process, or for a state that 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,19 +21,29 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from satexport.bundle.contract import Contract
+from satexport.graph.edit import clone, rename, replace
+from satexport.graph.roles import Graph
 from satexport.quantize.calibrate import Sample
 
 LARGEST = 127  # of a symmetric int8
 Array = NDArray[Any]
 
 
-def store_cache(model: onnx.ModelProto, contract: Contract, dtype: str,
-                initial: Sequence[Array], samples: Sequence[Sample]
-                ) -> tuple[onnx.ModelProto, Contract, list[Array]]:
-    """Return the graph, its contract and its initial cache with caches of another dtype, "fp16" or
-    "int8"; `samples` are of a calibration, which int8 alone needs."""
+@dataclass(frozen=True)
+class StoredCache:
+    """A graph whose caches have another dtype, and what goes with it."""
+
+    graph: Graph
+    contract: Contract
+    initial: list[Array]  # the cache of one stream after silence
+
+
+def store_cache(source: Graph, contract: Contract, dtype: str, initial: Sequence[Array],
+                samples: Sequence[Sample]) -> StoredCache:
+    """Give a graph caches of another dtype, "fp16" or "int8"; `samples` are of a calibration, which only
+    int8 needs."""
     stored = contract.with_cache_dtype(dtype)
-    result: onnx.ModelProto = onnx.ModelProto.FromString(model.SerializeToString())
+    result = clone(source.model)
     graph = result.graph
     converted: list[Array] = []
     before: dict[str, onnx.NodeProto] = {}
@@ -45,21 +56,22 @@ def store_cache(model: onnx.ModelProto, contract: Contract, dtype: str,
         after[f"{new.name}/float"] = _node(graph, "QuantizeLinear", f"{new.name}/float", new.name,
                                            TensorProto.FLOAT16, scale)
         for node in graph.node:
-            _rename(node.input, {old.name: f"{old.name}/float", new.name: f"{new.name}/float"})
-            _rename(node.output, {new.name: f"{new.name}/float"})
+            rename(node.input, {old.name: f"{old.name}/float", new.name: f"{new.name}/float"})
+            rename(node.output, {new.name: f"{new.name}/float"})
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         nodes += [before.pop(name) for name in node.input if name in before]
         nodes.append(node)
         nodes += [after[name] for name in node.output if name in after]
-    _replace(graph.node, nodes)
+    replace(graph.node, nodes)
+    caches = {spec.name for spec in (*contract.cache_in, *contract.cache_out)}
     for value in (*graph.input, *graph.output):
-        if value.name.startswith("cache_"):
+        if value.name in caches:
             value.type.tensor_type.elem_type = TensorProto.INT8 if dtype == "int8" else TensorProto.FLOAT16
-    _replace(graph.value_info, [])
+    replace(graph.value_info, [])
     helper.set_model_props(result, stored.to_metadata())
     onnx.checker.check_model(result, full_check=False)
-    return result, stored, converted
+    return StoredCache(source.rewritten(result), stored, converted)
 
 
 def _scale(caches: Sequence[Array]) -> NDArray[np.float32]:
@@ -92,14 +104,3 @@ def _node(graph: onnx.GraphProto, kind: str, x: str, y: str, to: int,
                               numpy_helper.from_array(np.zeros(scale.shape, np.int8), constants[1])])
     heads = next(v for v in (*graph.input, *graph.output) if v.name in (x, y)).type.tensor_type.shape.dim
     return helper.make_node(kind, [x, *constants], [y], f"{x}/{kind}", axis=1 if len(heads) == 4 else 2)
-
-
-def _rename(names: Any, now: dict[str, str]) -> None:
-    for i, name in enumerate(names):
-        names[i] = now.get(name, name)
-
-
-def _replace(repeated: Any, entries: Sequence[Any]) -> None:
-    kept = list(entries)
-    del repeated[:]
-    repeated.extend(kept)

@@ -32,7 +32,7 @@ NOT_GOLDEN = 1000      # first synthetic clip: those before it are in the golden
 FOLDER = facts.shipped_folder("calibration")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CalibrationSet:
     """One TOML; the keys are the fields."""
 
@@ -63,7 +63,8 @@ def find_calibration(what: str) -> CalibrationSet:
     """
     if what not in facts.names(FOLDER) and os.path.isdir(what):
         name = Path(what).resolve().name
-        return CalibrationSet(name, "folder", "your own", clips=160, samples=80, folder=what)
+        return CalibrationSet(name=name, source="folder", licence="your own", clips=160, samples=80,
+                              folder=what)
     fields, path = facts.read_facts(FOLDER, what, "calibration set (or folder of audio)")
     found = CalibrationSet(**facts.checked(CalibrationSet, fields, path))
     facts.demand(_conditions(found), path)

@@ -11,14 +11,16 @@ import onnx
 from onnx import helper
 
 from satexport.bundle.target import Quantization
+from satexport.graph.edit import clone, replace
+from satexport.graph.roles import Graph
 from satexport.quantize.products import Product
 from satexport.runtimes import import_runtime
 
 
-def _dynamic(model: onnx.ModelProto, wanted: Quantization, chosen: Sequence[Product]) -> onnx.ModelProto:
+def quantize_dynamic(graph: Graph, wanted: Quantization, chosen: Sequence[Product]) -> Graph:
     """ONNX Runtime's `quantize_dynamic`, which knows MatMul alone: a Gemm is taken apart before."""
     library = import_runtime("onnxruntime.quantization")
-    apart = onnx.ModelProto.FromString(model.SerializeToString())
+    apart = clone(graph.model)
     nodes: list[onnx.NodeProto] = []
     names = []
     wanted_outputs = {product.node.output[0] for product in chosen}
@@ -32,9 +34,8 @@ def _dynamic(model: onnx.ModelProto, wanted: Quantization, chosen: Sequence[Prod
         names.append(product)
         nodes += [helper.make_node("MatMul", node.input[:2], [product], product),
                   helper.make_node("Add", [product, node.input[2]], node.output, f"{product}/bias")]
-    del apart.graph.node[:]
-    apart.graph.node.extend(nodes)
-    del apart.graph.value_info[:]  # quantize_dynamic fails on shapes that it does not expect
+    replace(apart.graph.node, nodes)
+    replace(apart.graph.value_info, [])  # quantize_dynamic fails on shapes that it does not expect
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         onnx.save(apart, before)
@@ -47,6 +48,5 @@ def _dynamic(model: onnx.ModelProto, wanted: Quantization, chosen: Sequence[Prod
         finally:
             logging.disable(logging.NOTSET)
         result: onnx.ModelProto = onnx.load(after)
-    del result.metadata_props[:]
-    result.metadata_props.extend(model.metadata_props)
-    return result
+    replace(result.metadata_props, graph.model.metadata_props)
+    return graph.renamed(result)

@@ -1,6 +1,7 @@
 """fp32 graph to int8 graph: which products, in which scheme, with which ranges.
 
-Which products, a target's `operators` say; a layer is known by the name of its weight or product:
+Which products, a target's `operators` say, by the roles of the graph's nodes (satexport.graph.roles). Of a
+transformer these are:
 - `linear`: queries, keys and values, projection and MLP of each block, `00.q`, `00.kv`, `00.proj`, `00.fc1`,
   `00.fc2` ... `11.fc2`
 - `patch`, `head`: the products that make tokens and scores, `patch` and `head`
@@ -29,31 +30,33 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from satexport.bundle.roles import ATTENTION
 from satexport.bundle.target import Quantization
-from satexport.quantize.dynamic import _dynamic
+from satexport.graph.edit import clone, drop_unread, replace
+from satexport.graph.roles import Graph
+from satexport.quantize.dynamic import quantize_dynamic
 from satexport.quantize.products import Product, check_layers, products
 
 Ranges = dict[str, tuple[float, float]]
 
 
-def quantize(model: onnx.ModelProto, wanted: Quantization, ranges: Ranges,
-             leave_out: Iterable[str]) -> onnx.ModelProto:
+def quantize(graph: Graph, wanted: Quantization, ranges: Ranges, leave_out: Iterable[str]) -> Graph:
     """Return the int8 graph, the contract in its metadata as before; layers that are left out stay in
     float. Raises `UsageError` for a layer that does not exist."""
     float_layers = set(leave_out)
-    check_layers(model, wanted, float_layers)
-    chosen = [product for product in products(model, wanted) if product.layer not in float_layers]
+    check_layers(graph, wanted, float_layers)
+    chosen = [product for product in products(graph, wanted) if product.layer not in float_layers]
     if not chosen:  # no nodes would mean all of them to quantize_dynamic
-        return model
+        return graph
     if wanted.method == "dynamic":
-        return _dynamic(model, wanted, chosen)
-    return _static(model, wanted, chosen, ranges)
+        return quantize_dynamic(graph, wanted, chosen)
+    return graph.rewritten(_static(graph.model, wanted, chosen, ranges))
 
 
 def _static(model: onnx.ModelProto, wanted: Quantization, chosen: Sequence[Product],
             ranges: Ranges) -> onnx.ModelProto:
     """Write the products anew, in place of the old nodes."""
-    result: onnx.ModelProto = onnx.ModelProto.FromString(model.SerializeToString())
+    result = clone(model)
     graph = result.graph
     weights = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
     by_output = {product.node.output[0]: product for product in chosen}
@@ -70,7 +73,7 @@ def _static(model: onnx.ModelProto, wanted: Quantization, chosen: Sequence[Produ
             factors.nodes.append(node)
             continue
         a = factors.activation(node.input[0])
-        b = (factors.activation(node.input[1], second=True) if product.operator == "attention"
+        b = (factors.activation(node.input[1], second=True) if product.operator == ATTENTION
              else factors.weight(product.layer, weights[node.input[1]]))
         if wanted.scheme == "qdq":
             node.input[0], node.input[1] = factors.dequantized(a), factors.dequantized(b)
@@ -84,15 +87,15 @@ def _static(model: onnx.ModelProto, wanted: Quantization, chosen: Sequence[Produ
             [output], node.name, domain="com.microsoft"))
     if wanted.scheme == "onnxruntime":
         result.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-    del graph.node[:]
-    graph.node.extend(factors.nodes)
+    replace(graph.node, factors.nodes)
     graph.initializer.extend(numpy_helper.from_array(np.asarray(array), name)
                              for name, array in factors.constants.items())
-    _drop_unread(graph)
+    drop_unread(graph)
+    replace(graph.value_info, [])  # shapes of tensors that may be gone
     return result
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Factor:
     """Names of the tensors of a quantised factor."""
 
@@ -114,14 +117,14 @@ class _Factors:
     def activation(self, x: str, second: bool = False) -> _Factor:
         """Quantise a tensor of the graph; the second factor of a product is int8 around zero, as a weight is:
         the kernels multiply uint8 by int8."""
-        q = _Factor(f"{x}/quantized", f"{x}/quantized/scale", f"{x}/quantized/zero")
+        q = _Factor(name=f"{x}/quantized", scale=f"{x}/quantized/scale", zero=f"{x}/quantized/zero")
         if self._first(q.name):
             self.constants[q.scale], self.constants[q.zero] = _scale(self.ranges[x], self.wanted, second)
             self.nodes.append(helper.make_node("QuantizeLinear", [x, q.scale, q.zero], [q.name], q.name))
         return q
 
     def weight(self, layer: str, weight: NDArray[Any]) -> _Factor:
-        w = _Factor(f"{layer}.int8", f"{layer}.scale", f"{layer}.zero", axis=1)
+        w = _Factor(name=f"{layer}.int8", scale=f"{layer}.scale", zero=f"{layer}.zero", axis=1)
         self.constants |= zip((w.name, w.scale, w.zero), _weight(weight, self.wanted), strict=True)
         return w
 
@@ -152,15 +155,6 @@ def _bias(node: onnx.NodeProto, after: Sequence[onnx.NodeProto],
         if other in weights and weights[other].ndim == 1:
             return other, after[0].output[0]
     return "", output
-
-
-def _drop_unread(graph: onnx.GraphProto) -> None:
-    """Remove initializers that no node reads, and shapes of tensors that are gone."""
-    read = {name for node in graph.node for name in node.input}
-    kept = [i for i in graph.initializer if i.name in read]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
-    del graph.value_info[:]
 
 
 def _scale(bounds: tuple[float, float], wanted: Quantization,

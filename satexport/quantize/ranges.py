@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 
 from satexport.bundle.target import Quantization
+from satexport.graph.roles import Graph
 from satexport.progress import progress
 from satexport.quantize.calibrate import Sample
 from satexport.quantize.int8 import Ranges
@@ -23,7 +24,7 @@ from satexport.runtimes import import_runtime
 BATCH = 8  # samples whose tensors are held at a time
 
 
-def find_ranges(model: onnx.ModelProto, wanted: Quantization, samples: Sequence[Sample]) -> Ranges:
+def find_ranges(graph: Graph, wanted: Quantization, samples: Sequence[Sample]) -> Ranges:
     """The least and largest value of each product's activations, as ONNX Runtime's calibrator of the chosen
     method finds them over the samples; {} for dynamic quantisation."""
     if wanted.method == "dynamic":
@@ -34,7 +35,7 @@ def find_ranges(model: onnx.ModelProto, wanted: Quantization, samples: Sequence[
         "percentile": (library.PercentileCalibrater, {"percentile": wanted.percentile}),
         "entropy": (library.EntropyCalibrater, {}),
     }[wanted.ranges]
-    inputs = {x for product in products(model, wanted) for x in product.activations}
+    inputs = {x for product in products(graph, wanted) for x in product.activations}
 
     class Calibrator(kind):  # type: ignore[misc, valid-type]
         """The library's, for those tensors alone."""
@@ -46,7 +47,7 @@ def find_ranges(model: onnx.ModelProto, wanted: Quantization, samples: Sequence[
     # the library prints
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         path = Path(folder) / "fp32.onnx"
-        onnx.save(model, path)
+        onnx.save(graph.model, path)
         calibrator = Calibrator(path, None, str(Path(folder) / "augmented.onnx"),
                                 symmetric=wanted.symmetric, **options)
         calibrator.augment_graph()

@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import onnx
 
 from satexport.audio.clips import clip_hash
 from satexport.audio.datasets import LabelledSet
 from satexport.backends.onnxruntime.step import OnnxRuntimeStep
 from satexport.bundle.folder import Bundle
 from satexport.errors import GateError, UsageError
+from satexport.graph.roles import Graph
 from satexport.parity.differences import Differences, compare
 from satexport.parity.golden import proof_streams
 from satexport.parity.metrics import average_precisions
@@ -31,7 +31,7 @@ CHAIN_SECONDS = 60  # of each chain, longer than the cache remembers
 CHAINS = 2
 DEFINITION = (f"score difference from the fp32 graph over {CHAINS} chains of {CHAIN_SECONDS} s or more, "
               "the cache carried; a layer's row: it alone in int8, the rest in fp32")
-Quantise = Callable[[Sequence[str]], onnx.ModelProto]  # layers that stay in float -> graph
+QuantizeFn = Callable[[Sequence[str]], Graph]  # layers that stay in float -> graph
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ class Sensitivity:
                 "layers": [{"layer": name, **row(found)} for name, found in self.layers.items()]}
 
 
-def sensitivity(source: Bundle, model: onnx.ModelProto, quantise: Quantise, every: Sequence[str],
+def sensitivity(source: Bundle, graph: Graph, quantize: QuantizeFn, every: Sequence[str],
                 clips: LabelledSet) -> Sensitivity:
-    """Quantise one layer of `every` at a time. `model` is the fp32 graph of `source`, `quantise` makes of
+    """Quantise one layer of `every` at a time. `graph` is the fp32 graph of `source`, `quantize` makes of
     it a graph whose other layers are int8."""
     sounds, hashes, _ = heard(clips.clips, source.contract.sample_rate)
     size, chains = source.contract.hop_samples, []
@@ -62,18 +62,18 @@ def sensitivity(source: Bundle, model: onnx.ModelProto, quantise: Quantise, ever
         if len(chains) == CHAINS:
             break
 
-    def scores(graph: onnx.ModelProto) -> FloatArray:
+    def scores(graph: Graph) -> FloatArray:
         streams = _streams(source, graph)
         return np.concatenate([clip_chunks(streams, [chain])[0] for chain in chains])
 
     with progress("sensitivity", len(every) + 2) as advance:
-        expected = scores(model)
+        expected = scores(graph)
         advance()
         found = {}
         for layer in every:
-            found[layer] = compare(expected, scores(quantise([other for other in every if other != layer])))
+            found[layer] = compare(expected, scores(quantize([other for other in every if other != layer])))
             advance()
-        together = compare(expected, scores(quantise([])))
+        together = compare(expected, scores(quantize([])))
     most_costly = sorted(found, key=lambda layer: -found[layer].mean)
     return Sensitivity({layer: found[layer] for layer in most_costly}, together, tuple(hashes))
 
@@ -89,7 +89,7 @@ def check_labels(source: Bundle, clips: LabelledSet) -> None:
     raise UsageError(f"--leave-out auto: {why}. Name the layers: --leave-out 00.fc1.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LeftOut:
     """Layers that stay in float, and the mAP over the choosing set with so many of them left out."""
 
@@ -99,7 +99,7 @@ class LeftOut:
     clip_hashes: tuple[str, ...]
 
 
-def fewest_to_leave_out(source: Bundle, model: onnx.ModelProto, quantise: Quantise, clips: LabelledSet,
+def fewest_to_leave_out(source: Bundle, graph: Graph, quantize: QuantizeFn, clips: LabelledSet,
                         order: Sequence[str], map_kept: float) -> LeftOut:
     """Leave out the most costly layers, one more at a time, until the mAP over the choosing set is kept.
 
@@ -110,24 +110,25 @@ def fewest_to_leave_out(source: Bundle, model: onnx.ModelProto, quantise: Quanti
     hashes = [clip_hash(audio) for audio in audios if not is_silent(audio)]
     truth = clips.truth(source.labels)
 
-    def mean_average_precision(graph: onnx.ModelProto) -> float:
+    def mean_average_precision(graph: Graph) -> float:
         streams = _streams(source, graph)
         rows = [clip_chunks(streams, [audio])[0].mean(0) for audio in audios]
         return float(np.mean(list(average_precisions(truth, np.stack(rows), source.labels).values())))
 
-    fp32 = mean_average_precision(model)
+    fp32 = mean_average_precision(graph)
     tried: list[float] = []
     with progress("leave out", len(order)) as advance:
         for count in range(len(order) + 1):
-            tried.append(mean_average_precision(quantise(order[:count])))
+            tried.append(mean_average_precision(quantize(order[:count])))
             if tried[-1] >= map_kept * fp32:
-                return LeftOut(tuple(order[:count]), tried, fp32, tuple(hashes))
+                return LeftOut(layers=tuple(order[:count]), tried=tried, fp32_map=fp32,
+                               clip_hashes=tuple(hashes))
             advance()
     raise GateError(f"no number of layers left out keeps {map_kept:.1%} of the mAP {fp32:.4f} on "
                     f"{clips.name}. No bundle was written.")
 
 
-def _streams(source: Bundle, graph: onnx.ModelProto) -> Streams:
+def _streams(source: Bundle, graph: Graph) -> Streams:
     """Streams over a graph that was made of an export's."""
-    step = OnnxRuntimeStep(graph.SerializeToString(), source.contract, source.initial_cache())
+    step = OnnxRuntimeStep(graph.model.SerializeToString(), source.contract, source.initial_cache())
     return proof_streams(step, source.contract)

@@ -30,7 +30,8 @@ STEPS = {  # name -> target and what its scores may differ by from PyTorch
     "PyTorch": ("", 0.0), "ONNX Runtime": ("onnx", 2e-5), "ONNX Runtime int8": ("cpu-int8", 0.05),
     "OpenVINO": ("openvino-fp32", 2e-5), "OpenVINO, explicit cache": ("openvino-fp32-explicit", 2e-5),
     "OpenVINO bf16": ("openvino-bf16", 0.02), "OpenVINO int8": ("openvino-int8", 0.05)}
-SMALL = CalibrationSet("small", "synthetic", "made", clips=28, samples=24, stream_seconds=40)
+SMALL = CalibrationSet(name="small", source="synthetic", licence="made", clips=28, samples=24,
+                       stream_seconds=40)
 
 
 class Runtime(NamedTuple):

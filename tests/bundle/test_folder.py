@@ -27,6 +27,7 @@ from satexport.bundle.folder import (
     write_manifest,
 )
 from satexport.bundle.places import staged_bundle
+from satexport.bundle.roles import roles_from_json
 from satexport.bundle.target import Target
 from satexport.errors import RunError
 from satexport.files import exchange, sha256_of
@@ -68,7 +69,7 @@ def reseal(bundle: Path, **changes: object) -> None:
     (bundle / MANIFEST).unlink()
     contract = replace(Contract.from_dict(manifest["contract"]), **changes)  # type: ignore[arg-type]
     write_manifest(bundle, contract, Target.from_dict(manifest["target"], bundle), manifest["graph"],
-                   manifest["operations"])
+                   manifest["operations"], roles_from_json(manifest["roles"]))
 
 
 @pytest.fixture

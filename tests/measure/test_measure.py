@@ -23,6 +23,7 @@ import satexport
 from satexport.backends import BACKENDS
 from satexport.bundle.contract import RANDOM_WEIGHTS, Contract, GraphOptions
 from satexport.bundle.folder import MANIFEST, open_bundle, write_manifest
+from satexport.bundle.roles import roles_from_json
 from satexport.bundle.target import Budgets, Target
 from satexport.errors import RunError
 from satexport.measure import schedule
@@ -59,7 +60,7 @@ def retarget(bundle: Path, **changes: Any) -> Path:
     (bundle / MANIFEST).unlink()
     target = replace(Target.from_dict(manifest["target"], bundle), **changes)
     write_manifest(bundle, Contract.from_dict(manifest["contract"]), target, manifest["graph"],
-                   manifest["operations"])
+                   manifest["operations"], roles_from_json(manifest["roles"]))
     return bundle
 
 

@@ -27,7 +27,7 @@ from tests.machine import need, needs_proc
 from tests.measure.test_measure import needs_memray
 
 SMALL = f"sat-t-{TINY}-2s"
-FEW = CalibrationSet("few", "synthetic", "made", clips=28, samples=24, stream_seconds=40)
+FEW = CalibrationSet(name="few", source="synthetic", licence="made", clips=28, samples=24, stream_seconds=40)
 
 
 def output_with(export: Path, folder: Path) -> Path:

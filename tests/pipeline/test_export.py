@@ -14,6 +14,9 @@ from satexport.audio.synthetic import synthetic_clip
 from satexport.bundle.contract import ANY, GraphOptions
 from satexport.bundle.gates import verdict
 from satexport.errors import GateError
+from satexport.graph.edit import clone
+from satexport.graph.roles import Graph
+from satexport.graph.simplify import Simplified
 from satexport.graph.writer import Weights
 from satexport.models.checkpoint import load_checkpoint
 from satexport.models.families import find_variant
@@ -169,11 +172,11 @@ def test_a_graph_that_is_not_pytorchs_stops_the_export(
 
 def test_an_onnxsim_graph_that_is_not_equal_is_not_kept(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def spoil(model: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
-        spoiled = onnx.ModelProto.FromString(model.SerializeToString())
+    def spoil(graph: Graph) -> Simplified:
+        spoiled = clone(graph.model)
         top = next(i for i in spoiled.graph.initializer if i.name == "head.bias")
         top.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(top) + 1, "head.bias"))
-        return spoiled, ""
+        return Simplified(Graph(spoiled, graph.roles))
 
     monkeypatch.setattr("satexport.pipeline.export.simplify", spoil)
     checkpoint = load_checkpoint("random", find_variant(VIT, 1))

@@ -13,6 +13,8 @@ import pytest
 from satexport.backends.onnxruntime.step import OnnxRuntimeStep
 from satexport.bundle.contract import Contract, GraphOptions, state_bytes
 from satexport.bundle.folder import open_bundle, write_manifest
+from satexport.bundle.roles import roles_from_json
+from satexport.graph.roles import Graph
 from satexport.parity.golden import golden_scores
 from satexport.quantize.cache_dtype import store_cache
 from satexport.quantize.calibrate import Sample, calibrate
@@ -26,7 +28,8 @@ from tests.commands.test_cli import call
 from tests.conftest import TINY, export
 from tests.pipeline.test_build import output_with
 
-SMALL = CalibrationSet("small", "synthetic", "made", clips=28, samples=24, stream_seconds=40)
+SMALL = CalibrationSet(name="small", source="synthetic", licence="made", clips=28, samples=24,
+                       stream_seconds=40)
 LARGEST = {"fp16": 2e-3, "int8": 0.05}
 
 
@@ -38,8 +41,9 @@ def samples(tiny: Path) -> list[Sample]:
 def stored_streams(path: Path, dtype: str, samples: list[Sample]) -> Streams:
     """A stream over the graph of an export whose cache is stored in another dtype."""
     bundle = open_bundle(path)
-    graph, contract, initial = store_cache(onnx.load(bundle.graph), bundle.contract, dtype,
-                                           list(bundle.initial_cache()), samples)
+    stored = store_cache(Graph(onnx.load(bundle.graph), bundle.roles), bundle.contract, dtype,
+                         list(bundle.initial_cache()), samples)
+    graph, contract, initial = stored.graph.model, stored.contract, stored.initial
     assert [(v.name, v.type.tensor_type.elem_type) for v in graph.graph.output[1:]] == [
         (spec.name, {"fp16": onnx.TensorProto.FLOAT16, "int8": onnx.TensorProto.INT8}[dtype])
         for spec in contract.cache_out]
@@ -82,7 +86,7 @@ def fp32_like(path: Path) -> Path:
     target = replace(find_target("cpu-fp32"), name="fp32-like")
     (copy / "bundle.json").unlink()
     write_manifest(copy, Contract.from_dict(manifest["contract"]), target, "model.onnx",
-                   manifest["operations"])
+                   manifest["operations"], roles_from_json(manifest["roles"]))
     return copy
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,8 @@ clips = 10
 samples = 20
 stream_seconds = 30
 """
-SMALL = CalibrationSet("small", "synthetic", "made", clips=20, samples=16, stream_seconds=30)
+SMALL = CalibrationSet(name="small", source="synthetic", licence="made", clips=20, samples=16,
+                       stream_seconds=30)
 
 
 def write(folder: Path, text: str) -> str:
@@ -70,7 +72,7 @@ def test_the_same_seed_takes_the_same_samples_and_another_takes_others(tiny: Pat
     bundle = open_bundle(tiny)
     first, again = (calibrate(bundle, SMALL).samples for _ in range(2))
     np.testing.assert_array_equal([s["audio"] for s in first], [s["audio"] for s in again])
-    other = calibrate(bundle, CalibrationSet("small", "synthetic", "made", 20, 16, 30, seed=1)).samples
+    other = calibrate(bundle, replace(SMALL, seed=1)).samples
     assert not np.array_equal(first[1]["audio"], other[1]["audio"])
 
 

@@ -12,9 +12,10 @@ import pytest
 from onnx import numpy_helper
 
 from satexport.backends.onnxruntime.step import OnnxRuntimeStep
-from satexport.bundle.folder import open_bundle
+from satexport.bundle.folder import Bundle, open_bundle
 from satexport.bundle.target import OPERATORS, Quantization
 from satexport.errors import DataError, UsageError
+from satexport.graph.roles import Graph
 from satexport.parity.golden import golden_scores
 from satexport.quantize.calibrate import Sample, calibrate
 from satexport.quantize.calibration_set import CalibrationSet
@@ -28,23 +29,29 @@ STATIC = Quantization()
 
 @pytest.fixture(scope="module")
 def samples(tiny: Path) -> list[Sample]:
-    wanted = CalibrationSet("small", "synthetic", "made", clips=28, samples=24, stream_seconds=40)
+    wanted = CalibrationSet(name="small", source="synthetic", licence="made", clips=28, samples=24,
+                            stream_seconds=40)
     return calibrate(open_bundle(tiny), wanted).samples
 
 
 @pytest.fixture(scope="module")
-def fp32(tiny: Path) -> onnx.ModelProto:
-    return onnx.load(tiny / "model.onnx")
+def fp32(tiny: Path) -> Graph:
+    return graph_of(open_bundle(tiny))
 
 
 @pytest.fixture(scope="module")
-def ranges(fp32: onnx.ModelProto, samples: list[Sample]) -> Ranges:
+def ranges(fp32: Graph, samples: list[Sample]) -> Ranges:
     return find_ranges(fp32, STATIC, samples)
 
 
 @pytest.fixture(scope="module")
-def all_ranges(fp32: onnx.ModelProto, samples: list[Sample]) -> Ranges:
+def all_ranges(fp32: Graph, samples: list[Sample]) -> Ranges:
     return find_ranges(fp32, replace(STATIC, operators=OPERATORS), samples)
+
+
+def graph_of(bundle: Bundle) -> Graph:
+    """The graph of an export."""
+    return Graph(onnx.load(bundle.graph), bundle.roles)
 
 
 def largest_difference(tiny: Path, model: onnx.ModelProto) -> float:
@@ -70,14 +77,14 @@ def layers_bytes(model: onnx.ModelProto) -> int:
     ({"method": "dynamic"}, {"DynamicQuantizeLinear": 49, "MatMulInteger": 61})],
     ids=lambda value: str(value) if "method" in value or len(value) < 2 else "")
 def test_an_int8_graph_has_the_nodes_of_its_scheme_and_scores_like_pytorch(
-        tiny: Path, fp32: onnx.ModelProto, ranges: Ranges, changes: dict[str, object],
+        tiny: Path, fp32: Graph, ranges: Ranges, changes: dict[str, object],
         kinds: dict[str, int]) -> None:
-    model = quantize(fp32, replace(STATIC, **changes), ranges, ())  # type: ignore[arg-type]
+    model = quantize(fp32, replace(STATIC, **changes), ranges, ()).model  # type: ignore[arg-type]
     found = Counter(node.op_type for node in model.graph.node)
     assert {kind: found[kind] for kind in kinds} == kinds
     assert 1e-6 < largest_difference(tiny, model) < 0.05
-    assert 0.2 < layers_bytes(model) / layers_bytes(fp32) < 0.3
-    assert model.metadata_props == fp32.metadata_props
+    assert 0.2 < layers_bytes(model) / layers_bytes(fp32.model) < 0.3
+    assert model.metadata_props == fp32.model.metadata_props
 
 
 @pytest.mark.parametrize(("operators", "integer"), [(("patch",), 1), (("head",), 1), (("attention",), 24),
@@ -85,10 +92,10 @@ def test_an_int8_graph_has_the_nodes_of_its_scheme_and_scores_like_pytorch(
 @pytest.mark.parametrize(
     "how", [{"scheme": "onnxruntime"}, {"scheme": "qdq"}, {"method": "dynamic"}], ids=str)
 def test_the_operators_that_a_target_names_are_quantised_and_no_others(
-        tiny: Path, fp32: onnx.ModelProto, all_ranges: Ranges, operators: tuple[str, ...], integer: int,
+        tiny: Path, fp32: Graph, all_ranges: Ranges, operators: tuple[str, ...], integer: int,
         how: dict[str, str]) -> None:
     wanted = replace(STATIC, operators=operators, **how)  # type: ignore[arg-type]
-    model = quantize(fp32, wanted, all_ranges, ())
+    model = quantize(fp32, wanted, all_ranges, ()).model
     made = {node.output[0]: node.op_type for node in model.graph.node}
     products = [node for node in model.graph.node if "Integer" in node.op_type or (
         node.op_type in ("MatMul", "Gemm") and made.get(node.input[1]) == "DequantizeLinear")]
@@ -99,26 +106,26 @@ def test_the_operators_that_a_target_names_are_quantised_and_no_others(
 
 @pytest.mark.parametrize("method", ["percentile", "entropy"])
 def test_other_ways_to_find_ranges_give_narrower_ones(
-        tiny: Path, fp32: onnx.ModelProto, samples: list[Sample], ranges: Ranges, method: str) -> None:
+        tiny: Path, fp32: Graph, samples: list[Sample], ranges: Ranges, method: str) -> None:
     wanted = replace(STATIC, ranges=method, percentile=99.9)
     found = find_ranges(fp32, wanted, samples)
     assert set(found) == set(ranges)
     widths = [(high - low, ranges[x][1] - ranges[x][0]) for x, (low, high) in found.items()]
     assert all(narrow <= wide * 2.01 for narrow, wide in widths)  # theirs are around zero
     assert sum(narrow < wide for narrow, wide in widths) > len(widths) / 2
-    assert largest_difference(tiny, quantize(fp32, wanted, found, ())) < 0.5
+    assert largest_difference(tiny, quantize(fp32, wanted, found, ()).model) < 0.5
 
 
 def test_ranges_hold_what_streams_with_a_history_show(
-        fp32: onnx.ModelProto, samples: list[Sample], ranges: Ranges) -> None:
+        fp32: Graph, samples: list[Sample], ranges: Ranges) -> None:
     """One chunk alone is not enough: ranges over all samples are wider, and never narrower."""
     first = find_ranges(fp32, STATIC, samples[:1])
     assert all(ranges[x][0] <= low and high <= ranges[x][1] for x, (low, high) in first.items())
     assert np.mean([(high - low) / (ranges[x][1] - ranges[x][0]) for x, (low, high) in first.items()]) < 0.95
 
 
-def test_the_symmetric_graph_keeps_to_tensorrts_rules(fp32: onnx.ModelProto, ranges: Ranges) -> None:
-    graph = quantize(fp32, replace(STATIC, scheme="qdq", symmetric=True), ranges, ()).graph
+def test_the_symmetric_graph_keeps_to_tensorrts_rules(fp32: Graph, ranges: Ranges) -> None:
+    graph = quantize(fp32, replace(STATIC, scheme="qdq", symmetric=True), ranges, ()).model.graph
     constants = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
     assert {node.domain for node in graph.node} == {""}
     produced = {node.output[0]: node for node in graph.node}
@@ -139,15 +146,15 @@ def test_the_symmetric_graph_keeps_to_tensorrts_rules(fp32: onnx.ModelProto, ran
             assert sources.count("DequantizeLinear") in (0, 2)
 
 
-def test_layers_that_are_left_out_stay_in_float(tiny: Path, fp32: onnx.ModelProto, ranges: Ranges) -> None:
+def test_layers_that_are_left_out_stay_in_float(tiny: Path, fp32: Graph, ranges: Ranges) -> None:
     names = layers(fp32, STATIC)
     assert names[:5] == ["00.q", "00.kv", "00.proj", "00.fc1", "00.fc2"]
     assert len(names) == 60
-    model = quantize(fp32, STATIC, ranges, ["00.fc1", "03.kv"])
+    model = quantize(fp32, STATIC, ranges, ["00.fc1", "03.kv"]).model
     kept = {i.name for i in model.graph.initializer}
     assert {"00.fc1.weight", "03.kv.weight"} <= kept
     assert "00.fc2.weight" not in kept
-    everything = quantize(fp32, STATIC, ranges, names)
+    everything = quantize(fp32, STATIC, ranges, names).model
     assert largest_difference(tiny, everything) < 1e-5
     with pytest.raises(UsageError, match=r"no layer 'fc1' to leave out; the layers are 00\.q"):
         quantize(fp32, STATIC, ranges, ["fc1"])
@@ -155,7 +162,7 @@ def test_layers_that_are_left_out_stay_in_float(tiny: Path, fp32: onnx.ModelProt
 
 @pytest.mark.parametrize("scheme", ["onnxruntime", "qdq"])
 def test_a_graph_that_is_quantised_already_is_refused(
-        fp32: onnx.ModelProto, ranges: Ranges, scheme: str) -> None:
+        fp32: Graph, ranges: Ranges, scheme: str) -> None:
     done = quantize(fp32, replace(STATIC, scheme=scheme), ranges, ())
     with pytest.raises(DataError, match="quantised already"):
         quantize(done, STATIC, ranges, ())

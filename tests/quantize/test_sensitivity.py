@@ -14,17 +14,20 @@ from satexport.audio.datasets import LabelledSet
 from satexport.bundle.folder import Bundle, open_bundle
 from satexport.bundle.target import Quantization
 from satexport.errors import GateError, UsageError
+from satexport.graph.roles import Graph
 from satexport.quantize import sensitivity as sensitivity_module
 from satexport.quantize.calibrate import calibrate
 from satexport.quantize.calibration_set import CalibrationSet, choosing_set
 from satexport.quantize.int8 import quantize
-from satexport.quantize.products import layers
+from satexport.quantize.products import layers, products
 from satexport.quantize.ranges import find_ranges
 from satexport.quantize.sensitivity import Sensitivity, check_labels, fewest_to_leave_out, sensitivity
 from tests.commands.test_cli import call
 from tests.pipeline.test_build import output_with
+from tests.quantize.test_int8 import graph_of
 
-SMALL = CalibrationSet("small", "synthetic", "made", clips=28, samples=24, stream_seconds=40)
+SMALL = CalibrationSet(name="small", source="synthetic", licence="made", clips=28, samples=24,
+                       stream_seconds=40)
 SPOILED = ("11.fc2", "05.proj")  # layers whose ranges are made far too wide
 
 
@@ -33,18 +36,17 @@ class Spoiled:
 
     def __init__(self, path: Path) -> None:
         self.source: Bundle = open_bundle(path)
-        self.model = onnx.load(self.source.graph)
+        self.graph = graph_of(self.source)
         wanted = Quantization()
-        self._ranges = find_ranges(self.model, wanted, calibrate(self.source, SMALL).samples)
-        inputs = {node.input[1].removesuffix(".weight"): node.input[0] for node in self.model.graph.node
-                  if len(node.input) > 1}
+        self._ranges = find_ranges(self.graph, wanted, calibrate(self.source, SMALL).samples)
+        inputs = {product.layer: product.node.input[0] for product in products(self.graph, wanted)}
         for layer, times in zip(SPOILED, (400, 200), strict=True):
             low, high = self._ranges[inputs[layer]]
             self._ranges[inputs[layer]] = (low * times, high * times)
         self.clips: LabelledSet = choosing_set(SMALL, None, self.source.labels)
 
-    def quantise(self, leave_out: Sequence[str]) -> onnx.ModelProto:
-        return quantize(self.model, Quantization(), self._ranges, leave_out)
+    def quantize(self, leave_out: Sequence[str]) -> Graph:
+        return quantize(self.graph, Quantization(), self._ranges, leave_out)
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +65,13 @@ def found(spoiled: Spoiled) -> Sensitivity:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sensitivity_module, "CHAINS", 1)
         patch.setattr(sensitivity_module, "CHAIN_SECONDS", 10)
-        every = layers(spoiled.model, Quantization())
-        return sensitivity(spoiled.source, spoiled.model, spoiled.quantise, every, spoiled.clips)
+        every = layers(spoiled.graph, Quantization())
+        return sensitivity(spoiled.source, spoiled.graph, spoiled.quantize, every, spoiled.clips)
 
 
 def test_the_layers_that_cost_most_come_first(spoiled: Spoiled, found: Sensitivity) -> None:
     assert set(list(found.layers)[:2]) == set(SPOILED)
-    assert set(found.layers) == set(layers(spoiled.model, Quantization()))
+    assert set(found.layers) == set(layers(spoiled.graph, Quantization()))
     means = [differences.mean for differences in found.layers.values()]
     assert means == sorted(means, reverse=True)
     assert means[1] > 3 * means[2]
@@ -78,12 +80,12 @@ def test_the_layers_that_cost_most_come_first(spoiled: Spoiled, found: Sensitivi
 
 def order_of(trained: Spoiled) -> list[str]:
     """The spoiled layers first."""
-    return [*SPOILED, *(name for name in layers(trained.model, Quantization()) if name not in SPOILED)]
+    return [*SPOILED, *(name for name in layers(trained.graph, Quantization()) if name not in SPOILED)]
 
 
 def test_as_few_as_the_map_needs_are_left_out(trained: Spoiled) -> None:
     order = order_of(trained)
-    fewest = fewest_to_leave_out(trained.source, trained.model, trained.quantise, trained.clips, order, 0.99)
+    fewest = fewest_to_leave_out(trained.source, trained.graph, trained.quantize, trained.clips, order, 0.99)
     assert 0 < len(fewest.layers) <= 2
     assert fewest.layers == tuple(order[:len(fewest.layers)])
     assert fewest.tried[-1] >= 0.99 * fewest.fp32_map > max(fewest.tried[:-1])
@@ -91,13 +93,13 @@ def test_as_few_as_the_map_needs_are_left_out(trained: Spoiled) -> None:
 
 def test_nothing_is_left_out_where_the_map_is_kept_anyway(trained: Spoiled) -> None:
     order = order_of(trained)
-    fewest = fewest_to_leave_out(trained.source, trained.model, trained.quantise, trained.clips, order, 0.01)
+    fewest = fewest_to_leave_out(trained.source, trained.graph, trained.quantize, trained.clips, order, 0.01)
     assert (fewest.layers, len(fewest.tried)) == ((), 1)
 
 
 def test_a_map_that_cannot_be_kept_is_an_error(trained: Spoiled) -> None:
     with pytest.raises(GateError, match=r"no number of layers left out keeps 200\.0%"):
-        fewest_to_leave_out(trained.source, trained.model, trained.quantise, trained.clips, ["11.fc2"], 2.0)
+        fewest_to_leave_out(trained.source, trained.graph, trained.quantize, trained.clips, ["11.fc2"], 2.0)
 
 
 def test_clips_without_labels_choose_nothing(trained: Spoiled) -> None:

@@ -23,7 +23,6 @@ from satexport.bundle.folder import Bundle
 from satexport.bundle.target import AUTO, OpenVino, Target
 from satexport.errors import BundleError, MissingError, RunError
 from satexport.files import cache_folder, check_writable
-from satexport.frontends.log_mel import FRONT_END
 from satexport.process import ProcessBound, keep_in_child
 from satexport.runtimes import import_runtime
 from satexport.step import FloatArray
@@ -31,8 +30,9 @@ from satexport.step import FloatArray
 PACKAGE = "openvino"
 LEAST = 2025, 0  # as the extra `openvino` says
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}  # a target's words and OpenVINO's
-CONTRACT, QUANTISED = ["satexport", "contract"], ["satexport", "int8_products"]  # keys of the IR's rt_info
-PRODUCTS = {"FullyConnected", "MatMul", "Convolution"}  # layer types of the compiled model
+CONTRACT, QUANTIZED, FRONT_END_LAYERS = (  # keys of the IR's rt_info
+    ["satexport", key] for key in ("contract", "int8_products", "front_end"))
+PRODUCT_LAYERS = {"FullyConnected", "MatMul", "Convolution"}  # types, of the compiled model
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,8 @@ class OpenVinoStep(ProcessBound):
                               "the bundle is of a newer OpenVINO, make it again with this one.") from None
         if not model.has_rt_info(CONTRACT) or model.get_rt_info(CONTRACT).astype(str) != written(contract):
             raise BundleError(f"{graph}: its metadata is not the contract it is used with. Make it again.")
-        quantised = int(model.get_rt_info(QUANTISED).astype(str))
+        quantized = int(model.get_rt_info(QUANTIZED).astype(str))
+        self._front_end = frozenset(json.loads(model.get_rt_info(FRONT_END_LAYERS).astype(str)))  # names
         try:
             with giving_back(*read_once):
                 self.compiled = core.compile_model(model, wanted.device, settings)
@@ -93,7 +94,7 @@ class OpenVinoStep(ProcessBound):
         except Exception as error:
             raise BundleError(f"OpenVINO {openvino.__version__} cannot compile {graph} for {wanted.device}: "
                               f"{_reason(error)}") from None
-        check_executed(self.executed(), PRECISIONS[wanted.floats], wanted.weights, quantised)
+        check_executed(self.executed(), PRECISIONS[wanted.floats], wanted.weights, quantized)
 
     def initial_cache(self, streams: int = 1) -> list[Served]:
         self.check_process()
@@ -130,9 +131,9 @@ class OpenVinoStep(ProcessBound):
                 "layerType", "runtimePrecision", "originalLayersNames"))
             if kind in ("Const", "Input"):
                 continue
-            if names.startswith(FRONT_END):
+            if names.partition(",")[0] in self._front_end:
                 found["front end"][precision] += 1
-            elif kind in PRODUCTS:
+            elif kind in PRODUCT_LAYERS:
                 found["products"][precision] += 1
         return {part: dict(counts) for part, counts in found.items() if counts}
 
@@ -202,16 +203,16 @@ def has_bf16(core: Any, device: str) -> bool:
     return "BF16" in core.get_property(device, "OPTIMIZATION_CAPABILITIES")
 
 
-def check_executed(executed: dict[str, dict[str, int]], floats: str, weights: str, quantised: int) -> None:
+def check_executed(executed: dict[str, dict[str, int]], floats: str, weights: str, quantized: int) -> None:
     """Raise `MissingError` where OpenVINO computes in another precision than was asked for: the front end in
-    f32, `quantised` products in int8, the others in `floats`."""
+    f32, `quantized` products in int8, the others in `floats`."""
     products, front_end = dict(executed["products"]), executed.get("front end", {})
     if weights == "fp16" and floats == "f32":  # such a product is called by its weights
         products.pop("f16", None)
     whole = sum(count for precision, count in products.items() if precision in ("i8", "u8"))
-    if set(front_end) <= {"f32"} and whole >= quantised and set(products) <= {floats, "i8", "u8"}:
+    if set(front_end) <= {"f32"} and whole >= quantized and set(products) <= {floats, "i8", "u8"}:
         return
-    raise MissingError(f"expected {quantised} products in int8, the others in {floats} and the front end in "
+    raise MissingError(f"expected {quantized} products in int8, the others in {floats} and the front end in "
                        f"f32; OpenVINO computes {executed} here. Make the bundle for another precision.")
 
 

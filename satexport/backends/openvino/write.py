@@ -20,59 +20,66 @@ SAT-S 9 %, SAT-B 5 % faster, 2 cores of an AMD EPYC, OpenVINO 2026.4.1).
 
 from __future__ import annotations
 
+import json
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
-from satexport.backends.openvino.step import CONTRACT, QUANTISED, lanes, state_name, written
+from satexport.backends.openvino.step import (
+    CONTRACT,
+    FRONT_END_LAYERS,
+    QUANTIZED,
+    lanes,
+    state_name,
+    written,
+)
 from satexport.bundle.contract import Contract
+from satexport.bundle.roles import FRONT
 from satexport.bundle.target import Target
 from satexport.errors import RunError
-from satexport.frontends.log_mel import FRONT_END
+from satexport.graph.roles import Graph
 from satexport.runtimes import import_runtime
 
 if TYPE_CHECKING:
     import openvino
 
 GRAPH = "model.xml"
-WEIGHT = ".weight"      # ends the names of the weights that are stored in fewer bytes
-FLOATS = "/float"       # ends the names of those weights as floats again
 BY_ELEMENT = {"Multiply", "Subtract", "Convert", "FakeQuantize"}  # of a quantisation and its inverse
 
 
-def write_ir(folder: Path, model: onnx.ModelProto, contract: Contract, target: Target,
-             initial: Iterable[NDArray[Any]], quantised: int) -> str:
+def write_ir(folder: Path, graph: Graph, contract: Contract, target: Target,
+             initial: Iterable[NDArray[Any]], quantized: int) -> str:
     """Write `model.xml` and `model.bin` of a graph as a target wants it; returns the former's name.
-    `quantised` is the number of products with a weight that must be computed in int8."""
-    ir = import_runtime("openvino").Core().read_model(model.SerializeToString())
-    return save_ir(folder, ir, contract, target, initial, quantised)
+    `quantized` is the number of products with a weight that must be computed in int8."""
+    ir = import_runtime("openvino").Core().read_model(graph.model.SerializeToString())
+    return save_ir(folder, ir, graph, contract, target, initial, quantized)
 
 
-def save_ir(folder: Path, ir: openvino.Model, contract: Contract, target: Target,
-            initial: Iterable[NDArray[Any]], quantised: int) -> str:
-    """The same for a model that OpenVINO has read. Raises `RunError` where it cannot be written."""
+def save_ir(folder: Path, ir: openvino.Model, graph: Graph, contract: Contract, target: Target,
+            initial: Iterable[NDArray[Any]], quantized: int) -> str:
+    """The same for a model that OpenVINO has read from a graph: it keeps the names of
+    tensors, if not those of nodes. Raises `RunError` where it cannot be written."""
     wanted = target.openvino
     assert wanted
     count = lanes(contract, wanted)
     if count != contract.options.streams:
         ir.reshape({spec.name: [count, *spec.shape[1:]] for spec in (contract.input, *contract.cache_in)})
-    _keep_marks(ir)
+    front_end = _front_end(ir, graph)
     _fuse_norms(ir)
-    if wanted.weights == "fp16":
-        _store_as_fp16(ir)
+    weights = _store_as_fp16(ir, graph.weights()) if wanted.weights == "fp16" else ()
     if wanted.stateful and contract.cache_in:
         _make_stateful(ir, contract, initial, count)
     ir.validate_nodes_and_infer_types()
     ir.set_rt_info(written(contract), CONTRACT)
-    ir.set_rt_info(str(quantised), QUANTISED)
+    ir.set_rt_info(str(quantized), QUANTIZED)
+    ir.set_rt_info(json.dumps(front_end), FRONT_END_LAYERS)
     try:
         import_runtime("openvino").save_model(ir, folder / GRAPH, compress_to_fp16=False)
-        _mark(folder / GRAPH)
+        _mark(folder / GRAPH, {"precise": front_end, "decompression": weights})
     except (OSError, RuntimeError) as error:
         raise RunError(f"{folder / GRAPH}: cannot be written ({error}). What was there before is "
                        "untouched.") from None
@@ -98,22 +105,42 @@ def _make_stateful(ir: openvino.Model, contract: Contract, initial: Iterable[NDA
             node.set_arguments([begin.output(0)])
 
 
-def _keep_marks(ir: openvino.Model) -> None:
-    """Write those two nodes of the front end anew whose mark would be lost."""
-    op, opset1 = import_runtime("openvino.opset13"), import_runtime("openvino.opset1")
-    nodes = {node.get_friendly_name(): node for node in ir.get_ops()}
-    if pad := nodes.get(f"{FRONT_END}padded"):
-        again = opset1.pad(*(pad.input_value(i) for i in range(3)), "reflect")
-        again.set_friendly_name(pad.get_friendly_name())
-        pad.output(0).replace(again.output(0))
-    if clamped := nodes.get(f"{FRONT_END}clamped"):  # max(x, peak - top) as max(x + top, peak) - top
-        x, bound = clamped.input_value(0), clamped.input_value(1).get_node()
-        raised = op.add(x, bound.input_value(1))
-        above = op.maximum(raised, bound.input_value(0))
-        again = op.subtract(above, bound.input_value(1))
-        for node, name in ((raised, "raised"), (above, "above"), (again, "clamped")):
-            node.set_friendly_name(f"{FRONT_END}{name}")
-        clamped.output(0).replace(again.output(0))
+def _front_end(ir: openvino.Model, graph: Graph) -> list[str]:
+    """Write the nodes of the front end in another form that would lose their mark; returns the names of all
+    its layers."""
+    tensors = {x for node in graph.model.graph.node if graph.kind(node) == FRONT for x in node.output}
+    names = []
+    for node in ir.get_ops():
+        if any(output.get_names() & tensors for output in node.outputs()):
+            names.append(node.get_friendly_name())
+            kind = node.get_type_name()
+            if kind == "Pad":
+                _pad_again(node)
+            elif kind == "Maximum" and node.input_value(1).get_node().get_type_name() == "Subtract":
+                names += _clamp_again(node)
+    return names
+
+
+def _pad_again(pad: Any) -> None:
+    """A Pad of opset 1, which is not converted."""
+    again = import_runtime("openvino.opset1").pad(*(pad.input_value(i) for i in range(3)), "reflect")
+    again.set_friendly_name(pad.get_friendly_name())
+    pad.output(0).replace(again.output(0))
+
+
+def _clamp_again(clamped: Any) -> list[str]:
+    """max(x, peak - top) as max(x + top, peak) - top; returns the names of the two nodes that are new."""
+    op = import_runtime("openvino.opset13")
+    name, x, bound = clamped.get_friendly_name(), clamped.input_value(0), clamped.input_value(1).get_node()
+    raised = op.add(x, bound.input_value(1))
+    above = op.maximum(raised, bound.input_value(0))
+    again = op.subtract(above, bound.input_value(1))
+    place = "".join(name.rpartition("/")[:2])
+    names = [f"{place}raised", f"{place}above"]
+    for node, new in zip((raised, above, again), (*names, name), strict=True):
+        node.set_friendly_name(new)
+    clamped.output(0).replace(again.output(0))
+    return names
 
 
 def _fuse_norms(ir: openvino.Model) -> None:
@@ -145,32 +172,32 @@ def _alone(node: Any) -> Iterator[Any]:
         yield node
 
 
-def _store_as_fp16(ir: openvino.Model) -> None:
-    """Weights of the model, not of the front end, to fp16 and a Convert."""
-    op = import_runtime("openvino.opset13")
+def _store_as_fp16(ir: openvino.Model, weights: set[str]) -> list[str]:
+    """Store constants as fp16 and a Convert; returns the names of those."""
+    op, names = import_runtime("openvino.opset13"), []
     for node in ir.get_ops():
-        name = node.get_friendly_name()
-        if node.get_type_name() != "Constant" or not name.endswith(WEIGHT) or node.data.dtype != np.float32:
+        if (node.get_type_name() != "Constant" or not node.output(0).get_names() & weights
+                or node.data.dtype != np.float32):
             continue
+        name = node.get_friendly_name()
         readers = list(node.output(0).get_target_inputs())
         stored = op.constant(node.data.astype(np.float16))
         stored.set_friendly_name(name)
         floats = op.convert(stored, "f32")
-        floats.set_friendly_name(f"{name}{FLOATS}")
+        floats.set_friendly_name(f"{name}/float")
+        names.append(f"{name}/float")
         for reader in readers:
             reader.replace_source_output(floats.output(0))
+    return names
 
 
-def _mark(path: Path) -> None:
-    """Add the attributes, which no function of OpenVINO's Python package can."""
+def _mark(path: Path, layers: Mapping[str, Collection[str]]) -> None:
+    """Add attributes, each to the layers of its names, which no function of OpenVINO's Python package can."""
+    marks = {name: attribute for attribute, names in layers.items() for name in names}
     tree = ET.parse(path)  # noqa: S314, written a moment ago
     for layer in tree.getroot().iter("layer"):
-        name, attribute = layer.get("name", ""), ""
-        if name.startswith(FRONT_END) and layer.get("type") != "Const":
-            attribute = "precise"
-        elif name.endswith(f"{WEIGHT}{FLOATS}") and layer.get("type") == "Convert":
-            attribute = "decompression"
-        if attribute:
+        attribute = marks.get(layer.get("name", ""))
+        if attribute and layer.get("type") != "Const":
             info = layer.find("rt_info")
             if info is None:
                 info = ET.Element("rt_info")

@@ -18,40 +18,41 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from satexport.bundle.roles import FRONT
 from satexport.errors import RunError, UsageError
-from satexport.frontends.log_mel import FRONT_END
+from satexport.graph.edit import clone, opset_of, replace
+from satexport.graph.roles import Graph
 
 PRECISE = {"LayerNormalization", "ReduceMean", "Sigmoid"}
-MOVES = {"Reshape", "Transpose", "Split", "Slice", "Squeeze", "Unsqueeze"}
+DTYPE_OF_INPUT = {"Reshape", "Transpose", "Split", "Slice", "Squeeze", "Unsqueeze"}
 FLOAT, HALF = int(TensorProto.FLOAT), int(TensorProto.FLOAT16)
 NAMES = {FLOAT: "fp32", HALF: "fp16"}
 OPSETS = range(19, 21)  # Q/DQ has scales in fp16 from 19 on; TensorRT 10.3 reads up to 20
 
 
-def in_half(model: onnx.ModelProto) -> onnx.ModelProto:
+def in_half(source: Graph) -> Graph:
     """Return the graph in fp16, inputs, outputs and contract as before. Raises `UsageError` for an opset
     that TensorRT does not read, `RunError` for a constant too large for fp16."""
-    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    if opset not in OPSETS:
+    if (opset := opset_of(source.model)) not in OPSETS:
         raise UsageError(f"the export has opset {opset}, TensorRT needs {OPSETS[0]} or {OPSETS[-1]}: export "
                          f"with --opset {OPSETS[-1]}.")
-    result: onnx.ModelProto = onnx.ModelProto.FromString(model.SerializeToString())
+    result = clone(source.model)
     graph = result.graph
-    rewriter = _Rewriter(graph)
+    rewriter = _Rewriter(source)
     nodes = [written for node in graph.node for written in rewriter.rewritten(node)]
     constants = list(rewriter.constants.values())
     for field, content in ((graph.node, nodes), (graph.initializer, constants), (graph.value_info, [])):
-        del field[:]
-        field.extend(content)
+        replace(field, content)
     onnx.checker.check_model(result, full_check=True)
-    return result
+    return source.rewritten(result)
 
 
 class _Rewriter:
     """Goes through the nodes once, knows which float type every value has, and casts where a reader needs
     another."""
 
-    def __init__(self, graph: onnx.GraphProto) -> None:
+    def __init__(self, source: Graph) -> None:
+        self._source, graph = source, source.model.graph
         self._given = {i.name: i for i in graph.initializer}
         self._types = {i.name: int(i.type.tensor_type.elem_type) for i in graph.input}
         self._outputs = {o.name for o in graph.output}
@@ -85,9 +86,9 @@ class _Rewriter:
         yield from after
 
     def _wanted(self, node: onnx.NodeProto) -> int:
-        if node.name.startswith(FRONT_END) or node.op_type in PRECISE:
+        if self._source.kind(node) == FRONT or node.op_type in PRECISE:
             return FLOAT
-        if node.op_type in MOVES and (found := self._types.get(node.input[0])) is not None:
+        if node.op_type in DTYPE_OF_INPUT and (found := self._types.get(node.input[0])) is not None:
             return found
         return HALF
 

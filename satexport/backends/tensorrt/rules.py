@@ -18,15 +18,17 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from satexport.bundle.roles import FRONT
 from satexport.errors import RunError, UsageError
-from satexport.frontends.log_mel import FRONT_END
+from satexport.graph.edit import opset_of
+from satexport.graph.operations import PRODUCTS
+from satexport.graph.roles import Graph
 
 # TensorRT's version, and the newest opset of a graph for it. Parsers of 10.15 and later know more, but one
 # graph is for all versions of this table, so 10.3's parser decides.
 NEWEST_OPSET = {(10, 3): 20, (10, 13): 20, (10, 16): 20, (11, 4): 20}
 REFUSED = {"Attention", "RotaryEmbedding", "RMSNormalization", "TensorScatter", "DFT",
            "DynamicQuantizeLinear", "MatMulInteger"}  # and QLinear*
-PRODUCTS = ("MatMul", "Gemm", "Conv")
 Q, DQ = "QuantizeLinear", "DequantizeLinear"
 MOVES = ("Concat", "Expand", "Flatten", "Gather", "Identity", "Pad", "Reshape", "Slice", "Split", "Squeeze",
          "Transpose", "Unsqueeze")  # values stay what they are
@@ -43,11 +45,12 @@ class Broken:
     reason: str  # what was found, and why TensorRT needs it otherwise
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class View:
     """A graph as the rules see it."""
 
     graph: onnx.GraphProto
+    front_end: frozenset[str]              # names of nodes
     version: tuple[int, ...]               # of TensorRT
     opset: int
     producers: Mapping[str, NodeProto]     # by tensor, as all that follows
@@ -88,17 +91,17 @@ class Rule:
     find: Find   # where it does not hold
 
 
-def broken_rules(model: onnx.ModelProto, version: str) -> list[Broken]:
+def broken_rules(graph: Graph, version: str) -> list[Broken]:
     """What keeps a TensorRT of a version such as "10.3" from the graph, in the order of `RULES`. Raises
     `UsageError` for a version that is none, `RunError` for a graph that contradicts itself."""
-    view = _view(model, version)
+    view = _view(graph, version)
     return [Broken(node, rule.name, f"{found}; {rule.reason}")
             for rule in RULES for node, found in rule.find(view)]
 
 
-def check_rules(model: onnx.ModelProto, version: str) -> None:
+def check_rules(graph: Graph, version: str) -> None:
     """Raise `RunError` with the first broken rules, each with the first node that breaks it."""
-    if broken := broken_rules(model, version):
+    if broken := broken_rules(graph, version):
         first = list({b.rule: b for b in reversed(broken)}.values())[::-1]
         shown = [f"{b.node} ({b.rule}): {b.reason}." for b in first[:SHOWN]]
         more = [f"and {len(broken) - len(shown)} more."] if len(broken) > len(shown) else []
@@ -106,7 +109,8 @@ def check_rules(model: onnx.ModelProto, version: str) -> None:
                        f"{len(RULES)} rules:", *shown, *more)
 
 
-def _view(model: onnx.ModelProto, version: str) -> View:
+def _view(source: Graph, version: str) -> View:
+    model = source.model
     if not re.fullmatch(r"\d+(\.\d+)+", version):
         raise UsageError(f"TensorRT version {version!r}: expected one such as 10.3.")
     try:
@@ -122,9 +126,10 @@ def _view(model: onnx.ModelProto, version: str) -> View:
         if kind.HasField("shape"):
             shapes[value.name] = tuple(d.dim_value if d.HasField("dim_value") else -1 for d in kind.shape.dim)
     dtypes = {name: helper.tensor_dtype_to_np_dtype(kind).name for name, kind in types.items() if kind}
-    opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
+    front_end = frozenset(node.name for node in model.graph.node if source.kind(node) == FRONT)
     producers = {tensor: node for node in model.graph.node for tensor in node.output}
-    return View(model.graph, tuple(map(int, version.split("."))), opset, producers, constants, dtypes, shapes)
+    return View(graph=model.graph, front_end=front_end, version=tuple(map(int, version.split("."))),
+                opset=opset_of(model), producers=producers, constants=constants, dtypes=dtypes, shapes=shapes)
 
 
 def _each(judge: Callable[[View, NodeProto], object], *kinds: str) -> Find:
@@ -161,7 +166,7 @@ def _mixed(scales: bool) -> Find:
 
 
 def _front_end(view: View, node: NodeProto) -> object:
-    if not node.name.startswith(FRONT_END) or node.op_type in ("Cast", Q, DQ):
+    if node.name not in view.front_end or node.op_type in ("Cast", Q, DQ):
         return ""
     if other := [d for d in view.floats((*node.input, *node.output)) if d != "float32"]:
         return f"it is in {other[0]}"

@@ -30,6 +30,7 @@ from satexport.bundle.contract import Contract
 from satexport.bundle.folder import GRAPH_SCORES, Bundle, write_arrays
 from satexport.bundle.target import Target
 from satexport.files import write_bytes, write_json
+from satexport.graph.roles import Graph
 from satexport.origin import origin
 from satexport.parity.golden import golden_scores, proof_streams
 from satexport.step import FloatArray
@@ -56,7 +57,7 @@ exec "$python" -m satexport.pipeline.board "$here" "$@"
 LEAST_VERSION = "10.3"  # of the rules, for TensorRT for RTX, whose versions count anew
 
 
-def write_build_bundle(folder: Path, graphs: Mapping[str, onnx.ModelProto], target: Target,
+def write_build_bundle(folder: Path, graphs: Mapping[str, Graph], target: Target,
                        contract: Contract, initial: Sequence[NDArray[Any]], audio: FloatArray) -> str:
     """Write graphs, each under its precision, their scores of the golden chunks, and what builds them;
     returns the name of the target's own. Raises `UsageError` for an opset that TensorRT does not read,
@@ -64,11 +65,11 @@ def write_build_bundle(folder: Path, graphs: Mapping[str, onnx.ModelProto], targ
     assert target.tensorrt
     version = LEAST_VERSION if target.tensorrt.module == RTX else target.tensorrt.version
     scores = {}
-    for precision, model in graphs.items():
-        graph = in_half(model)
+    for precision, source in graphs.items():
+        graph = in_half(source)
         check_rules(graph, version)
-        onnx.save_model(graph, folder / f"{precision}.onnx")
-        step = OnnxRuntimeStep(graph.SerializeToString(), contract, initial, optimised=False)
+        onnx.save_model(graph.model, folder / f"{precision}.onnx")
+        step = OnnxRuntimeStep(graph.model.SerializeToString(), contract, initial, optimised=False)
         scores[precision] = golden_scores(proof_streams(step, contract), audio)[0]
     write_arrays(folder / GRAPH_SCORES, scores)
     if target.tensorrt.module != RTX:

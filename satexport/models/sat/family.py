@@ -56,7 +56,7 @@ def rewrites(checkpoint: Checkpoint[Variant], contract: Contract,
     for name in ("as published" if published else "keys and values cached", *FOLDS):
         weights = FOLDS[name](weights) if name in FOLDS else weights
         cache = [] if hidden is None else initial_cache(variant, contract.options, weights, hidden)
-        yield Rewrite(name=name, model=build_graph(variant, weights, contract), cache=cache)
+        yield Rewrite(name=name, graph=build_graph(variant, weights, contract), cache=cache)
 
 
 def describe(variant: Variant) -> Mapping[str, str | int]:

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper
 from satexport.bundle.contract import ANY, Contract, TensorSpec
 from satexport.frontends.log_mel import DB_PER_LN
 from satexport.frontends.log_mel_nodes import log_mel
+from satexport.graph.roles import Graph
 from satexport.graph.writer import Weights, Writer
 from satexport.models.sat.interface import keeps_hidden
 from satexport.models.sat.variants import BLOCK_EPS, LOG_MEL, OUTPUT_EPS, PATCH, ROWS, Variant
@@ -25,17 +26,11 @@ from satexport.models.sat.variants import BLOCK_EPS, LOG_MEL, OUTPUT_EPS, PATCH,
 OPSETS = range(17, 24)  # LayerNormalization came with 17, Gelu as one node with 20
 
 
-def build_graph(variant: Variant, w: Weights, contract: Contract) -> onnx.ModelProto:
+def build_graph(variant: Variant, w: Weights, contract: Contract) -> Graph:
     """Return the graph of one step with the contract in its metadata, checked by ONNX."""
     g = Writer(contract.opset)
-    scale = w["mel.scale"]
-    if contract.options.input == "audio":
-        x = log_mel(g, LOG_MEL, variant.window_samples, contract.input.name)
-        x = g.slice("mel/used", x, 2, 0, variant.used_frames)
-        scale = scale * DB_PER_LN
-    else:
-        x = contract.input.name
-    x = g.op("Mul", "mel/scaled", x, g.constant("mel.scale", scale[:, None]))
+    with g.role("front_end"):
+        x = _features(g, variant, w, contract)
     x = _tokens(g, variant, w, x)
     for layer in range(variant.depth):
         x = _Block(g, variant, w, layer, keeps_hidden(variant, contract.options, layer)).write(x)
@@ -48,7 +43,7 @@ def build_graph(variant: Variant, w: Weights, contract: Contract) -> onnx.ModelP
                               ir_version=helper.find_min_ir_version_for([opset]))
     helper.set_model_props(model, contract.to_metadata())
     onnx.checker.check_model(model, full_check=True)
-    return model
+    return Graph(model, g.roles)
 
 
 def _value(spec: TensorSpec) -> onnx.ValueInfoProto:
@@ -57,15 +52,27 @@ def _value(spec: TensorSpec) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(spec.name, TensorProto.FLOAT, shape)
 
 
+def _features(g: Writer, variant: Variant, w: Weights, contract: Contract) -> str:
+    """The graph's input to scaled log-mel [N, 64, F]."""
+    x, scale = contract.input.name, w["mel.scale"]
+    if contract.options.input == "audio":
+        x = log_mel(g, LOG_MEL, variant.window_samples, x)
+        x = g.slice("mel/used", x, 2, 0, variant.used_frames)
+        scale = scale * DB_PER_LN
+    x = g.op("Mul", "mel/scaled", x, g.constant("mel.scale", scale[:, None]))
+    if w["mel.shift"].any():
+        x = g.op("Add", "mel/shifted", x, g.constant("mel.shift", w["mel.shift"][:, None]))
+    return x
+
+
 def _tokens(g: Writer, variant: Variant, w: Weights, x: str) -> str:
     """Scaled log-mel [N, 64, F] to tokens [N * T, d], frequency-major, position codes added."""
     columns, patches = variant.columns, ROWS * variant.columns
-    if w["mel.shift"].any():
-        x = g.op("Add", "mel/shifted", x, g.constant("mel.shift", w["mel.shift"][:, None]))
     x = g.reshape("patch/grid", x, -1, ROWS, PATCH, columns, PATCH)
     x = g.op("Transpose", "patch/rows", x, perm=[0, 1, 3, 2, 4])
     x = g.reshape("patch/patches", x, -1, patches, PATCH**2)
-    x = g.op("MatMul", "patch/product", x, g.constant("patch.weight", w["patch.weight"]))
+    with g.role("patch"):
+        x = g.op("MatMul", "patch/product", x, g.constant("patch.weight", w["patch.weight"]))
     position = w["position"].reshape(patches, variant.width)
     if variant.cls_tokens:  # a row of zeros, which becomes the class token
         x = g.op("Pad", "patch/after_class", x, g.ints(0, 1, 0, 0, 0, 0))
@@ -104,8 +111,11 @@ class _Block:
         kv = self._hidden_keys_values(x) if self.hidden else self._keys_values(x, normed)
         k, v = g.split(f"{name}/kv", kv, 1, heads, heads)
         k = g.op("Transpose", f"{name}/k", k, perm=[0, 1, 3, 2])
-        logits = g.op("MatMul", f"{name}/logits", q, k)
-        mixed = g.op("MatMul", f"{name}/mixed", g.op("Softmax", f"{name}/softmax", logits, axis=-1), v)
+        with g.role("attention", f"{self.key}.logits"):
+            logits = g.op("MatMul", f"{name}/logits", q, k)
+        shares = g.op("Softmax", f"{name}/softmax", logits, axis=-1)
+        with g.role("attention", f"{self.key}.mixed"):
+            mixed = g.op("MatMul", f"{name}/mixed", shares, v)
         mixed = g.op("Transpose", f"{name}/mixed/tokens", mixed, perm=[0, 2, 1, 3])
         return g.reshape(f"{name}/mixed/flat", mixed, -1, self.variant.width)
 
@@ -149,9 +159,8 @@ class _Block:
         return g.op("Concat", f"{name}/all", *parts, axis=axis)
 
     def _project(self, part: str, tokens: str, count: int, output: str = "") -> str:
-        name = f"{self.name}/{part}"
-        rows = self.g.linear(name, tokens, self.w, f"{self.key}.kv")
-        return self._heads(name, rows, 2 * self.variant.heads, count, output)
+        rows = self._linear(part, tokens, "kv")
+        return self._heads(f"{self.name}/{part}", rows, 2 * self.variant.heads, count, output)
 
     def _heads(self, name: str, x: str, heads: int, tokens: int, output: str = "") -> str:
         """Rows [N * tokens, heads * f] to [N, heads, tokens, f]."""
@@ -172,8 +181,10 @@ class _Block:
     def _norm1(self, name: str, x: str) -> str:
         return self.g.norm(name, x, self.w, f"{self.key}.norm1", BLOCK_EPS)
 
-    def _linear(self, part: str, x: str) -> str:
-        return self.g.linear(f"{self.name}/{part}", x, self.w, f"{self.key}.{part}")
+    def _linear(self, part: str, x: str, layer: str = "") -> str:
+        key = f"{self.key}.{layer or part}"
+        with self.g.role("linear", key):
+            return self.g.linear(f"{self.name}/{part}", x, self.w, key)
 
 
 def _head(g: Writer, variant: Variant, w: Weights, x: str) -> None:
@@ -182,4 +193,6 @@ def _head(g: Writer, variant: Variant, w: Weights, x: str) -> None:
     if not variant.cls_tokens:
         x = g.mean("pooled", g.reshape("norm/streams", x, -1, variant.new_tokens, variant.width), 1)
     x = g.norm("head/norm", x, w, "head_norm", OUTPUT_EPS)
-    g.op("Sigmoid", "scores", g.linear("head", x, w, "head"))
+    with g.role("head"):
+        x = g.linear("head", x, w, "head")
+    g.op("Sigmoid", "scores", x)

@@ -99,7 +99,7 @@ def test_the_front_end_stays_in_f32_in_a_model_of_bf16(
 @pytest.mark.usefixtures("bf16")
 def test_a_precision_that_is_not_delivered_fails_and_leaves_no_bundle(
         tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: tuple[object, ...]) -> None:
-    monkeypatch.setattr(openvino_ir, "_mark", lambda _: None)
+    monkeypatch.setattr(openvino_ir, "_mark", lambda *_: None)
     output = output_with(tiny, tmp_path)
     result = call("openvino", "--bf16", "--output", output, *quick)
     assert result.code == 3

@@ -13,8 +13,10 @@ from numpy.typing import ArrayLike
 from onnx import TensorProto, helper, numpy_helper
 
 from satexport.backends.tensorrt.rules import NEWEST_OPSET, RULES, broken_rules, check_rules
+from satexport.bundle.roles import Role
 from satexport.bundle.target import Quantization
 from satexport.errors import RunError, UsageError
+from satexport.graph.roles import Graph
 from satexport.quantize.int8 import quantize
 from satexport.quantize.products import products
 from tests.graph.test_operations import graph as exported
@@ -24,13 +26,19 @@ INT8, DOUBLE = TensorProto.INT8, TensorProto.DOUBLE
 NORMED = "block/normed/quantized"
 
 
-class Graph:
+class Drawn:
     """A graph that is being written, or spoiled."""
 
     def __init__(self, body: int = HALF, opset: int = 20) -> None:
         self.body, self.opset = body, opset
         self.model = helper.make_model(helper.make_graph([], "graph", [], []),
                                        opset_imports=[helper.make_opsetid("", opset)])
+
+    @property
+    def graph(self) -> Graph:
+        """With its roles, as far as a rule asks for them: what is called mel/ is front end."""
+        names = [node.name for node in self.model.graph.node if node.name.startswith("mel/")]
+        return Graph(self.model, dict.fromkeys(names, Role("front_end")))
 
     def constant(self, name: str, values: ArrayLike, dtype: int | None = None) -> str:
         """Add a constant, or put another in its place; in the body's dtype where none is named."""
@@ -47,7 +55,7 @@ class Graph:
     def reshape(self, name: str, x: str, *shape: int) -> str:
         return self.op("Reshape", name, x, self.constant(f"{name}/shape", shape, TensorProto.INT64))
 
-    def requantise(self, x: str, dtype: int | None = None) -> str:
+    def requantize(self, x: str, dtype: int | None = None) -> str:
         """An activation to int8 and back."""
         scale, zero = self.constant(f"{x}/scale", 0.1, dtype), self.constant(f"{x}/zero", 0, INT8)
         q = self.op("QuantizeLinear", f"{x}/quantized", x, scale, zero)
@@ -85,10 +93,10 @@ class Graph:
         self.model.graph.node.extend([*nodes[:where], *written, *nodes[where:]])
 
 
-def good(body: int = HALF, opset: int = 20) -> Graph:
+def good(body: int = HALF, opset: int = 20) -> Drawn:
     """One step of a tiny model, N = 1, T = 4 new tokens, 4 cached, d = 8, 2 heads of 4: front end in fp32, an
     int8 MatMul and an int8 Gemm, attention over a cache, LayerNormalization in fp32."""
-    g = Graph(body, opset)
+    g = Drawn(body, opset)
     frames = g.reshape("mel/frames", g.add_input("audio", FLOAT, 1, 32), 4, 8)
     power = g.op("MatMul", "mel/power", frames, g.constant("mel.filters", np.eye(8), FLOAT))
     scaled = g.op("Mul", "mel/scaled", power, g.constant("mel.scale", 2, FLOAT))
@@ -97,7 +105,7 @@ def good(body: int = HALF, opset: int = 20) -> Graph:
     x = g.op("Cast", "mel/tokens", log, to=body)
     wide = g.op("Cast", "block/norm/in", x, to=FLOAT)
     wide = g.op("LayerNormalization", "block/norm", wide, g.constant("ones", np.ones(8), FLOAT))
-    normed = g.requantise(g.op("Cast", "block/normed", wide, to=body))
+    normed = g.requantize(g.op("Cast", "block/normed", wide, to=body))
     q = g.op("MatMul", "block/q/product", normed, g.weight("q", 8, 8, axis=1))
     q = g.op("Add", "block/q", q, g.constant("q.bias", np.ones(8)))
     q = g.op("Transpose", "block/q/heads", g.reshape("block/q/split", q, 1, 4, 2, 4), perm=[0, 2, 1, 3])
@@ -111,7 +119,7 @@ def good(body: int = HALF, opset: int = 20) -> Graph:
     logits = g.op("MatMul", "block/logits", q, g.op("Transpose", "block/k/turned", k, perm=[0, 1, 3, 2]))
     mixed = g.op("MatMul", "block/mixed", g.op("Softmax", "block/softmax", logits, axis=-1), v)
     mixed = g.op("Transpose", "block/mixed/tokens", mixed, perm=[0, 2, 1, 3])
-    mixed = g.requantise(g.reshape("block/mixed/flat", mixed, 4, 8))
+    mixed = g.requantize(g.reshape("block/mixed/flat", mixed, 4, 8))
     proj = g.weight("proj", 8, 8, axis=0)
     mixed = g.op("Gemm", "block/proj", mixed, proj, g.constant("proj.bias", np.ones(8)), transB=1)
     x = g.op("Relu", "block/relu", g.op("Add", "block/out", x, mixed))
@@ -124,63 +132,64 @@ def good(body: int = HALF, opset: int = 20) -> Graph:
 @pytest.mark.parametrize("version", [".".join(map(str, v)) for v in NEWEST_OPSET] + ["10.3.0.30", "10.9"])
 @pytest.mark.parametrize(("body", "opset"), [(HALF, 20), (HALF, 19), (FLOAT, 20), (FLOAT, 17)])
 def test_a_good_graph_breaks_no_rule(version: str, body: int, opset: int) -> None:
-    model = good(body, opset).model
+    graph = good(body, opset).graph
+    model = graph.model
     onnx.checker.check_model(model, full_check=True)
     before = model.SerializeToString()
-    assert broken_rules(model, version) == []
-    check_rules(model, version)
+    assert broken_rules(graph, version) == []
+    check_rules(graph, version)
     assert model.SerializeToString() == before
 
 
 def test_the_graphs_that_we_write_break_no_rule() -> None:
     wanted = Quantization(scheme="qdq", symmetric=True, operators=("linear", "patch", "head"))
-    model = exported("sat-t", 1)
-    ranges = {x: (-4.0, 4.0) for product in products(model, wanted) for x in product.activations}
-    assert broken_rules(model, "10.3") == []
-    assert broken_rules(quantize(model, wanted, ranges, []), "10.3") == []
+    graph = exported("sat-t", 1)
+    ranges = {x: (-4.0, 4.0) for product in products(graph, wanted) for x in product.activations}
+    assert broken_rules(graph, "10.3") == []
+    assert broken_rules(quantize(graph, wanted, ranges, []), "10.3") == []
 
 
 # Each spoils the good graph so that it breaks one rule.
 
-def nothing(g: Graph) -> None:
+def nothing(g: Drawn) -> None:
     """The graph is good, but not for this TensorRT."""
 
 
-def half_quantised_below_19(g: Graph) -> None:
+def half_quantised_below_19(g: Drawn) -> None:
     half = g.op("Cast", "low", "mel/tokens", to=HALF)
     scale, zero = g.constant("low/scale", 0.1, HALF), g.constant("low/zero", 0, INT8)
     g.add_output(g.op("QuantizeLinear", "low/quantized", half, scale, zero), INT8, 4, 8)
 
 
-def free_input(g: Graph) -> None:
+def free_input(g: Drawn) -> None:
     g.model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "streams"
 
 
-def free_node(g: Graph) -> None:
+def free_node(g: Drawn) -> None:
     found = g.op("NonZero", "found", "mel/tokens")
     g.add_output(g.op("Cast", "found/float", found, to=FLOAT), FLOAT, 2, None)  # free as well, but no news
 
 
-def double_constant(g: Graph) -> None:
+def double_constant(g: Drawn) -> None:
     wide = g.constant("q.wide", np.ones(8), DOUBLE)
     g.behind("block/q", 1, lambda _: g.op("Cast", "q.narrow", wide, to=g.body))
 
 
-def double_node(g: Graph) -> None:
+def double_node(g: Drawn) -> None:
     g.behind("mel/log", 0, lambda x: g.op("Cast", "narrow", g.op("Cast", "wide", x, to=DOUBLE), to=FLOAT))
 
 
-def foreign(g: Graph) -> None:
+def foreign(g: Drawn) -> None:
     g.behind("block/out", 0, lambda x: g.op("FastGelu", "fast", x, domain="com.microsoft"))
     g.model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
 
 
-def refused(kind: str, *inputs: str, outputs: int = 1) -> Callable[[Graph], object]:
+def refused(kind: str, *inputs: str, outputs: int = 1) -> Callable[[Drawn], object]:
     written = [f"{kind}_{i}" for i in range(outputs)]
     return lambda g: g.model.graph.node.append(helper.make_node(kind, inputs, written, kind))
 
 
-def nested(g: Graph) -> None:
+def nested(g: Drawn) -> None:
     def branch(name: str) -> onnx.GraphProto:
         out = helper.make_tensor_value_info(name, FLOAT, (4, 8))
         return helper.make_graph([helper.make_node("Identity", ["mel/log"], [name])], name, [], [out])
@@ -189,84 +198,84 @@ def nested(g: Graph) -> None:
     g.op("If", "either", true, then_branch=branch("yes"), else_branch=branch("no"))
 
 
-def second_output(g: Graph) -> None:
+def second_output(g: Drawn) -> None:
     g.node("block/norm").output.append("block/norm/mean")
 
 
-def half_norm(g: Graph) -> None:
+def half_norm(g: Drawn) -> None:
     g.node("block/norm/in").attribute[0].i = HALF
     g.constant("ones", np.ones(8), HALF)
 
 
-def half_front_end(g: Graph) -> None:
+def half_front_end(g: Drawn) -> None:
     g.constant("mel.floor", 1e-3, HALF)
     g.behind("mel/floored", 0, lambda x: g.op("Cast", "mel/half", x, to=HALF))
     g.behind("mel/log", 0, lambda x: g.op("Cast", "mel/back", x, to=FLOAT))
 
 
-def int8_front_end(g: Graph) -> None:
+def int8_front_end(g: Drawn) -> None:
     g.behind("mel/power", 1, lambda _: g.weight("mel", 8, 8, axis=1, dtype=FLOAT))
 
 
-def quantised(node: str, place: int, dtype: int | None = None) -> Callable[[Graph], None]:
+def quantised(node: str, place: int, dtype: int | None = None) -> Callable[[Drawn], None]:
     """int8 and back before an input of a node."""
-    return lambda g: g.behind(node, place, lambda x: g.requantise(x, dtype))
+    return lambda g: g.behind(node, place, lambda x: g.requantize(x, dtype))
 
 
-def int8_bias(g: Graph) -> None:
+def int8_bias(g: Drawn) -> None:
     data, scale = g.constant("bias.int8", np.ones(8), INT8), g.constant("bias.scale", 0.02)
     g.behind("block/proj", 2, lambda _: g.op("DequantizeLinear", "bias.int8/float", data, scale))
 
 
-def int8_added_bias(g: Graph) -> None:
+def int8_added_bias(g: Drawn) -> None:
     data, scale = g.constant("bias.int8", np.ones(8), INT8), g.constant("bias.scale", 0.02)
     g.behind("block/q", 1, lambda _: g.op("DequantizeLinear", "bias.int8/float", data, scale))
 
 
-def late_scale(g: Graph) -> None:
+def late_scale(g: Drawn) -> None:
     g.behind("block/softmax", 0, lambda x: g.op("Mul", "late", x, "half"))
 
 
-def no_zero_point(g: Graph) -> None:
+def no_zero_point(g: Drawn) -> None:
     """Which is uint8 to ONNX."""
     for name in (NORMED, f"{NORMED}/float"):
         del g.node(name).input[2]
 
 
-def computed(place: int) -> Callable[[Graph], None]:
-    def spoil(g: Graph) -> None:
+def computed(place: int) -> Callable[[Drawn], None]:
+    def spoil(g: Drawn) -> None:
         g.behind(NORMED, place, lambda x: g.op("Abs", "computed", x))
     return spoil
 
 
-def put(name: str, values: ArrayLike, dtype: int = HALF) -> Callable[[Graph], str]:
+def put(name: str, values: ArrayLike, dtype: int = HALF) -> Callable[[Drawn], str]:
     """Other values for a constant."""
     return lambda g: g.constant(name, values, dtype)
 
 
-def other_scale(node: str) -> Callable[[Graph], None]:
+def other_scale(node: str) -> Callable[[Drawn], None]:
     """A scale in fp32 among fp16."""
     return lambda g: g.behind(node, 1, lambda x: g.constant("other.scale", 0.1, FLOAT))
 
 
-def cast_behind_dequantised(g: Graph) -> None:
-    g.behind("block/norm/in", 0, g.requantise)
+def cast_behind_dequantised(g: Drawn) -> None:
+    g.behind("block/norm/in", 0, g.requantize)
 
 
-def wrong_axis(g: Graph) -> None:
+def wrong_axis(g: Drawn) -> None:
     g.node("q.int8/float").attribute[0].i = 0
 
 
-def turned_weight(g: Graph) -> None:
+def turned_weight(g: Drawn) -> None:
     g.behind("block/q/product", 1, lambda x: g.op("Transpose", "q.turned", x, perm=[1, 0]))
 
 
-def many_scales(g: Graph) -> None:
+def many_scales(g: Drawn) -> None:
     g.constant("block/normed/scale", np.full(8, 0.1))
     g.constant("block/normed/zero", np.zeros(8), INT8)
 
 
-def one_buffer(g: Graph) -> None:
+def one_buffer(g: Drawn) -> None:
     g.add_output("cache_in_00", HALF, 1, 4, 4, 4)
 
 
@@ -274,7 +283,7 @@ def one_buffer(g: Graph) -> None:
 class Case:
     rule: str
     node: str  # one of those that are named
-    spoil: Callable[[Graph], object]
+    spoil: Callable[[Drawn], object]
     body: int = HALF
     opset: int = 20
     version: str = "10.3"
@@ -336,7 +345,7 @@ CASES = (
 def test_a_spoiled_graph_breaks_one_rule_at_the_node(case: Case) -> None:
     g = good(case.body, case.opset)
     case.spoil(g)
-    broken = broken_rules(g.model, case.version)
+    broken = broken_rules(g.graph, case.version)
     assert {b.rule for b in broken} == {case.rule}
     assert case.node in {b.node for b in broken}
 
@@ -344,15 +353,15 @@ def test_a_spoiled_graph_breaks_one_rule_at_the_node(case: Case) -> None:
 def test_what_gates_attention_is_no_scale() -> None:
     g = good()
     g.behind("block/mixed/tokens", 0, lambda x: g.op("Mul", "gated", x, "block/q/scaled"))
-    assert broken_rules(g.model, "10.3") == []
+    assert broken_rules(g.graph, "10.3") == []
 
 
 def test_the_newest_opset_is_that_of_the_version_before(monkeypatch: pytest.MonkeyPatch) -> None:
     newest = {(10, 3): 20, (10, 13): 22, (11, 4): 25}
     monkeypatch.setattr("satexport.backends.tensorrt.rules.NEWEST_OPSET", newest)
-    model = good(opset=22).model
-    assert [b.node for b in broken_rules(model, "10.9")] == ["opset 22"]
-    assert broken_rules(model, "10.13.2") == broken_rules(model, "11.4") == []
+    graph = good(opset=22).graph
+    assert [b.node for b in broken_rules(graph, "10.9")] == ["opset 22"]
+    assert broken_rules(graph, "10.13.2") == broken_rules(graph, "11.4") == []
 
 
 def test_each_rule_is_broken_by_some_case() -> None:
@@ -363,16 +372,16 @@ def test_each_rule_is_broken_by_some_case() -> None:
 def test_what_follows_a_free_shape_is_not_named() -> None:
     g = good()
     free_node(g)
-    assert [b.node for b in broken_rules(g.model, "10.3")] == ["found"]
+    assert [b.node for b in broken_rules(g.graph, "10.3")] == ["found"]
 
 
 def test_the_message_names_the_first_rules_and_counts_the_rest() -> None:
     g = good()
     for spoil in (foreign, half_norm, many_scales, late_scale, wrong_axis, one_buffer):
         spoil(g)
-    broken = broken_rules(g.model, "10.3")
+    broken = broken_rules(g.graph, "10.3")
     with pytest.raises(RunError) as error:
-        check_rules(g.model, "10.3")
+        check_rules(g.graph, "10.3")
     first, *lines, last = str(error.value).split("\n")
     assert first == ("TensorRT 10.3 is not asked to build this graph, which breaks 6 of "
                      f"{len(RULES)} rules:")
@@ -387,20 +396,20 @@ def test_a_message_of_one_rule_counts_no_more() -> None:
     g = good()
     one_buffer(g)
     with pytest.raises(RunError, match=r"breaks 1 of .*\n  cache_in_00 \(caches apart\): .*#4681\)\.$"):
-        check_rules(g.model, "10.3")
+        check_rules(g.graph, "10.3")
 
 
 @pytest.mark.parametrize("version", ["", "10", "10.x", "v10.3", "10.3 "])
 def test_a_version_that_is_none_is_refused(version: str) -> None:
     with pytest.raises(UsageError, match=r"expected one such as 10\.3"):
-        broken_rules(good().model, version)
+        broken_rules(good().graph, version)
 
 
 def test_a_graph_that_contradicts_itself_is_refused() -> None:
     g = good()
     g.constant("q.bias", np.ones(7))
     with pytest.raises(RunError, match=r"contradict each other.*block/q"):
-        broken_rules(g.model, "10.3")
+        broken_rules(g.graph, "10.3")
 
 
 def test_nodes_without_names_are_known_by_what_they_write() -> None:
@@ -408,4 +417,4 @@ def test_nodes_without_names_are_known_by_what_they_write() -> None:
     half_norm(g)
     for node in g.model.graph.node:
         node.name = ""
-    assert "block/norm" in {b.node for b in broken_rules(g.model, "10.3")}
+    assert "block/norm" in {b.node for b in broken_rules(g.graph, "10.3")}

@@ -52,7 +52,7 @@ def test_the_board_imports_something_of_every_pattern(runtime: Path, tiny: Path,
     manifest = manifest_of(bundle)
     (bundle / MANIFEST).unlink()
     write_manifest(bundle, Contract.from_dict(manifest["contract"]), find_target("jetson-orin-nano"),
-                   manifest["graph"], manifest["operations"])
+                   manifest["graph"], manifest["operations"], {})
     program = """
 import satexport.pipeline.board
 sys.stderr = sys.stdout

@@ -23,6 +23,7 @@ from satexport.bundle.contract import GraphOptions
 from satexport.bundle.folder import open_bundle
 from satexport.bundle.target import Quantization
 from satexport.errors import MissingError, RunError, UsageError
+from satexport.graph.roles import Graph
 from satexport.models.checkpoint import load_checkpoint
 from satexport.models.families import find_variant
 from satexport.pipeline.build import compile_bundle
@@ -42,6 +43,7 @@ from tests.conftest import TINY
 from tests.machine import need
 from tests.pipeline.test_build import SMALL as SMALL_NAME
 from tests.pipeline.test_build import output_with
+from tests.quantize.test_int8 import graph_of
 from tests.test_packaging import FILES, TRAINING, python
 
 
@@ -79,7 +81,7 @@ def test_a_build_bundle_is_made_and_proven_without_a_gpu(made: Made) -> None:
 def test_both_graphs_keep_every_rule_of_the_targets_tensorrt(made: Made) -> None:
     for precision in ("int8", "fp16"):
         model = onnx.load(made.path / f"{precision}.onnx")
-        assert broken_rules(model, "10.3") == []
+        assert broken_rules(Graph(model, open_bundle(made.path).roles), "10.3") == []
         kinds = Counter(node.op_type for node in model.graph.node)
         assert kinds["LayerNormalization"] == 27
         assert (kinds["DequantizeLinear"] > 100) == (precision == "int8")
@@ -125,9 +127,9 @@ def test_scales_in_fp16_never_clip_and_never_vanish() -> None:
 def test_every_form_of_an_export_is_taken(options: GraphOptions, tmp_path: Path, audio: FloatArray) -> None:
     weights = load_checkpoint("random", find_variant(f"sat-t-{TINY}", 2))
     source = open_bundle(export_onnx(weights, find_target("onnx"), tmp_path, options, use_onnxsim=False).path)
-    model = tensorrt_graph.in_half(onnx.load(source.graph))
-    assert broken_rules(model, "10.3") == []
-    step = OnnxRuntimeStep(model.SerializeToString(), source.contract, source.initial_cache(),
+    graph = tensorrt_graph.in_half(graph_of(source))
+    assert broken_rules(graph, "10.3") == []
+    step = OnnxRuntimeStep(graph.model.SerializeToString(), source.contract, source.initial_cache(),
                            optimised=False)
     sounds = audio[:options.streams * 96_000].reshape(options.streams, -1)
     expected = load(source.path).streams().feed(sounds)
@@ -137,11 +139,11 @@ def test_every_form_of_an_export_is_taken(options: GraphOptions, tmp_path: Path,
 
 
 def test_a_constant_too_large_for_fp16_is_named(tiny: Path) -> None:
-    model = onnx.load(open_bundle(tiny).graph)
-    weight = next(i for i in model.graph.initializer if i.name == "03.fc1.weight")
+    graph = graph_of(open_bundle(tiny))
+    weight = next(i for i in graph.model.graph.initializer if i.name == "03.fc1.weight")
     weight.CopyFrom(numpy_helper.from_array(1e6 * numpy_helper.to_array(weight), weight.name))
     with pytest.raises(RunError, match=r"03\.fc1\.weight reaches .*more than fp16 holds"):
-        tensorrt_graph.in_half(model)
+        tensorrt_graph.in_half(graph)
 
 
 @pytest.mark.parametrize("opset", [18, 21])
@@ -157,8 +159,8 @@ def test_an_opset_that_tensorrt_does_not_read_is_refused(
 def test_a_broken_rule_leaves_no_bundle(
         tiny: Path, tmp_path: Path, quick: tuple[object, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     output = output_with(tiny, tmp_path)
-    monkeypatch.setattr(tensorrt_bundle, "check_rules", lambda model, version: check_rules(
-        _refused(model), version))
+    monkeypatch.setattr(tensorrt_bundle, "check_rules", lambda graph, version: check_rules(
+        Graph(_refused(graph.model), graph.roles), version))
     result = call("trt", "--fp16", "--output", output, *quick)
     assert (result.code, "breaks" in result.err) == (5, True), result.err
     assert [path.name for path in (output / SMALL_NAME).iterdir()] == ["onnx"]

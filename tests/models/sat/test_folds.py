@@ -51,7 +51,8 @@ def test_parity_and_the_bundle_of_a_target_gate_on_the_same_folds(
 
 
 def test_a_set_of_ones_own_says_which_folds_gate(esc50: Path) -> None:
-    mine = CalibrationSet("mine", "esc50", "mine", 1, 16, folds=(4,), gate_folds=(1,))
+    mine = CalibrationSet(name="mine", source="esc50", licence="mine", clips=1, samples=16,
+                          folds=(4,), gate_folds=(1,))
     assert default_folds(str(esc50)) == [4]
     assert default_folds(str(esc50), mine) == [1]
     assert default_folds("synthetic", mine) is None

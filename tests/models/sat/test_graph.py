@@ -13,7 +13,9 @@ import torch
 from satexport.backends.onnxruntime.step import OnnxRuntimeStep
 from satexport.bundle.contract import ANY, USUAL_OPTIONS, CheckpointOrigin, Contract, GraphOptions
 from satexport.frontends.log_mel import log_mel
-from satexport.graph.simplify import graph_size, simplify
+from satexport.graph.edit import clone
+from satexport.graph.roles import Graph
+from satexport.graph.simplify import Simplified, graph_size, simplify
 from satexport.graph.writer import Weights
 from satexport.models.checkpoint import load_checkpoint
 from satexport.models.family import Checkpoint
@@ -35,10 +37,10 @@ ALLOWED = {  # what TensorRT 10.3's and OpenVINO's parsers take; no STFT, DFT, c
     "ReduceMean", "ReduceSum", "Reshape", "Sigmoid", "Slice", "Softmax", "Split", "Sub", "Transpose"}
 
 
-class Graph(NamedTuple):
+class Written(NamedTuple):
     """A graph that can be run."""
 
-    model: onnx.ModelProto
+    written: Graph
     variant: Variant
     cache: list[FloatArray]  # the initial one
     opset: int = 20
@@ -46,7 +48,7 @@ class Graph(NamedTuple):
 
     def streams(self, count: int = 1) -> Streams:
         contract = contract_of(self.variant, self.opset, self.options)
-        step = OnnxRuntimeStep(self.model.SerializeToString(), contract, self.cache)
+        step = OnnxRuntimeStep(self.written.model.SerializeToString(), contract, self.cache)
         return Streams(step, contract, count)
 
     def scores(self, audio: FloatArray) -> FloatArray:
@@ -83,12 +85,12 @@ def folded(weights: Weights) -> Weights:
 
 
 def graph_of(checkpoint: Checkpoint[Variant], weights: Weights, opset: int = 20,
-             options: GraphOptions = USUAL_OPTIONS) -> Graph:
+             options: GraphOptions = USUAL_OPTIONS) -> Written:
     variant = checkpoint.variant
     hidden = hidden_silence(checkpoint)
     cache = [] if hidden is None else initial_cache(variant, options, weights, hidden)
-    model = build_graph(variant, weights, contract_of(variant, opset, options))
-    return Graph(model, variant, cache, opset, options)
+    graph = build_graph(variant, weights, contract_of(variant, opset, options))
+    return Written(graph, variant, cache, opset, options)
 
 
 @pytest.fixture(scope="module")
@@ -121,9 +123,9 @@ def test_each_fold_takes_work_out_and_leaves_the_scores(
         weights = FOLDS[earlier](weights)
     before, after = (graph_of(checkpoint, w) for w in (weights, FOLDS[name](weights)))
     assert np.abs(before.scores(audio) - after.scores(audio)).max() <= REWRITE_TOLERANCE
-    nodes, size = graph_size(before.model)
-    assert graph_size(after.model)[0] <= nodes
-    assert graph_size(after.model)[1] < size
+    nodes, size = graph_size(before.written.model)
+    assert graph_size(after.written.model)[0] <= nodes
+    assert graph_size(after.written.model)[1] < size
 
 
 @pytest.mark.parametrize(("model", "delay", "memory"), [("sat-t", 2, 12), ("sat-t", 1, 12), ("sat-s", 1, 24)])
@@ -156,7 +158,7 @@ def test_every_opset_gives_the_same_scores(sat_t: Small, opset: int) -> None:
     checkpoint, weights = sat_t
     audio = golden_audio(checkpoint.variant)[:3]
     graph = graph_of(checkpoint, folded(weights), opset)
-    assert [(o.domain, o.version) for o in graph.model.opset_import] == [("", opset)]
+    assert [(o.domain, o.version) for o in graph.written.model.opset_import] == [("", opset)]
     assert np.abs(graph.scores(audio) - pytorch_scores(checkpoint, audio)).max() < 1e-4
 
 
@@ -164,7 +166,7 @@ def test_every_opset_gives_the_same_scores(sat_t: Small, opset: int) -> None:
 def test_the_graph_has_plain_nodes_static_shapes_and_caches_in_order(model: str, delay: int) -> None:
     checkpoint = load_checkpoint("random", find_model(f"{model}-{TINY}")[delay])
     variant = checkpoint.variant
-    graph = graph_of(checkpoint, folded(graph_weights(variant, checkpoint.state))).model.graph
+    graph = graph_of(checkpoint, folded(graph_weights(variant, checkpoint.state))).written.model.graph
     assert {node.op_type for node in graph.node} <= ALLOWED
     shapes = [{v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in values}
               for values in (graph.input, graph.output)]
@@ -235,27 +237,27 @@ def test_quiet_sound_beside_a_loud_click_is_clamped_as_in_pytorch(sat_t: Small) 
     graph = graph_of(checkpoint, folded(weights))
     expected = pytorch_scores(checkpoint, chunk[None])
     assert np.abs(graph.scores(chunk[None]) - expected).max() < 1e-4
-    unclamped = onnx.ModelProto.FromString(graph.model.SerializeToString())
+    unclamped = clone(graph.written.model)
     top = next(i for i in unclamped.graph.initializer if i.name == "mel.top")
     top.CopyFrom(onnx.numpy_helper.from_array(np.float32(1e6), "mel.top"))
-    without = graph._replace(model=unclamped).scores(chunk[None])
+    without = graph._replace(written=Graph(unclamped, {})).scores(chunk[None])
     assert np.abs(without - expected).max() > 1e-4
 
 
 def test_onnxsim_is_kept_only_where_it_is_smaller(sat_t: Small,
                                                   monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint, weights = sat_t
-    model = graph_of(checkpoint, folded(weights)).model
-    simpler, why_not = simplify(model)
-    assert not why_not
-    assert graph_size(simpler)[0] < graph_size(model)[0]
-    assert simpler.metadata_props == model.metadata_props
-    monkeypatch.setattr("onnxsim.simplify", lambda m: (model, True))
-    nodes, size = graph_size(model)
-    assert simplify(model) == (model, f"no smaller: {nodes} nodes, {size / 1e6:.1f} MB")
+    graph = graph_of(checkpoint, folded(weights)).written
+    simpler = simplify(graph)
+    assert not simpler.why_not
+    assert graph_size(simpler.graph.model)[0] < graph_size(graph.model)[0]
+    assert simpler.graph.model.metadata_props == graph.model.metadata_props
+    monkeypatch.setattr("onnxsim.simplify", lambda m: (graph.model, True))
+    nodes, size = graph_size(graph.model)
+    assert simplify(graph) == Simplified(graph, f"no smaller: {nodes} nodes, {size / 1e6:.1f} MB")
 
 
 def test_the_same_weights_give_the_same_bytes(sat_t: Small) -> None:
     checkpoint, weights = sat_t
-    first, second = (graph_of(checkpoint, folded(weights)).model for _ in range(2))
+    first, second = (graph_of(checkpoint, folded(weights)).written.model for _ in range(2))
     assert first.SerializeToString() == second.SerializeToString()

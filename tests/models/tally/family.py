@@ -89,8 +89,8 @@ def rewrites(checkpoint: Checkpoint[Variant], contract: Contract, silence: Cache
 
     weights = graph_weights(checkpoint.state)
     for name in ("as published", "scale of the bands into the hidden layer"):
-        model = build_graph(checkpoint.variant, weights, contract)
-        yield Rewrite(name=name, model=model, cache=[silence.astype(np.float32)])
+        graph = build_graph(checkpoint.variant, weights, contract)
+        yield Rewrite(name=name, graph=graph, cache=[silence.astype(np.float32)])
         weights = fold_scale(weights)
 
 

@@ -9,6 +9,7 @@ from onnx import TensorProto, helper
 from satexport.bundle.contract import ANY, Contract, TensorSpec
 from satexport.frontends.log_mel import DB_PER_LN
 from satexport.frontends.log_mel_nodes import log_mel
+from satexport.graph.roles import Graph
 from satexport.graph.writer import Weights, Writer
 from satexport.models.family import State
 from tests.models.tally.variants import LOG_MEL, Variant
@@ -27,21 +28,27 @@ def fold_scale(w: Weights) -> Weights:
                 "band.scale": np.ones_like(w["band.scale"]), "band.shift": np.zeros_like(w["band.shift"])}
 
 
-def build_graph(variant: Variant, w: Weights, contract: Contract) -> onnx.ModelProto:
+def build_graph(variant: Variant, w: Weights, contract: Contract) -> Graph:
     g = Writer(contract.opset)
     x = contract.input.name
     if contract.options.input == "audio":
-        x = log_mel(g, LOG_MEL, variant.window_samples, x)
-        x = g.op("Mul", "mel/decibels", x, g.scalar("mel.db", DB_PER_LN))
+        with g.role("front_end"):
+            x = log_mel(g, LOG_MEL, variant.window_samples, x)
+            x = g.op("Mul", "mel/decibels", x, g.scalar("mel.db", DB_PER_LN))
     x = g.mean("spectrum", x, 2)
     if (w["band.scale"] != 1).any():
         x = g.op("Mul", "spectrum/scaled", x, g.constant("band.scale", w["band.scale"]))
         x = g.op("Add", "spectrum/shifted", x, g.constant("band.shift", w["band.shift"]))
-    x = g.gelu("hidden/gelu", g.linear("hidden", x, w, "hidden"))
+    with g.role("linear", "hidden"):
+        x = g.linear("hidden", x, w, "hidden")
+    x = g.gelu("hidden/gelu", x)
     x = g.reshape("hidden/new", x, -1, 1, variant.width)
     x = g.op("Concat", "tally/all", contract.cache_in[0].name, x, axis=1)
     g.slice(contract.cache_out[0].name, x, 1, 1, 1 + variant.memory_steps)
-    g.op("Sigmoid", "scores", g.linear("head", g.mean("tally/mean", x, 1), w, "head"))
+    x = g.mean("tally/mean", x, 1)
+    with g.role("head"):
+        x = g.linear("head", x, w, "head")
+    g.op("Sigmoid", "scores", x)
     graph = helper.make_graph(
         g.nodes, contract.variant, [_value(s) for s in (contract.input, *contract.cache_in)],
         [_value(s) for s in (contract.scores, *contract.cache_out)], list(g.constants.values()))
@@ -50,7 +57,7 @@ def build_graph(variant: Variant, w: Weights, contract: Contract) -> onnx.ModelP
                               ir_version=helper.find_min_ir_version_for([opset]))
     helper.set_model_props(model, contract.to_metadata())
     onnx.checker.check_model(model, full_check=True)
-    return model
+    return Graph(model, g.roles)
 
 
 def _value(spec: TensorSpec) -> onnx.ValueInfoProto:

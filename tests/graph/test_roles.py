@@ -1,0 +1,267 @@
+"""Roles: nobody who rewrites a graph or counts its operations goes by a name."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto
+
+from satexport.backends.onnxruntime.step import OnnxRuntimeStep
+from satexport.backends.openvino.step import OpenVinoStep
+from satexport.backends.openvino.write import write_ir
+from satexport.backends.tensorrt.half import in_half
+from satexport.backends.tensorrt.rules import broken_rules
+from satexport.bundle.contract import ANY, Contract, GraphOptions
+from satexport.bundle.folder import Bundle, open_bundle
+from satexport.bundle.roles import FRONT, Role, roles_from_json, roles_to_json
+from satexport.bundle.target import OPERATORS, Quantization, Target
+from satexport.errors import DataError
+from satexport.graph.edit import clone, rename
+from satexport.graph.operations import PRODUCTS, count_operations
+from satexport.graph.roles import Graph
+from satexport.graph.simplify import simplify
+from satexport.graph.writer import Writer
+from satexport.parity.golden import golden_scores
+from satexport.quantize.cache_dtype import store_cache
+from satexport.quantize.int8 import Ranges, quantize
+from satexport.quantize.products import layers, products, products_with_weights
+from satexport.step import FloatArray, Step
+from satexport.tagging.stream import Streams
+from satexport.targets import find_target, resolved
+from tests.conftest import TINY
+from tests.graph.test_operations import graph as written
+from tests.quantize.test_int8 import graph_of
+
+ALL = Quantization(operators=OPERATORS)
+
+
+def shuffled(graph: Graph) -> Graph:
+    """The same graph: its nodes, and its inner tensors, have changed names among each other, and the table
+    with them."""
+    random, model = np.random.default_rng(7), clone(graph.model)
+    nodes, fixed = model.graph.node, {v.name for v in (*model.graph.input, *model.graph.output)}
+    tensors = {i.name for i in model.graph.initializer} | {t for node in nodes for t in node.output}
+    now, new = (dict(zip(names, map(str, random.permutation(names)), strict=True))
+                for names in (sorted(tensors - fixed), sorted(node.name for node in nodes)))
+    for node in nodes:
+        rename(node.input, now)
+        rename(node.output, now)
+        node.name = new[node.name]
+    for named in (*model.graph.initializer, *model.graph.value_info):
+        named.name = now[named.name]
+    onnx.checker.check_model(model, full_check=True)
+    return Graph(model, {new[name]: role for name, role in graph.roles.items()})
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny: Path) -> Bundle:
+    return open_bundle(tiny)
+
+
+@pytest.fixture(scope="module")
+def both(bundle: Bundle) -> tuple[Graph, Graph]:
+    """A graph and the same under other names."""
+    graph = graph_of(bundle)
+    other = shuffled(graph)
+    moved = sum(a.name != b.name for a, b in zip(graph.model.graph.node, other.model.graph.node, strict=True))
+    assert moved > 0.9 * len(graph.model.graph.node)
+    return graph, other
+
+
+def ranges_of(graph: Graph) -> Ranges:
+    """Of every product's activations: not those of a calibration, but the same in every graph."""
+    return {x: (-4.0, 3.0 + number % 3) for number, product in enumerate(products(graph, ALL))
+            for x in product.activations}
+
+
+def scores(bundle: Bundle, graph: Graph) -> FloatArray:
+    """Of the golden chunks, under ONNX Runtime; the table names nodes of the graph."""
+    assert set(graph.roles) <= {node.name for node in graph.model.graph.node}
+    return run(OnnxRuntimeStep(graph.model.SerializeToString(), bundle.contract, bundle.initial_cache()),
+               bundle, bundle.contract)
+
+
+def run(step: Step, bundle: Bundle, contract: Contract) -> FloatArray:
+    return np.asarray(golden_scores(Streams(step, contract), bundle.golden()[0][:4])[0])
+
+
+def test_the_operations_of_a_graph_with_shuffled_names_are_the_same(both: tuple[Graph, Graph]) -> None:
+    graph, other = both
+    assert count_operations(other) == count_operations(graph)
+    assert count_operations(graph)["front_end"] > 10_000_000
+
+
+@pytest.mark.parametrize(
+    "how", [{"scheme": "onnxruntime"}, {"scheme": "qdq"}, {"method": "dynamic"}], ids=str)
+def test_a_graph_with_shuffled_names_is_quantised_alike(
+        bundle: Bundle, both: tuple[Graph, Graph], how: dict[str, str]) -> None:
+    wanted = replace(ALL, **how)  # type: ignore[arg-type]
+    float_layers = ["patch", "03.kv", "07.mixed"]
+    assert layers(both[0], wanted) == layers(both[1], wanted)
+    graph, other = (quantize(graph, wanted, ranges_of(graph), float_layers) for graph in both)
+    assert Counter(graph.roles.values()) == Counter(other.roles.values())
+    np.testing.assert_array_equal(scores(bundle, graph), scores(bundle, other))
+    assert not np.array_equal(scores(bundle, graph), scores(bundle, both[0]))
+    with pytest.raises(DataError, match="quantised already"):
+        products(other, wanted)
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "int8"])
+def test_the_cache_of_a_graph_with_shuffled_names_is_stored_alike(
+        bundle: Bundle, both: tuple[Graph, Graph], dtype: str) -> None:
+    initial = list(bundle.initial_cache())
+    samples = [{spec.name: array for spec, array in zip(bundle.contract.cache_in, initial, strict=True)}]
+    found = []
+    for graph in both:
+        stored = store_cache(graph, bundle.contract, dtype, initial, samples)
+        assert stored.graph.roles == graph.roles
+        step = OnnxRuntimeStep(stored.graph.model.SerializeToString(), stored.contract, stored.initial)
+        found.append(run(step, bundle, stored.contract))
+    np.testing.assert_array_equal(found[0], found[1])
+
+
+@pytest.mark.parametrize("int8", [False, True], ids=["fp16", "int8"])
+def test_a_graph_with_shuffled_names_is_written_for_tensorrt_alike(
+        bundle: Bundle, both: tuple[Graph, Graph], int8: bool) -> None:
+    wanted = Quantization(scheme="qdq", symmetric=True, scales="fp16")
+    graph, other = (in_half(quantize(graph, wanted, ranges_of(graph), []) if int8 else graph)
+                    for graph in both)
+    np.testing.assert_array_equal(scores(bundle, graph), scores(bundle, other))
+    for found in (graph, other):
+        assert broken_rules(found, "10.3") == []
+        front_end = {name for node in found.model.graph.node if found.kind(node) == FRONT
+                     for name in (*node.input, *node.output)}
+        constants = [i.data_type for i in found.model.graph.initializer if i.name in front_end]
+        assert TensorProto.FLOAT16 not in constants
+    spoiled = Graph(other.model, {**other.roles, **{  # the rule goes by the table, too
+        node.name: Role(FRONT) for node in other.model.graph.node if node.op_type == "Gelu"}})
+    assert {b.rule for b in broken_rules(spoiled, "10.3")} == {"front end in fp32"}
+
+
+def marks(file: Path) -> Counter[tuple[str, str]]:
+    """How many layers of each type carry which attribute."""
+    return Counter((layer.get("type", ""), mark.get("name", "")) for layer in ET.parse(file).iter("layer")
+                   for mark in layer.iter("attribute"))
+
+
+def targets() -> list[Target]:
+    fp32, int8 = find_target("openvino-fp32"), find_target("openvino-int8")
+    assert fp32.openvino
+    assert int8.openvino
+    return [replace(fp32, openvino=replace(fp32.openvino, weights="fp16")),
+            replace(int8, openvino=replace(int8.openvino, floats="fp32"))]
+
+
+@pytest.mark.parametrize("target", targets(), ids=lambda target: target.name)
+def test_a_graph_with_shuffled_names_is_written_for_openvino_alike(
+        bundle: Bundle, both: tuple[Graph, Graph], target: Target, tmp_path: Path) -> None:
+    target, found, attributes, executed = resolved(target), [], [], []
+    assert target.openvino
+    for name, graph in zip(("own", "shuffled"), both, strict=True):
+        count = 0
+        if wanted := target.quantization:
+            count = products_with_weights(graph, wanted, [])
+            int8 = quantize(graph, wanted, ranges_of(graph), [])
+        (folder := tmp_path / name).mkdir()
+        write_ir(folder, int8 if wanted else graph, bundle.contract, target, bundle.initial_cache(), count)
+        step = OpenVinoStep(folder / "model.xml", bundle.contract, bundle.initial_cache(), target.openvino)
+        attributes.append(marks(folder / "model.xml"))
+        executed.append(step.executed())
+        found.append(run(step, bundle, bundle.contract))
+    np.testing.assert_array_equal(found[0], found[1])
+    assert attributes[0] == attributes[1]
+    assert sum(count for (_, mark), count in attributes[0].items() if mark == "precise") == 21
+    assert executed[0] == executed[1]
+    assert executed[0]["front end"]["f32"] > 10
+
+
+# Where the table comes from, and what it says.
+
+@pytest.mark.parametrize(
+    "options", [GraphOptions(), GraphOptions("hidden", "mel", 3), GraphOptions(streams=ANY)],
+    ids=lambda options: options.suffix)
+@pytest.mark.parametrize("model", ["sat-t", "sat-s", "vit-t"])
+def test_every_product_has_a_role_and_the_front_end_is_what_tokens_are_made_of(
+        model: str, options: GraphOptions) -> None:
+    if model == "vit-t" and options.cache == "hidden":
+        return
+    graph = written(f"{model}-{TINY}", 2, options)
+    nodes = graph.model.graph.node
+    assert [node.name for node in nodes if node.op_type in PRODUCTS and node.name not in graph.roles] == []
+    kinds = Counter(role.kind for role in set(graph.roles.values()))
+    assert kinds == {"front_end": 1, "patch": 1, "head": 1, "linear": 12 * 5, "attention": 12 * 2}
+    front_end = [graph.kind(node) == FRONT for node in nodes]
+    assert front_end == sorted(front_end, reverse=True)  # it comes first, and whole
+    made = {name for node in nodes if graph.kind(node) == FRONT for name in node.output}
+    assert len({x for node in nodes if graph.kind(node) != FRONT for x in node.input if x in made}) == 1
+
+
+def test_onnxsim_gives_a_fused_product_another_name_and_it_keeps_its_role() -> None:
+    graph = written(f"sat-t-{TINY}", 2)
+    simpler = simplify(graph).graph
+    fused = {node.name: node for node in simpler.model.graph.node if node.op_type == "Gemm"}
+    assert len(fused) > 40
+    assert not set(fused) & set(graph.roles)
+    assert simpler.roles["Gemm_0"] == Role("linear", "00.q")
+    assert layers(simpler, ALL) == layers(graph, ALL)
+    assert {node.name for node in simpler.model.graph.node if simpler.kind(node) == FRONT} == {
+        node.name for node in graph.model.graph.node if graph.kind(node) == FRONT}
+
+
+def test_a_graph_of_onnxsim_in_which_a_layer_cannot_be_found_is_not_kept(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = written(f"sat-t-{TINY}", 2)
+    smaller = clone(graph.model)
+    del smaller.graph.value_info[:]
+    for node in smaller.graph.node:
+        rename(node.input, {"block_05/mixed": "x"})
+        rename(node.output, {"block_05/mixed": "x"})
+    monkeypatch.setattr("onnxsim.simplify", lambda model: (smaller, True))
+    simplified = simplify(graph)
+    assert simplified.graph is graph
+    assert simplified.why_not == "attention 05.mixed cannot be found in it"
+
+
+def test_nodes_have_the_role_of_the_innermost_block_that_they_are_written_in() -> None:
+    g = Writer(20)
+    g.op("Relu", "before", "x")
+    with g.role("linear", "00.fc1"):
+        g.op("Relu", "outer", "x")
+        with g.role("patch"):
+            g.split("inner", "x", 0, 1, 1)
+        g.op("Relu", "outer again", "x")
+    g.op("Relu", "after", "x")
+    assert roles_to_json(g.roles) == {
+        "outer": "linear 00.fc1", "inner": "patch", "outer again": "linear 00.fc1"}
+    assert roles_from_json(roles_to_json(g.roles)) == g.roles
+
+
+def test_a_bundle_keeps_the_table_of_its_graph(bundle: Bundle) -> None:
+    names = [node.name for node in graph_of(bundle).model.graph.node]
+    assert set(bundle.roles) <= set(names)
+    assert list(bundle.roles) == [name for name in names if name in bundle.roles]
+    assert bundle.roles["block_03/logits"] == Role("attention", "03.logits")
+
+
+def test_a_product_whose_weight_is_computed_is_an_error_and_not_left_out(both: tuple[Graph, Graph]) -> None:
+    model = clone(both[0].model)
+    gemm = next(node for node in model.graph.node if node.op_type == "Gemm")
+    gemm.input[1] = "computed"
+    with pytest.raises(DataError, match=r"the weight of 00\.q is no constant of the graph \(Gemm Gemm_0\)"):
+        products(Graph(model, both[0].roles), ALL)
+
+
+def test_a_bias_that_went_into_its_int8_product_has_left_the_table() -> None:
+    graph = written(f"sat-t-{TINY}", 2)
+    result = quantize(graph, ALL, ranges_of(graph), ["00.fc2"])
+    names = {node.name for node in result.model.graph.node}
+    assert set(result.roles) <= names
+    assert {"block_00/fc1/sum", "block_00/fc1/product"} - names == {"block_00/fc1/sum"}
+    assert result.roles["block_00/fc1/product"] == Role("linear", "00.fc1")
+    assert result.roles["block_00/fc2/sum"] == Role("linear", "00.fc2")  # in float as before
