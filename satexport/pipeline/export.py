@@ -200,7 +200,7 @@ def export_report(export: Export) -> dict[str, Any]:
         "definitions": {
             "from_before": f"largest score difference from the graph before, {REWRITE_CHUNKS} "
                            f"chunks, cache carried; a rewrite may move it by {REWRITE_TOLERANCE:.0e}",
-            "from_pytorch": "the same against PyTorch fp32 with the published hidden-state cache",
+            "from_pytorch": "the same against the published model in PyTorch fp32",
             "operations": DEFINITION,
             "kept": "false: what ships is the graph of the stage before, for the reason given"},
         "origin": origin(),

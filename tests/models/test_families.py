@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from satexport.frontends.rows import FRONT_ENDS
 from satexport.models.families import FAMILIES, all_variants, find_family, marks, named_variant
-from satexport.models.family import Family
+from satexport.models.family import Family, Variant
 from satexport.models.sat import family as sat
-from satexport.models.sat.variants import Variant
+from satexport.models.sat.variants import Variant as Sat
 from tests import ROOT
 
 PACKAGE = ROOT / "satexport"
@@ -23,7 +24,7 @@ SHARED = [path for path in sorted(PACKAGE.rglob("*.py")) if path.relative_to(PAC
 
 
 def test_the_module_meets_the_protocol() -> None:
-    _: Family[Variant] = sat  # for mypy
+    _: Family[Sat] = sat  # for mypy
 
 
 def test_every_variant_is_found_by_its_name_and_belongs_to_its_family() -> None:
@@ -33,6 +34,13 @@ def test_every_variant_is_found_by_its_name_and_belongs_to_its_family() -> None:
         assert named_variant(variant.name) == variant
         assert find_family(variant.family).find_model(variant.model)[variant.delay] == variant
     assert len(marks()) == len(FAMILIES)
+
+
+@pytest.mark.parametrize("variant", all_variants(), ids=lambda variant: variant.name)
+def test_what_a_variant_hears_is_what_its_front_end_and_a_stream_give_it(variant: Variant) -> None:
+    assert FRONT_ENDS[variant.front_end].sample_rate == variant.sample_rate
+    assert variant.hop_samples == variant.delay * variant.sample_rate
+    assert variant.window_samples == variant.hop_samples  # as long as a stream keeps no history of audio
 
 
 def test_what_a_family_publishes_is_of_its_variants() -> None:
