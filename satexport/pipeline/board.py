@@ -28,6 +28,7 @@ from typing import Any
 
 from satexport.backends.tensorrt.build import Board
 from satexport.backends.tensorrt.inspect import DEFINITIONS, graph_gate, int8_gates, latencies, precisions
+from satexport.backends.tensorrt.settings import TensorRtSettings
 from satexport.backends.tensorrt.step import RECORD, TensorRtStep, engine_record
 from satexport.bundle.folder import Bundle, open_bundle
 from satexport.bundle.gates import MB, Gate, budget_gates, failures, figures, verdict
@@ -104,10 +105,10 @@ def graphs(bundle: Bundle) -> list[Path]:
 
 def check_target(target: Target, board: Board) -> None:
     """Raise `MissingError` where the TensorRT or the device is not what the target says."""
-    wanted = target.tensorrt
-    if wanted is None:
+    if target.backend != "tensorrt":
         raise UsageError(f"a bundle for {target.backend} has no engines to build; expected one of "
                          "`satexport trt`.")
+    wanted = TensorRtSettings.of(target)
     if wanted.module != "tensorrt":
         raise UsageError(f"{target.name} is for {wanted.module}, whose engine is made with the bundle, by "
                          "`satexport trt --rtx`.")
@@ -123,8 +124,7 @@ def check_target(target: Target, board: Board) -> None:
 
 def check_memory(bundle: Bundle, board: Board) -> None:
     """Raise `RunError` where too little memory is free for a build."""
-    wanted = bundle.target.tensorrt
-    assert wanted
+    wanted = TensorRtSettings.of(bundle.target)
     needed = int(wanted.workspace_mb * MB) + ROOM * max(file.stat().st_size for file in graphs(bundle))
     if (free := board.free_bytes()) < needed:
         raise RunError(f"{free / MB:.0f} MB of memory are free, a build needs {needed / MB:.0f}: end what "
@@ -153,10 +153,9 @@ def _tried(bundle: Bundle, board: Board, graph: Path, file: Path) -> Built:
 
 
 def _built(bundle: Bundle, board: Board, graph: Path, file: Path) -> Built:
-    assert bundle.target.tensorrt
     start = time.perf_counter()
     name = f".timing-{board.tensorrt}-{board.compute_capability}.cache"
-    board.build(graph, file, bundle.target.tensorrt, bundle.path / name)
+    board.build(graph, file, TensorRtSettings.of(bundle.target), bundle.path / name)
     seconds = time.perf_counter() - start
     board.load(file).close()  # libraries that are loaded once are no engine's
     before = board.free_bytes()

@@ -20,14 +20,15 @@ from satexport.backends.tensorrt import inspect as engine_gates
 from satexport.backends.tensorrt.build import run_trtexec, trtexec_command
 from satexport.backends.tensorrt.engine import Engine
 from satexport.backends.tensorrt.inspect import precisions
+from satexport.backends.tensorrt.settings import TensorRtSettings
 from satexport.backends.tensorrt.write import SCRIPT
 from satexport.bundle.folder import open_bundle
-from satexport.bundle.target import Budgets, TensorRt
+from satexport.bundle.target import Budgets
 from satexport.errors import BundleError, GateError, MissingError, RunError, SatexportError
 from satexport.files import sha256_of
 from satexport.pipeline.board import build_bundle
 from satexport.pipeline.build import compile_bundle
-from satexport.pipeline.plan import Wanted
+from satexport.pipeline.plan import BuildOptions
 from satexport.targets import find_target
 from tests.backends.tensorrt.test_step import FakeEngine
 from tests.backends.test_backends import SMALL
@@ -94,7 +95,7 @@ class FakeBoard:
         self.asked += 1
         return self.free - 50_000_000 * (self.asked > 1 and self.asked % 2 == 1)
 
-    def build(self, graph: Path, engine: Path, wanted: TensorRt, timing_cache: Path) -> None:
+    def build(self, graph: Path, engine: Path, wanted: TensorRtSettings, timing_cache: Path) -> None:
         if graph.stem == self.fails:
             raise RunError(f"TensorRT builds no engine of {graph.name}")
         self.built.append(graph.stem)
@@ -150,7 +151,7 @@ def shipped(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A build bundle as it comes to the board."""
     folder = tmp_path_factory.mktemp("shipped")
     target = replace(ORIN, budgets=Budgets())  # how fast this machine is must decide nothing
-    return compile_bundle(open_bundle(tiny), target, folder, Wanted(SMALL)).path
+    return compile_bundle(open_bundle(tiny), target, folder, BuildOptions(calibration=SMALL)).path
 
 
 @pytest.fixture
@@ -307,8 +308,7 @@ def test_a_bundle_of_another_backend_has_nothing_to_build(tiny: Path) -> None:
 # What this machine has, as far as it is not a call to TensorRT.
 
 def test_trtexec_is_told_all_that_an_engine_needs() -> None:
-    wanted = ORIN.tensorrt
-    assert wanted
+    wanted = TensorRtSettings.of(ORIN)
     for version, strongly in (("10.3.0", True), ("10.16.1", True), ("11.4.1", False)):
         command = trtexec_command("trtexec", Path("a.onnx"), Path("a.engine"), wanted, version,
                                   Path("t.cache"))

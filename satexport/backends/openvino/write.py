@@ -29,9 +29,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from satexport.backends.openvino.settings import OpenVinoSettings
 from satexport.backends.openvino.step import CONTRACT, QUANTISED, lanes, state_name, written
 from satexport.bundle.contract import Contract
-from satexport.bundle.target import Target
 from satexport.errors import RunError
 from satexport.frontends.log_mel import FRONT_END
 from satexport.runtimes import import_runtime
@@ -45,27 +45,25 @@ FLOATS = "/float"       # ends the names of those weights as floats again
 BY_ELEMENT = {"Multiply", "Subtract", "Convert", "FakeQuantize"}  # of a quantisation and its inverse
 
 
-def write_ir(folder: Path, model: onnx.ModelProto, contract: Contract, target: Target,
+def write_ir(folder: Path, model: onnx.ModelProto, contract: Contract, settings: OpenVinoSettings,
              initial: Iterable[NDArray[Any]], quantised: int) -> str:
     """Write `model.xml` and `model.bin` of a graph as a target wants it; returns the former's name.
     `quantised` is the number of products with a weight that must be computed in int8."""
     ir = import_runtime("openvino").Core().read_model(model.SerializeToString())
-    return save_ir(folder, ir, contract, target, initial, quantised)
+    return save_ir(folder, ir, contract, settings, initial, quantised)
 
 
-def save_ir(folder: Path, ir: openvino.Model, contract: Contract, target: Target,
+def save_ir(folder: Path, ir: openvino.Model, contract: Contract, settings: OpenVinoSettings,
             initial: Iterable[NDArray[Any]], quantised: int) -> str:
     """The same for a model that OpenVINO has read. Raises `RunError` where it cannot be written."""
-    wanted = target.openvino
-    assert wanted
-    count = lanes(contract, wanted)
+    count = lanes(contract, settings)
     if count != contract.options.streams:
         ir.reshape({spec.name: [count, *spec.shape[1:]] for spec in (contract.input, *contract.cache_in)})
     _keep_marks(ir)
     _fuse_norms(ir)
-    if wanted.weights == "fp16":
+    if settings.weights == "fp16":
         _store_as_fp16(ir)
-    if wanted.stateful and contract.cache_in:
+    if settings.stateful and contract.cache_in:
         _make_stateful(ir, contract, initial, count)
     ir.validate_nodes_and_infer_types()
     ir.set_rt_info(written(contract), CONTRACT)

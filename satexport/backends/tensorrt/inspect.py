@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from satexport.backends.tensorrt.settings import TensorRtSettings
 from satexport.bundle.folder import GRAPH_SCORES, Bundle
 from satexport.bundle.gates import Gate
 from satexport.step import FloatArray, Step
@@ -35,9 +36,9 @@ DEFINITIONS = {
 def graph_gate(bundle: Bundle, scores: FloatArray, precision: str) -> Gate:
     """Does the engine compute what its graph says, as ONNX Runtime computed it on the workstation? Scores
     [N, chunks, classes] of the golden chunks."""
-    assert bundle.target.tensorrt
     expected = bundle.arrays(GRAPH_SCORES, [precision])[0]
-    gap, limit = float(np.abs(scores - expected).max()), bundle.target.tensorrt.max_graph_difference
+    limit = TensorRtSettings.of(bundle.target).max_graph_difference
+    gap = float(np.abs(scores - expected).max())
     return Gate("largest score difference from its graph", "passed" if gap <= limit else "failed", gap, limit,
                 f"{gap:.1e}, at most {limit:g}")
 

@@ -47,6 +47,9 @@ class PyTorchStep:
     def executed(self) -> dict[str, dict[str, int]]:
         return {}
 
+    def close(self) -> None:
+        """PyTorch holds nothing that Python does not free."""
+
     def hidden_silence(self) -> FloatArray | None:
         """The initial cache as an array [12, C, d]; None for a model without a cache."""
         return None if self._initial is None else self._initial[:, 0].numpy()
