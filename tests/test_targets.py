@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -115,6 +115,39 @@ def test_a_wrong_key_or_value_is_named_with_its_file(now: str, then: str, words:
     assert now in MINE
     with pytest.raises(DataError, match=f"mine.toml.*{words}"):
         find_target(write(tmp_path, MINE.replace(now, then)))
+
+
+def test_a_target_may_begin_as_another_one_and_say_only_what_differs(tmp_path: Path) -> None:
+    target = find_target(write(tmp_path, '''extends = "jetson-orin-nano"
+name = "mine"
+[tensorrt]
+workspace_mb = 500
+[budgets]
+step_ms = 20
+'''))
+    nano = find_target("jetson-orin-nano")
+    assert target == replace(nano, name="mine", options={**nano.options, "workspace_mb": 500},
+                             budgets=replace(nano.budgets, step_ms=20))
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("jetson-9", "mine.toml: extends is 'jetson-9', expected one of cpu-fp32, .*, rtx, jetson."),
+    ("../cpu-fp32", "mine.toml: extends is '../cpu-fp32', expected one of"),
+    ("a", "mine.toml: extends leads over more than 4 targets; expected fewer, and no circle.")])
+def test_a_beginning_that_is_not_there_or_has_no_end_is_refused(
+        name: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name == "a":
+        (tmp_path / "a.toml").write_text('extends = "b"')
+        (tmp_path / "b.toml").write_text('extends = "a"')
+        monkeypatch.setattr("satexport.targets.FOLDER", tmp_path)
+    with pytest.raises(DataError, match=words):
+        find_target(write(tmp_path, f'extends = "{name}"\n{MINE}'))
+
+
+def test_what_targets_have_in_common_is_no_target_by_itself() -> None:
+    assert "jetson" not in [target.name for target in shipped()]
+    with pytest.raises(UsageError, match="no target 'jetson'"):
+        find_target("jetson")
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"\x00" * 9], ids=["not utf-8", "zeros"])
