@@ -17,7 +17,6 @@ from satexport.backends.backend import (
     complete_options,
     precision_conditions,
 )
-from satexport.backends.onnxruntime.step import OnnxRuntimeStep
 from satexport.backends.tensorrt import step
 from satexport.backends.tensorrt.engine import import_tensorrt
 from satexport.backends.tensorrt.settings import RTX, TensorRtSettings, conditions
@@ -58,6 +57,7 @@ def accepts(contract: Contract, target: Target) -> None:
 
 
 def write(folder: Path, draft: Draft) -> Written:
+    from satexport.backends.onnxruntime.step import OnnxRuntimeStep
     from satexport.backends.tensorrt.write import write_build_bundle
 
     graphs = write_build_bundle(folder, {TWIN: draft.fp32, draft.target.precision: draft.model},
@@ -71,6 +71,8 @@ def candidates(bundle: Bundle, options: LoadOptions) -> Mapping[str, Candidate]:
     """The graphs under ONNX Runtime with its optimisation off: the target's own, and the twin, which is held
     to what a twin must keep. An engine computes what its graph says; optimised, ONNX Runtime would compute
     with kernels and roundings of its own."""
+    from satexport.backends.onnxruntime.step import OnnxRuntimeStep  # not on a board
+
     target, found = bundle.target, {}
     for precision in dict.fromkeys((target.precision, TWIN)):
         gates = target.gates
