@@ -8,13 +8,14 @@ import click
 
 from satexport.commands.compile import Options, compile_options, run_compile
 from satexport.commands.options import cache_dtype_option
-from satexport.errors import UsageError
 
 
 @click.command("bundle")
+@click.option("--target", "target_name", required=True, metavar="NAME|FILE.toml",
+              help="One of those that `satexport targets` lists, or one of your own.")
 @cache_dtype_option
 @compile_options
-def bundle_command(**options: Any) -> None:
+def bundle_command(target_name: str, **options: Any) -> None:
     """Make the bundle of a target, whichever runtime it is for, prove it and measure it as far as it runs
     here. `satexport targets` lists the targets; cpu, openvino and trt are short ways to some of them.
 
@@ -27,8 +28,4 @@ def bundle_command(**options: Any) -> None:
     """
     from satexport.targets import find_target
 
-    given = Options(**options)
-    if not given.target_name:
-        raise UsageError("--target: say which; `satexport targets` lists those that there are, or pass a "
-                         "FILE.toml.")
-    run_compile(find_target(given.target_name), given)
+    run_compile(find_target(target_name), Options(target_name=target_name, **options))

@@ -31,8 +31,6 @@ _OPTIONS = (
     click.option("--labels", type=click.Path(path_type=Path), metavar="FILE",
                  help="With --model: names of the classes."),
     click.option("--streams", metavar="N|dynamic", help="With --model: microphones that one step serves."),
-    click.option("--target", "target_name", metavar="NAME|FILE.toml",
-                 help="Default: the one for the precision that is asked for."),
     click.option("--calibration", metavar="NAME|FILE.toml|DIR",
                  help="Calibration set, or a folder of audio. Default: the target's."),
     click.option("--ranges", type=click.Choice(["minmax", "percentile", "entropy"]),
@@ -83,6 +81,10 @@ class Options:
     threads: int | None
     as_json: bool
     cache_dtype: str = "fp32"
+
+
+target_option = click.option("--target", "target_name", metavar="NAME|FILE.toml",
+                             help="Default: the one for the precision that is asked for.")
 
 
 def compile_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from satexport.commands.compile import Options, compile_options, find_for, run_compile
+from satexport.commands.compile import Options, compile_options, find_for, run_compile, target_option
 from satexport.commands.options import cache_dtype_option
 from satexport.errors import UsageError
 
@@ -23,6 +23,7 @@ TARGETS = {"fp32": "cpu-fp32", "int8": "cpu-int8"}
               type=click.Choice(["target", "static", "dynamic"]),
               help="static: ranges from a calibration; dynamic: anew at every step. Default: the target's.")
 @cache_dtype_option
+@target_option
 @compile_options
 def cpu_command(fp32: bool, int8: str | None, **options: Any) -> None:
     """Make a bundle for ONNX Runtime on a CPU, prove the very file and measure it: int8 from calibrated

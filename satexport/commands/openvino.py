@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from satexport.commands.compile import Options, compile_options, find_for, run_compile
+from satexport.commands.compile import Options, compile_options, find_for, run_compile, target_option
 from satexport.errors import UsageError
 
 TARGETS = {name: f"openvino-{name}" for name in ("fp32", "bf16", "int8")}
@@ -22,6 +22,7 @@ TARGETS = {name: f"openvino-{name}" for name in ("fp32", "bf16", "int8")}
               help="Keep cache inputs and outputs; by default the request keeps the cache as its state.")
 @click.option("--compress", type=click.Choice(["fp16", "fp32"]),
               help="How weights that are not int8 are stored. Default: the target's.")
+@target_option
 @compile_options
 def openvino_command(fp32: bool, bf16: bool, int8: bool, explicit_cache: bool, compress: str | None,
                      **options: Any) -> None:

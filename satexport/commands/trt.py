@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from satexport.commands.compile import Options, compile_options, run_compile
+from satexport.commands.compile import Options, compile_options, run_compile, target_option
 from satexport.commands.console import print_json, reader_may_leave
 from satexport.errors import UsageError
 from satexport.terminal import note
@@ -29,6 +29,7 @@ DEFAULT, DEFAULT_RTX = "jetson-orin-nano", "rtx"  # targets
 @click.option("--build", "build", type=click.Path(path_type=Path), metavar="BUNDLE",
               help="On the board: build the engines of a bundle, prove and measure them, keep the faster.")
 @click.option("--engine", is_flag=True, help="Build here, too, where this machine is the target's board.")
+@target_option
 @compile_options
 def trt_command(int8: bool, fp16: bool, rtx: bool, build: Path | None, engine: bool, **options: Any) -> None:
     """Make a build bundle for a Jetson: the graphs as TensorRT takes them, checked against its rules and

@@ -39,16 +39,17 @@ class Settings:
     """A target's table [evaluator]."""
 
     most_streams: int = 2
+    verbose: int = 0
 
 
 class EvaluatorStep(ProcessBound):
     """A graph node by node in numpy; the cache is a list of arrays."""
 
-    def __init__(self, graph: Path, contract: Contract, cache: Iterable[NDArray[Any]]) -> None:
+    def __init__(self, graph: Path, contract: Contract, cache: Iterable[NDArray[Any]], verbose: int) -> None:
         from onnx.reference import ReferenceEvaluator
 
         super().__init__()
-        self._graph: Any = ReferenceEvaluator(str(graph))
+        self._graph: Any = ReferenceEvaluator(str(graph), verbose=verbose)
         self._contract, self._initial = contract, list(cache)
 
     def initial_cache(self, streams: int) -> list[NDArray[Any]]:
@@ -108,4 +109,5 @@ def finish(bundle: Bundle) -> Mapping[str, Any] | None:
 
 
 def load(bundle: Bundle, options: LoadOptions) -> EvaluatorStep:
-    return EvaluatorStep(bundle.graph, bundle.contract, bundle.initial_cache())
+    return EvaluatorStep(bundle.graph, bundle.contract, bundle.initial_cache(),
+                         bundle.target.options["verbose"])
