@@ -255,7 +255,7 @@ def _entry(row: Row, settings: Settings, notes: list[str]) -> dict[str, Any]:
             "weights": None, "state": FLOAT * DEPTH * variant.cache_tokens * variant.width}
     else:
         facts = {"bundle": str(row.bundle.path), "bundle_sha256": row.bundle.sha256,
-                 "variant": contract.variant, "target": asdict(row.bundle.target),
+                 "variant": contract.variant, "target": row.bundle.target.to_dict(),
                  "options": asdict(contract.options), "streams": row.streams,
                  "tokens": {"new": variant.new_tokens, "cached": variant.cache_tokens},
                  "checkpoint": asdict(contract.checkpoint),

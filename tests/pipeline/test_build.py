@@ -172,7 +172,7 @@ def test_what_was_there_stays_until_the_new_bundle_is_proven(
     assert call(*arguments).code == 0
     before = content(export)
 
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("satexport.pipeline.prove.run_parity", interrupted)
