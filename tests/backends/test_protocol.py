@@ -15,7 +15,7 @@ from satexport.backends.openvino import backend as openvino
 from satexport.backends.tensorrt import backend as tensorrt
 from satexport.bundle.folder import open_bundle
 from satexport.bundle.places import staged_bundle
-from satexport.errors import DataError, MissingError, UsageError
+from satexport.errors import BundleError, DataError, MissingError, UsageError
 from satexport.pipeline.build import compile_bundle
 from satexport.pipeline.plan import BuildOptions
 from satexport.step import FloatArray
@@ -23,6 +23,7 @@ from satexport.tagging.tagger import load
 from satexport.targets import find_target, shipped
 from tests.backends.evaluator import backend as evaluator
 from tests.backends.test_backends import compiled
+from tests.bundle.test_folder import copy_of, manifest_of, reseal
 from tests.commands.test_cli import call
 from tests.pipeline.test_build import FEW, SMALL, output_with
 
@@ -115,6 +116,16 @@ def test_a_bundle_of_a_backend_that_is_not_here_was_made_by_a_newer_version(
         path = compile_bundle(open_bundle(tiny), find_target(str(target)), tmp_path, options).path
     with pytest.raises(MissingError, match=r"for the backend 'evaluator', made by a newer version; .* runs "
                                            "onnxruntime, openvino, tensorrt"):
+        load(path)
+
+
+def test_options_in_a_bundle_that_its_backend_does_not_know_are_damage(tiny: Path, tmp_path: Path) -> None:
+    path = copy_of(tiny, tmp_path)
+    manifest = manifest_of(path)
+    manifest["target"]["onnxruntime"] = {"turbo": True}
+    (path / "bundle.json").write_text(json.dumps(manifest))
+    reseal(path)
+    with pytest.raises(BundleError, match=r"bundle\.json: onnxruntime is .*turbo.* Make the bundle again"):
         load(path)
 
 
