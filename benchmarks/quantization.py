@@ -26,7 +26,9 @@ import numpy as np
 import onnx
 
 from satexport.audio.datasets import LabelledSet, load_set
+from satexport.backends.backend import of
 from satexport.backends.onnxruntime.step import OnnxRuntimeStep
+from satexport.backends.openvino.settings import OpenVinoSettings
 from satexport.backends.openvino.step import OpenVinoStep
 from satexport.backends.openvino.write import save_ir
 from satexport.bundle.contract import Contract
@@ -42,7 +44,7 @@ from satexport.parity.differences import compare
 from satexport.parity.metrics import average_precisions
 from satexport.pipeline.build import compile_bundle
 from satexport.pipeline.export import export_onnx
-from satexport.pipeline.plan import Wanted
+from satexport.pipeline.plan import BuildOptions
 from satexport.quantize.cache_dtype import store_cache
 from satexport.quantize.calibrate import Sample, calibrate
 from satexport.quantize.calibration_set import find_calibration
@@ -51,8 +53,9 @@ from satexport.quantize.ranges import find_ranges
 from satexport.runtimes import import_runtime
 from satexport.step import FloatArray, Step
 from satexport.tagging.stream import Streams, clip_chunks
-from satexport.targets import find_target, resolved
+from satexport.targets import find_target
 
+OPENVINO = of("openvino")
 SHIPPED = find_target("cpu-int8").quantization or Quantization()
 CHOICES = {
     "as shipped": SHIPPED,
@@ -127,9 +130,9 @@ def under_openvino(folder: Path, threads: int) -> Iterator[str]:
         for name, (target, ir) in openvino_models(model, samples).items():
             stage = Path(place) / str(len(steps))
             stage.mkdir()
-            path = stage / save_ir(stage, ir, model, contract, target, initial, 0)
-            assert target.openvino
-            steps[name] = OpenVinoStep(path, contract, initial, target.openvino, threads)
+            settings = OpenVinoSettings.of(target)
+            path = stage / save_ir(stage, ir, model, contract, settings, initial, 0)
+            steps[name] = OpenVinoStep(path, contract, initial, settings, threads)
         audio = clips.clips[0].read(contract.sample_rate)[None, None, :contract.hop_samples]
         latencies = take_turns([StepTimer(step, audio).run_turn for step in steps.values()], plan_turns())
         for (name, step), latency in zip(steps.items(), latencies, strict=True):
@@ -142,10 +145,11 @@ def openvino_models(model: Graph, samples: list[Sample]) -> dict[str, tuple[Targ
     def read(graph: Graph) -> Any:
         return import_runtime("openvino").Core().read_model(graph.model.SerializeToString())
 
-    target = resolved(find_target("openvino-int8"))
+    target = OPENVINO.resolve(find_target("openvino-int8"))
     shipped = target.quantization
     assert shipped
-    models = {name: (resolved(find_target(f"openvino-{name}")), read(model)) for name in ("fp32", "bf16")}
+    models = {name: (OPENVINO.resolve(find_target(f"openvino-{name}")), read(model))
+              for name in ("fp32", "bf16")}
     for name, choice in {"int8, as shipped": shipped, "int8, symmetric": replace(shipped, symmetric=True),
                          "int8, operators: all": replace(shipped, operators=OPERATORS)}.items():
         models[name] = target, read(quantize(model, choice, find_ranges(model, choice, samples), ()))
@@ -190,7 +194,8 @@ def speed(model: str, threads: int) -> Iterator[str]:
         bundles = [open_bundle(export_onnx(checkpoint, find_target("onnx"), Path(place)).path)]
         for name, choice in SPEED.items():
             target = replace(find_target("cpu-int8"), name=name, quantization=choice)
-            made = compile_bundle(bundles[0], target, Path(place), Wanted(find_calibration("synthetic")))
+            options = BuildOptions(calibration=find_calibration("synthetic"))
+            made = compile_bundle(bundles[0], target, Path(place), options)
             bundles.append(open_bundle(made.path))
         report = measure(bundles, Settings(threads=threads)).to_json()
     for entry in report["bundles"]:

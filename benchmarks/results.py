@@ -56,11 +56,10 @@ from satexport.models.checkpoint import load_checkpoint
 from satexport.models.families import find_variant
 from satexport.models.sat.family import VARIANTS
 from satexport.models.sat.paper import NOTE
-from satexport.parity.protocols import run_parity
-from satexport.parity.records import report_parity
 from satexport.pipeline.build import compile_bundle
 from satexport.pipeline.export import export_onnx
-from satexport.pipeline.plan import Wanted
+from satexport.pipeline.plan import BuildOptions, ProofOptions, gate_folds
+from satexport.pipeline.prove import judge
 from satexport.quantize.calibration_set import find_calibration
 from satexport.tagging.tagger import load
 from satexport.targets import find_target
@@ -119,13 +118,14 @@ def run(case: Case, threads: int, minutes: float, esc10: Path) -> None:
     """Export, prove and measure one bundle; its reports stay."""
     folder = BUILD / case.name
     path, beside = made(case, folder / "bundle", esc10)
-    tagger = load(path, threads, spinning=False)
-    data, folds = (str(esc10), [4]) if case.calibration == "esc50" else ("synthetic", None)
-    result = run_parity(tagger, data=data, folds=folds,
-                        minutes=minutes if case.options == USUAL_OPTIONS else 1)
-    write_json(folder / "parity.json", report_parity(tagger, result, threads).to_json())
-    report = measure([tagger.bundle, *beside], Settings(threads=threads))
-    write_json(folder / "measure.json", report.to_json())
+    tagger = load(path, threads, share_cores=True)
+    data = str(esc10) if case.calibration == "esc50" else "synthetic"
+    folds = gate_folds(data, None, find_calibration(case.calibration))
+    _, report = judge(tagger, ProofOptions(
+        data=data, folds=folds, minutes=minutes if case.options == USUAL_OPTIONS else 1, threads=threads))
+    write_json(folder / "parity.json", report)
+    measured = measure([tagger.bundle, *beside], Settings(threads=threads))
+    write_json(folder / "measure.json", measured.to_json())
     shutil.rmtree(folder / "bundle")
 
 
@@ -140,8 +140,9 @@ def made(case: Case, folder: Path, esc10: Path) -> tuple[Path, list[Bundle]]:
     for options, target in wanted_ones:
         path = export_onnx(checkpoint, find_target("onnx"), folder, replace(options, cache_dtype="fp32")).path
         if target != "onnx":
-            wanted = Wanted(find_calibration(case.calibration), esc10, options.cache_dtype)
-            path = compile_bundle(open_bundle(path), find_target(target), folder, wanted, None).path
+            build = BuildOptions(calibration=find_calibration(case.calibration), recordings=esc10,
+                                 cache_dtype=options.cache_dtype)
+            path = compile_bundle(open_bundle(path), find_target(target), folder, build).path
         paths.append(path)
     return paths[0], [open_bundle(path) for path in paths[1:]]
 

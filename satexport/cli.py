@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import click
 
+from satexport.commands.bundle import bundle_command
 from satexport.commands.console import discard_output
 from satexport.commands.cpu import cpu_command
 from satexport.commands.data import data_command
@@ -44,6 +45,7 @@ def cli() -> None:
       satexport models                                              what can be exported
       satexport targets                                             and for which devices
       satexport onnx --model sat-t --delay 2 --checkpoint demo
+      satexport bundle --target cpu-int8                            a bundle for any of them; or, for short,
       satexport cpu --int8
       satexport openvino --int8
       satexport trt --int8
@@ -57,8 +59,8 @@ def cli() -> None:
     """
 
 
-for command in (onnx_command, cpu_command, openvino_command, trt_command, parity_command, measure_command,
-                run_command, models_command, targets_command, data_command):
+for command in (onnx_command, bundle_command, cpu_command, openvino_command, trt_command, parity_command,
+                measure_command, run_command, models_command, targets_command, data_command):
     cli.add_command(command)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -76,6 +77,11 @@ def checked(kind: type[Any], fields: dict[str, Any], where: Path,
             raise DataError(f"{where}: {name} is {shown(value)}, expected {_words(hints[name])}.")
         result[name] = tuple(value) if isinstance(value, list) else value
     return result
+
+
+def toml_text(value: object) -> str:
+    """A text, number or truth value as a TOML has it."""
+    return json.dumps(value)
 
 
 _WORDS = {str: "texts", int: "whole numbers", float: "numbers", bool: "true or false"}  # of a list or table

@@ -18,7 +18,7 @@ class ProcessBound:
     """An object over a loaded runtime: it works in the process that made it, and nowhere else."""
 
     def __init__(self) -> None:
-        self._process = os.getpid()
+        self._process, self.is_closed = os.getpid(), False
 
     def is_here(self) -> bool:
         """Is this the process that made it?"""
@@ -26,7 +26,9 @@ class ProcessBound:
 
     def check_process(self) -> None:
         """Raise `UsageError` in a forked child: the runtime's threads exist in the parent alone, and a step
-        would wait for them for ever."""
+        would wait for them for ever; and after the runtime was let go, `is_closed`."""
+        if self.is_closed:
+            raise UsageError("this bundle was closed: load it again.")
         if not self.is_here():
             raise UsageError(f"this bundle was loaded in process {self._process}, before a fork, and a "
                              "runtime does not come along: load the bundle in this process, after the fork.")

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import RLock
 from typing import Any
+
+from satexport.errors import MissingError
 
 SWITCH = "ORT_DISABLE_TELEMETRY"  # of ONNX Runtime; read when its library is loaded
 REPORTER = "openvino_telemetry"   # OpenVINO's package for it; without it OpenVINO's own stub does nothing
@@ -32,6 +35,14 @@ def import_runtime(name: str) -> Any:
         os.environ[SWITCH] = "1"
     with _LOCK, _hidden(REPORTER, unless=_has_consented()):
         return importlib.import_module(name)
+
+
+def check_version(package: str, found: str, least: tuple[int, int], extra: str) -> None:
+    """Raise `MissingError` where a runtime is older than its extra asks for. Call it before the runtime loads
+    anything: an old one may end the process there."""
+    if tuple(int(part) for part in re.findall(r"\d+", found)[:2]) < least:
+        raise MissingError(f"{package} {found} is here, expected {'.'.join(map(str, least))} or newer: "
+                           f"pip install 'satexport[{extra}]'.")
 
 
 @contextmanager

@@ -31,3 +31,7 @@ class Step(Protocol):
     def executed(self) -> dict[str, dict[str, int]]:
         """Precisions as read back from what the runtime made of the graph: part -> precision -> number of
         layers; {} where it does not tell."""
+
+    def close(self) -> None:
+        """Let go of what the runtime holds: neither the step nor its caches can be used afterwards. To close
+        it again does nothing. Of a step that is not closed it goes when Python collects it."""

@@ -1,19 +1,24 @@
-"""Targets: what is wanted on which device, one TOML each in `targets/`."""
+"""Targets: what is wanted on which device, one TOML each in `targets/`.
+
+A target may begin as another one: `extends = "jetson-orin-nano"` takes all that it says, and what stands
+beside it, key by key, takes the place of that. What several have in common and is no target by itself lies
+in `targets/common/`. """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from satexport import facts
-from satexport.backends import BACKENDS
-from satexport.backends.openvino.step import floats_of
-from satexport.backends.tensorrt.engine import import_tensorrt
-from satexport.backends.tensorrt.step import RTX
+from satexport.backends import backend as backends
 from satexport.bundle.target import Target
 from satexport.errors import DataError
 from satexport.terminal import shown
 
 FOLDER = facts.shipped_folder("targets")
+COMMON = "common"  # in that folder
+MOST = 4  # targets, each the beginning of the next
 
 
 def shipped() -> list[Target]:
@@ -24,22 +29,42 @@ def shipped() -> list[Target]:
 def find_target(what: str) -> Target:
     """Return a shipped target by name or one from a TOML file by path.
 
-    Raises `UsageError` for an unknown name, `DataError` for a file that is damaged, lacks a key
-    or has one that does not exist.
+    Raises `UsageError` for an unknown name, `DataError` for a file that is damaged, lacks a key, has one that
+    does not exist, or wants what its backend cannot do.
     """
     fields, path = facts.read_facts(FOLDER, what, "target")
+    fields = _extend(fields, path)
+    name = fields.get("backend")
+    if not isinstance(name, str) or name not in backends.BACKENDS:
+        if name is not None:  # without it the key is missed below
+            raise DataError(f"{path}: backend is {shown(name)}, expected {' or '.join(backends.BACKENDS)}.")
+        return Target.from_dict(fields, path)
+    backend = backends.of(name)
+    if isinstance(table := fields.get("quantization"), dict):
+        fields["quantization"] = {**backend.QUANTIZATION, **table}
     target = Target.from_dict(fields, path)
-    if target.backend not in BACKENDS:  # a bundle for one that is not here says so when it is loaded
-        raise DataError(f"{path}: backend is {shown(target.backend)}, expected "
-                        f"{' or '.join(BACKENDS)}.")
+    backend.check(target, path)
     return target
 
 
-def resolved(target: Target) -> Target:
-    """A target whose every choice is made. Raises `MissingError` where the runtime, the device or the
-    precision is not here."""
-    if target.tensorrt and target.tensorrt.module == RTX:
-        import_tensorrt(RTX)
-    if target.openvino is None:
-        return target
-    return replace(target, openvino=replace(target.openvino, floats=floats_of(target)))
+def _extend(fields: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The keys of a TOML over those of the one that it extends, and so on. Raises `DataError` if there is
+    none of that name, or they extend each other in a circle."""
+    for _ in range(MOST):
+        if (name := fields.pop("extends", None)) is None:
+            return fields
+        names = [*facts.names(FOLDER), *facts.names(FOLDER / COMMON)]
+        if name not in names:
+            raise DataError(f"{path}: extends is {shown(name)}, expected one of {', '.join(names)}.")
+        folder = FOLDER if name in facts.names(FOLDER) else FOLDER / COMMON
+        fields = _merge(facts.read_facts(folder, name, "target")[0], fields)
+    raise DataError(f"{path}: extends leads over more than {MOST} targets; expected fewer, and no circle.")
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` in place of what `base` says, in tables key by key."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged

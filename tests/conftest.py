@@ -37,7 +37,7 @@ from satexport.models.checkpoint import load_checkpoint
 from satexport.models.families import find_variant
 from satexport.pipeline.build import compile_bundle
 from satexport.pipeline.export import export_onnx
-from satexport.pipeline.plan import Wanted
+from satexport.pipeline.plan import BuildOptions
 from satexport.quantize.calibration_set import find_calibration
 from satexport.runtimes import import_runtime
 from satexport.step import FloatArray
@@ -127,7 +127,7 @@ def demo(build: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def tagger(demo: Path) -> Tagger:
-    return load(demo, spinning=False)
+    return load(demo, share_cores=True)
 
 
 @pytest.fixture(scope="session")
@@ -153,7 +153,8 @@ def openvino_demo(demo: Path, build: Path) -> Path:
     """The same for OpenVINO, in fp32. Do not write into it: copy it."""
     need("openvino", "openvino")
     target = find_target("openvino-fp32")
-    return compile_bundle(open_bundle(demo), target, build, Wanted(find_calibration("synthetic"))).path
+    options = BuildOptions(calibration=find_calibration("synthetic"))
+    return compile_bundle(open_bundle(demo), target, build, options).path
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from satexport.backends.tensorrt.build import build_engine
+from satexport.backends.tensorrt.settings import TensorRtSettings
 from satexport.bundle.contract import ANY, GraphOptions
 from satexport.bundle.folder import open_bundle
 from satexport.models.checkpoint import load_checkpoint
@@ -19,7 +20,7 @@ from satexport.models.sat.variants import VARIANTS
 from satexport.parity.protocols import run_parity
 from satexport.pipeline.build import compile_bundle
 from satexport.pipeline.export import export_onnx, golden_audio
-from satexport.pipeline.plan import Wanted
+from satexport.pipeline.plan import BuildOptions
 from satexport.quantize.calibration_set import find_calibration
 from satexport.step import FloatArray
 from satexport.tagging.stream import Stream, Streams
@@ -88,7 +89,7 @@ def test_memory_is_flat_and_scores_are_steady_over_a_hundred_thousand_chunks(
     ("cpu-int8", "fp32"), ("cpu-int8", "int8"), ("openvino-int8", "fp32"), ("openvino-fp32", "fp32")])
 def test_a_day_of_a_targets_stream_is_as_steady(
         demo: Path, tmp_path: Path, audio: FloatArray, target: str, cache_dtype: str) -> None:
-    wanted = Wanted(find_calibration("synthetic"), cache_dtype=cache_dtype)
+    wanted = BuildOptions(calibration=find_calibration("synthetic"), cache_dtype=cache_dtype)
     made = compile_bundle(open_bundle(demo), find_target(target), tmp_path, wanted)
     assert_steady(load(made.path).stream(), audio, 43_200)
 
@@ -157,14 +158,13 @@ def test_eight_streams_in_one_step_score_as_each_does_alone_for_an_hour(
 def test_rtx_compile_check_of_both_graphs(tmp_path: Path, model: str, delay: int, cache: str) -> None:
     trt = need("tensorrt_rtx", "trt")
     target = find_target("jetson-orin-nano")
-    assert target.tensorrt
     weights = load_checkpoint("random", find_variant(model, delay))
     options = GraphOptions(cache=cache)
     source = export_onnx(weights, find_target("onnx"), tmp_path, options, use_onnxsim=False).path
-    path = compile_bundle(open_bundle(source), target, tmp_path, Wanted(SMALL)).path
+    path = compile_bundle(open_bundle(source), target, tmp_path, BuildOptions(calibration=SMALL)).path
     for precision in ("int8", "fp16"):
         start = time.perf_counter()
-        engine = build_engine(trt, path / f"{precision}.onnx", target.tensorrt, ("8.6",))
+        engine = build_engine(trt, path / f"{precision}.onnx", TensorRtSettings.of(target), ("8.6",))
         print(f"\nRTX compile check, {model} at {delay} s, cache {cache}, {precision}: "
               f"{len(engine) / 1e6:.1f} MB for compute capability 8.6 in {time.perf_counter() - start:.1f} s")
         assert len(engine) > 1_000_000

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from satexport.backends import BACKENDS
+from satexport.backends.backend import BACKENDS
 from tests import ROOT
 
 PACKAGE = ROOT / "satexport"
@@ -108,11 +108,12 @@ import sys
 from pathlib import Path
 from satexport.bundle.folder import open_bundle
 from satexport.quantize.calibration_set import CalibrationSet
-from satexport.pipeline.build import Wanted, compile_bundle
+from satexport.pipeline.build import BuildOptions, compile_bundle
 from satexport.targets import find_target
 small = CalibrationSet(name="small", source="synthetic", licence="made", clips=14, samples=16,
                        stream_seconds=30)
-compile_bundle(open_bundle(sys.argv[1]), find_target("cpu-int8"), Path(sys.argv[2]), Wanted(small))
+options = BuildOptions(calibration=small)
+compile_bundle(open_bundle(sys.argv[1]), find_target("cpu-int8"), Path(sys.argv[2]), options)
 """
     seen = watched("-c", program, demo, tmp_path)
     assert (seen.files, seen.look_ups) == ([], [])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from satexport.bundle.contract import ANY
 from satexport.bundle.folder import REPORTS, Bundle, bundle_path, holds_bundle, open_bundle
-from satexport.errors import BundleError, UsageError
+from satexport.errors import BundleError, SatexportError, UsageError
 from satexport.files import check_writable, staged_folder
 
 
@@ -19,14 +19,18 @@ def staged_bundle(path: Path) -> Iterator[Path]:
     """Give a folder, empty but for reports/, that takes the place of the bundle at `path` as a whole on
     success, and vanishes on failure. No file in it may be open at the end: Windows moves no such folder.
     Raises `RunError` where something else is there already, `UsageError` where the place is inside another
-    bundle."""
+    bundle. An error from inside the block that names a file in the folder names it at `path`."""
     def may_replace(there: Path) -> bool:
         return there.is_dir() and (holds_bundle(there) or not any(there.iterdir()))
 
     check_outside(path)
     with staged_folder(path, may_replace) as stage:
         (stage / REPORTS).mkdir()
-        yield stage
+        try:
+            yield stage
+        except SatexportError as error:
+            raise type(error)(*(text.replace(str(stage), str(path)) for text in (error.message, *error.lines))
+                              ) from None
 
 
 def check_outside(place: Path, is_report: bool = False) -> None:

@@ -1,12 +1,16 @@
-"""A target: what is wanted on which device, as one TOML says it."""
+"""A target: what is wanted on which device, as one TOML says it.
+
+It knows no runtime: the table that bears the backend's name, such as [openvino], is kept as it stands, and
+checked and read by that backend (`satexport.backends`).
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import re
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +19,12 @@ from satexport.errors import DataError
 from satexport.terminal import shown
 
 MAX_THREADS = 256  # more only fills the memory with stacks
-MAX_STEP_MS = 10_000  # of the longest chunk
+MAX_STEP_MS = 60_000
 AUTO = "auto"
 OPERATORS = ("linear", "patch", "head", "attention")
 CHOICES: dict[str, tuple[object, ...]] = {
     "method": ("static", "dynamic"), "scheme": ("onnxruntime", "qdq"),
     "ranges": ("minmax", "percentile", "entropy"), "weight_bits": (7, 8), "scales": ("fp32", "fp16")}
-OPENVINO_PRECISIONS = ("fp32", "bf16", "int8")
-OPENVINO_CHOICES: dict[str, tuple[object, ...]] = {
-    "floats": (AUTO, "bf16", "fp32"), "weights": ("fp32", "fp16")}
-TENSORRT_PRECISIONS = ("int8", "fp16")
-LEAST_WORKSPACE = 16  # MB
-TENSORRT_MODULES = ("tensorrt", "tensorrt_rtx")
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Gates:
     map_kept: float              # bundle's mAP / PyTorch's, over a labelled set
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Budgets:
     """What a bundle may take on the device; None: there is no such limit. A MB is 1e6 bytes."""
 
@@ -48,7 +46,7 @@ class Budgets:
     device_mb: float | None = None     # of a TensorRT engine with its buffers, judged where it is built, MB
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Quantization:
     """How int8 is written into the graph; see `satexport.quantize`."""
 
@@ -66,35 +64,7 @@ class Quantization:
     calibration: str = "synthetic"   # a set in calibration/, or a TOML
 
 
-@dataclass(frozen=True)
-class OpenVino:
-    """How OpenVINO runs a model; see `satexport.openvino_ir`."""
-
-    device: str = "CPU"
-    stateful: bool = True     # the request keeps the cache; false: cache inputs and outputs as in ONNX
-    floats: str = AUTO        # precision of what is not quantised: "bf16", "fp32"; AUTO: that of the target,
-                              # and for int8 bf16 where the device that the bundle is made on has it
-    weights: str = "fp32"     # stored as; "fp16" halves them
-    requests: int = 1         # that share the streams of a step and run at the same time
-    model_cache: bool = False  # keep what OpenVINO compiled in the user's cache folder: it loads faster
-
-
-@dataclass(frozen=True)
-class TensorRt:
-    """What a board has and how engines are built on it; see `satexport.tensorrt_build`."""
-
-    version: str              # the least of TensorRT, "10.3"
-    compute_capability: tuple[str, ...]  # of the device, "8.7"; for RTX all that an engine is built for
-    workspace_mb: int         # most memory that a tactic may try, MiB, as trtexec counts
-    jetpack: str = ""         # that has this version, "6.2"
-    memory_mb: int = 0        # of the board, of CPU and GPU together, MB; 0: not said
-    module: str = "tensorrt"  # the Python package; or "tensorrt_rtx"
-    optimization_level: int = 3  # of the builder, 0 to 5
-    max_graph_difference: float = 0.05  # of an engine's scores from those of its graph, golden chunks
-    twin_map_kept: float = 0.999  # what the fp16 twin of an int8 graph keeps of PyTorch's mAP
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Target:
     """One TOML; the keys are the fields, the name that of the bundle's folder."""
 
@@ -106,41 +76,47 @@ class Target:
     description: str = ""        # one line for people
     budgets: Budgets = Budgets()
     quantization: Quantization | None = None  # of int8
-    openvino: OpenVino | None = None          # of that backend
-    tensorrt: TensorRt | None = None          # of that backend
+    options: Mapping[str, Any] = field(default_factory=dict)  # the table with the backend's name
 
     def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """As in the TOML: the options under the backend's name, where there are any."""
+        fields = dataclasses.asdict(self)
+        options = fields.pop("options")
+        return fields | ({self.backend: options} if options else {})
 
     @classmethod
-    def from_dict(cls, fields: dict[str, Any], where: Path) -> Target:
-        """Check names, types and ranges; raises `DataError` that names `where`."""
-        rest = {key: value for key, value in fields.items() if key not in _TABLES}
-        quantization = openvino = tensorrt = None
+    def from_dict(cls, fields: Mapping[str, Any], where: Path) -> Target:
+        """Check names, types and ranges of all but the backend's own table, which the backend checks. Raises
+        `DataError` that names `where`."""
+        backend = fields.get("backend")
+        own = backend if isinstance(backend, str) and backend not in _FIELDS else ""
+        rest = {key: value for key, value in fields.items() if key not in {*_TABLES, own}}
+        quantization = None
         if fields.get("quantization") is not None:
-            quantization = Quantization(**_table(fields, "quantization", where))
-        if fields.get("openvino") is not None:
-            openvino = OpenVino(**_table(fields, "openvino", where))
-        if fields.get("tensorrt") is not None:
-            tensorrt = TensorRt(**_table(fields, "tensorrt", where))
-        target = cls(**facts.checked(cls, rest, where, _TABLES), quantization=quantization, openvino=openvino,
-                     tensorrt=tensorrt, gates=Gates(**_table(fields, "gates", where)),
-                     budgets=Budgets(**_table(fields, "budgets", where)))
+            quantization = Quantization(**_read_table(fields, "quantization", where))
+        target = cls(**facts.checked(cls, rest, where, (*_TABLES, "options")), quantization=quantization,
+                     gates=Gates(**_read_table(fields, "gates", where)),
+                     budgets=Budgets(**_read_table(fields, "budgets", where)),
+                     options=_table(fields, own, where))
         facts.demand(_conditions(target), where)
         return target
 
 
-_TABLES: dict[str, type[Any]] = {
-    "gates": Gates, "budgets": Budgets, "quantization": Quantization, "openvino": OpenVino,
-    "tensorrt": TensorRt}
+_TABLES: dict[str, type[Any]] = {"gates": Gates, "budgets": Budgets, "quantization": Quantization}
+_FIELDS = {f.name for f in dataclasses.fields(Target)}
 
 
-def _table(fields: dict[str, Any], name: str, where: Path) -> dict[str, Any]:
-    """The checked fields of a table in the TOML, {} where it is absent and needs no key."""
+def _table(fields: Mapping[str, Any], name: str, where: Path) -> dict[str, Any]:
+    """A table of the TOML as it stands, {} where it is absent."""
     table = fields.get(name, {})
     if not isinstance(table, dict):
         raise DataError(f"{where}: {name} is {shown(table)}, expected a table [{name}].")
-    return facts.checked(_TABLES[name], table, where)
+    return table
+
+
+def _read_table(fields: Mapping[str, Any], name: str, where: Path) -> dict[str, Any]:
+    """The checked fields of a table of _TABLES, {} where it is absent and needs no key."""
+    return facts.checked(_TABLES[name], _table(fields, name, where), where)
 
 
 def _conditions(target: Target) -> Iterator[facts.Condition]:
@@ -155,66 +131,25 @@ def _conditions(target: Target) -> Iterator[facts.Condition]:
            "more than 0, less than 1")
     yield "map_kept", gates.map_kept, 0 < gates.map_kept <= 1, "more than 0, at most 1"
     yield ("step_ms", budgets.step_ms, _within(budgets.step_ms, MAX_STEP_MS),
-           f"more than 0, at most {MAX_STEP_MS}: every step takes time, and one slower than the longest "
-           "chunk never keeps up")
+           f"more than 0, at most {MAX_STEP_MS}: every step takes time, and none a minute")
     for name, size in (("resident_mb", budgets.resident_mb), ("transient_mb", budgets.transient_mb),
                        ("device_mb", budgets.device_mb)):
         yield (name, size, _within(size, sys.float_info.max),
                "more than 0 and finite: every step takes memory; for no limit leave the key out")
     yield ("precision", target.precision, (target.precision == "int8") == (target.quantization is not None),
            "int8 with a table [quantization], which may be empty, and nothing else with one")
-    for name, table in (("openvino", target.openvino), ("tensorrt", target.tensorrt)):
-        yield ("backend", target.backend, (table is not None) == (target.backend == name),
-               f"{name} with a table [{name}], and nothing else with one")
-    if target.tensorrt:
-        yield from _tensorrt_conditions(target, target.tensorrt)
-    if target.openvino:
-        for name, choices in OPENVINO_CHOICES.items():
-            value = getattr(target.openvino, name)
-            yield name, value, value in choices, " or ".join(map(str, choices))
-        requests = target.openvino.requests
-        yield "requests", requests, 1 <= requests <= MAX_THREADS, f"1 to {MAX_THREADS}"
-        yield ("precision", target.precision, target.precision in OPENVINO_PRECISIONS,
-               " or ".join(OPENVINO_PRECISIONS))
-        floats = target.openvino.floats
-        yield ("floats", floats, target.precision == "int8" or floats in (AUTO, target.precision),
-               f"{target.precision}, as the precision, or without the key")
-        if target.quantization:
-            asked = (target.quantization.method, target.quantization.scheme)
-            yield ("method and scheme", " and ".join(asked), asked == ("static", "qdq"),
-                   "static and qdq for the backend openvino")
     if target.quantization:
-        for name, choices in CHOICES.items():
-            value = getattr(target.quantization, name)
-            yield name, value, value in choices, " or ".join(map(str, choices))
-        operators = target.quantization.operators
-        yield ("operators", list(operators), bool(operators) and set(operators) <= set(OPERATORS),
-               f"one or more of {', '.join(OPERATORS)}")
-        percentile = target.quantization.percentile
-        yield "percentile", percentile, 50 < percentile <= 100, "more than 50, at most 100"
+        yield from _quantization_conditions(target.quantization)
 
 
-def _tensorrt_conditions(target: Target, wanted: TensorRt) -> Iterator[facts.Condition]:
-    yield ("precision", target.precision, target.precision in TENSORRT_PRECISIONS,
-           " or ".join(TENSORRT_PRECISIONS))
-    yield "module", wanted.module, wanted.module in TENSORRT_MODULES, " or ".join(TENSORRT_MODULES)
-    least = 10 if wanted.module == "tensorrt" else 1
-    version = re.fullmatch(r"(\d+)\.\d+", wanted.version)
-    yield ("version", wanted.version, version is not None and int(version[1]) >= least,
-           "10.3 or newer: TensorRT 8 (JetPack 5) has neither strong typing nor LayerNormalization")
-    capabilities = wanted.compute_capability
-    yield ("compute_capability", list(capabilities), bool(capabilities) and all(
-        re.fullmatch(r"\d+\.\d", one) for one in capabilities), 'texts such as "8.7"')
-    most = wanted.memory_mb // 2 or sys.maxsize
-    yield ("workspace_mb", wanted.workspace_mb, LEAST_WORKSPACE <= wanted.workspace_mb <= most,
-           f"{LEAST_WORKSPACE} to half of memory_mb, which the rest of a build needs")
-    yield ("optimization_level", wanted.optimization_level, 0 <= wanted.optimization_level <= 5, "0 to 5")
-    yield "twin_map_kept", wanted.twin_map_kept, 0 < wanted.twin_map_kept <= 1, "more than 0, at most 1"
-    if q := target.quantization:
-        asked = (q.method, q.scheme, q.symmetric, q.scales, q.per_channel, "attention" in q.operators)
-        yield ("quantization", list(asked[:4]), asked == ("static", "qdq", True, "fp16", True, False),
-               'method "static", scheme "qdq", symmetric true, scales "fp16", per_channel true, and no '
-               '"attention" in operators: TensorRT takes nothing else')
+def _quantization_conditions(quantization: Quantization) -> Iterator[facts.Condition]:
+    for name, choices in CHOICES.items():
+        value = getattr(quantization, name)
+        yield name, value, value in choices, " or ".join(map(str, choices))
+    operators, percentile = quantization.operators, quantization.percentile
+    yield ("operators", list(operators), bool(operators) and set(operators) <= set(OPERATORS),
+           f"one or more of {', '.join(OPERATORS)}")
+    yield "percentile", percentile, 50 < percentile <= 100, "more than 50, at most 100"
 
 
 def _within(value: float | None, limit: float) -> bool:

@@ -1,10 +1,10 @@
-"""What the commands that make a target's bundle share: their options, and the way from an export to a bundle
-that is proven, measured and reported."""
+"""What the commands that make a target's bundle share: their options, and the way from them to a bundle that
+is reported. Which of them go together is said in `satexport.pipeline.plan`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,10 @@ from satexport.errors import GateError, UsageError, needs
 from satexport.terminal import note
 
 if TYPE_CHECKING:
+    from satexport.bundle.folder import Bundle
     from satexport.bundle.target import Target
+    from satexport.pipeline.plan import ExportOptions
+    from satexport.report.records import BundleRecord
 
 _OPTIONS = (
     click.option("--from", "source", type=click.Path(path_type=Path), metavar="BUNDLE",
@@ -30,8 +33,6 @@ _OPTIONS = (
     click.option("--labels", type=click.Path(path_type=Path), metavar="FILE",
                  help="With --model: names of the classes."),
     click.option("--streams", metavar="N|dynamic", help="With --model: microphones that one step serves."),
-    click.option("--target", "target_name", metavar="NAME|FILE.toml",
-                 help="Default: the one for the precision that is asked for."),
     click.option("--calibration", metavar="NAME|FILE.toml|DIR",
                  help="Calibration set, or a folder of audio. Default: the target's."),
     click.option("--ranges", type=click.Choice(["minmax", "percentile", "entropy"]),
@@ -57,7 +58,7 @@ _OPTIONS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """Of the command line, as `compile_options` names them."""
 
@@ -84,27 +85,15 @@ class Options:
     cache_dtype: str = "fp32"
 
 
+target_option = click.option("--target", "target_name", metavar="NAME|FILE.toml",
+                             help="Default: the one for the precision that is asked for.")
+
+
 def compile_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that the commands share."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
-
-
-def adapted(target: Target, options: Options) -> Target:
-    """A target with what the command line says in place of its own choices. Raises `UsageError` for what has
-    no meaning for it."""
-    if not target.quantization:
-        for option, given in (("--ranges", options.ranges), ("--leave-out", options.leave_out),
-                              ("--sensitivity", options.sensitivity)):
-            if given:
-                raise UsageError(f"{option} is of int8: leave it out, or ask for --int8.")
-        return target
-    if options.ranges and target.quantization.method == "dynamic":
-        raise UsageError("--ranges: dynamic quantisation finds its own at every step. Leave it out.")
-    return replace(target, quantization=replace(
-        target.quantization, ranges=options.ranges or target.quantization.ranges,
-        leave_out=(*target.quantization.leave_out, *options.leave_out)))
 
 
 def find_for(backend: str, name: str | None, asked: str | None, defaults: dict[str, str],
@@ -125,83 +114,63 @@ def find_for(backend: str, name: str | None, asked: str | None, defaults: dict[s
 def run_compile(target: Target, options: Options) -> Path:
     """Make the bundle, export first where a model is named, and report; returns its path. Raises `GateError`
     where a gate failed."""
-    from satexport.bundle.contract import RANDOM_WEIGHTS
     from satexport.bundle.gates import failures
-    from satexport.bundle.target import Quantization
-    from satexport.report.terminal import print_compiled
+    from satexport.report.terminal import print_bundle
 
-    calibrated = _is_calibrated(target, options)
-    _check(options, calibrated)
-    int8, given_folds = target.quantization, parse_folds(options.folds)
+    _check_source(options)
+    folds = parse_folds(options.folds)
     with needs("export"):
-        from satexport.audio.datasets import is_esc50
-        from satexport.bundle.folder import open_bundle
-        from satexport.bundle.places import find_export
+        from satexport.pipeline import plan
         from satexport.pipeline.build import compile_bundle
-        from satexport.pipeline.plan import Proof, Wanted
-        from satexport.quantize.calibration_set import default_folds, find_calibration
-        from satexport.targets import resolved
 
-        target = resolved(target)  # what is not here is said before the work
-        chosen = find_calibration(options.calibration or (int8 or Quantization()).calibration)
-        source = export_first(options) if options.model else options.source
-        opened = open_bundle(source or find_export(options.output))
-        recordings = Path(options.data) if chosen.source == "esc50" and is_esc50(options.data) else None
-        wanted = Wanted(chosen, recordings, options.cache_dtype, options.sensitivity)
-        folds = given_folds or default_folds(options.data, chosen)
-        proof = Proof(options.data, folds, options.category_map, options.require_data,
-                      None if options.model else options.checkpoint, options.minutes, options.threads,
-                      options.measured)
-        made = compile_bundle(opened, target, options.output, wanted, proof)
+        target = plan.apply_choices(target, ranges=options.ranges, leave_out=options.leave_out,
+                                    sensitivity=options.sensitivity)
+        build = plan.plan_build(target, calibration=options.calibration, data=options.data,
+                                cache_dtype=options.cache_dtype, sensitivity=options.sensitivity)
+        proof = plan.ProofOptions(
+            data=options.data, folds=plan.gate_folds(options.data, folds, build.calibration),
+            category_map=options.category_map, require_data=options.require_data,
+            checkpoint=None if options.model else options.checkpoint, minutes=options.minutes,
+            threads=options.threads, measure=options.measured)
+        record = compile_bundle(_source(options), target, options.output, build, proof)
     with reader_may_leave():
         if options.as_json:
-            print_json({"bundle": str(made.path), "sensitivity": made.sensitivity, "left_out": made.left_out,
-                        "parity": made.parity, "twin": made.twin, "measure": made.measured,
-                        "rtx": made.rtx})
+            print_json(_to_json(record))
         else:
-            print_compiled(made)
-    for text in made.notes:
+            print_bundle(record)
+    for text in record.notes:
         note(text)
-    if opened.contract.has_random_weights:
-        note(RANDOM_WEIGHTS)
-    if calibrated and chosen.source == "synthetic":
-        note("Calibrated on synthetic sounds. Real audio is better: --calibration esc50, or a folder.")
-    if failed := failures(made.gates):
-        raise GateError(f"{made.path}: {failed}.")
-    return made.path
+    if failed := failures(record.proof.gates):
+        raise GateError(f"{record.path}: {failed}.")
+    return record.path
 
 
-def _is_calibrated(target: Target, options: Options) -> bool:
-    """Does the bundle need a calibration set?"""
-    from satexport.bundle.target import AUTO
-
-    int8 = target.quantization
-    return options.sensitivity or options.cache_dtype == "int8" or (int8 is not None and (
-        int8.method == "static" or AUTO in int8.leave_out))
-
-
-def _check(options: Options, calibrated: bool) -> None:
-    """Raise `UsageError` for options that do not go together."""
+def _check_source(options: Options) -> None:
+    """Raise `UsageError` for options of an export that do not go together."""
     if options.source and options.model:
         raise UsageError("--from takes an export, --model makes one: choose one of them.")
     for option, value in (("--delay", options.delay), ("--labels", options.labels),
                           ("--streams", options.streams)):
         if value is not None and not options.model:
             raise UsageError(f"{option} is of an export: say --model, too, or leave it out.")
-    if options.calibration and not calibrated:
-        raise UsageError("--calibration: nothing here is calibrated. Leave it out, or ask for --int8.")
 
 
-def export_first(options: Options) -> Path:
-    """Export as `satexport onnx` does."""
+def _source(options: Options) -> Bundle | ExportOptions:
+    """The export, or the options of one that is made first."""
     from satexport.bundle.contract import GraphOptions
-    from satexport.models.checkpoint import load_checkpoint
-    from satexport.models.families import find_variant
-    from satexport.pipeline.export import export_onnx
-    from satexport.targets import find_target
+    from satexport.bundle.folder import open_bundle
+    from satexport.bundle.places import find_export
+    from satexport.pipeline.plan import ExportOptions
 
-    assert options.model
-    variant = find_variant(options.model, options.delay)
-    weights = load_checkpoint(options.checkpoint or "published", variant, options.labels)
-    graph_options = GraphOptions(streams=parse_streams(options.streams or "1"))
-    return export_onnx(weights, find_target("onnx"), options.output, graph_options).path
+    if not options.model:
+        return open_bundle(options.source or find_export(options.output))
+    return ExportOptions(model=options.model, delay=options.delay, labels=options.labels,
+                         checkpoint=options.checkpoint or "published",
+                         options=GraphOptions(streams=parse_streams(options.streams or "1")))
+
+
+def _to_json(record: BundleRecord) -> dict[str, Any]:
+    proof = record.proof
+    return {"bundle": str(record.path), "sensitivity": record.sensitivity, "left_out": record.left_out,
+            "parity": proof.parity, "twins": proof.twins, "measure": proof.measured,
+            "finished": record.finished}

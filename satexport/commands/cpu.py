@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from satexport.commands.compile import Options, adapted, compile_options, find_for, run_compile
-from satexport.errors import MissingError, UsageError
+from satexport.commands.compile import Options, compile_options, find_for, run_compile, target_option
+from satexport.commands.options import cache_dtype_option
+from satexport.errors import UsageError
 
 if TYPE_CHECKING:
     from satexport.bundle.target import Target
@@ -21,9 +22,8 @@ TARGETS = {"fp32": "cpu-fp32", "int8": "cpu-int8"}
 @click.option("--int8", is_flag=False, flag_value="target", metavar="[static|dynamic]",
               type=click.Choice(["target", "static", "dynamic"]),
               help="static: ranges from a calibration; dynamic: anew at every step. Default: the target's.")
-@click.option("--cache-dtype", default="fp32", show_default=True,
-              type=click.Choice(["fp32", "fp16", "int8"]),
-              help="How the cache is stored: fp16 halves the state, int8 quarters it.")
+@cache_dtype_option
+@target_option
 @compile_options
 def cpu_command(fp32: bool, int8: str | None, **options: Any) -> None:
     """Make a bundle for ONNX Runtime on a CPU, prove the very file and measure it: int8 from calibrated
@@ -41,14 +41,11 @@ def cpu_command(fp32: bool, int8: str | None, **options: Any) -> None:
     asked = "fp32" if fp32 else "int8" if int8 else None
     given = Options(**options)
     target = find_for("onnxruntime", given.target_name, asked, TARGETS, "int8")
-    run_compile(adapted(_with_method(target, int8), given), given)
+    run_compile(_with_method(target, int8), given)
 
 
 def _with_method(target: Target, method: str | None) -> Target:
     """The target with another method in its name, where the command line asks for another."""
-    if target.precision not in TARGETS:
-        raise MissingError(f"target {target.name} wants {target.precision}, which ONNX Runtime has no "
-                           "kernels for on a CPU; expected fp32 or int8.")
     if not target.quantization or method in (None, "target", target.quantization.method):
         return target
     return replace(target, name=f"{target.name}-{method}",

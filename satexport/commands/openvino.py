@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from satexport.commands.compile import Options, adapted, compile_options, find_for, run_compile
+from satexport.commands.compile import Options, compile_options, find_for, run_compile, target_option
 from satexport.errors import UsageError
 
 TARGETS = {name: f"openvino-{name}" for name in ("fp32", "bf16", "int8")}
@@ -22,6 +22,7 @@ TARGETS = {name: f"openvino-{name}" for name in ("fp32", "bf16", "int8")}
               help="Keep cache inputs and outputs; by default the request keeps the cache as its state.")
 @click.option("--compress", type=click.Choice(["fp16", "fp32"]),
               help="How weights that are not int8 are stored. Default: the target's.")
+@target_option
 @compile_options
 def openvino_command(fp32: bool, bf16: bool, int8: bool, explicit_cache: bool, compress: str | None,
                      **options: Any) -> None:
@@ -35,15 +36,17 @@ def openvino_command(fp32: bool, bf16: bool, int8: bool, explicit_cache: bool, c
       satexport openvino --int8 --calibration esc50 --data ESC-50
       satexport openvino --fp32 --explicit-cache --from build/sat-b-2s/onnx
     """
+    from satexport.backends.openvino.settings import OpenVinoSettings
+
     asked = [name for name, given in (("fp32", fp32), ("bf16", bf16), ("int8", int8)) if given]
     if len(asked) > 1:
         raise UsageError(f"--{asked[0]} and --{asked[1]}: choose one.")
     given = Options(**options)
     target = find_for("openvino", given.target_name, asked[0] if asked else None, TARGETS, "int8")
-    wanted, name = target.openvino, target.name
-    assert wanted
-    if explicit_cache and wanted.stateful:
-        wanted, name = replace(wanted, stateful=False), f"{name}-explicit"
-    if compress and compress != wanted.weights:
-        wanted, name = replace(wanted, weights=compress), f"{name}-{compress}-weights"
-    run_compile(adapted(replace(target, name=name, openvino=wanted), given), given)
+    settings, name = OpenVinoSettings.of(target), target.name
+    changes: dict[str, Any] = {}
+    if explicit_cache and settings.stateful:
+        changes["stateful"], name = False, f"{name}-explicit"
+    if compress and compress != settings.weights:
+        changes["weights"], name = compress, f"{name}-{compress}-weights"
+    run_compile(replace(target, name=name, options={**target.options, **changes}), given)

@@ -28,6 +28,10 @@ threads_option = click.option("--threads", type=click.IntRange(1, 256), metavar=
                               help="Threads of the runtime. Default: the target's; without any measure takes "
                                    "all cores, the other commands leave it to the runtime.")
 
+cache_dtype_option = click.option(
+    "--cache-dtype", default="fp32", show_default=True, type=click.Choice(["fp32", "fp16", "int8"]),
+    help="How the cache is stored, where the runtime can: fp16 halves the state, int8 quarters it.")
+
 
 def parse_folds(text: str | None) -> list[int] | None:
     """"1,2" to [1, 2]."""

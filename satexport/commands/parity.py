@@ -61,7 +61,7 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
     if golden and (data, folds, category_map, checkpoint) != ("synthetic", None, None, None):
         raise UsageError("--golden needs neither --data, --folds, --map nor --checkpoint: the golden "
                          "chunks and their scores are in the bundle.")
-    tagger = load(bundle, threads, spinning=golden)  # without --golden PyTorch is beside it
+    tagger = load(bundle, threads, share_cores=not golden)  # without --golden PyTorch is beside it
     file = report_file or tagger.bundle.reports / ("parity-golden.json" if golden else "parity.json")
     pictures = {} if golden else {"report's picture": file.with_name(f"{file.stem}.png")}
     places = {"report": file} | pictures | ({"JUnit report": junit_file} if junit_file else {})

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from satexport.commands.compile import Options, adapted, compile_options, run_compile
+from satexport.commands.compile import Options, compile_options, run_compile, target_option
 from satexport.commands.console import print_json, reader_may_leave
 from satexport.errors import UsageError
 from satexport.terminal import note
 
-DEFAULT, RTX = "jetson-orin-nano", "rtx"  # targets
+if TYPE_CHECKING:
+    from satexport.bundle.target import Target
+
+DEFAULT, DEFAULT_RTX = "jetson-orin-nano", "rtx"  # targets
 
 
 @click.command("trt")
@@ -26,6 +29,7 @@ DEFAULT, RTX = "jetson-orin-nano", "rtx"  # targets
 @click.option("--build", "build", type=click.Path(path_type=Path), metavar="BUNDLE",
               help="On the board: build the engines of a bundle, prove and measure them, keep the faster.")
 @click.option("--engine", is_flag=True, help="Build here, too, where this machine is the target's board.")
+@target_option
 @compile_options
 def trt_command(int8: bool, fp16: bool, rtx: bool, build: Path | None, engine: bool, **options: Any) -> None:
     """Make a build bundle for a Jetson: the graphs as TensorRT takes them, checked against its rules and
@@ -49,32 +53,34 @@ def trt_command(int8: bool, fp16: bool, rtx: bool, build: Path | None, engine: b
         _build(build, given.as_json)
         return
     asked = "int8" if int8 else "fp16" if fp16 else None
-    target = _target(given.target_name or (RTX if rtx else DEFAULT), asked, rtx)
+    target = _target(given.target_name or (DEFAULT_RTX if rtx else DEFAULT), asked, rtx)
     if engine and not rtx:
         from satexport.backends.tensorrt.build import this_board
         from satexport.pipeline.board import check_target
 
         check_target(target, this_board())  # what is not here is said before the work
-    path = run_compile(adapted(target, given), given)
+    path = run_compile(target, given)
     if engine:
         _build(path, as_json=False, quiet=given.as_json)
     elif not rtx:
         note(f"No engine was built: that happens on the board. Copy {path} there and run ./build.sh in it.")
 
 
-def _target(name: str, asked: str | None, rtx: bool) -> Any:
+def _target(name: str, asked: str | None, rtx: bool) -> Target:
     """The target, in the precision that is asked for."""
+    from satexport.backends.tensorrt.settings import RTX, TensorRtSettings
     from satexport.targets import find_target
 
     target = find_target(name)
-    if target.tensorrt is None:
+    if target.backend != "tensorrt":
         raise UsageError(f"target {target.name} is for {target.backend}; this command writes for tensorrt.")
-    if rtx != (target.tensorrt.module == "tensorrt_rtx"):
-        raise UsageError(f"target {target.name} is for {target.tensorrt.module}: "
+    settings = TensorRtSettings.of(target)
+    if rtx != (settings.module == RTX):
+        raise UsageError(f"target {target.name} is for {settings.module}: "
                          f"{'leave --rtx out' if rtx else 'add --rtx'}, or choose another target.")
     if asked == "fp16" and target.precision == "int8":
         return replace(target, name=f"{target.name}-fp16", precision="fp16", quantization=None,
-                       gates=replace(target.gates, map_kept=target.tensorrt.twin_map_kept))
+                       gates=replace(target.gates, map_kept=settings.twin_map_kept))
     if asked and asked != target.precision:
         raise UsageError(f"target {target.name} wants {target.precision}, --{asked} asks for {asked}: leave "
                          "one of them out.")
@@ -94,11 +100,11 @@ def _build(path: Path, as_json: bool, quiet: bool = False) -> None:
     """Build the engines of a bundle; the reports in it say the same."""
     from satexport.backends.tensorrt.build import this_board
     from satexport.pipeline.board import build_bundle
-    from satexport.report.terminal import print_build
+    from satexport.report.terminal import print_engines
 
     report = build_bundle(path, this_board()).to_json()
     with reader_may_leave():
         if as_json:
             print_json({"bundle": str(path)} | report)
         elif not quiet:
-            print_build(report)
+            print_engines(report)

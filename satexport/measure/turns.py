@@ -161,7 +161,7 @@ def _entry(row: Row, latency: StepLatency, settings: Settings, notes: list[str])
         load_seconds=row.load_seconds, paper=asdict(paper) if paper else None)
     return entry if row.is_eager else replace(
         entry, bundle=str(row.bundle.path), bundle_sha256=row.bundle.sha256,
-        target=asdict(row.bundle.target), options=asdict(contract.options), tokens=contract.tokens,
+        target=row.bundle.target.to_dict(), options=asdict(contract.options), tokens=contract.tokens,
         checkpoint=asdict(contract.checkpoint), operations=row.bundle.operations, executed=row.executed)
 
 

@@ -3,7 +3,6 @@ tells it what to do in lines of JSON and reads a line of JSON for each; the othe
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import signal
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from satexport.backends import BACKENDS, load_step
+from satexport.backends.backend import LoadOptions, load_step, of
 from satexport.bundle.contract import ANY
 from satexport.bundle.folder import open_bundle
 from satexport.errors import CheckpointError, MissingError, SatexportError, needs
@@ -38,14 +37,14 @@ class Worker:
         runtime computes in."""
         opened = open_bundle(bundle)
         with suppress(KeyError, ImportError):  # load_step says which is not here
-            import_runtime(importlib.import_module(BACKENDS[opened.target.backend]).PACKAGE)
+            import_runtime(of(opened.target.backend).PACKAGE)
         contract = opened.contract
         noise = make_noise(streams, contract.hop_samples)
         inputs = np.stack([model_input(contract, chunk) for chunk in noise])
         assert contract.options.streams in (ANY, streams)
         self.imported = _resident("VmRSS")
         start = time.perf_counter()
-        step = load_step(open_bundle(bundle), threads, arena)
+        step = load_step(open_bundle(bundle), LoadOptions(threads=threads, low_memory=not arena))
         self.timer = StepTimer(step, inputs)
         return {"seconds": time.perf_counter() - start, "executed": step.executed()}
 

@@ -30,6 +30,7 @@ import numpy as np
 
 from satexport.backends.tensorrt.build import Board
 from satexport.backends.tensorrt.inspect import int8_layers, precisions
+from satexport.backends.tensorrt.settings import TensorRtSettings
 from satexport.backends.tensorrt.step import PACKAGE, RECORD, TensorRtStep, engine_record
 from satexport.bundle.contract import state_bytes
 from satexport.bundle.folder import GRAPH_SCORES, Bundle, open_bundle
@@ -47,7 +48,7 @@ from satexport.parity.golden import golden_scores, judge_golden, proof_streams
 from satexport.parity.records import report_parity
 from satexport.process import open_standard_streams
 from satexport.report.records import BuildReport, EngineRecord
-from satexport.report.terminal import print_build
+from satexport.report.terminal import print_engines
 from satexport.step import FloatArray
 from satexport.tagging.tagger import Tagger
 from satexport.terminal import note
@@ -89,10 +90,10 @@ def graphs(bundle: Bundle) -> list[Path]:
 
 def check_target(target: Target, board: Board) -> None:
     """Raise `MissingError` where the TensorRT or the device is not what the target says."""
-    wanted = target.tensorrt
-    if wanted is None:
+    if target.backend != "tensorrt":
         raise UsageError(f"a bundle for {target.backend} has no engines to build; expected one of "
                          "`satexport trt`.")
+    wanted = TensorRtSettings.of(target)
     if wanted.module != PACKAGE:
         raise UsageError(f"{target.name} is for {wanted.module}, whose engine is made with the bundle, by "
                          "`satexport trt --rtx`.")
@@ -108,8 +109,7 @@ def check_target(target: Target, board: Board) -> None:
 
 def check_memory(bundle: Bundle, board: Board) -> None:
     """Raise `RunError` where too little memory is free for a build."""
-    wanted = bundle.target.tensorrt
-    assert wanted
+    wanted = TensorRtSettings.of(bundle.target)
     needed = int(wanted.workspace_mb * MB) + ROOM * max(file.stat().st_size for file in graphs(bundle))
     if (free := board.free_bytes()) < needed:
         raise RunError(f"{free / MB:.0f} MB of memory are free, a build needs {needed / MB:.0f}: end what "
@@ -140,10 +140,9 @@ def _try_to_build(bundle: Bundle, board: Board, graph: Path, file: Path) -> Engi
 
 def _build(bundle: Bundle, board: Board, graph: Path, file: Path) -> EngineRecord:
     """Build the engine of a graph, load it, prove and measure it."""
-    assert bundle.target.tensorrt
     start = time.perf_counter()
     name = f".timing-{board.tensorrt}-{board.compute_capability}.cache"
-    board.build(graph, file, bundle.target.tensorrt, bundle.path / name)
+    board.build(graph, file, TensorRtSettings.of(bundle.target), bundle.path / name)
     seconds = time.perf_counter() - start
     board.load(file).close()  # libraries that are loaded once are no engine's
     before = board.free_bytes()
@@ -178,7 +177,7 @@ def _entry(tagger: Tagger, file: Path, latency: StepLatency, memory: MemoryBytes
         name=f"{contract.variant}/{file.name}", variant=contract.variant, streams=contract.options.streams,
         threads=None, hop_seconds=contract.hop_seconds, latency=latency, memory_bytes=memory,
         load_seconds=None, paper=None, precision=file.stem, bundle=str(bundle.path),
-        bundle_sha256=bundle.sha256, target=asdict(bundle.target), options=asdict(contract.options),
+        bundle_sha256=bundle.sha256, target=bundle.target.to_dict(), options=asdict(contract.options),
         tokens=contract.tokens, checkpoint=asdict(contract.checkpoint), operations=bundle.operations,
         executed=tagger.step.executed())
 
@@ -186,9 +185,9 @@ def _entry(tagger: Tagger, file: Path, latency: StepLatency, memory: MemoryBytes
 def graph_gate(bundle: Bundle, scores: FloatArray, precision: str) -> Gate:
     """Does the engine compute what its graph says, as ONNX Runtime computed it on the workstation? Scores
     [N, chunks, classes] of the golden chunks."""
-    assert bundle.target.tensorrt
     expected = bundle.arrays(GRAPH_SCORES, [precision])[0]
-    gap, limit = float(np.abs(scores - expected).max()), bundle.target.tensorrt.max_graph_difference
+    limit = TensorRtSettings.of(bundle.target).max_graph_difference
+    gap = float(np.abs(scores - expected).max())
     return Gate(name="largest score difference from its graph", status="passed" if gap <= limit else "failed",
                 value=gap, limit=limit, note=f"{gap:.1e}, at most {limit:g}")
 
@@ -248,7 +247,7 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("Interrupted; what was there before is untouched.", file=sys.stderr)
         return 130
-    print_build(report.to_json())
+    print_engines(report.to_json())
     return 0
 
 

@@ -1,22 +1,21 @@
-"""A target's bundle: an fp32 export as the target wants it. Calibrate, quantise, compile, prove, measure.
+"""A target's bundle, made of an fp32 export: check, write, prove, publish.
 
-All of it happens beside the bundle's place: what was there before stays until the new bundle has been
-proven and measured. One whose gates failed is written, too, and its reports say so.
-"""
+All of it happens beside the bundle's place: what was there before stays until the new bundle has been proven
+and measured. One whose gates failed is written, too, and its reports say so. Which runtime it is for, and
+what that takes, only the target's backend knows. """
 
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import onnx
 
-from satexport.backends.onnxruntime.write import _write_onnx
-from satexport.backends.openvino.write import write_ir
-from satexport.backends.tensorrt.write import write_build_bundle
-from satexport.bundle.contract import ANY
+from satexport.audio.datasets import LabelledSet
+from satexport.backends import backend as backends
+from satexport.backends.backend import Backend, Draft, LoadOptions
+from satexport.bundle.contract import RANDOM_WEIGHTS, Contract
 from satexport.bundle.folder import (
     CALIBRATION,
     GOLDEN,
@@ -30,114 +29,170 @@ from satexport.bundle.folder import (
 )
 from satexport.bundle.places import check_outside, staged_bundle
 from satexport.bundle.target import AUTO, Target
-from satexport.errors import BundleError, SatexportError, UsageError
+from satexport.errors import BundleError, UsageError
 from satexport.files import check_writable, write_json
 from satexport.graph.roles import Graph
 from satexport.origin import origin
 from satexport.parity.protocols import labelled_set
-from satexport.pipeline.plan import Compiled, Proof, Wanted
-from satexport.pipeline.prove import _prove, _prove_graphs
+from satexport.pipeline.plan import BuildOptions, ExportOptions, ProofOptions, is_calibrated
+from satexport.pipeline.prove import prove, write_graph_scores
 from satexport.quantize.cache_dtype import store_cache
 from satexport.quantize.calibrate import Calibration, calibrate
 from satexport.quantize.calibration_set import choosing_set
-from satexport.quantize.choose import _quantised
+from satexport.quantize.choose import Quantized, choose_and_quantize
 from satexport.quantize.products import check_layers
 from satexport.quantize.sensitivity import check_labels
-from satexport.targets import resolved
+from satexport.report.records import BundleRecord, ProofRecord
+from satexport.targets import find_target
+
+ON_SYNTHETIC = "Calibrated on synthetic sounds. Real audio is better: --calibration esc50, or a folder."
 
 
-def compile_bundle(source: Bundle, target: Target, folder: Path, wanted: Wanted,
-                   proof: Proof | None = None) -> Compiled:
-    """Write a bundle at its `bundle_path` from an fp32 export, prove the very file and measure it;
-    without a proof it is only written.
+def compile_bundle(source: Bundle | ExportOptions, target: Target, folder: Path, options: BuildOptions,
+                   proof: ProofOptions | None = None) -> BundleRecord:
+    """Write a bundle at its `bundle_path` from an fp32 export, which is made first where options of one are
+    given; prove the very file and measure it. Without a proof it is only written, and loaded.
 
-    Raises `UsageError` where the export is not fp32, a layer to leave out does not exist or a choice
-    has no meaning for this model, `DataError` where the calibration set cannot be used or shares a clip
+    Raises `UsageError` where the export is not fp32, a layer to leave out does not exist or a choice has no
+    meaning for this model or backend, `DataError` where the calibration set cannot be used or shares a clip
     with the set that gates, `MissingError` where the runtime or a precision is not here, `RunError` where
     nothing can be written. What was there before is then untouched.
     """
-    _check_choices(source, target, wanted)
-    options = replace(source.contract.options, cache_dtype=wanted.cache_dtype)
-    target = resolved(target)
-    made = Compiled(bundle_path(folder, replace(source.contract, options=options), target))
-    if made.path.resolve() == source.path.resolve():
-        raise UsageError(f"{made.path} is the export itself: give the target another name, or choose "
-                         "--output.")
-    if proof:  # what is wrong is said before the work
-        labelled_set(source, proof.data, proof.folds, proof.category_map)
-    check_outside(made.path)
-    check_writable(made.path.parent)
-    with staged_bundle(made.path) as stage:
-        try:
-            _write(source, target, wanted, stage, made)
-            if target.tensorrt:
-                _prove_graphs(open_bundle(stage), proof, made)
-            else:
-                _prove(source, stage, proof, made)
-        except SatexportError as error:  # that names the place where it is made
-            raise type(error)(str(error).replace(str(stage), str(made.path))) from None
-    return made
+    backend = backends.of(target.backend)
+    target = backend.resolve(target)
+    if isinstance(source, ExportOptions):
+        source = _export(source, folder)
+    contract = _check(source, target, options, backend)
+    path = bundle_path(folder, contract, target)
+    if path.resolve() == source.path.resolve():
+        raise UsageError(f"{path} is the export itself: give the target another name, or choose --output.")
+    if proof:
+        labelled_set(source, proof.data, proof.folds, proof.category_map)  # bad input ends it before the work
+    check_outside(path)
+    check_writable(path.parent)
+    with staged_bundle(path) as stage:
+        quantized = _write(source, target, options, backend, stage)
+        bundle = open_bundle(stage)
+        proven = _prove(source, bundle, path, backend, proof)
+        finished = backend.finish(bundle)
+    return BundleRecord(
+        path=path, proof=proven, finished=finished, notes=(*proven.notes, *_notes(source, target, options)),
+        left_out=quantized.left_out if quantized else (),
+        sensitivity=quantized.sensitivity if quantized else None)
 
 
-def _check_choices(source: Bundle, target: Target, wanted: Wanted) -> None:
-    """Raise `UsageError` where a bundle cannot be made of this export for this target."""
-    options = source.contract.options
+def _export(wanted: ExportOptions, folder: Path) -> Bundle:
+    """Export as `satexport onnx` does."""
+    from satexport.models.checkpoint import load_checkpoint
+    from satexport.models.families import find_variant
+    from satexport.pipeline.export import export_onnx
+
+    checkpoint = load_checkpoint(wanted.checkpoint, find_variant(wanted.model, wanted.delay), wanted.labels)
+    return open_bundle(export_onnx(checkpoint, find_target("onnx"), folder, wanted.options).path)
+
+
+def _check(source: Bundle, target: Target, options: BuildOptions, backend: Backend) -> Contract:
+    """The contract that the bundle will have, its cache's scales aside. Raises `UsageError` where none can be
+    made of this export for this target."""
+    contract = source.contract
     if source.target.precision != "fp32":
         raise UsageError(f"{source.path} is {source.target.precision}; expected an fp32 export. Make one "
                          "with `satexport onnx`.")
-    if options.cache_dtype != "fp32":
-        raise UsageError(f"the cache of {source.path} is {options.cache_dtype} already; begin "
+    if contract.options.cache_dtype != "fp32":
+        raise UsageError(f"the cache of {source.path} is {contract.options.cache_dtype} already; begin "
                          "with the export of `satexport onnx`.")
-    if wanted.cache_dtype != "fp32" and not source.contract.cache_in:
-        raise UsageError(f"{source.contract.variant} has no cache: leave --cache-dtype out.")
-    if target.openvino and options.streams % target.openvino.requests and (
-            options.streams != ANY):
-        raise UsageError(f"target {target.name} shares the streams of a step between "
-                         f"{target.openvino.requests} requests, {source.path} is for "
-                         f"{options.streams}: export with --streams N, a multiple of that, or "
-                         "--streams dynamic.")
-    if target.tensorrt and options.streams == ANY:
-        raise UsageError(f"{source.path} is for any number of streams, an engine has fixed shapes: export "
-                         "with --streams N.")
+    if options.cache_dtype != "fp32":
+        if not contract.cache_in:
+            raise UsageError(f"{contract.variant} has no cache: leave --cache-dtype out.")
+        contract = contract.with_cache_dtype(options.cache_dtype)
+    backend.accepts(contract, target)
+    return contract
 
 
-def _write(source: Bundle, target: Target, wanted: Wanted, stage: Path, made: Compiled) -> None:
-    """Write the bundle without its reports on parity and speed."""
-    graph, quantization = _graph_of(source), target.quantization
-    twin = graph
-    contract, initial = source.contract, list(source.initial_cache())
-    static = quantization is not None and quantization.method == "static"
-    if quantization:
-        check_layers(graph, quantization, set(quantization.leave_out) - {AUTO})
-        if AUTO in quantization.leave_out:
-            check_labels(source, choosing_set(wanted.calibration, wanted.recordings, source.labels))
-    found = Calibration([], (), {})
-    if static or wanted.cache_dtype == "int8":
-        found = calibrate(source, wanted.calibration, wanted.recordings)
-    clips = set(found.clip_hashes)
-    facts: dict[str, Any] = {"set": found.origin, "made_from": source.sha256}
-    if quantization:
-        graph, chosen_on, more = _quantised(source, graph, target, wanted, found, made)
-        clips |= chosen_on
-        facts |= more
-        if made.sensitivity:
-            write_json(stage / REPORTS / "sensitivity.json", made.sensitivity | {"origin": origin()})
-    if wanted.cache_dtype != "fp32":
-        stored = store_cache(graph, contract, wanted.cache_dtype, initial, found.samples)
+def _write(source: Bundle, target: Target, options: BuildOptions, backend: Backend,
+           stage: Path) -> Quantized | None:
+    """Write the bundle without its reports on parity and speed; returns what became of its layers."""
+    graph = fp32 = _graph_of(source)
+    contract, initial, quantized = source.contract, list(source.initial_cache()), None
+    clips = _choosing_clips(source, fp32, target, options)
+    calibration = _calibrate(source, target, options)
+    if target.quantization:
+        quantized = choose_and_quantize(source, fp32, target.quantization, calibration.samples, clips=clips,
+                                        map_kept=target.gates.map_kept)
+        graph = quantized.graph
+        if quantized.sensitivity:
+            write_json(stage / REPORTS / "sensitivity.json", {**quantized.sensitivity, "origin": origin()})
+    if options.cache_dtype != "fp32":
+        stored = store_cache(graph, contract, options.cache_dtype, initial, calibration.samples)
         graph, contract, initial = stored.graph, stored.contract, stored.initial
-    if target.openvino:
-        name = write_ir(stage, graph, contract, target, initial, made.products)
-    elif target.tensorrt:
-        name = write_build_bundle(stage, {"fp16": twin, target.precision: graph}, target, contract, initial,
-                                  source.golden()[0])
-    else:
-        name = _write_onnx(stage, graph.model)
-    for part in (LABELS, GOLDEN):
-        shutil.copy(source.path / part, stage / part)
+    written = backend.write(stage, Draft(
+        graph=graph, fp32=fp32, contract=contract, target=target, initial_cache=initial,
+        int8_products=quantized.products if quantized else 0))
+    write_graph_scores(stage, written.built_elsewhere, contract, source.golden()[0])
+    for name in (LABELS, GOLDEN):
+        shutil.copy(source.path / name, stage / name)
     write_initial_cache(stage, initial)
-    if clips or quantization:
-        write_json(stage / CALIBRATION, facts | {"clips_sha256": sorted(clips)})
-    write_manifest(stage, contract, target, name, source.operations, graph.roles)
+    _write_calibration(stage, source, calibration, quantized)
+    write_manifest(stage, contract, target, written.graph, source.operations, graph.roles)
+    return quantized
+
+
+def _choosing_clips(source: Bundle, graph: Graph, target: Target,
+                    options: BuildOptions) -> LabelledSet | None:
+    """The clips that layers are chosen on; None where none are. Raises `UsageError` for a layer that does not
+    exist, or where no mAP can choose."""
+    if not target.quantization:
+        return None
+    left_out = target.quantization.leave_out
+    check_layers(graph, target.quantization, set(left_out) - {AUTO})
+    if not options.sensitivity and AUTO not in left_out:
+        return None
+    clips = choosing_set(options.calibration, options.recordings, source.labels)
+    if AUTO in left_out:
+        check_labels(source, clips)
+    return clips
+
+
+def _calibrate(source: Bundle, target: Target, options: BuildOptions) -> Calibration:
+    """Inputs of steps for ranges and scales; empty where nothing needs them."""
+    static = target.quantization is not None and target.quantization.method == "static"
+    if static or options.cache_dtype == "int8":
+        return calibrate(source, options.calibration, options.recordings)
+    return Calibration([], (), {})
+
+
+def _write_calibration(stage: Path, source: Bundle, calibration: Calibration,
+                       quantized: Quantized | None) -> None:
+    """Write what the bundle was calibrated on, and how; nothing for one without."""
+    clips, facts = set(calibration.clip_hashes), dict[str, Any]()
+    if quantized:
+        clips |= quantized.clip_hashes
+        facts = dict(quantized.facts)
+    if clips or quantized:
+        write_json(stage / CALIBRATION, {"set": calibration.origin, "made_from": source.sha256, **facts,
+                                         "clips_sha256": sorted(clips)})
+
+
+def _prove(source: Bundle, bundle: Bundle, path: Path, backend: Backend,
+           proof: ProofOptions | None) -> ProofRecord:
+    """Load what of the bundle runs here, and prove it where that is wanted. None of its files is open
+    afterwards."""
+    load = LoadOptions(threads=proof.threads if proof else None, share_cores=True)
+    candidates = backend.candidates(bundle, load)
+    try:
+        return prove(source, bundle, path, candidates, proof) if proof else ProofRecord(twins={})
+    finally:
+        for candidate in candidates.values():
+            candidate.step.close()
+
+
+def _notes(source: Bundle, target: Target, options: BuildOptions) -> list[str]:
+    """What its maker should know of a bundle."""
+    notes = [RANDOM_WEIGHTS] if source.contract.has_random_weights else []
+    if options.calibration.source == "synthetic" and is_calibrated(target, options.cache_dtype,
+                                                                   options.sensitivity):
+        notes.append(ON_SYNTHETIC)
+    return notes
 
 
 def _graph_of(source: Bundle) -> Graph:
@@ -146,4 +201,3 @@ def _graph_of(source: Bundle) -> Graph:
         return Graph(onnx.load(source.graph), source.roles)
     except Exception as error:  # onnx and protobuf have no common class but this
         raise BundleError(f"{source.graph} cannot be read ({error}). Export it again.") from None
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from satexport.bundle.gates import Gate, failures, verdict
@@ -54,3 +55,27 @@ class BuildReport:
                 "engines": [engine.to_json() for engine in self.engines],
                 "settings": {"steps": STEPS, "pause": PAUSE},
                 "definitions": MEASURE_DEFINITIONS, "origin": dict(self.origin)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProofRecord:
+    """What a proof found; reports as they lie in the bundle."""
+
+    gates: tuple[Gate, ...] = ()
+    parity: Mapping[str, Any] | None = None   # of the bundle; of its own graph where it runs only elsewhere
+    twins: Mapping[str, Mapping[str, Any]]    # parity of its other graphs, by name
+    measured: Mapping[str, Any] | None = None  # beside the export and PyTorch
+    notes: tuple[str, ...] = ()
+
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleRecord:
+    """What became of a bundle that was made for a target."""
+
+    path: Path
+    proof: ProofRecord
+    left_out: tuple[str, ...] = ()                # layers in float
+    sensitivity: Mapping[str, Any] | None = None  # report of what each layer costs
+    finished: Mapping[str, Any] | None = None     # what the backend made of the finished bundle
+    notes: tuple[str, ...] = ()                   # what its maker should know

@@ -12,7 +12,7 @@ from satexport.memory import MB
 from satexport.terminal import printable, say
 
 if TYPE_CHECKING:
-    from satexport.pipeline.plan import Compiled
+    from satexport.report.records import BundleRecord
 
 BAR, BAR_WIDTH = "█", 30
 Cell = str | tuple[str, ...]  # of a table: a line, or several
@@ -139,7 +139,7 @@ def print_measure(report: Mapping[str, Any]) -> None:
         say(f"Budgets: {report['verdict']}.")
 
 
-def print_build(report: Mapping[str, Any]) -> None:
+def print_engines(report: Mapping[str, Any]) -> None:
     """Print the engines of a board's build for a person; needs no package."""
     for engine in report["engines"]:
         measured, parity = engine["measure"], engine["parity"]
@@ -160,14 +160,15 @@ def print_build(report: Mapping[str, Any]) -> None:
         say(f"Kept: {report['kept']}.")
 
 
-def print_compiled(made: Compiled) -> None:
+def print_bundle(record: BundleRecord) -> None:
     """Print what became of a target's bundle: what each layer costs where that was asked for, then one table
     over the export, the bundle and PyTorch."""
-    parity, measured = made.parity, made.measured
-    if made.sensitivity:
-        print_sensitivity(made.sensitivity)
-    if made.left_out:
-        say(f"In float: {', '.join(made.left_out)}.")
+    parity, measured = record.proof.parity, record.proof.measured
+    assert parity, "a bundle that was proven"
+    if record.sensitivity:
+        print_sensitivity(record.sensitivity)
+    if record.left_out:
+        say(f"In float: {', '.join(record.left_out)}.")
     rows = []
     for row in (*measured["bundles"], *measured["eager"]) if measured else ():
         memory, times = row["memory_bytes"], row.get("times_eager")
@@ -180,9 +181,9 @@ def print_compiled(made: Compiled) -> None:
         print_table("memory in MB, a step in ms", ("", "threads", "file", "state", "transient", "resident",
                     "burst / paused", "chunks per core s", "times eager"), rows)
     over, found = next(iter(parity["differences"].items()))
-    if made.twin:
-        its = next(iter(made.twin["differences"].values()))
-        say(f"The fp16 twin over {over}: a chunk's largest difference {its['largest']:.1e}, top-1 agrees "
+    for name, twin in record.proof.twins.items():
+        its = next(iter(twin["differences"].values()))
+        say(f"The {name} twin over {over}: a chunk's largest difference {its['largest']:.1e}, top-1 agrees "
             f"in {its['top1_agreement']:.1%}; mean difference {its['mean']:.1e}.")
     say(f"Against PyTorch fp32 over {over}: a chunk's largest difference {found['largest']:.1e}, top-1 "
         f"agrees in {found['top1_agreement']:.1%}; mean difference {found['mean']:.1e}, p50 "
@@ -190,11 +191,10 @@ def print_compiled(made: Compiled) -> None:
     print_drift(parity)
     print_executed(parity)
     print_table("gates", ("gate", "", "condition"),
-                [(gate.name, gate.status, gate.note) for gate in made.gates], texts=3)
-    if made.rtx:
-        say(f"{made.rtx['kind']}: passed, {made.rtx['engine_bytes'] / MB:.1f} MB for compute capability "
-            f"{', '.join(made.rtx['compute_capability'])} in {made.rtx['build_seconds']:.1f} s.")
-    say(f"Gates: {verdict(made.gates)}. Bundle: {made.path}")
+                [(gate.name, gate.status, gate.note) for gate in record.proof.gates], texts=3)
+    if record.finished:
+        say(record.finished["summary"])
+    say(f"Gates: {verdict(record.proof.gates)}. Bundle: {record.path}")
 
 
 def print_sensitivity(report: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from satexport.backends import load_step
+from satexport.backends.backend import LoadOptions, load_step
 from satexport.bundle.contract import ANY, Contract, state_bytes
 from satexport.bundle.folder import Bundle, open_bundle
 from satexport.errors import BundleError, UsageError
@@ -51,25 +51,36 @@ class Tagger(ProcessBound):
         check_streams(self.contract, count)
         return Streams(self.step, self.contract, count)
 
+    def close(self) -> None:
+        """Free what the runtime holds, before Python would. Neither it nor its streams can be used
+        afterwards."""
+        self.step.close()
+
+    def __enter__(self) -> Tagger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def top(self, scores: FloatArray, count: int = 3) -> list[tuple[str, float]]:
         """The labels with the highest scores of one chunk [classes], best first."""
         order = np.argsort(-scores, kind="stable")[:count]
         return [(self.labels[i], float(scores[i])) for i in order]
 
 
-def load(path: str | Path, threads: int | None = None, spinning: bool = True) -> Tagger:
+def load(path: str | Path, threads: int | None = None, *, share_cores: bool = False) -> Tagger:
     """Load a bundle: every part is checked against its SHA-256.
 
-    `threads` overrides the target's number; `spinning` False has the runtime's threads sleep between steps,
+    `threads` overrides the target's number; `share_cores` has the runtime's threads sleep between steps,
     which is faster where PyTorch runs in the same process, and slower elsewhere. Raises `BundleError` for a
     folder that is no bundle or was changed, `MissingError` where the runtime is not installed. A bundle that
-    is replaced meanwhile is loaded as it is afterwards.
-    """
+    is replaced meanwhile is loaded as it is afterwards. """
+    options = LoadOptions(threads=threads, share_cores=share_cores)
     for tries_left in range(TRIES)[::-1]:
         before = _identity(path)
         try:
             bundle = open_bundle(path)
-            tagger = Tagger(bundle, load_step(bundle, threads, spinning=spinning))
+            tagger = Tagger(bundle, load_step(bundle, options))
         except BundleError:
             if not tries_left or _identity(path) == before:
                 raise

@@ -18,7 +18,7 @@ from satexport.models.checkpoint import load_checkpoint
 from satexport.models.families import make_reference, named_variant
 from satexport.parity.golden import golden_scores
 from satexport.pipeline.build import compile_bundle
-from satexport.pipeline.plan import Wanted
+from satexport.pipeline.plan import BuildOptions
 from satexport.quantize.calibration_set import CalibrationSet
 from satexport.step import FloatArray, Step
 from satexport.tagging.stream import Stream, Streams
@@ -45,8 +45,8 @@ class Runtime(NamedTuple):
 
 def target_named(name: str) -> Target:
     target = find_target(name.removesuffix("-explicit"))
-    if target.openvino and name.endswith("-explicit"):
-        return replace(target, name=name, openvino=replace(target.openvino, stateful=False))
+    if name.endswith("-explicit"):
+        return replace(target, name=name, options={**target.options, "stateful": False})
     return target
 
 
@@ -55,9 +55,9 @@ def compiled(source: Path, name: str, folder: Path) -> Path:
     if name == "onnx":
         return source
     target = target_named(name)
-    if target.openvino:
+    if target.backend == "openvino":
         pytest.importorskip("openvino", reason="needs satexport[openvino]")
-    return compile_bundle(open_bundle(source), target, folder, Wanted(SMALL)).path
+    return compile_bundle(open_bundle(source), target, folder, BuildOptions(calibration=SMALL)).path
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,8 @@ import pytest
 from onnx import TensorProto
 
 from satexport.backends.onnxruntime.step import OnnxRuntimeStep
+from satexport.backends.openvino.backend import resolve
+from satexport.backends.openvino.settings import OpenVinoSettings
 from satexport.backends.openvino.step import OpenVinoStep
 from satexport.backends.openvino.write import write_ir
 from satexport.backends.tensorrt.half import in_half
@@ -33,7 +35,7 @@ from satexport.quantize.int8 import Ranges, quantize
 from satexport.quantize.products import layers, products, products_with_weights
 from satexport.step import FloatArray, Step
 from satexport.tagging.stream import Streams
-from satexport.targets import find_target, resolved
+from satexport.targets import find_target
 from tests.conftest import TINY
 from tests.graph.test_operations import graph as written
 from tests.quantize.test_int8 import graph_of
@@ -152,25 +154,23 @@ def marks(file: Path) -> Counter[tuple[str, str]]:
 
 def targets() -> list[Target]:
     fp32, int8 = find_target("openvino-fp32"), find_target("openvino-int8")
-    assert fp32.openvino
-    assert int8.openvino
-    return [replace(fp32, openvino=replace(fp32.openvino, weights="fp16")),
-            replace(int8, openvino=replace(int8.openvino, floats="fp32"))]
+    return [replace(fp32, options={**fp32.options, "weights": "fp16"}),
+            replace(int8, options={**int8.options, "floats": "fp32"})]
 
 
 @pytest.mark.parametrize("target", targets(), ids=lambda target: target.name)
 def test_a_graph_with_shuffled_names_is_written_for_openvino_alike(
         bundle: Bundle, both: tuple[Graph, Graph], target: Target, tmp_path: Path) -> None:
-    target, found, attributes, executed = resolved(target), [], [], []
-    assert target.openvino
+    target, found, attributes, executed = resolve(target), [], [], []
+    settings = OpenVinoSettings.of(target)
     for name, graph in zip(("own", "shuffled"), both, strict=True):
         count = 0
         if wanted := target.quantization:
             count = products_with_weights(graph, wanted, [])
             int8 = quantize(graph, wanted, ranges_of(graph), [])
         (folder := tmp_path / name).mkdir()
-        write_ir(folder, int8 if wanted else graph, bundle.contract, target, bundle.initial_cache(), count)
-        step = OpenVinoStep(folder / "model.xml", bundle.contract, bundle.initial_cache(), target.openvino)
+        write_ir(folder, int8 if wanted else graph, bundle.contract, settings, bundle.initial_cache(), count)
+        step = OpenVinoStep(folder / "model.xml", bundle.contract, bundle.initial_cache(), settings)
         attributes.append(marks(folder / "model.xml"))
         executed.append(step.executed())
         found.append(run(step, bundle, bundle.contract))

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 import satexport
-from satexport.backends import BACKENDS
+from satexport.backends.backend import BACKENDS
 from satexport.bundle.contract import RANDOM_WEIGHTS, Contract, GraphOptions
 from satexport.bundle.folder import MANIFEST, open_bundle, write_manifest
 from satexport.bundle.roles import roles_from_json

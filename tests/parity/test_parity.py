@@ -23,7 +23,7 @@ from satexport.tagging.tagger import Tagger, load
 
 @pytest.fixture(scope="module")
 def small(tiny: Path) -> Tagger:
-    return load(tiny, spinning=False)
+    return load(tiny, share_cores=True)
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +104,9 @@ class Shifted:
     def executed(self) -> dict[str, dict[str, int]]:
         return {}
 
+    def close(self) -> None:
+        self._step.close()
+
 
 def test_a_wrong_step_fails_its_gate_and_says_by_how_much(small: Tagger, reference: Reference) -> None:
     broken = Tagger(small.bundle, Shifted(reference, 2e-4))
@@ -182,6 +185,9 @@ def test_a_bundle_that_wears_out_has_a_drift(tiny: Path, reference: Reference) -
 
         def executed(self) -> dict[str, dict[str, int]]:
             return {}
+
+        def close(self) -> None:
+            step.close()
 
         def __call__(self, x: FloatArray, cache: Any) -> tuple[FloatArray, Any]:
             self.steps += 1

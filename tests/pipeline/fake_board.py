@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from satexport.backends.tensorrt.engine import Engine
-from satexport.bundle.target import TensorRt
+from satexport.backends.tensorrt.settings import TensorRtSettings
 from satexport.errors import RunError
 from tests.backends.tensorrt.test_build import layer
 from tests.backends.tensorrt.test_step import FakeEngine
@@ -53,7 +53,7 @@ class FakeBoard:
         self.asked += 1
         return self.free - 50_000_000 * (self.asked > 1 and self.asked % 2 == 1)
 
-    def build(self, graph: Path, engine: Path, wanted: TensorRt, timing_cache: Path) -> None:
+    def build(self, graph: Path, engine: Path, wanted: TensorRtSettings, timing_cache: Path) -> None:
         if graph.stem == self.fails:
             raise RunError(f"TensorRT builds no engine of {graph.name}")
         self.built.append(graph.stem)

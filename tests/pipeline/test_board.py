@@ -22,7 +22,7 @@ from satexport.measure import latency, schedule
 from satexport.measure.records import MEASURE_DEFINITIONS
 from satexport.pipeline.board import build_bundle, main
 from satexport.pipeline.build import compile_bundle
-from satexport.pipeline.plan import Wanted
+from satexport.pipeline.plan import BuildOptions
 from satexport.targets import find_target
 from tests.backends.tensorrt.test_build import layer
 from tests.backends.test_backends import SMALL
@@ -38,7 +38,7 @@ def shipped(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A build bundle as it comes to the board."""
     folder = tmp_path_factory.mktemp("shipped")
     target = replace(ORIN, budgets=Budgets())  # how fast this machine is must decide nothing
-    return compile_bundle(open_bundle(tiny), target, folder, Wanted(SMALL)).path
+    return compile_bundle(open_bundle(tiny), target, folder, BuildOptions(calibration=SMALL)).path
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from satexport.errors import BundleError
 from satexport.measure import schedule
 from satexport.pipeline import build as compile_module
 from satexport.pipeline.build import compile_bundle
-from satexport.pipeline.plan import Proof, Wanted
+from satexport.pipeline.plan import BuildOptions, ProofOptions
 from satexport.quantize.calibration_set import CalibrationSet
 from satexport.step import FloatArray
 from satexport.tagging.tagger import load
@@ -239,9 +239,10 @@ def test_measuring_puts_export_bundle_and_pytorch_in_one_table(
 
 @needs_proc
 @pytest.mark.parametrize("target", ["cpu-fp32", "openvino-fp32", "jetson-orin-nano"])
-@pytest.mark.parametrize("proof", [None, Proof(minutes=0.1, measure=False)], ids=["unproven", "proven"])
+@pytest.mark.parametrize("proof", [None, ProofOptions(minutes=0.1, measure=False)],
+                         ids=["unproven", "proven"])
 def test_no_file_of_a_bundle_is_open_when_it_takes_its_place(
-        target: str, proof: Proof | None, tiny: Path, tmp_path: Path,
+        target: str, proof: ProofOptions | None, tiny: Path, tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch) -> None:
     if target == "openvino-fp32":
         need("openvino", "openvino")
@@ -255,7 +256,8 @@ def test_no_file_of_a_bundle_is_open_when_it_takes_its_place(
 
     move = os.rename
     monkeypatch.setattr(os, "rename", rename)
-    made = compile_bundle(open_bundle(tiny), find_target(target), tmp_path, Wanted(FEW), proof)
+    made = compile_bundle(open_bundle(tiny), find_target(target), tmp_path,
+                          BuildOptions(calibration=FEW), proof)
     assert seen
     assert [name for name in seen if f".{made.path.name}.partial-" in name] == []
 

@@ -14,12 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport.backends import check_version
 from satexport.bundle.contract import ANY, Contract
-from satexport.bundle.folder import Bundle
 from satexport.errors import BundleError, MissingError, RunError
 from satexport.process import ProcessBound, keep_in_child
-from satexport.runtimes import import_runtime
+from satexport.runtimes import check_version, import_runtime
 from satexport.step import FloatArray
 
 PACKAGE = "onnxruntime"
@@ -44,16 +42,15 @@ class BoundCache:
 class OnnxRuntimeStep(ProcessBound):
     """A graph under ONNX Runtime.
 
-    `cache` is the initial one of one stream, in the order of the contract, gone through anew whenever
-    streams begin; `threads` None lets
-    ONNX Runtime decide; `arena` False has it give back every tensor when it is done with it; `optimised`
-    False has it compute what the graph says, node by node; `spinning` False has its threads sleep between
-    steps, which is faster where PyTorch's threads want the same cores (parity: 1.7 times, two cores).
-    """
+    `cache` is the initial one of one stream, in the order of the contract, read again whenever streams
+    begin. `threads` None lets ONNX Runtime decide. `low_memory` has it give back every tensor when it is
+    done with it. `optimized` False has it compute what the graph says, node by node. `share_cores` has its
+    threads sleep between steps, which is faster where PyTorch's threads want the same cores (parity: 1.7
+    times, two cores). """
 
     def __init__(self, graph: Path | bytes, contract: Contract, cache: Iterable[NDArray[Any]],
-                 threads: int | None = None, arena: bool = True, optimised: bool = True,
-                 spinning: bool = True) -> None:
+                 threads: int | None = None, *, low_memory: bool = False, optimized: bool = True,
+                 share_cores: bool = False) -> None:
         try:
             onnxruntime = import_runtime(PACKAGE)
         except ImportError:
@@ -63,11 +60,11 @@ class OnnxRuntimeStep(ProcessBound):
         check_version("ONNX Runtime", onnxruntime.__version__, LEAST, "cpu")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0
-        options.enable_cpu_mem_arena = arena
+        options.enable_cpu_mem_arena = not low_memory
         options.enable_mem_pattern = False  # 3 MB less for SAT-B, and not slower
-        if not optimised:
+        if not optimized:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(not share_cores)))
         options.log_severity_level = 4  # errors come as exceptions, whose text is cleaned for a terminal
         source = graph if isinstance(graph, bytes) else _path(graph)
         try:
@@ -115,6 +112,9 @@ class OnnxRuntimeStep(ProcessBound):
     def executed(self) -> dict[str, dict[str, int]]:
         return {}  # it computes what the graph says
 
+    def close(self) -> None:
+        self._session, self.is_closed = None, True
+
     def _bound(self, x: FloatArray, scores: FloatArray, old: list[NDArray[Any]],
                new: list[NDArray[Any]]) -> Any:
         """A binding over buffers that it neither copies nor keeps alive."""
@@ -125,12 +125,6 @@ class OnnxRuntimeStep(ProcessBound):
         for spec, array in zip((contract.scores, *contract.cache_out), (scores, *new), strict=True):
             binding.bind_ortvalue_output(spec.name, self._value(array))
         return binding
-
-
-def load(bundle: Bundle, threads: int | None, arena: bool, spinning: bool = True) -> OnnxRuntimeStep:
-    """Load a bundle's ONNX graph; `threads` None lets ONNX Runtime decide."""
-    return OnnxRuntimeStep(bundle.graph, bundle.contract, bundle.initial_cache(), threads, arena,
-                           spinning=spinning)
 
 
 def _path(graph: Path) -> str:

@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport.backends import check_version
 from satexport.backends.openvino.pages import giving_back
+from satexport.backends.openvino.settings import OpenVinoSettings
 from satexport.bundle.contract import ANY, Contract, TensorSpec
 from satexport.bundle.folder import Bundle
-from satexport.bundle.target import AUTO, OpenVino, Target
+from satexport.bundle.target import AUTO, Target
 from satexport.errors import BundleError, MissingError, RunError
 from satexport.files import cache_folder, check_writable
 from satexport.process import ProcessBound, keep_in_child
-from satexport.runtimes import import_runtime
+from satexport.runtimes import check_version, import_runtime
 from satexport.step import FloatArray
 
 PACKAGE = "openvino"
@@ -59,23 +59,25 @@ class OpenVinoStep(ProcessBound):
     OpenVINO compiled is kept for the next time. `compiled` is OpenVINO's own model.
     """
 
-    def __init__(self, graph: Path, contract: Contract, cache: Iterable[NDArray[Any]], wanted: OpenVino,
+    def __init__(self, graph: Path, contract: Contract, cache: Iterable[NDArray[Any]],
+                 settings: OpenVinoSettings,
                  threads: int | None = None, model_cache: Path | None = None) -> None:
         super().__init__()
         openvino = _openvino()
         check_version("OpenVINO", openvino.__version__, LEAST, "openvino")
         core = openvino.Core()
         self._tensor, self._contract, self._initial = openvino.Tensor, contract, cache
-        self._stateful, self._lanes = wanted.stateful, lanes(contract, wanted)
-        check_device(core, wanted.device, wanted.floats)
-        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": PRECISIONS[wanted.floats],
-                                    "PERFORMANCE_HINT": "LATENCY" if wanted.requests == 1 else "THROUGHPUT",
-                                    "NUM_STREAMS": str(wanted.requests)}
+        self._stateful, self._lanes = settings.stateful, lanes(contract, settings)
+        check_device(core, settings.device, settings.floats)
+        properties: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": PRECISIONS[settings.floats],
+            "PERFORMANCE_HINT": "LATENCY" if settings.requests == 1 else "THROUGHPUT",
+            "NUM_STREAMS": str(settings.requests)}
         if threads:
-            settings["INFERENCE_NUM_THREADS"] = threads
+            properties["INFERENCE_NUM_THREADS"] = threads
         read_once = [graph.with_suffix(".bin").resolve()]
         if model_cache:
-            settings["CACHE_DIR"] = str(model_cache)
+            properties["CACHE_DIR"] = str(model_cache)
             read_once.append(model_cache.resolve())
         try:
             model = core.read_model(graph)
@@ -88,13 +90,13 @@ class OpenVinoStep(ProcessBound):
         self._front_end = frozenset(json.loads(model.get_rt_info(FRONT_END_LAYERS).astype(str)))  # names
         try:
             with giving_back(*read_once):
-                self.compiled = core.compile_model(model, wanted.device, settings)
+                self.compiled = core.compile_model(model, settings.device, properties)
                 del model
             keep_in_child(self.compiled)
         except Exception as error:
-            raise BundleError(f"OpenVINO {openvino.__version__} cannot compile {graph} for {wanted.device}: "
-                              f"{_reason(error)}") from None
-        check_executed(self.executed(), PRECISIONS[wanted.floats], wanted.weights, quantized)
+            raise BundleError(f"OpenVINO {openvino.__version__} cannot compile {graph} for "
+                              f"{settings.device}: {_reason(error)}") from None
+        check_executed(self.executed(), PRECISIONS[settings.floats], settings.weights, quantized)
 
     def initial_cache(self, streams: int = 1) -> list[Served]:
         self.check_process()
@@ -136,6 +138,9 @@ class OpenVinoStep(ProcessBound):
             elif kind in PRODUCT_LAYERS:
                 found["products"][precision] += 1
         return {part: dict(counts) for part, counts in found.items() if counts}
+
+    def close(self) -> None:
+        self.compiled, self.is_closed = None, True
 
     def _begin(self) -> Served:
         """A request whose streams have heard silence."""
@@ -179,9 +184,9 @@ def state_name(old: TensorSpec, new: TensorSpec) -> str:
     return f"{old.name}{new.name}"
 
 
-def lanes(contract: Contract, wanted: OpenVino) -> int:
+def lanes(contract: Contract, settings: OpenVinoSettings) -> int:
     """How many streams one request serves."""
-    return 1 if contract.options.streams == ANY else contract.options.streams // wanted.requests
+    return 1 if contract.options.streams == ANY else contract.options.streams // settings.requests
 
 
 def written(contract: Contract) -> str:
@@ -216,30 +221,19 @@ def check_executed(executed: dict[str, dict[str, int]], floats: str, weights: st
                        f"f32; OpenVINO computes {executed} here. Make the bundle for another precision.")
 
 
-def floats_of(target: Target) -> str:
+def resolve_float_precision(target: Target, settings: OpenVinoSettings) -> str:
     """The precision of what a target does not quantise, AUTO decided for this machine. Raises
     `MissingError` where OpenVINO, the device or the precision is not here."""
-    assert target.openvino
-    core, wanted = _openvino().Core(), target.openvino
-    floats = wanted.floats if target.precision == "int8" else target.precision
+    core = _openvino().Core()
+    floats = settings.floats if target.precision == "int8" else target.precision
     if floats == AUTO:
-        check_device(core, wanted.device, "fp32")
-        return "bf16" if has_bf16(core, wanted.device) else "fp32"
-    check_device(core, wanted.device, floats)
+        check_device(core, settings.device, "fp32")
+        return "bf16" if has_bf16(core, settings.device) else "fp32"
+    check_device(core, settings.device, floats)
     return floats
 
 
-def load(bundle: Bundle, threads: int | None, arena: bool, spinning: bool = True) -> OpenVinoStep:
-    """Load a bundle's IR; `threads` None lets OpenVINO decide. It has no arena to turn off: tensors are laid
-    out when a request is made; nor do its threads spin."""
-    wanted = bundle.target.openvino
-    if wanted is None:
-        raise BundleError(f"{bundle.path}: its target has no table [openvino]. Make it again.")
-    kept = _model_cache(bundle) if wanted.model_cache else None
-    return OpenVinoStep(bundle.graph, bundle.contract, bundle.initial_cache(), wanted, threads, kept)
-
-
-def _model_cache(bundle: Bundle) -> Path:
+def model_cache_folder(bundle: Bundle) -> Path:
     """Where what OpenVINO made of this very bundle is kept. Raises `RunError` where nothing is there, nor can
     be put there."""
     try:

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from satexport.backends.openvino.settings import OpenVinoSettings
 from satexport.backends.openvino.step import (
     CONTRACT,
     FRONT_END_LAYERS,
@@ -39,7 +40,6 @@ from satexport.backends.openvino.step import (
 )
 from satexport.bundle.contract import Contract
 from satexport.bundle.roles import FRONT
-from satexport.bundle.target import Target
 from satexport.errors import RunError
 from satexport.graph.roles import Graph
 from satexport.runtimes import import_runtime
@@ -51,27 +51,25 @@ GRAPH = "model.xml"
 BY_ELEMENT = {"Multiply", "Subtract", "Convert", "FakeQuantize"}  # of a quantisation and its inverse
 
 
-def write_ir(folder: Path, graph: Graph, contract: Contract, target: Target,
+def write_ir(folder: Path, graph: Graph, contract: Contract, settings: OpenVinoSettings,
              initial: Iterable[NDArray[Any]], quantized: int) -> str:
     """Write `model.xml` and `model.bin` of a graph as a target wants it; returns the former's name.
     `quantized` is the number of products with a weight that must be computed in int8."""
     ir = import_runtime("openvino").Core().read_model(graph.model.SerializeToString())
-    return save_ir(folder, ir, graph, contract, target, initial, quantized)
+    return save_ir(folder, ir, graph, contract, settings, initial, quantized)
 
 
-def save_ir(folder: Path, ir: openvino.Model, graph: Graph, contract: Contract, target: Target,
+def save_ir(folder: Path, ir: openvino.Model, graph: Graph, contract: Contract, settings: OpenVinoSettings,
             initial: Iterable[NDArray[Any]], quantized: int) -> str:
     """The same for a model that OpenVINO has read from a graph: it keeps the names of
     tensors, if not those of nodes. Raises `RunError` where it cannot be written."""
-    wanted = target.openvino
-    assert wanted
-    count = lanes(contract, wanted)
+    count = lanes(contract, settings)
     if count != contract.options.streams:
         ir.reshape({spec.name: [count, *spec.shape[1:]] for spec in (contract.input, *contract.cache_in)})
     front_end = _front_end(ir, graph)
     _fuse_norms(ir)
-    weights = _store_as_fp16(ir, graph.weights()) if wanted.weights == "fp16" else ()
-    if wanted.stateful and contract.cache_in:
+    weights = _store_as_fp16(ir, graph.weights()) if settings.weights == "fp16" else ()
+    if settings.stateful and contract.cache_in:
         _make_stateful(ir, contract, initial, count)
     ir.validate_nodes_and_infer_types()
     ir.set_rt_info(written(contract), CONTRACT)

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from satexport.backends.tensorrt.cuda import Cuda
 from satexport.backends.tensorrt.engine import Engine, TensorRtEngine, import_tensorrt, quiet_logger
-from satexport.bundle.target import TensorRt
+from satexport.backends.tensorrt.settings import TensorRtSettings
 from satexport.errors import RunError
 from satexport.files import write_bytes
 from satexport.memory import available_bytes
@@ -36,7 +36,7 @@ class Board(Protocol):
     def free_bytes(self) -> int:
         """Device memory that is free."""
 
-    def build(self, graph: Path, engine: Path, wanted: TensorRt, timing_cache: Path) -> None:
+    def build(self, graph: Path, engine: Path, wanted: TensorRtSettings, timing_cache: Path) -> None:
         """Build the engine of a graph and write it to a file. Takes minutes. The timing cache is read and
         written. Raises `RunError` if TensorRT builds none."""
 
@@ -60,7 +60,7 @@ class ThisBoard:
         shared = available_bytes() if MODEL.exists() else None
         return self._cuda.memory_info()[0] if shared is None else shared
 
-    def build(self, graph: Path, engine: Path, wanted: TensorRt, timing_cache: Path) -> None:
+    def build(self, graph: Path, engine: Path, wanted: TensorRtSettings, timing_cache: Path) -> None:
         if self._trtexec:
             run_trtexec(trtexec_command(self._trtexec, graph, engine, wanted, self.tensorrt, timing_cache))
         else:
@@ -87,7 +87,7 @@ def board_name() -> str:
         return "this machine"
 
 
-def trtexec_command(trtexec: str, graph: Path, engine: Path, wanted: TensorRt, version: str,
+def trtexec_command(trtexec: str, graph: Path, engine: Path, wanted: TensorRtSettings, version: str,
                     timing_cache: Path) -> list[str]:
     """The command that builds an engine and does not run it."""
     command = [trtexec, f"--onnx={graph}", f"--saveEngine={engine}",
@@ -115,7 +115,7 @@ def run_trtexec(command: Sequence[str]) -> None:
                        f"{'; '.join(said[-3:]) or 'it said no reason'}. The command was {' '.join(command)}")
 
 
-def build_engine(trt: Any, graph: Path, wanted: TensorRt, capabilities: Sequence[str] = (),
+def build_engine(trt: Any, graph: Path, wanted: TensorRtSettings, capabilities: Sequence[str] = (),
                  timing_cache: Path | None = None) -> bytes:
     """Build an engine in this process and return it. `trt` is the package; `capabilities`, such as "8.6", are
     for TensorRT for RTX alone: what it compiles for without a GPU. Raises `RunError` with what TensorRT

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from satexport.backends.tensorrt.cuda import Cuda
 from satexport.backends.tensorrt.engine import REBUILD, Engine, EngineTensor, TensorRtEngine, import_tensorrt
+from satexport.backends.tensorrt.settings import JETSON, RTX
 from satexport.bundle.contract import ANY, Contract
 from satexport.bundle.folder import Bundle
 from satexport.errors import BundleError, MissingError, UsageError
@@ -30,7 +31,7 @@ from satexport.files import sha256_of
 from satexport.process import ProcessBound
 from satexport.step import FloatArray
 
-PACKAGE, RTX = "tensorrt", "tensorrt_rtx"
+PACKAGE = JETSON
 RECORD = "engine.json"
 KEYS: dict[str, type | tuple[type, ...]] = {
     "engine": str, "sha256": str, "graph_sha256": str, "bundle_sha256": str, "tensorrt": str,
@@ -98,8 +99,11 @@ class TensorRtStep(ProcessBound):
 
     def close(self) -> None:
         """Free the engine and the buffers of all its streams, none of which can be used any more."""
+        if self.is_closed:
+            return
         with self._turn():
             self._engine.close()
+        self.is_closed = True
 
     def _begin(self) -> TensorRtCache:
         """A buffer for each tensor, freed when the cache goes, and the steps over them in both directions."""
@@ -173,8 +177,8 @@ def check_tensors(found: Mapping[str, EngineTensor], contract: Contract) -> None
                               f"{found[new.name].dtype}, expected one dtype. {REBUILD}")
 
 
-def load(bundle: Bundle, threads: int | None, arena: bool, spinning: bool = True) -> TensorRtStep:
-    """Load the engine that engine.json in the bundle's folder names. It has no threads and no arena to set.
+def load_engine(bundle: Bundle) -> TensorRtStep:
+    """Load the engine that engine.json in the bundle's folder names.
     Raises `MissingError` where it was not built yet, or TensorRT or a GPU is not here; `BundleError` where it
     was changed, or built for another bundle, TensorRT or device."""
     record = _read_record(bundle)

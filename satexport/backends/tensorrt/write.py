@@ -12,28 +12,23 @@ off: with it on, it would compute with kernels and roundings of its own.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import onnx
-from numpy.typing import NDArray
 
-from satexport.backends.onnxruntime.step import OnnxRuntimeStep
 from satexport.backends.tensorrt.build import build_engine
 from satexport.backends.tensorrt.engine import import_tensorrt
 from satexport.backends.tensorrt.half import in_half
 from satexport.backends.tensorrt.rules import check_rules
 from satexport.backends.tensorrt.runtime_zip import write_runtime
-from satexport.backends.tensorrt.step import RECORD, RTX, engine_record
-from satexport.bundle.contract import Contract
-from satexport.bundle.folder import GRAPH_SCORES, Bundle, write_arrays
-from satexport.bundle.target import Target
+from satexport.backends.tensorrt.settings import RTX, TensorRtSettings
+from satexport.backends.tensorrt.step import RECORD, engine_record
+from satexport.bundle.folder import Bundle
 from satexport.files import write_bytes, write_json
 from satexport.graph.roles import Graph
+from satexport.memory import MB
 from satexport.origin import origin
-from satexport.parity.golden import golden_scores, proof_streams
-from satexport.step import FloatArray
 
 BUILD = "build.sh"
 RUNTIME = "runtime.zip"
@@ -57,45 +52,43 @@ exec "$python" -m satexport.pipeline.board "$here" "$@"
 LEAST_VERSION = "10.3"  # of the rules, for TensorRT for RTX, whose versions count anew
 
 
-def write_build_bundle(folder: Path, graphs: Mapping[str, Graph], target: Target,
-                       contract: Contract, initial: Sequence[NDArray[Any]], audio: FloatArray) -> str:
-    """Write graphs, each under its precision, their scores of the golden chunks, and what builds them;
-    returns the name of the target's own. Raises `UsageError` for an opset that TensorRT does not read,
-    `RunError` where a graph breaks one of its rules."""
-    assert target.tensorrt
-    version = LEAST_VERSION if target.tensorrt.module == RTX else target.tensorrt.version
-    scores = {}
+def write_build_bundle(folder: Path, graphs: Mapping[str, Graph],
+                       settings: TensorRtSettings) -> dict[str, Graph]:
+    """Write graphs, each under its precision, and what builds their engines; returns them as they were
+    written. Raises `UsageError` for an opset that TensorRT does not read, `RunError` where a graph breaks
+    one of its rules."""
+    version = LEAST_VERSION if settings.module == RTX else settings.version
+    written = {}
     for precision, source in graphs.items():
         graph = in_half(source)
         check_rules(graph, version)
         onnx.save_model(graph.model, folder / f"{precision}.onnx")
-        step = OnnxRuntimeStep(graph.model.SerializeToString(), contract, initial, optimised=False)
-        scores[precision] = golden_scores(proof_streams(step, contract), audio)[0]
-    write_arrays(folder / GRAPH_SCORES, scores)
-    if target.tensorrt.module != RTX:
+        written[precision] = graph
+    if settings.module != RTX:
         (folder / BUILD).write_bytes(SCRIPT.encode())
         (folder / BUILD).chmod(0o755)
         write_runtime(folder / RUNTIME)
-    return f"{target.precision}.onnx"
+    return written
 
 
 def build_for_rtx(bundle: Bundle) -> dict[str, object]:
     """Build the engine of a bundle for TensorRT for RTX, which needs no GPU; returns what is reported. Raises
     `MissingError` where the package is not here, `RunError` where it builds nothing."""
-    wanted, precision = bundle.target.tensorrt, bundle.target.precision
-    assert wanted
+    settings, precision = TensorRtSettings.of(bundle.target), bundle.target.precision
     trt = import_tensorrt(RTX)
     start = time.perf_counter()
-    engine = build_engine(trt, bundle.graph, wanted, wanted.compute_capability)
+    engine = build_engine(trt, bundle.graph, settings, settings.compute_capability)
     seconds = time.perf_counter() - start
     file = bundle.path / f"{precision}.engine"
     write_bytes(file, engine)
     write_json(bundle.path / RECORD, engine_record(
-        bundle, file, RTX, trt.__version__, wanted.compute_capability, {}))
+        bundle, file, RTX, trt.__version__, settings.compute_capability, {}))
     report: dict[str, object] = {
         "kind": "RTX compile check", "precision": precision, "build_seconds": seconds,
-        "engine_bytes": len(engine), "compute_capability": list(wanted.compute_capability),
+        "engine_bytes": len(engine), "compute_capability": list(settings.compute_capability),
         "tensorrt_rtx": trt.__version__,
+        "summary": f"RTX compile check: passed, {len(engine) / MB:.1f} MB for compute capability "
+                   f"{', '.join(settings.compute_capability)} in {seconds:.1f} s.",
         "note": "built without a GPU and not run: a check of graph and builder, not an engine for a Jetson"}
     write_json(bundle.reports / RTX_REPORT, report | {"origin": origin()})
     return report

@@ -51,6 +51,9 @@ class PyTorchStep:
     def state_bytes(self) -> int:
         return 0 if self._initial is None else self._initial.nbytes
 
+    def close(self) -> None:
+        """PyTorch holds nothing that Python does not free."""
+
     def clip_scores(self, audio: FloatArray) -> FloatArray:
         """The paper's protocol over a whole clip [samples]: scores [classes]."""
         with torch.inference_mode():

@@ -66,7 +66,7 @@ def test_int8_of_the_export_in_the_output_folder_is_made_and_proven(made: Made) 
 
 
 def test_the_precisions_are_asked_for_and_read_back(made: Made) -> None:
-    floats = open_bundle(made.path).target.openvino.floats  # type: ignore[union-attr]
+    floats = open_bundle(made.path).target.options["floats"]
     assert floats == ("bf16" if has_bf16() else "fp32")  # the bundle says which
     executed = json.loads((made.path / "reports" / "parity.json").read_bytes())["executed"]
     assert set(executed["front end"]) == {"f32"}
@@ -232,7 +232,7 @@ def test_bf16_on_a_cpu_that_has_none_is_refused_and_int8_then_has_fp32_beside_it
     assert result.code == 3
     assert "has no bf16. Make the bundle for fp32, or for int8 with" in result.err
     path = compiled(tiny, "openvino-int8", tmp_path)
-    assert open_bundle(path).target.openvino.floats == "fp32"  # type: ignore[union-attr]
+    assert open_bundle(path).target.options["floats"] == "fp32"
     assert set(load(path).step.executed()["products"]) == {"u8", "f32"}
 
 
@@ -257,10 +257,10 @@ def test_a_device_that_is_not_there_is_named_with_those_that_are(tiny: Path, tmp
 @pytest.mark.parametrize(("now", "then", "words"), [
     ('[openvino]', "[openvino]\nweights = 'int4'", "weights is 'int4', expected fp32 or fp16"),
     ('[openvino]', "[openvino]\nturbo = true", "unknown key 'turbo'"),
-    ('[openvino]\nfloats = "auto"', "", "backend is 'openvino', expected openvino with a table"),
+    ('[openvino]', "[tensorrt]", "unknown key 'tensorrt'"),
     ('precision = "int8"', 'precision = "fp16"', "expected int8 with a table [quantization]"),
-    ('scheme = "qdq"', 'scheme = "onnxruntime"', "expected static and qdq"),
-    ('scheme = "qdq"', 'scheme = "qdq"\nmethod = "dynamic"', "method and scheme is 'dynamic and qdq'")])
+    ('[gates]', 'scheme = "onnxruntime"\n[gates]', "scheme is 'onnxruntime', expected \"qdq\", the only"),
+    ('[gates]', 'method = "dynamic"\n[gates]', "method is 'dynamic', expected \"static\", the only")])
 def test_a_target_that_openvino_cannot_take_says_which_key(
         tiny: Path, tmp_path: Path, now: str, then: str, words: str) -> None:
     text = (ROOT / "targets" / "openvino-int8.toml").read_text("utf-8")

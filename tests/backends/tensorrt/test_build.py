@@ -10,6 +10,7 @@ import pytest
 from satexport.backends.tensorrt import engine as tensorrt_engine
 from satexport.backends.tensorrt.build import run_trtexec, trtexec_command
 from satexport.backends.tensorrt.inspect import precisions
+from satexport.backends.tensorrt.settings import TensorRtSettings
 from satexport.errors import MissingError, RunError
 from satexport.targets import find_target
 
@@ -29,8 +30,7 @@ def test_precisions_are_told_by_whatever_names_tensorrt_gives_them() -> None:
 
 
 def test_trtexec_is_told_all_that_an_engine_needs() -> None:
-    wanted = ORIN.tensorrt
-    assert wanted
+    wanted = TensorRtSettings.of(ORIN)
     for version, strongly in (("10.3.0", True), ("10.16.1", True), ("11.4.1", False)):
         command = trtexec_command("trtexec", Path("a.onnx"), Path("a.engine"), wanted, version,
                                   Path("t.cache"))

@@ -9,13 +9,14 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from satexport.backends.backend import LoadOptions, of
 from satexport.backends.tensorrt.cuda import Cuda
 from satexport.bundle.folder import open_bundle
 from satexport.errors import MissingError
 from satexport.pipeline.build import compile_bundle
-from satexport.pipeline.plan import Wanted
-from satexport.pipeline.prove import onnx_taggers
+from satexport.pipeline.plan import BuildOptions
 from satexport.step import FloatArray
+from satexport.tagging.tagger import Tagger
 from satexport.targets import find_target
 from tests.backends.test_backends import SMALL
 
@@ -69,9 +70,11 @@ def test_the_graphs_score_on_a_gpu_as_on_the_cpu(
         cuda: Cuda, precision: str, demo: Path, tmp_path: Path, audio: FloatArray) -> None:
     if CUDA not in onnxruntime.get_available_providers():
         pytest.skip("needs onnxruntime-gpu")
-    path = compile_bundle(open_bundle(demo), find_target("jetson-orin-nano"), tmp_path, Wanted(SMALL)).path
+    path = compile_bundle(open_bundle(demo), find_target("jetson-orin-nano"), tmp_path,
+                          BuildOptions(calibration=SMALL)).path
     bundle = open_bundle(path)
-    expected = onnx_taggers(bundle, None)[precision].stream().feed(audio[:416_000])
+    step = of("tensorrt").candidates(bundle, LoadOptions())[precision].step
+    expected = Tagger(bundle, step).stream().feed(audio[:416_000])
     session = onnxruntime.InferenceSession(path / f"{precision}.onnx", providers=[CUDA])
     contract = bundle.contract
     caches = dict(zip((spec.name for spec in contract.cache_in), bundle.initial_cache(), strict=True))

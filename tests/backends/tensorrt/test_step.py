@@ -598,7 +598,7 @@ def built(tiny: Path, folder: Path, **changes: object) -> Bundle:
 def test_a_bundle_with_its_engine_runs_and_tells_its_precisions(
         tiny: Path, trt: FakeTensorRt, tagger: Tagger, audio: FloatArray, tmp_path: Path) -> None:
     bundle = built(tiny, tmp_path)
-    step = tensorrt.load(bundle, None, True)
+    step = tensorrt.load_engine(bundle)
     assert step.executed() == {"products": {"fp32": 71}}
     found = Stream(step, bundle.contract).feed(audio[:96_000])
     np.testing.assert_allclose(found, tagger.stream().feed(audio[:96_000]), atol=1e-6)
@@ -610,7 +610,7 @@ def test_an_engine_for_rtx_may_be_built_for_several_devices(
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", trt)
     bundle = built(tiny, tmp_path, module="tensorrt_rtx", compute_capability=["8.6", "8.7"])
-    step = tensorrt.load(bundle, None, True)
+    step = tensorrt.load_engine(bundle)
     assert step.executed() == {"products": {"fp32": 71}}
     step.close()
 
@@ -633,7 +633,7 @@ def test_an_engine_that_is_not_this_bundles_on_this_machine_is_refused(
         tiny: Path, trt: FakeTensorRt, tmp_path: Path, case: str) -> None:
     changes, words = FOREIGN[case]
     with pytest.raises(BundleError, match=f"{words}.*Build it again on this board") as caught:
-        tensorrt.load(built(tiny, tmp_path, **changes), None, True)
+        tensorrt.load_engine(built(tiny, tmp_path, **changes))
     assert caught.value.exit_code == 4
 
 
@@ -642,12 +642,12 @@ def test_a_damaged_record_is_refused(tiny: Path, tmp_path: Path, text: str) -> N
     bundle = built(tiny, tmp_path)
     (bundle.path / RECORD).write_text(text)
     with pytest.raises(BundleError, match=r"engine\.json is damaged .*Build it again"):
-        tensorrt.load(bundle, None, True)
+        tensorrt.load_engine(bundle)
 
 
 def missing(bundle: Bundle) -> str:
     with pytest.raises(SatexportError) as caught:
-        tensorrt.load(bundle, None, True)
+        tensorrt.load_engine(bundle)
     assert isinstance(caught.value, MissingError)
     return str(caught.value)
 

@@ -14,11 +14,13 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
+from satexport.backends.backend import LoadOptions, of
 from satexport.backends.onnxruntime.step import OnnxRuntimeStep
 from satexport.backends.tensorrt import half as tensorrt_graph
 from satexport.backends.tensorrt import write as tensorrt_bundle
 from satexport.backends.tensorrt.build import build_engine
 from satexport.backends.tensorrt.rules import broken_rules, check_rules
+from satexport.backends.tensorrt.settings import TensorRtSettings
 from satexport.bundle.contract import GraphOptions
 from satexport.bundle.folder import open_bundle
 from satexport.bundle.target import Quantization
@@ -28,8 +30,7 @@ from satexport.models.checkpoint import load_checkpoint
 from satexport.models.families import find_variant
 from satexport.pipeline.build import compile_bundle
 from satexport.pipeline.export import export_onnx
-from satexport.pipeline.plan import Wanted
-from satexport.pipeline.prove import onnx_taggers
+from satexport.pipeline.plan import BuildOptions
 from satexport.quantize.int8 import _scale, _weight
 from satexport.step import FloatArray
 from satexport.tagging.stream import Streams
@@ -130,7 +131,7 @@ def test_every_form_of_an_export_is_taken(options: GraphOptions, tmp_path: Path,
     graph = tensorrt_graph.in_half(graph_of(source))
     assert broken_rules(graph, "10.3") == []
     step = OnnxRuntimeStep(graph.model.SerializeToString(), source.contract, source.initial_cache(),
-                           optimised=False)
+                           optimized=False)
     sounds = audio[:options.streams * 96_000].reshape(options.streams, -1)
     expected = load(source.path).streams().feed(sounds)
     found = Streams(step, source.contract, options.streams).feed(sounds)
@@ -180,23 +181,21 @@ def test_fp16_alone_has_no_twin_and_a_name_of_its_own(
     assert result.code == 0, result.err
     reply = json.loads(result.out)
     assert reply["bundle"].endswith(f"{SMALL_NAME}/jetson-orin-nano-fp16")
-    assert (reply["twin"], reply["measure"]) == (None, None)
+    assert (reply["twins"], reply["measure"]) == ({}, None)
     assert not (Path(reply["bundle"]) / "int8.onnx").exists()
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp16"])
 def test_the_rtx_compile_check_takes_both_graphs_of_a_jetson(made: Made, precision: str) -> None:
     trt = need("tensorrt_rtx", "trt")
-    wanted = find_target("jetson-orin-nano").tensorrt
-    assert wanted
+    wanted = TensorRtSettings.of(find_target("jetson-orin-nano"))
     engine = build_engine(trt, made.path / f"{precision}.onnx", wanted, ("8.6",))
     assert len(engine) > 1_000_000
 
 
 def test_what_tensorrt_cannot_read_is_an_error_with_its_words(made: Made, tmp_path: Path) -> None:
     trt = need("tensorrt_rtx", "trt")
-    wanted = find_target("rtx").tensorrt
-    assert wanted
+    wanted = TensorRtSettings.of(find_target("rtx"))
     (tmp_path / "bad.onnx").write_bytes(b"no graph")
     with pytest.raises(RunError, match=r"cannot read bad\.onnx: "):
         build_engine(trt, tmp_path / "bad.onnx", wanted, ("8.6",))
@@ -283,13 +282,17 @@ def test_wrong_use_is_named(tiny: Path, tmp_path: Path, arguments: tuple[str, ..
 
 
 @pytest.mark.parametrize(("now", "then", "words"), [
-    ("symmetric = true", "symmetric = false", 'expected method "static", scheme "qdq", symmetric true'),
-    ('scales = "fp16"', 'scales = "fp32"', "TensorRT takes nothing else"),
-    ('["linear"]', '["linear", "attention"]', "TensorRT takes nothing else"),
+    ("[budgets]", "[quantization]\nsymmetric = false\n[budgets]",
+     "symmetric is False, expected true, the only one that the backend tensorrt takes"),
+    ("[budgets]", "[quantization]\nscales = 'fp32'\n[budgets]", "scales is 'fp32', expected \"fp16\""),
+    ("[budgets]", "[quantization]\noperators = ['attention']\n[budgets]", "TensorRT fuses it whole"),
+    ("[budgets]", "[quantization]\nmethod = 'dynamic'\n[budgets]", "method is 'dynamic', expected"),
     ('version = "10.3"', 'version = "8.5"', "TensorRT 8 (JetPack 5) has neither strong typing"),
     ("workspace_mb = 1000", "workspace_mb = 1", "workspace_mb is 1, expected 16 to half of memory_mb"),
     ("workspace_mb = 1000", "workspace_mb = 6000", "workspace_mb is 6000, expected 16 to half of memory_mb"),
-    ('precision = "int8"', 'precision = "bf16"', "expected int8 with a table")])
+    ("[tensorrt]", "precision = 'bf16'\n[tensorrt]", "expected int8 with a table"),
+    ("[tensorrt]", "[openvino]\n[tensorrt]", "unknown key 'openvino'"),
+    ('compute_capability = ["8.7"]', "compute_capability = [8.7]", "expected a list of texts")])
 def test_a_target_that_tensorrt_cannot_take_says_which_key(
         tiny: Path, tmp_path: Path, now: str, then: str, words: str) -> None:
     text = (ROOT / "targets" / "jetson-orin-nano.toml").read_text("utf-8")
@@ -304,10 +307,11 @@ def test_any_number_of_streams_is_refused_for_an_engine_has_fixed_shapes(tmp_pat
     options = GraphOptions(streams=-1)
     source = export_onnx(weights, find_target("onnx"), tmp_path, options, use_onnxsim=False).path
     with pytest.raises(UsageError, match="an engine has fixed shapes: export with --streams N"):
-        compile_bundle(open_bundle(source), find_target("jetson-orin-nano"), tmp_path, Wanted(SMALL))
+        compile_bundle(open_bundle(source), find_target("jetson-orin-nano"), tmp_path,
+                       BuildOptions(calibration=SMALL))
 
 
 def test_the_twin_is_held_to_its_own_limit(made: Made) -> None:
-    limits = {precision: tagger.bundle.target.gates.map_kept
-              for precision, tagger in onnx_taggers(open_bundle(made.path), 1).items()}
+    candidates = of("tensorrt").candidates(open_bundle(made.path), LoadOptions(threads=1))
+    limits = {precision: candidate.gates.map_kept for precision, candidate in candidates.items()}
     assert limits == {"int8": 0.99, "fp16": 0.999}

@@ -37,6 +37,9 @@ class NumpyTally:
     def executed(self) -> dict[str, dict[str, int]]:
         return {}
 
+    def close(self) -> None:
+        """It holds arrays alone."""
+
     def state_bytes(self) -> int:
         return self.initial_cache(1).nbytes
 

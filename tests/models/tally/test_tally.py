@@ -105,7 +105,7 @@ def test_a_stream_scores_as_the_reference(options: GraphOptions, tmp_path: Path)
 
 
 def test_parity_holds_over_a_stream_and_a_set(bundle: Path, few_clips: Path) -> None:
-    parity = run_parity(load(bundle, spinning=False), data=str(few_clips), minutes=0.1)
+    parity = run_parity(load(bundle, share_cores=True), data=str(few_clips), minutes=0.1)
     assert [gate.status for gate in parity.gates[:2]] == ["passed", "passed"]
     assert parity.labelled
     assert (parity.labelled.clips, parity.labelled.clip_protocol_map) == (28, None)  # it has no paper

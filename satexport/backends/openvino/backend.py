@@ -1,0 +1,77 @@
+"""OpenVINO on a CPU: the graph as an IR, whose states begin with silence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from satexport import facts
+from satexport.backends.backend import (
+    Candidate,
+    Draft,
+    LoadOptions,
+    Written,
+    complete_options,
+    itself,
+    precision_conditions,
+)
+from satexport.backends.openvino import step
+from satexport.backends.openvino.settings import OpenVinoSettings, conditions
+from satexport.bundle.contract import ANY, Contract
+from satexport.bundle.folder import Bundle
+from satexport.bundle.target import Target
+from satexport.errors import UsageError
+
+PACKAGE = step.PACKAGE
+PRECISIONS: tuple[str, ...] = ("fp32", "bf16", "int8")
+QUANTIZATION: Mapping[str, object] = {"method": "static", "scheme": "qdq"}
+
+
+def check(target: Target, where: Path) -> None:
+    settings = OpenVinoSettings.of(target, where)
+    facts.demand(precision_conditions(target, PRECISIONS, QUANTIZATION), where)
+    facts.demand(conditions(target, settings), where)
+
+
+def resolve(target: Target) -> Target:
+    """`floats` becomes what this machine computes in."""
+    settings = OpenVinoSettings.of(target)
+    floats = step.resolve_float_precision(target, settings)
+    return replace(target, options=complete_options(replace(settings, floats=floats)))
+
+
+def accepts(contract: Contract, target: Target) -> None:
+    requests, streams = OpenVinoSettings.of(target).requests, contract.options.streams
+    if streams != ANY and streams % requests:
+        raise UsageError(f"target {target.name} shares the streams of a step between {requests} requests, "
+                         f"the export is for {streams}: export with --streams N, a multiple of that, or "
+                         "--streams dynamic.")
+    if contract.options.cache_dtype != "fp32":
+        raise UsageError(f"target {target.name} is for OpenVINO, which keeps the cache as fp32: leave "
+                         "--cache-dtype out.")
+
+
+def write(folder: Path, draft: Draft) -> Written:
+    from satexport.backends.openvino.write import write_ir
+
+    return Written(graph=write_ir(folder, draft.graph, draft.contract, OpenVinoSettings.of(draft.target),
+                                  draft.initial_cache, draft.int8_products))
+
+
+def candidates(bundle: Bundle, options: LoadOptions) -> Mapping[str, Candidate]:
+    return itself(bundle, load(bundle, options))
+
+
+def finish(bundle: Bundle) -> Mapping[str, Any] | None:
+    return None
+
+
+def load(bundle: Bundle, options: LoadOptions) -> step.OpenVinoStep:
+    """It lays tensors out when a request is made, so there is no memory to give back; its threads do not
+    spin."""
+    settings = OpenVinoSettings.of(bundle.target)
+    kept = step.model_cache_folder(bundle) if settings.model_cache else None
+    return step.OpenVinoStep(bundle.graph, bundle.contract, bundle.initial_cache(), settings,
+                             options.threads or bundle.target.threads, kept)

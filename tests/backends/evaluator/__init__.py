@@ -1,0 +1,1 @@
+"""A runtime that satexport does not have: the reference evaluator of ONNX."""
