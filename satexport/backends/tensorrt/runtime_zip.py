@@ -8,16 +8,16 @@ from pathlib import Path
 from satexport.files import PACKAGE
 
 SOURCES = (  # what `satexport.pipeline.board` and `satexport.load` import, as patterns
-    "__init__.py", "download.py", "errors.py", "facts.py", "files.py", "memory.py", "origin.py", "process.py",
-    "progress.py", "step.py", "terminal.py", "version.py",
-    "audio/*.py",
-    "backends/*.py",
-    *(f"backends/tensorrt/{name}.py" for name in ("__init__", "build", "cuda", "engine", "inspect", "step")),
+    "__init__.py", "errors.py", "facts.py", "files.py", "memory.py", "origin.py", "process.py",
+    "step.py", "terminal.py", "version.py",
+    "backends/*.py", *(f"backends/tensorrt/{name}.py" for name in (
+        "__init__", "backend", "build", "cuda", "engine", "inspect", "settings", "step")),
     "bundle/*.py",
-    "frontends/__init__.py", "frontends/log_mel.py",
-    "models/*.py", "models/sat/__init__.py", "models/sat/keys.py", "models/sat/variants.py",
-    "parity/*.py",
+    *(f"frontends/{name}.py" for name in ("__init__", "log_mel", "prepare", "rows")),
+    *(f"measure/{name}.py" for name in ("__init__", "budgets", "latency", "records", "schedule")),
+    *(f"parity/{name}.py" for name in ("__init__", "differences", "golden", "records")),
     "pipeline/__init__.py", "pipeline/board.py",
+    "report/__init__.py", "report/records.py", "report/terminal.py",
     "tagging/*.py",
 )
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the same bytes whenever it is written
