@@ -52,7 +52,7 @@ from satexport.quantize.int8 import quantize
 from satexport.quantize.ranges import find_ranges
 from satexport.runtimes import import_runtime
 from satexport.step import FloatArray, Step
-from satexport.tagging.stream import Streams, clip_chunks
+from satexport.tagging.stream import StreamBatch, clip_chunks
 from satexport.targets import find_target
 
 OPENVINO = of("openvino")
@@ -114,7 +114,7 @@ def onnxruntime(graph: Graph, contract: Contract, initial: list[FloatArray]) -> 
 
 def scores(step: Step, contract: Contract, clips: LabelledSet) -> list[FloatArray]:
     """Of each clip's chunks, [chunks, classes] each, from silence."""
-    streams = Streams(step, contract)
+    streams = StreamBatch(step, contract)
     return [clip_chunks(streams, [clip.read(contract.sample_rate)])[0] for clip in clips.clips]
 
 

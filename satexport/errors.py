@@ -73,7 +73,7 @@ class RunError(SatexportError):
 
 
 @contextmanager
-def needs(extra: str) -> Iterator[None]:
+def requires_extra(extra: str) -> Iterator[None]:
     """Turn the absence of a package inside the block into a `MissingError` that names the extra."""
     try:
         yield

@@ -57,7 +57,7 @@ def read_facts(folder: Path, what: str, kind: str) -> tuple[dict[str, Any], Path
         raise DataError(f"{path} is no readable TOML: {error}.") from None
 
 
-def checked(kind: type[Any], fields: dict[str, Any], where: Path,
+def check_fields(kind: type[Any], fields: dict[str, Any], where: Path,
             tables: Iterable[str] = ()) -> dict[str, Any]:
     """The fields if they are those of the dataclass, strict about names and types; `tables` are fields
     that are read by themselves. JSON, unlike TOML, has a null, which an optional key may be.
@@ -117,7 +117,7 @@ def _is(value: object, hint: Any) -> bool:
     return isinstance(value, (int, float) if hint is float else hint)
 
 
-def demand(conditions: Iterable[Condition], where: Path) -> None:
+def check_values(conditions: Iterable[Condition], where: Path) -> None:
     """Raise `DataError` for the first value that cannot be meant."""
     for name, value, fits, expected in conditions:
         if not fits:

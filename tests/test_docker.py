@@ -55,8 +55,8 @@ def test_an_image_has_the_extras_of_its_runtime_and_nothing_that_trains_or_expor
     commands = " ".join(of(steps, "RUN"))
     extras = {extra for group in re.findall(r"\.whl\)\[([\w,]+)\]", commands) for extra in group.split(",")}
     assert extras == EXTRAS[name] <= set(project["project"]["optional-dependencies"])
-    needs = [need for extra in extras for need in project["project"]["optional-dependencies"][extra]]
-    packages = {re.split(r"[^\w-]", need)[0] for need in (*needs, *project["project"]["dependencies"])}
+    required = [need for extra in extras for need in project["project"]["optional-dependencies"][extra]]
+    packages = {re.split(r"[^\w-]", need)[0] for need in (*required, *project["project"]["dependencies"])}
     assert not packages & TRAINING
     assert not re.search(r"\b(torch|onnx|onnxsim)\b", commands)
 

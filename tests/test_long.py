@@ -23,7 +23,7 @@ from satexport.pipeline.export import export_onnx, golden_audio
 from satexport.pipeline.plan import BuildOptions
 from satexport.quantize.calibration_set import find_calibration
 from satexport.step import FloatArray
-from satexport.tagging.stream import Stream, Streams
+from satexport.tagging.stream import Stream, StreamBatch
 from satexport.tagging.tagger import load
 from satexport.targets import find_target
 from tests.backends.test_backends import SMALL
@@ -138,7 +138,7 @@ def test_eight_streams_in_one_step_score_as_each_does_alone_for_an_hour(
     together = load(export_onnx(
         checkpoint, find_target("onnx"), tmp_path, GraphOptions(streams=ANY)).path).streams(8)
     one = load(demo)
-    alone = [Streams(one.step, one.contract) for _ in range(8)]
+    alone = [StreamBatch(one.step, one.contract) for _ in range(8)]
     chunks, largest = audio.reshape(30, -1), 0.0
     for number in range(1_800):
         heard = chunks[[(number * (lane + 1) + lane) % 30 for lane in range(8)]]

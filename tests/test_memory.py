@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from satexport import memory
-from satexport.backends.openvino.pages import giving_back
+from satexport.backends.openvino.pages import release_mapped_pages
 from satexport.bundle.contract import ANY, Contract, GraphOptions, state_bytes
 from satexport.errors import UsageError
 from satexport.memory import available_bytes
@@ -54,10 +54,10 @@ def test_pages_of_a_mapped_file_are_given_back_and_come_again(tmp_path: Path) ->
 
     total = int(values.sum(dtype=np.int64))
     assert resident() >= len(values)
-    with giving_back(file):
+    with release_mapped_pages(file):
         pass
     assert resident() == 0
-    with giving_back(file):
+    with release_mapped_pages(file):
         assert int(values.sum(dtype=np.int64)) == total
 
 

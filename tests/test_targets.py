@@ -281,11 +281,11 @@ class Facts:
 def test_a_key_may_be_a_list_or_a_table_of_any_type(fields: dict[str, object], expected: str) -> None:
     if expected in fields:
         (value,) = fields.values()
-        found = facts.checked(Facts, fields, Path("x.toml"))[expected]
+        found = facts.check_fields(Facts, fields, Path("x.toml"))[expected]
         assert found == (tuple(value) if isinstance(value, list) else value)
     else:
         with pytest.raises(DataError, match=re.escape(f"x.toml: {expected}")):
-            facts.checked(Facts, fields, Path("x.toml"))
+            facts.check_fields(Facts, fields, Path("x.toml"))
 
 
 @pytest.mark.parametrize(("text", "words"), [

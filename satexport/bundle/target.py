@@ -94,11 +94,11 @@ class Target:
         quantization = None
         if fields.get("quantization") is not None:
             quantization = Quantization(**_read_table(fields, "quantization", where))
-        target = cls(**facts.checked(cls, rest, where, (*_TABLES, "options")), quantization=quantization,
+        target = cls(**facts.check_fields(cls, rest, where, (*_TABLES, "options")), quantization=quantization,
                      gates=Gates(**_read_table(fields, "gates", where)),
                      budgets=Budgets(**_read_table(fields, "budgets", where)),
                      options=_table(fields, own, where))
-        facts.demand(_conditions(target), where)
+        facts.check_values(_conditions(target), where)
         return target
 
 
@@ -116,7 +116,7 @@ def _table(fields: Mapping[str, Any], name: str, where: Path) -> dict[str, Any]:
 
 def _read_table(fields: Mapping[str, Any], name: str, where: Path) -> dict[str, Any]:
     """The checked fields of a table of _TABLES, {} where it is absent and needs no key."""
-    return facts.checked(_TABLES[name], _table(fields, name, where), where)
+    return facts.check_fields(_TABLES[name], _table(fields, name, where), where)
 
 
 def _conditions(target: Target) -> Iterator[facts.Condition]:

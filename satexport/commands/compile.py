@@ -12,7 +12,7 @@ import click
 
 from satexport.commands.console import print_json, reader_may_leave
 from satexport.commands.options import json_option, minutes_option, parse_folds, parse_streams, threads_option
-from satexport.errors import GateError, UsageError, needs
+from satexport.errors import GateError, UsageError, requires_extra
 from satexport.terminal import note
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def run_compile(target: Target, options: Options) -> Path:
 
     _check_source(options)
     folds = parse_folds(options.folds)
-    with needs("export"):
+    with requires_extra("export"):
         from satexport.pipeline import plan
         from satexport.pipeline.build import compile_bundle
 

@@ -9,7 +9,7 @@ import click
 
 from satexport.commands.console import print_json, reader_may_leave
 from satexport.commands.options import json_option, parse_streams
-from satexport.errors import UsageError, needs
+from satexport.errors import UsageError, requires_extra
 from satexport.terminal import note, say
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def onnx_command(model: str | None, delay: int | None, checkpoint: str, labels: 
                          "command writes fp32 for onnxruntime.")
     variant = _find_variant(model, delay, checkpoint)
     check_options(variant, options)
-    with needs("export"):
+    with requires_extra("export"):
         from satexport.models.checkpoint import load_checkpoint
         from satexport.pipeline.export import export_onnx, export_report
 
@@ -93,7 +93,7 @@ def _find_variant(model: str | None, delay: int | None, checkpoint: str) -> Vari
 
     if model:
         return find_variant(model, delay)
-    with needs("export"):
+    with requires_extra("export"):
         from satexport.models.checkpoint import WORDS, recognize_variant
 
         if checkpoint in WORDS:

@@ -11,7 +11,7 @@ import click
 
 from satexport.commands.console import print_json, reader_may_leave
 from satexport.commands.options import json_option, minutes_option, parse_folds, threads_option
-from satexport.errors import GateError, RunError, UsageError, needs
+from satexport.errors import GateError, RunError, UsageError, requires_extra
 from satexport.terminal import note
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
         raise GateError(f"{bundle}: {failed}.")
 
 
-@needs("export")
+@requires_extra("export")
 def _run_parity(tagger: Tagger, *, data: str, folds: Sequence[int] | None, category_map: Path | None,
                 checkpoint: str | None, minutes: float) -> ParityResult:
     """Parity over the folds that were asked for, or those of the set that gate."""

@@ -18,7 +18,7 @@ import numpy as np
 from satexport.backends.backend import LoadOptions, load_step, of
 from satexport.bundle.contract import ANY
 from satexport.bundle.folder import open_bundle
-from satexport.errors import CheckpointError, MissingError, SatexportError, needs
+from satexport.errors import CheckpointError, MissingError, SatexportError, requires_extra
 from satexport.frontends.prepare import model_input
 from satexport.measure.latency import StepTimer, make_noise
 from satexport.measure.schedule import WARM_UP, Turn
@@ -48,7 +48,7 @@ class Worker:
         self.timer = StepTimer(step, inputs)
         return {"seconds": time.perf_counter() - start, "executed": step.executed()}
 
-    @needs("export")
+    @requires_extra("export")
     def load_eager(self, bundle: str, checkpoint: str | None, threads: int) -> dict[str, float]:
         """Load PyTorch with a bundle's weights, as the model was published; returns the seconds it took and
         the bytes of its state.

@@ -10,20 +10,20 @@ from satexport.bundle.folder import Bundle
 from satexport.parity.differences import compare, judge_difference
 from satexport.parity.records import ParityResult
 from satexport.step import FloatArray, Step
-from satexport.tagging.stream import Streams
+from satexport.tagging.stream import StreamBatch
 from satexport.tagging.tagger import Tagger
 
 SOME_STREAMS = 3  # that prove a graph for any number of them
 GOLDEN_CHUNKS = "golden chunks"
 
 
-def proof_streams(step: Step, contract: Contract) -> Streams:
+def proof_streams(step: Step, contract: Contract) -> StreamBatch:
     """The streams that a graph is proven with: as many as it runs, some where that is open."""
     streams = contract.options.streams
-    return Streams(step, contract, SOME_STREAMS if streams == ANY else streams)
+    return StreamBatch(step, contract, SOME_STREAMS if streams == ANY else streams)
 
 
-def golden_scores(streams: Streams, audio: FloatArray) -> FloatArray:
+def golden_scores(streams: StreamBatch, audio: FloatArray) -> FloatArray:
     """Scores [N, chunks, classes] of the consecutive chunks [chunks, samples] of one stream from
     silence, heard by each of N streams. Each is reset and begins one chunk after the one before it
     and hears the chunks in another order before and after (any that differs): none may hear another."""

@@ -30,7 +30,7 @@ from satexport.parity.golden import proof_streams
 from satexport.parity.metrics import average_precisions
 from satexport.parity.records import ParityResult, SetParity, StreamParity
 from satexport.progress import progress
-from satexport.tagging.stream import Streams, clip_chunks
+from satexport.tagging.stream import StreamBatch, clip_chunks
 from satexport.tagging.tagger import Tagger
 
 HEARD_AGAIN = 60  # s at the end of the stream, after as many chunks as a cache remembers
@@ -160,6 +160,6 @@ def _on(result: SetParity) -> str:
     return f", on fold {', '.join(folds)} of {result.name}" if folds else ""
 
 
-def reference_streams(step: Reference, contract: Contract, count: int = 1) -> Streams:
+def reference_streams(step: Reference, contract: Contract, count: int = 1) -> StreamBatch:
     """PyTorch beside a graph: it hears audio, whatever the graph takes."""
-    return Streams(step, replace(contract, options=USUAL_OPTIONS), count)
+    return StreamBatch(step, replace(contract, options=USUAL_OPTIONS), count)

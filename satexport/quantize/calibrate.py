@@ -51,8 +51,8 @@ def calibrate(bundle: Bundle, chosen: CalibrationSet, data: Path | None = None) 
     size, lanes = bundle.contract.hop_samples, max(1, bundle.contract.options.streams)
     rate = bundle.contract.sample_rate
     random = np.random.default_rng(chosen.seed)
-    sounds, hashes, silent = heard(calibration_clips(chosen, data), rate)
-    streams = list(chained(sounds, chosen.stream_seconds, rate))
+    sounds, hashes, silent = read_clips(calibration_clips(chosen, data), rate)
+    streams = list(chain_clips(sounds, chosen.stream_seconds, rate))
     positions = [(number, chunk) for number, audio in enumerate(streams)
                  for chunk in range(len(audio) // size)]
     if (there := sum(map(len, sounds)) // size) < LEAST_SAMPLES:
@@ -91,7 +91,7 @@ def _roll(bundle: Bundle, streams: Sequence[FloatArray], taken: set[tuple[int, i
                 advance()
 
 
-def heard(clips: Sequence[Clip], rate: int) -> tuple[list[FloatArray], list[str], int]:
+def read_clips(clips: Sequence[Clip], rate: int) -> tuple[list[FloatArray], list[str], int]:
     """Read clips at a sample rate until there is enough: the sounds, their hashes, and how many were left
     out because they hold nothing. Of a long one only its beginning is taken, and only that is in memory."""
     sounds, hashes, silent, seconds = [], [], 0, 0.0
@@ -127,7 +127,7 @@ def is_silent(audio: FloatArray) -> bool:
     return float(np.abs(audio).max(initial=0.0)) < SILENT
 
 
-def chained(sounds: Sequence[FloatArray], seconds: float, rate: int) -> Iterator[FloatArray]:
+def chain_clips(sounds: Sequence[FloatArray], seconds: float, rate: int) -> Iterator[FloatArray]:
     """The sounds one after another, cut into streams of so many seconds at least; a last one that came
     out shorter is filled up with sounds from the beginning."""
     least = round(seconds * rate)

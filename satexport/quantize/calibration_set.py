@@ -66,8 +66,8 @@ def find_calibration(what: str) -> CalibrationSet:
         return CalibrationSet(name=name, source="folder", licence="your own", clips=160, samples=80,
                               folder=what)
     fields, path = facts.read_facts(FOLDER, what, "calibration set (or folder of audio)")
-    found = CalibrationSet(**facts.checked(CalibrationSet, fields, path))
-    facts.demand(_conditions(found), path)
+    found = CalibrationSet(**facts.check_fields(CalibrationSet, fields, path))
+    facts.check_values(_conditions(found), path)
     return dataclasses.replace(found, folder=str(path.parent / found.folder)) if found.folder else found
 
 

@@ -23,9 +23,9 @@ from satexport.parity.differences import Differences, compare
 from satexport.parity.golden import proof_streams
 from satexport.parity.metrics import average_precisions
 from satexport.progress import progress
-from satexport.quantize.calibrate import chained, heard, is_silent
+from satexport.quantize.calibrate import chain_clips, is_silent, read_clips
 from satexport.step import FloatArray
-from satexport.tagging.stream import Streams, clip_chunks
+from satexport.tagging.stream import StreamBatch, clip_chunks
 
 CHAIN_SECONDS = 60  # of each chain, longer than the cache remembers
 CHAINS = 2
@@ -55,9 +55,9 @@ def sensitivity(source: Bundle, graph: Graph, quantize: QuantizeFn, every: Seque
                 clips: LabelledSet) -> Sensitivity:
     """Quantise one layer of `every` at a time. `graph` is the fp32 graph of `source`, `quantize` makes of
     it a graph whose other layers are int8."""
-    sounds, hashes, _ = heard(clips.clips, source.contract.sample_rate)
+    sounds, hashes, _ = read_clips(clips.clips, source.contract.sample_rate)
     size, chains = source.contract.hop_samples, []
-    for chain in chained(sounds, CHAIN_SECONDS, source.contract.sample_rate):
+    for chain in chain_clips(sounds, CHAIN_SECONDS, source.contract.sample_rate):
         chains.append(chain[:len(chain) // size * size])
         if len(chains) == CHAINS:
             break
@@ -128,7 +128,7 @@ def fewest_to_leave_out(source: Bundle, graph: Graph, quantize: QuantizeFn, clip
                     f"{clips.name}. No bundle was written.")
 
 
-def _streams(source: Bundle, graph: Graph) -> Streams:
+def _streams(source: Bundle, graph: Graph) -> StreamBatch:
     """Streams over a graph that was made of an export's."""
     step = OnnxRuntimeStep(graph.model.SerializeToString(), source.contract, source.initial_cache())
     return proof_streams(step, source.contract)

@@ -34,7 +34,7 @@ QUIETEST = 1e-11  # a sample below this becomes 0: it changes no score, but its 
                   # with which many CPUs compute a hundred times as slowly
 
 
-class Streams(ProcessBound):
+class StreamBatch(ProcessBound):
     """N audio streams heard together: feed as many samples of each, get the scores of every chunk
     that became full. No stream hears another. One thread at a time may use them, in the process that loaded
     the bundle; others raise `UsageError`."""
@@ -130,7 +130,7 @@ class Stream(ProcessBound):
     def __init__(self, step: Step, contract: Contract) -> None:
         super().__init__()
         self._contract = contract
-        self._streams = Streams(step, contract, max(1, contract.options.streams))
+        self._streams = StreamBatch(step, contract, max(1, contract.options.streams))
 
     def reset(self) -> None:
         """Begin again from silence; waiting samples are dropped."""
@@ -190,7 +190,7 @@ def _checked(audio: NDArray[Any]) -> FloatArray:
     return audio
 
 
-def clip_chunks(streams: Streams, clips: Sequence[FloatArray]) -> list[FloatArray]:
+def clip_chunks(streams: StreamBatch, clips: Sequence[FloatArray]) -> list[FloatArray]:
     """Scores of each clip's chunks [chunks, classes], from silence, its last chunk padded; the clips
     are heard together, at most one by each stream."""
     streams.reset()

@@ -15,7 +15,7 @@ from satexport.frontends.prepare import front_end_bytes
 from satexport.memory import available_bytes
 from satexport.process import ProcessBound
 from satexport.step import FloatArray, Step
-from satexport.tagging.stream import Stream, Streams
+from satexport.tagging.stream import Stream, StreamBatch
 
 TRIES = 5  # to load a bundle that is replaced meanwhile
 
@@ -36,7 +36,7 @@ class Tagger(ProcessBound):
         self.check_process()
         return Stream(self.step, self.contract)
 
-    def streams(self, count: int | None = None) -> Streams:
+    def streams(self, count: int | None = None) -> StreamBatch:
         """Return new streams that start from silence and run in step: the bundle's number, or
         `count` where its graph leaves the number open. Raises `UsageError` for another number, or
         for more than the memory holds."""
@@ -49,7 +49,7 @@ class Tagger(ProcessBound):
                              f"with --streams {count}, or with --streams dynamic for any number.")
         count = count or fixed
         check_streams(self.contract, count)
-        return Streams(self.step, self.contract, count)
+        return StreamBatch(self.step, self.contract, count)
 
     def close(self) -> None:
         """Free what the runtime holds, before Python would. Neither it nor its streams can be used

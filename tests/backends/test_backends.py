@@ -21,7 +21,7 @@ from satexport.pipeline.build import compile_bundle
 from satexport.pipeline.plan import BuildOptions
 from satexport.quantize.calibration_set import CalibrationSet
 from satexport.step import FloatArray, Step
-from satexport.tagging.stream import Stream, Streams
+from satexport.tagging.stream import Stream, StreamBatch
 from satexport.tagging.tagger import load
 from satexport.targets import find_target
 from tests.machine import need
@@ -82,7 +82,7 @@ def runtime(request: pytest.FixtureRequest, tiny: Path, folder: Path) -> Runtime
 
 def test_scores_are_pytorchs_as_near_as_the_precision_allows(runtime: Runtime, tiny: Path) -> None:
     audio, expected = open_bundle(tiny).golden()
-    streams = Streams(runtime.step, runtime.contract)
+    streams = StreamBatch(runtime.step, runtime.contract)
     found = golden_scores(streams, audio)[0]
     assert (found.dtype, found.shape) == (np.float32, expected.shape)
     assert np.abs(found - expected).max() <= runtime.may_differ
@@ -132,7 +132,7 @@ def test_the_cache_is_carried_and_forgotten_after_twelve_chunks(runtime: Runtime
 @pytest.fixture(scope="module", params=[
     ("onnx", "tiny_three"), ("openvino-fp32", "tiny_three"), ("openvino-fp32-explicit", "tiny_three"),
     ("openvino-fp32", "tiny_lanes")], ids=" ".join)
-def three(request: pytest.FixtureRequest, folder: Path) -> Streams:
+def three(request: pytest.FixtureRequest, folder: Path) -> StreamBatch:
     """Three streams in one step."""
     target, source = request.param
     if target.startswith("openvino"):
@@ -141,7 +141,7 @@ def three(request: pytest.FixtureRequest, folder: Path) -> Streams:
 
 
 def test_of_several_streams_in_one_step_one_is_reset_by_itself(
-        three: Streams, tiny: Path, audio: FloatArray) -> None:
+        three: StreamBatch, tiny: Path, audio: FloatArray) -> None:
     alone: Callable[[FloatArray], FloatArray] = lambda sound: load(tiny).stream().feed(sound)  # noqa: E731
     sounds = audio[:3 * 128_000].reshape(3, -1)
     three.reset()

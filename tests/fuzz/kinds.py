@@ -201,12 +201,12 @@ def _draw_beside_clips(part: str) -> Callable[[Random, Path, Path], Doubtful]:
 
 
 def _read_calibration(path: Path, _valid: Path) -> None:
-    from satexport.quantize.calibrate import heard
+    from satexport.quantize.calibrate import read_clips
     from satexport.quantize.calibration_set import calibration_clips, find_calibration
 
     chosen = find_calibration(str(path))
     if chosen.source == "folder":
-        heard(calibration_clips(chosen, None), RATE)
+        read_clips(calibration_clips(chosen, None), RATE)
 
 
 def _read_labels(path: Path, _valid: Path) -> None:

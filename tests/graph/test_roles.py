@@ -17,8 +17,8 @@ from satexport.backends.openvino.backend import resolve
 from satexport.backends.openvino.settings import OpenVinoSettings
 from satexport.backends.openvino.step import OpenVinoStep
 from satexport.backends.openvino.write import write_ir
-from satexport.backends.tensorrt.half import in_half
-from satexport.backends.tensorrt.rules import broken_rules
+from satexport.backends.tensorrt.half import to_fp16
+from satexport.backends.tensorrt.rules import find_violations
 from satexport.bundle.contract import ANY, Contract, GraphOptions
 from satexport.bundle.folder import Bundle, open_bundle
 from satexport.bundle.roles import FRONT, Role, roles_from_json, roles_to_json
@@ -34,7 +34,7 @@ from satexport.quantize.cache_dtype import store_cache
 from satexport.quantize.int8 import Ranges, quantize
 from satexport.quantize.products import layers, products, products_with_weights
 from satexport.step import FloatArray, Step
-from satexport.tagging.stream import Streams
+from satexport.tagging.stream import StreamBatch
 from satexport.targets import find_target
 from tests.conftest import TINY
 from tests.graph.test_operations import graph as written
@@ -90,7 +90,7 @@ def scores(bundle: Bundle, graph: Graph) -> FloatArray:
 
 
 def run(step: Step, bundle: Bundle, contract: Contract) -> FloatArray:
-    return np.asarray(golden_scores(Streams(step, contract), bundle.golden()[0][:4])[0])
+    return np.asarray(golden_scores(StreamBatch(step, contract), bundle.golden()[0][:4])[0])
 
 
 def test_the_operations_of_a_graph_with_shuffled_names_are_the_same(both: tuple[Graph, Graph]) -> None:
@@ -132,18 +132,18 @@ def test_the_cache_of_a_graph_with_shuffled_names_is_stored_alike(
 def test_a_graph_with_shuffled_names_is_written_for_tensorrt_alike(
         bundle: Bundle, both: tuple[Graph, Graph], int8: bool) -> None:
     wanted = Quantization(scheme="qdq", symmetric=True, scales="fp16")
-    graph, other = (in_half(quantize(graph, wanted, ranges_of(graph), []) if int8 else graph)
+    graph, other = (to_fp16(quantize(graph, wanted, ranges_of(graph), []) if int8 else graph)
                     for graph in both)
     np.testing.assert_array_equal(scores(bundle, graph), scores(bundle, other))
     for found in (graph, other):
-        assert broken_rules(found, "10.3") == []
+        assert find_violations(found, "10.3") == []
         front_end = {name for node in found.model.graph.node if found.kind(node) == FRONT
                      for name in (*node.input, *node.output)}
         constants = [i.data_type for i in found.model.graph.initializer if i.name in front_end]
         assert TensorProto.FLOAT16 not in constants
     spoiled = Graph(other.model, {**other.roles, **{  # the rule goes by the table, too
         node.name: Role(FRONT) for node in other.model.graph.node if node.op_type == "Gelu"}})
-    assert {b.rule for b in broken_rules(spoiled, "10.3")} == {"front end in fp32"}
+    assert {b.rule for b in find_violations(spoiled, "10.3")} == {"front end in fp32"}
 
 
 def marks(file: Path) -> Counter[tuple[str, str]]:

@@ -15,7 +15,7 @@ from satexport.models.sat.variants import VARIANTS, Variant
 from satexport.parity.golden import SOME_STREAMS, golden_scores, proof_streams
 from satexport.pipeline.export import LEAST, golden_audio
 from satexport.step import FloatArray, Step
-from satexport.tagging.stream import Streams
+from satexport.tagging.stream import StreamBatch
 from satexport.tagging.tagger import Tagger, load
 
 HONEST = 1e-5  # of any score, from PyTorch
@@ -39,7 +39,7 @@ def test_an_honest_step_is_that_of_pytorch_in_every_stream(dynamic: Tagger) -> N
     assert largest_difference(dynamic.step, dynamic) < HONEST
 
 
-class Broken:
+class Violation:
     """A step that does as told, but for what a child does wrong."""
 
     def __init__(self, step: Step) -> None:
@@ -55,7 +55,7 @@ class Broken:
         return self._step.silence(cache, stream)
 
 
-class Averages(Broken):
+class Averages(Violation):
     """Every stream remembers what all heard."""
 
     def __call__(self, x: FloatArray, cache: Any) -> tuple[FloatArray, Any]:
@@ -65,7 +65,7 @@ class Averages(Broken):
         return scores, cache
 
 
-class Leaks(Broken):
+class Leaks(Violation):
     """A hundredth of what one stream remembers gets into the next one's memory."""
 
     def __call__(self, x: FloatArray, cache: Any) -> tuple[FloatArray, Any]:
@@ -75,7 +75,7 @@ class Leaks(Broken):
         return scores, cache
 
 
-class SwapsScores(Broken):
+class SwapsScores(Violation):
     """Two streams get each other's scores."""
 
     def __call__(self, x: FloatArray, cache: Any) -> tuple[FloatArray, Any]:
@@ -83,7 +83,7 @@ class SwapsScores(Broken):
         return scores[[0, 2, 1]], cache
 
 
-class SwapsCaches(Broken):
+class SwapsCaches(Violation):
     """Two streams get each other's memory."""
 
     def __call__(self, x: FloatArray, cache: Any) -> tuple[FloatArray, Any]:
@@ -93,21 +93,21 @@ class SwapsCaches(Broken):
         return scores, cache
 
 
-class HearsTheFirst(Broken):
+class HearsTheFirst(Violation):
     """Every stream hears the first one's chunk."""
 
     def __call__(self, x: FloatArray, cache: Any) -> tuple[FloatArray, Any]:
         return self._step(np.repeat(x[:1], len(x), 0), cache)
 
 
-class NeverSilent(Broken):
+class NeverSilent(Violation):
     """A stream that is reset remembers."""
 
     def silence(self, cache: Any, stream: int) -> Any:
         return cache
 
 
-class SilencesAll(Broken):
+class SilencesAll(Violation):
     """A reset of one stream is one of all."""
 
     def silence(self, cache: Any, stream: int) -> Any:
@@ -116,21 +116,21 @@ class SilencesAll(Broken):
         return cache
 
 
-class SilencesTheFirst(Broken):
+class SilencesTheFirst(Violation):
     """A reset takes another stream."""
 
     def silence(self, cache: Any, stream: int) -> Any:
         return self._step.silence(cache, 0)
 
 
-class ForgetsToSwap(Broken):
+class ForgetsToSwap(Violation):
     """What was written is never read."""
 
     def __call__(self, x: FloatArray, cache: Any) -> tuple[FloatArray, Any]:
         return self._step(x, cache)[0], cache
 
 
-class StartsFromZeros(Broken):
+class StartsFromZeros(Violation):
     """The initial cache as one would guess it."""
 
     def initial_cache(self, streams: int) -> Any:
@@ -140,7 +140,7 @@ class StartsFromZeros(Broken):
         return cache
 
 
-class KeepsOneLayer(Broken):
+class KeepsOneLayer(Violation):
     """The last layer's cache is that of the chunk before."""
 
     def __call__(self, x: FloatArray, cache: Any) -> tuple[FloatArray, Any]:
@@ -162,7 +162,7 @@ def test_the_golden_chain_notices(fault: Callable[[Step], Step], dynamic: Tagger
 def test_each_stream_gets_the_scores_of_the_chain_whatever_else_is_heard(
         streams: int, dynamic: Tagger) -> None:
     audio, expected = dynamic.bundle.golden()
-    together = Streams(dynamic.step, dynamic.contract, streams)
+    together = StreamBatch(dynamic.step, dynamic.contract, streams)
     together.feed(np.random.default_rng(0).normal(0, 0.1, (streams, 40_000)))  # forgotten at the start
     found = golden_scores(together, audio)
     assert found.shape == (streams, *expected.shape)

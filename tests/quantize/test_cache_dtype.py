@@ -20,7 +20,7 @@ from satexport.quantize.cache_dtype import store_cache
 from satexport.quantize.calibrate import Sample, calibrate
 from satexport.quantize.calibration_set import CalibrationSet
 from satexport.step import FloatArray
-from satexport.tagging.stream import Streams
+from satexport.tagging.stream import StreamBatch
 from satexport.tagging.tagger import load
 from satexport.targets import find_target
 from tests.bundle.test_folder import copy_of, manifest_of
@@ -38,7 +38,7 @@ def samples(tiny: Path) -> list[Sample]:
     return calibrate(open_bundle(tiny), SMALL).samples
 
 
-def stored_streams(path: Path, dtype: str, samples: list[Sample]) -> Streams:
+def stored_streams(path: Path, dtype: str, samples: list[Sample]) -> StreamBatch:
     """A stream over the graph of an export whose cache is stored in another dtype."""
     bundle = open_bundle(path)
     stored = store_cache(Graph(onnx.load(bundle.graph), bundle.roles), bundle.contract, dtype,
@@ -49,7 +49,7 @@ def stored_streams(path: Path, dtype: str, samples: list[Sample]) -> Streams:
         for spec in contract.cache_out]
     assert state_bytes(contract) * {"fp16": 2, "int8": 4}[dtype] == state_bytes(bundle.contract)
     assert {array.dtype.name for array in initial} == {{"fp16": "float16", "int8": "int8"}[dtype]}
-    return Streams(OnnxRuntimeStep(graph.SerializeToString(), contract, initial), contract)
+    return StreamBatch(OnnxRuntimeStep(graph.SerializeToString(), contract, initial), contract)
 
 
 @pytest.mark.parametrize("dtype", ["fp16", "int8"])

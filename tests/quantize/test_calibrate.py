@@ -15,7 +15,7 @@ from satexport.audio.clips import Clip, clip_hash
 from satexport.audio.datasets import load_set
 from satexport.bundle.folder import open_bundle
 from satexport.errors import AudioError, DataError, UsageError
-from satexport.quantize.calibrate import MOST_OF_A_CLIP, calibrate, heard
+from satexport.quantize.calibrate import MOST_OF_A_CLIP, calibrate, read_clips
 from satexport.quantize.calibration_set import CalibrationSet, calibration_clips, find_calibration, shipped
 from satexport.step import FloatArray
 from satexport.tagging.tagger import load
@@ -129,7 +129,7 @@ def test_of_a_long_recording_only_the_beginning_is_in_memory_and_all_of_it_in_th
             yield np.tile(second, 7)
     tracemalloc.start()
     try:
-        (sound,), (digest,), silent = heard([Clip("long", (), blocks)], 16_000)
+        (sound,), (digest,), silent = read_clips([Clip("long", (), blocks)], 16_000)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -22,7 +22,7 @@ from satexport.quantize.calibration_set import CalibrationSet
 from satexport.quantize.int8 import Ranges, quantize
 from satexport.quantize.products import layers
 from satexport.quantize.ranges import find_ranges
-from satexport.tagging.stream import Streams
+from satexport.tagging.stream import StreamBatch
 
 STATIC = Quantization()
 
@@ -59,7 +59,7 @@ def largest_difference(tiny: Path, model: onnx.ModelProto) -> float:
     bundle = open_bundle(tiny)
     audio, expected = bundle.golden()
     step = OnnxRuntimeStep(model.SerializeToString(), bundle.contract, bundle.initial_cache())
-    return float(np.abs(golden_scores(Streams(step, bundle.contract), audio)[0] - expected).max())
+    return float(np.abs(golden_scores(StreamBatch(step, bundle.contract), audio)[0] - expected).max())
 
 
 def layers_bytes(model: onnx.ModelProto) -> int:

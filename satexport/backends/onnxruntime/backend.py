@@ -22,7 +22,7 @@ QUANTIZATION: Mapping[str, object] = {}
 def check(target: Target, where: Path) -> None:
     """It has no table of its own."""
     options = dict(target.options)
-    facts.demand([("onnxruntime", options, not options, "no such table, or an empty one")], where)
+    facts.check_values([("onnxruntime", options, not options, "no such table, or an empty one")], where)
 
 
 def resolve(target: Target) -> Target:

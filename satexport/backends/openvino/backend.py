@@ -31,8 +31,8 @@ QUANTIZATION: Mapping[str, object] = {"method": "static", "scheme": "qdq"}
 
 def check(target: Target, where: Path) -> None:
     settings = OpenVinoSettings.of(target, where)
-    facts.demand(precision_conditions(target, PRECISIONS, QUANTIZATION), where)
-    facts.demand(conditions(target, settings), where)
+    facts.check_values(precision_conditions(target, PRECISIONS, QUANTIZATION), where)
+    facts.check_values(conditions(target, settings), where)
 
 
 def resolve(target: Target) -> Target:

@@ -14,7 +14,7 @@ GIVE_BACK_SECONDS = 0.005
 
 
 @contextmanager
-def giving_back(*paths: Path) -> Iterator[None]:
+def release_mapped_pages(*paths: Path) -> Iterator[None]:
     """Give back, while the block runs, the memory into which parts of files are mapped, or of those in a
     folder: what a runtime reads once, to pack it for its kernels, it would hold twice from then on. Read-only
     mappings alone: their pages come back from the file when they are read again. Does nothing where there is

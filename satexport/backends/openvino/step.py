@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport.backends.openvino.pages import giving_back
+from satexport.backends.openvino.pages import release_mapped_pages
 from satexport.backends.openvino.settings import OpenVinoSettings
 from satexport.bundle.contract import ANY, Contract, TensorSpec
 from satexport.bundle.folder import Bundle
@@ -36,7 +36,7 @@ PRODUCT_LAYERS = {"FullyConnected", "MatMul", "Convolution"}  # types, of the co
 
 
 @dataclass(frozen=True)
-class Served:
+class RequestLane:
     """Streams that one request serves, which keeps their states; with explicit caches two requests read from
     each other's buffers, in turns."""
 
@@ -47,8 +47,8 @@ class Served:
     x: FloatArray
     scores: FloatArray
 
-    def swapped(self) -> Served:
-        return Served(self.then, self.now, self.written, self.caches, self.x, self.scores)
+    def swapped(self) -> RequestLane:
+        return RequestLane(self.then, self.now, self.written, self.caches, self.x, self.scores)
 
 
 class OpenVinoStep(ProcessBound):
@@ -84,12 +84,13 @@ class OpenVinoStep(ProcessBound):
         except Exception as error:  # OpenVINO raises RuntimeError for whatever it is
             raise BundleError(f"OpenVINO {openvino.__version__} cannot read {graph}: {_reason(error)}. If "
                               "the bundle is of a newer OpenVINO, make it again with this one.") from None
-        if not model.has_rt_info(CONTRACT) or model.get_rt_info(CONTRACT).astype(str) != written(contract):
+        if not model.has_rt_info(CONTRACT) or (
+                model.get_rt_info(CONTRACT).astype(str) != contract_json(contract)):
             raise BundleError(f"{graph}: its metadata is not the contract it is used with. Make it again.")
         quantized = int(model.get_rt_info(QUANTIZED).astype(str))
         self._front_end = frozenset(json.loads(model.get_rt_info(FRONT_END_LAYERS).astype(str)))  # names
         try:
-            with giving_back(*read_once):
+            with release_mapped_pages(*read_once):
                 self.compiled = core.compile_model(model, settings.device, properties)
                 del model
             keep_in_child(self.compiled)
@@ -98,11 +99,11 @@ class OpenVinoStep(ProcessBound):
                               f"{settings.device}: {_reason(error)}") from None
         check_executed(self.executed(), PRECISIONS[settings.floats], settings.weights, quantized)
 
-    def initial_cache(self, streams: int = 1) -> list[Served]:
+    def initial_cache(self, streams: int = 1) -> list[RequestLane]:
         self.check_process()
         return [self._begin() for _ in range(streams // self._lanes)]
 
-    def __call__(self, x: FloatArray, cache: list[Served]) -> tuple[FloatArray, list[Served]]:
+    def __call__(self, x: FloatArray, cache: list[RequestLane]) -> tuple[FloatArray, list[RequestLane]]:
         self.check_process()
         for served, part in zip(cache, np.split(x, len(cache)), strict=True):
             served.x[:] = part
@@ -112,7 +113,7 @@ class OpenVinoStep(ProcessBound):
             raise RunError(f"OpenVINO failed in a step: {_reason(failed[0])}")
         return np.concatenate([served.scores for served in cache]), [served.swapped() for served in cache]
 
-    def silence(self, cache: list[Served], stream: int) -> list[Served]:
+    def silence(self, cache: list[RequestLane], stream: int) -> list[RequestLane]:
         served, lane = cache[stream // self._lanes], stream % self._lanes
         if served.caches:
             for array, initial in zip(served.caches, self._initial, strict=True):
@@ -142,7 +143,7 @@ class OpenVinoStep(ProcessBound):
     def close(self) -> None:
         self.compiled, self.is_closed = None, True
 
-    def _begin(self) -> Served:
+    def _begin(self) -> RequestLane:
         """A request whose streams have heard silence."""
         contract = self._contract
         x = np.empty((self._lanes, *contract.input.shape[1:]), np.float32)
@@ -151,10 +152,10 @@ class OpenVinoStep(ProcessBound):
             request = self._request(x, scores, (), ())
             if self._lanes > 1:  # or `silence` would find nothing to keep of the others before the first step
                 self._silence(request, slice(None))
-            return Served(request, request, (), (), x, scores)
+            return RequestLane(request, request, (), (), x, scores)
         now = [np.repeat(one, self._lanes, axis=0) for one in self._initial]
         then = [np.empty_like(array) for array in now]
-        return Served(self._request(x, scores, now, then), self._request(x, scores, then, now),
+        return RequestLane(self._request(x, scores, now, then), self._request(x, scores, then, now),
                       now, then, x, scores)
 
     def _silence(self, request: Any, streams: int | slice) -> None:
@@ -189,7 +190,7 @@ def lanes(contract: Contract, settings: OpenVinoSettings) -> int:
     return 1 if contract.options.streams == ANY else contract.options.streams // settings.requests
 
 
-def written(contract: Contract) -> str:
+def contract_json(contract: Contract) -> str:
     """The contract as the IR holds it."""
     return json.dumps(contract.to_metadata(), sort_keys=True)
 

@@ -34,9 +34,9 @@ from satexport.backends.openvino.step import (
     CONTRACT,
     FRONT_END_LAYERS,
     QUANTIZED,
+    contract_json,
     lanes,
     state_name,
-    written,
 )
 from satexport.bundle.contract import Contract
 from satexport.bundle.roles import FRONT
@@ -72,7 +72,7 @@ def save_ir(folder: Path, ir: openvino.Model, graph: Graph, contract: Contract, 
     if settings.stateful and contract.cache_in:
         _make_stateful(ir, contract, initial, count)
     ir.validate_nodes_and_infer_types()
-    ir.set_rt_info(written(contract), CONTRACT)
+    ir.set_rt_info(contract_json(contract), CONTRACT)
     ir.set_rt_info(str(quantized), QUANTIZED)
     ir.set_rt_info(json.dumps(front_end), FRONT_END_LAYERS)
     try:

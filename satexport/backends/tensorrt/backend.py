@@ -34,8 +34,8 @@ TWIN = "fp16"  # beside an int8 graph: the board keeps the faster
 
 def check(target: Target, where: Path) -> None:
     settings = TensorRtSettings.of(target, where)
-    facts.demand(precision_conditions(target, PRECISIONS, QUANTIZATION), where)
-    facts.demand(conditions(target, settings), where)
+    facts.check_values(precision_conditions(target, PRECISIONS, QUANTIZATION), where)
+    facts.check_values(conditions(target, settings), where)
 
 
 def resolve(target: Target) -> Target:

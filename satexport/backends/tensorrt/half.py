@@ -30,7 +30,7 @@ NAMES = {FLOAT: "fp32", HALF: "fp16"}
 OPSETS = range(19, 21)  # Q/DQ has scales in fp16 from 19 on; TensorRT 10.3 reads up to 20
 
 
-def in_half(source: Graph) -> Graph:
+def to_fp16(source: Graph) -> Graph:
     """Return the graph in fp16, inputs, outputs and contract as before. Raises `UsageError` for an opset
     that TensorRT does not read, `RunError` for a constant too large for fp16."""
     if (opset := opset_of(source.model)) not in OPSETS:

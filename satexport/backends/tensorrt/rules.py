@@ -37,7 +37,7 @@ SHOWN = 5  # rules in a message
 
 
 @dataclass(frozen=True)
-class Broken:
+class Violation:
     """A rule that a graph breaks, and where."""
 
     node: str    # or the tensor, opset or version where there is no node
@@ -91,17 +91,17 @@ class Rule:
     find: Find   # where it does not hold
 
 
-def broken_rules(graph: Graph, version: str) -> list[Broken]:
+def find_violations(graph: Graph, version: str) -> list[Violation]:
     """What keeps a TensorRT of a version such as "10.3" from the graph, in the order of `RULES`. Raises
     `UsageError` for a version that is none, `RunError` for a graph that contradicts itself."""
     view = _view(graph, version)
-    return [Broken(node, rule.name, f"{found}; {rule.reason}")
+    return [Violation(node, rule.name, f"{found}; {rule.reason}")
             for rule in RULES for node, found in rule.find(view)]
 
 
 def check_rules(graph: Graph, version: str) -> None:
     """Raise `RunError` with the first broken rules, each with the first node that breaks it."""
-    if broken := broken_rules(graph, version):
+    if broken := find_violations(graph, version):
         first = list({b.rule: b for b in reversed(broken)}.values())[::-1]
         shown = [f"{b.node} ({b.rule}): {b.reason}." for b in first[:SHOWN]]
         more = [f"and {len(broken) - len(shown)} more."] if len(broken) > len(shown) else []

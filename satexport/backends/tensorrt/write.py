@@ -19,7 +19,7 @@ import onnx
 
 from satexport.backends.tensorrt.build import build_engine
 from satexport.backends.tensorrt.engine import import_tensorrt
-from satexport.backends.tensorrt.half import in_half
+from satexport.backends.tensorrt.half import to_fp16
 from satexport.backends.tensorrt.rules import check_rules
 from satexport.backends.tensorrt.runtime_zip import write_runtime
 from satexport.backends.tensorrt.settings import RTX, TensorRtSettings
@@ -60,7 +60,7 @@ def write_build_bundle(folder: Path, graphs: Mapping[str, Graph],
     version = LEAST_VERSION if settings.module == RTX else settings.version
     written = {}
     for precision, source in graphs.items():
-        graph = in_half(source)
+        graph = to_fp16(source)
         check_rules(graph, version)
         onnx.save_model(graph.model, folder / f"{precision}.onnx")
         written[precision] = graph

@@ -77,9 +77,9 @@ class EvaluatorStep(ProcessBound):
 
 def check(target: Target, where: Path) -> None:
     settings = read_settings(Settings, target, where)
-    facts.demand(precision_conditions(target, PRECISIONS, QUANTIZATION), where)
+    facts.check_values(precision_conditions(target, PRECISIONS, QUANTIZATION), where)
     most = settings.most_streams
-    facts.demand([("most_streams", most, most > 0, "a number from 1")], where)
+    facts.check_values([("most_streams", most, most > 0, "a number from 1")], where)
 
 
 def resolve(target: Target) -> Target:

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import ArrayLike
 from onnx import TensorProto, helper, numpy_helper
 
-from satexport.backends.tensorrt.rules import NEWEST_OPSET, RULES, broken_rules, check_rules
+from satexport.backends.tensorrt.rules import NEWEST_OPSET, RULES, check_rules, find_violations
 from satexport.bundle.roles import Role
 from satexport.bundle.target import Quantization
 from satexport.errors import RunError, UsageError
@@ -136,7 +136,7 @@ def test_a_good_graph_breaks_no_rule(version: str, body: int, opset: int) -> Non
     model = graph.model
     onnx.checker.check_model(model, full_check=True)
     before = model.SerializeToString()
-    assert broken_rules(graph, version) == []
+    assert find_violations(graph, version) == []
     check_rules(graph, version)
     assert model.SerializeToString() == before
 
@@ -145,8 +145,8 @@ def test_the_graphs_that_we_write_break_no_rule() -> None:
     wanted = Quantization(scheme="qdq", symmetric=True, operators=("linear", "patch", "head"))
     graph = exported("sat-t", 1)
     ranges = {x: (-4.0, 4.0) for product in products(graph, wanted) for x in product.activations}
-    assert broken_rules(graph, "10.3") == []
-    assert broken_rules(quantize(graph, wanted, ranges, []), "10.3") == []
+    assert find_violations(graph, "10.3") == []
+    assert find_violations(quantize(graph, wanted, ranges, []), "10.3") == []
 
 
 # Each spoils the good graph so that it breaks one rule.
@@ -345,7 +345,7 @@ CASES = (
 def test_a_spoiled_graph_breaks_one_rule_at_the_node(case: Case) -> None:
     g = good(case.body, case.opset)
     case.spoil(g)
-    broken = broken_rules(g.graph, case.version)
+    broken = find_violations(g.graph, case.version)
     assert {b.rule for b in broken} == {case.rule}
     assert case.node in {b.node for b in broken}
 
@@ -353,15 +353,15 @@ def test_a_spoiled_graph_breaks_one_rule_at_the_node(case: Case) -> None:
 def test_what_gates_attention_is_no_scale() -> None:
     g = good()
     g.behind("block/mixed/tokens", 0, lambda x: g.op("Mul", "gated", x, "block/q/scaled"))
-    assert broken_rules(g.graph, "10.3") == []
+    assert find_violations(g.graph, "10.3") == []
 
 
 def test_the_newest_opset_is_that_of_the_version_before(monkeypatch: pytest.MonkeyPatch) -> None:
     newest = {(10, 3): 20, (10, 13): 22, (11, 4): 25}
     monkeypatch.setattr("satexport.backends.tensorrt.rules.NEWEST_OPSET", newest)
     graph = good(opset=22).graph
-    assert [b.node for b in broken_rules(graph, "10.9")] == ["opset 22"]
-    assert broken_rules(graph, "10.13.2") == broken_rules(graph, "11.4") == []
+    assert [b.node for b in find_violations(graph, "10.9")] == ["opset 22"]
+    assert find_violations(graph, "10.13.2") == find_violations(graph, "11.4") == []
 
 
 def test_each_rule_is_broken_by_some_case() -> None:
@@ -372,14 +372,14 @@ def test_each_rule_is_broken_by_some_case() -> None:
 def test_what_follows_a_free_shape_is_not_named() -> None:
     g = good()
     free_node(g)
-    assert [b.node for b in broken_rules(g.graph, "10.3")] == ["found"]
+    assert [b.node for b in find_violations(g.graph, "10.3")] == ["found"]
 
 
 def test_the_message_names_the_first_rules_and_counts_the_rest() -> None:
     g = good()
     for spoil in (foreign, half_norm, many_scales, late_scale, wrong_axis, one_buffer):
         spoil(g)
-    broken = broken_rules(g.graph, "10.3")
+    broken = find_violations(g.graph, "10.3")
     with pytest.raises(RunError) as error:
         check_rules(g.graph, "10.3")
     first, *lines, last = str(error.value).split("\n")
@@ -402,14 +402,14 @@ def test_a_message_of_one_rule_counts_no_more() -> None:
 @pytest.mark.parametrize("version", ["", "10", "10.x", "v10.3", "10.3 "])
 def test_a_version_that_is_none_is_refused(version: str) -> None:
     with pytest.raises(UsageError, match=r"expected one such as 10\.3"):
-        broken_rules(good().graph, version)
+        find_violations(good().graph, version)
 
 
 def test_a_graph_that_contradicts_itself_is_refused() -> None:
     g = good()
     g.constant("q.bias", np.ones(7))
     with pytest.raises(RunError, match=r"contradict each other.*block/q"):
-        broken_rules(g.graph, "10.3")
+        find_violations(g.graph, "10.3")
 
 
 def test_nodes_without_names_are_known_by_what_they_write() -> None:
@@ -417,4 +417,4 @@ def test_nodes_without_names_are_known_by_what_they_write() -> None:
     half_norm(g)
     for node in g.model.graph.node:
         node.name = ""
-    assert "block/norm" in {b.node for b in broken_rules(g.graph, "10.3")}
+    assert "block/norm" in {b.node for b in find_violations(g.graph, "10.3")}

@@ -31,7 +31,7 @@ from satexport.bundle.folder import Bundle, open_bundle
 from satexport.errors import BundleError, MissingError, RunError, SatexportError, UsageError
 from satexport.files import sha256_of, write_json
 from satexport.step import FloatArray
-from satexport.tagging.stream import Stream, Streams
+from satexport.tagging.stream import Stream, StreamBatch
 from satexport.tagging.tagger import Tagger, load
 from tests import ROOT
 from tests.backends.tensorrt.test_cuda import KERNEL, fake_cudart
@@ -330,7 +330,7 @@ def test_streams_of_several_threads_do_not_hear_each_other(runtime: Runtime, aud
 def test_of_several_streams_in_one_step_one_is_reset_by_itself(
         kind: Kind, tiny_three: Path, tagger: Tagger, audio: FloatArray) -> None:
     runtime = Runtime(kind, tiny_three)
-    streams, sounds = Streams(runtime.step, runtime.contract, 3), audio[:3 * 160_000].reshape(3, -1)
+    streams, sounds = StreamBatch(runtime.step, runtime.contract, 3), audio[:3 * 160_000].reshape(3, -1)
     streams.reset(2)  # before anything was heard
     before = streams.feed(sounds[:, :96_000])  # three chunks: the buffers have swapped roles
     streams.reset(1)
@@ -361,7 +361,7 @@ def test_a_forgotten_swap_would_be_heard_from_the_second_chunk_on(
 def test_silence_in_the_buffers_of_the_wrong_turn_would_be_heard(
         runtime: Runtime, audio: FloatArray, monkeypatch: pytest.MonkeyPatch) -> None:
     def again_after(chunks: int) -> bool:
-        streams = Streams(runtime.step, runtime.contract)
+        streams = StreamBatch(runtime.step, runtime.contract)
         first = streams.feed(audio[None, :32_000])
         streams.feed(audio[None, :(chunks - 1) * 32_000])
         streams.reset(0)

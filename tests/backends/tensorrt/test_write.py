@@ -19,7 +19,7 @@ from satexport.backends.onnxruntime.step import OnnxRuntimeStep
 from satexport.backends.tensorrt import half as tensorrt_graph
 from satexport.backends.tensorrt import write as tensorrt_bundle
 from satexport.backends.tensorrt.build import build_engine
-from satexport.backends.tensorrt.rules import broken_rules, check_rules
+from satexport.backends.tensorrt.rules import check_rules, find_violations
 from satexport.backends.tensorrt.settings import TensorRtSettings
 from satexport.bundle.contract import GraphOptions
 from satexport.bundle.folder import open_bundle
@@ -33,7 +33,7 @@ from satexport.pipeline.export import export_onnx
 from satexport.pipeline.plan import BuildOptions
 from satexport.quantize.int8 import _scale, _weight
 from satexport.step import FloatArray
-from satexport.tagging.stream import Streams
+from satexport.tagging.stream import StreamBatch
 from satexport.tagging.tagger import load
 from satexport.targets import find_target
 from tests import ROOT
@@ -82,7 +82,7 @@ def test_a_build_bundle_is_made_and_proven_without_a_gpu(made: Made) -> None:
 def test_both_graphs_keep_every_rule_of_the_targets_tensorrt(made: Made) -> None:
     for precision in ("int8", "fp16"):
         model = onnx.load(made.path / f"{precision}.onnx")
-        assert broken_rules(Graph(model, open_bundle(made.path).roles), "10.3") == []
+        assert find_violations(Graph(model, open_bundle(made.path).roles), "10.3") == []
         kinds = Counter(node.op_type for node in model.graph.node)
         assert kinds["LayerNormalization"] == 27
         assert (kinds["DequantizeLinear"] > 100) == (precision == "int8")
@@ -128,13 +128,13 @@ def test_scales_in_fp16_never_clip_and_never_vanish() -> None:
 def test_every_form_of_an_export_is_taken(options: GraphOptions, tmp_path: Path, audio: FloatArray) -> None:
     weights = load_checkpoint("random", find_variant(f"sat-t-{TINY}", 2))
     source = open_bundle(export_onnx(weights, find_target("onnx"), tmp_path, options, use_onnxsim=False).path)
-    graph = tensorrt_graph.in_half(graph_of(source))
-    assert broken_rules(graph, "10.3") == []
+    graph = tensorrt_graph.to_fp16(graph_of(source))
+    assert find_violations(graph, "10.3") == []
     step = OnnxRuntimeStep(graph.model.SerializeToString(), source.contract, source.initial_cache(),
                            optimized=False)
     sounds = audio[:options.streams * 96_000].reshape(options.streams, -1)
     expected = load(source.path).streams().feed(sounds)
-    found = Streams(step, source.contract, options.streams).feed(sounds)
+    found = StreamBatch(step, source.contract, options.streams).feed(sounds)
     np.testing.assert_allclose(found, expected, atol=5e-3)
     assert not np.array_equal(found, expected)
 
@@ -144,7 +144,7 @@ def test_a_constant_too_large_for_fp16_is_named(tiny: Path) -> None:
     weight = next(i for i in graph.model.graph.initializer if i.name == "03.fc1.weight")
     weight.CopyFrom(numpy_helper.from_array(1e6 * numpy_helper.to_array(weight), weight.name))
     with pytest.raises(RunError, match=r"03\.fc1\.weight reaches .*more than fp16 holds"):
-        tensorrt_graph.in_half(graph)
+        tensorrt_graph.to_fp16(graph)
 
 
 @pytest.mark.parametrize("opset", [18, 21])

@@ -29,7 +29,7 @@ from satexport.parity.golden import golden_scores
 from satexport.parity.protocols import reference_streams
 from satexport.pipeline.export import REWRITE_TOLERANCE, golden_audio, make_contract
 from satexport.step import FloatArray
-from satexport.tagging.stream import Streams
+from satexport.tagging.stream import StreamBatch
 from tests.conftest import TINY
 
 ALLOWED = {  # what TensorRT 10.3's and OpenVINO's parsers take; no STFT, DFT, control flow, If, Loop
@@ -46,10 +46,10 @@ class Written(NamedTuple):
     opset: int = 20
     options: GraphOptions = USUAL_OPTIONS
 
-    def streams(self, count: int = 1) -> Streams:
+    def streams(self, count: int = 1) -> StreamBatch:
         contract = contract_of(self.variant, self.opset, self.options)
         step = OnnxRuntimeStep(self.written.model.SerializeToString(), contract, self.cache)
-        return Streams(step, contract, count)
+        return StreamBatch(step, contract, count)
 
     def scores(self, audio: FloatArray) -> FloatArray:
         """Scores of the consecutive chunks [chunks, samples] of one stream."""
