@@ -1,9 +1,13 @@
 """satexport: a streaming audio tagger's checkpoint, made into something a device can run.
 
-The stages, in the order of the command line and of the files:
+The way of a checkpoint, and the wings that it passes:
 
-    checkpoint -> model -> fold -> graph -> simplify -> calibrate -> quantize -> bundle -> stream
-        -> parity -> measure -> report
+    checkpoint -> model -> fold -> graph -> simplify      models, frontends, graph
+        -> calibrate -> quantize                          quantize
+        -> bundle -> stream                               targets, backends, bundle, tagging
+        -> parity -> measure -> report                    parity, measure, report
+
+`pipeline` joins them, `commands` is the command line, `audio` reads sounds. CONTRIBUTING.md says what each wing is for.
 
 On the device, three lines:
 
