@@ -7,7 +7,8 @@ The way of a checkpoint, and the wings that it passes:
         -> bundle -> stream                               targets, backends, bundle, tagging
         -> parity -> measure -> report                    parity, measure, report
 
-`pipeline` joins them, `commands` is the command line, `audio` reads sounds. CONTRIBUTING.md says what each wing is for.
+`pipeline` joins them, `commands` is the command line, `audio` reads sounds. CONTRIBUTING.md says what each
+wing is for.
 
 On the device, three lines:
 
