@@ -25,13 +25,14 @@ from typing import TYPE_CHECKING, Any
 from satexport.version import __version__
 
 if TYPE_CHECKING:
-    from satexport.tagging.stream import Stream
+    from satexport.tagging.stream import Stream, StreamBatch
     from satexport.tagging.tagger import Tagger, load
 
-__all__ = ["Stream", "Tagger", "__version__", "load"]
+__all__ = ["Stream", "StreamBatch", "Tagger", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:  # so that `satexport --help` does not wait for numpy
-    if module := {"Stream": "stream", "Tagger": "tagger", "load": "tagger"}.get(name):
+    if name in __all__:
+        module = "stream" if name.startswith("Stream") else "tagger"
         return getattr(import_module(f"satexport.tagging.{module}"), name)
     raise AttributeError(f"module 'satexport' has no attribute {name!r}")

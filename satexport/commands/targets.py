@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from satexport.bundle.target import Target
     from satexport.report.terminal import Cell
 
+UNITS = {"ms": "ms", "mb": "MB"}
 COLUMNS = ("target", "backend", "precision", "threads", "gates", "budgets", "description")
 
 
@@ -40,10 +42,11 @@ def targets_command(as_json: bool) -> None:
 
 def _row(target: Target) -> list[Cell]:
     """The cells of a target; gates and budgets are one per line."""
-    gates, budgets = target.gates, target.budgets
-    limits = [f"{name} {value:g} {unit}" for name, value, unit in (
-        ("step", budgets.step_ms, "ms"), ("resident", budgets.resident_mb, "MB"),
-        ("transient", budgets.transient_mb, "MB"), ("device", budgets.device_mb, "MB")) if value is not None]
+    gates, limits = target.gates, []
+    for key, value in asdict(target.budgets).items():  # the unit ends the key
+        if value is not None:
+            name, _, unit = key.rpartition("_")
+            limits.append(f"{name} {value:g} {UNITS[unit]}")
     return [target.name, target.backend, target.precision,
             "-" if target.threads is None else f"{target.threads}",
             (f"scores within {gates.max_score_difference:g}", f"mAP kept {gates.map_kept:g}"),

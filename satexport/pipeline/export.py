@@ -54,6 +54,7 @@ from satexport.tagging.tagger import check_streams
 from satexport.version import __version__
 
 REWRITE_TOLERANCE = 1e-5  # scores, graph before and after a rewrite
+EXPORT_SCHEMA = 1
 REWRITE_CHUNKS = 4        # chunks of the chain that proves a rewrite
 LEAST = 3         # chunks
 
@@ -190,7 +191,8 @@ def export_report(export: Export) -> dict[str, Any]:
     """The report as JSON; it carries no time, so that the same checkpoint gives the same bytes."""
     contract = export.contract
     return {
-        "kind": "export", "variant": contract.variant, "target": export.path.name, "opset": contract.opset,
+        "kind": "export", "schema": EXPORT_SCHEMA, "variant": contract.variant,
+        "target": export.path.name, "opset": contract.opset,
         "options": asdict(contract.options),
         "checkpoint": asdict(contract.checkpoint),
         "warning": RANDOM_WEIGHTS if contract.has_random_weights else None,

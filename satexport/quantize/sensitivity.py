@@ -29,6 +29,7 @@ from satexport.tagging.stream import StreamBatch, clip_chunks
 
 CHAIN_SECONDS = 60  # of each chain, longer than the cache remembers
 CHAINS = 2
+SENSITIVITY_SCHEMA = 1
 DEFINITION = (f"score difference from the fp32 graph over {CHAINS} chains of {CHAIN_SECONDS} s or more, "
               "the cache carried; a layer's row: it alone in int8, the rest in fp32")
 QuantizeFn = Callable[[Sequence[str]], Graph]  # layers that stay in float -> graph
@@ -47,8 +48,8 @@ class Sensitivity:
         def row(found: Differences) -> dict[str, float]:
             return {key: asdict(found)[key] for key in ("mean", "largest", "top1_agreement")}
 
-        return {"kind": "sensitivity", "all": row(self.all), "definition": DEFINITION,
-                "layers": [{"layer": name, **row(found)} for name, found in self.layers.items()]}
+        return {"kind": "sensitivity", "schema": SENSITIVITY_SCHEMA, "all": row(self.all),
+                "definition": DEFINITION, "layers": [{"layer": name, **row(found)} for name, found in self.layers.items()]}
 
 
 def sensitivity(source: Bundle, graph: Graph, quantize: QuantizeFn, every: Sequence[str],

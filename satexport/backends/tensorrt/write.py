@@ -32,6 +32,7 @@ from satexport.origin import origin
 
 BUILD = "build.sh"
 RUNTIME = "runtime.zip"
+RTX_SCHEMA = 1
 RTX_REPORT = "rtx.json"  # in reports/
 SCRIPT = """\
 #!/bin/sh
@@ -84,7 +85,7 @@ def build_for_rtx(bundle: Bundle) -> dict[str, object]:
     write_json(bundle.path / RECORD, engine_record(
         bundle, file, RTX, trt.__version__, settings.compute_capability, {}))
     report: dict[str, object] = {
-        "kind": "RTX compile check", "precision": precision, "build_seconds": seconds,
+        "kind": "RTX compile check", "schema": RTX_SCHEMA, "precision": precision, "build_seconds": seconds,
         "engine_bytes": len(engine), "compute_capability": list(settings.compute_capability),
         "tensorrt_rtx": trt.__version__,
         "summary": f"RTX compile check: passed, {len(engine) / MB:.1f} MB for compute capability "
