@@ -49,7 +49,8 @@ class Sensitivity:
             return {key: asdict(found)[key] for key in ("mean", "largest", "top1_agreement")}
 
         return {"kind": "sensitivity", "schema": SENSITIVITY_SCHEMA, "all": row(self.all),
-                "definition": DEFINITION, "layers": [{"layer": name, **row(found)} for name, found in self.layers.items()]}
+                "definition": DEFINITION,
+                "layers": [{"layer": name, **row(found)} for name, found in self.layers.items()]}
 
 
 def sensitivity(source: Bundle, graph: Graph, quantize: QuantizeFn, every: Sequence[str],
