@@ -15,7 +15,7 @@ from satexport.memory import available_bytes
 from satexport.models.sat.variants import find_model
 from satexport.tagging.tagger import check_streams, load
 from tests.machine import needs_proc
-from tests.models.sat.test_graph import contract_of
+from tests.models.sat.graphs import contract_of
 
 GB = 10**9
 FLOAT = 4  # bytes

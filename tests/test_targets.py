@@ -18,7 +18,7 @@ from satexport.errors import DataError, UsageError
 from satexport.quantize.calibration_set import find_calibration
 from satexport.targets import FOLDER, find_target, shipped
 from tests import ROOT
-from tests.commands.test_cli import call
+from tests.commands.calls import call
 
 MINE = """
 name = "my-board"

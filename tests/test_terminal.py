@@ -20,8 +20,8 @@ from satexport.files import json_text, write_text
 from satexport.report.junit import junit
 from satexport.report.terminal import print_table
 from satexport.terminal import note, printable, shown
-from tests.bundle.test_folder import GRAPH, copy_of, reseal
-from tests.commands.test_cli import call
+from tests.bundle.copies import GRAPH, copy_of, reseal
+from tests.commands.calls import call
 from tests.machine import need, needs_utf8_names
 
 soundfile = need("soundfile", "audio")

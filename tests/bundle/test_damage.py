@@ -30,7 +30,7 @@ from satexport.parity.golden import run_golden
 from satexport.step import FloatArray
 from satexport.tagging.tagger import load
 from tests import ROOT
-from tests.bundle.test_folder import GRAPH, copy_of, manifest_of, reseal
+from tests.bundle.copies import GRAPH, copy_of, manifest_of, reseal
 
 
 @pytest.fixture

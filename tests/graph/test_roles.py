@@ -36,9 +36,9 @@ from satexport.quantize.products import layers, products, products_with_weights
 from satexport.step import FloatArray, Step
 from satexport.tagging.stream import StreamBatch
 from satexport.targets import find_target
-from tests.conftest import TINY
-from tests.graph.test_operations import graph as written
-from tests.quantize.test_int8 import graph_of
+from tests.bundle.copies import graph_of
+from tests.models.sat.graphs import exported
+from tests.tiny import SAT, TINY
 
 ALL = Quantization(operators=OPERATORS)
 
@@ -191,7 +191,7 @@ def test_every_product_has_a_role_and_the_front_end_is_what_tokens_are_made_of(
         model: str, options: GraphOptions) -> None:
     if model == "vit-t" and options.cache == "hidden":
         return
-    graph = written(f"{model}-{TINY}", 2, options)
+    graph = exported(f"{model}-{TINY}", 2, options)
     nodes = graph.model.graph.node
     assert [node.name for node in nodes if node.op_type in PRODUCTS and node.name not in graph.roles] == []
     kinds = Counter(role.kind for role in set(graph.roles.values()))
@@ -203,7 +203,7 @@ def test_every_product_has_a_role_and_the_front_end_is_what_tokens_are_made_of(
 
 
 def test_onnxsim_gives_a_fused_product_another_name_and_it_keeps_its_role() -> None:
-    graph = written(f"sat-t-{TINY}", 2)
+    graph = exported(SAT, 2)
     simpler = simplify(graph).graph
     fused = {node.name: node for node in simpler.model.graph.node if node.op_type == "Gemm"}
     assert len(fused) > 40
@@ -216,7 +216,7 @@ def test_onnxsim_gives_a_fused_product_another_name_and_it_keeps_its_role() -> N
 
 def test_a_graph_of_onnxsim_in_which_a_layer_cannot_be_found_is_not_kept(
         monkeypatch: pytest.MonkeyPatch) -> None:
-    graph = written(f"sat-t-{TINY}", 2)
+    graph = exported(SAT, 2)
     smaller = clone(graph.model)
     del smaller.graph.value_info[:]
     for node in smaller.graph.node:
@@ -258,7 +258,7 @@ def test_a_product_whose_weight_is_computed_is_an_error_and_not_left_out(both: t
 
 
 def test_a_bias_that_went_into_its_int8_product_has_left_the_table() -> None:
-    graph = written(f"sat-t-{TINY}", 2)
+    graph = exported(SAT, 2)
     result = quantize(graph, ALL, ranges_of(graph), ["00.fc2"])
     names = {node.name for node in result.model.graph.node}
     assert set(result.roles) <= names

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,18 +37,15 @@ from satexport.models.sat.paper import NOTE, PAPER
 from satexport.origin import CPU_FLAGS, cores
 from satexport.pipeline.export import export_onnx
 from satexport.targets import find_target
-from tests.bundle.test_folder import GRAPH, VIT, content, copy_of, manifest_of
-from tests.commands.test_cli import START, Result, call, start, vit_file
-from tests.conftest import TINY
-from tests.conftest import export as export_model
-from tests.machine import PATIENCE, needs_proc
+from tests.bundle.copies import GRAPH, content, copy_of, manifest_of
+from tests.commands.calls import START, Result, call, start
+from tests.machine import PATIENCE, needs_memray, needs_proc
+from tests.tiny import SAT, VIT, export, vit_file
 
 STEPS = 2
 QUICK = ("--steps", STEPS, "--pause", 0.01)
 HIDDEN_OF_MLP = 48 * 4 * 48 * 4  # bytes, the largest tensor of a small model: 48 tokens, 4 * 48 wide
-NAME = f"sat-t-{TINY}"
 WEIGHTS = 12 * 12 * 48 * 48 * 4  # bytes of the matrices of its blocks
-needs_memray = pytest.mark.skipif(not find_spec("memray"), reason="needs memray, which Windows does not have")
 pytestmark = needs_memray
 SPEED, SIZE = "latency of one step, ms", "operations of a chunk and memory, MB"
 
@@ -85,7 +81,7 @@ def bundle(tiny: Path, tmp_path: Path) -> Path:
 
 
 def export_form(folder: Path, options: GraphOptions) -> Path:
-    return export_model(folder, NAME, 2, "random", options, use_onnxsim=False)
+    return export(folder, SAT, 2, "random", options, use_onnxsim=False)
 
 
 def without(packages: tuple[str, ...], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +144,7 @@ def test_a_target_without_budgets_passes_nothing(one: Measured) -> None:
 def test_a_measured_bundle_is_still_a_bundle(one: Measured) -> None:
     assert sorted(os.listdir(one.path)) == sorted(["bundle.json", "reports", *manifest_of(one.path)["files"]])
     assert sorted(os.listdir(one.path / "reports")) == ["export.json", "measure.json", "measure.png"]
-    assert satexport.load(one.path).contract.variant == f"{NAME}-2s"
+    assert satexport.load(one.path).contract.variant == f"{SAT}-2s"
 
 
 # Several bundles beside PyTorch.
@@ -172,7 +168,7 @@ def test_several_bundles_make_one_table_of_speed_and_one_of_size(several: Measur
     speed, size = several.result.out.split(SIZE)
     for table in (speed, size):
         first = [line.split("│")[1].strip() for line in table.splitlines() if line.startswith("│")]
-        assert first[:3] == [f"{NAME}-2s/{kind}" for kind in ("onnx", "onnx-x2", "onnx-dynamic")]
+        assert first[:3] == [f"{SAT}-2s/{kind}" for kind in ("onnx", "onnx-x2", "onnx-dynamic")]
         assert "PyTorch" in " ".join(first[3:])
     assert "paper" in size
 
@@ -429,7 +425,7 @@ def test_a_budget_that_is_exceeded_ends_with_1_and_names_value_and_limit(bundle:
     assert {(gate["status"], gate["limit"]) for gate in report["gates"]} == {
         ("failed", limit) for limit in limits.values()}
     for gate, (name, limit) in zip(report["gates"], limits.items(), strict=True):
-        assert f"{NAME}-2s/onnx: {name} failed: {gate['value']:.4g}, at most {limit:g}" in result.err
+        assert f"{SAT}-2s/onnx: {name} failed: {gate['value']:.4g}, at most {limit:g}" in result.err
     assert (bundle / "reports" / "measure.png").exists()
 
 
@@ -471,8 +467,8 @@ def test_a_device_that_has_numpy_and_the_runtime_alone_is_measured(
     process = start("measure", bundle, *QUICK)
     out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
-    assert f"{NAME}-2s/onnx" in out
-    assert f"no PyTorch beside {NAME}-2s: torch is not installed: pip install 'satexport[export]'" in err
+    assert f"{SAT}-2s/onnx" in out
+    assert f"no PyTorch beside {SAT}-2s: torch is not installed: pip install 'satexport[export]'" in err
     assert "no measure.png: matplotlib is not installed: pip install 'satexport[measure]'" in err
     assert "Traceback" not in err
     report = report_in(bundle)
@@ -655,7 +651,7 @@ def test_a_model_without_a_cache_has_no_form_of_it(tmp_path: Path) -> None:
 
 def test_a_process_that_ends_by_itself_is_an_error(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
-    with pytest.raises(RunError, match=rf"{NAME}-2s/onnx: the process .* ended \(exit code 1\)") as caught:
+    with pytest.raises(RunError, match=rf"{SAT}-2s/onnx: the process .* ended \(exit code 1\)") as caught:
         measure([open_bundle(tiny)], Settings(eager=False))
     assert caught.value.exit_code == 5
 
@@ -692,7 +688,7 @@ def test_a_process_that_is_killed_ends_the_command_with_5(bundle: Path) -> None:
     os.kill(worker, signal.SIGKILL)
     out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (5, "")
-    assert f"{NAME}-2s/onnx: the process that is measured ended (exit code -9); was there enough" in err
+    assert f"{SAT}-2s/onnx: the process that is measured ended (exit code -9); was there enough" in err
     assert "Traceback" not in err
     assert not (bundle / "reports" / "measure.json").exists()
 

@@ -16,24 +16,13 @@ from satexport.measure import schedule
 from satexport.pipeline import build as compile_module
 from satexport.pipeline.build import compile_bundle
 from satexport.pipeline.plan import BuildOptions, ProofOptions
-from satexport.quantize.calibration_set import CalibrationSet
 from satexport.step import FloatArray
 from satexport.tagging.tagger import load
 from satexport.targets import find_target
-from tests.bundle.test_folder import content, copy_of
-from tests.commands.test_cli import Result, call
-from tests.conftest import TINY
-from tests.machine import need, needs_proc
-from tests.measure.test_measure import needs_memray
-
-SMALL = f"sat-t-{TINY}-2s"
-FEW = CalibrationSet(name="few", source="synthetic", licence="made", clips=28, samples=24, stream_seconds=40)
-
-
-def output_with(export: Path, folder: Path) -> Path:
-    """An output folder that holds a copy of an export."""
-    copy_of(export, folder / "build")
-    return folder / "build"
+from tests.bundle.copies import content, copy_of, output_with
+from tests.commands.calls import Result, call
+from tests.machine import need, needs_memray, needs_proc
+from tests.tiny import FEW, SAT_2S
 
 
 @pytest.fixture
@@ -146,7 +135,7 @@ def test_fp32_and_dynamic_are_bundles_of_their_own(export: Path, quick: tuple[ob
     for option, name in ((["--fp32"], "cpu-fp32"), (["--int8", "dynamic"], "cpu-int8-dynamic")):
         result = call("cpu", *option, "--output", export, *quick)
         assert result.code == 0, result.err
-        assert load(export / SMALL / name).bundle.target.name == name
+        assert load(export / SAT_2S / name).bundle.target.name == name
 
 
 def test_a_failed_gate_ends_with_1_and_the_bundle_says_where(
@@ -162,7 +151,7 @@ map_kept = 0.99
     result = call("cpu", "--int8", "--target", tmp_path / "strict.toml", "--output", export, *quick)
     assert result.code == 1
     assert "largest score difference" in result.err
-    report = json.loads((export / SMALL / "strict" / "reports" / "parity.json").read_bytes())
+    report = json.loads((export / SAT_2S / "strict" / "reports" / "parity.json").read_bytes())
     assert report["verdict"] == "failed"
 
 
@@ -200,9 +189,9 @@ resident_mb = 10000
     result = call("cpu", "--target", tmp_path / "tight.toml", "--output", export, "--minutes", 0.1,
                   "--threads", 2, "--data", few_clips)
     assert result.code == 1
-    assert f"{SMALL}/tight: transient_mb failed" in result.err
+    assert f"{SAT_2S}/tight: transient_mb failed" in result.err
     assert "Gates: failed" in result.out
-    path = export / SMALL / "tight"
+    path = export / SAT_2S / "tight"
     report = json.loads((path / "reports" / "measure.json").read_bytes())
     assert [gate["status"] for gate in report["gates"]] == ["passed", "failed"]
     assert [entry["bundle"] for entry in report["bundles"]] == [str(path)]
@@ -234,7 +223,7 @@ def test_measuring_puts_export_bundle_and_pytorch_in_one_table(
     assert result.code == 0, result.err
     printed = json.loads(result.out)
     names = [row["name"] for row in (*printed["measure"]["bundles"], *printed["measure"]["eager"])]
-    assert names == [f"{SMALL}/{name}" for name in ("onnx", "cpu-int8", "PyTorch eager")]
+    assert names == [f"{SAT_2S}/{name}" for name in ("onnx", "cpu-int8", "PyTorch eager")]
 
 
 @needs_proc
@@ -286,7 +275,7 @@ def test_wrong_use_and_bad_input_are_said_and_leave_nothing(
     assert result.code == code
     assert words in result.err
     assert "Traceback" not in result.err
-    assert [path.name for path in (export / SMALL).iterdir()] == ["onnx"]
+    assert [path.name for path in (export / SAT_2S).iterdir()] == ["onnx"]
 
 
 def test_a_target_that_asks_for_what_the_runtime_lacks_ends_with_3(export: Path, tmp_path: Path) -> None:

@@ -12,26 +12,25 @@ import pytest
 from onnx import numpy_helper
 
 from satexport.backends.onnxruntime.step import OnnxRuntimeStep
-from satexport.bundle.folder import Bundle, open_bundle
+from satexport.bundle.folder import open_bundle
 from satexport.bundle.target import OPERATORS, Quantization
 from satexport.errors import DataError, UsageError
 from satexport.graph.roles import Graph
 from satexport.parity.golden import golden_scores
 from satexport.quantize.calibrate import Sample, calibrate
-from satexport.quantize.calibration_set import CalibrationSet
 from satexport.quantize.int8 import Ranges, quantize
 from satexport.quantize.products import layers
 from satexport.quantize.ranges import find_ranges
 from satexport.tagging.stream import StreamBatch
+from tests.bundle.copies import graph_of
+from tests.tiny import FEW
 
 STATIC = Quantization()
 
 
 @pytest.fixture(scope="module")
 def samples(tiny: Path) -> list[Sample]:
-    wanted = CalibrationSet(name="small", source="synthetic", licence="made", clips=28, samples=24,
-                            stream_seconds=40)
-    return calibrate(open_bundle(tiny), wanted).samples
+    return calibrate(open_bundle(tiny), FEW).samples
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +46,6 @@ def ranges(fp32: Graph, samples: list[Sample]) -> Ranges:
 @pytest.fixture(scope="module")
 def all_ranges(fp32: Graph, samples: list[Sample]) -> Ranges:
     return find_ranges(fp32, replace(STATIC, operators=OPERATORS), samples)
-
-
-def graph_of(bundle: Bundle) -> Graph:
-    """The graph of an export."""
-    return Graph(onnx.load(bundle.graph), bundle.roles)
 
 
 def largest_difference(tiny: Path, model: onnx.ModelProto) -> float:

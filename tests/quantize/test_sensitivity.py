@@ -17,17 +17,15 @@ from satexport.errors import GateError, UsageError
 from satexport.graph.roles import Graph
 from satexport.quantize import sensitivity as sensitivity_module
 from satexport.quantize.calibrate import calibrate
-from satexport.quantize.calibration_set import CalibrationSet, choosing_set
+from satexport.quantize.calibration_set import choosing_set
 from satexport.quantize.int8 import quantize
 from satexport.quantize.products import layers, products
 from satexport.quantize.ranges import find_ranges
 from satexport.quantize.sensitivity import Sensitivity, check_labels, fewest_to_leave_out, sensitivity
-from tests.commands.test_cli import call
-from tests.pipeline.test_build import output_with
-from tests.quantize.test_int8 import graph_of
+from tests.bundle.copies import graph_of, output_with
+from tests.commands.calls import call
+from tests.tiny import FEW
 
-SMALL = CalibrationSet(name="small", source="synthetic", licence="made", clips=28, samples=24,
-                       stream_seconds=40)
 SPOILED = ("11.fc2", "05.proj")  # layers whose ranges are made far too wide
 
 
@@ -38,12 +36,12 @@ class Spoiled:
         self.source: Bundle = open_bundle(path)
         self.graph = graph_of(self.source)
         wanted = Quantization()
-        self._ranges = find_ranges(self.graph, wanted, calibrate(self.source, SMALL).samples)
+        self._ranges = find_ranges(self.graph, wanted, calibrate(self.source, FEW).samples)
         inputs = {product.layer: product.node.input[0] for product in products(self.graph, wanted)}
         for layer, times in zip(SPOILED, (400, 200), strict=True):
             low, high = self._ranges[inputs[layer]]
             self._ranges[inputs[layer]] = (low * times, high * times)
-        self.clips: LabelledSet = choosing_set(SMALL, None, self.source.labels)
+        self.clips: LabelledSet = choosing_set(FEW, None, self.source.labels)
 
     def quantize(self, leave_out: Sequence[str]) -> Graph:
         return quantize(self.graph, Quantization(), self._ranges, leave_out)
@@ -114,7 +112,7 @@ def test_clips_that_choose_are_others_than_those_that_calibrate_and_those_that_g
     from satexport.audio.clips import clip_hash
     from satexport.audio.datasets import load_set
 
-    calibrated = set(calibrate(spoiled.source, SMALL).clip_hashes)
+    calibrated = set(calibrate(spoiled.source, FEW).clip_hashes)
     gate = {clip_hash(clip.read(16_000)) for clip in load_set("synthetic", spoiled.source.labels).clips}
     assert len(found.clip_hashes) > 20
     chosen_on = {clip_hash(clip.read(16_000)) for clip in spoiled.clips.clips}

@@ -8,7 +8,7 @@ import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -20,13 +20,13 @@ from satexport.errors import BundleError, MissingError
 from satexport.step import FloatArray
 from satexport.tagging.tagger import Tagger, load
 from tests import ROOT
-from tests.backends.test_backends import compiled
-from tests.bundle.test_folder import content, copy_of, manifest_of, reseal
-from tests.commands.test_cli import Result, call
+from tests.backends.compiled import compiled, compiled_model
+from tests.bundle.copies import content, copy_of, manifest_of, output_with, reseal
+from tests.commands.calls import Result, call
+from tests.lean import FILES, TRAINING, python
 from tests.machine import has_bf16, need
 from tests.measure.test_measure import QUICK as SHORT
-from tests.pipeline.test_build import SMALL, output_with
-from tests.test_packaging import FILES, TRAINING, python
+from tests.tiny import SAT_2S
 
 need("openvino", "openvino")
 
@@ -104,7 +104,7 @@ def test_a_precision_that_is_not_delivered_fails_and_leaves_no_bundle(
     result = call("openvino", "--bf16", "--output", output, *quick)
     assert result.code == 3
     assert "expected 0 products in int8, the others in bf16 and the front end in f32" in result.err
-    assert [path.name for path in (output / SMALL).iterdir()] == ["onnx"]
+    assert [path.name for path in (output / SAT_2S).iterdir()] == ["onnx"]
 
 
 def test_a_request_that_is_new_or_reset_has_heard_silence(
@@ -140,7 +140,7 @@ def test_an_explicit_cache_is_inputs_and_outputs_and_the_bundle_is_called_so(
     output = output_with(tiny, tmp_path)
     result = call("openvino", "--fp32", "--explicit-cache", "--output", output, *quick)
     assert result.code == 0, result.err
-    path = output / SMALL / "openvino-fp32-explicit"
+    path = output / SAT_2S / "openvino-fp32-explicit"
     model = openvino.Core().read_model(path / "model.xml")
     contract = open_bundle(path).contract
     assert [port.any_name for port in model.inputs] == ["audio", *(s.name for s in contract.cache_in)]
@@ -221,7 +221,7 @@ def test_without_openvino_it_says_what_to_install(tiny: Path, tmp_path: Path, ma
         result = call(*arguments)
         assert result.code == 3
         assert "pip install 'satexport[openvino]'" in result.err
-    assert [path.name for path in (output / SMALL).iterdir()] == ["onnx"]
+    assert [path.name for path in (output / SAT_2S).iterdir()] == ["onnx"]
 
 
 def test_bf16_on_a_cpu_that_has_none_is_refused_and_int8_then_has_fp32_beside_it(
@@ -303,12 +303,6 @@ def test_a_normalisation_and_its_quantisation_are_one_layer(loaded: Tagger) -> N
     kinds = [layer.get_rt_info()["layerType"].astype(str) for layer in layers]
     assert "MVN" in kinds
     assert "FakeQuantize" not in kinds
-
-
-def compiled_model(tagger: Tagger) -> Any:
-    """OpenVINO's own."""
-    assert isinstance(tagger.step, backend.OpenVinoStep)
-    return tagger.step.compiled
 
 
 DAMAGES: dict[str, Callable[[Path], object]] = {

@@ -19,7 +19,7 @@ from satexport.errors import RunError, UsageError
 from satexport.graph.roles import Graph
 from satexport.quantize.int8 import quantize
 from satexport.quantize.products import products
-from tests.graph.test_operations import graph as exported
+from tests.models.sat.graphs import exported
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 INT8, DOUBLE = TensorProto.INT8, TensorProto.DOUBLE

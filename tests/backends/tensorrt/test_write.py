@@ -37,15 +37,11 @@ from satexport.tagging.stream import StreamBatch
 from satexport.tagging.tagger import load
 from satexport.targets import find_target
 from tests import ROOT
-from tests.backends.test_backends import SMALL
-from tests.bundle.test_folder import content, manifest_of
-from tests.commands.test_cli import Result, call
-from tests.conftest import TINY
+from tests.bundle.copies import content, graph_of, manifest_of, output_with
+from tests.commands.calls import Result, call
+from tests.lean import FILES, TRAINING, python
 from tests.machine import need
-from tests.pipeline.test_build import SMALL as SMALL_NAME
-from tests.pipeline.test_build import output_with
-from tests.quantize.test_int8 import graph_of
-from tests.test_packaging import FILES, TRAINING, python
+from tests.tiny import FEW, SAT, SAT_2S
 
 
 class Made(NamedTuple):
@@ -126,7 +122,7 @@ def test_scales_in_fp16_never_clip_and_never_vanish() -> None:
     GraphOptions(cache="hidden"), GraphOptions(streams=3), GraphOptions(input="mel")],
     ids=lambda options: options.suffix)
 def test_every_form_of_an_export_is_taken(options: GraphOptions, tmp_path: Path, audio: FloatArray) -> None:
-    weights = load_checkpoint("random", find_variant(f"sat-t-{TINY}", 2))
+    weights = load_checkpoint("random", find_variant(SAT, 2))
     source = open_bundle(export_onnx(weights, find_target("onnx"), tmp_path, options, use_onnxsim=False).path)
     graph = tensorrt_graph.to_fp16(graph_of(source))
     assert find_violations(graph, "10.3") == []
@@ -150,11 +146,11 @@ def test_a_constant_too_large_for_fp16_is_named(tiny: Path) -> None:
 @pytest.mark.parametrize("opset", [18, 21])
 def test_an_opset_that_tensorrt_does_not_read_is_refused(
         opset: int, tmp_path: Path, quick: tuple[object, ...]) -> None:
-    weights = load_checkpoint("random", find_variant(f"sat-t-{TINY}", 2))
+    weights = load_checkpoint("random", find_variant(SAT, 2))
     source = export_onnx(weights, find_target("onnx"), tmp_path, opset=opset, use_onnxsim=False).path
     result = call("trt", "--fp16", "--from", source, "--output", tmp_path, *quick)
     assert (result.code, f"has opset {opset}, TensorRT needs 19 or 20" in result.err) == (2, True), result.err
-    assert not (tmp_path / SMALL_NAME / "jetson-orin-nano-fp16").exists()
+    assert not (tmp_path / SAT_2S / "jetson-orin-nano-fp16").exists()
 
 
 def test_a_broken_rule_leaves_no_bundle(
@@ -164,7 +160,7 @@ def test_a_broken_rule_leaves_no_bundle(
         Graph(_refused(graph.model), graph.roles), version))
     result = call("trt", "--fp16", "--output", output, *quick)
     assert (result.code, "breaks" in result.err) == (5, True), result.err
-    assert [path.name for path in (output / SMALL_NAME).iterdir()] == ["onnx"]
+    assert [path.name for path in (output / SAT_2S).iterdir()] == ["onnx"]
 
 
 def _refused(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -180,7 +176,7 @@ def test_fp16_alone_has_no_twin_and_a_name_of_its_own(
     result = call("trt", "--fp16", "--output", output, "--json", *quick)
     assert result.code == 0, result.err
     reply = json.loads(result.out)
-    assert reply["bundle"].endswith(f"{SMALL_NAME}/jetson-orin-nano-fp16")
+    assert reply["bundle"].endswith(f"{SAT_2S}/jetson-orin-nano-fp16")
     assert (reply["twins"], reply["measure"]) == ({}, None)
     assert not (Path(reply["bundle"]) / "int8.onnx").exists()
 
@@ -212,7 +208,7 @@ def test_rtx_makes_an_engine_for_desktop_gpus(
     result = call("trt", "--rtx", "--output", output, *quick)
     assert result.code == 0, result.err
     assert "RTX compile check: passed" in result.out
-    path = output / SMALL_NAME / "rtx"
+    path = output / SAT_2S / "rtx"
     record = json.loads((path / "engine.json").read_bytes())
     assert record["compute_capability"] == ["8.6", "8.9", "12.0", "12.1"]
     assert record["bundle_sha256"] == open_bundle(path).sha256
@@ -229,7 +225,7 @@ def test_rtx_without_its_package_says_what_to_install_before_the_work(
     output = output_with(tiny, tmp_path)
     result = call("trt", "--rtx", "--output", output)
     assert (result.code, "pip install 'satexport[trt]'" in result.err) == (3, True), result.err
-    assert [path.name for path in (output / SMALL_NAME).iterdir()] == ["onnx"]
+    assert [path.name for path in (output / SAT_2S).iterdir()] == ["onnx"]
 
 
 def test_an_engine_needs_tensorrt_and_a_gpu_which_is_said_before_the_work(
@@ -238,7 +234,7 @@ def test_an_engine_needs_tensorrt_and_a_gpu_which_is_said_before_the_work(
     for arguments in (("--int8", "--engine", "--output", output), ("--build", made.path)):
         result = call("trt", *arguments)
         assert (result.code, "the package tensorrt is not installed" in result.err) == (3, True), result.err
-    assert [path.name for path in (output / SMALL_NAME).iterdir()] == ["onnx"]
+    assert [path.name for path in (output / SAT_2S).iterdir()] == ["onnx"]
 
 
 def test_a_build_bundle_that_has_no_engine_yet_says_how_to_get_one(made: Made) -> None:
@@ -303,12 +299,12 @@ def test_a_target_that_tensorrt_cannot_take_says_which_key(
 
 
 def test_any_number_of_streams_is_refused_for_an_engine_has_fixed_shapes(tmp_path: Path) -> None:
-    weights = load_checkpoint("random", find_variant(f"sat-t-{TINY}", 2))
+    weights = load_checkpoint("random", find_variant(SAT, 2))
     options = GraphOptions(streams=-1)
     source = export_onnx(weights, find_target("onnx"), tmp_path, options, use_onnxsim=False).path
     with pytest.raises(UsageError, match="an engine has fixed shapes: export with --streams N"):
         compile_bundle(open_bundle(source), find_target("jetson-orin-nano"), tmp_path,
-                       BuildOptions(calibration=SMALL))
+                       BuildOptions(calibration=FEW))
 
 
 def test_the_twin_is_held_to_its_own_limit(made: Made) -> None:
