@@ -25,7 +25,7 @@ from tests.bundle.copies import content, copy_of, manifest_of, output_with, rese
 from tests.commands.calls import Result, call
 from tests.lean import FILES, TRAINING, python
 from tests.machine import has_bf16, need
-from tests.measure.test_measure import QUICK as SHORT
+from tests.measure.measured import QUICK as SHORT
 from tests.tiny import SAT_2S
 
 need("openvino", "openvino")
