@@ -12,12 +12,7 @@ import pytest
 from satexport.backends.tensorrt import cuda
 from satexport.backends.tensorrt.cuda import Cuda
 from satexport.errors import MissingError, RunError
-from tests.backends.tensorrt.fake_cuda import KERNEL, fake_cudart
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    return fake_cudart(tmp_path_factory.mktemp("cudart"))
+from tests.backends.tensorrt.fake_cuda import KERNEL
 
 
 @pytest.fixture
