@@ -13,7 +13,8 @@ from satexport.pipeline.export import export_onnx
 from satexport.quantize.calibration_set import CalibrationSet
 from satexport.targets import find_target
 
-TINY = "48x3"  # width and heads
+DEPTH = 3  # blocks: a first one, one in the middle, a last one
+TINY = f"48x3x{DEPTH}"  # width, heads and blocks
 SAT, VIT = f"sat-t-{TINY}", f"vit-t-{TINY}"  # with a cache, without
 SAT_2S = f"{SAT}-2s"  # the folder of its bundles
 FEW = CalibrationSet(name="few", source="synthetic", licence="made", clips=28, samples=24, stream_seconds=40)

@@ -97,12 +97,13 @@ def test_streams_of_several_threads_do_not_hear_each_other(runtime: Runtime, aud
     np.testing.assert_allclose(together, alone, atol=1e-6)
 
 
-def test_the_cache_is_carried_and_forgotten_after_twelve_chunks(runtime: Runtime, audio: FloatArray) -> None:
+def test_the_cache_is_carried_and_forgotten_after_as_many_chunks_as_it_remembers(
+        runtime: Runtime, audio: FloatArray) -> None:
     one, other = runtime.stream(), runtime.stream()
     other.feed(audio[::-1])
     for number, chunk in enumerate(np.split(audio, 30)[:15]):
         found, after_another = one.feed(chunk), other.feed(chunk)
-        assert np.array_equal(found, after_another) == (number >= 12), number
+        assert np.array_equal(found, after_another) == (number >= runtime.contract.memory_steps), number
 
 
 @pytest.fixture(scope="module", params=[

@@ -16,12 +16,12 @@ from satexport.bundle.roles import roles_from_json
 from satexport.bundle.target import Budgets, Target
 from tests.bundle.copies import manifest_of
 from tests.commands.calls import Result
-from tests.tiny import SAT, export
+from tests.tiny import DEPTH, SAT, export
 
 STEPS = 2
 QUICK = ("--steps", STEPS, "--pause", 0.01)
 HIDDEN_OF_MLP = 48 * 4 * 48 * 4  # bytes, the largest tensor of a small model: 48 tokens, 4 * 48 wide
-WEIGHTS = 12 * 12 * 48 * 48 * 4  # bytes of the matrices of its blocks
+WEIGHTS = DEPTH * 12 * 48 * 48 * 4  # bytes of the matrices of its blocks
 SPEED, SIZE = "latency of one step, ms", "operations of a chunk and memory, MB"
 
 

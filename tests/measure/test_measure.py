@@ -31,7 +31,7 @@ from tests.measure.measured import (
     report_in,
     retarget,
 )
-from tests.tiny import SAT
+from tests.tiny import DEPTH, SAT
 
 pytestmark = [needs_memray, pytest.mark.usefixtures("whole_turns")]
 
@@ -127,7 +127,7 @@ def test_the_memory_of_a_bundle_is_counted_by_kind(several: Measured) -> None:
     for entry in several.report["bundles"]:
         found, streams = entry["memory_bytes"], entry["streams"]
         assert found["weights"] == (several.path / entry["bundle"] / GRAPH).stat().st_size
-        assert found["state"] == 12 * 2 * 3 * 48 * 16 * 4  # of a stream: k and v of 3 heads, 48 tokens of 16
+        assert found["state"] == DEPTH * 2 * 3 * 48 * 16 * 4  # k and v of 3 heads, 48 tokens of 16
         assert streams * HIDDEN_OF_MLP < found["transient"] < streams * 4e6
         assert found["weights"] < found["resident"] < 500e6
 
@@ -137,7 +137,7 @@ def test_pytorch_has_memory_of_its_own(several: Measured) -> None:
     for entry in several.report["eager"]:
         found = entry["memory_bytes"]
         assert (found["weights"], entry["streams"]) == (None, 1)
-        assert found["state"] == 12 * 48 * 48 * 4  # hidden tokens
+        assert found["state"] == DEPTH * 48 * 48 * 4  # hidden tokens
         assert HIDDEN_OF_MLP < found["transient"] < 20e6
         assert WEIGHTS < found["resident"] < 1e9
 

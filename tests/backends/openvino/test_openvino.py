@@ -24,7 +24,7 @@ from tests.commands.calls import Result, call
 from tests.lean import FILES, TRAINING, python
 from tests.machine import has_bf16, need
 from tests.measure.measured import QUICK as SHORT
-from tests.tiny import SAT_2S
+from tests.tiny import DEPTH, SAT_2S
 
 need("openvino", "openvino")
 
@@ -110,7 +110,7 @@ def test_a_request_that_is_new_or_reset_has_heard_silence(
     tagger = load(compiled(tiny, "openvino-fp32", tmp_path))
     silence = {f"{spec.name}{spec.name.replace('in', 'out')}": array for spec, array in zip(
         tagger.contract.cache_in, tagger.bundle.initial_cache(), strict=True)}
-    assert len(silence) == 12
+    assert len(silence) == DEPTH
     assert all(np.abs(array).max() > 0.01 for array in silence.values())
     cache = tagger.step.initial_cache(1)
     (served,) = cache

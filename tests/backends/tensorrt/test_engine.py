@@ -34,14 +34,14 @@ def test_a_graph_for_any_number_of_streams_is_no_engine(tiny: Path) -> None:
         TensorRtStep(FakeEngine(bundle.graph.read_bytes()), contract, ())
 
 
-CACHE = "cache_in_03"
+CACHE = "cache_in_01"
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "absent": ({CACHE: None}, "the engine's cache_in_03 is None, expected EngineTensor"),
+    "absent": ({CACHE: None}, "the engine's cache_in_01 is None, expected EngineTensor"),
     "foreign": ({"mask": EngineTensor((1,), "float32", True)}, "has a tensor mask, the contract has not"),
     "shape": ({CACHE: {"shape": (1, 2)}}, r"shape=\(1, 2\).*expected .*shape=\(1, \d+, \d+, \d+\)"),
     "direction": ({CACHE: {"is_input": False}}, "is_input=False.*expected .*is_input=True"),
     "dtype": ({CACHE: {"dtype": "int8"}}, "dtype='int8'.*expected .*dtype='float32'"),
-    "two dtypes": ({CACHE: {"dtype": "float16"}}, "cache_in_03 in float16 and cache_out_03 in float32")}
+    "two dtypes": ({CACHE: {"dtype": "float16"}}, "cache_in_01 in float16 and cache_out_01 in float32")}
 
 
 @pytest.mark.parametrize("case", WRONG)

@@ -29,7 +29,7 @@ from tests.models.sat.graphs import (
     hidden_silence,
     pytorch_scores,
 )
-from tests.tiny import SAT, TINY
+from tests.tiny import DEPTH, SAT, TINY
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,8 @@ def test_each_fold_takes_work_out_and_leaves_the_scores(
     assert graph_size(after.written.model)[1] < size
 
 
-@pytest.mark.parametrize(("model", "delay", "memory"), [("sat-t", 2, 12), ("sat-t", 1, 12), ("sat-s", 1, 24)])
+@pytest.mark.parametrize(("model", "delay", "memory"), [
+    ("sat-t", 2, DEPTH), ("sat-t", 1, DEPTH), ("sat-s", 1, 2 * DEPTH)])
 def test_a_start_is_forgotten_after_exactly_as_many_chunks_as_the_contract_says(
         model: str, delay: int, memory: int) -> None:
     checkpoint = load_checkpoint("random", find_model(f"{model}-{TINY}")[delay])
