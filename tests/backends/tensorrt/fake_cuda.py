@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import ROOT
-
-SOURCE = ROOT / "tests" / "fake_cudart.c"
+SOURCE = Path(__file__).with_name("fake_cudart.c")
 KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
