@@ -1,4 +1,4 @@
-"""Targets: which TOML is accepted, in which words another one is refused, and how they are listed."""
+"""Targets: which TOML is accepted, and in which words another one is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`satexport measure`: every figure is there and means what the design says; what goes wrong is said."""
+"""`satexport measure`: every figure is there and means what the design says."""
 
 from __future__ import annotations
 

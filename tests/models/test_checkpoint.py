@@ -1,4 +1,4 @@
-"""What loads, what is refused and in which words, and that nothing in a file is executed."""
+"""What loads, what is refused as another model, and in which words."""
 
 from __future__ import annotations
 
