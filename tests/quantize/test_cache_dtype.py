@@ -24,7 +24,7 @@ from satexport.tagging.tagger import load
 from satexport.targets import find_target
 from tests.bundle.copies import copy_of, manifest_of, output_with
 from tests.commands.calls import call
-from tests.tiny import FEW, TINY, export
+from tests.tiny import DEPTH, FEW, TINY, export
 
 LARGEST = {"fp16": 2e-3, "int8": 0.05}
 
@@ -58,11 +58,10 @@ def test_scores_hardly_move_and_a_start_is_forgotten_after_as_many_chunks(
     streams.reset()
     other = stored_streams(tiny, dtype, samples)
     other.feed(audio[::-1].reshape(1, -1))
-    memory = open_bundle(tiny).contract.memory_steps
     for number, chunk in enumerate(audio):
         same = np.array_equal(streams.feed(chunk[None]), other.feed(chunk[None]))
-        if not memory // 2 <= number < memory:  # in between rounding may hide the last of it
-            assert same == (number >= memory), number
+        if not DEPTH // 2 <= number < DEPTH:  # in between rounding may hide the last of it
+            assert same == (number >= DEPTH), number
 
 
 @pytest.mark.parametrize(("model", "delay", "options", "dtype"), [
