@@ -31,12 +31,9 @@ from satexport import download
 from satexport.audio.synthetic import synthetic_clip, synthetic_labels, synthetic_stream
 from satexport.backends.onnxruntime.step import OnnxRuntimeStep
 from satexport.backends.openvino import step as openvino_backend
-from satexport.bundle.contract import ANY, USUAL_OPTIONS, Contract, GraphOptions
+from satexport.bundle.contract import ANY, Contract, GraphOptions
 from satexport.bundle.folder import open_bundle
-from satexport.models.checkpoint import load_checkpoint
-from satexport.models.families import find_variant
 from satexport.pipeline.build import compile_bundle
-from satexport.pipeline.export import export_onnx
 from satexport.pipeline.plan import BuildOptions
 from satexport.quantize.calibration_set import find_calibration
 from satexport.runtimes import import_runtime
@@ -46,6 +43,7 @@ from satexport.targets import find_target
 from tests.fake_network import compile_fake_network
 from tests.machine import WITHOUT, has_bf16, need
 from tests.site import Site
+from tests.tiny import SAT, VIT, export
 
 for _name in ("onnxruntime", "openvino"):  # before a test imports it by itself, telemetry and all
     with suppress(ImportError):
@@ -53,7 +51,6 @@ for _name in ("onnxruntime", "openvino"):  # before a test imports it by itself,
 
 SHARED = ROOT.parent / "shared"
 THREADS = int(os.environ["OMP_NUM_THREADS"])
-TINY = "48x3"  # width and heads of models whose size is not what is tested
 
 # Property tests: `test` draws the same examples every time, `fuzz` others for each --hypothesis-seed. Neither
 # knows how fast the machine is, nor keeps anything between runs.
@@ -110,13 +107,6 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("build")
 
 
-def export(folder: Path, model: str, delay: int, what: str, form: GraphOptions = USUAL_OPTIONS,
-           use_onnxsim: bool = True) -> Path:
-    """Export and return the bundle's path."""
-    checkpoint = load_checkpoint(what, find_variant(model, delay))
-    return export_onnx(checkpoint, find_target("onnx"), folder, form, use_onnxsim=use_onnxsim).path
-
-
 # Bundles. Do not write into them: copy them.
 
 @pytest.fixture(scope="session")
@@ -133,19 +123,19 @@ def tagger(demo: Path) -> Tagger:
 @pytest.fixture(scope="session")
 def tiny(build: Path) -> Path:
     """A small model with a cache and random weights at 2 s: for what every model has to do."""
-    return export(build, f"sat-t-{TINY}", 2, "random")
+    return export(build, SAT, 2, "random")
 
 
 @pytest.fixture(scope="session")
 def tiny_lanes(build: Path) -> Path:
     """The same for any number of streams in one step."""
-    return export(build, f"sat-t-{TINY}", 2, "random", GraphOptions(streams=ANY), use_onnxsim=False)
+    return export(build, SAT, 2, "random", GraphOptions(streams=ANY), use_onnxsim=False)
 
 
 @pytest.fixture(scope="session")
 def tiny_three(build: Path) -> Path:
     """The same for three streams in one step."""
-    return export(build, f"sat-t-{TINY}", 2, "random", GraphOptions(streams=3), use_onnxsim=False)
+    return export(build, SAT, 2, "random", GraphOptions(streams=3), use_onnxsim=False)
 
 
 @pytest.fixture(scope="session")
@@ -160,7 +150,7 @@ def openvino_demo(demo: Path, build: Path) -> Path:
 @pytest.fixture(scope="session")
 def random_vit(build: Path) -> Path:
     """A small model without a cache and with random weights at 2 s."""
-    return export(build, f"vit-t-{TINY}", 2, "random")
+    return export(build, VIT, 2, "random")
 
 
 @pytest.fixture(scope="session")

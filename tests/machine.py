@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ assert {"bf16", "amx"} >= WITHOUT, f"SATEXPORT_TEST_WITHOUT={','.join(WITHOUT)}:
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc, which Linux has")
 needs_dev_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, which Linux has")
+needs_memray = pytest.mark.skipif(not find_spec("memray"), reason="needs memray, which Windows does not have")
 needs_utf8_names = pytest.mark.skipif(sys.getfilesystemencoding() != "utf-8",
                                       reason="needs a locale whose file names are UTF-8")
 

@@ -17,7 +17,7 @@ import pytest
 from satexport.step import FloatArray
 from satexport.tagging.tagger import load
 from tests import ROOT
-from tests.backends.test_backends import compiled
+from tests.backends.compiled import compiled
 from tests.machine import need
 
 soundfile = need("soundfile", "audio")

@@ -26,9 +26,8 @@ from satexport.step import FloatArray
 from satexport.tagging.stream import Stream, StreamBatch
 from satexport.tagging.tagger import load
 from satexport.targets import find_target
-from tests.backends.test_backends import SMALL
-from tests.conftest import export
 from tests.machine import need
+from tests.tiny import FEW, export
 
 pytestmark = pytest.mark.long
 
@@ -161,7 +160,7 @@ def test_rtx_compile_check_of_both_graphs(tmp_path: Path, model: str, delay: int
     weights = load_checkpoint("random", find_variant(model, delay))
     options = GraphOptions(cache=cache)
     source = export_onnx(weights, find_target("onnx"), tmp_path, options, use_onnxsim=False).path
-    path = compile_bundle(open_bundle(source), target, tmp_path, BuildOptions(calibration=SMALL)).path
+    path = compile_bundle(open_bundle(source), target, tmp_path, BuildOptions(calibration=FEW)).path
     for precision in ("int8", "fp16"):
         start = time.perf_counter()
         engine = build_engine(trt, path / f"{precision}.onnx", TensorRtSettings.of(target), ("8.6",))

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from satexport import memory
-from satexport.backends.openvino.pages import release_mapped_pages
 from satexport.bundle.contract import ANY, Contract, GraphOptions, state_bytes
 from satexport.errors import UsageError
 from satexport.memory import available_bytes
 from satexport.models.sat.variants import find_model
 from satexport.tagging.tagger import check_streams, load
 from tests.machine import needs_proc
-from tests.models.sat.test_graph import contract_of
+from tests.models.sat.graphs import contract_of
 
 GB = 10**9
 FLOAT = 4  # bytes
@@ -38,27 +36,6 @@ def test_the_state_is_what_one_stream_leaves_for_the_next_step(
         model: str, delay: int, options: GraphOptions, numbers: int, streams: int) -> None:
     options = GraphOptions(options.cache, streams=streams)
     assert state_bytes(contract(model, delay, options)) == FLOAT * numbers
-
-
-@needs_proc
-def test_pages_of_a_mapped_file_are_given_back_and_come_again(tmp_path: Path) -> None:
-    file = tmp_path / "weights.bin"
-    file.write_bytes(bytes(range(256)) * 40_000)
-    values = np.memmap(file, np.uint8, "r")
-
-    def resident() -> int:
-        """Bytes of the file in memory."""
-        lines = iter(Path("/proc/self/smaps").read_text("utf-8").splitlines())
-        next(line for line in lines if line.endswith(str(file)))
-        return 1024 * int(next(line for line in lines if line.startswith("Rss:")).split()[1])
-
-    total = int(values.sum(dtype=np.int64))
-    assert resident() >= len(values)
-    with release_mapped_pages(file):
-        pass
-    assert resident() == 0
-    with release_mapped_pages(file):
-        assert int(values.sum(dtype=np.int64)) == total
 
 
 def test_the_state_is_as_large_as_the_initial_cache_that_ships(demo: Path) -> None:

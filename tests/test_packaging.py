@@ -9,7 +9,6 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from tempfile import gettempdir
 
 import numpy as np
 import pytest
@@ -17,22 +16,9 @@ import pytest
 from satexport.step import FloatArray
 from satexport.tagging.tagger import load
 from tests import ROOT
-from tests.bundle.test_folder import copy_of
+from tests.bundle.copies import copy_of
+from tests.lean import FILES, TRAINING, python
 from tests.machine import need
-
-TRAINING = ("torch", "onnx", "onnxsim", "safetensors", "sklearn", "scipy")
-FILES = ("soundfile", "soxr")
-LESS = "import sys; sys.modules.update(dict.fromkeys({names}))\n"  # None there: importing it fails
-
-
-def python(program: str, *arguments: object, without: tuple[str, ...] = (), **variables: str) -> str:
-    """Run a program in a fresh interpreter that lacks some packages; returns what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", LESS.format(names=without) + program, *map(str, arguments)],
-        capture_output=True, encoding="utf-8", env=os.environ | variables, cwd=gettempdir(), check=False)
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    return done.stdout
-
 
 # The wheel.
 

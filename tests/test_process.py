@@ -14,8 +14,8 @@ import pytest
 from satexport import download
 from satexport.step import FloatArray
 from satexport.tagging.tagger import Tagger
-from tests.backends.test_backends import compiled
-from tests.commands.test_cli import START
+from tests.backends.compiled import compiled
+from tests.commands.calls import START
 from tests.machine import PATIENCE, need
 
 soundfile = need("soundfile", "audio")

@@ -1,15 +1,14 @@
-"""Targets: which TOML is accepted, in which words another one is refused, and how they are listed."""
+"""Targets: which TOML is accepted, and in which words another one is refused."""
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from satexport import facts
 from satexport.backends.backend import BACKENDS
 from satexport.backends.openvino.settings import OpenVinoSettings
 from satexport.backends.tensorrt.settings import TensorRtSettings
@@ -18,30 +17,7 @@ from satexport.errors import DataError, UsageError
 from satexport.quantize.calibration_set import find_calibration
 from satexport.targets import FOLDER, find_target, shipped
 from tests import ROOT
-from tests.commands.test_cli import call
-
-MINE = """
-name = "my-board"
-description = "the one on my desk"
-backend = "onnxruntime"
-precision = "fp32"
-threads = 2
-
-[gates]
-max_score_difference = 1e-3
-map_kept = 1
-
-[budgets]
-step_ms = 20
-resident_mb = 150.5
-transient_mb = 1e1
-"""
-
-
-def write(folder: Path, text: str) -> str:
-    path = folder / "mine.toml"
-    path.write_text(text, encoding="utf-8")
-    return str(path)
+from tests.own_targets import MINE, fill, write
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.toml")), ids=lambda path: path.stem)
@@ -252,99 +228,3 @@ def test_shipped_are_all_targets_in_the_folder_by_name(tmp_path: Path,
     assert sorted(p.stem for p in FOLDER.glob("*.toml")) == [target.name for target in shipped()]
     fill(tmp_path, monkeypatch)
     assert [target.name for target in shipped()] == ["any", "any-2", "board"]  # any-2.toml is before any.toml
-
-
-# Types and sizes, as a file says them
-
-@dataclass(frozen=True)
-class Facts:
-    """One of each type that a TOML may have."""
-
-    pair: tuple[int, str] = (1, "a")
-    levels: tuple[float, ...] = ()
-    flags: tuple[bool, ...] = ()
-    ratios: dict[str, float] = field(default_factory=dict)
-    limit: float | None = None
-    size: int | str = 0
-
-
-@pytest.mark.parametrize(("fields", "expected"), [
-    ({"levels": [0.5, 1]}, "levels"), ({"levels": ["a"]}, "levels is ['a'], expected a list of numbers."),
-    ({"levels": [True]}, "levels is [True], expected a list of numbers."),
-    ({"levels": 0.5}, "levels is 0.5, expected a list of numbers."),
-    ({"flags": [True]}, "flags"), ({"flags": [1]}, "flags is [1], expected a list of true or false."),
-    ({"pair": [1, "a"]}, "pair"), ({"pair": [1, "a", "b"]}, "pair is [1, 'a', 'b'], expected"),
-    ({"ratios": {"a": 1, "b": 0.5}}, "ratios"),
-    ({"ratios": {"a": "b"}}, "ratios is {'a': 'b'}, expected a table of numbers."),
-    ({"limit": None}, "limit"), ({"limit": 2}, "limit"), ({"limit": "2"}, "limit is '2', expected float."),
-    ({"size": 1}, "size"), ({"size": "a"}, "size"), ({"size": 1.5}, "size is 1.5, expected int or str.")])
-def test_a_key_may_be_a_list_or_a_table_of_any_type(fields: dict[str, object], expected: str) -> None:
-    if expected in fields:
-        (value,) = fields.values()
-        found = facts.check_fields(Facts, fields, Path("x.toml"))[expected]
-        assert found == (tuple(value) if isinstance(value, list) else value)
-    else:
-        with pytest.raises(DataError, match=re.escape(f"x.toml: {expected}")):
-            facts.check_fields(Facts, fields, Path("x.toml"))
-
-
-@pytest.mark.parametrize(("text", "words"), [
-    (f"threads = {'9' * 5000}", "is no readable TOML"),
-    (f"threads = 0x{'f' * 900}", "..., expected 1 to 256"),
-    ("threads = " + "[\n" * 50_000, "is no readable TOML: it is nested too deeply"),
-    (f"threads = {'[' * 400}{']' * 400}", "threads is [[[["),
-    ("a." * 50_000 + "b = 1", "line 1 has more than 1000 characters. Write a list over several"),
-    ("# x\n" * 60_000, "longer than 0.2 MB"),
-    (f"{'k' * 900} = 1", "unknown key 'kkk"),
-    ('description = "\\u001b[2J"', r"description is '\x1b[2J', expected one line of printable")],
-    ids=lambda text: text[:20])
-def test_a_toml_of_any_size_and_depth_is_refused_in_a_short_message(
-        tmp_path: Path, text: str, words: str) -> None:
-    key = text.split(" =", maxsplit=1)[0]
-    kept = "\n".join(line for line in MINE.split("\n") if not line.startswith(key))
-    with pytest.raises(DataError, match=re.escape(words)) as caught:
-        find_target(write(tmp_path, f"{text}\n{kept}"))
-    assert len(str(caught.value)) < 600
-
-
-# satexport targets
-
-def fill(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a folder with three targets be the one that ships."""
-    bare = MINE.split("[budgets]", maxsplit=1)[0].replace("threads = 2", "")
-    for name, text in (("board", MINE), ("any-2", bare), ("any", bare)):
-        (folder / f"{name}.toml").write_text(text.replace("my-board", name))
-    monkeypatch.setattr("satexport.targets.FOLDER", folder)
-
-
-def test_every_target_is_listed_with_its_gates_budgets_and_description(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fill(tmp_path, monkeypatch)
-    result = call("targets")
-    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in result.out.splitlines()]
-    first = [row for row in rows if row and row[0]]
-    assert result.code == 0
-    assert [row[0] for row in first] == ["any", "any-2", "board"]
-    assert first[0][1:] == ["onnxruntime", "fp32", "-", "scores within 0.001", "none", "the one on my desk"]
-    cells = [" / ".join(filter(None, column)) for column in zip(*rows[rows.index(first[2]):-2], strict=True)]
-    assert cells == ["board", "onnxruntime", "fp32", "2", "scores within 0.001 / mAP kept 1",
-                     "step 20 ms / resident 150.5 MB / transient 10 MB", "the one on my desk"]
-
-
-def test_the_list_of_targets_says_how_to_have_one_of_ones_own() -> None:
-    assert "--target FILE.toml" in call("targets").out.splitlines()[-1]
-
-
-def test_the_list_of_targets_in_json_is_one_document_with_every_key() -> None:
-    result = call("targets", "--json")
-    assert (result.code, result.err) == (0, "")
-    expected = json.dumps({"targets": [target.to_dict() for target in shipped()]})  # a tuple is a list
-    assert json.loads(result.out) == json.loads(expected)
-
-
-def test_a_shipped_target_that_is_damaged_ends_the_list_with_4_and_its_name(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fill(tmp_path, monkeypatch)
-    (tmp_path / "any.toml").write_text("name = 1")
-    result = call("targets", "--json")
-    assert (result.code, result.out, "any.toml" in result.err) == (4, "", True)

@@ -1,11 +1,8 @@
-"""What a stranger wrote reaches a terminal as text, and no terminal is too narrow."""
+"""What a stranger wrote reaches a terminal as text."""
 
 from __future__ import annotations
 
-import io
 import json
-import re
-import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -16,12 +13,11 @@ from satexport.audio.synthetic import synthetic_clip
 from satexport.bundle.contract import PREFIX
 from satexport.bundle.folder import LABELS, labels_sha256, labels_text, open_bundle
 from satexport.errors import DataError
-from satexport.files import json_text, write_text
+from satexport.files import json_text
 from satexport.report.junit import junit
-from satexport.report.terminal import print_table
 from satexport.terminal import note, printable, shown
-from tests.bundle.test_folder import GRAPH, copy_of, reseal
-from tests.commands.test_cli import call
+from tests.bundle.copies import GRAPH, copy_of, reseal
+from tests.commands.calls import call
 from tests.machine import need, needs_utf8_names
 
 soundfile = need("soundfile", "audio")
@@ -105,13 +101,6 @@ def test_a_report_is_json_and_xml_that_command_no_terminal() -> None:
     assert [case.get("name") for case in suite.iter("testcase")] == [printable(text) for text in EVIL]
 
 
-@pytest.mark.parametrize("character", ["\0", "\x0b", "\ud800", "\ufffe", "\uffff"])
-def test_what_xml_has_no_place_for_is_an_escape_in_junit(tmp_path: Path, character: str) -> None:
-    write_text(tmp_path / "junit.xml", junit(character, [(f"a{character}b", "failed", character)]))
-    (case,) = ElementTree.parse(tmp_path / "junit.xml").getroot()
-    assert re.fullmatch(r"a\\[ux][0-9a-f]+b", str(case.get("name")))
-
-
 def test_a_value_in_a_message_is_short_and_printable() -> None:
     assert shown("a\x1b") == r"'a\x1b'"
     assert shown("x" * 1000) == f"'{'x' * 79}..."
@@ -119,38 +108,6 @@ def test_a_value_in_a_message_is_short_and_printable() -> None:
     for _ in range(100_000):
         deep = [deep]
     assert shown(deep) == "a list nested too deeply to print"
-
-
-class Terminal(io.StringIO):
-    """Standard output that is a terminal."""
-
-    def isatty(self) -> bool:
-        return True
-
-
-def table(monkeypatch: pytest.MonkeyPatch, width: int) -> str:
-    out = Terminal()
-    monkeypatch.setenv("COLUMNS", str(width))
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr(sys, "stdout", out)
-    print_table("t\x1b[2J", ("name", "megabytes", "", "notes"),
-                [("one", "12.5", "x", ("\x1b[31mred", "[b]:dog:")), ("two-of-them", "0.25", "", "fi\nne")])
-    return out.getvalue()
-
-
-def test_a_table_is_a_table_where_its_words_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = table(monkeypatch, 50)
-    assert "│ one         │      12.5 │ x │ \\x1b[31mred │" in found
-    assert "[b]:dog:" in found
-    assert "\x1b[31m" not in found
-    assert "\x1b[2J" not in found
-
-
-def test_a_table_that_is_too_wide_for_a_terminal_is_a_block_of_lines_for_each_row(
-        monkeypatch: pytest.MonkeyPatch) -> None:
-    assert table(monkeypatch, 40) == (
-        "t\\x1b[2J\n\nname: one\nmegabytes: 12.5\nx\nnotes: \\x1b[31mred, [b]:dog:\n"
-        "\nname: two-of-them\nmegabytes: 0.25\nnotes: fi\\nne\n")
 
 
 def test_a_message_that_quotes_something_very_long_keeps_its_beginning_and_its_end() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from satexport.audio.esc50 import fetch_esc50
 from satexport.errors import RunError
-from tests.commands.test_cli import call
+from tests.commands.calls import call
 from tests.site import BODY, Site
 
 FILES = {"ESC-50-master/meta/esc50.csv": b"filename,fold,category\n", "ESC-50-master/audio/1.wav": BODY}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,25 +12,19 @@ import pytest
 
 from satexport.bundle.contract import Contract
 from satexport.bundle.folder import open_bundle
-from satexport.bundle.target import Target
 from satexport.models.checkpoint import load_checkpoint
 from satexport.models.families import make_reference, named_variant
 from satexport.parity.golden import golden_scores
-from satexport.pipeline.build import compile_bundle
-from satexport.pipeline.plan import BuildOptions
-from satexport.quantize.calibration_set import CalibrationSet
 from satexport.step import FloatArray, Step
 from satexport.tagging.stream import Stream, StreamBatch
 from satexport.tagging.tagger import load
-from satexport.targets import find_target
+from tests.backends.compiled import compiled
 from tests.machine import need
 
 STEPS = {  # name -> target and what its scores may differ by from PyTorch
     "PyTorch": ("", 0.0), "ONNX Runtime": ("onnx", 2e-5), "ONNX Runtime int8": ("cpu-int8", 0.05),
     "OpenVINO": ("openvino-fp32", 2e-5), "OpenVINO, explicit cache": ("openvino-fp32-explicit", 2e-5),
     "OpenVINO bf16": ("openvino-bf16", 0.02), "OpenVINO int8": ("openvino-int8", 0.05)}
-SMALL = CalibrationSet(name="small", source="synthetic", licence="made", clips=28, samples=24,
-                       stream_seconds=40)
 
 
 class Runtime(NamedTuple):
@@ -41,23 +34,6 @@ class Runtime(NamedTuple):
 
     def stream(self) -> Stream:
         return Stream(self.step, self.contract)
-
-
-def target_named(name: str) -> Target:
-    target = find_target(name.removesuffix("-explicit"))
-    if name.endswith("-explicit"):
-        return replace(target, name=name, options={**target.options, "stateful": False})
-    return target
-
-
-def compiled(source: Path, name: str, folder: Path) -> Path:
-    """A bundle of an export, without a proof. Skips the test where the runtime of its target is not here."""
-    if name == "onnx":
-        return source
-    target = target_named(name)
-    if target.backend == "openvino":
-        pytest.importorskip("openvino", reason="needs satexport[openvino]")
-    return compile_bundle(open_bundle(source), target, folder, BuildOptions(calibration=SMALL)).path
 
 
 @pytest.fixture(scope="module")
@@ -121,12 +97,13 @@ def test_streams_of_several_threads_do_not_hear_each_other(runtime: Runtime, aud
     np.testing.assert_allclose(together, alone, atol=1e-6)
 
 
-def test_the_cache_is_carried_and_forgotten_after_twelve_chunks(runtime: Runtime, audio: FloatArray) -> None:
+def test_the_cache_is_carried_and_forgotten_after_as_many_chunks_as_it_remembers(
+        runtime: Runtime, audio: FloatArray) -> None:
     one, other = runtime.stream(), runtime.stream()
     other.feed(audio[::-1])
     for number, chunk in enumerate(np.split(audio, 30)[:15]):
         found, after_another = one.feed(chunk), other.feed(chunk)
-        assert np.array_equal(found, after_another) == (number >= 12), number
+        assert np.array_equal(found, after_another) == (number >= runtime.contract.memory_steps), number
 
 
 @pytest.fixture(scope="module", params=[

@@ -21,11 +21,11 @@ from satexport.pipeline.plan import BuildOptions
 from satexport.step import FloatArray
 from satexport.tagging.tagger import load
 from satexport.targets import find_target, shipped
+from tests.backends.compiled import compiled
 from tests.backends.evaluator import backend as evaluator
-from tests.backends.test_backends import compiled
-from tests.bundle.test_folder import copy_of, manifest_of, reseal
-from tests.commands.test_cli import call
-from tests.pipeline.test_build import FEW, SMALL, output_with
+from tests.bundle.copies import copy_of, manifest_of, output_with, reseal
+from tests.commands.calls import call
+from tests.tiny import FEW, SAT_2S
 
 CHECKED_BY_MYPY: dict[str, Backend] = {"onnxruntime": onnxruntime, "openvino": openvino, "tensorrt": tensorrt}
 MINE: Backend = evaluator
@@ -72,7 +72,7 @@ def test_a_new_backend_makes_a_bundle_that_is_proven_loads_and_hears(
     result = call("bundle", "--target", target, "--output", output, "--no-measure", "--minutes", 0.1)
     assert result.code == 0, result.err
     assert "graph.onnx is finished." in result.out
-    path = output / SMALL / "mine"
+    path = output / SAT_2S / "mine"
     bundle = open_bundle(path)
     assert (bundle.graph.name, bundle.target.options) == (
         "graph.onnx", {"most_streams": 1, "verbose": 0})
@@ -150,7 +150,7 @@ def test_the_command_makes_the_bundle_of_any_target(
     for name, graph in (("cpu-fp32", "model.onnx"), ("jetson-thor", "int8.onnx")):
         result = call("bundle", "--target", name, "--output", output, *quick)
         assert result.code == 0, result.err
-        bundle = open_bundle(output / SMALL / name)
+        bundle = open_bundle(output / SAT_2S / name)
         assert (bundle.target.name, bundle.graph.name) == (name, graph)
 
 
@@ -167,7 +167,7 @@ def test_wrong_use_of_the_command_is_named_and_leaves_nothing(
     output = output_with(tiny, tmp_path)
     result = call("bundle", *arguments, "--output", output)
     assert (result.code, words in result.err) == (code, True), result.err
-    assert [path.name for path in (output / SMALL).iterdir()] == ["onnx"]
+    assert [path.name for path in (output / SAT_2S).iterdir()] == ["onnx"]
 
 
 # Where a bundle is made

@@ -6,10 +6,9 @@ import errno
 import io
 import json
 import os
-import shutil
 import time
 import zipfile
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,8 @@ from satexport.bundle.folder import (
     INITIAL_CACHE,
     LABELS,
     MANIFEST,
-    write_manifest,
 )
 from satexport.bundle.places import staged_bundle
-from satexport.bundle.roles import roles_from_json
-from satexport.bundle.target import Target
 from satexport.errors import RunError
 from satexport.files import exchange, sha256_of
 from satexport.models.checkpoint import load_checkpoint
@@ -39,37 +35,10 @@ from satexport.pipeline.export import export_onnx
 from satexport.tagging.tagger import load
 from satexport.targets import find_target
 from tests import ROOT
-from tests.conftest import TINY, export
+from tests.bundle.copies import GRAPH, content, copy_of, manifest_of, reseal
+from tests.tiny import SAT, VIT, export
 
-GRAPH = "model.onnx"
 OLD, NEW = (json.dumps({"schema": 1, "seal": which}) for which in ("old", "new"))  # of bundle.json
-VIT = f"vit-t-{TINY}"
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, hidden ones too."""
-    return {str(path.relative_to(folder)): path.read_bytes()
-            for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def copy_of(bundle: Path, folder: Path) -> Path:
-    """A copy that may be spoiled, in its place below a folder as an export puts it."""
-    return Path(shutil.copytree(bundle, folder / bundle.parent.name / bundle.name))
-
-
-def manifest_of(bundle: Path) -> dict[str, Any]:
-    manifest: dict[str, Any] = json.loads((bundle / MANIFEST).read_bytes())
-    return manifest
-
-
-def reseal(bundle: Path, **changes: object) -> None:
-    """Write bundle.json anew over what lies there now: every hash is right, whatever was spoiled.
-    `changes` are of the contract."""
-    manifest = manifest_of(bundle)
-    (bundle / MANIFEST).unlink()
-    contract = replace(Contract.from_dict(manifest["contract"]), **changes)  # type: ignore[arg-type]
-    write_manifest(bundle, contract, Target.from_dict(manifest["target"], bundle), manifest["graph"],
-                   manifest["operations"], roles_from_json(manifest["roles"]))
 
 
 @pytest.fixture
@@ -87,7 +56,7 @@ def again(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     former = copy_of(tiny, folder)
     (former / "reports" / "parity.json").write_text("{}")
     (former / LABELS).write_text("damaged")
-    return export(folder, f"sat-t-{TINY}", 2, "random")
+    return export(folder, SAT, 2, "random")
 
 
 def test_two_exports_are_the_same_bytes(tiny: Path, again: Path) -> None:

@@ -11,8 +11,8 @@ import pytest
 from satexport.bundle.places import check_outside, check_places
 from satexport.errors import UsageError
 from satexport.tagging.tagger import load
-from tests.bundle.test_folder import content, copy_of
-from tests.commands.test_cli import call
+from tests.bundle.copies import content, copy_of
+from tests.commands.calls import call
 
 
 @pytest.fixture

@@ -2,67 +2,25 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from unittest.mock import patch
 
 import click
 import pytest
-from safetensors.numpy import save_file
 
 from satexport.bundle.contract import RANDOM_WEIGHTS
-from satexport.cli import cli, main
-from satexport.models.checkpoint import load_checkpoint
-from satexport.models.families import find_variant
-from tests.bundle.test_folder import content, copy_of
-from tests.conftest import TINY
-from tests.machine import PATIENCE, need_posix, needs_dev_full
+from satexport.cli import cli
+from tests.bundle.copies import content, copy_of
+from tests.commands.calls import START, call, no_file_longer_than, start
+from tests.machine import PATIENCE, needs_dev_full
+from tests.tiny import VIT, vit_file
 
-MODEL = f"vit-t-{TINY}"
-VIT = ("onnx", "--model", MODEL, "--checkpoint", "random", "--no-simplify", "--output")
-START = "from satexport.cli import main; main()"
-
-
-@dataclass(frozen=True)
-class Result:
-    """How a command ended and what it printed."""
-
-    code: int
-    out: str
-    err: str
-
-
-def call(*arguments: object, stdin: bytes = b"") -> Result:
-    """Run a command in this process, as the console script does."""
-    out, err = io.BytesIO(), io.BytesIO()
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        with patch.multiple(sys, argv=["satexport", *map(str, arguments)],
-                            stdin=io.TextIOWrapper(io.BytesIO(stdin)),
-                            stdout=io.TextIOWrapper(out, "utf-8", write_through=True),
-                            stderr=io.TextIOWrapper(err, "utf-8", "backslashreplace", write_through=True)):
-            with pytest.raises(SystemExit) as ended:
-                main()
-            texts = out.getvalue().decode(), err.getvalue().decode()
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert "Traceback" not in texts[1]
-    return Result(int(ended.value.code or 0), *texts)
-
-
-def start(*arguments: object, before: str = "") -> subprocess.Popen[str]:
-    """Start a command in a process of its own; `before` is Python that runs before it."""
-    return subprocess.Popen([sys.executable, "-c", f"{before}\n{START}", *map(str, arguments)],
-                            encoding="utf-8", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+ONNX = ("onnx", "--model", VIT, "--checkpoint", "random", "--no-simplify", "--output")
 
 
 # Help.
@@ -105,8 +63,8 @@ def test_every_command_has_an_example() -> None:
 
 @pytest.mark.parametrize("arguments", [
     ["frobnicate"], ["onnx", "--frobnicate"], ["onnx"], ["data", "esc11"], ["run", "bundle"], [],
-    [*VIT, "x", "--model", "resnet"], [*VIT, "x", "--delay", "two"], [*VIT, "x", "--target", "jetson-9"],
-    [*VIT, "x", "--opset", "3"], ["onnx", "--model", "sat-t", "--delay", "1", "--checkpoint", "demo"],
+    [*ONNX, "x", "--model", "resnet"], [*ONNX, "x", "--delay", "two"], [*ONNX, "x", "--target", "jetson-9"],
+    [*ONNX, "x", "--opset", "3"], ["onnx", "--model", "sat-t", "--delay", "1", "--checkpoint", "demo"],
     ["parity", "bundle", "--minutes", "0"], ["parity", "bundle", "--minutes", "nan"],
     ["cpu", "--minutes", "nan"], ["run", "", "a.wav"], ["onnx", "--model", "sat-t", "--output", ""],
     ["run", "bundle", "a.wav", "--top", "0"]], ids=" ".join)
@@ -129,18 +87,11 @@ def test_a_delay_that_a_model_does_not_have_lists_those_it_has(model: str, delay
 def test_a_precision_that_the_export_cannot_deliver_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text('name = "a"\nbackend = "onnxruntime"\nprecision = "int8"\n'
                                      "[gates]\nmax_score_difference = 0.1\nmap_kept = 1\n[quantization]\n")
-    result = call(*VIT, tmp_path, "--target", tmp_path / "a.toml")
+    result = call(*ONNX, tmp_path, "--target", tmp_path / "a.toml")
     assert (result.code, "wants int8" in result.err) == (2, True)
 
 
 # The export.
-
-def vit_file(folder: Path, seed: int) -> Path:
-    """A checkpoint file of a small vit-t with the weights of a seed."""
-    checkpoint = load_checkpoint("random", find_variant(MODEL, 2), seed=seed)
-    save_file(checkpoint.state, folder / f"seed-{seed}.safetensors")
-    return folder / f"seed-{seed}.safetensors"
-
 
 def test_a_damaged_checkpoint_ends_with_4_and_its_name(tmp_path: Path) -> None:
     out = tmp_path / "out"
@@ -148,65 +99,53 @@ def test_a_damaged_checkpoint_ends_with_4_and_its_name(tmp_path: Path) -> None:
     files = {"text.pt": b"hello", "empty.pt": b"", "cut.safetensors": whole[:len(whole) // 2]}
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
-        result = call("onnx", "--model", MODEL, "--checkpoint", tmp_path / name, "--output", out)
+        result = call("onnx", "--model", VIT, "--checkpoint", tmp_path / name, "--output", out)
         assert (result.code, name in result.err) == (4, True)
-    result = call("onnx", "--model", MODEL, "--checkpoint", tmp_path / "gone.pt", "--output", out)
+    result = call("onnx", "--model", VIT, "--checkpoint", tmp_path / "gone.pt", "--output", out)
     assert (result.code, "gone.pt: no such file" in result.err) == (4, True)
     assert not out.exists()
 
 
 def test_an_export_of_random_weights_says_so_and_names_its_bundle(tmp_path: Path) -> None:
-    result = call(*VIT, tmp_path)
+    result = call(*ONNX, tmp_path)
     assert result.code == 0
     assert RANDOM_WEIGHTS in result.err
     assert "from random (seed 0)" in result.out
-    assert f"Bundle: {tmp_path / f'{MODEL}-2s' / 'onnx'}" in result.out
+    assert f"Bundle: {tmp_path / f'{VIT}-2s' / 'onnx'}" in result.out
 
 
 def test_json_of_an_export_is_one_document_and_nothing_else(tmp_path: Path) -> None:
-    result = call(*VIT, tmp_path, "--json")
+    result = call(*ONNX, tmp_path, "--json")
     assert result.code == 0
     document = json.loads(result.out)
-    assert document["bundle"] == str(tmp_path / f"{MODEL}-2s" / "onnx")
+    assert document["bundle"] == str(tmp_path / f"{VIT}-2s" / "onnx")
     assert document["warning"] == RANDOM_WEIGHTS
     assert document["golden"]["max_difference"] < 1e-4
-    written = json.loads((tmp_path / f"{MODEL}-2s" / "onnx" / "reports" / "export.json").read_bytes())
+    written = json.loads((tmp_path / f"{VIT}-2s" / "onnx" / "reports" / "export.json").read_bytes())
     assert document == {"bundle": document["bundle"], **written}
-
-
-@contextmanager
-def no_file_longer_than(size: int) -> Iterator[None]:
-    """As on a full disk, writing stops in the middle of a file."""
-    resource = need_posix("resource")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_disk_that_becomes_full_ends_with_5_and_leaves_the_former_bundle(
         random_vit: Path, tmp_path: Path) -> None:
     before = content(copy_of(random_vit, tmp_path))
     with no_file_longer_than(500_000):
-        result = call(*VIT, tmp_path)
+        result = call(*ONNX, tmp_path)
     assert result.code == 5
-    assert f"{tmp_path / f'{MODEL}-2s' / 'onnx'}: cannot be written (File too large)" in result.err
-    assert content(tmp_path) == {f"{MODEL}-2s/onnx/{name}": data for name, data in before.items()}
+    assert f"{tmp_path / f'{VIT}-2s' / 'onnx'}: cannot be written (File too large)" in result.err
+    assert content(tmp_path) == {f"{VIT}-2s/onnx/{name}": data for name, data in before.items()}
 
 
 def test_an_output_folder_that_cannot_be_written_ends_with_5(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     for place in (tmp_path / "file", Path("/proc")):  # root may write everywhere but there
-        result = call(*VIT, place)
+        result = call(*ONNX, place)
         assert (result.code, "cannot be written" in result.err) == (5, True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_in_the_middle_of_an_export_leaves_nothing(
         number: signal.Signals, tmp_path: Path) -> None:
-    process = start(*VIT, tmp_path,  # a background job may have been born deaf to SIGINT
+    process = start(*ONNX, tmp_path,  # a background job may have been born deaf to SIGINT
                     before="import signal; signal.signal(signal.SIGINT, signal.default_int_handler)")
     while not list(tmp_path.glob("*/.onnx.partial-*")) and process.poll() is None:
         time.sleep(0.01)
@@ -215,7 +154,7 @@ def test_an_interrupt_in_the_middle_of_an_export_leaves_nothing(
     assert (process.returncode, out) == (130, "")
     assert "Interrupted" in err
     assert "Traceback" not in err
-    assert os.listdir(tmp_path / f"{MODEL}-2s") == []
+    assert os.listdir(tmp_path / f"{VIT}-2s") == []
 
 
 @pytest.mark.parametrize(("command", "package", "extra"), [
@@ -223,7 +162,7 @@ def test_an_interrupt_in_the_middle_of_an_export_leaves_nothing(
     ("run", "soundfile", "audio"), ("parity", "torch", "export")])
 def test_a_missing_package_ends_with_3_and_names_the_extra(
         command: str, package: str, extra: str, random_vit: Path, tmp_path: Path) -> None:
-    arguments = {"onnx": (*VIT, tmp_path / "out"), "run": ("run", random_vit, "a.wav"),
+    arguments = {"onnx": (*ONNX, tmp_path / "out"), "run": ("run", random_vit, "a.wav"),
                  "parity": ("parity", random_vit)}[command]
     process = start(*arguments, before=f"import sys; sys.modules[{package!r}] = None")
     _, err = process.communicate(timeout=PATIENCE)

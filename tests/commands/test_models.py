@@ -13,7 +13,7 @@ import pytest
 from satexport.models.sat.paper import NOTE, PAPER
 from satexport.models.sat.published import PUBLISHED
 from satexport.models.sat.variants import VARIANTS, find_model
-from tests.commands.test_cli import START, call
+from tests.commands.calls import START, call
 
 # Table 2 as printed: delay, then memory MB, GFLOPs and mAP of the sizes T / S / B
 TABLE_2 = """

@@ -17,9 +17,10 @@ from satexport.audio.synthetic import synthetic_clip
 from satexport.bundle.contract import RANDOM_WEIGHTS
 from satexport.bundle.folder import GOLDEN, INITIAL_CACHE
 from satexport.parity.records import PARITY_DEFINITIONS
-from tests.bundle.test_folder import copy_of, manifest_of, reseal
-from tests.commands.test_cli import START, call, no_file_longer_than, vit_file
+from tests.bundle.copies import copy_of, manifest_of, reseal
+from tests.commands.calls import START, call, no_file_longer_than
 from tests.machine import need
+from tests.tiny import vit_file
 
 soundfile = need("soundfile", "audio")
 RATE = 16_000  # Hz

@@ -14,8 +14,8 @@ import pytest
 
 from satexport.bundle.contract import RANDOM_WEIGHTS
 from satexport.step import FloatArray
-from tests.bundle.test_folder import copy_of
-from tests.commands.test_cli import START, call, start
+from tests.bundle.copies import copy_of
+from tests.commands.calls import START, call, start
 from tests.machine import PATIENCE, need, needs_dev_full
 
 soundfile = need("soundfile", "audio")

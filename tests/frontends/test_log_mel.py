@@ -21,7 +21,7 @@ from satexport.graph.writer import Writer
 from satexport.models.sat.variants import VARIANTS
 from satexport.step import FloatArray
 from tests.machine import need
-from tests.models.sat.test_graph import contract_of
+from tests.models.sat.graphs import contract_of
 from tests.models.tally.variants import LOG_MEL as LOG_MEL_32K
 
 ROWS = [*FRONT_ENDS.values(), LOG_MEL_32K,

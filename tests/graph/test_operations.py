@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import pytest
 from onnx import TensorProto, helper
 
@@ -12,21 +10,9 @@ from satexport.errors import RunError
 from satexport.graph.operations import count_operations
 from satexport.graph.roles import Graph
 from satexport.graph.simplify import simplify
-from satexport.models.checkpoint import load_checkpoint
-from satexport.models.sat.graph import build_graph
-from satexport.models.sat.variants import find_model
-from satexport.models.sat.weights import graph_weights
-from tests.models.sat.test_graph import contract_of, folded
+from tests.models.sat.graphs import exported
 
 CLASSES, BLOCKS = 527, 12
-
-
-@cache
-def graph(model: str, delay: int, options: GraphOptions = GraphOptions()) -> Graph:  # noqa: B008
-    """The graph that an export writes before onnxsim."""
-    checkpoint = load_checkpoint("random", find_model(model)[delay])
-    weights = folded(graph_weights(checkpoint.variant, checkpoint.state))
-    return build_graph(checkpoint.variant, weights, contract_of(checkpoint.variant, options=options))
 
 
 def block(d: int, asking: int, new: int, all_tokens: int) -> int:
@@ -56,38 +42,39 @@ def front_end_by_hand(frames: int) -> int:
     ("sat-s", 2, model_by_hand(384, 48, 48, True), 201),
     ("vit-t", 1, model_by_hand(192, 24, 0, False), 101)])
 def test_the_count_is_that_of_the_published_shapes(model: str, delay: int, by_hand: int, frames: int) -> None:
-    assert count_operations(graph(model, delay)) == {
+    assert count_operations(exported(model, delay)) == {
         "model": by_hand, "front_end": front_end_by_hand(frames)}
 
 
 def test_sat_t_at_2_s_takes_0_564_gflop() -> None:
-    assert round(count_operations(graph("sat-t", 2))["model"] / 1e9, 3) == 0.564
+    assert round(count_operations(exported("sat-t", 2))["model"] / 1e9, 3) == 0.564
 
 
 def test_the_last_block_of_sat_s_works_on_its_class_token_alone() -> None:
     d, new, cached = 384, 49, 48
     saved = block(d, new, new, new + cached) - block(d, 1, new, new + cached)
     with_all_tokens = model_by_hand(d, 48, cached, True) + saved
-    assert count_operations(graph("sat-s", 2))["model"] == with_all_tokens - saved
+    assert count_operations(exported("sat-s", 2))["model"] == with_all_tokens - saved
     assert saved > 0.05 * with_all_tokens
 
 
 @pytest.mark.parametrize("options", [GraphOptions(streams=3), GraphOptions(streams=ANY)],
                          ids=lambda options: options.suffix)
 def test_the_count_is_that_of_one_stream_whatever_the_graph_runs(options: GraphOptions) -> None:
-    model = graph("sat-t", 1, options)
+    model = exported("sat-t", 1, options)
     before = model.model.SerializeToString()
-    assert count_operations(model) == count_operations(graph("sat-t", 1))
+    assert count_operations(model) == count_operations(exported("sat-t", 1))
     assert model.model.SerializeToString() == before  # counting changes nothing
 
 
 def test_a_graph_that_hears_mel_has_no_front_end_to_count() -> None:
-    audio, mel = (count_operations(graph("sat-t", 1, GraphOptions(input=kind))) for kind in ("audio", "mel"))
+    audio, mel = (count_operations(exported("sat-t", 1, GraphOptions(input=kind)))
+                  for kind in ("audio", "mel"))
     assert mel == {"model": audio["model"], "front_end": 0}
 
 
 def test_a_hidden_cache_is_paid_for_with_products() -> None:
-    keys_values, hidden = (count_operations(graph("sat-t", 1, GraphOptions(cache=kind)))["model"]
+    keys_values, hidden = (count_operations(exported("sat-t", 1, GraphOptions(cache=kind)))["model"]
                            for kind in ("kv", "hidden"))
     again = 2 * 24 * 2 * 192**2  # k and v of the old tokens, which every block but one had cached
     assert hidden == keys_values + (BLOCKS - 1) * again
@@ -95,7 +82,7 @@ def test_a_hidden_cache_is_paid_for_with_products() -> None:
 
 @pytest.mark.parametrize("options", [GraphOptions(), GraphOptions(streams=3)], ids=["one stream", "three"])
 def test_onnxsim_moves_no_product(options: GraphOptions) -> None:
-    model = graph("sat-t", 1, options)
+    model = exported("sat-t", 1, options)
     simpler = simplify(model)
     assert not simpler.why_not
     assert count_operations(simpler.graph) == count_operations(model)

@@ -36,9 +36,9 @@ from satexport.quantize.products import layers, products, products_with_weights
 from satexport.step import FloatArray, Step
 from satexport.tagging.stream import StreamBatch
 from satexport.targets import find_target
-from tests.conftest import TINY
-from tests.graph.test_operations import graph as written
-from tests.quantize.test_int8 import graph_of
+from tests.bundle.copies import graph_of
+from tests.models.sat.graphs import exported
+from tests.tiny import DEPTH, SAT, TINY
 
 ALL = Quantization(operators=OPERATORS)
 
@@ -104,7 +104,7 @@ def test_the_operations_of_a_graph_with_shuffled_names_are_the_same(both: tuple[
 def test_a_graph_with_shuffled_names_is_quantised_alike(
         bundle: Bundle, both: tuple[Graph, Graph], how: dict[str, str]) -> None:
     wanted = replace(ALL, **how)  # type: ignore[arg-type]
-    float_layers = ["patch", "03.kv", "07.mixed"]
+    float_layers = ["patch", "01.kv", "02.mixed"]
     assert layers(both[0], wanted) == layers(both[1], wanted)
     graph, other = (quantize(graph, wanted, ranges_of(graph), float_layers) for graph in both)
     assert Counter(graph.roles.values()) == Counter(other.roles.values())
@@ -191,11 +191,11 @@ def test_every_product_has_a_role_and_the_front_end_is_what_tokens_are_made_of(
         model: str, options: GraphOptions) -> None:
     if model == "vit-t" and options.cache == "hidden":
         return
-    graph = written(f"{model}-{TINY}", 2, options)
+    graph = exported(f"{model}-{TINY}", 2, options)
     nodes = graph.model.graph.node
     assert [node.name for node in nodes if node.op_type in PRODUCTS and node.name not in graph.roles] == []
     kinds = Counter(role.kind for role in set(graph.roles.values()))
-    assert kinds == {"front_end": 1, "patch": 1, "head": 1, "linear": 12 * 5, "attention": 12 * 2}
+    assert kinds == {"front_end": 1, "patch": 1, "head": 1, "linear": DEPTH * 5, "attention": DEPTH * 2}
     front_end = [graph.kind(node) == FRONT for node in nodes]
     assert front_end == sorted(front_end, reverse=True)  # it comes first, and whole
     made = {name for node in nodes if graph.kind(node) == FRONT for name in node.output}
@@ -203,10 +203,10 @@ def test_every_product_has_a_role_and_the_front_end_is_what_tokens_are_made_of(
 
 
 def test_onnxsim_gives_a_fused_product_another_name_and_it_keeps_its_role() -> None:
-    graph = written(f"sat-t-{TINY}", 2)
+    graph = exported(SAT, 2)
     simpler = simplify(graph).graph
     fused = {node.name: node for node in simpler.model.graph.node if node.op_type == "Gemm"}
-    assert len(fused) > 40
+    assert len(fused) > 3 * DEPTH
     assert not set(fused) & set(graph.roles)
     assert simpler.roles["Gemm_0"] == Role("linear", "00.q")
     assert layers(simpler, ALL) == layers(graph, ALL)
@@ -216,16 +216,16 @@ def test_onnxsim_gives_a_fused_product_another_name_and_it_keeps_its_role() -> N
 
 def test_a_graph_of_onnxsim_in_which_a_layer_cannot_be_found_is_not_kept(
         monkeypatch: pytest.MonkeyPatch) -> None:
-    graph = written(f"sat-t-{TINY}", 2)
+    graph = exported(SAT, 2)
     smaller = clone(graph.model)
     del smaller.graph.value_info[:]
     for node in smaller.graph.node:
-        rename(node.input, {"block_05/mixed": "x"})
-        rename(node.output, {"block_05/mixed": "x"})
+        rename(node.input, {"block_01/mixed": "x"})
+        rename(node.output, {"block_01/mixed": "x"})
     monkeypatch.setattr("onnxsim.simplify", lambda model: (smaller, True))
     simplified = simplify(graph)
     assert simplified.graph is graph
-    assert simplified.why_not == "attention 05.mixed cannot be found in it"
+    assert simplified.why_not == "attention 01.mixed cannot be found in it"
 
 
 def test_nodes_have_the_role_of_the_innermost_block_that_they_are_written_in() -> None:
@@ -246,7 +246,7 @@ def test_a_bundle_keeps_the_table_of_its_graph(bundle: Bundle) -> None:
     names = [node.name for node in graph_of(bundle).model.graph.node]
     assert set(bundle.roles) <= set(names)
     assert list(bundle.roles) == [name for name in names if name in bundle.roles]
-    assert bundle.roles["block_03/logits"] == Role("attention", "03.logits")
+    assert bundle.roles["block_01/logits"] == Role("attention", "01.logits")
 
 
 def test_a_product_whose_weight_is_computed_is_an_error_and_not_left_out(both: tuple[Graph, Graph]) -> None:
@@ -258,7 +258,7 @@ def test_a_product_whose_weight_is_computed_is_an_error_and_not_left_out(both: t
 
 
 def test_a_bias_that_went_into_its_int8_product_has_left_the_table() -> None:
-    graph = written(f"sat-t-{TINY}", 2)
+    graph = exported(SAT, 2)
     result = quantize(graph, ALL, ranges_of(graph), ["00.fc2"])
     names = {node.name for node in result.model.graph.node}
     assert set(result.roles) <= names

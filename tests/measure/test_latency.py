@@ -12,19 +12,7 @@ from satexport.measure import latency, schedule
 from satexport.measure.latency import StepTimer, make_noise, summarize, take_turns
 from satexport.measure.schedule import Turn, plan_turns
 from satexport.step import FloatArray
-
-
-class Clock:
-    """In the place of the module `time`: only steps and pauses make it go on."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def perf_counter(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
+from tests.measure.clock import Clock
 
 
 class Counting:

@@ -15,8 +15,8 @@ from satexport.models.published import fetch_published
 from satexport.models.sat.published import PUBLISHED, ZENODO
 from satexport.models.sat.variants import VARIANTS, find_model
 from satexport.models.weightfile import find_by_sha256
-from tests.commands.test_cli import call
-from tests.models.test_checkpoint import hollow, save_torch
+from tests.commands.calls import call
+from tests.models.checkpoints import hollow, save_torch
 from tests.site import Site
 
 SAT_T = find_model("sat-t")[2]

@@ -10,9 +10,8 @@ from typing import Any, ClassVar
 from satexport.backends.tensorrt.engine import Engine
 from satexport.backends.tensorrt.settings import TensorRtSettings
 from satexport.errors import RunError
-from tests.backends.tensorrt.test_build import layer
-from tests.backends.tensorrt.test_step import FakeEngine
-from tests.measure.test_latency import Clock
+from tests.backends.tensorrt.fake_engine import FakeEngine, layer
+from tests.measure.clock import Clock
 
 LAYERS = {"int8": {"Layers": [layer("Quantize", "Half", "Int8"),
                               *[layer("gemm", "Int8 NC/4HW4", "Half")] * 60]},

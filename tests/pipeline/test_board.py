@@ -24,11 +24,11 @@ from satexport.pipeline.board import build_bundle, main
 from satexport.pipeline.build import compile_bundle
 from satexport.pipeline.plan import BuildOptions
 from satexport.targets import find_target
-from tests.backends.tensorrt.test_build import layer
-from tests.backends.test_backends import SMALL
-from tests.bundle.test_folder import content, copy_of, manifest_of, reseal
-from tests.commands.test_cli import call
+from tests.backends.tensorrt.fake_engine import layer
+from tests.bundle.copies import content, copy_of, manifest_of, reseal
+from tests.commands.calls import call
 from tests.pipeline.fake_board import CLOCK, LAYERS, FakeBoard
+from tests.tiny import FEW
 
 ORIN = find_target("jetson-orin-nano")
 
@@ -38,7 +38,7 @@ def shipped(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A build bundle as it comes to the board."""
     folder = tmp_path_factory.mktemp("shipped")
     target = replace(ORIN, budgets=Budgets())  # how fast this machine is must decide nothing
-    return compile_bundle(open_bundle(tiny), target, folder, BuildOptions(calibration=SMALL)).path
+    return compile_bundle(open_bundle(tiny), target, folder, BuildOptions(calibration=FEW)).path
 
 
 @pytest.fixture

@@ -13,33 +13,15 @@ import pytest
 from satexport.bundle.folder import open_bundle
 from satexport.errors import BundleError
 from satexport.measure import schedule
-from satexport.pipeline import build as compile_module
 from satexport.pipeline.build import compile_bundle
 from satexport.pipeline.plan import BuildOptions, ProofOptions
-from satexport.quantize.calibration_set import CalibrationSet
 from satexport.step import FloatArray
 from satexport.tagging.tagger import load
 from satexport.targets import find_target
-from tests.bundle.test_folder import content, copy_of
-from tests.commands.test_cli import Result, call
-from tests.conftest import TINY
-from tests.machine import need, needs_proc
-from tests.measure.test_measure import needs_memray
-
-SMALL = f"sat-t-{TINY}-2s"
-FEW = CalibrationSet(name="few", source="synthetic", licence="made", clips=28, samples=24, stream_seconds=40)
-
-
-def output_with(export: Path, folder: Path) -> Path:
-    """An output folder that holds a copy of an export."""
-    copy_of(export, folder / "build")
-    return folder / "build"
-
-
-@pytest.fixture
-def export(tiny: Path, tmp_path: Path) -> Path:
-    """An output folder that holds the export of a small model."""
-    return output_with(tiny, tmp_path)
+from tests.bundle.copies import content, copy_of, output_with
+from tests.commands.calls import Result, call
+from tests.machine import need, needs_memray, needs_proc
+from tests.tiny import FEW, SAT_2S
 
 
 class Made(NamedTuple):
@@ -146,7 +128,7 @@ def test_fp32_and_dynamic_are_bundles_of_their_own(export: Path, quick: tuple[ob
     for option, name in ((["--fp32"], "cpu-fp32"), (["--int8", "dynamic"], "cpu-int8-dynamic")):
         result = call("cpu", *option, "--output", export, *quick)
         assert result.code == 0, result.err
-        assert load(export / SMALL / name).bundle.target.name == name
+        assert load(export / SAT_2S / name).bundle.target.name == name
 
 
 def test_a_failed_gate_ends_with_1_and_the_bundle_says_where(
@@ -162,7 +144,7 @@ map_kept = 0.99
     result = call("cpu", "--int8", "--target", tmp_path / "strict.toml", "--output", export, *quick)
     assert result.code == 1
     assert "largest score difference" in result.err
-    report = json.loads((export / SMALL / "strict" / "reports" / "parity.json").read_bytes())
+    report = json.loads((export / SAT_2S / "strict" / "reports" / "parity.json").read_bytes())
     assert report["verdict"] == "failed"
 
 
@@ -200,9 +182,9 @@ resident_mb = 10000
     result = call("cpu", "--target", tmp_path / "tight.toml", "--output", export, "--minutes", 0.1,
                   "--threads", 2, "--data", few_clips)
     assert result.code == 1
-    assert f"{SMALL}/tight: transient_mb failed" in result.err
+    assert f"{SAT_2S}/tight: transient_mb failed" in result.err
     assert "Gates: failed" in result.out
-    path = export / SMALL / "tight"
+    path = export / SAT_2S / "tight"
     report = json.loads((path / "reports" / "measure.json").read_bytes())
     assert [gate["status"] for gate in report["gates"]] == ["passed", "failed"]
     assert [entry["bundle"] for entry in report["bundles"]] == [str(path)]
@@ -234,7 +216,7 @@ def test_measuring_puts_export_bundle_and_pytorch_in_one_table(
     assert result.code == 0, result.err
     printed = json.loads(result.out)
     names = [row["name"] for row in (*printed["measure"]["bundles"], *printed["measure"]["eager"])]
-    assert names == [f"{SMALL}/{name}" for name in ("onnx", "cpu-int8", "PyTorch eager")]
+    assert names == [f"{SAT_2S}/{name}" for name in ("onnx", "cpu-int8", "PyTorch eager")]
 
 
 @needs_proc
@@ -262,62 +244,6 @@ def test_no_file_of_a_bundle_is_open_when_it_takes_its_place(
     assert [name for name in seen if f".{made.path.name}.partial-" in name] == []
 
 
-@pytest.mark.parametrize(("arguments", "code", "words"), [
-    (["--fp32", "--int8"], 2, "choose one"),
-    (["--int8", "half"], 2, "half"),
-    (["--int8", "--model", "sat-t", "--from", "x"], 2, "choose one of them"),
-    (["--int8", "--from", "nothing"], 4, "no such folder"),
-    (["--int8", "--calibration", "nothing"], 2, "no calibration set"),
-    (["--int8", "--leave-out", "fc1"], 2, "no layer 'fc1'"),
-    (["--int8", "dynamic", "--ranges", "entropy"], 2, "finds its own at every step"),
-    (["--int8", "dynamic", "--calibration", "synthetic"], 2, "nothing here is calibrated"),
-    (["--fp32", "--calibration", "synthetic"], 2, "nothing here is calibrated"),
-    (["--fp32", "--leave-out", "00.fc1"], 2, "--leave-out is of int8"),
-    (["--fp32", "--sensitivity"], 2, "--sensitivity is of int8"),
-    (["--int8", "--data", "nothing"], 4, "nothing there"),
-    (["--int8", "--folds", "4"], 4, "has no folds"),
-    (["--int8", "--target", "onnx"], 2, "wants fp32"),
-    (["--target", "onnx"], 2, "is the export itself"),
-    (["--int8", "--delay", "1"], 2, "say --model, too"),
-    (["--int8", "--calibration", "esc50"], 4, "satexport data esc50")])
-def test_wrong_use_and_bad_input_are_said_and_leave_nothing(
-        export: Path, arguments: list[str], code: int, words: str) -> None:
-    result = call("cpu", *arguments, "--output", export)
-    assert result.code == code
-    assert words in result.err
-    assert "Traceback" not in result.err
-    assert [path.name for path in (export / SMALL).iterdir()] == ["onnx"]
-
-
-def test_a_target_that_asks_for_what_the_runtime_lacks_ends_with_3(export: Path, tmp_path: Path) -> None:
-    (tmp_path / "half.toml").write_text('''name = "half"
-backend = "onnxruntime"
-precision = "fp16"
-[gates]
-max_score_difference = 0.01
-map_kept = 0.99
-''')
-    result = call("cpu", "--target", tmp_path / "half.toml", "--output", export)
-    assert (result.code, "wants fp16, which ONNX Runtime has no kernels for" in result.err) == (3, True)
-
-
 def test_a_bundle_that_is_quantised_already_is_refused(made: Made) -> None:
     result = call("cpu", "--int8", "--from", made.path, "--output", made.output)
     assert (result.code, "expected an fp32 export" in result.err) == (2, True)
-
-
-def test_what_is_wrong_with_the_gate_shows_before_any_work(
-        export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compile_module, "calibrate", None)
-    for arguments, code in ((["--leave-out", "fc1"], 2), (["--data", "nothing"], 4), (["--folds", "4"], 4)):
-        assert call("cpu", "--int8", *arguments, "--output", export).code == code
-
-
-def test_none_or_several_exports_are_listed(export: Path, tmp_path: Path, random_vit: Path) -> None:
-    empty = call("cpu", "--int8", "--output", tmp_path / "empty")
-    assert empty.code == 2
-    assert "holds no export" in empty.err
-    copy_of(random_vit, export)
-    several = call("cpu", "--int8", "--output", export)
-    assert several.code == 2
-    assert "holds 2 exports" in several.err

@@ -27,10 +27,9 @@ from satexport.parity.protocols import run_parity
 from satexport.pipeline.export import export_onnx, golden_audio
 from satexport.tagging.tagger import load
 from satexport.targets import find_target
-from tests.bundle.test_folder import VIT
-from tests.conftest import TINY
 from tests.machine import need
-from tests.models.sat.test_graph import ALLOWED, pytorch_scores
+from tests.models.sat.graphs import ALLOWED, pytorch_scores
+from tests.tiny import SAT, VIT
 
 soundfile = need("soundfile", "audio")
 CLASSES = ("Dial tone", "White noise", "Mains hum")
@@ -109,7 +108,7 @@ def test_another_opset_gets_a_bundle_of_its_own(tmp_path: Path) -> None:
     (GraphOptions(streams=2), "onnx-x2")])
 def test_a_form_that_is_not_the_usual_one_gets_a_bundle_that_is_named_and_proven(
         tmp_path: Path, options: GraphOptions, name: str) -> None:
-    checkpoint = load_checkpoint("random", find_variant(f"sat-t-{TINY}", 2))
+    checkpoint = load_checkpoint("random", find_variant(SAT, 2))
     export = export_onnx(checkpoint, find_target("onnx"), tmp_path, options)
     assert export.path == tmp_path / checkpoint.variant.name / name
     tagger = load(export.path)

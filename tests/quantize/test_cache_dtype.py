@@ -18,24 +18,20 @@ from satexport.graph.roles import Graph
 from satexport.parity.golden import golden_scores
 from satexport.quantize.cache_dtype import store_cache
 from satexport.quantize.calibrate import Sample, calibrate
-from satexport.quantize.calibration_set import CalibrationSet
 from satexport.step import FloatArray
 from satexport.tagging.stream import StreamBatch
 from satexport.tagging.tagger import load
 from satexport.targets import find_target
-from tests.bundle.test_folder import copy_of, manifest_of
-from tests.commands.test_cli import call
-from tests.conftest import TINY, export
-from tests.pipeline.test_build import output_with
+from tests.bundle.copies import copy_of, manifest_of, output_with
+from tests.commands.calls import call
+from tests.tiny import DEPTH, FEW, TINY, export
 
-SMALL = CalibrationSet(name="small", source="synthetic", licence="made", clips=28, samples=24,
-                       stream_seconds=40)
 LARGEST = {"fp16": 2e-3, "int8": 0.05}
 
 
 @pytest.fixture(scope="module")
 def samples(tiny: Path) -> list[Sample]:
-    return calibrate(open_bundle(tiny), SMALL).samples
+    return calibrate(open_bundle(tiny), FEW).samples
 
 
 def stored_streams(path: Path, dtype: str, samples: list[Sample]) -> StreamBatch:
@@ -64,8 +60,8 @@ def test_scores_hardly_move_and_a_start_is_forgotten_after_as_many_chunks(
     other.feed(audio[::-1].reshape(1, -1))
     for number, chunk in enumerate(audio):
         same = np.array_equal(streams.feed(chunk[None]), other.feed(chunk[None]))
-        if not 6 <= number < 12:  # in between rounding may hide the last of it
-            assert same == (number >= 12), number
+        if not DEPTH // 2 <= number < DEPTH:  # in between rounding may hide the last of it
+            assert same == (number >= DEPTH), number
 
 
 @pytest.mark.parametrize(("model", "delay", "options", "dtype"), [
@@ -74,7 +70,7 @@ def test_hidden_tokens_and_the_mixed_cache_of_sat_s_are_stored_too(
         tmp_path: Path, model: str, delay: int, options: GraphOptions, dtype: str) -> None:
     path = export(tmp_path, f"{model}-{TINY}", delay, "random", options, use_onnxsim=False)
     audio, expected = open_bundle(path).golden()
-    rolled = calibrate(open_bundle(path), SMALL).samples
+    rolled = calibrate(open_bundle(path), FEW).samples
     found = golden_scores(stored_streams(path, dtype, rolled), audio)[0]
     assert 0 < np.abs(found - expected).max() < LARGEST[dtype]
 

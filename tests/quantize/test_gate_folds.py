@@ -9,7 +9,7 @@ import pytest
 
 from satexport.audio.synthetic import synthetic_clip
 from satexport.quantize.calibration_set import CalibrationSet, default_folds, find_calibration
-from tests.commands.test_cli import call
+from tests.commands.calls import call
 from tests.machine import need
 
 soundfile = need("soundfile", "audio")

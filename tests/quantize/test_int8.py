@@ -12,26 +12,25 @@ import pytest
 from onnx import numpy_helper
 
 from satexport.backends.onnxruntime.step import OnnxRuntimeStep
-from satexport.bundle.folder import Bundle, open_bundle
+from satexport.bundle.folder import open_bundle
 from satexport.bundle.target import OPERATORS, Quantization
 from satexport.errors import DataError, UsageError
 from satexport.graph.roles import Graph
 from satexport.parity.golden import golden_scores
 from satexport.quantize.calibrate import Sample, calibrate
-from satexport.quantize.calibration_set import CalibrationSet
 from satexport.quantize.int8 import Ranges, quantize
 from satexport.quantize.products import layers
 from satexport.quantize.ranges import find_ranges
 from satexport.tagging.stream import StreamBatch
+from tests.bundle.copies import graph_of
+from tests.tiny import DEPTH, FEW
 
 STATIC = Quantization()
 
 
 @pytest.fixture(scope="module")
 def samples(tiny: Path) -> list[Sample]:
-    wanted = CalibrationSet(name="small", source="synthetic", licence="made", clips=28, samples=24,
-                            stream_seconds=40)
-    return calibrate(open_bundle(tiny), wanted).samples
+    return calibrate(open_bundle(tiny), FEW).samples
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +48,6 @@ def all_ranges(fp32: Graph, samples: list[Sample]) -> Ranges:
     return find_ranges(fp32, replace(STATIC, operators=OPERATORS), samples)
 
 
-def graph_of(bundle: Bundle) -> Graph:
-    """The graph of an export."""
-    return Graph(onnx.load(bundle.graph), bundle.roles)
-
-
 def largest_difference(tiny: Path, model: onnx.ModelProto) -> float:
     """From PyTorch, over the golden chunks."""
     bundle = open_bundle(tiny)
@@ -68,13 +62,14 @@ def layers_bytes(model: onnx.ModelProto) -> int:
 
 
 @pytest.mark.parametrize(("changes", "kinds"), [
-    ({}, {"MatMulIntegerToFloat": 61, "QuantizeLinear": 49}),
-    ({"symmetric": True}, {"MatMulIntegerToFloat": 61}),
-    ({"per_channel": False}, {"MatMulIntegerToFloat": 61}),
-    ({"weight_bits": 7}, {"MatMulIntegerToFloat": 61}),
-    ({"scheme": "qdq"}, {"QuantizeLinear": 49, "DequantizeLinear": 109}),
-    ({"scheme": "qdq", "symmetric": True}, {"QuantizeLinear": 49, "DequantizeLinear": 109}),
-    ({"method": "dynamic"}, {"DynamicQuantizeLinear": 49, "MatMulInteger": 61})],
+    ({}, {"MatMulIntegerToFloat": 5 * DEPTH + 1, "QuantizeLinear": 4 * DEPTH + 1}),
+    ({"symmetric": True}, {"MatMulIntegerToFloat": 5 * DEPTH + 1}),
+    ({"per_channel": False}, {"MatMulIntegerToFloat": 5 * DEPTH + 1}),
+    ({"weight_bits": 7}, {"MatMulIntegerToFloat": 5 * DEPTH + 1}),
+    ({"scheme": "qdq"}, {"QuantizeLinear": 4 * DEPTH + 1, "DequantizeLinear": 9 * DEPTH + 1}),
+    ({"scheme": "qdq", "symmetric": True}, {
+        "QuantizeLinear": 4 * DEPTH + 1, "DequantizeLinear": 9 * DEPTH + 1}),
+    ({"method": "dynamic"}, {"DynamicQuantizeLinear": 4 * DEPTH + 1, "MatMulInteger": 5 * DEPTH + 1})],
     ids=lambda value: str(value) if "method" in value or len(value) < 2 else "")
 def test_an_int8_graph_has_the_nodes_of_its_scheme_and_scores_like_pytorch(
         tiny: Path, fp32: Graph, ranges: Ranges, changes: dict[str, object],
@@ -87,8 +82,8 @@ def test_an_int8_graph_has_the_nodes_of_its_scheme_and_scores_like_pytorch(
     assert model.metadata_props == fp32.model.metadata_props
 
 
-@pytest.mark.parametrize(("operators", "integer"), [(("patch",), 1), (("head",), 1), (("attention",), 24),
-                                                    (OPERATORS, 61 + 1 + 1 + 24)], ids=str)
+@pytest.mark.parametrize(("operators", "integer"), [(("patch",), 1), (("head",), 1), (
+    ("attention",), 2 * DEPTH), (OPERATORS, 7 * DEPTH + 3)], ids=str)
 @pytest.mark.parametrize(
     "how", [{"scheme": "onnxruntime"}, {"scheme": "qdq"}, {"method": "dynamic"}], ids=str)
 def test_the_operators_that_a_target_names_are_quantised_and_no_others(
@@ -149,10 +144,10 @@ def test_the_symmetric_graph_keeps_to_tensorrts_rules(fp32: Graph, ranges: Range
 def test_layers_that_are_left_out_stay_in_float(tiny: Path, fp32: Graph, ranges: Ranges) -> None:
     names = layers(fp32, STATIC)
     assert names[:5] == ["00.q", "00.kv", "00.proj", "00.fc1", "00.fc2"]
-    assert len(names) == 60
-    model = quantize(fp32, STATIC, ranges, ["00.fc1", "03.kv"]).model
+    assert len(names) == 5 * DEPTH
+    model = quantize(fp32, STATIC, ranges, ["00.fc1", "01.kv"]).model
     kept = {i.name for i in model.graph.initializer}
-    assert {"00.fc1.weight", "03.kv.weight"} <= kept
+    assert {"00.fc1.weight", "01.kv.weight"} <= kept
     assert "00.fc2.weight" not in kept
     everything = quantize(fp32, STATIC, ranges, names).model
     assert largest_difference(tiny, everything) < 1e-5

@@ -17,33 +17,33 @@ from satexport.errors import GateError, UsageError
 from satexport.graph.roles import Graph
 from satexport.quantize import sensitivity as sensitivity_module
 from satexport.quantize.calibrate import calibrate
-from satexport.quantize.calibration_set import CalibrationSet, choosing_set
+from satexport.quantize.calibration_set import choosing_set
 from satexport.quantize.int8 import quantize
 from satexport.quantize.products import layers, products
 from satexport.quantize.ranges import find_ranges
 from satexport.quantize.sensitivity import Sensitivity, check_labels, fewest_to_leave_out, sensitivity
-from tests.commands.test_cli import call
-from tests.pipeline.test_build import output_with
-from tests.quantize.test_int8 import graph_of
-
-SMALL = CalibrationSet(name="small", source="synthetic", licence="made", clips=28, samples=24,
-                       stream_seconds=40)
-SPOILED = ("11.fc2", "05.proj")  # layers whose ranges are made far too wide
+from tests.bundle.copies import graph_of, output_with
+from tests.commands.calls import call
+from tests.tiny import DEPTH, FEW
 
 
 class Spoiled:
-    """A graph, and a way to int8 that ruins two layers."""
+    """A graph, and a way to int8 that ruins two layers, in its last block and in its middle: their ranges are
+    far too wide."""
 
     def __init__(self, path: Path) -> None:
         self.source: Bundle = open_bundle(path)
         self.graph = graph_of(self.source)
         wanted = Quantization()
-        self._ranges = find_ranges(self.graph, wanted, calibrate(self.source, SMALL).samples)
+        self.every = layers(self.graph, wanted)
+        last = len(self.every) // 5 - 1
+        self.ruined = (f"{last:02}.fc2", f"{last // 2:02}.proj")
+        self._ranges = find_ranges(self.graph, wanted, calibrate(self.source, FEW).samples)
         inputs = {product.layer: product.node.input[0] for product in products(self.graph, wanted)}
-        for layer, times in zip(SPOILED, (400, 200), strict=True):
+        for layer, times in zip(self.ruined, (400, 200), strict=True):
             low, high = self._ranges[inputs[layer]]
             self._ranges[inputs[layer]] = (low * times, high * times)
-        self.clips: LabelledSet = choosing_set(SMALL, None, self.source.labels)
+        self.clips: LabelledSet = choosing_set(FEW, None, self.source.labels)
 
     def quantize(self, leave_out: Sequence[str]) -> Graph:
         return quantize(self.graph, Quantization(), self._ranges, leave_out)
@@ -65,13 +65,12 @@ def found(spoiled: Spoiled) -> Sensitivity:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sensitivity_module, "CHAINS", 1)
         patch.setattr(sensitivity_module, "CHAIN_SECONDS", 10)
-        every = layers(spoiled.graph, Quantization())
-        return sensitivity(spoiled.source, spoiled.graph, spoiled.quantize, every, spoiled.clips)
+        return sensitivity(spoiled.source, spoiled.graph, spoiled.quantize, spoiled.every, spoiled.clips)
 
 
 def test_the_layers_that_cost_most_come_first(spoiled: Spoiled, found: Sensitivity) -> None:
-    assert set(list(found.layers)[:2]) == set(SPOILED)
-    assert set(found.layers) == set(layers(spoiled.graph, Quantization()))
+    assert set(list(found.layers)[:2]) == set(spoiled.ruined)
+    assert set(found.layers) == set(spoiled.every)
     means = [differences.mean for differences in found.layers.values()]
     assert means == sorted(means, reverse=True)
     assert means[1] > 3 * means[2]
@@ -80,7 +79,7 @@ def test_the_layers_that_cost_most_come_first(spoiled: Spoiled, found: Sensitivi
 
 def order_of(trained: Spoiled) -> list[str]:
     """The spoiled layers first."""
-    return [*SPOILED, *(name for name in layers(trained.graph, Quantization()) if name not in SPOILED)]
+    return [*trained.ruined, *(name for name in trained.every if name not in trained.ruined)]
 
 
 def test_as_few_as_the_map_needs_are_left_out(trained: Spoiled) -> None:
@@ -99,7 +98,8 @@ def test_nothing_is_left_out_where_the_map_is_kept_anyway(trained: Spoiled) -> N
 
 def test_a_map_that_cannot_be_kept_is_an_error(trained: Spoiled) -> None:
     with pytest.raises(GateError, match=r"no number of layers left out keeps 200\.0%"):
-        fewest_to_leave_out(trained.source, trained.graph, trained.quantize, trained.clips, ["11.fc2"], 2.0)
+        fewest_to_leave_out(
+            trained.source, trained.graph, trained.quantize, trained.clips, trained.ruined[:1], 2.0)
 
 
 def test_clips_without_labels_choose_nothing(trained: Spoiled) -> None:
@@ -114,7 +114,7 @@ def test_clips_that_choose_are_others_than_those_that_calibrate_and_those_that_g
     from satexport.audio.clips import clip_hash
     from satexport.audio.datasets import load_set
 
-    calibrated = set(calibrate(spoiled.source, SMALL).clip_hashes)
+    calibrated = set(calibrate(spoiled.source, FEW).clip_hashes)
     gate = {clip_hash(clip.read(16_000)) for clip in load_set("synthetic", spoiled.source.labels).clips}
     assert len(found.clip_hashes) > 20
     chosen_on = {clip_hash(clip.read(16_000)) for clip in spoiled.clips.clips}
@@ -127,16 +127,16 @@ def test_the_command_draws_bars_and_saves_json(
         tiny: Path, quick: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sensitivity_module, "CHAIN_SECONDS", 4)
     output = output_with(tiny, tmp_path)
-    result = call("cpu", "--int8", "--sensitivity", "--leave-out", "03.q", "--output", output, *quick)
+    result = call("cpu", "--int8", "--sensitivity", "--leave-out", "01.q", "--output", output, *quick)
     assert result.code == 0, result.err
     assert "█" in result.out
-    assert "In float: 03.q." in result.out
+    assert "In float: 01.q." in result.out
     path = output / tiny.parent.name / "cpu-int8"
     report = json.loads((path / "reports" / "sensitivity.json").read_bytes())
-    assert len(report["layers"]) == 60
+    assert len(report["layers"]) == 5 * DEPTH
     assert report["layers"][0]["mean"] >= report["layers"][-1]["mean"] > 0
     made = json.loads((path / "calibration.json").read_bytes())
-    assert (made["float"], len(made["int8"]), made["auto"]) == (["03.q"], 59, None)
+    assert (made["float"], len(made["int8"]), made["auto"]) == (["01.q"], 5 * DEPTH - 1, None)
 
 
 @pytest.mark.long

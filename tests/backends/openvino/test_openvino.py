@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -19,14 +18,13 @@ from satexport.bundle.folder import open_bundle
 from satexport.errors import BundleError, MissingError
 from satexport.step import FloatArray
 from satexport.tagging.tagger import Tagger, load
-from tests import ROOT
-from tests.backends.test_backends import compiled
-from tests.bundle.test_folder import content, copy_of, manifest_of, reseal
-from tests.commands.test_cli import Result, call
+from tests.backends.compiled import compiled, compiled_model
+from tests.bundle.copies import content, copy_of, manifest_of, output_with, reseal
+from tests.commands.calls import Result, call
+from tests.lean import FILES, TRAINING, python
 from tests.machine import has_bf16, need
-from tests.measure.test_measure import QUICK as SHORT
-from tests.pipeline.test_build import SMALL, output_with
-from tests.test_packaging import FILES, TRAINING, python
+from tests.measure.measured import QUICK as SHORT
+from tests.tiny import DEPTH, SAT_2S
 
 need("openvino", "openvino")
 
@@ -104,7 +102,7 @@ def test_a_precision_that_is_not_delivered_fails_and_leaves_no_bundle(
     result = call("openvino", "--bf16", "--output", output, *quick)
     assert result.code == 3
     assert "expected 0 products in int8, the others in bf16 and the front end in f32" in result.err
-    assert [path.name for path in (output / SMALL).iterdir()] == ["onnx"]
+    assert [path.name for path in (output / SAT_2S).iterdir()] == ["onnx"]
 
 
 def test_a_request_that_is_new_or_reset_has_heard_silence(
@@ -112,7 +110,7 @@ def test_a_request_that_is_new_or_reset_has_heard_silence(
     tagger = load(compiled(tiny, "openvino-fp32", tmp_path))
     silence = {f"{spec.name}{spec.name.replace('in', 'out')}": array for spec, array in zip(
         tagger.contract.cache_in, tagger.bundle.initial_cache(), strict=True)}
-    assert len(silence) == 12
+    assert len(silence) == DEPTH
     assert all(np.abs(array).max() > 0.01 for array in silence.values())
     cache = tagger.step.initial_cache(1)
     (served,) = cache
@@ -140,7 +138,7 @@ def test_an_explicit_cache_is_inputs_and_outputs_and_the_bundle_is_called_so(
     output = output_with(tiny, tmp_path)
     result = call("openvino", "--fp32", "--explicit-cache", "--output", output, *quick)
     assert result.code == 0, result.err
-    path = output / SMALL / "openvino-fp32-explicit"
+    path = output / SAT_2S / "openvino-fp32-explicit"
     model = openvino.Core().read_model(path / "model.xml")
     contract = open_bundle(path).contract
     assert [port.any_name for port in model.inputs] == ["audio", *(s.name for s in contract.cache_in)]
@@ -221,65 +219,7 @@ def test_without_openvino_it_says_what_to_install(tiny: Path, tmp_path: Path, ma
         result = call(*arguments)
         assert result.code == 3
         assert "pip install 'satexport[openvino]'" in result.err
-    assert [path.name for path in (output / SMALL).iterdir()] == ["onnx"]
-
-
-def test_bf16_on_a_cpu_that_has_none_is_refused_and_int8_then_has_fp32_beside_it(
-        tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend, "has_bf16", lambda core, device: False)
-    output = output_with(tiny, tmp_path)
-    result = call("openvino", "--bf16", "--output", output)
-    assert result.code == 3
-    assert "has no bf16. Make the bundle for fp32, or for int8 with" in result.err
-    path = compiled(tiny, "openvino-int8", tmp_path)
-    assert open_bundle(path).target.options["floats"] == "fp32"
-    assert set(load(path).step.executed()["products"]) == {"u8", "f32"}
-
-
-@pytest.mark.usefixtures("bf16")
-def test_a_bundle_of_bf16_is_refused_on_a_cpu_without_it(
-        tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = compiled(tiny, "openvino-bf16", tmp_path)
-    monkeypatch.setattr(backend, "has_bf16", lambda core, device: False)
-    result = call("parity", path, "--golden")
-    assert (result.code, "has no bf16" in result.err) == (3, True)
-
-
-def test_a_device_that_is_not_there_is_named_with_those_that_are(tiny: Path, tmp_path: Path) -> None:
-    text = (ROOT / "targets" / "openvino-fp32.toml").read_text("utf-8")
-    mine = tmp_path / "mine.toml"
-    mine.write_text(text.replace("[openvino]", '[openvino]\ndevice = "GPU.7"'))
-    result = call("openvino", "--fp32", "--target", mine, "--output", output_with(tiny, tmp_path))
-    assert result.code == 3
-    assert re.search(r"OpenVINO finds no GPU\.7 here; it finds .*CPU", result.err)
-
-
-@pytest.mark.parametrize(("now", "then", "words"), [
-    ('[openvino]', "[openvino]\nweights = 'int4'", "weights is 'int4', expected fp32 or fp16"),
-    ('[openvino]', "[openvino]\nturbo = true", "unknown key 'turbo'"),
-    ('[openvino]', "[tensorrt]", "unknown key 'tensorrt'"),
-    ('precision = "int8"', 'precision = "fp16"', "expected int8 with a table [quantization]"),
-    ('[gates]', 'scheme = "onnxruntime"\n[gates]', "scheme is 'onnxruntime', expected \"qdq\", the only"),
-    ('[gates]', 'method = "dynamic"\n[gates]', "method is 'dynamic', expected \"static\", the only")])
-def test_a_target_that_openvino_cannot_take_says_which_key(
-        tiny: Path, tmp_path: Path, now: str, then: str, words: str) -> None:
-    text = (ROOT / "targets" / "openvino-int8.toml").read_text("utf-8")
-    mine = tmp_path / "mine.toml"
-    assert now in text
-    mine.write_text(text.replace(now, then))
-    result = call("openvino", "--target", mine, "--output", output_with(tiny, tmp_path))
-    assert (result.code, words in result.err) == (4, True), result.err
-
-
-@pytest.mark.parametrize(("arguments", "words"), [
-    (("--fp32", "--int8"), "--fp32 and --int8: choose one"),
-    (("--fp32", "--target", "openvino-int8"), "wants int8, --fp32 asks for fp32"),
-    (("--target", "cpu-int8"), "is for onnxruntime; this command writes for openvino"),
-    (("--fp32", "--ranges", "entropy"), "--ranges is of int8"),
-    (("--fp32", "--calibration", "esc50"), "nothing here is calibrated")])
-def test_wrong_use_is_named(tiny: Path, tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
-    result = call("openvino", *arguments, "--output", output_with(tiny, tmp_path))
-    assert (result.code, words in result.err) == (2, True), result.err
+    assert [path.name for path in (output / SAT_2S).iterdir()] == ["onnx"]
 
 
 def test_a_full_disk_is_said_and_leaves_what_was_there(
@@ -303,12 +243,6 @@ def test_a_normalisation_and_its_quantisation_are_one_layer(loaded: Tagger) -> N
     kinds = [layer.get_rt_info()["layerType"].astype(str) for layer in layers]
     assert "MVN" in kinds
     assert "FakeQuantize" not in kinds
-
-
-def compiled_model(tagger: Tagger) -> Any:
-    """OpenVINO's own."""
-    assert isinstance(tagger.step, backend.OpenVinoStep)
-    return tagger.step.compiled
 
 
 DAMAGES: dict[str, Callable[[Path], object]] = {

@@ -16,22 +16,20 @@ from satexport.errors import RunError
 from satexport.origin import cores
 from satexport.step import FloatArray
 from satexport.tagging.tagger import Tagger, load
-from tests.backends.openvino.test_openvino import compiled_model
-from tests.backends.test_backends import compiled
-from tests.bundle.test_folder import VIT, copy_of, manifest_of, reseal
-from tests.commands.test_cli import call
-from tests.conftest import TINY, export
+from tests.backends.compiled import compiled, compiled_model
+from tests.bundle.copies import copy_of, manifest_of, reseal
+from tests.commands.calls import call
 from tests.machine import need
+from tests.tiny import SAT, VIT, export
 
 need("openvino", "openvino")
-NAME = f"sat-t-{TINY}"
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four streams of a small model under the target that shares them between two requests."""
     folder = tmp_path_factory.mktemp("shared")
-    source = export(folder, NAME, 2, "random", GraphOptions(streams=4), use_onnxsim=False)
+    source = export(folder, SAT, 2, "random", GraphOptions(streams=4), use_onnxsim=False)
     return compiled(source, "openvino-throughput", folder)
 
 
@@ -63,10 +61,10 @@ def test_streams_that_do_not_divide_among_the_requests_are_refused(
 def test_any_number_of_streams_is_as_many_requests(
         tmp_path: Path, quick: tuple[object, ...], tiny: Path, audio: FloatArray) -> None:
     output = tmp_path / "build"
-    result = call("openvino", "--fp32", "--model", NAME, "--checkpoint", "random", "--streams", "dynamic",
+    result = call("openvino", "--fp32", "--model", SAT, "--checkpoint", "random", "--streams", "dynamic",
                   "--output", output, *quick)
     assert result.code == 0, result.err
-    tagger = load(output / f"{NAME}-2s" / "openvino-fp32-dynamic")
+    tagger = load(output / f"{SAT}-2s" / "openvino-fp32-dynamic")
     sounds = audio[:5 * 96_000].reshape(5, -1)
     found = tagger.streams(5).feed(sounds)
     assert len(tagger.step.initial_cache(5)) == 5

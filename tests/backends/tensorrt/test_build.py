@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,13 +12,9 @@ from satexport.backends.tensorrt.inspect import precisions
 from satexport.backends.tensorrt.settings import TensorRtSettings
 from satexport.errors import MissingError, RunError
 from satexport.targets import find_target
+from tests.backends.tensorrt.fake_engine import layer
 
 ORIN = find_target("jetson-orin-nano")
-
-
-def layer(kind: str, reads: str, gives: str, key: str = "Format/Datatype") -> dict[str, Any]:
-    """A layer as the engine inspector describes it."""
-    return {"Name": "a", "LayerType": kind, "Inputs": [{key: reads}], "Outputs": [{key: gives}]}
 
 
 def test_precisions_are_told_by_whatever_names_tensorrt_gives_them() -> None:

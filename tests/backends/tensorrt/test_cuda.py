@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,28 +12,7 @@ import pytest
 from satexport.backends.tensorrt import cuda
 from satexport.backends.tensorrt.cuda import Cuda
 from satexport.errors import MissingError, RunError
-from tests import ROOT
-
-SOURCE = ROOT / "tests" / "fake_cudart.c"
-KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-
-
-def fake_cudart(folder: Path) -> ctypes.CDLL:
-    """Compile the fake into a folder; skips the test where there is no C compiler."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if not compiler:
-        pytest.skip("needs a C compiler (cc or gcc) for the fake CUDA runtime")
-    path = folder / "libcudart.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", path, SOURCE], check=True)
-    library = ctypes.CDLL(str(path))
-    library.fake_enqueue.argtypes = ctypes.c_void_p, KERNEL, ctypes.c_void_p
-    library.fake_fail.argtypes = ctypes.c_char_p, ctypes.c_int, ctypes.c_int
-    return library
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    return fake_cudart(tmp_path_factory.mktemp("cudart"))
+from tests.backends.tensorrt.fake_cuda import KERNEL
 
 
 @pytest.fixture

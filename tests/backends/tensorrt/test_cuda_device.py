@@ -18,7 +18,7 @@ from satexport.pipeline.plan import BuildOptions
 from satexport.step import FloatArray
 from satexport.tagging.tagger import Tagger
 from satexport.targets import find_target
-from tests.backends.test_backends import SMALL
+from tests.tiny import FEW
 
 CUDA = "CUDAExecutionProvider"
 ON_DEVICE = 3  # of cudaMemcpyKind
@@ -71,7 +71,7 @@ def test_the_graphs_score_on_a_gpu_as_on_the_cpu(
     if CUDA not in onnxruntime.get_available_providers():
         pytest.skip("needs onnxruntime-gpu")
     path = compile_bundle(open_bundle(demo), find_target("jetson-orin-nano"), tmp_path,
-                          BuildOptions(calibration=SMALL)).path
+                          BuildOptions(calibration=FEW)).path
     bundle = open_bundle(path)
     step = of("tensorrt").candidates(bundle, LoadOptions())[precision].step
     expected = Tagger(bundle, step).stream().feed(audio[:416_000])

@@ -13,8 +13,8 @@ from satexport.bundle.contract import Contract
 from satexport.bundle.folder import MANIFEST, write_manifest
 from satexport.files import PACKAGE
 from satexport.targets import find_target
-from tests.bundle.test_folder import copy_of, manifest_of
-from tests.test_packaging import FILES, TRAINING, python
+from tests.bundle.copies import copy_of, manifest_of
+from tests.lean import FILES, TRAINING, python
 
 ALONE = (*TRAINING, *FILES, "onnxruntime", "openvino", "tensorrt", "click", "rich", "matplotlib", "memray")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -24,28 +23,21 @@ from satexport.backends.tensorrt.settings import TensorRtSettings
 from satexport.bundle.contract import GraphOptions
 from satexport.bundle.folder import open_bundle
 from satexport.bundle.target import Quantization
-from satexport.errors import MissingError, RunError, UsageError
+from satexport.errors import MissingError, RunError
 from satexport.graph.roles import Graph
 from satexport.models.checkpoint import load_checkpoint
 from satexport.models.families import find_variant
-from satexport.pipeline.build import compile_bundle
 from satexport.pipeline.export import export_onnx
-from satexport.pipeline.plan import BuildOptions
 from satexport.quantize.int8 import _scale, _weight
 from satexport.step import FloatArray
 from satexport.tagging.stream import StreamBatch
 from satexport.tagging.tagger import load
 from satexport.targets import find_target
-from tests import ROOT
-from tests.backends.test_backends import SMALL
-from tests.bundle.test_folder import content, manifest_of
-from tests.commands.test_cli import Result, call
-from tests.conftest import TINY
+from tests.bundle.copies import content, graph_of, manifest_of, output_with
+from tests.commands.calls import Result, call
+from tests.lean import FILES, TRAINING, python
 from tests.machine import need
-from tests.pipeline.test_build import SMALL as SMALL_NAME
-from tests.pipeline.test_build import output_with
-from tests.quantize.test_int8 import graph_of
-from tests.test_packaging import FILES, TRAINING, python
+from tests.tiny import SAT, SAT_2S
 
 
 class Made(NamedTuple):
@@ -126,7 +118,7 @@ def test_scales_in_fp16_never_clip_and_never_vanish() -> None:
     GraphOptions(cache="hidden"), GraphOptions(streams=3), GraphOptions(input="mel")],
     ids=lambda options: options.suffix)
 def test_every_form_of_an_export_is_taken(options: GraphOptions, tmp_path: Path, audio: FloatArray) -> None:
-    weights = load_checkpoint("random", find_variant(f"sat-t-{TINY}", 2))
+    weights = load_checkpoint("random", find_variant(SAT, 2))
     source = open_bundle(export_onnx(weights, find_target("onnx"), tmp_path, options, use_onnxsim=False).path)
     graph = tensorrt_graph.to_fp16(graph_of(source))
     assert find_violations(graph, "10.3") == []
@@ -141,20 +133,10 @@ def test_every_form_of_an_export_is_taken(options: GraphOptions, tmp_path: Path,
 
 def test_a_constant_too_large_for_fp16_is_named(tiny: Path) -> None:
     graph = graph_of(open_bundle(tiny))
-    weight = next(i for i in graph.model.graph.initializer if i.name == "03.fc1.weight")
+    weight = next(i for i in graph.model.graph.initializer if i.name == "01.fc1.weight")
     weight.CopyFrom(numpy_helper.from_array(1e6 * numpy_helper.to_array(weight), weight.name))
-    with pytest.raises(RunError, match=r"03\.fc1\.weight reaches .*more than fp16 holds"):
+    with pytest.raises(RunError, match=r"01\.fc1\.weight reaches .*more than fp16 holds"):
         tensorrt_graph.to_fp16(graph)
-
-
-@pytest.mark.parametrize("opset", [18, 21])
-def test_an_opset_that_tensorrt_does_not_read_is_refused(
-        opset: int, tmp_path: Path, quick: tuple[object, ...]) -> None:
-    weights = load_checkpoint("random", find_variant(f"sat-t-{TINY}", 2))
-    source = export_onnx(weights, find_target("onnx"), tmp_path, opset=opset, use_onnxsim=False).path
-    result = call("trt", "--fp16", "--from", source, "--output", tmp_path, *quick)
-    assert (result.code, f"has opset {opset}, TensorRT needs 19 or 20" in result.err) == (2, True), result.err
-    assert not (tmp_path / SMALL_NAME / "jetson-orin-nano-fp16").exists()
 
 
 def test_a_broken_rule_leaves_no_bundle(
@@ -164,7 +146,7 @@ def test_a_broken_rule_leaves_no_bundle(
         Graph(_refused(graph.model), graph.roles), version))
     result = call("trt", "--fp16", "--output", output, *quick)
     assert (result.code, "breaks" in result.err) == (5, True), result.err
-    assert [path.name for path in (output / SMALL_NAME).iterdir()] == ["onnx"]
+    assert [path.name for path in (output / SAT_2S).iterdir()] == ["onnx"]
 
 
 def _refused(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -180,7 +162,7 @@ def test_fp16_alone_has_no_twin_and_a_name_of_its_own(
     result = call("trt", "--fp16", "--output", output, "--json", *quick)
     assert result.code == 0, result.err
     reply = json.loads(result.out)
-    assert reply["bundle"].endswith(f"{SMALL_NAME}/jetson-orin-nano-fp16")
+    assert reply["bundle"].endswith(f"{SAT_2S}/jetson-orin-nano-fp16")
     assert (reply["twins"], reply["measure"]) == ({}, None)
     assert not (Path(reply["bundle"]) / "int8.onnx").exists()
 
@@ -212,7 +194,7 @@ def test_rtx_makes_an_engine_for_desktop_gpus(
     result = call("trt", "--rtx", "--output", output, *quick)
     assert result.code == 0, result.err
     assert "RTX compile check: passed" in result.out
-    path = output / SMALL_NAME / "rtx"
+    path = output / SAT_2S / "rtx"
     record = json.loads((path / "engine.json").read_bytes())
     assert record["compute_capability"] == ["8.6", "8.9", "12.0", "12.1"]
     assert record["bundle_sha256"] == open_bundle(path).sha256
@@ -223,22 +205,13 @@ def test_rtx_makes_an_engine_for_desktop_gpus(
     assert "CUDA" in result.err
 
 
-def test_rtx_without_its_package_says_what_to_install_before_the_work(
-        tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
-    output = output_with(tiny, tmp_path)
-    result = call("trt", "--rtx", "--output", output)
-    assert (result.code, "pip install 'satexport[trt]'" in result.err) == (3, True), result.err
-    assert [path.name for path in (output / SMALL_NAME).iterdir()] == ["onnx"]
-
-
 def test_an_engine_needs_tensorrt_and_a_gpu_which_is_said_before_the_work(
         tiny: Path, tmp_path: Path, made: Made) -> None:
     output = output_with(tiny, tmp_path)
     for arguments in (("--int8", "--engine", "--output", output), ("--build", made.path)):
         result = call("trt", *arguments)
         assert (result.code, "the package tensorrt is not installed" in result.err) == (3, True), result.err
-    assert [path.name for path in (output / SMALL_NAME).iterdir()] == ["onnx"]
+    assert [path.name for path in (output / SAT_2S).iterdir()] == ["onnx"]
 
 
 def test_a_build_bundle_that_has_no_engine_yet_says_how_to_get_one(made: Made) -> None:
@@ -264,51 +237,6 @@ assert satexport.pipeline.board.main([sys.argv[2]]) == 3
     said = python(program, made.path / "runtime.zip", made.path,
                   without=(*TRAINING, *FILES, "onnxruntime", "openvino", "click", "rich", "tensorrt"))
     assert said.startswith("Error: the package tensorrt is not installed: on a Jetson it comes with JetPack")
-
-
-@pytest.mark.parametrize(("arguments", "words"), [
-    (("--int8", "--fp16"), "--int8 and --fp16: choose one"),
-    (("--target", "cpu-int8"), "is for onnxruntime; this command writes for tensorrt"),
-    (("--target", "rtx"), "is for tensorrt_rtx: add --rtx"),
-    (("--rtx", "--target", "jetson-thor"), "is for tensorrt: leave --rtx out"),
-    (("--rtx", "--int8"), "target rtx wants fp16, --int8 asks for int8"),
-    (("--fp16", "--ranges", "entropy"), "--ranges is of int8"),
-    (("--rtx", "--engine"), "--rtx makes an engine by itself"),
-    (("--build", "b", "--int8"), "--build takes a bundle that is made already"),
-    (("--build", "b", "--minutes", "3"), "--build takes a bundle that is made already")])
-def test_wrong_use_is_named(tiny: Path, tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
-    result = call("trt", *arguments, "--output", output_with(tiny, tmp_path))
-    assert (result.code, words in result.err) == (2, True), result.err
-
-
-@pytest.mark.parametrize(("now", "then", "words"), [
-    ("[budgets]", "[quantization]\nsymmetric = false\n[budgets]",
-     "symmetric is False, expected true, the only one that the backend tensorrt takes"),
-    ("[budgets]", "[quantization]\nscales = 'fp32'\n[budgets]", "scales is 'fp32', expected \"fp16\""),
-    ("[budgets]", "[quantization]\noperators = ['attention']\n[budgets]", "TensorRT fuses it whole"),
-    ("[budgets]", "[quantization]\nmethod = 'dynamic'\n[budgets]", "method is 'dynamic', expected"),
-    ('version = "10.3"', 'version = "8.5"', "TensorRT 8 (JetPack 5) has neither strong typing"),
-    ("workspace_mb = 1000", "workspace_mb = 1", "workspace_mb is 1, expected 16 to half of memory_mb"),
-    ("workspace_mb = 1000", "workspace_mb = 6000", "workspace_mb is 6000, expected 16 to half of memory_mb"),
-    ("[tensorrt]", "precision = 'bf16'\n[tensorrt]", "expected int8 with a table"),
-    ("[tensorrt]", "[openvino]\n[tensorrt]", "unknown key 'openvino'"),
-    ('compute_capability = ["8.7"]', "compute_capability = [8.7]", "expected a list of texts")])
-def test_a_target_that_tensorrt_cannot_take_says_which_key(
-        tiny: Path, tmp_path: Path, now: str, then: str, words: str) -> None:
-    text = (ROOT / "targets" / "jetson-orin-nano.toml").read_text("utf-8")
-    assert now in text
-    (tmp_path / "mine.toml").write_text(text.replace(now, then))
-    result = call("trt", "--target", tmp_path / "mine.toml", "--output", output_with(tiny, tmp_path))
-    assert (result.code, words in result.err) == (4, True), result.err
-
-
-def test_any_number_of_streams_is_refused_for_an_engine_has_fixed_shapes(tmp_path: Path) -> None:
-    weights = load_checkpoint("random", find_variant(f"sat-t-{TINY}", 2))
-    options = GraphOptions(streams=-1)
-    source = export_onnx(weights, find_target("onnx"), tmp_path, options, use_onnxsim=False).path
-    with pytest.raises(UsageError, match="an engine has fixed shapes: export with --streams N"):
-        compile_bundle(open_bundle(source), find_target("jetson-orin-nano"), tmp_path,
-                       BuildOptions(calibration=SMALL))
 
 
 def test_the_twin_is_held_to_its_own_limit(made: Made) -> None:

@@ -17,7 +17,7 @@ from satexport.models.published import fetch_published
 from satexport.models.sat import family
 from satexport.models.sat.variants import VARIANTS, Variant, find_model
 from satexport.tagging.tagger import load
-from tests.commands.test_cli import call
+from tests.commands.calls import call
 
 TWO_DEEP = "48x3x2"
 

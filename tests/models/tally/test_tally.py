@@ -30,11 +30,11 @@ from satexport.step import FloatArray
 from satexport.tagging.tagger import load
 from satexport.targets import find_target
 from tests import ROOT
-from tests.commands.test_cli import call
-from tests.conftest import TINY
+from tests.commands.calls import call
 from tests.machine import need
 from tests.models.tally import family
 from tests.models.tally.variants import LOG_MEL, VARIANTS, Variant
+from tests.tiny import SAT
 
 TALLY = VARIANTS["tally", 1]
 RATE = LOG_MEL.sample_rate
@@ -232,7 +232,7 @@ def test_a_file_of_no_known_model_asks_for_one(tmp_path: Path) -> None:
 
 
 def test_without_a_delay_a_model_takes_two_seconds_or_its_first() -> None:
-    assert find_variant(f"sat-t-{TINY}").delay == find_variant("vit-b").delay == 2
+    assert find_variant(SAT).delay == find_variant("vit-b").delay == 2
     assert find_variant("tally").delay == 1
 
 

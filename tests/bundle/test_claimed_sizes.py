@@ -12,8 +12,8 @@ import onnx
 import pytest
 
 from satexport.bundle.folder import CALIBRATION, GOLDEN, INITIAL_CACHE, LABELS, MANIFEST, write_arrays
-from tests.bundle.test_folder import GRAPH, copy_of, reseal
-from tests.commands.test_cli import call
+from tests.bundle.copies import GRAPH, copy_of, reseal
+from tests.commands.calls import call
 
 
 def npy(shape: tuple[int, ...], data: bytes = b"") -> bytes:

@@ -1,0 +1,77 @@
+"""What `satexport openvino` refuses, and what it says where something is missing."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from satexport.backends.openvino import step as backend
+from satexport.bundle.folder import open_bundle
+from satexport.tagging.tagger import load
+from tests import ROOT
+from tests.backends.compiled import compiled
+from tests.bundle.copies import output_with
+from tests.commands.calls import call
+from tests.machine import need
+
+need("openvino", "openvino")
+
+
+def test_bf16_on_a_cpu_that_has_none_is_refused_and_int8_then_has_fp32_beside_it(
+        tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "has_bf16", lambda core, device: False)
+    output = output_with(tiny, tmp_path)
+    result = call("openvino", "--bf16", "--output", output)
+    assert result.code == 3
+    assert "has no bf16. Make the bundle for fp32, or for int8 with" in result.err
+    path = compiled(tiny, "openvino-int8", tmp_path)
+    assert open_bundle(path).target.options["floats"] == "fp32"
+    assert set(load(path).step.executed()["products"]) == {"u8", "f32"}
+
+
+@pytest.mark.usefixtures("bf16")
+def test_a_bundle_of_bf16_is_refused_on_a_cpu_without_it(
+        tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = compiled(tiny, "openvino-bf16", tmp_path)
+    monkeypatch.setattr(backend, "has_bf16", lambda core, device: False)
+    result = call("parity", path, "--golden")
+    assert (result.code, "has no bf16" in result.err) == (3, True)
+
+
+def test_a_device_that_is_not_there_is_named_with_those_that_are(tiny: Path, tmp_path: Path) -> None:
+    text = (ROOT / "targets" / "openvino-fp32.toml").read_text("utf-8")
+    mine = tmp_path / "mine.toml"
+    mine.write_text(text.replace("[openvino]", '[openvino]\ndevice = "GPU.7"'))
+    result = call("openvino", "--fp32", "--target", mine, "--output", output_with(tiny, tmp_path))
+    assert result.code == 3
+    assert re.search(r"OpenVINO finds no GPU\.7 here; it finds .*CPU", result.err)
+
+
+@pytest.mark.parametrize(("now", "then", "words"), [
+    ('[openvino]', "[openvino]\nweights = 'int4'", "weights is 'int4', expected fp32 or fp16"),
+    ('[openvino]', "[openvino]\nturbo = true", "unknown key 'turbo'"),
+    ('[openvino]', "[tensorrt]", "unknown key 'tensorrt'"),
+    ('precision = "int8"', 'precision = "fp16"', "expected int8 with a table [quantization]"),
+    ('[gates]', 'scheme = "onnxruntime"\n[gates]', "scheme is 'onnxruntime', expected \"qdq\", the only"),
+    ('[gates]', 'method = "dynamic"\n[gates]', "method is 'dynamic', expected \"static\", the only")])
+def test_a_target_that_openvino_cannot_take_says_which_key(
+        tiny: Path, tmp_path: Path, now: str, then: str, words: str) -> None:
+    text = (ROOT / "targets" / "openvino-int8.toml").read_text("utf-8")
+    mine = tmp_path / "mine.toml"
+    assert now in text
+    mine.write_text(text.replace(now, then))
+    result = call("openvino", "--target", mine, "--output", output_with(tiny, tmp_path))
+    assert (result.code, words in result.err) == (4, True), result.err
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (("--fp32", "--int8"), "--fp32 and --int8: choose one"),
+    (("--fp32", "--target", "openvino-int8"), "wants int8, --fp32 asks for fp32"),
+    (("--target", "cpu-int8"), "is for onnxruntime; this command writes for openvino"),
+    (("--fp32", "--ranges", "entropy"), "--ranges is of int8"),
+    (("--fp32", "--calibration", "esc50"), "nothing here is calibrated")])
+def test_wrong_use_is_named(tiny: Path, tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
+    result = call("openvino", *arguments, "--output", output_with(tiny, tmp_path))
+    assert (result.code, words in result.err) == (2, True), result.err

@@ -1,0 +1,56 @@
+"""Copies of bundles that a test may spoil, and what is in them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from satexport.bundle.contract import Contract
+from satexport.bundle.folder import MANIFEST, Bundle, write_manifest
+from satexport.bundle.roles import roles_from_json
+from satexport.bundle.target import Target
+from satexport.graph.roles import Graph
+
+GRAPH = "model.onnx"
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, hidden ones too."""
+    return {str(path.relative_to(folder)): path.read_bytes()
+            for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def copy_of(bundle: Path, folder: Path) -> Path:
+    """A copy that may be spoiled, in its place below a folder as an export puts it."""
+    return Path(shutil.copytree(bundle, folder / bundle.parent.name / bundle.name))
+
+
+def manifest_of(bundle: Path) -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads((bundle / MANIFEST).read_bytes())
+    return manifest
+
+
+def reseal(bundle: Path, **changes: object) -> None:
+    """Write bundle.json anew over what lies there now: every hash is right, whatever was spoiled.
+    `changes` are of the contract."""
+    manifest = manifest_of(bundle)
+    (bundle / MANIFEST).unlink()
+    contract = replace(Contract.from_dict(manifest["contract"]), **changes)  # type: ignore[arg-type]
+    write_manifest(bundle, contract, Target.from_dict(manifest["target"], bundle), manifest["graph"],
+                   manifest["operations"], roles_from_json(manifest["roles"]))
+
+
+def output_with(export: Path, folder: Path) -> Path:
+    """An output folder that holds a copy of an export."""
+    copy_of(export, folder / "build")
+    return folder / "build"
+
+
+def graph_of(bundle: Bundle) -> Graph:
+    """The graph of an export."""
+    return Graph(onnx.load(bundle.graph), bundle.roles)

@@ -1,0 +1,64 @@
+"""Commands as a user calls them, in this process or in one of their own."""
+
+from __future__ import annotations
+
+import io
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from unittest.mock import patch
+
+import pytest
+
+from satexport.cli import main
+from tests.machine import need_posix
+
+START = "from satexport.cli import main; main()"
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+def call(*arguments: object, stdin: bytes = b"") -> Result:
+    """Run a command in this process, as the console script does."""
+    out, err = io.BytesIO(), io.BytesIO()
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with patch.multiple(sys, argv=["satexport", *map(str, arguments)],
+                            stdin=io.TextIOWrapper(io.BytesIO(stdin)),
+                            stdout=io.TextIOWrapper(out, "utf-8", write_through=True),
+                            stderr=io.TextIOWrapper(err, "utf-8", "backslashreplace", write_through=True)):
+            with pytest.raises(SystemExit) as ended:
+                main()
+            texts = out.getvalue().decode(), err.getvalue().decode()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert "Traceback" not in texts[1]
+    return Result(int(ended.value.code or 0), *texts)
+
+
+def start(*arguments: object, before: str = "") -> subprocess.Popen[str]:
+    """Start a command in a process of its own; `before` is Python that runs before it."""
+    return subprocess.Popen([sys.executable, "-c", f"{before}\n{START}", *map(str, arguments)],
+                            encoding="utf-8", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+@contextmanager
+def no_file_longer_than(size: int) -> Iterator[None]:
+    """As on a full disk, writing stops in the middle of a file."""
+    resource = need_posix("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -1,0 +1,42 @@
+"""Tables: no terminal is too narrow, and none is commanded."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from satexport.report.terminal import print_table
+
+
+class Terminal(io.StringIO):
+    """Standard output that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def table(monkeypatch: pytest.MonkeyPatch, width: int) -> str:
+    out = Terminal()
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stdout", out)
+    print_table("t\x1b[2J", ("name", "megabytes", "", "notes"),
+                [("one", "12.5", "x", ("\x1b[31mred", "[b]:dog:")), ("two-of-them", "0.25", "", "fi\nne")])
+    return out.getvalue()
+
+
+def test_a_table_is_a_table_where_its_words_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = table(monkeypatch, 50)
+    assert "│ one         │      12.5 │ x │ \\x1b[31mred │" in found
+    assert "[b]:dog:" in found
+    assert "\x1b[31m" not in found
+    assert "\x1b[2J" not in found
+
+
+def test_a_table_that_is_too_wide_for_a_terminal_is_a_block_of_lines_for_each_row(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    assert table(monkeypatch, 40) == (
+        "t\\x1b[2J\n\nname: one\nmegabytes: 12.5\nx\nnotes: \\x1b[31mred, [b]:dog:\n"
+        "\nname: two-of-them\nmegabytes: 0.25\nnotes: fi\\nne\n")
