@@ -14,7 +14,6 @@ On the device, three lines:
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from satexport.version import __version__
@@ -27,6 +26,8 @@ __all__ = ["Stream", "Tagger", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:  # so that `satexport --help` does not wait for numpy
+    from importlib import import_module
+
     if module := {"Stream": "stream", "Tagger": "tagger", "load": "tagger"}.get(name):
         return getattr(import_module(f"satexport.tagging.{module}"), name)
     raise AttributeError(f"module 'satexport' has no attribute {name!r}")

@@ -20,7 +20,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from satexport.bundle.contract import RANDOM_WEIGHTS
-from satexport.cli import cli, main
+from satexport.cli import main
+from satexport.commands.group import cli
 from satexport.models.checkpoint import load_checkpoint
 from satexport.models.families import find_variant
 from tests.bundle.test_folder import content, copy_of
@@ -73,7 +74,7 @@ COMMANDS = sorted(cli.commands)
 def test_help_is_there_at_once_and_loads_nothing_heavy() -> None:
     program = f"""
 import sys
-from satexport.cli import cli
+from satexport.commands.group import cli
 for command in {[[], *([name] for name in COMMANDS)]}:
     print(cli.main([*command, "--help"], standalone_mode=False))
 print([name for name in ("numpy", "torch", "onnx", "onnxruntime", "rich") if name in sys.modules])
