@@ -1,5 +1,5 @@
-"""The command line: how the process begins and how it is interrupted. What else it takes is imported inside of
-`main`, so that Ctrl-C in the first moments ends it as it does later."""
+"""The command line: how the process begins and how it is interrupted. What else it takes is imported inside
+of `main`, so that Ctrl-C in the first moments ends it as it does later."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ def itself(bundle: Bundle, step: Step) -> Mapping[str, Candidate]:
 
 def read_settings(kind: type[Settings], target: Target, where: Path) -> Settings:
     """The options of a target as the backend's own dataclass. Raises `DataError` that begins with `where`."""
-    return kind(**facts.check_fields(kind, dict(target.options), where))
+    return kind(**facts.check_fields(kind, dict(target.options), where, table=target.backend))
 
 
 def complete_options(settings: Any) -> dict[str, Any]:

@@ -165,8 +165,10 @@ def holds_bundle(folder: Path) -> bool:
 def _read_manifest(path: Path) -> tuple[bytes, dict[str, Any]]:
     try:
         if not path.is_dir():
-            raise BundleError(f"{path}: no such folder. A bundle is the folder that `satexport onnx` "
-                              "writes, such as build/sat-t-2s/onnx.")
+            found = "is a file" if path.exists() else "no such folder"
+            hint = f" Pass {path.parent}." if path.exists() and holds_bundle(path.parent) else ""
+            raise BundleError(f"{path}: {found}. A bundle is the folder that `satexport onnx` writes, such "
+                              f"as build/sat-t-2s/onnx.{hint}")
         text = read_at_most(path / MANIFEST, MAX_MANIFEST)
         manifest = json.loads(text)
     except FileNotFoundError:

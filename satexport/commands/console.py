@@ -30,8 +30,8 @@ def reader_may_leave() -> Iterator[None]:
         _discard_output()
     except OSError as error:
         _discard_output()
-        raise RunError(f"standard output takes nothing ({error.strerror or error}): what was to be printed is "
-                       "lost. Make room there, or send it elsewhere.") from None
+        raise RunError(f"standard output takes nothing ({error.strerror or error}): what was to be printed "
+                       "is lost. Make room there, or send it elsewhere.") from None
 
 
 def takes_nothing() -> bool:

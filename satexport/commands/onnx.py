@@ -64,7 +64,8 @@ def onnx_command(model: str | None, delay: int | None, checkpoint: str, labels: 
     target, options = find_target(target_name), GraphOptions(cache, input_form, parse_streams(streams))
     if (target.backend, target.precision) != ("onnxruntime", "fp32"):
         raise UsageError(f"target {target.name} wants {target.precision} for {target.backend}; this "
-                         "command writes fp32 for onnxruntime.")
+                         "command writes fp32 for onnxruntime. Leave --target out, then `satexport bundle "
+                         f"--target {target_name}`.")
     variant = _find_variant(model, delay, checkpoint)
     check_options(variant, options)
     with requires_extra("export"):

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from satexport.commands.compile import Options, compile_options, run_compile, target_option
+from satexport.commands.compile import Options, compile_options, note_engine, run_compile, target_option
 from satexport.commands.console import print_json, reader_may_leave
 from satexport.errors import UsageError
-from satexport.terminal import note
 
 if TYPE_CHECKING:
     from satexport.bundle.target import Target
@@ -62,8 +61,8 @@ def trt_command(int8: bool, fp16: bool, rtx: bool, build: Path | None, engine: b
     path = run_compile(target, given)
     if engine:
         _build(path, as_json=False, quiet=given.as_json)
-    elif not rtx:
-        note(f"No engine was built: that happens on the board. Copy {path} there and run ./build.sh in it.")
+    else:
+        note_engine(path)
 
 
 def _target(name: str, asked: str | None, rtx: bool) -> Target:
@@ -73,7 +72,8 @@ def _target(name: str, asked: str | None, rtx: bool) -> Target:
 
     target = find_target(name)
     if target.backend != "tensorrt":
-        raise UsageError(f"target {target.name} is for {target.backend}; this command writes for tensorrt.")
+        raise UsageError(f"target {target.name} is for {target.backend}; this command writes for tensorrt. "
+                         f"Use `satexport bundle --target {name}`.")
     settings = TensorRtSettings.of(target)
     if rtx != (settings.module == RTX):
         raise UsageError(f"target {target.name} is for {settings.module}: "

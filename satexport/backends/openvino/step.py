@@ -241,7 +241,8 @@ def model_cache_folder(bundle: Bundle) -> Path:
         folder = cache_folder() / PACKAGE / bundle.sha256
         if not any(folder.glob("*.blob")):
             check_writable(folder)
-    except (RunError, RuntimeError) as error:  # RuntimeError: the user has no home
+            folder.mkdir(parents=True, exist_ok=True)
+    except (RunError, RuntimeError, OSError) as error:  # RuntimeError: the user has no home
         raise RunError(f"The target of {bundle.path} wants what OpenVINO compiles to be kept (model_cache), "
                        f"and there is no place for it: {error} Say where with SATEXPORT_CACHE=DIR.") from None
     return folder
