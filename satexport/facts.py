@@ -103,7 +103,7 @@ def _words(hint: Any) -> str:
     if origin is tuple:
         return f"a list of {_WORDS[parts[0]]}"
     if origin is dict:
-        return f"a table of {_WORDS[parts[1]]}"
+        return f"a table of {_WORDS.get(parts[1], 'values')}"
     return str(hint.__name__)
 
 
@@ -111,6 +111,8 @@ def _is(value: object, hint: Any) -> bool:
     """Is a value as read from TOML or JSON of the type that a dataclass's annotation names? A list is a
     tuple there, a whole number a float, too; true and false are no numbers."""
     origin, parts = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
     if origin is UnionType:
         return any(_is(value, part) for part in parts)
     if origin is tuple:

@@ -95,6 +95,10 @@ def _check(source: Bundle, target: Target, options: BuildOptions, backend: Backe
     """The contract that the bundle will have, its cache's scales aside. Raises `UsageError` where none can be
     made of this export for this target."""
     contract = source.contract
+    backends.check_known(source)
+    if source.graph.suffix != ".onnx":
+        raise UsageError(f"{source.path} is a bundle for {source.target.backend}; expected the fp32 export "
+                         "that `satexport onnx` makes.")
     if source.target.precision != "fp32":
         raise UsageError(f"{source.path} is {source.target.precision}; expected an fp32 export. Make one "
                          "with `satexport onnx`.")
