@@ -11,7 +11,7 @@ from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from satexport.errors import DataError, UsageError
-from satexport.files import PACKAGE, read_at_most
+from satexport.files import PACKAGE_FOLDER, read_at_most
 from satexport.terminal import shown
 
 MAX_BYTES = 200_000    # of a TOML; checksums of 2000 clips fit
@@ -21,8 +21,8 @@ Condition = tuple[str, object, bool, str]  # key, value, whether it can be meant
 
 def shipped_folder(name: str) -> Path:
     """Where the shipped TOMLs of a kind lie: beside the package in a checkout, inside it in a wheel."""
-    inside = PACKAGE / name
-    return inside if inside.is_dir() else PACKAGE.parent / name
+    inside = PACKAGE_FOLDER / name
+    return inside if inside.is_dir() else PACKAGE_FOLDER.parent / name
 
 
 def names(folder: Path) -> list[str]:

@@ -18,7 +18,7 @@ from typing import Any
 from satexport.errors import RunError
 from satexport.terminal import COMMANDS
 
-PACKAGE = Path(__file__).parent  # the folder of this package; not a real one inside a zip
+PACKAGE_FOLDER = Path(__file__).parent  # the folder of this package; not a real one inside a zip
 
 
 def sha256_of(path: Path) -> str:

@@ -40,7 +40,7 @@ class TensorSpec:
     dtype: str = "float32"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GraphOptions:
     """The choices of an export that change what goes into its graph and comes out."""
 

@@ -16,7 +16,7 @@ from satexport.errors import UsageError
 if TYPE_CHECKING:
     from satexport.bundle.target import Target
 
-DEFAULT, DEFAULT_RTX = "jetson-orin-nano", "rtx"  # targets
+DEFAULT_TARGET, RTX_TARGET = "jetson-orin-nano", "rtx"
 
 
 @click.command("trt")
@@ -52,7 +52,7 @@ def trt_command(int8: bool, fp16: bool, rtx: bool, build: Path | None, engine: b
         _build(build, given.as_json)
         return
     asked = "int8" if int8 else "fp16" if fp16 else None
-    target = _target(given.target_name or (DEFAULT_RTX if rtx else DEFAULT), asked, rtx)
+    target = _target(given.target_name or (RTX_TARGET if rtx else DEFAULT_TARGET), asked, rtx)
     if engine and not rtx:
         from satexport.backends.tensorrt.build import this_board
         from satexport.pipeline.board import check_target
@@ -67,7 +67,7 @@ def trt_command(int8: bool, fp16: bool, rtx: bool, build: Path | None, engine: b
 
 def _target(name: str, asked: str | None, rtx: bool) -> Target:
     """The target, in the precision that is asked for."""
-    from satexport.backends.tensorrt.settings import RTX, TensorRtSettings
+    from satexport.backends.tensorrt.settings import RTX_MODULE, TensorRtSettings
     from satexport.targets import find_target
 
     target = find_target(name)
@@ -75,7 +75,7 @@ def _target(name: str, asked: str | None, rtx: bool) -> Target:
         raise UsageError(f"target {target.name} is for {target.backend}; this command writes for tensorrt. "
                          f"Use `satexport bundle --target {name}`.")
     settings = TensorRtSettings.of(target)
-    if rtx != (settings.module == RTX):
+    if rtx != (settings.module == RTX_MODULE):
         raise UsageError(f"target {target.name} is for {settings.module}: "
                          f"{'leave --rtx out' if rtx else 'add --rtx'}, or choose another target.")
     if asked == "fp16" and target.precision == "int8":

@@ -17,6 +17,7 @@ from satexport.bundle.contract import PREFIX, SCHEMA, GraphOptions
 from satexport.bundle.folder import MANIFEST, open_bundle
 from satexport.errors import BundleError
 from satexport.files import json_text, sha256_of
+from satexport.pipeline import build
 from satexport.step import FloatArray
 from satexport.tagging.tagger import load
 from tests.bundle.test_folder import GRAPH, copy_of, manifest_of
@@ -122,6 +123,13 @@ def test_a_model_or_front_end_that_is_not_known_here_is_refused_where_it_is_need
     assert not (bundle.parents[1] / "out").exists()
 
 
+def test_a_model_that_is_not_known_here_is_refused_before_the_work(
+        bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "_write", lambda *_: pytest.fail("this takes long"))
+    code, err = use("cpu", change_bundle(bundle, change_family))
+    assert (code, "made by a newer version" in err) == (4, True)
+
+
 def test_a_bundle_is_measured_without_pytorch_where_its_model_is_not_known(bundle: Path) -> None:
     result = call("measure", change_bundle(bundle, change_family), "--steps", 2, "--pause", 0.01)
     assert result.code == 0
@@ -133,7 +141,7 @@ def test_a_device_is_told_before_it_listens_that_it_lacks_the_front_end(tmp_path
     change_bundle(path, change_front_end)
     for name in USES:
         code, err = use(name, path)
-        assert (code, "needs the front end 'cqt', which this satexport does not have" in err) == (4, True), err
+        assert (code, "needs the front end 'cqt', which this satexport does not have" in err) == (4, True)
 
 
 # Damage.

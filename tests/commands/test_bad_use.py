@@ -10,10 +10,13 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from satexport.audio.datasets import LabelledSet, load_set
 from satexport.errors import GateError
+from satexport.parity import protocols
 from satexport.pipeline import build as build_module
 from satexport.pipeline import export as export_module
 from tests.bundle.test_folder import copy_of
@@ -198,3 +201,22 @@ def test_a_bundle_that_cannot_be_written_to_says_where_else_reports_may_go(
 def test_the_end_of_a_short_last_chunk_is_told_from_its_start(samples: int, end: str, tiny: Path) -> None:
     result = call("run", tiny, "-", stdin=bytes(2 * (32_000 + samples)))
     assert result.out.splitlines()[-1].startswith(f"      2.0 - {end} s")
+
+def test_the_set_that_gates_is_read_once_and_before_the_work(
+        demo: Path, tmp_path: Path, few_clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    write = build_module._write
+
+    def note_load(*arguments: Any, **options: Any) -> LabelledSet:
+        done.append("read")
+        return load_set(*arguments, **options)
+
+    def note_write(*arguments: Any) -> object:
+        done.append("write")
+        return write(*arguments)
+
+    monkeypatch.setattr(protocols, "load_set", note_load)
+    monkeypatch.setattr(build_module, "_write", note_write)
+    result = call("bundle", "--target", "cpu-fp32", "--from", demo, "--output", tmp_path, "--no-measure",
+                  "--minutes", 0.1, "--data", few_clips)
+    assert (result.code, done) == (0, ["read", "write"]), result.err

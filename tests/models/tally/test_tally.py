@@ -23,7 +23,7 @@ from satexport.models.checkpoint import find_weights, load_checkpoint, recognize
 from satexport.models.families import FAMILIES, find_variant
 from satexport.models.family import Family
 from satexport.parity.golden import run_golden
-from satexport.parity.protocols import run_parity
+from satexport.parity.protocols import find_gate_set, run_parity
 from satexport.pipeline.export import export_onnx, make_contract
 from satexport.quantize.calibration_set import calibration_clips, find_calibration
 from satexport.step import FloatArray
@@ -105,7 +105,8 @@ def test_a_stream_scores_as_the_reference(options: GraphOptions, tmp_path: Path)
 
 
 def test_parity_holds_over_a_stream_and_a_set(bundle: Path, few_clips: Path) -> None:
-    parity = run_parity(load(bundle, share_cores=True), data=str(few_clips), minutes=0.1)
+    tagger = load(bundle, share_cores=True)
+    parity = run_parity(tagger, gate_set=find_gate_set(tagger.bundle, str(few_clips)), minutes=0.1)
     assert [gate.status for gate in parity.gates[:2]] == ["passed", "passed"]
     assert parity.labelled
     assert (parity.labelled.clips, parity.labelled.clip_protocol_map) == (28, None)  # it has no paper
