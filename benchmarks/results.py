@@ -56,6 +56,7 @@ from satexport.models.checkpoint import load_checkpoint
 from satexport.models.families import find_variant
 from satexport.models.sat.family import VARIANTS
 from satexport.models.sat.paper import NOTE
+from satexport.parity.protocols import find_gate_set
 from satexport.pipeline.build import compile_bundle
 from satexport.pipeline.export import export_onnx
 from satexport.pipeline.plan import BuildOptions, ProofOptions, gate_folds
@@ -121,8 +122,8 @@ def run(case: Case, threads: int, minutes: float, esc10: Path) -> None:
     tagger = load(path, threads, share_cores=True)
     data = str(esc10) if case.calibration == "esc50" else "synthetic"
     folds = gate_folds(data, None, find_calibration(case.calibration))
-    _, report = judge(tagger, ProofOptions(
-        data=data, folds=folds, minutes=minutes if case.options == USUAL_OPTIONS else 1, threads=threads))
+    _, report = judge(tagger, ProofOptions(minutes=minutes if case.options == USUAL_OPTIONS else 1,
+                                           threads=threads), find_gate_set(tagger.bundle, data, folds))
     write_json(folder / "parity.json", report)
     measured = measure([tagger.bundle, *beside], Settings(threads=threads))
     write_json(folder / "measure.json", measured.to_json())

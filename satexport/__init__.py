@@ -19,7 +19,6 @@ On the device, three lines:
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from satexport.version import __version__
@@ -32,6 +31,8 @@ __all__ = ["Stream", "StreamBatch", "Tagger", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:  # so that `satexport --help` does not wait for numpy
+    from importlib import import_module
+
     if name in __all__:
         module = "stream" if name.startswith("Stream") else "tagger"
         return getattr(import_module(f"satexport.tagging.{module}"), name)

@@ -72,6 +72,11 @@ class RunError(SatexportError):
     exit_code = 5
 
 
+def made_by_newer(found: str) -> BundleError:
+    """The error for a bundle with something in it that only a newer version of satexport can use."""
+    return BundleError(f"{found}: the bundle was made by a newer version. Update satexport.")
+
+
 @contextmanager
 def requires_extra(extra: str) -> Iterator[None]:
     """Turn the absence of a package inside the block into a `MissingError` that names the extra."""

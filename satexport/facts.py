@@ -11,7 +11,7 @@ from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from satexport.errors import DataError, UsageError
-from satexport.files import PACKAGE, read_at_most
+from satexport.files import PACKAGE_FOLDER, read_at_most
 from satexport.terminal import shown
 
 MAX_BYTES = 200_000    # of a TOML; checksums of 2000 clips fit
@@ -21,8 +21,8 @@ Condition = tuple[str, object, bool, str]  # key, value, whether it can be meant
 
 def shipped_folder(name: str) -> Path:
     """Where the shipped TOMLs of a kind lie: beside the package in a checkout, inside it in a wheel."""
-    inside = PACKAGE / name
-    return inside if inside.is_dir() else PACKAGE.parent / name
+    inside = PACKAGE_FOLDER / name
+    return inside if inside.is_dir() else PACKAGE_FOLDER.parent / name
 
 
 def names(folder: Path) -> list[str]:
@@ -40,7 +40,12 @@ def read_facts(folder: Path, what: str, kind: str) -> tuple[dict[str, Any], Path
     else:
         import tomli as tomllib  # type: ignore[import-not-found]
 
-    path = Path(what) if what.endswith(".toml") else folder / f"{what}.toml"
+    if what.endswith(".toml"):
+        path = Path(what)
+    elif what in names(folder):
+        path = folder / f"{what}.toml"
+    else:
+        raise UsageError(f"no {kind} {what!r}; there are {', '.join(names(folder))}, or pass a FILE.toml.")
     try:
         text = read_at_most(path, MAX_BYTES).decode("utf-8")
         if long := [n for n, line in enumerate(text.split("\n"), start=1) if len(line) > MAX_LINE]:
@@ -49,8 +54,10 @@ def read_facts(folder: Path, what: str, kind: str) -> tuple[dict[str, Any], Path
                             "{...} as a line [checksums] at the end with a line for each entry below it.")
         return tomllib.loads(text), path
     except FileNotFoundError:
-        raise UsageError(f"no {kind} {what!r}; there are {', '.join(names(folder))}, or pass a FILE.toml."
-                         ) from None
+        raise UsageError(f"{path}: no such file; expected a TOML of a {kind}, or one of the names "
+                         f"{', '.join(names(folder))}.") from None
+    except IsADirectoryError:
+        raise DataError(f"{path} is no readable TOML: it is a folder.") from None
     except RecursionError:
         raise DataError(f"{path} is no readable TOML: it is nested too deeply.") from None
     except (ValueError, OSError) as error:  # a number of 5000 digits is a ValueError, too
@@ -58,9 +65,10 @@ def read_facts(folder: Path, what: str, kind: str) -> tuple[dict[str, Any], Path
 
 
 def check_fields(kind: type[Any], fields: dict[str, Any], where: Path,
-            tables: Iterable[str] = ()) -> dict[str, Any]:
+                 tables: Iterable[str] = (), table: str = "") -> dict[str, Any]:
     """The fields if they are those of the dataclass, strict about names and types; `tables` are fields
-    that are read by themselves. JSON, unlike TOML, has a null, which an optional key may be.
+    that are read by themselves, `table` is the one that the fields stand in. JSON, unlike TOML, has a null,
+    which an optional key may be.
 
     Raises `DataError` that names `where` and the key.
     """
@@ -70,7 +78,7 @@ def check_fields(kind: type[Any], fields: dict[str, Any], where: Path,
     if unknown := sorted(set(fields) - set(known)):
         raise DataError(f"{where}: unknown key {shown(unknown[0])}; the keys are {', '.join(known)}.")
     if absent := sorted(needed - set(fields)):
-        raise DataError(f"{where}: lacks the key {absent[0]!r}.")
+        raise DataError(f"{where}: lacks the key {absent[0]!r}{f' in [{table}]' if table else ''}.")
     hints, result = get_type_hints(kind), {}
     for name, value in fields.items():
         if not _is(value, hints[name]):
@@ -95,7 +103,7 @@ def _words(hint: Any) -> str:
     if origin is tuple:
         return f"a list of {_WORDS[parts[0]]}"
     if origin is dict:
-        return f"a table of {_WORDS[parts[1]]}"
+        return f"a table of {_WORDS.get(parts[1], 'values')}"
     return str(hint.__name__)
 
 
@@ -103,6 +111,8 @@ def _is(value: object, hint: Any) -> bool:
     """Is a value as read from TOML or JSON of the type that a dataclass's annotation names? A list is a
     tuple there, a whole number a float, too; true and false are no numbers."""
     origin, parts = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
     if origin is UnionType:
         return any(_is(value, part) for part in parts)
     if origin is tuple:

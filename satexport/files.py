@@ -18,7 +18,7 @@ from typing import Any
 from satexport.errors import RunError
 from satexport.terminal import COMMANDS
 
-PACKAGE = Path(__file__).parent  # the folder of this package; not a real one inside a zip
+PACKAGE_FOLDER = Path(__file__).parent  # the folder of this package; not a real one inside a zip
 
 
 def sha256_of(path: Path) -> str:
@@ -84,9 +84,10 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole: beside its place, then renamed. Raises `RunError`."""
+    """Write a file whole: beside its place, then renamed; its folder is made. Raises `RunError`."""
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(content)
         os.replace(partial, path)
     except OSError as error:
@@ -96,11 +97,11 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise `RunError` where no file can be put into a folder, which is made where it is not there:
-    for work that takes long and would fail at its end."""
+    """Raise `RunError` where no file can be put into a folder, or one that is not there cannot be made: for
+    work that takes long and would fail at its end. Leaves nothing."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".{secrets.token_hex(4)}.partial"
+        there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+        probe = there / f".{secrets.token_hex(4)}.partial"
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
@@ -110,7 +111,7 @@ def check_writable(folder: Path) -> None:
 @contextmanager
 def staged_folder(path: Path, may_replace: Callable[[Path], bool]) -> Iterator[Path]:
     """Give an empty folder beside `path`; on success it takes the place of `path` as a whole,
-    on any failure or interrupt it vanishes and what was at `path` stays.
+    on any failure or interrupt it vanishes, with what was made above it, and what was at `path` stays.
 
     `may_replace` says of an existing `path` whether it is one of ours. Raises `RunError` where it
     is not, or where the disk or folder refuses. No moment has nothing at `path`, where the system can
@@ -118,24 +119,37 @@ def staged_folder(path: Path, may_replace: Callable[[Path], bool]) -> Iterator[P
     """
     stage = path.with_name(f".{path.name}.partial-{secrets.token_hex(4)}")
     new, old = stage / path.name, stage / "old" / path.name
-    try:  # an interrupt may come at any moment from here on
-        if path.exists() and not may_replace(path):
-            raise RunError(f"{path} exists and is not ours to replace; it is left alone. "
-                           "Move it away or choose another --output.")
-        new.mkdir(parents=True)
-        yield new
-        if path.exists() and exchange(new, path):
-            return
-        if path.exists():
-            old.parent.mkdir()
-            os.rename(path, old)
-        os.rename(new, path)
-    except OSError as error:
-        raise _refused(path, error) from None
+    with _removed_if_empty(path.parent):  # an interrupt may come at any moment from here on
+        try:
+            if path.exists() and not may_replace(path):
+                raise RunError(f"{path} exists and is not ours to replace; it is left alone. "
+                               "Move it away or choose another --output.")
+            new.mkdir(parents=True)
+            yield new
+            if path.exists() and exchange(new, path):
+                return
+            if path.exists():
+                old.parent.mkdir()
+                os.rename(path, old)
+            os.rename(new, path)
+        except OSError as error:
+            raise _refused(path, error) from None
+        finally:
+            if os.path.exists(old) and not os.path.exists(path):  # between the two renames
+                os.rename(old, path)
+            shutil.rmtree(stage, ignore_errors=True)
+
+
+@contextmanager
+def _removed_if_empty(folder: Path) -> Iterator[None]:
+    """Remove a folder that is made inside the block, and those above it that are, if nothing is in them."""
+    made = [place for place in (folder, *folder.parents) if not os.path.exists(place)]
+    try:
+        yield
     finally:
-        if os.path.exists(old) and not os.path.exists(path):  # between the two renames
-            os.rename(old, path)
-        shutil.rmtree(stage, ignore_errors=True)
+        with suppress(OSError):  # the first that holds something, or was never made, ends it
+            for place in made:
+                place.rmdir()
 
 
 def exchange(one: Path, other: Path) -> bool:

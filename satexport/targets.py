@@ -1,8 +1,8 @@
 """Targets: what is wanted on which device, one TOML each in `targets/`.
 
-A target may begin as another one: `extends = "jetson-orin-nano"` takes all that it says, and what stands
-beside it, key by key, takes the place of that. What several have in common and is no target by itself lies
-in `targets/common/`. """
+A target may begin as another one: `extends = "jetson-orin-nano"` takes all that it says but its name, and
+what stands beside it, key by key, takes the place of that. What several have in common and is no target by
+itself lies in `targets/common/`. """
 
 from __future__ import annotations
 
@@ -55,9 +55,12 @@ def _extend(fields: dict[str, Any], path: Path) -> dict[str, Any]:
             return fields
         names = [*facts.names(FOLDER), *facts.names(FOLDER / COMMON)]
         if name not in names:
-            raise DataError(f"{path}: extends is {shown(name)}, expected one of {', '.join(names)}.")
+            raise DataError(f"{path}: extends is {shown(name)}, expected one of {', '.join(names)}; "
+                            "a file of your own cannot be extended.")
         folder = FOLDER if name in facts.names(FOLDER) else FOLDER / COMMON
-        fields = _merge(facts.read_facts(folder, name, "target")[0], fields)
+        base, _ = facts.read_facts(folder, name, "target")
+        base.pop("name", None)  # two of one name would be written to one place
+        fields = _merge(base, fields)
     raise DataError(f"{path}: extends leads over more than {MOST} targets; expected fewer, and no circle.")
 
 

@@ -123,7 +123,7 @@ def test_how_a_stream_started_is_forgotten_exactly_after_as_many_chunks_as_the_c
     checkpoint = load_checkpoint("random", find_variant(model, delay))
     memory = 24 if (model, delay) == ("sat-s", 1) else 12
     assert checkpoint.variant.memory_steps == memory
-    tagger = load(export_onnx(checkpoint, find_target("onnx"), tmp_path, GraphOptions(cache)).path)
+    tagger = load(export_onnx(checkpoint, find_target("onnx"), tmp_path, GraphOptions(cache=cache)).path)
     audio = golden_audio(checkpoint.variant)
     one, other = tagger.stream(), tagger.stream()
     other.feed(audio[::-1].reshape(-1))  # a history of its own

@@ -27,14 +27,14 @@ def contract(model: str = "sat-t", delay: int = 2, options: GraphOptions = Graph
 
 @pytest.mark.parametrize(("model", "delay", "options", "numbers"), [
     ("sat-t", 2, GraphOptions(), 12 * 2 * 3 * 48 * 64),
-    ("sat-t", 2, GraphOptions("hidden"), 12 * 48 * 192),
+    ("sat-t", 2, GraphOptions(cache="hidden"), 12 * 48 * 192),
     ("sat-b", 1, GraphOptions(), 12 * 2 * 12 * 24 * 64),
     ("sat-s", 1, GraphOptions(), 48 * 384 + 11 * 2 * 6 * 48 * 64),  # layer 0 keeps hidden tokens
     ("vit-t", 10, GraphOptions(), 0)])
 @pytest.mark.parametrize("streams", [1, 8, ANY])
 def test_the_state_is_what_one_stream_leaves_for_the_next_step(
         model: str, delay: int, options: GraphOptions, numbers: int, streams: int) -> None:
-    options = GraphOptions(options.cache, streams=streams)
+    options = GraphOptions(cache=options.cache, streams=streams)
     assert state_bytes(contract(model, delay, options)) == FLOAT * numbers
 
 

@@ -47,7 +47,7 @@ def test_the_wheel_holds_code_targets_data_and_attribution_and_nothing_else(whee
 
 def test_the_installed_wheel_has_its_command_and_finds_its_targets_and_data(installed: Path) -> None:
     program = """
-from satexport.cli import cli
+from satexport.commands.group import cli
 from satexport.audio.labels import audioset_labels
 from satexport.targets import FOLDER, find_target
 from satexport.models.sat.family import DEMOS

@@ -61,7 +61,7 @@ def test_an_unknown_name_is_wrong_use_and_lists_those_that_ship() -> None:
 
 
 def test_a_path_to_nothing_is_wrong_use() -> None:
-    with pytest.raises(UsageError, match=r"no target 'gone\.toml'"):
+    with pytest.raises(UsageError, match=r"gone\.toml: no such file; expected a TOML of a target"):
         find_target("gone.toml")
 
 

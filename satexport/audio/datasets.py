@@ -31,7 +31,7 @@ LAYOUTS = ('expected the word "synthetic", a folder with meta/esc50.csv and audi
            "AudioSet style, or a csv with the columns filename,labels.")
 MAP = "expected a category map, a csv with the columns category,label."
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LabelledSet:
     """Clips and the labels among them, in the order of the model's; origin is for reports."""
 
@@ -109,8 +109,8 @@ def _labelled(rows: list[_Row], origin: dict[str, object], labels: Sequence[str]
         raise DataError(f"{where}: no clip has a label; a labelled set needs some.")
     if category_map:
         origin = origin | {"category_map": str(category_map)}
-    return LabelledSet(str(where), clips, tuple(x for x in labels if x in present),
-                       origin | {"clips": len(clips)})
+    return LabelledSet(name=str(where), clips=clips, classes=tuple(x for x in labels if x in present),
+                       origin=origin | {"clips": len(clips)})
 
 
 def _few(names: Sequence[str]) -> str:

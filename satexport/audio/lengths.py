@@ -65,7 +65,7 @@ class View:
         return begin + self._file.read(count - len(begin))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Layout:
     """How a container of chunks is written."""
 
@@ -83,12 +83,15 @@ class _Layout:
 
 
 _LAYOUTS = {
-    b"RIFF": _Layout(12, 4, "<I", 0, 2, b"data"), b"RF64": _Layout(12, 4, "<I", 0, 2, b"data"),
-    b"RIFX": _Layout(12, 4, ">I", 0, 2, b"data"), b"FORM": _Layout(12, 4, ">I", 0, 2, b"SSND", 8),
-    b"riff": _Layout(40, 16, "<Q", 24, 8, b"data"), b"caff": _Layout(8, 4, ">Q", 0, 1, b"data", 4)}
+    b"RIFF": _Layout(first=12, name=4, size="<I", own=0, align=2, sound=b"data"),
+    b"RF64": _Layout(first=12, name=4, size="<I", own=0, align=2, sound=b"data"),
+    b"RIFX": _Layout(first=12, name=4, size=">I", own=0, align=2, sound=b"data"),
+    b"FORM": _Layout(first=12, name=4, size=">I", own=0, align=2, sound=b"SSND", inner=8),
+    b"riff": _Layout(first=40, name=16, size="<Q", own=24, align=8, sound=b"data"),
+    b"caff": _Layout(first=8, name=4, size=">Q", own=0, align=1, sound=b"data", inner=4)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Sound:
     """Where a header says how many bytes its samples take."""
 
@@ -160,7 +163,7 @@ def _find_sound(file: BinaryIO, total: int, first: bytes) -> _Sound | None:
     if first[:4] in (b".snd", b"dns."):  # AU
         size = ">I" if first[:1] == b"." else "<I"
         begin, announced = struct.unpack(size + "I", first[4:12].ljust(8, b"\0"))
-        return _Sound(begin, 8, size, 0, announced)
+        return _Sound(begin=begin, place=8, size=size, more=0, announced=announced)
     layout = _LAYOUTS.get(first[:4])
     if layout is None:
         return None
@@ -177,9 +180,9 @@ def _find_sound(file: BinaryIO, total: int, first: bytes) -> _Sound | None:
             if ds64 and ds64 + 16 <= place:  # RF64: the size stands there
                 file.seek(ds64 + 8)
                 (size,) = struct.unpack("<Q", file.read(8))
-                return _Sound(begin, ds64 + 8, "<Q", 0, size, layout)
-            return _Sound(begin + layout.inner, place + layout.name, layout.size, more, size - more, layout,
-                          form)
+                return _Sound(begin=begin, place=ds64 + 8, size="<Q", more=0, announced=size, layout=layout)
+            return _Sound(begin=begin + layout.inner, place=place + layout.name, size=layout.size, more=more,
+                          announced=size - more, layout=layout, form=form)
         if header.startswith(b"ds64"):
             ds64 = begin
         if header.startswith(b"fmt ") and layout.size == "<I":

@@ -120,16 +120,21 @@ def of(name: str) -> Backend:
 def load_step(bundle: Bundle, options: LoadOptions = LoadOptions()) -> Step:
     """Load a bundle's graph with the runtime that its target names. Raises `MissingError` if this satexport
     has no such backend, or the runtime is not installed; `BundleError` as `Backend.load`."""
-    name = bundle.target.backend
-    if name not in BACKENDS:
-        raise MissingError(f"{bundle.path} is for the backend {name!r}, made by a newer version; this "
-                           f"satexport runs {', '.join(BACKENDS)}. Use the version that wrote it.")
-    backend = of(name)
+    check_known(bundle)
+    backend = of(bundle.target.backend)
     try:
         backend.check(bundle.target, bundle.path / MANIFEST)
     except DataError as error:
         raise BundleError(f"{error} Make the bundle again.") from None
     return backend.load(bundle, options)
+
+
+def check_known(bundle: Bundle) -> None:
+    """Raise `MissingError` if this satexport has no such backend as a bundle is for."""
+    name = bundle.target.backend
+    if name not in BACKENDS:
+        raise MissingError(f"{bundle.path} is for the backend {name!r}, made by a newer version; this "
+                           f"satexport runs {', '.join(BACKENDS)}. Use the version that wrote it.")
 
 
 def itself(bundle: Bundle, step: Step) -> Mapping[str, Candidate]:
@@ -139,7 +144,7 @@ def itself(bundle: Bundle, step: Step) -> Mapping[str, Candidate]:
 
 def read_settings(kind: type[Settings], target: Target, where: Path) -> Settings:
     """The options of a target as the backend's own dataclass. Raises `DataError` that begins with `where`."""
-    return kind(**facts.check_fields(kind, dict(target.options), where))
+    return kind(**facts.check_fields(kind, dict(target.options), where, table=target.backend))
 
 
 def complete_options(settings: Any) -> dict[str, Any]:

@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport.bundle.contract import DEFAULT_OPSET, SCHEMA, Contract
+from satexport.bundle.contract import DEFAULT_OPSET, Contract, check_schema
 from satexport.bundle.initial_cache import InitialCache
 from satexport.bundle.roles import Roles, roles_from_json, roles_to_json
 from satexport.bundle.target import Target
@@ -165,8 +165,10 @@ def holds_bundle(folder: Path) -> bool:
 def _read_manifest(path: Path) -> tuple[bytes, dict[str, Any]]:
     try:
         if not path.is_dir():
-            raise BundleError(f"{path}: no such folder. A bundle is the folder that `satexport onnx` "
-                              "writes, such as build/sat-t-2s/onnx.")
+            found = "is a file" if path.exists() else "no such folder"
+            hint = f" Pass {path.parent}." if path.exists() and holds_bundle(path.parent) else ""
+            raise BundleError(f"{path}: {found}. A bundle is the folder that `satexport onnx` writes, such "
+                              f"as build/sat-t-2s/onnx.{hint}")
         text = read_at_most(path / MANIFEST, MAX_MANIFEST)
         manifest = json.loads(text)
     except FileNotFoundError:
@@ -177,9 +179,7 @@ def _read_manifest(path: Path) -> tuple[bytes, dict[str, Any]]:
         raise BundleError(f"{path / MANIFEST} is damaged ({error}). Export it again.") from None
     if not isinstance(manifest, dict):
         raise BundleError(f"{path / MANIFEST} is damaged (no object). Export it again.")
-    if manifest.get("schema") != SCHEMA:
-        raise BundleError(f"{path} has the schema {manifest.get('schema')!r}, this satexport reads "
-                          f"{SCHEMA}. Export it again with this version.")
+    check_schema(str(path), manifest.get("schema"))
     seal = str(manifest.get("seal")).encode(errors="backslashreplace")  # it may be no text that UTF-8 has
     if hashlib.sha256(text.replace(seal, b"")).hexdigest().encode() != seal:
         raise BundleError(f"{path / MANIFEST} was changed: its SHA-256 is not the one in its seal. "

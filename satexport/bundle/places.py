@@ -10,7 +10,7 @@ from pathlib import Path
 
 from satexport.bundle.contract import ANY
 from satexport.bundle.folder import REPORTS, Bundle, bundle_path, holds_bundle, open_bundle
-from satexport.errors import BundleError, SatexportError, UsageError
+from satexport.errors import BundleError, RunError, SatexportError, UsageError
 from satexport.files import check_writable, staged_folder
 
 
@@ -46,8 +46,7 @@ def check_outside(place: Path, is_report: bool = False) -> None:
 
 
 def check_places(places: Sequence[tuple[str, Path]], bundles: Sequence[Path] = ()) -> None:
-    """Check, before work that takes long, the files that its reports go to, each with what it is called;
-    their folders are made.
+    """Check, before work that takes long, the files that its reports go to, each with what it is called.
 
     Raises `UsageError` where one cannot be a report's: a folder or device, the place of another report or a
     part of one of the `bundles`, by whatever name or link; `RunError` where it cannot be written.
@@ -70,7 +69,12 @@ def check_places(places: Sequence[tuple[str, Path]], bundles: Sequence[Path] = (
             if os.path.exists(place) and os.path.exists(part) and place.samefile(part):
                 raise UsageError(f"{place} is {part}, which belongs to the bundle. Choose another place for "
                                  f"the {what}.")
-        check_writable(place.parent)
+        try:
+            check_writable(place.parent)
+        except RunError as error:
+            if place.parent not in [bundle / REPORTS for bundle in bundles]:
+                raise
+            raise RunError(f"{error.message} Choose another place for the report with --report.") from None
 
 
 def find_export(folder: Path) -> Path:

@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from satexport.errors import made_by_newer
+from satexport.terminal import shown
+
 FRONT = "front_end"        # waveform to scaled features: stays in fp32
 ATTENTION = "attention"    # a product of two activations, as queries times keys
 WITH_WEIGHTS = ("linear", "patch", "head")  # products with a weight: of a block, to tokens, to scores
@@ -49,7 +52,11 @@ def roles_to_json(roles: Roles) -> dict[str, str]:
 
 
 def roles_from_json(content: Any) -> Roles:
-    """Read it again. Raises `ValueError` if it is no such table."""
+    """Read it again. Raises `ValueError` if it is no such table, `BundleError` for a kind of role that is not
+    known here."""
     if not isinstance(content, dict) or not all(isinstance(text, str) for text in content.values()):
         raise ValueError("roles: expected a table of texts")
+    for text in content.values():
+        if (kind := text.partition(" ")[0]) and kind not in KINDS:
+            raise made_by_newer(f"a node has the role {shown(text)}, expected one of {', '.join(KINDS)}")
     return {name: Role.parse(text) for name, text in content.items()}

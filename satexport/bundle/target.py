@@ -91,6 +91,10 @@ class Target:
         backend = fields.get("backend")
         own = backend if isinstance(backend, str) and backend not in _FIELDS else ""
         rest = {key: value for key, value in fields.items() if key not in {*_TABLES, own}}
+        if own and (unknown := sorted(set(rest) - (_FIELDS - {"options"}))):
+            raise DataError(f"{where}: unknown key {shown(unknown[0])}; the keys are "
+                            f"{', '.join(sorted(_FIELDS - {'options', *_TABLES}))}, the tables "
+                            f"{', '.join(f'[{name}]' for name in (*_TABLES, own))}.")
         quantization = None
         if fields.get("quantization") is not None:
             quantization = Quantization(**_read_table(fields, "quantization", where))
@@ -116,7 +120,7 @@ def _table(fields: Mapping[str, Any], name: str, where: Path) -> dict[str, Any]:
 
 def _read_table(fields: Mapping[str, Any], name: str, where: Path) -> dict[str, Any]:
     """The checked fields of a table of _TABLES, {} where it is absent and needs no key."""
-    return facts.check_fields(_TABLES[name], _table(fields, name, where), where)
+    return facts.check_fields(_TABLES[name], _table(fields, name, where), where, table=name)
 
 
 def _conditions(target: Target) -> Iterator[facts.Condition]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from satexport.commands.compile import Options, compile_options, run_compile
+from satexport.commands.compile import Options, compile_options, note_engine, run_compile
 from satexport.commands.options import cache_dtype_option
 
 
@@ -28,4 +28,4 @@ def bundle_command(target_name: str, **options: Any) -> None:
     """
     from satexport.targets import find_target
 
-    run_compile(find_target(target_name), Options(target_name=target_name, **options))
+    note_engine(run_compile(find_target(target_name), Options(target_name=target_name, **options)))

@@ -104,7 +104,8 @@ def find_for(backend: str, name: str | None, asked: str | None, defaults: dict[s
 
     target = find_target(name or defaults[asked or default])
     if target.backend != backend:
-        raise UsageError(f"target {target.name} is for {target.backend}; this command writes for {backend}.")
+        raise UsageError(f"target {target.name} is for {target.backend}; this command writes for {backend}. "
+                         f"Use `satexport bundle --target {name}`.")
     if asked and target.precision != asked:
         raise UsageError(f"target {target.name} wants {target.precision}, --{asked} asks for {asked}: leave "
                          "one of them out.")
@@ -143,6 +144,12 @@ def run_compile(target: Target, options: Options) -> Path:
     if failed := failures(record.proof.gates):
         raise GateError(f"{record.path}: {failed}.")
     return record.path
+
+
+def note_engine(path: Path) -> None:
+    """Say what is still to be done where a bundle is one that a board builds its engines of."""
+    if (path / "build.sh").is_file():
+        note(f"No engine was built: that happens on the board. Copy {path} there and run ./build.sh in it.")
 
 
 def _check_source(options: Options) -> None:

@@ -61,10 +61,12 @@ def onnx_command(model: str | None, delay: int | None, checkpoint: str, labels: 
     from satexport.report.terminal import print_export
     from satexport.targets import find_target
 
-    target, options = find_target(target_name), GraphOptions(cache, input_form, parse_streams(streams))
+    target = find_target(target_name)
+    options = GraphOptions(cache=cache, input=input_form, streams=parse_streams(streams))
     if (target.backend, target.precision) != ("onnxruntime", "fp32"):
         raise UsageError(f"target {target.name} wants {target.precision} for {target.backend}; this "
-                         "command writes fp32 for onnxruntime.")
+                         "command writes fp32 for onnxruntime. Leave --target out, then `satexport bundle "
+                         f"--target {target_name}`.")
     variant = _find_variant(model, delay, checkpoint)
     check_options(variant, options)
     with requires_extra("export"):

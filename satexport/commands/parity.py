@@ -91,11 +91,11 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
 def _run_parity(tagger: Tagger, *, data: str, folds: Sequence[int] | None, category_map: Path | None,
                 checkpoint: str | None, minutes: float) -> ParityResult:
     """Parity over the folds that were asked for, or those of the set that gate."""
-    from satexport.parity.protocols import run_parity
+    from satexport.parity.protocols import find_gate_set, run_parity
     from satexport.quantize.calibration_set import default_folds
 
-    return run_parity(tagger, data=data, folds=folds or default_folds(data), category_map=category_map,
-                      checkpoint=checkpoint, minutes=minutes)
+    gate_set = find_gate_set(tagger.bundle, data, folds or default_folds(data), category_map)
+    return run_parity(tagger, gate_set=gate_set, checkpoint=checkpoint, minutes=minutes)
 
 
 def _write_reports(report: dict[str, Any], places: dict[str, Path]) -> None:

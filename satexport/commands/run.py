@@ -72,9 +72,14 @@ def print_tags(tagger: Tagger, name: str, top: int, as_json: bool) -> None:
                     "tags": [{"label": label, "score": round(score, 6)} for label, score in tags]}
             click.echo(json.dumps(line))
         else:
-            say(f"  {start:7.1f} - {end:.1f} s  "
+            say(f"  {start:7.1f} - {_end(start, end)} s  "
                 + "  ".join(f"{label} {score:.3f}" for label, score in tags))
         sys.stdout.flush()
+
+
+def _end(start: float, end: float) -> str:
+    """The end of a chunk, with as many digits as tell it from its start."""
+    return next((text for digits in range(1, 6) if float(text := f"{end:.{digits}f}") > start), f"{end:.6f}")
 
 
 def timed_scores(tagger: Tagger, name: str) -> Iterator[tuple[float, float, FloatArray]]:

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from satexport.commands.compile import Options, compile_options, run_compile, target_option
+from satexport.commands.compile import Options, compile_options, note_engine, run_compile, target_option
 from satexport.commands.console import print_json, reader_may_leave
 from satexport.errors import UsageError
-from satexport.terminal import note
 
 if TYPE_CHECKING:
     from satexport.bundle.target import Target
 
-DEFAULT, DEFAULT_RTX = "jetson-orin-nano", "rtx"  # targets
+DEFAULT_TARGET, RTX_TARGET = "jetson-orin-nano", "rtx"
 
 
 @click.command("trt")
@@ -53,7 +52,7 @@ def trt_command(int8: bool, fp16: bool, rtx: bool, build: Path | None, engine: b
         _build(build, given.as_json)
         return
     asked = "int8" if int8 else "fp16" if fp16 else None
-    target = _target(given.target_name or (DEFAULT_RTX if rtx else DEFAULT), asked, rtx)
+    target = _target(given.target_name or (RTX_TARGET if rtx else DEFAULT_TARGET), asked, rtx)
     if engine and not rtx:
         from satexport.backends.tensorrt.build import this_board
         from satexport.pipeline.board import check_target
@@ -62,20 +61,21 @@ def trt_command(int8: bool, fp16: bool, rtx: bool, build: Path | None, engine: b
     path = run_compile(target, given)
     if engine:
         _build(path, as_json=False, quiet=given.as_json)
-    elif not rtx:
-        note(f"No engine was built: that happens on the board. Copy {path} there and run ./build.sh in it.")
+    else:
+        note_engine(path)
 
 
 def _target(name: str, asked: str | None, rtx: bool) -> Target:
     """The target, in the precision that is asked for."""
-    from satexport.backends.tensorrt.settings import RTX, TensorRtSettings
+    from satexport.backends.tensorrt.settings import RTX_MODULE, TensorRtSettings
     from satexport.targets import find_target
 
     target = find_target(name)
     if target.backend != "tensorrt":
-        raise UsageError(f"target {target.name} is for {target.backend}; this command writes for tensorrt.")
+        raise UsageError(f"target {target.name} is for {target.backend}; this command writes for tensorrt. "
+                         f"Use `satexport bundle --target {name}`.")
     settings = TensorRtSettings.of(target)
-    if rtx != (settings.module == RTX):
+    if rtx != (settings.module == RTX_MODULE):
         raise UsageError(f"target {target.name} is for {settings.module}: "
                          f"{'leave --rtx out' if rtx else 'add --rtx'}, or choose another target.")
     if asked == "fp16" and target.precision == "int8":

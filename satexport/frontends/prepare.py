@@ -23,6 +23,12 @@ def model_input(contract: Contract, chunk: FloatArray) -> FloatArray:
     return log_mel(find_front_end(contract.front_end), chunk, contract.input.shape[2])
 
 
+def check_front_end(contract: Contract) -> None:
+    """Raise `BundleError` if a graph needs features of a front end that is not known here."""
+    if contract.options.input != "audio":
+        find_front_end(contract.front_end)
+
+
 def front_end_bytes(contract: Contract) -> int:
     """Return the bytes of the two largest tensors of the front end in one step of one stream: of each frame,
     about as many numbers as it has samples. 0 if the contract does not say what a frame is."""

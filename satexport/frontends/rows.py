@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from satexport.errors import BundleError
+from satexport.errors import made_by_newer
+from satexport.terminal import shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,6 @@ def find_front_end(parameters: Mapping[str, Any]) -> FrontEnd:
     row = FRONT_ENDS.get(name) if isinstance(name, str) else None
     if row is None or row.parameters() != parameters:
         lack = "with these parameters" if row else f"(it has {', '.join(FRONT_ENDS)})"
-        raise BundleError(f"the bundle needs the front end {name!r}, which this satexport does not have "
-                          f"{lack}: the bundle was made by a newer version. Update satexport, or export it "
-                          "again.")
+        raise made_by_newer(f"the bundle needs the front end {shown(name)}, which this satexport does not "
+                            f"have {lack}")
     return row

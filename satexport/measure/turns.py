@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from satexport.bundle.contract import ANY, state_bytes
 from satexport.bundle.folder import Bundle
-from satexport.errors import CheckpointError, MissingError, UsageError
+from satexport.errors import BundleError, CheckpointError, MissingError, UsageError
 from satexport.graph.operations import DEFINITION as OPERATIONS
 from satexport.measure.budgets import budget_gates, bundle_figures
 from satexport.measure.latency import StepLatency, take_turns
@@ -112,8 +112,8 @@ def _start(bundles: Sequence[Bundle], settings: Settings, stack: ExitStack,
             try:
                 eager[row.baseline] = _start_eager(
                     f"PyTorch eager beside {name}" if taken else usual, row, settings, stack)
-            except (CheckpointError, MissingError) as error:
-                if settings.checkpoint and isinstance(error, CheckpointError):
+            except (CheckpointError, MissingError, BundleError) as error:
+                if settings.checkpoint and not isinstance(error, MissingError):
                     raise
                 notes.append(f"no PyTorch beside {bundle.contract.variant}: {error}")
     return rows, eager

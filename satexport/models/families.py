@@ -6,7 +6,7 @@ import importlib
 from typing import Any, cast
 
 from satexport.bundle.contract import USUAL_OPTIONS, Contract, GraphOptions
-from satexport.errors import BundleError, UsageError
+from satexport.errors import UsageError, made_by_newer
 from satexport.models.family import Checkpoint, Family, PaperFigures, Reference, Shapes, Variant
 
 FAMILIES = {  # name -> module that meets `Family`
@@ -19,9 +19,8 @@ _LACKED = {"cache": "cache", "input": "other input", "streams": "graph for sever
 def find_family(name: str) -> Family[Any]:
     """Return the family of this name. Raises `BundleError` if there is none: only a bundle can name one."""
     if name not in FAMILIES:
-        raise BundleError(f"the model is of the family {name!r}, which this satexport does not have (it has "
-                          f"{', '.join(FAMILIES)}): the bundle was made by a newer version. Update "
-                          "satexport.")
+        raise made_by_newer(f"the model is of the family {name!r}, which this satexport does not have (it "
+                            f"has {', '.join(FAMILIES)})")
     return cast(Family[Any], importlib.import_module(FAMILIES[name]))
 
 
@@ -62,8 +61,8 @@ def find_contract_variant(contract: Contract) -> Variant:
     try:
         return named_variant(contract.variant)
     except UsageError:
-        raise BundleError(f"the model is a {contract.variant!r}, which this satexport does not have: the "
-                          "bundle was made by a newer version. Update satexport.") from None
+        raise made_by_newer(f"the model is a {contract.variant!r}, which this satexport does not have"
+                            ) from None
 
 
 def resembling(shapes: Shapes) -> list[Variant]:

@@ -8,7 +8,7 @@ the candidate is the file that ships. Protocols and definitions:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +37,23 @@ HEARD_AGAIN = 60  # s at the end of the stream, after as many chunks as a cache 
 Advance = Callable[[], None]
 
 
-def run_parity(tagger: Tagger, *, minutes: float, data: str = "synthetic",
-               folds: Sequence[int] | None = None, category_map: Path | None = None,
-               checkpoint: str | None = None) -> ParityResult:
-    """The bundle against PyTorch over so many minutes of stream and a labelled set.
+@dataclass(frozen=True)
+class GateSet:
+    """The set that mAP is judged on, or None and why there is none."""
 
-    Raises `CheckpointError` if the weights are not found or are others, `DataError` if the set cannot be
-    used.
+    labelled: LabelledSet | None
+    why_not: str = ""
+
+
+def run_parity(tagger: Tagger, *, minutes: float, gate_set: GateSet | None = None,
+               checkpoint: str | None = None) -> ParityResult:
+    """The bundle against PyTorch over so many minutes of stream and a labelled set, without one over the
+    synthetic set.
+
+    Raises `CheckpointError` if the weights are not found or are others, `DataError` if a clip cannot be used.
     """
-    labelled, why_not = labelled_set(tagger.bundle, data, folds, category_map)
+    gate_set = gate_set or find_gate_set(tagger.bundle)
+    labelled = gate_set.labelled
     reference = make_reference(find_weights(tagger.bundle, checkpoint))
     lanes = len(proof_streams(tagger.step, tagger.contract))
     steps = sum(stream_steps(tagger.contract, minutes, lanes)) + (len(labelled.clips) if labelled else 0)
@@ -58,21 +66,20 @@ def run_parity(tagger: Tagger, *, minutes: float, data: str = "synthetic",
     if scored:
         differences[scored.name] = scored.differences
     gates = [judge_difference(limits, name, apart) for name, apart in differences.items()]
-    return ParityResult(gates=(*gates, judge_map(limits, scored, why_not)), differences=differences,
+    return ParityResult(gates=(*gates, judge_map(limits, scored, gate_set.why_not)), differences=differences,
                         stream=stream, labelled=scored)
 
 
-def labelled_set(bundle: Bundle, data: str, folds: Sequence[int] | None,
-                 category_map: Path | None) -> tuple[LabelledSet | None, str]:
-    """The set that mAP is judged on, or None and why there is none. Raises `DataError` where the set
-    cannot be used."""
+def find_gate_set(bundle: Bundle, data: str = "synthetic", folds: Sequence[int] | None = None,
+                  category_map: Path | None = None) -> GateSet:
+    """Return the set that a bundle's mAP is judged on. Raises `DataError` where it cannot be used."""
     if bundle.contract.has_random_weights:
         if (data, folds, category_map) != ("synthetic", None, None):
             load_set(data, bundle.labels, folds=folds, category_map=category_map)  # bad input is said
-        return None, "random weights: no mAP is claimed"
+        return GateSet(None, "random weights: no mAP is claimed")
     if data == "synthetic" and not set(SYNTHETIC_CLASSES) <= set(bundle.labels):
-        return None, "the model lacks labels of the synthetic set: pass --data"
-    return load_set(data, bundle.labels, folds=folds, category_map=category_map), ""
+        return GateSet(None, "the model lacks labels of the synthetic set: pass --data")
+    return GateSet(load_set(data, bundle.labels, folds=folds, category_map=category_map))
 
 
 def stream_steps(contract: Contract, minutes: float, streams: int) -> tuple[int, int]:

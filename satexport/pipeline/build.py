@@ -32,8 +32,9 @@ from satexport.bundle.target import AUTO, Target
 from satexport.errors import BundleError, UsageError
 from satexport.files import check_writable, write_json
 from satexport.graph.roles import Graph
+from satexport.models.families import find_contract_variant
 from satexport.origin import origin
-from satexport.parity.protocols import labelled_set
+from satexport.parity.protocols import GateSet, find_gate_set
 from satexport.pipeline.plan import BuildOptions, ExportOptions, ProofOptions, is_calibrated
 from satexport.pipeline.prove import prove, write_graph_scores
 from satexport.quantize.cache_dtype import store_cache
@@ -66,14 +67,13 @@ def compile_bundle(source: Bundle | ExportOptions, target: Target, folder: Path,
     path = bundle_path(folder, contract, target)
     if path.resolve() == source.path.resolve():
         raise UsageError(f"{path} is the export itself: give the target another name, or choose --output.")
-    if proof:
-        labelled_set(source, proof.data, proof.folds, proof.category_map)  # bad input ends it before the work
+    gate_set = _check_proof(source, proof) if proof else None
     check_outside(path)
     check_writable(path.parent)
     with staged_bundle(path) as stage:
         quantized = _write(source, target, options, backend, stage)
         bundle = open_bundle(stage)
-        proven = _prove(source, bundle, path, backend, proof)
+        proven = _prove(source, bundle, path, backend, proof, gate_set)
         finished = backend.finish(bundle)
     return BundleRecord(
         path=path, proof=proven, finished=finished, notes=(*proven.notes, *_notes(source, target, options)),
@@ -95,6 +95,10 @@ def _check(source: Bundle, target: Target, options: BuildOptions, backend: Backe
     """The contract that the bundle will have, its cache's scales aside. Raises `UsageError` where none can be
     made of this export for this target."""
     contract = source.contract
+    backends.check_known(source)
+    if source.graph.suffix != ".onnx":
+        raise UsageError(f"{source.path} is a bundle for {source.target.backend}; expected the fp32 export "
+                         "that `satexport onnx` makes.")
     if source.target.precision != "fp32":
         raise UsageError(f"{source.path} is {source.target.precision}; expected an fp32 export. Make one "
                          "with `satexport onnx`.")
@@ -107,6 +111,13 @@ def _check(source: Bundle, target: Target, options: BuildOptions, backend: Backe
         contract = contract.with_cache_dtype(options.cache_dtype)
     backend.accepts(contract, target)
     return contract
+
+
+def _check_proof(source: Bundle, proof: ProofOptions) -> GateSet:
+    """The set that gates. Raises before the work what is wrong with it, or `BundleError` for a model that is
+    not known here."""
+    find_contract_variant(source.contract)
+    return find_gate_set(source, proof.data, proof.folds, proof.category_map)
 
 
 def _write(source: Bundle, target: Target, options: BuildOptions, backend: Backend,
@@ -174,13 +185,15 @@ def _write_calibration(stage: Path, source: Bundle, calibration: Calibration,
 
 
 def _prove(source: Bundle, bundle: Bundle, path: Path, backend: Backend,
-           proof: ProofOptions | None) -> ProofRecord:
+           proof: ProofOptions | None, gate_set: GateSet | None) -> ProofRecord:
     """Load what of the bundle runs here, and prove it where that is wanted. None of its files is open
     afterwards."""
     load = LoadOptions(threads=proof.threads if proof else None, share_cores=True)
     candidates = backend.candidates(bundle, load)
     try:
-        return prove(source, bundle, path, candidates, proof) if proof else ProofRecord(twins={})
+        if not proof or not gate_set:
+            return ProofRecord(twins={})
+        return prove(source, bundle, path, candidates, proof, gate_set)
     finally:
         for candidate in candidates.values():
             candidate.step.close()

@@ -59,7 +59,7 @@ REWRITE_CHUNKS = 4        # chunks of the chain that proves a rewrite
 LEAST = 3         # chunks
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Stage:
     """A graph after a stage; the differences are the largest of any score over a chain."""
 
@@ -72,7 +72,7 @@ class Stage:
     why_not: str = ""           # where it was not kept
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Export:
     """What an export did, for the report and the terminal."""
 
@@ -99,8 +99,10 @@ class _Prover:
         kept = moved is None or moved <= REWRITE_TOLERANCE
         if kept:
             self._before = scores
-        return Stage(name, *graph_size(graph.model), moved, _largest(scores, self._reference), kept,
-                     "" if kept else f"moved a score by {moved:.1e}")
+        nodes, size = graph_size(graph.model)
+        return Stage(name=name, nodes=nodes, bytes=size, from_before=moved,
+                     from_pytorch=_largest(scores, self._reference), kept=kept,
+                     why_not="" if kept else f"moved a score by {moved:.1e}")
 
 
 def make_contract(variant: Variant, classes: int, options: GraphOptions, opset: int = DEFAULT_OPSET, *,
@@ -131,7 +133,7 @@ def export_onnx(checkpoint: Checkpoint[V], target: Target, folder: Path,
         labels_sha256=labels_sha256(checkpoint.labels),
         checkpoint=CheckpointOrigin(name=checkpoint.name, source=checkpoint.source, sha256=checkpoint.sha256))
     check_streams(contract, max(1, options.streams))
-    export = Export(bundle_path(folder, contract, target), contract)
+    export = Export(path=bundle_path(folder, contract, target), contract=contract)
     reference = make_reference(checkpoint)  # before a folder is made: its package may be missing
     with staged_bundle(export.path) as stage, progress("export", None) as advance:
         audio = golden_audio(checkpoint.variant)

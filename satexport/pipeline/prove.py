@@ -15,7 +15,7 @@ from satexport.bundle.places import for_one_stream
 from satexport.files import write_json
 from satexport.measure.turns import Settings, measure
 from satexport.parity.golden import golden_scores, proof_streams
-from satexport.parity.protocols import run_parity
+from satexport.parity.protocols import GateSet, run_parity
 from satexport.parity.records import report_parity
 from satexport.pipeline.plan import ProofOptions
 from satexport.report.pictures import drift_png, measure_png, write_picture
@@ -34,7 +34,7 @@ def write_graph_scores(folder: Path, graphs: Mapping[str, Step], contract: Contr
 
 
 def prove(source: Bundle, bundle: Bundle, place: Path, candidates: Mapping[str, Candidate],
-          options: ProofOptions) -> ProofRecord:
+          options: ProofOptions, gate_set: GateSet) -> ProofRecord:
     """Hold candidates of a bundle against PyTorch, then measure the bundle beside its export `source`, where
     it runs here and that is asked for. The reports are written into the bundle, which will lie at
     `place`."""
@@ -42,7 +42,7 @@ def prove(source: Bundle, bundle: Bundle, place: Path, candidates: Mapping[str, 
     reports: dict[str, dict[str, Any]] = {}
     notes: list[str] = []
     for name, candidate in candidates.items():
-        judged, report = _judge(bundle, candidate, options)
+        judged, report = _judge(bundle, candidate, options, gate_set)
         write_json(bundle.reports / candidate.report, report)
         if name == ITSELF:
             notes += write_picture(bundle.reports / "parity.png", drift_png, report)
@@ -56,19 +56,19 @@ def prove(source: Bundle, bundle: Bundle, place: Path, candidates: Mapping[str, 
     return proven
 
 
-def judge(tagger: Tagger, options: ProofOptions) -> tuple[Sequence[Gate], dict[str, Any]]:
+def judge(tagger: Tagger, options: ProofOptions,
+          gate_set: GateSet) -> tuple[Sequence[Gate], dict[str, Any]]:
     """The gates of a tagger against PyTorch, and the report. Raises what `run_parity` does."""
-    result = run_parity(tagger, data=options.data, folds=options.folds, category_map=options.category_map,
-                        checkpoint=options.checkpoint, minutes=options.minutes)
+    result = run_parity(tagger, gate_set=gate_set, checkpoint=options.checkpoint, minutes=options.minutes)
     if options.require_data:
         result = replace(result, gates=fail_skipped(result.gates))
     return result.gates, report_parity(tagger, result, options.threads).to_json()
 
 
-def _judge(bundle: Bundle, candidate: Candidate,
-           options: ProofOptions) -> tuple[Sequence[Gate], dict[str, Any]]:
+def _judge(bundle: Bundle, candidate: Candidate, options: ProofOptions,
+           gate_set: GateSet) -> tuple[Sequence[Gate], dict[str, Any]]:
     held = replace(bundle, target=replace(bundle.target, gates=candidate.gates))
-    gates, report = judge(Tagger(held, candidate.step), options)
+    gates, report = judge(Tagger(held, candidate.step), options, gate_set)
     return gates, {**report, **candidate.facts}
 
 

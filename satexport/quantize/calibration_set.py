@@ -141,7 +141,8 @@ def choosing_set(chosen: CalibrationSet, data: Path | None, labels: tuple[str, .
         first = NOT_GOLDEN + chosen.clips
         clips = synthetic_clips("calibrate", range(first, first + chosen.clips))
         known = SYNTHETIC_CLASSES if set(SYNTHETIC_CLASSES) <= set(labels) else ()
-        return LabelledSet(chosen.name, tuple(clips), tuple(known), {"kind": "synthetic"})
+        return LabelledSet(name=chosen.name, clips=tuple(clips), classes=tuple(known),
+                           origin={"kind": "synthetic"})
     if chosen.source == "esc50":
         folder, folds = _folder(chosen, data), chosen.choose_folds or chosen.folds or None
         try:
@@ -150,7 +151,7 @@ def choosing_set(chosen: CalibrationSet, data: Path | None, labels: tuple[str, .
             clips = esc50_clips(folder, folds)
     else:
         clips = calibration_clips(chosen, data, tell=lambda _: None)  # said where they calibrate
-    return LabelledSet(chosen.name, tuple(clips), (), {"kind": chosen.source})
+    return LabelledSet(name=chosen.name, clips=tuple(clips), classes=(), origin={"kind": chosen.source})
 
 
 def _files(folder: Path) -> Iterator[Path]:

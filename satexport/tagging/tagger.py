@@ -11,7 +11,7 @@ from satexport.backends.backend import LoadOptions, load_step
 from satexport.bundle.contract import ANY, Contract, state_bytes
 from satexport.bundle.folder import Bundle, open_bundle
 from satexport.errors import BundleError, UsageError
-from satexport.frontends.prepare import front_end_bytes
+from satexport.frontends.prepare import check_front_end, front_end_bytes
 from satexport.memory import available_bytes
 from satexport.process import ProcessBound
 from satexport.step import FloatArray, Step
@@ -80,6 +80,7 @@ def load(path: str | Path, threads: int | None = None, *, share_cores: bool = Fa
         before = _identity(path)
         try:
             bundle = open_bundle(path)
+            check_front_end(bundle.contract)
             tagger = Tagger(bundle, load_step(bundle, options))
         except BundleError:
             if not tries_left or _identity(path) == before:

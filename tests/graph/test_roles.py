@@ -184,7 +184,8 @@ def test_a_graph_with_shuffled_names_is_written_for_openvino_alike(
 # Where the table comes from, and what it says.
 
 @pytest.mark.parametrize(
-    "options", [GraphOptions(), GraphOptions("hidden", "mel", 3), GraphOptions(streams=ANY)],
+    "options",
+    [GraphOptions(), GraphOptions(cache="hidden", input="mel", streams=3), GraphOptions(streams=ANY)],
     ids=lambda options: options.suffix)
 @pytest.mark.parametrize("model", ["sat-t", "sat-s", "vit-t"])
 def test_every_product_has_a_role_and_the_front_end_is_what_tokens_are_made_of(

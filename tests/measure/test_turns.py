@@ -38,7 +38,7 @@ def test_bundles_take_turns_and_those_of_one_name_are_told_apart(
 
 
 def test_a_bundle_with_a_hidden_cache_that_hears_mel_is_measured(few_turns: None, tmp_path: Path) -> None:
-    bundle = open_bundle(export_form(tmp_path, GraphOptions("hidden", "mel")))
+    bundle = open_bundle(export_form(tmp_path, GraphOptions(cache="hidden", input="mel")))
     (entry,) = measure([bundle], Settings(steps=1, pause=0.01, eager=False)).bundles
     assert entry.memory_bytes.state == DEPTH * 48 * 48 * 4
     assert HIDDEN_OF_MLP < (entry.memory_bytes.transient or 0) < 4e6

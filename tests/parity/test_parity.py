@@ -15,7 +15,7 @@ from satexport.models.families import make_reference, named_variant
 from satexport.models.family import Reference
 from satexport.parity.differences import compare, compute_drift
 from satexport.parity.golden import run_golden
-from satexport.parity.protocols import reference_streams, run_parity, set_parity, stream_parity
+from satexport.parity.protocols import find_gate_set, reference_streams, run_parity, set_parity, stream_parity
 from satexport.step import FloatArray
 from satexport.tagging.stream import clip_chunks
 from satexport.tagging.tagger import Tagger, load
@@ -45,7 +45,8 @@ def test_the_demo_keeps_its_map_on_the_synthetic_set(tagger: Tagger) -> None:
 @pytest.mark.parametrize("data", ["few_real", pytest.param("real", marks=pytest.mark.long)])
 def test_the_demo_keeps_its_map_on_real_clips(
         request: pytest.FixtureRequest, tagger: Tagger, data: str) -> None:
-    result = run_parity(tagger, data=str(request.getfixturevalue(data)), folds=[4], minutes=0.2)
+    gate_set = find_gate_set(tagger.bundle, str(request.getfixturevalue(data)), [4])
+    result = run_parity(tagger, gate_set=gate_set, minutes=0.2)
     assert verdict(result.gates) == "passed"
     scored = result.labelled
     assert scored

@@ -23,7 +23,7 @@ from satexport.models.families import find_variant
 from satexport.models.sat.folds import FOLDS
 from satexport.models.sat.variants import VARIANTS
 from satexport.parity.golden import run_golden
-from satexport.parity.protocols import run_parity
+from satexport.parity.protocols import find_gate_set, run_parity
 from satexport.pipeline.export import export_onnx, golden_audio
 from satexport.tagging.tagger import load
 from satexport.targets import find_target
@@ -59,7 +59,7 @@ def test_a_model_of_ones_own_is_exported_and_proven_with_its_own_labels(
         soundfile.write(tmp_path / f"{number}.wav", sound, 16_000)
         rows.append(f"{number}.wav,{labels[0]}")
     (tmp_path / "set.csv").write_text("\n".join(rows))
-    result = run_parity(tagger, data=str(tmp_path / "set.csv"), minutes=0.2)
+    result = run_parity(tagger, gate_set=find_gate_set(tagger.bundle, str(tmp_path / "set.csv")), minutes=0.2)
     assert verdict(result.gates) == "passed"
     assert result.labelled
     assert set(result.labelled.average_precision) == set(CLASSES)
@@ -104,8 +104,8 @@ def test_another_opset_gets_a_bundle_of_its_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("options", "name"), [
     (GraphOptions(cache="hidden"), "onnx-hidden"), (GraphOptions(streams=ANY), "onnx-dynamic"),
-    (GraphOptions("hidden", "mel", 2), "onnx-hidden-mel-x2"), (GraphOptions(input="mel"), "onnx-mel"),
-    (GraphOptions(streams=2), "onnx-x2")])
+    (GraphOptions(cache="hidden", input="mel", streams=2), "onnx-hidden-mel-x2"),
+    (GraphOptions(input="mel"), "onnx-mel"), (GraphOptions(streams=2), "onnx-x2")])
 def test_a_form_that_is_not_the_usual_one_gets_a_bundle_that_is_named_and_proven(
         tmp_path: Path, options: GraphOptions, name: str) -> None:
     checkpoint = load_checkpoint("random", find_variant(SAT, 2))
@@ -123,8 +123,8 @@ def test_a_form_that_is_not_the_usual_one_gets_a_bundle_that_is_named_and_proven
 @pytest.mark.long
 @pytest.mark.parametrize(("options", "name"), [
     (GraphOptions(cache="hidden"), "onnx-hidden"), (GraphOptions(streams=ANY), "onnx-dynamic"),
-    (GraphOptions("hidden", "mel", 2), "onnx-hidden-mel-x2"), (GraphOptions(input="mel"), "onnx-mel"),
-    (GraphOptions(streams=2), "onnx-x2")])
+    (GraphOptions(cache="hidden", input="mel", streams=2), "onnx-hidden-mel-x2"),
+    (GraphOptions(input="mel"), "onnx-mel"), (GraphOptions(streams=2), "onnx-x2")])
 def test_the_demo_keeps_its_map_in_every_form(
         tmp_path: Path, few_clips: Path, options: GraphOptions, name: str) -> None:
     checkpoint = load_checkpoint("demo", find_variant("sat-t", 2))
@@ -133,7 +133,7 @@ def test_the_demo_keeps_its_map_in_every_form(
     tagger = load(export.path)
     assert tagger.contract.options == options
     assert verdict(run_golden(tagger).gates) == "passed"
-    result = run_parity(tagger, data=str(few_clips), minutes=0.4)
+    result = run_parity(tagger, gate_set=find_gate_set(tagger.bundle, str(few_clips)), minutes=0.4)
     assert [gate.status for gate in result.gates] == ["passed"] * 3
     assert result.labelled
     assert (result.labelled.clips, result.labelled.differences.chunks) == (28, 56)

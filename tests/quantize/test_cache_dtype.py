@@ -65,7 +65,7 @@ def test_scores_hardly_move_and_a_start_is_forgotten_after_as_many_chunks(
 
 
 @pytest.mark.parametrize(("model", "delay", "options", "dtype"), [
-    ("sat-t", 2, GraphOptions("hidden"), "int8"), ("sat-s", 1, GraphOptions(), "fp16")])
+    ("sat-t", 2, GraphOptions(cache="hidden"), "int8"), ("sat-s", 1, GraphOptions(), "fp16")])
 def test_hidden_tokens_and_the_mixed_cache_of_sat_s_are_stored_too(
         tmp_path: Path, model: str, delay: int, options: GraphOptions, dtype: str) -> None:
     path = export(tmp_path, f"{model}-{TINY}", delay, "random", options, use_onnxsim=False)

@@ -103,7 +103,7 @@ def test_a_map_that_cannot_be_kept_is_an_error(trained: Spoiled) -> None:
 
 
 def test_clips_without_labels_choose_nothing(trained: Spoiled) -> None:
-    clips = LabelledSet("mine", trained.clips.clips, (), {})
+    clips = LabelledSet(name="mine", clips=trained.clips.clips, classes=(), origin={})
     with pytest.raises(UsageError, match=r"--leave-out auto: the clips of mine have no labels"):
         check_labels(trained.source, clips)
     check_labels(trained.source, trained.clips)

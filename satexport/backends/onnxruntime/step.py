@@ -24,7 +24,7 @@ PACKAGE = "onnxruntime"
 LEAST = 1, 20  # as the extra `cpu` says
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BoundCache:
     """The cache of N streams and the buffers of one step: what is read, what is written."""
 
@@ -36,7 +36,8 @@ class BoundCache:
     scores: FloatArray
 
     def swapped(self) -> BoundCache:
-        return BoundCache(self.then, self.back, self.now, self.step, self.x, self.scores)
+        return BoundCache(now=self.then, step=self.back, then=self.now, back=self.step, x=self.x,
+                          scores=self.scores)
 
 
 class OnnxRuntimeStep(ProcessBound):
@@ -92,8 +93,8 @@ class OnnxRuntimeStep(ProcessBound):
         x, scores = shaped(contract.input.shape), shaped(contract.scores.shape)
         now = [np.repeat(one, streams, axis=0) for one in self._initial]
         then = [np.empty_like(array) for array in now]
-        return BoundCache(now, self._bound(x, scores, now, then),
-                          then, self._bound(x, scores, then, now), x, scores)
+        return BoundCache(now=now, step=self._bound(x, scores, now, then), then=then,
+                          back=self._bound(x, scores, then, now), x=x, scores=scores)
 
     def __call__(self, x: FloatArray, cache: BoundCache) -> tuple[FloatArray, BoundCache]:
         self.check_process()

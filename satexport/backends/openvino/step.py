@@ -35,7 +35,7 @@ CONTRACT, QUANTIZED, FRONT_END_LAYERS = (  # keys of the IR's rt_info
 PRODUCT_LAYERS = {"FullyConnected", "MatMul", "Convolution"}  # types, of the compiled model
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RequestLane:
     """Streams that one request serves, which keeps their states; with explicit caches two requests read from
     each other's buffers, in turns."""
@@ -48,7 +48,8 @@ class RequestLane:
     scores: FloatArray
 
     def swapped(self) -> RequestLane:
-        return RequestLane(self.then, self.now, self.written, self.caches, self.x, self.scores)
+        return RequestLane(now=self.then, then=self.now, caches=self.written, written=self.caches, x=self.x,
+                           scores=self.scores)
 
 
 class OpenVinoStep(ProcessBound):
@@ -152,11 +153,11 @@ class OpenVinoStep(ProcessBound):
             request = self._request(x, scores, (), ())
             if self._lanes > 1:  # or `silence` would find nothing to keep of the others before the first step
                 self._silence(request, slice(None))
-            return RequestLane(request, request, (), (), x, scores)
+            return RequestLane(now=request, then=request, caches=(), written=(), x=x, scores=scores)
         now = [np.repeat(one, self._lanes, axis=0) for one in self._initial]
         then = [np.empty_like(array) for array in now]
-        return RequestLane(self._request(x, scores, now, then), self._request(x, scores, then, now),
-                      now, then, x, scores)
+        return RequestLane(now=self._request(x, scores, now, then), then=self._request(x, scores, then, now),
+                           caches=now, written=then, x=x, scores=scores)
 
     def _silence(self, request: Any, streams: int | slice) -> None:
         """Put the states of some streams back at silence."""
@@ -241,7 +242,8 @@ def model_cache_folder(bundle: Bundle) -> Path:
         folder = cache_folder() / PACKAGE / bundle.sha256
         if not any(folder.glob("*.blob")):
             check_writable(folder)
-    except (RunError, RuntimeError) as error:  # RuntimeError: the user has no home
+            folder.mkdir(parents=True, exist_ok=True)
+    except (RunError, RuntimeError, OSError) as error:  # RuntimeError: the user has no home
         raise RunError(f"The target of {bundle.path} wants what OpenVINO compiles to be kept (model_cache), "
                        f"and there is no place for it: {error} Say where with SATEXPORT_CACHE=DIR.") from None
     return folder

@@ -19,7 +19,7 @@ from satexport.backends.backend import (
 )
 from satexport.backends.tensorrt import step
 from satexport.backends.tensorrt.engine import import_tensorrt
-from satexport.backends.tensorrt.settings import RTX, TensorRtSettings, conditions
+from satexport.backends.tensorrt.settings import RTX_MODULE, TensorRtSettings, conditions
 from satexport.bundle.contract import ANY, Contract
 from satexport.bundle.folder import Bundle
 from satexport.bundle.target import Target
@@ -41,8 +41,8 @@ def check(target: Target, where: Path) -> None:
 def resolve(target: Target) -> Target:
     """The runtime of a board is not needed here; that of RTX is."""
     settings = TensorRtSettings.of(target)
-    if settings.module == RTX:
-        import_tensorrt(RTX)
+    if settings.module == RTX_MODULE:
+        import_tensorrt(RTX_MODULE)
     return replace(target, options=complete_options(settings))
 
 
@@ -92,7 +92,7 @@ def finish(bundle: Bundle) -> Mapping[str, Any] | None:
     """The engine for RTX."""
     from satexport.backends.tensorrt.write import build_for_rtx
 
-    return build_for_rtx(bundle) if TensorRtSettings.of(bundle.target).module == RTX else None
+    return build_for_rtx(bundle) if TensorRtSettings.of(bundle.target).module == RTX_MODULE else None
 
 
 def load(bundle: Bundle, options: LoadOptions) -> step.TensorRtStep:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from satexport.backends.tensorrt.cuda import Cuda
+from satexport.backends.tensorrt.settings import RTX_MODULE
 from satexport.errors import BundleError, MissingError, RunError
 from satexport.process import keep_in_child
 
@@ -175,7 +176,7 @@ def import_tensorrt(module: str) -> Any:
         if not isinstance(error, ModuleNotFoundError) or error.name != module:  # a library of the driver's
             raise MissingError(f"the package {module} does not load: {error}. A container on a Jetson needs "
                                "--runtime nvidia.") from None
-        advice = ("pip install 'satexport[trt]'" if module == "tensorrt_rtx" else
+        advice = ("pip install 'satexport[trt]'" if module == RTX_MODULE else
                   "on a Jetson it comes with JetPack (apt install tensorrt python3-libnvinfer; a virtual "
                   "environment needs --system-site-packages)")
         raise MissingError(f"the package {module} is not installed: {advice}.") from None

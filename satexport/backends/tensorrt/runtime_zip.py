@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-from satexport.files import PACKAGE
+from satexport.files import PACKAGE_FOLDER
 
 SOURCES = (  # what `satexport.pipeline.board` and `satexport.load` import, as patterns
     "__init__.py", "errors.py", "facts.py", "files.py", "memory.py", "origin.py", "process.py",
@@ -26,9 +26,9 @@ LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the same bytes whenever it is written
 def write_runtime(file: Path) -> None:
     """Write a zip of these sources. It needs numpy and, to build or to run an engine, the board's TensorRT
     and CUDA."""
-    sources = {source for pattern in SOURCES for source in PACKAGE.glob(pattern)}
+    sources = {source for pattern in SOURCES for source in PACKAGE_FOLDER.glob(pattern)}
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for source in sorted(sources):
-            entry = zipfile.ZipInfo(source.relative_to(PACKAGE.parent).as_posix(), LONG_AGO)
+            entry = zipfile.ZipInfo(source.relative_to(PACKAGE_FOLDER.parent).as_posix(), LONG_AGO)
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, source.read_bytes())

@@ -12,7 +12,8 @@ from satexport import facts
 from satexport.backends.backend import read_settings
 from satexport.bundle.target import Target
 
-JETSON, RTX = "tensorrt", "tensorrt_rtx"  # Python packages
+JETSON_MODULE, RTX_MODULE = "tensorrt", "tensorrt_rtx"  # Python packages
+MODULES = JETSON_MODULE, RTX_MODULE
 LEAST_WORKSPACE = 16  # MB
 
 
@@ -25,7 +26,7 @@ class TensorRtSettings:
     workspace_mb: int         # most memory that a tactic may try, MiB, as trtexec counts
     jetpack: str = ""         # that has this version, "6.2"
     memory_mb: int = 0        # of the board, of CPU and GPU together, MB; 0: not said
-    module: str = JETSON      # the Python package; or RTX
+    module: str = JETSON_MODULE  # the Python package; or RTX_MODULE
     optimization_level: int = 3  # of the builder, 0 to 5
     max_graph_difference: float = 0.05  # of an engine's scores from those of its graph, golden chunks
     twin_map_kept: float = 0.999  # what the fp16 twin of an int8 graph keeps of PyTorch's mAP
@@ -38,8 +39,8 @@ class TensorRtSettings:
 
 def conditions(target: Target, settings: TensorRtSettings) -> Iterator[facts.Condition]:
     """What the settings of a target must meet."""
-    yield "module", settings.module, settings.module in (JETSON, RTX), f"{JETSON} or {RTX}"
-    least = 10 if settings.module == JETSON else 1
+    yield "module", settings.module, settings.module in MODULES, " or ".join(MODULES)
+    least = 10 if settings.module == JETSON_MODULE else 1
     version = re.fullmatch(r"(\d+)\.\d+", settings.version)
     yield ("version", settings.version, version is not None and int(version[1]) >= least,
            "10.3 or newer: TensorRT 8 (JetPack 5) has neither strong typing nor LayerNormalization")

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from satexport.backends.tensorrt.cuda import Cuda
 from satexport.backends.tensorrt.engine import REBUILD, Engine, EngineTensor, TensorRtEngine, import_tensorrt
-from satexport.backends.tensorrt.settings import JETSON, RTX
+from satexport.backends.tensorrt.settings import JETSON_MODULE, RTX_MODULE
 from satexport.bundle.contract import ANY, Contract
 from satexport.bundle.folder import Bundle
 from satexport.errors import BundleError, MissingError, UsageError
@@ -31,7 +31,7 @@ from satexport.files import sha256_of
 from satexport.process import ProcessBound
 from satexport.step import FloatArray
 
-PACKAGE = JETSON
+PACKAGE = JETSON_MODULE
 RECORD = "engine.json"
 KEYS: dict[str, type | tuple[type, ...]] = {
     "engine": str, "sha256": str, "graph_sha256": str, "bundle_sha256": str, "tensorrt": str,
@@ -182,7 +182,7 @@ def load_engine(bundle: Bundle) -> TensorRtStep:
     Raises `MissingError` where it was not built yet, or TensorRT or a GPU is not here; `BundleError` where it
     was changed, or built for another bundle, TensorRT or device."""
     record = _read_record(bundle)
-    trt, cuda = import_tensorrt(RTX if record.get("module") == RTX else PACKAGE), Cuda()
+    trt, cuda = import_tensorrt(RTX_MODULE if record.get("module") == RTX_MODULE else PACKAGE), Cuda()
     plan, capabilities = bundle.path / Path(record["engine"]).name, record["compute_capability"]
     graphs = [sha256 for name, sha256 in bundle.files.items() if name.endswith(".onnx")]
     try:

@@ -22,7 +22,7 @@ from satexport.backends.tensorrt.engine import import_tensorrt
 from satexport.backends.tensorrt.half import to_fp16
 from satexport.backends.tensorrt.rules import check_rules
 from satexport.backends.tensorrt.runtime_zip import write_runtime
-from satexport.backends.tensorrt.settings import RTX, TensorRtSettings
+from satexport.backends.tensorrt.settings import RTX_MODULE, TensorRtSettings
 from satexport.backends.tensorrt.step import RECORD, engine_record
 from satexport.bundle.folder import Bundle
 from satexport.files import write_bytes, write_json
@@ -58,14 +58,14 @@ def write_build_bundle(folder: Path, graphs: Mapping[str, Graph],
     """Write graphs, each under its precision, and what builds their engines; returns them as they were
     written. Raises `UsageError` for an opset that TensorRT does not read, `RunError` where a graph breaks
     one of its rules."""
-    version = LEAST_VERSION if settings.module == RTX else settings.version
+    version = LEAST_VERSION if settings.module == RTX_MODULE else settings.version
     written = {}
     for precision, source in graphs.items():
         graph = to_fp16(source)
         check_rules(graph, version)
         onnx.save_model(graph.model, folder / f"{precision}.onnx")
         written[precision] = graph
-    if settings.module != RTX:
+    if settings.module != RTX_MODULE:
         (folder / BUILD).write_bytes(SCRIPT.encode())
         (folder / BUILD).chmod(0o755)
         write_runtime(folder / RUNTIME)
@@ -76,14 +76,14 @@ def build_for_rtx(bundle: Bundle) -> dict[str, object]:
     """Build the engine of a bundle for TensorRT for RTX, which needs no GPU; returns what is reported. Raises
     `MissingError` where the package is not here, `RunError` where it builds nothing."""
     settings, precision = TensorRtSettings.of(bundle.target), bundle.target.precision
-    trt = import_tensorrt(RTX)
+    trt = import_tensorrt(RTX_MODULE)
     start = time.perf_counter()
     engine = build_engine(trt, bundle.graph, settings, settings.compute_capability)
     seconds = time.perf_counter() - start
     file = bundle.path / f"{precision}.engine"
     write_bytes(file, engine)
     write_json(bundle.path / RECORD, engine_record(
-        bundle, file, RTX, trt.__version__, settings.compute_capability, {}))
+        bundle, file, RTX_MODULE, trt.__version__, settings.compute_capability, {}))
     report: dict[str, object] = {
         "kind": "RTX compile check", "schema": RTX_SCHEMA, "precision": precision, "build_seconds": seconds,
         "engine_bytes": len(engine), "compute_capability": list(settings.compute_capability),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from satexport.bundle.contract import Contract
-from satexport.files import PACKAGE
+from satexport.files import PACKAGE_FOLDER
 from satexport.models.family import Checkpoint, Reference, Rewrite
 from satexport.models.sat.interface import initial_cache, interface
 from satexport.models.sat.keys import MARK, resembles
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["DEMOS", "MARK", "PAPER", "PUBLISHED", "VARIANTS", "caution", "count_classes", "describe",
            "find_model", "interface", "options", "random", "read", "reference", "resembles", "rewrites"]
 
-DEMOS: Final = {"sat-t-2s": PACKAGE / "data" / "demo-sat-t-2s.safetensors"}
+DEMOS: Final = {"sat-t-2s": PACKAGE_FOLDER / "data" / "demo-sat-t-2s.safetensors"}
 
 
 def options(variant: Variant) -> frozenset[str]:

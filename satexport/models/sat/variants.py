@@ -24,8 +24,8 @@ BLOCK_EPS = 1e-6      # of the block norms and the last norm
 OUTPUT_EPS = 1e-5     # of the output layer's norm
 DEPTH = 12            # transformer blocks of the published models
 WIDEST, DEEPEST = 1024, 24  # of a model of another size
-_RESIZED = re.compile(r"(?P<model>(?:sat|vit)-[tsb])-(?P<width>[1-9][0-9]{0,3})x(?P<heads>[1-9][0-9]{0,3})"
-                      r"(?:x(?P<depth>[1-9][0-9]?))?")
+_RESIZED = re.compile(r"(?P<model>(?:sat|vit)-[tsb])-(?P<width>{0})x(?P<heads>{0})"
+                      r"(?:x(?P<depth>{0}))?".replace("{0}", "0|[1-9][0-9]{0,8}"))
 _SIZES: dict[str, tuple[int, int, Literal["mean", "token"]]] = {  # width, heads, pooling
     "t": (192, 3, "mean"),
     "s": (384, 6, "token"),
@@ -149,9 +149,9 @@ def find_model(model: str) -> Mapping[int, Variant]:
     if not resized:
         return published
     width, heads, depth = int(resized["width"]), int(resized["heads"]), int(resized["depth"] or DEPTH)
-    if width % heads or width > WIDEST:
+    if not (1 <= heads <= width <= WIDEST) or width % heads:
         raise UsageError(f"{model}: expected a width up to {WIDEST} that its number of heads divides.")
-    if depth > DEEPEST:
-        raise UsageError(f"{model}: expected a depth up to {DEEPEST}.")
+    if not 1 <= depth <= DEEPEST:
+        raise UsageError(f"{model}: expected a depth from 1 to {DEEPEST}.")
     return {delay: replace(variant, model=model, width=width, heads=heads, depth=depth)
             for delay, variant in published.items()}

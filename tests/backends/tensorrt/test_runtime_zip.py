@@ -11,7 +11,7 @@ import pytest
 from satexport.backends.tensorrt.runtime_zip import SOURCES, write_runtime
 from satexport.bundle.contract import Contract
 from satexport.bundle.folder import MANIFEST, write_manifest
-from satexport.files import PACKAGE
+from satexport.files import PACKAGE_FOLDER
 from satexport.targets import find_target
 from tests.bundle.copies import copy_of, manifest_of
 from tests.lean import FILES, TRAINING, python
@@ -73,7 +73,7 @@ print(*(module.__file__ for name, module in sys.modules.items() if name.split(".
 
 def test_no_module_in_the_zip_imports_one_that_is_left_out_even_later(runtime: Path) -> None:
     packed = sources(runtime)
-    files = (path.relative_to(PACKAGE.parent).as_posix() for path in PACKAGE.rglob("*.py"))
+    files = (path.relative_to(PACKAGE_FOLDER.parent).as_posix() for path in PACKAGE_FOLDER.rglob("*.py"))
     left_out = set(map(module, files)) - set(packed)
     found = {(importer, name) for importer, text in packed.items()
              for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)

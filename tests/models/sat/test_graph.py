@@ -121,7 +121,8 @@ def test_the_graph_has_plain_nodes_static_shapes_and_caches_in_order(model: str,
 @pytest.mark.parametrize(("model", "delay"), [("sat-t", 2), ("sat-s", 1), ("sat-s", 2), ("vit-s", 1)])
 @pytest.mark.parametrize("options", [
     GraphOptions(cache="hidden"), GraphOptions(input="mel"), GraphOptions(streams=3),
-    GraphOptions(streams=ANY), GraphOptions("hidden", "mel", 3)], ids=lambda options: options.suffix)
+    GraphOptions(streams=ANY), GraphOptions(cache="hidden", input="mel", streams=3)],
+    ids=lambda options: options.suffix)
 def test_every_form_of_the_graph_gives_the_scores_of_the_published_model(
         model: str, delay: int, options: GraphOptions) -> None:
     checkpoint = load_checkpoint("random", find_model(f"{model}-{TINY}")[delay])

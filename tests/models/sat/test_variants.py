@@ -26,12 +26,13 @@ def test_a_model_of_another_size_is_the_published_one_in_all_else(
 
 @pytest.mark.parametrize(("model", "delay", "words"), [
     ("sat-t-48x5", 2, "sat-t-48x5: expected a width up to 1024 that its number of heads divides"),
-    ("sat-t-1028x4", 2, "expected a width up to 1024"), ("sat-t-48x48000", 2, "unknown model"),
-    ("sat-t-0x3", 2, "unknown model"), ("sat-t-48x0", 2, "unknown model"),
+    ("sat-t-1028x4", 2, "expected a width up to 1024"), ("sat-t-48x48000", 2, "expected a width up to 1024"),
+    ("sat-t-0x3", 2, "expected a width up to 1024"), ("sat-t-48x0", 2, "expected a width up to 1024"),
     ("sat-t-048x3", 2, "unknown model"),
     ("sat-t-48x3-48x3", 2, "unknown model"), ("sat-x-48x3", 2, "the models are sat-b, sat-s, sat-t, vit-b"),
     ("sat-t-48x3\n", 2, "unknown model"), ("sat-t-4\u0668x3", 2, "unknown model"),
-    ("sat-t-48x3x25", 2, "sat-t-48x3x25: expected a depth up to 24"), ("sat-t-48x3x0", 2, "unknown model"),
+    ("sat-t-48x3x25", 2, "sat-t-48x3x25: expected a depth from 1 to 24"),
+    ("sat-t-48x3x0", 2, "expected a depth from 1 to 24"),
     ("sat-t-48x3x02", 2, "unknown model"), ("sat-t-48x3x", 2, "unknown model"),
     ("sat-t-48x3", 10, "sat-t-48x3 has no delay of 10 s; it has 1, 2")])
 def test_a_size_that_cannot_be_is_wrong_use(model: str, delay: int, words: str) -> None:

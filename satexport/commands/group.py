@@ -1,0 +1,103 @@
+"""The group of commands, and how each of them ends. Heavy packages are imported by the command that needs
+them."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+
+import click
+
+from satexport.commands.bundle import bundle_command
+from satexport.commands.console import reader_may_leave, takes_nothing
+from satexport.commands.cpu import cpu_command
+from satexport.commands.data import data_command
+from satexport.commands.measure import measure_command
+from satexport.commands.models import models_command
+from satexport.commands.onnx import onnx_command
+from satexport.commands.openvino import openvino_command
+from satexport.commands.parity import parity_command
+from satexport.commands.run import run_command
+from satexport.commands.targets import targets_command
+from satexport.commands.trt import trt_command
+from satexport.errors import RunError, SatexportError, UsageError
+from satexport.process import open_standard_streams
+from satexport.terminal import note, printable
+from satexport.version import __version__
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(__version__)
+def cli() -> None:
+    """Make of a streaming audio tagger's checkpoint something a device can run and you can trust.
+
+    \b
+    checkpoint -> model -> fold -> graph -> simplify -> calibrate -> quantize -> compile -> stream
+      -> parity -> measure -> report
+
+    \b
+    Examples:
+      satexport models                                              what can be exported
+      satexport targets                                             and for which devices
+      satexport onnx --model sat-t --delay 2 --checkpoint demo
+      satexport bundle --target cpu-int8                            a bundle for any of them; or, for short,
+      satexport cpu --int8
+      satexport openvino --int8
+      satexport trt --int8
+      satexport parity build/sat-t-2s/onnx
+      satexport measure build/sat-t-2s/onnx
+      satexport run build/sat-t-2s/onnx dog.wav
+
+    \b
+    Exit codes: 0 fine, 1 a gate failed, 2 wrong use, 3 something is not installed,
+    4 bad input, 5 the run failed, 130 interrupted.
+    """
+
+
+for command in (onnx_command, bundle_command, cpu_command, openvino_command, trt_command, parity_command,
+                measure_command, run_command, models_command, targets_command, data_command):
+    cli.add_command(command)
+
+
+def run() -> int:
+    """Run the command line and return the exit code of what happened. An interrupt is the caller's."""
+    open_standard_streams()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that staged folders vanish
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files and labels may be in any encoding
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        if "" in sys.argv[1:]:  # click would take it for the current folder
+            raise UsageError("an argument is empty, as of a shell variable without a value; expected one.")
+        return _call()
+    except SatexportError as error:
+        note(f"Error: {error.message}", *error.lines)
+        return error.exit_code
+    except click.ClickException as error:
+        text = io.StringIO()
+        error.message = printable(error.message)  # type: ignore[misc]  # what stands around it has lines
+        error.show(text)
+        click.echo("\n".join(map(printable, text.getvalue().split("\n"))), err=True, nl=False)
+        return error.exit_code
+    except click.Abort:
+        raise KeyboardInterrupt from None
+    except Exception as error:  # a fault of ours
+        if os.environ.get("SATEXPORT_TRACEBACK"):
+            raise
+        note(f"Error: {type(error).__name__}: {error}. If this looks like a fault of satexport, "
+             "set SATEXPORT_TRACEBACK=1 and report what it prints.")
+        return RunError.exit_code
+
+
+def _call() -> int:
+    try:
+        return cli.main(standalone_mode=False) or 0
+    except OSError as error:
+        if not takes_nothing():
+            raise
+        with reader_may_leave():  # help is printed by click
+            raise error
+        return 0
