@@ -26,7 +26,7 @@ import numpy as np
 import onnx
 
 from satexport.audio.datasets import LabelledSet, load_set
-from satexport.backends.backend import of
+from satexport.backends.backend import find_backend
 from satexport.backends.onnxruntime.step import OnnxRuntimeStep
 from satexport.backends.openvino.settings import OpenVinoSettings
 from satexport.backends.openvino.step import OpenVinoStep
@@ -55,7 +55,7 @@ from satexport.step import FloatArray, Step
 from satexport.tagging.stream import StreamBatch, clip_chunks
 from satexport.targets import find_target
 
-OPENVINO = of("openvino")
+OPENVINO = find_backend("openvino")
 SHIPPED = find_target("cpu-int8").quantization or Quantization()
 CHOICES = {
     "as shipped": SHIPPED,

@@ -2,7 +2,7 @@
 
 A target may begin as another one: `extends = "jetson-orin-nano"` takes all that it says but its name, and
 what stands beside it, key by key, takes the place of that. What several have in common and is no target by
-itself lies in `targets/common/`. """
+itself lies in `targets/common/`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def find_target(what: str) -> Target:
         if name is not None:  # without it the key is missed below
             raise DataError(f"{path}: backend is {shown(name)}, expected {' or '.join(backends.BACKENDS)}.")
         return Target.from_dict(fields, path)
-    backend = backends.of(name)
+    backend = backends.find_backend(name)
     if isinstance(table := fields.get("quantization"), dict):
         fields["quantization"] = {**backend.QUANTIZATION, **table}
     target = Target.from_dict(fields, path)

@@ -2,7 +2,7 @@
 
 A backend is a folder and a line in `BACKENDS`, which names a module that meets `Backend`. The module is
 imported only where a target or a bundle asks for it, on a device too, so it imports numpy and satexport
-alone; the runtime, and what it takes to write a bundle, inside of the functions that need it. """
+alone; the runtime, and what it takes to write a bundle, inside of the functions that need it."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class Backend(Protocol):
         here, `BundleError` if a file cannot be loaded or was made with another contract."""
 
 
-def of(name: str) -> Backend:
+def find_backend(name: str) -> Backend:
     """The backend of that name. Raises `KeyError` if there is none."""
     return cast(Backend, importlib.import_module(BACKENDS[name]))
 
@@ -121,7 +121,7 @@ def load_step(bundle: Bundle, options: LoadOptions = LoadOptions()) -> Step:
     """Load a bundle's graph with the runtime that its target names. Raises `MissingError` if this satexport
     has no such backend, or the runtime is not installed; `BundleError` as `Backend.load`."""
     check_known(bundle)
-    backend = of(bundle.target.backend)
+    backend = find_backend(bundle.target.backend)
     try:
         backend.check(bundle.target, bundle.path / MANIFEST)
     except DataError as error:

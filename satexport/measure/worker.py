@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from satexport.backends.backend import LoadOptions, load_step, of
+from satexport.backends.backend import LoadOptions, find_backend, load_step
 from satexport.bundle.contract import ANY
 from satexport.bundle.folder import open_bundle
 from satexport.errors import CheckpointError, MissingError, SatexportError, requires_extra
@@ -37,7 +37,7 @@ class Worker:
         runtime computes in."""
         opened = open_bundle(bundle)
         with suppress(KeyError, ImportError):  # load_step says which is not here
-            import_runtime(of(opened.target.backend).PACKAGE)
+            import_runtime(find_backend(opened.target.backend).PACKAGE)
         contract = opened.contract
         noise = make_noise(streams, contract.hop_samples)
         inputs = np.stack([model_input(contract, chunk) for chunk in noise])

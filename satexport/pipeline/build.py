@@ -2,7 +2,7 @@
 
 All of it happens beside the bundle's place: what was there before stays until the new bundle has been proven
 and measured. One whose gates failed is written, too, and its reports say so. Which runtime it is for, and
-what that takes, only the target's backend knows. """
+what that takes, only the target's backend knows."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from typing import Any
 import onnx
 
 from satexport.audio.datasets import LabelledSet
-from satexport.backends import backend as backends
-from satexport.backends.backend import Backend, Draft, LoadOptions
+from satexport.backends.backend import Backend, Draft, LoadOptions, check_known, find_backend
 from satexport.bundle.contract import RANDOM_WEIGHTS, Contract
 from satexport.bundle.folder import (
     CALIBRATION,
@@ -59,7 +58,7 @@ def compile_bundle(source: Bundle | ExportOptions, target: Target, folder: Path,
     with the set that gates, `MissingError` where the runtime or a precision is not here, `RunError` where
     nothing can be written. What was there before is then untouched.
     """
-    backend = backends.of(target.backend)
+    backend = find_backend(target.backend)
     target = backend.resolve(target)
     if isinstance(source, ExportOptions):
         source = _export(source, folder)
@@ -95,7 +94,7 @@ def _check(source: Bundle, target: Target, options: BuildOptions, backend: Backe
     """The contract that the bundle will have, its cache's scales aside. Raises `UsageError` where none can be
     made of this export for this target."""
     contract = source.contract
-    backends.check_known(source)
+    check_known(source)
     if source.graph.suffix != ".onnx":
         raise UsageError(f"{source.path} is a bundle for {source.target.backend}; expected the fp32 export "
                          "that `satexport onnx` makes.")

@@ -78,7 +78,7 @@ def plan_build(target: Target, *, calibration: str | None = None, data: str = "s
     gates, which in ESC-50 layout also holds the recordings of the calibration set esc50.
 
     Raises `UsageError` for a set where nothing is calibrated or that does not exist, `DataError` for a
-    damaged one. """
+    damaged one."""
     if calibration and not is_calibrated(target, cache_dtype, sensitivity):
         raise UsageError("--calibration: nothing here is calibrated. Leave it out, or ask for --int8.")
     chosen = find_calibration(calibration or (target.quantization or Quantization()).calibration)

@@ -68,7 +68,6 @@ class ProofRecord:
     notes: tuple[str, ...] = ()
 
 
-
 @dataclass(frozen=True, kw_only=True)
 class BundleRecord:
     """What became of a bundle that was made for a target."""

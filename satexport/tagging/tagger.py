@@ -74,7 +74,7 @@ def load(path: str | Path, threads: int | None = None, *, share_cores: bool = Fa
     `threads` overrides the target's number; `share_cores` has the runtime's threads sleep between steps,
     which is faster where PyTorch runs in the same process, and slower elsewhere. Raises `BundleError` for a
     folder that is no bundle or was changed, `MissingError` where the runtime is not installed. A bundle that
-    is replaced meanwhile is loaded as it is afterwards. """
+    is replaced meanwhile is loaded as it is afterwards."""
     options = LoadOptions(threads=threads, share_cores=share_cores)
     for tries_left in range(TRIES)[::-1]:
         before = _identity(path)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from satexport.backends.backend import BACKENDS, Backend, of
+from satexport.backends.backend import BACKENDS, Backend, find_backend
 from satexport.backends.onnxruntime import backend as onnxruntime
 from satexport.backends.openvino import backend as openvino
 from satexport.backends.tensorrt import backend as tensorrt
@@ -53,12 +53,12 @@ def target(tmp_path: Path) -> Path:
 
 
 def test_mypy_checks_every_backend_of_the_table_against_the_protocol() -> None:
-    assert {name: of(name) for name in BACKENDS} == CHECKED_BY_MYPY
+    assert {name: find_backend(name) for name in BACKENDS} == CHECKED_BY_MYPY
 
 
 def test_a_shipped_target_asks_its_backend_for_what_it_has() -> None:
     for target in shipped():
-        backend = of(target.backend)
+        backend = find_backend(target.backend)
         assert target.precision in backend.PRECISIONS
         if target.quantization:
             assert {key: getattr(target.quantization, key) for key in backend.QUANTIZATION} == (

@@ -47,7 +47,7 @@ class OnnxRuntimeStep(ProcessBound):
     begin. `threads` None lets ONNX Runtime decide. `low_memory` has it give back every tensor when it is
     done with it. `optimized` False has it compute what the graph says, node by node. `share_cores` has its
     threads sleep between steps, which is faster where PyTorch's threads want the same cores (parity: 1.7
-    times, two cores). """
+    times, two cores)."""
 
     def __init__(self, graph: Path | bytes, contract: Contract, cache: Iterable[NDArray[Any]],
                  threads: int | None = None, *, low_memory: bool = False, optimized: bool = True,

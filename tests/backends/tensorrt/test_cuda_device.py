@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from satexport.backends.backend import LoadOptions, of
+from satexport.backends.backend import LoadOptions, find_backend
 from satexport.backends.tensorrt.cuda import Cuda
 from satexport.bundle.folder import open_bundle
 from satexport.errors import MissingError
@@ -73,7 +73,7 @@ def test_the_graphs_score_on_a_gpu_as_on_the_cpu(
     path = compile_bundle(open_bundle(demo), find_target("jetson-orin-nano"), tmp_path,
                           BuildOptions(calibration=FEW)).path
     bundle = open_bundle(path)
-    step = of("tensorrt").candidates(bundle, LoadOptions())[precision].step
+    step = find_backend("tensorrt").candidates(bundle, LoadOptions())[precision].step
     expected = Tagger(bundle, step).stream().feed(audio[:416_000])
     session = onnxruntime.InferenceSession(path / f"{precision}.onnx", providers=[CUDA])
     contract = bundle.contract

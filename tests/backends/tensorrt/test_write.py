@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from satexport.backends.backend import LoadOptions, of
+from satexport.backends.backend import LoadOptions, find_backend
 from satexport.backends.onnxruntime.step import OnnxRuntimeStep
 from satexport.backends.tensorrt import half as tensorrt_graph
 from satexport.backends.tensorrt import write as tensorrt_bundle
@@ -240,6 +240,6 @@ assert satexport.pipeline.board.main([sys.argv[2]]) == 3
 
 
 def test_the_twin_is_held_to_its_own_limit(made: Made) -> None:
-    candidates = of("tensorrt").candidates(open_bundle(made.path), LoadOptions(threads=1))
+    candidates = find_backend("tensorrt").candidates(open_bundle(made.path), LoadOptions(threads=1))
     limits = {precision: candidate.gates.map_kept for precision, candidate in candidates.items()}
     assert limits == {"int8": 0.99, "fp16": 0.999}
