@@ -28,3 +28,17 @@ def test_the_folders_of_tests_have_the_names_of_the_wings() -> None:
     folders = {path.parent.relative_to(TESTS).as_posix() for path in TESTS.rglob("test_*.py")}
     wings = {path.parent.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("__init__.py")}
     assert folders - wings - FAKES == set()
+
+
+ALLOWED = {("backends/tensorrt", "satexport.backends.onnxruntime.step")}  # proves here what a board will run
+
+
+def test_no_family_and_no_backend_imports_from_another() -> None:
+    found = set()
+    for kind in ("models", "backends"):
+        folders = {path.name for path in (PACKAGE / kind).iterdir() if (path / "__init__.py").is_file()}
+        for path in (PACKAGE / kind).glob("*/*.py"):
+            others = tuple(f"satexport.{kind}.{name}" for name in folders - {path.parent.name})
+            found |= {(f"{kind}/{path.parent.name}", module) for module in imported_by(path)
+                      if f"{module}.".startswith(tuple(f"{other}." for other in others))}
+    assert found == ALLOWED

@@ -96,7 +96,8 @@ class Backend(Protocol):
         its opset, the dtype of its caches."""
 
     def write(self, folder: Path, draft: Draft) -> Written:
-        """Write the graphs, and whatever else the bundle needs but the parts that every bundle has. Raises
+        """Write the graphs, and whatever else the bundle needs but the parts that every bundle has: files, no
+        folders. Raises
         `UsageError` or `RunError` if that cannot be done; what was written is then thrown away."""
 
     def candidates(self, bundle: Bundle, options: LoadOptions) -> Mapping[str, Candidate]:

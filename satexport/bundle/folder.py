@@ -81,7 +81,8 @@ class Bundle:
     @property
     def graph_bytes(self) -> int:
         """Size of the graph's file, and of that of its weights where they have one of their own."""
-        return sum(file.stat().st_size for file in self.path.glob(f"{self.graph.stem}.*"))
+        return sum((self.path / name).stat().st_size for name in self.files
+                   if name.startswith(f"{self.graph.stem}."))  # an engine beside them is no part
 
     def initial_cache(self) -> Iterable[NDArray[Any]]:
         """The cache of one stream after silence, in the order and dtype of the contract; empty for a model

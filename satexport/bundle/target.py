@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from satexport import facts
+from satexport.bundle.roles import ATTENTION, WITH_WEIGHTS
 from satexport.errors import DataError
 from satexport.terminal import shown
 
 MAX_THREADS = 256  # more only fills the memory with stacks
 MAX_STEP_MS = 60_000
 AUTO = "auto"
-OPERATORS = ("linear", "patch", "head", "attention")
+OPERATORS = (*WITH_WEIGHTS, ATTENTION)
 CHOICES: dict[str, tuple[object, ...]] = {
     "method": ("static", "dynamic"), "scheme": ("onnxruntime", "qdq"),
     "ranges": ("minmax", "percentile", "entropy"), "weight_bits": (7, 8), "scales": ("fp32", "fp16")}

@@ -84,7 +84,7 @@ def onnx_command(model: str | None, delay: int | None, checkpoint: str, labels: 
             say(f"Bundle: {export.path}")
     note(report["warning"])
     caution = find_family(variant.family).caution(variant)
-    if caution and checkpoint not in ("published", "random"):
+    if caution and Path(checkpoint).is_file():
         note(f"{checkpoint}: {caution}")
 
 

@@ -36,10 +36,9 @@ class Writer:
 
     def constant(self, name: str, array: NDArray[np.generic]) -> str:
         """Add an initializer, floats as float32; the same name is the same constant."""
-        if name not in self.constants:
-            dtype = np.float32 if array.dtype.kind == "f" else array.dtype
-            value = np.ascontiguousarray(array, dtype).reshape(array.shape)
-            self.constants[name] = numpy_helper.from_array(value, name)
+        dtype = np.float32 if array.dtype.kind == "f" else array.dtype
+        value = numpy_helper.from_array(np.ascontiguousarray(array, dtype).reshape(array.shape), name)
+        assert self.constants.setdefault(name, value) == value, f"two constants are called {name}"
         return name
 
     def ints(self, *values: int) -> str:

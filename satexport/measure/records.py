@@ -44,8 +44,8 @@ MEASURE_DEFINITIONS = {
     "times_one_stream": "chunks per core-second of several streams / those of the first bundle of the same "
                         "runtime and precision that runs one, same weights, same run, same threads",
     "times_eager": "median of PyTorch eager * streams / median of the bundle, same run, same threads",
-    "eager": "PyTorch eager: torch.stft front end, the model with the published hidden-state cache, float32, "
-             "torch.inference_mode, audio in, scores out, one stream; a bundle that hears mel is measured "
+    "eager": "the published model in PyTorch, not compiled, float32, with its own front end and the cache as "
+             "it was published: audio in, scores out, one stream; a bundle that hears mel is measured "
              "without a front end beside it",
     "paper": "what the model's paper claims, by its own definitions; `note` says how they differ",
 }

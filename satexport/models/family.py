@@ -28,7 +28,7 @@ class Variant(Protocol):
 
     @property
     def name(self) -> str:
-        """The model and its delay, "sat-b-2s"; unique among all families."""
+        """The model and its delay, f"{model}-{delay}s", such as "sat-b-2s"; unique among all families."""
 
     @property
     def model(self) -> str:
@@ -40,7 +40,7 @@ class Variant(Protocol):
 
     @property
     def delay(self) -> int:
-        """Seconds of audio that are new in each step, as `--delay` takes them."""
+        """Whole seconds of audio that are new in each step, as `--delay` takes them."""
 
     @property
     def sample_rate(self) -> int:
@@ -48,7 +48,7 @@ class Variant(Protocol):
 
     @property
     def window_samples(self) -> int:
-        """Samples that one step hears."""
+        """Samples that one step hears: as many as `hop_samples`, for a stream keeps no history of audio."""
 
     @property
     def hop_samples(self) -> int:

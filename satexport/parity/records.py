@@ -30,8 +30,7 @@ PARITY_DEFINITIONS = {
              "would say little: score differences differ from sound to sound",
     "streamed score": "the stream starts from silence at each clip, the last incomplete chunk is "
                       "padded with zeros, the scores of the clip's chunks are averaged",
-    "clip score": "the paper's protocol, PyTorch only: one spectrogram per clip, the cache starting "
-                  "empty, a last incomplete piece dropped, the pieces' scores averaged",
+    "clip score": "PyTorch only: a whole clip by the protocol of the model's paper",
     "executed": EXECUTED,
     "mAP": "scikit-learn's average_precision_score, mean over the classes with a positive",
 }

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from satexport.bundle.contract import Contract
+from satexport.errors import UsageError
 from satexport.graph.edit import clone, rename, replace
 from satexport.graph.roles import Graph
 from satexport.quantize.calibrate import Sample
@@ -83,7 +84,11 @@ def _scale(caches: Sequence[Array]) -> NDArray[np.float32]:
 
 
 def _axis(cache: Array) -> int:
-    """Heads of [stream, head, token, feature], features of [stream, token, feature]."""
+    """Heads of [stream, head, token, feature], features of [stream, token, feature]. Raises `UsageError` for
+    another rank."""
+    if cache.ndim not in (3, 4):
+        raise UsageError(f"a cache of shape {cache.shape} cannot be int8; expected [stream, head, token, "
+                         "feature] or [stream, token, feature]. Leave --cache-dtype out, or ask for fp16.")
     return 1 if cache.ndim == 4 else 2
 
 

@@ -43,8 +43,13 @@ def products_with_weights(graph: Graph, wanted: Quantization, leave_out: Iterabl
 
 
 def check_layers(graph: Graph, wanted: Quantization, names: Iterable[str]) -> None:
-    """Raise `UsageError` for a layer that does not exist, or is not of the operators."""
+    """Raise `UsageError` for a layer that does not exist or is not of the operators, and if nothing at all
+    would be int8."""
     there = layers(graph, wanted)
+    if not there:
+        raise UsageError(f"no product of this graph is one of the target's operators "
+                         f"({', '.join(wanted.operators)}): nothing would be int8. Ask for fp32, or "
+                         "name other operators in the target.")
     if strangers := sorted(set(names) - set(there)):
         raise UsageError(f"there is no layer {strangers[0]!r} to leave out; the layers are "
                          f"{', '.join(there[:6])} ... {there[-1]}.")

@@ -8,7 +8,7 @@ import json
 import os
 import time
 import zipfile
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -247,3 +247,11 @@ def test_no_file_holds_a_path_or_a_time(demo: Path, build: Path) -> None:
                 *(time.strftime(form) for form in ("%Y-%m-%d", "%Y%m%d", "%d %b %Y"))]
     for name, data in parts.items():
         assert not [text for text in personal if len(text) > 1 and os.fsencode(text) in data], name
+
+
+def test_an_engine_that_was_built_beside_the_graph_is_no_part_of_its_size(vit: Path) -> None:
+    bundle = load(vit).bundle
+    for name, size in (("int8.onnx", 10), ("int8.onnx.data", 100), ("int8.engine", 1000)):
+        (vit / name).write_bytes(bytes(size))
+    parts = {"int8.onnx": "", "int8.onnx.data": ""}
+    assert replace(bundle, path=vit, graph=vit / "int8.onnx", files=parts).graph_bytes == 110

@@ -19,7 +19,7 @@ from satexport.graph.roles import Graph
 from satexport.parity.golden import golden_scores
 from satexport.quantize.calibrate import Sample, calibrate
 from satexport.quantize.int8 import Ranges, quantize
-from satexport.quantize.products import layers
+from satexport.quantize.products import check_layers, layers
 from satexport.quantize.ranges import find_ranges
 from satexport.tagging.stream import StreamBatch
 from tests.bundle.copies import graph_of
@@ -161,3 +161,9 @@ def test_a_graph_that_is_quantised_already_is_refused(
     done = quantize(fp32, replace(STATIC, scheme=scheme), ranges, ())
     with pytest.raises(DataError, match="quantised already"):
         quantize(done, STATIC, ranges, ())
+
+
+def test_a_graph_without_any_product_to_quantize_is_refused_and_not_called_int8(fp32: Graph) -> None:
+    bare = Graph(fp32.model, {})
+    with pytest.raises(UsageError, match=r"no product .* operators \(linear\): nothing would be int8"):
+        check_layers(bare, STATIC, [])
