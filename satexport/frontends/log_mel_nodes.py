@@ -10,7 +10,7 @@ second stage is one product per remaining frequency. With n = 32 a + b and k = k
 The signal is real: k1 = 0 ... points / 2 gives every bin, the upper ones as the conjugates of others.
 For 2 s at 16 kHz with frames of 512: 26 MFLOP, where the product with a matrix of 512 waves takes 118, and
 2.2 times as fast under ONNX Runtime by one thread, with the same rounding error. Tried as well: 32 rows of 16
-(a tenth faster, but vit-s at 1 s moves by 1.5e-4 on the ten minutes of parity, here by 0.9e-4, PyTorch's own
+(a tenth faster, but scores move by up to 1.5e-4 on the ten minutes of parity, here by 0.9e-4, PyTorch's own
 rounding by 0.5e-4), 8 x 64, frames and batched products in place of the convolution (as fast, more nodes),
 ReduceSumSquare (slower than Mul and ReduceSum).
 """

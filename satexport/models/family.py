@@ -148,6 +148,8 @@ class Reference(Step, Protocol):
     """A published model in float32, which every graph is held against. It takes audio
     [N, window_samples] in [-1, 1], whatever the graph takes."""
 
+    clip_protocol: str  # how `clip_scores` scores a clip, for reports; "" if it does not
+
     def state_bytes(self) -> int:
         """Bytes of one stream's cache as the reference keeps it."""
 

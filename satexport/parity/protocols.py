@@ -143,6 +143,7 @@ def set_parity(reference: Reference, tagger: Tagger, data: LabelledSet, advance:
         differences=compare(np.concatenate(expected), np.concatenate(scores)),
         pytorch_map=_mean(pytorch), bundle_map=_mean(bundle),
         clip_protocol_map=_mean(clip_protocol) if clip_protocol else None,
+        clip_protocol=reference.clip_protocol,
         average_precision={label: (pytorch[label], bundle[label]) for label in pytorch}, origin=data.origin)
 
 

@@ -30,7 +30,7 @@ PARITY_DEFINITIONS = {
              "would say little: score differences differ from sound to sound",
     "streamed score": "the stream starts from silence at each clip, the last incomplete chunk is "
                       "padded with zeros, the scores of the clip's chunks are averaged",
-    "clip score": "PyTorch only: a whole clip by the protocol of the model's paper",
+    "clip score": "PyTorch only: a clip by the protocol of the model's paper; `clip_protocol` says which",
     "executed": EXECUTED,
     "mAP": "scikit-learn's average_precision_score, mean over the classes with a positive",
 }
@@ -55,6 +55,7 @@ class SetParity:
     pytorch_map: float
     bundle_map: float
     clip_protocol_map: float | None                # PyTorch, the paper's protocol; None: it has none
+    clip_protocol: str                             # what that protocol is; "": it has none
     average_precision: dict[str, tuple[float, float]]  # class -> PyTorch, bundle
     origin: dict[str, object]
 

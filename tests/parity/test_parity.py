@@ -136,6 +136,7 @@ def test_the_clip_protocol_of_the_paper_stands_beside_the_streamed_one(
     result = set_parity(demo, tagger, load_set(str(few_clips), tagger.labels), lambda: calls.append(1))
     assert len(calls) == result.clips
     assert 0.8 < (result.clip_protocol_map or 0) <= 1
+    assert result.clip_protocol.startswith("one spectrogram per clip")
 
 
 def test_differences_are_per_chunk() -> None:

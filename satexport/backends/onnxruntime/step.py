@@ -62,7 +62,7 @@ class OnnxRuntimeStep(ProcessBound):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0
         options.enable_cpu_mem_arena = not low_memory
-        options.enable_mem_pattern = False  # 3 MB less for SAT-B, and not slower
+        options.enable_mem_pattern = False  # 3 MB less for the largest model, and not slower
         if not optimized:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_session_config_entry("session.intra_op.allow_spinning", str(int(not share_cores)))

@@ -14,8 +14,8 @@ Weights stored as fp16 stay so until they are packed for the kernels where their
 `decompression`; without that mark OpenVINO turns them into f32 first, and nothing is saved.
 
 A normalisation and the quantisation after it are one node of the CPU plugin where their tensor has rank 3,
-but two where it has rank 2: such a pair is put between Unsqueeze and Squeeze, which cost nothing (SAT-T 12 %,
-SAT-S 9 %, SAT-B 5 % faster, 2 cores of an AMD EPYC, OpenVINO 2026.4.1).
+but two where it has rank 2: such a pair is put between Unsqueeze and Squeeze, which cost nothing (5 % faster
+for the largest model, 12 % for the smallest, 2 cores of an AMD EPYC, OpenVINO 2026.4.1).
 """
 
 from __future__ import annotations

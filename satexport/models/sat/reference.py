@@ -23,6 +23,9 @@ def load_model(checkpoint: Checkpoint[Variant]) -> Transformer:
 class PyTorchStep:
     """The published model as a step; the cache is its hidden tokens, [depth, N, C, d]."""
 
+    clip_protocol = ("one spectrogram per clip, the cache starting empty, a last incomplete piece dropped, "
+                     "the pieces' scores averaged")
+
     def __init__(self, checkpoint: Checkpoint[Variant]) -> None:
         self.model = load_model(checkpoint)
         with torch.inference_mode():

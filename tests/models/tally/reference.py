@@ -16,6 +16,8 @@ Cache = NDArray[np.float64]  # [N, memory, width]
 
 
 class NumpyTally:
+    clip_protocol = ""
+
     def __init__(self, checkpoint: Checkpoint[Variant]) -> None:
         self.variant = checkpoint.variant
         self.w = {key: value.astype(np.float64) for key, value in checkpoint.state.items()}
