@@ -30,10 +30,10 @@ def golden_scores(streams: StreamBatch, audio: FloatArray) -> FloatArray:
     count, chunks = len(streams), len(audio)
     rows = []
     streams.reset()
-    for now in range(chunks + count - 1):
-        if 0 < now < count:
-            streams.reset(now)
-        heard = [now - lane if 0 <= now - lane < chunks else (5 * now + 3 * lane) % chunks
+    for turn in range(chunks + count - 1):
+        if 0 < turn < count:
+            streams.reset(turn)
+        heard = [turn - lane if 0 <= turn - lane < chunks else (5 * turn + 3 * lane) % chunks
                  for lane in range(count)]
         rows.append(streams.feed(audio[heard])[0])
     return np.stack([[rows[lane + chunk][lane] for chunk in range(chunks)] for lane in range(count)])

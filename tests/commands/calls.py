@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 from unittest.mock import patch
 
 import pytest
@@ -26,6 +28,14 @@ class Result:
     code: int
     out: str
     err: str
+
+
+class Made(NamedTuple):
+    """An output folder in which a command has made a bundle of the demo, and what it said."""
+
+    output: Path
+    path: Path
+    result: Result
 
 
 def call(*arguments: object, stdin: bytes = b"") -> Result:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -19,17 +18,9 @@ from satexport.step import FloatArray
 from satexport.tagging.tagger import load
 from satexport.targets import find_target
 from tests.bundle.copies import content, copy_of, output_with
-from tests.commands.calls import Result, call
+from tests.commands.calls import Made, call
 from tests.machine import need, needs_memray, needs_proc
 from tests.tiny import FEW, SAT_2S
-
-
-class Made(NamedTuple):
-    """An output folder in which `satexport cpu --int8` has run on the demo, and what it said."""
-
-    output: Path
-    path: Path
-    result: Result
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -20,21 +19,13 @@ from satexport.step import FloatArray
 from satexport.tagging.tagger import Tagger, load
 from tests.backends.compiled import compiled, compiled_model
 from tests.bundle.copies import content, copy_of, manifest_of, output_with, reseal
-from tests.commands.calls import Result, call
+from tests.commands.calls import Made, call
 from tests.lean import FILES, TRAINING, python
 from tests.machine import has_bf16, need
 from tests.measure.measured import QUICK as SHORT
 from tests.tiny import DEPTH, SAT_2S
 
 need("openvino", "openvino")
-
-
-class Made(NamedTuple):
-    """What `satexport openvino --int8` made and said."""
-
-    output: Path
-    path: Path
-    result: Result
 
 
 @pytest.fixture(scope="module")
