@@ -132,11 +132,3 @@ def check_values(conditions: Iterable[Condition], where: Path) -> None:
     for name, value, fits, expected in conditions:
         if not fits:
             raise DataError(f"{where}: {name} is {shown(value)}, expected {expected}.")
-
-
-def present_fields(record: Any) -> dict[str, Any]:
-    """The fields of a dataclass by name, nested dataclasses as dicts; one that is None by default and was not
-    set is left out."""
-    fields = dataclasses.asdict(record)
-    return {f.name: fields[f.name] for f in dataclasses.fields(record)
-            if f.default is not None or fields[f.name] is not None}

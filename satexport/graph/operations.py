@@ -9,12 +9,10 @@ from satexport.bundle.roles import FRONT
 from satexport.errors import RunError
 from satexport.graph.roles import MATRIX_PRODUCTS, Graph
 
-if TYPE_CHECKING:  # a device that measures needs the definition alone
+if TYPE_CHECKING:
     import onnx
 
 PRODUCTS = (*MATRIX_PRODUCTS, "Conv")
-DEFINITION = ("operations of one chunk of one stream, counted on the exported graph: matrix products and "
-              "convolutions, a multiply-add is two; those of the front end apart")
 
 
 def count_operations(graph: Graph) -> dict[str, int]:

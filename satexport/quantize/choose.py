@@ -16,7 +16,8 @@ from satexport.quantize.calibrate import Sample
 from satexport.quantize.int8 import quantize
 from satexport.quantize.products import layers, products_with_weights
 from satexport.quantize.ranges import find_ranges
-from satexport.quantize.sensitivity import LeftOut, fewest_to_leave_out, sensitivity
+from satexport.quantize.records import SensitivityReport
+from satexport.quantize.sensitivity import LeftOut, fewest_to_leave_out, measure_sensitivity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class Quantized:
     left_out: tuple[str, ...]            # layers that stay in float, sorted
     products: int                        # with a weight, in int8
     clip_hashes: frozenset[str]          # SHA-256 of the clips that choices were made on: they may not gate
-    sensitivity: Mapping[str, Any] | None  # what each layer costs, where it was asked for or needed
+    sensitivity: SensitivityReport | None  # what each layer costs, where it was asked for or needed
     facts: Mapping[str, Any]             # what calibration.json says of it
 
 
@@ -47,18 +48,18 @@ def choose_and_quantize(source: Bundle, graph: Graph, quantization: Quantization
     chosen_on: set[str] = set()
     costs, fewest = None, None
     if clips is not None:
-        costs = sensitivity(source, graph, make_int8, every, clips)
+        costs = measure_sensitivity(source, graph, make_int8, every, clips)
         chosen_on |= set(costs.clip_hashes)
         if AUTO in quantization.leave_out:
             fewest = fewest_to_leave_out(source, graph, lambda names: make_int8([*left_out, *names]), clips,
-                                         [name for name in costs.layers if name not in left_out], map_kept)
+                                         [cost.layer for cost in costs.report.layers
+                                          if cost.layer not in left_out], map_kept)
             left_out += fewest.layers
             chosen_on |= set(fewest.clip_hashes)
     return Quantized(
         graph=make_int8(left_out), left_out=tuple(sorted(left_out)),
         products=products_with_weights(graph, quantization, left_out), clip_hashes=frozenset(chosen_on),
-        sensitivity=costs.report() | {"variant": source.contract.variant, "set": clips.name}
-        if costs and clips else None,
+        sensitivity=costs.report if costs else None,
         facts={"quantization": asdict(quantization), "float": sorted(left_out),
                "int8": [name for name in every if name not in left_out],
                "ranges": {x: list(ranges[x]) for x in sorted(ranges)}, "auto": _auto_facts(fewest)})

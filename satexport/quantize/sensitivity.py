@@ -8,8 +8,7 @@ calibrates, where the set has others, and none may gate.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,41 +18,29 @@ from satexport.backends.onnxruntime.step import OnnxRuntimeStep
 from satexport.bundle.folder import Bundle
 from satexport.errors import GateError, UsageError
 from satexport.graph.roles import Graph
-from satexport.parity.differences import Differences, compare
+from satexport.parity.differences import compare
 from satexport.parity.golden import proof_streams
 from satexport.parity.metrics import average_precisions
 from satexport.progress import progress
 from satexport.quantize.calibrate import chain_clips, is_silent, read_clips
+from satexport.quantize.records import LayerCost, SensitivityReport
 from satexport.step import FloatArray
 from satexport.tagging.stream import StreamBatch, clip_chunks
 
 CHAIN_SECONDS = 60  # of each chain, longer than the cache remembers
 CHAINS = 2
-SENSITIVITY_SCHEMA = 1
-DEFINITION = (f"score difference from the fp32 graph over {CHAINS} chains of {CHAIN_SECONDS} s or more, "
-              "the cache carried; a layer's row: it alone in int8, the rest in fp32")
 QuantizeFn = Callable[[Sequence[str]], Graph]  # layers that stay in float -> graph
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sensitivity:
-    """Score differences of each layer alone in int8, the most costly by their mean first, and of all."""
+    """What each layer costs, and what that was found on."""
 
-    layers: dict[str, Differences]
-    all: Differences
+    report: SensitivityReport
     clip_hashes: tuple[str, ...]   # of the clips that the chains were made of, and more
 
-    def report(self) -> dict[str, Any]:
-        """As JSON."""
-        def row(found: Differences) -> dict[str, float]:
-            return {key: asdict(found)[key] for key in ("mean", "largest", "top1_agreement")}
 
-        return {"kind": "sensitivity", "schema": SENSITIVITY_SCHEMA, "all": row(self.all),
-                "definition": DEFINITION,
-                "layers": [{"layer": name, **row(found)} for name, found in self.layers.items()]}
-
-
-def sensitivity(source: Bundle, graph: Graph, quantize: QuantizeFn, every: Sequence[str],
+def measure_sensitivity(source: Bundle, graph: Graph, quantize: QuantizeFn, every: Sequence[str],
                 clips: LabelledSet) -> Sensitivity:
     """Quantise one layer of `every` at a time. `graph` is the fp32 graph of `source`, `quantize` makes of
     it a graph whose other layers are int8."""
@@ -71,13 +58,16 @@ def sensitivity(source: Bundle, graph: Graph, quantize: QuantizeFn, every: Seque
     with progress("sensitivity", len(every) + 2) as advance:
         expected = scores(graph)
         advance()
-        found = {}
+        costs = []
         for layer in every:
-            found[layer] = compare(expected, scores(quantize([other for other in every if other != layer])))
+            others = [other for other in every if other != layer]
+            costs.append(LayerCost(layer=layer, differences=compare(expected, scores(quantize(others)))))
             advance()
         together = compare(expected, scores(quantize([])))
-    most_costly = sorted(found, key=lambda layer: -found[layer].mean)
-    return Sensitivity({layer: found[layer] for layer in most_costly}, together, tuple(hashes))
+    costs.sort(key=lambda cost: -cost.differences.mean)
+    report = SensitivityReport(variant=source.contract.variant, clips=clips.name, chains=len(chains),
+                               chain_seconds=CHAIN_SECONDS, all=together, layers=tuple(costs))
+    return Sensitivity(report=report, clip_hashes=tuple(hashes))
 
 
 def check_labels(source: Bundle, clips: LabelledSet) -> None:

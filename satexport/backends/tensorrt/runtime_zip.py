@@ -17,7 +17,8 @@ SOURCES = (  # what `satexport.pipeline.board` and `satexport.load` import, as p
     *(f"measure/{name}.py" for name in ("__init__", "budgets", "latency", "records", "schedule")),
     *(f"parity/{name}.py" for name in ("__init__", "differences", "golden", "records")),
     "pipeline/__init__.py", "pipeline/board.py",
-    "report/__init__.py", "report/records.py", "report/terminal.py",
+    "quantize/__init__.py", "quantize/records.py",
+    *(f"report/{name}.py" for name in ("__init__", "blocks", "figures", "records", "serialize", "terminal")),
     "tagging/*.py",
 )
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the same bytes whenever it is written
