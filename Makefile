@@ -50,9 +50,9 @@ check: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-# The results table in README again: three quarters of an hour on a machine that does nothing else.
+# The results of this CPU in docs/results again, an hour on a machine that does nothing else.
 results: .venv/installed
-	$(BIN)/python benchmarks/results.py
+	$(BIN)/python -m benchmarks.results
 
 # The demo checkpoint again, from ESC-10 in ESC-50 layout: make train DATA=../shared/esc10
 train: .venv/installed

@@ -174,7 +174,8 @@ def _describe_build(report: BuildReport) -> Iterator[Block]:
 
 
 def _against_pytorch(report: ParityReport) -> str:
-    return f"{report.variant} / {report.target}: score differences from PyTorch fp32"
+    graph = f", {report.graph} graph under {report.runtime}" if report.graph else ""
+    return f"{report.variant} / {report.target}{graph}: score differences from PyTorch fp32"
 
 
 _DESCRIBE: Mapping[str, Callable[[Any], Iterator[Block]]] = {

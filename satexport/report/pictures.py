@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 COLUMNS = 4          # panels in a row of the picture of a measurement
-ROOM = 1.32          # width of a panel / its longest bar; the values stand to the right of the bars
+ROOM = 1.32          # width of a panel / its longest bar; the values stand at the right
 MARKS = {"p99": "o", "paper": "D"}
 BUNDLE, EAGER, GREY = "#2a6f97", "#a9b4bd", "#555555"
 
@@ -108,9 +108,8 @@ def _draw_panel(axes: Axes, panel: Figure[MeasureEntry], marks: Sequence[Figure[
     axes.barh(range(len(entries)), [value or 0 for value in values], 0.62,
               color=[BUNDLE] * bundles + [EAGER] * (len(entries) - bundles))
     for place, value in enumerate(values):
-        ends = [mark.of(entries[place]) or 0 for mark in marks]
-        axes.annotate(panel.write(value), (max(value or 0, *ends, 0), place), xytext=(5, 0), va="center",
-                      textcoords="offset points", fontsize="small")
+        axes.annotate(panel.write(value), (1, place), xycoords=("axes fraction", "data"), ha="right",
+                      va="center", fontsize="small")
     for mark in marks:
         places = [(value, place) for place, entry in enumerate(entries)
                   if (value := mark.of(entry)) is not None]

@@ -117,9 +117,9 @@ class BuildReport:
 
 
 Report = ExportReport | ParityReport | MeasureReport | SensitivityReport | BuildReport
-KINDS: Mapping[str, type] = {  # in `kind` of a report's JSON
-    "export": ExportReport, "parity": ParityReport, "measure": MeasureReport,
-    "sensitivity": SensitivityReport, "build": BuildReport}
+KINDS: Mapping[str, type] = {  # by `kind` in their JSON, in the order in which a bundle gets them
+    "export": ExportReport, "sensitivity": SensitivityReport, "parity": ParityReport,
+    "measure": MeasureReport, "build": BuildReport}
 
 
 def kind_of(report: Report) -> str:

@@ -20,7 +20,7 @@ MAX_BYTES = 50_000_000   # of a report; the curve of a day of chunks of 1 s has 
 AGAIN = {  # how to make a report of a kind again
     "export": "satexport onnx", "parity": "satexport parity BUNDLE", "measure": "satexport measure BUNDLE",
     "sensitivity": "satexport cpu --int8 --sensitivity", "build": "satexport trt --build BUNDLE"}
-COMPUTED = ("verdict", "kept", "warning")  # properties of records that their JSON has, too
+COMPUTED = ("verdict", "kept", "gates", "warning")  # properties of records that their JSON has, too
 
 
 def to_json(report: Report) -> dict[str, Any]:
@@ -48,8 +48,21 @@ def from_json(content: Any, where: Path) -> Report:
 
 def read_report(path: Path) -> Report:
     """Return the report in a file. Raises `DataError` if there is none, or not one that `from_json` reads."""
+    return from_json(_read_json(path), path)
+
+
+def read_reports(folder: Path) -> list[Report]:
+    """Return the reports in a folder, in the order in which a bundle gets them, without JSON files that are
+    no reports. Raises `DataError` if one cannot be read."""
+    contents = {path: _read_json(path) for path in sorted(folder.glob("*.json"))}
+    reports = [from_json(content, path) for path, content in contents.items()
+               if isinstance(content, Mapping) and "kind" in content]
+    return sorted(reports, key=lambda report: list(KINDS).index(kind_of(report)))
+
+
+def _read_json(path: Path) -> Any:
     try:
-        content = json.loads(read_at_most(path, MAX_BYTES).decode("utf-8"))
+        return json.loads(read_at_most(path, MAX_BYTES).decode("utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; expected a report, such as BUNDLE/reports/parity.json, or a "
                         "bundle.") from None
@@ -58,7 +71,6 @@ def read_report(path: Path) -> Report:
     except (ValueError, RecursionError):
         raise DataError(f"{path}: is no JSON; expected a report, such as BUNDLE/reports/parity.json."
                         ) from None
-    return from_json(content, path)
 
 
 def _encode(value: Any) -> Any:
@@ -67,8 +79,9 @@ def _encode(value: Any) -> Any:
     if is_dataclass(value):
         content = {f.name: _encode(getattr(value, f.name)) for f in fields(value)
                    if f.default is not None or getattr(value, f.name) is not None}
-        figures = {key: figure for key, figure in values(value).items() if not hasattr(value, key)}
-        computed = {name: getattr(value, name) for name in COMPUTED
+        names = {f.name for f in fields(value)}
+        figures = {key: figure for key, figure in values(value).items() if key not in names}
+        computed = {name: _encode(getattr(value, name)) for name in COMPUTED
                     if isinstance(getattr(type(value), name, None), property)}
         return {**computed, **content, **({"figures": figures} if figures else {})}
     if isinstance(value, Mapping):
