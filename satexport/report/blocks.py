@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from satexport.bundle.gates import Gate, verdict
 from satexport.measure.records import MeasureEntry, MeasureReport
+from satexport.parity.differences import Differences
 from satexport.parity.records import ParityReport
 from satexport.quantize.records import SensitivityReport
 from satexport.report.figures import (
@@ -28,6 +29,7 @@ from satexport.report.records import BuildReport, BundleRecord, ExportReport, Re
 
 BAR, BAR_WIDTH = "█", 24
 Cell = str | tuple[str, ...]   # of a table: a line, or several
+C = TypeVar("C", bound=Cell)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +58,9 @@ def rows_table(title: str, first: str, figures: Sequence[Figure[R]], records: Ma
         rows=[[name, *(figure.text(record) for figure in shown)] for name, record in records.items()])
 
 
-def columns_table(title: str, figures: Sequence[Figure[R]], records: Mapping[str, R]) -> Table:
-    """A row for each figure that any record has, a column for each record; names are broken at "/"."""
-    return Table(title=title, head=["", *(tuple(name.split("/")) for name in records)],
+def columns_table(title: str, figures: Sequence[Figure[R]], records: Mapping[C, R]) -> Table:
+    """A row for each figure that any record has, a column for each record."""
+    return Table(title=title, head=["", *records],
                  rows=[[figure.head, *map(figure.text, records.values())]
                        for figure in present(figures, records.values())])
 
@@ -79,10 +81,10 @@ def describe_bundle(record: BundleRecord) -> Iterator[Block]:
         yield f"In float: {', '.join(record.left_out)}."
     if proof.measured:
         yield _measure_table(proof.measured, [figure for figure in MEASURE_FIGURES if figure.brief])
-    differences = {**proof.parity.differences} | {
-        f"{name} graph, {over}": found for name, twin in proof.twins.items()
+    differences: dict[Cell, Differences] = {**proof.parity.differences} | {
+        (f"{name} graph", over): found for name, twin in proof.twins.items()
         for over, found in twin.differences.items()}
-    yield rows_table(_against_pytorch(proof.parity), "over", DIFFERENCE_FIGURES, differences)
+    yield columns_table(_against_pytorch(proof.parity), DIFFERENCE_FIGURES, differences)
     yield from _describe_drift(proof.parity)
     yield from _describe_executed(proof.parity.executed)
     yield gates_table("gates", proof.gates)
@@ -100,7 +102,7 @@ def _describe_export(report: ExportReport) -> Iterator[Block]:
 
 
 def _describe_parity(report: ParityReport) -> Iterator[Block]:
-    yield rows_table(_against_pytorch(report), "over", DIFFERENCE_FIGURES, report.differences)
+    yield columns_table(_against_pytorch(report), DIFFERENCE_FIGURES, report.differences)
     yield from _describe_drift(report)
     yield from _describe_executed(report.executed)
     if scored := report.labelled_set:
@@ -138,7 +140,7 @@ def _describe_measure(report: MeasureReport) -> Iterator[Block]:
 
 
 def _measure_table(report: MeasureReport, figures: Sequence[Figure[MeasureEntry]]) -> Table:
-    entries = {entry.name: entry for entry in (*report.bundles, *report.eager)}
+    entries = {tuple(entry.name.split("/")): entry for entry in (*report.bundles, *report.eager)}
     return columns_table(report.machine, figures, entries)
 
 
@@ -161,8 +163,8 @@ def _describe_build(report: BuildReport) -> Iterator[Block]:
     if measured:
         yield columns_table(f"engines on {report.board.device}, TensorRT {report.board.tensorrt}",
                             MEASURE_FIGURES, measured)
-        yield rows_table("score differences from PyTorch fp32", "engine", DIFFERENCE_FIGURES, {
-            f"{engine.precision}, {over}": found for engine in report.engines if engine.parity
+        yield columns_table("score differences from PyTorch fp32", DIFFERENCE_FIGURES, {
+            (engine.precision, over): found for engine in report.engines if engine.parity
             for over, found in engine.parity.differences.items()})
     for precision, entry in measured.items():
         for block in _describe_executed(entry.executed or {}):

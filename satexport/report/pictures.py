@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 COLUMNS = 4          # panels in a row of the picture of a measurement
-ROOM = 1.32          # width of a panel / its longest bar; the values stand at the right
+ROOM = 1.25          # width of a panel / its longest bar; the values stand at the right
 MARKS = {"p99": "o", "paper": "D"}
 BUNDLE, EAGER, GREY = "#2a6f97", "#a9b4bd", "#555555"
 
@@ -83,7 +83,7 @@ def measure_png(report: MeasureReport) -> bytes:
     panels = [figure for figure in figures if not figure.beside]
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
-    canvas = new_canvas(2.6 * columns + 1.6, rows * (0.75 + 0.3 * len(entries)) + 0.9)
+    canvas = new_canvas(2.8 * columns + 1.6, rows * (0.75 + 0.3 * len(entries)) + 0.9)
     grid = canvas.subplots(rows, columns, sharey=True, squeeze=False).flatten()
     for axes, panel in zip(grid, panels, strict=False):
         _draw_panel(axes, panel, [figure for figure in figures if figure.beside == panel.key], entries,
@@ -130,8 +130,9 @@ def new_canvas(width: float, height: float) -> Canvas:
         os.environ.setdefault("MPLCONFIGDIR", str(cache_folder() / "matplotlib"))
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     from matplotlib.figure import Figure as Canvas
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    return Canvas(figsize=(width, height), layout="constrained")
+    return Canvas(figsize=(width, height), layout=ConstrainedLayoutEngine(wspace=0.07, hspace=0.07))
 
 
 def png_of(canvas: Canvas) -> bytes:
