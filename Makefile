@@ -7,7 +7,7 @@ BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PIP := $(BIN)/python -m pip install --quiet
 CLIP := build/clip.wav
 
-.PHONY: demo test test-long test-anywhere fuzz check results train lock check-lock clean
+.PHONY: demo test test-long test-anywhere fuzz check docs results train lock check-lock clean
 
 demo: .venv/installed
 	$(BIN)/satexport onnx --model sat-t --delay 2 --checkpoint demo
@@ -49,6 +49,10 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+# The generated parts of docs/: help, targets, models, definitions.
+docs: .venv/installed
+	$(BIN)/python tools/make_docs.py
 
 # The results table in README again: three quarters of an hour on a machine that does nothing else.
 results: .venv/installed
