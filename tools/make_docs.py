@@ -15,6 +15,7 @@ import re
 import textwrap
 import tokenize
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -57,6 +58,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[
     cells = [[cell.replace("|", "\\|") for cell in row] for row in (head, *rows)]
     widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
     right = [name in numbers for name in head]
+    if not right[-1]:  # the last column is often a sentence
+        widths[-1] = len(head[-1])
     lines = [_line(row, widths, right) for row in cells]
     rule = ["-" * (width - 1) + (":" if is_number else "-")
             for width, is_number in zip(widths, right, strict=True)]
@@ -66,9 +69,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[
 def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
     padded = [cell.rjust(width) if is_number else cell.ljust(width)
               for cell, width, is_number in zip(cells, widths, right, strict=True)]
-    if not right[-1]:  # the last column is often a sentence
-        padded[-1] = cells[-1]
-    return f"| {' | '.join(padded)} |"
+    return f"| {' | '.join(padded).rstrip()} |"
 
 
 def code(text: str) -> str:
@@ -142,7 +143,8 @@ def keys_of(kind: type[Any]) -> Callable[[], str]:
 
 
 def field_comments(kind: type[Any]) -> dict[str, str]:
-    """The comment behind each field of a dataclass, with the lines below that go on with it."""
+    """The comment behind each field of a dataclass, with the lines below that go on with it. A constant that
+    it names is replaced by its value."""
     source = textwrap.dedent(inspect.getsource(kind))
     comments = {token.start[0]: token.string.lstrip("# ") for token in
                 tokenize.generate_tokens(io.StringIO(source).readline) if token.type == tokenize.COMMENT}
@@ -153,8 +155,15 @@ def field_comments(kind: type[Any]) -> dict[str, str]:
             while line in comments and (not parts or source.splitlines()[line - 1].lstrip().startswith("#")):
                 parts.append(comments[line])
                 line += 1
-            found[node.target.id] = " ".join(parts).replace("<", "&lt;")
+            found[node.target.id] = re.sub(r"\b[A-Z_]{4,}\b", partial(_value, kind), " ".join(parts))
     return found
+
+
+def _value(kind: type[Any], match: re.Match[str]) -> str:
+    """The value of a constant of the module that a dataclass is from, as a TOML has it."""
+    value = getattr(inspect.getmodule(kind), match[0], None)
+    values = value if isinstance(value, tuple) else (value,)
+    return match[0] if value is None else ", ".join(map(toml_text, values))
 
 
 def _type(hint: Any) -> str:

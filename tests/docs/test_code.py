@@ -9,7 +9,7 @@ import pytest
 
 from satexport.backends.openvino.settings import OpenVinoSettings
 from satexport.backends.tensorrt.settings import TensorRtSettings
-from satexport.bundle.target import Quantization
+from satexport.bundle.target import Quantization, Target
 from satexport.quantize.calibration_set import find_calibration
 from satexport.step import FloatArray
 from satexport.targets import find_target
@@ -70,16 +70,16 @@ def test_the_target_that_extends_another_one_is_one(tmp_path: Path) -> None:
     assert (target.name, TensorRtSettings.of(target).workspace_mb) == ("my-orin", 700)
 
 
-def test_the_tables_of_a_target_on_the_page_state_the_defaults(own: str, tmp_path: Path) -> None:
-    def read(text: str) -> str:
+def test_the_tables_of_a_target_on_the_page_are_read(own: str, tmp_path: Path) -> None:
+    def read(text: str) -> Target:
         (tmp_path / "target.toml").write_text(text)
-        return str(tmp_path / "target.toml")
+        return find_target(str(tmp_path / "target.toml"))
 
     tables = toml_blocks()
-    int8 = find_target(read(own.replace('"fp32"', '"int8"') + tables["[quantization]"]))
-    assert int8.quantization == Quantization()
-    openvino = find_target(read(own.replace('"onnxruntime"', '"openvino"') + tables["[openvino]"]))
-    assert OpenVinoSettings.of(openvino) == OpenVinoSettings()
-    fp16 = own.replace('"onnxruntime"', '"tensorrt"').replace('"fp32"', '"fp16"')
-    tensorrt = find_target(read(fp16 + tables["[tensorrt]"]))
+    int8 = read(own.replace('"fp32"', '"int8"') + tables["[quantization]"]).quantization
+    assert int8 == Quantization(ranges="percentile", percentile=99.99, leave_out=("11.fc2", "head"))
+    openvino = read(own.replace('"onnxruntime"', '"openvino"') + tables["[openvino]"])
+    assert OpenVinoSettings.of(openvino) == OpenVinoSettings(floats="fp32", model_cache=True)
+    fp16 = own.replace('"onnxruntime"', '"tensorrt"').replace('precision = "fp32"', 'precision = "fp16"')
+    tensorrt = read(fp16 + tables["[tensorrt]"])
     assert TensorRtSettings.of(tensorrt) == TensorRtSettings.of(find_target("jetson-orin-nano"))
