@@ -71,7 +71,7 @@ lock: $(UV)
 	$(COMPILE) $(UPGRADE) --extra openvino --output-file constraints.txt
 	$(COMPILE) --constraint constraints.txt --generate-hashes --no-emit-package torch --output-file requirements.lock
 
-# A wheel for every pin on every system that README names? Nothing is installed.
+# A wheel for every pin on every system that docs/install.md names? Nothing is installed.
 check-lock: .venv/installed $(UV)
 	$(BIN)/python tools/check_lock.py $(UV)
 
