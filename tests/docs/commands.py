@@ -12,8 +12,8 @@ import click
 from satexport.commands.group import cli
 from tests import ROOT
 
-PAGES = {str(path.relative_to(ROOT)): path for path in (
-    *ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "docker" / "README.md")
+PAGES = {str(path.relative_to(ROOT)): path for path in sorted((
+    *ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "docker" / "README.md"))
     if path.name != "CHANGELOG.md"}
 FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<content>.*?)^```$", re.MULTILINE | re.DOTALL)
 PLACEHOLDER = re.compile(r"(-?[A-Z]+\.?)+(\.toml)?")  # BUNDLE, FILE.toml, A, AUDIO...

@@ -69,6 +69,8 @@ def test_the_commands_of_a_page_work_one_after_another(
     folder.mkdir()
     put(Kit(request), folder, ("build/sat-t-2s/onnx",))  # what the pages before it have made
     for shown in PAGES[page]:
+        if not is_first(shown):
+            continue  # what it would leave behind is there or has a stand-in
         with subtests.test(msg=shown.text):
             if reason := skip_reason(shown):
                 print(f"\nskipped, needs {reason}: {shown.text}")
