@@ -123,20 +123,13 @@ def local(word: str) -> str:
 
 
 def put(kit: Kit, folder: Path, words: tuple[str, ...]) -> list[Path]:
-    """Put what the words name and is not there into a command's folder; returns what was put."""
-    made = []
+    """Put what the words name and is not there into a command's folder. Returns the bundles among it: another
+    command would find more exports than one."""
+    bundles = []
     for word in words:
         place = folder / local(word)
         if word in PLACES and not place.exists():
             place.parent.mkdir(parents=True, exist_ok=True)
             PLACES[word](kit, place)
-            made.append(place)
-    return made
-
-
-def take_away(places: list[Path]) -> None:
-    for place in places:
-        if place.is_symlink() or place.is_file():
-            place.unlink()
-        elif place.is_dir():
-            shutil.rmtree(place)
+            bundles += [place] if word.startswith("build/sat") else []
+    return bundles

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import pytest
 
 from tests.commands.calls import START, call
 from tests.docs.commands import Shown, shown_commands
-from tests.docs.places import Kit, local, put, take_away
+from tests.docs.places import Kit, local, put
 from tests.machine import has_bf16, need
 
 WHOLE = [shown for shown in shown_commands() if shown.is_whole and not shown.not_merged]
@@ -76,9 +77,10 @@ def test_the_commands_of_a_page_work_one_after_another(
                 print(f"\nskipped, needs {reason}: {shown.text}")
                 pytest.skip(f"needs {reason}: {shown.text}")
             need_packages(shown)
-            made = put(Kit(request), folder, shown.words)
+            bundles = put(Kit(request), folder, shown.words)
             run_in(folder, shown)
-            take_away(made)
+            for bundle in bundles:
+                shutil.rmtree(bundle)
 
 
 def run_in(folder: Path, shown: Shown) -> None:
