@@ -50,10 +50,6 @@ check: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-# The generated parts of docs/: help, targets, models, definitions.
-docs: .venv/installed
-	$(BIN)/python tools/make_docs.py
-
 # The results table in README again: three quarters of an hour on a machine that does nothing else.
 results: .venv/installed
 	$(BIN)/python benchmarks/results.py
@@ -71,7 +67,7 @@ lock: $(UV)
 	$(COMPILE) $(UPGRADE) --extra openvino --output-file constraints.txt
 	$(COMPILE) --constraint constraints.txt --generate-hashes --no-emit-package torch --output-file requirements.lock
 
-# A wheel for every pin on every system that docs/install.md names? Nothing is installed.
+# A wheel for every pin on every system that README names? Nothing is installed.
 check-lock: .venv/installed $(UV)
 	$(BIN)/python tools/check_lock.py $(UV)
 
@@ -92,3 +88,7 @@ $(UV):
 
 clean:
 	rm -rf .venv build
+
+# Write the generated parts of docs/ again: help, targets, models, definitions.
+docs: .venv/installed
+	$(BIN)/python tools/make_docs.py

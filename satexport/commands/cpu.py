@@ -21,20 +21,18 @@ TARGETS = {"fp32": "cpu-fp32", "int8": "cpu-int8"}
 @click.option("--fp32", is_flag=True, help="Do not quantise.")
 @click.option("--int8", is_flag=False, flag_value="target", metavar="[static|dynamic]",
               type=click.Choice(["target", "static", "dynamic"]),
-              help="static: ranges from a calibration; dynamic: computed in each step. Default: the target's.")
+              help="static: ranges from a calibration; dynamic: anew at every step. Default: the target's.")
 @cache_dtype_option
 @target_option
 @compile_options
 def cpu_command(fp32: bool, int8: str | None, **options: Any) -> None:
-    """Make a bundle for ONNX Runtime on a CPU, in int8 or fp32.
-
-    The shipped file itself is compared with PyTorch and measured. Without a precision the target decides;
-    without a target it is int8.
+    """Make a bundle for ONNX Runtime on a CPU, prove the very file and measure it: int8 from calibrated
+    ranges, or fp32. Without either the target decides; without a target it is int8.
 
     \b
     Examples:
       satexport cpu --int8 --model sat-t --delay 2 --checkpoint demo
-      satexport cpu --int8 --calibration esc50 --data ESC-50    from the export in build/
+      satexport cpu --int8 --calibration esc50 --data ESC-50      the export in build/
       satexport cpu --int8 --sensitivity --leave-out auto
       satexport cpu --int8 dynamic --from build/sat-b-2s/onnx
     """

@@ -12,11 +12,9 @@ from satexport.terminal import note, say
 @click.command("data")
 @click.argument("name", type=click.Choice(["esc50"]))
 @click.option("--output", type=click.Path(path_type=Path), metavar="DIR",
-              help="Folder to put it in. Default: the user's cache folder.")
+              help="Where its folder is put. Default: the user's cache folder.")
 def data_command(name: str, output: Path | None) -> None:
-    """Download a labelled set for parity.
-
-    esc50 is ESC-50: 2000 clips of 5 s, about 600 MB, not for commercial use.
+    """Fetch a labelled set for parity: ESC-50, 2000 clips of 5 s, about 600 MB, not for commercial use.
 
     \b
     Examples:

@@ -33,7 +33,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 @click.group(context_settings=CONTEXT)
 @click.version_option(__version__)
 def cli() -> None:
-    """Turn a streaming audio tagger's checkpoint into a bundle that a device can run and you can trust.
+    """Make of a streaming audio tagger's checkpoint something a device can run and you can trust.
 
     \b
     checkpoint -> model -> fold -> graph -> simplify -> calibrate -> quantize -> compile -> stream
@@ -44,7 +44,7 @@ def cli() -> None:
       satexport models                                              what can be exported
       satexport targets                                             and for which devices
       satexport onnx --model sat-t --delay 2 --checkpoint demo
-      satexport bundle --target cpu-int8                            a bundle for any target; shortcuts:
+      satexport bundle --target cpu-int8                            a bundle for any of them; or, for short,
       satexport cpu --int8
       satexport openvino --int8
       satexport trt --int8
@@ -53,7 +53,7 @@ def cli() -> None:
       satexport run build/sat-t-2s/onnx dog.wav
 
     \b
-    Exit codes: 0 fine, 1 a gate failed, 2 wrong use, 3 something is missing,
+    Exit codes: 0 fine, 1 a gate failed, 2 wrong use, 3 something is not installed,
     4 bad input, 5 the run failed, 130 interrupted.
     """
 

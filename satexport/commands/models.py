@@ -21,7 +21,7 @@ CLAIMS = ("model", "delay", "GFLOPs", ("memory", "MB"), "mAP", "published file")
 @click.command("models")
 @json_option
 def models_command(as_json: bool) -> None:
-    """List the models: sizes, caches and the papers' figures.
+    """List the models: sizes, caches, the paper's figures.
 
     \b
     Examples:

@@ -16,25 +16,23 @@ TARGETS = {name: f"openvino-{name}" for name in ("fp32", "bf16", "int8")}
 @click.command("openvino")
 @click.option("--fp32", is_flag=True, help="Compute in fp32.")
 @click.option("--bf16", is_flag=True, help="Compute in bf16, the front end in fp32.")
-@click.option("--int8", is_flag=True, help="Products in int8, the rest in bf16 if the CPU has it, else "
+@click.option("--int8", is_flag=True, help="Products in int8, the rest in bf16 where the CPU has it, else "
                                            "fp32; the front end in fp32.")
 @click.option("--explicit-cache", is_flag=True,
-              help="Keep cache inputs and outputs; by default the cache is a state of the infer request.")
+              help="Keep cache inputs and outputs; by default the request keeps the cache as its state.")
 @click.option("--compress", type=click.Choice(["fp16", "fp32"]),
               help="How weights that are not int8 are stored. Default: the target's.")
 @target_option
 @compile_options
 def openvino_command(fp32: bool, bf16: bool, int8: bool, explicit_cache: bool, compress: str | None,
                      **options: Any) -> None:
-    """Make a bundle for OpenVINO, in int8, bf16 or fp32.
-
-    The shipped file itself is compared with PyTorch and measured. Without a precision the target decides;
+    """Make a bundle for OpenVINO, prove the very file and measure it. Without a precision the target decides;
     without a target it is int8.
 
     \b
     Examples:
       satexport openvino --int8 --model sat-t --delay 2 --checkpoint demo
-      satexport openvino --bf16                                   from the export in build/
+      satexport openvino --bf16                                   the export in build/
       satexport openvino --int8 --calibration esc50 --data ESC-50
       satexport openvino --fp32 --explicit-cache --from build/sat-b-2s/onnx
     """

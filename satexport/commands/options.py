@@ -25,12 +25,12 @@ minutes_option = click.option("--minutes", type=Seconds(0.1, 240), default=10.0,
 json_option = click.option("--json", "as_json", is_flag=True,
                            help="Print the machine-readable result on standard output.")
 threads_option = click.option("--threads", type=click.IntRange(1, 256), metavar="N",
-                              help="Threads of the runtime. Default: the target's. If it has none, measure "
-                                   "uses all cores, and the other commands leave it to the runtime.")
+                              help="Threads of the runtime. Default: the target's; without any measure takes "
+                                   "all cores, the other commands leave it to the runtime.")
 
 cache_dtype_option = click.option(
     "--cache-dtype", default="fp32", show_default=True, type=click.Choice(["fp32", "fp16", "int8"]),
-    help="How the cache is stored, if the runtime can: fp16 halves the state, int8 quarters it.")
+    help="How the cache is stored, where the runtime can: fp16 halves the state, int8 quarters it.")
 
 
 def parse_folds(text: str | None) -> list[int] | None:

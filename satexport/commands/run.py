@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 def run_command(bundle: Path, audio: tuple[str, ...], top: int, threads: int | None, as_json: bool) -> None:
     """Stream audio through a bundle and print the top tags of every chunk as they come.
 
-    AUDIO is a file that soundfile reads (wav, flac, ogg, mp3 and others; any sample rate), or - for mono
-    signed 16-bit little-endian PCM on standard input at the model's sample rate, which is printed. Channels
-    are averaged. Each file is a stream of its own, from silence. A file that comes through a pipe
-    (/dev/stdin) is scored when it has ended.
+    AUDIO is a file (wav, flac, ogg, mp3 and what else soundfile reads; any rate), or - for mono signed 16-bit
+    little-endian PCM on standard input at the model's sample rate, which is printed. Channels are averaged.
+    Each file is a stream of its own, from silence; one that comes through a pipe (/dev/stdin) is heard when
+    it has ended.
 
     \b
     Examples:

@@ -37,7 +37,7 @@ def targets_command(as_json: bool) -> None:
             print_json({"targets": [target.to_dict() for target in targets]})
         else:
             print_table("targets", COLUMNS, [_row(target) for target in targets])
-            click.echo("A target of your own is a TOML file: pass --target FILE.toml (see docs/targets.md).")
+            click.echo("One of your own is a TOML: pass --target FILE.toml (README: A target of your own).")
 
 
 def _row(target: Target) -> list[Cell]:
