@@ -7,7 +7,7 @@ BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PIP := $(BIN)/python -m pip install --quiet
 CLIP := build/clip.wav
 
-.PHONY: demo test test-long test-anywhere fuzz check results train lock check-lock clean
+.PHONY: demo test test-long test-anywhere fuzz check docs results train lock check-lock clean
 
 demo: .venv/installed
 	$(BIN)/satexport onnx --model sat-t --delay 2 --checkpoint demo
@@ -88,3 +88,7 @@ $(UV):
 
 clean:
 	rm -rf .venv build
+
+# Write the generated parts of docs/ again: help, targets, models, definitions.
+docs: .venv/installed
+	$(BIN)/python tools/make_docs.py
