@@ -10,7 +10,7 @@ from satexport.backends.tensorrt.rules import NEWEST_OPSET, RULES, check_rules, 
 from satexport.bundle.target import Quantization
 from satexport.errors import RunError, UsageError
 from satexport.quantize.int8 import quantize
-from satexport.quantize.products import products
+from satexport.quantize.products import find_products
 from tests.backends.tensorrt.drawn import FLOAT, HALF, good
 from tests.backends.tensorrt.spoiled import (
     CASES,
@@ -41,7 +41,7 @@ def test_a_good_graph_breaks_no_rule(version: str, body: int, opset: int) -> Non
 def test_the_graphs_that_we_write_break_no_rule() -> None:
     wanted = Quantization(scheme="qdq", symmetric=True, operators=("linear", "patch", "head"))
     graph = exported("sat-t", 1)
-    ranges = {x: (-4.0, 4.0) for product in products(graph, wanted) for x in product.activations}
+    ranges = {x: (-4.0, 4.0) for product in find_products(graph, wanted) for x in product.activations}
     assert find_violations(graph, "10.3") == []
     assert find_violations(quantize(graph, wanted, ranges, []), "10.3") == []
 
