@@ -105,7 +105,7 @@ step_ms = 20
 @pytest.mark.parametrize(("name", "words"), [
     ("jetson-9", "mine.toml: extends is 'jetson-9', expected one of cpu-fp32, .*, rtx, jetson."),
     ("../cpu-fp32", "mine.toml: extends is '../cpu-fp32', expected one of"),
-    ("a", "mine.toml: extends leads over more than 4 targets; expected fewer, and no circle.")])
+    ("a", "mine.toml: a chain of extends has more than 4 targets; expected fewer, and no circle.")])
 def test_a_beginning_that_is_not_there_or_has_no_end_is_refused(
         name: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if name == "a":

@@ -108,7 +108,7 @@ def _check(source: Bundle, target: Target, options: BuildOptions, backend: Backe
         if not contract.cache_in:
             raise UsageError(f"{contract.variant} has no cache: leave --cache-dtype out.")
         contract = contract.with_cache_dtype(options.cache_dtype)
-    backend.accepts(contract, target)
+    backend.check_contract(contract, target)
     return contract
 
 

@@ -169,7 +169,7 @@ def test_the_graph_of_another_model_is_an_error_although_its_hash_is_right(
         sat: Path, random_vit: Path) -> None:
     shutil.copy(random_vit / GRAPH, sat / GRAPH)
     reseal(sat)
-    with pytest.raises(BundleError, match="its metadata is not the contract"):
+    with pytest.raises(BundleError, match="its metadata does not match the bundle"):
         load(sat)
 
 
@@ -180,7 +180,7 @@ def test_the_graph_of_other_weights_is_an_error_although_its_hash_is_right(vit: 
             entry.value = json.dumps(json.loads(entry.value) | {"sha256": "0" * 64})
     onnx.save(graph, vit / GRAPH)
     reseal(vit)
-    with pytest.raises(BundleError, match="its metadata is not the contract"):
+    with pytest.raises(BundleError, match="its metadata does not match the bundle"):
         load(vit)
 
 
@@ -259,7 +259,7 @@ def test_links_of_the_weights_alone_are_refused_and_of_all_files_or_the_folder_a
         np.testing.assert_array_equal(load(tmp_path / name).stream().feed(audio[:32_000]), expected)
     (vit / data).rename(tmp_path / data)
     (vit / data).symlink_to(tmp_path / data)
-    with pytest.raises(BundleError, match="links into several folders: make all of them links into one"):
+    with pytest.raises(BundleError, match="links into several folders: link all of them into one folder"):
         load(vit)
 
 
@@ -267,7 +267,7 @@ def test_links_of_the_weights_alone_are_refused_and_of_all_files_or_the_folder_a
 def test_a_folder_whose_name_is_no_utf8_is_named_with_a_way_to_load_it(
         vit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = vit.rename(vit.with_name(os.fsdecode(b"\xff")))
-    with pytest.raises(BundleError, match=r"is not UTF-8, and ONNX Runtime opens no other.* as `\.`"):
+    with pytest.raises(BundleError, match=r"is not UTF-8, which ONNX Runtime cannot open.* as `\.`"):
         load(folder)
     monkeypatch.chdir(folder)
     assert load(".").contract.variant == vit.parent.name
@@ -288,7 +288,7 @@ def test_a_runtime_that_is_too_old_is_refused_before_it_loads_anything(
 def test_the_least_versions_are_those_that_the_extras_ask_for() -> None:
     text = (ROOT / "pyproject.toml").read_text("utf-8")
     for module in (onnx_runtime, open_vino):
-        least = ".".join(map(str, module.LEAST))
+        least = ".".join(map(str, module.MIN_VERSION))
         assert f'{module.PACKAGE} = ["{module.PACKAGE}>={least}"]'.replace("onnxruntime = ", "cpu = ") in text
 
 
