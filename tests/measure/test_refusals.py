@@ -104,7 +104,7 @@ def test_weights_that_were_named_and_do_not_fit_end_with_4(lost: Path, tmp_path:
 
 def test_a_folder_that_is_no_bundle_ends_with_4(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    for path, words in ((tmp_path / "empty", "it is no bundle"), (tmp_path / "gone", "no such folder")):
+    for path, words in ((tmp_path / "empty", "is not a bundle"), (tmp_path / "gone", "no such folder")):
         result = call("measure", path)
         assert (result.code, result.out, words in result.err) == (4, "", True)
         assert str(path) in result.err

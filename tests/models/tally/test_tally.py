@@ -163,13 +163,13 @@ def test_a_device_that_does_not_know_the_family_runs_its_bundle(
     result = call("parity", bundle, "--report", bundle.parent / "p.json")
     assert result.code == 4
     assert "the model is of the family 'tally', which this satexport does not have (it has sat)" in result.err
-    assert "made by a newer version" in result.err
+    assert "newer version" in result.err
 
 
 def test_a_variant_that_is_not_known_here_was_made_by_a_newer_version(bundle: Path) -> None:
     opened = load(bundle).bundle
     newer = replace(opened, contract=replace(opened.contract, variant="tally-7s"))
-    with pytest.raises(BundleError, match=r"the model is a 'tally-7s', which .*made by a newer version"):
+    with pytest.raises(BundleError, match=r"the model is a 'tally-7s', which .*newer version"):
         find_weights(newer)
 
 
@@ -178,7 +178,7 @@ def test_a_device_that_needs_a_front_end_it_does_not_know_says_so(
     export = export_onnx(load_checkpoint("random", TALLY), find_target("onnx"), tmp_path,
                          GraphOptions(input="mel"))
     monkeypatch.delitem(FRONT_ENDS, LOG_MEL.name)
-    with pytest.raises(BundleError, match=r"needs the front end 'log-mel-32k'.*made by a newer version"):
+    with pytest.raises(BundleError, match=r"needs the front end 'log-mel-32k'.*newer version"):
         load(export.path)
 
 
