@@ -1,10 +1,11 @@
 """Import a runtime with its telemetry off: no file in the user's home folder, no look-up of a host.
 
-ONNX Runtime (1.31) and OpenVINO (2026.4) report their use to their makers by default. A device that
+ONNX Runtime (1.31) and OpenVINO (2026.4) report their use to their makers by default, and huggingface_hub
+(2.4) fetches and keeps a list of coding agents to report whether one runs it. A device that
 listens must do nothing that its owner did not ask for, so whatever satexport imports of them is imported
 here; nothing is changed at `import satexport`. A choice of the user's own is left alone: a value of
-`ORT_DISABLE_TELEMETRY` that is not empty, and OpenVINO's consent file with "1" in it, as its
-`opt_in_out --opt_in` writes it.
+`ORT_DISABLE_TELEMETRY` or `HF_HUB_DISABLE_TELEMETRY` that is not empty, and OpenVINO's consent file with "1"
+in it, as its `opt_in_out --opt_in` writes it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from typing import Any
 
 from satexport.errors import MissingError
 
-SWITCH = "ORT_DISABLE_TELEMETRY"  # of ONNX Runtime; read when its library is loaded
+SWITCH = "ORT_DISABLE_TELEMETRY"  # of ONNX Runtime, which others import; read when its library is loaded
+SWITCHES = {"huggingface_hub": "HF_HUB_DISABLE_TELEMETRY"}  # of packages with one of their own
 REPORTER = "openvino_telemetry"   # OpenVINO's package for it; without it OpenVINO's own stub does nothing
 _LOCK = RLock()                   # `sys.modules` is changed by one thread at a time
 
@@ -31,8 +33,9 @@ def import_runtime(name: str) -> Any:
     not installed. A runtime that the process has imported before is left as it was imported."""
     if name in sys.modules:
         return importlib.import_module(name)
-    if not os.environ.get(SWITCH):
-        os.environ[SWITCH] = "1"
+    switch = SWITCHES.get(name.partition(".")[0], SWITCH)
+    if not os.environ.get(switch):
+        os.environ[switch] = "1"
     with _LOCK, _hidden(REPORTER, unless=_has_consented()):
         return importlib.import_module(name)
 

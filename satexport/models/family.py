@@ -93,8 +93,8 @@ class Checkpoint(Generic[V]):
     variant: V
     state: State = field(repr=False)             # as the family's `read` gives it
     labels: tuple[str, ...] = field(repr=False)  # one per class, in the order of the head
-    source: Literal["file", "demo", "random"]
-    name: str    # what a person reads: the file's name, "demo", "random (seed 0)"
+    source: Literal["file", "hub", "demo", "random"]
+    name: str    # the file's name, "hub:OWNER/REPO/FILE@COMMIT", "demo", "random (seed 0)"
     sha256: str  # of the file; of random weights: of their bytes, keys sorted
     dtype: str   # as stored: "float16" if any weight is, else "float32"
 
@@ -196,6 +196,11 @@ class Family(Protocol[V]):
 
     def resembles(self, shapes: Shapes) -> Sequence[V]:
         """Return the variants that a state dict of these shapes could be of, the likeliest first."""
+
+    def hub_types(self, variant: V) -> frozenset[str]:
+        """Return the values of `model_type` and `architectures` in the config.json of a repository on the
+        Hugging Face Hub that has weights of the variant; empty if no such repository is known. A repository
+        whose config.json has only other values is refused before its weights are fetched."""
 
     def caution(self, variant: V) -> str:
         """Return what to make sure of that no shape of a file tells, a sentence; "" if there is nothing."""

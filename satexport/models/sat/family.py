@@ -19,13 +19,18 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = ["DEMOS", "MARK", "PAPER", "PUBLISHED", "VARIANTS", "caution", "count_classes", "describe",
-           "find_model", "interface", "options", "random", "read", "reference", "resembles", "rewrites"]
+           "find_model", "hub_types", "interface", "options", "random", "read", "reference", "resembles",
+           "rewrites"]
 
 DEMOS: Final = {"sat-t-2s": PACKAGE_FOLDER / "data" / "demo-sat-t-2s.safetensors"}
 
 
 def options(variant: Variant) -> frozenset[str]:
     return frozenset({"input", "streams"} | ({"cache"} if variant.has_cache else set()))
+
+
+def hub_types(variant: Variant) -> frozenset[str]:
+    return frozenset()
 
 
 def caution(variant: Variant) -> str:
