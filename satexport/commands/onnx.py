@@ -59,7 +59,7 @@ def onnx_command(model: str | None, delay: int | None, checkpoint: str, labels: 
       satexport onnx --model sat-b --delay 2 --streams 8      eight microphones in one step
     """
     from satexport.bundle.contract import GraphOptions
-    from satexport.models.families import check_options, find_family
+    from satexport.models.families import check_options
     from satexport.report.terminal import print_export
     from satexport.targets import find_target
 
@@ -72,7 +72,7 @@ def onnx_command(model: str | None, delay: int | None, checkpoint: str, labels: 
     variant = _find_variant(model, delay, checkpoint)
     check_options(variant, options)
     with requires_extra("export"):
-        from satexport.models.checkpoint import WORDS, load_checkpoint
+        from satexport.models.checkpoint import load_checkpoint
         from satexport.pipeline.export import export_onnx, export_report
 
         export = export_onnx(load_checkpoint(checkpoint, variant, labels), target, output, options, opset,
@@ -85,9 +85,8 @@ def onnx_command(model: str | None, delay: int | None, checkpoint: str, labels: 
             print_export(report)
             say(f"Bundle: {export.path}")
     note(report["warning"])
-    caution = find_family(variant.family).caution(variant)
-    if caution and checkpoint not in WORDS:
-        note(f"{checkpoint}: {caution}")
+    if export.caution:
+        note(f"{checkpoint}: {export.caution}")
 
 
 def _find_variant(model: str | None, delay: int | None, checkpoint: str) -> Variant:

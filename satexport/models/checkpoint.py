@@ -54,12 +54,13 @@ def load_checkpoint(what: str, variant: V, labels: Path | None = None, seed: int
             raise UsageError(f"no checkpoint of {variant.name} was published: pass --checkpoint FILE, or "
                              "random for a model of that size.")
         with fetch_published(published) as path:
-            return _read(path, variant, labels)
+            return _read(path, variant, labels, is_sure=True)
     if what == "demo":
-        return _read(_find_demo(variant), variant, labels, source="demo")
+        return _read(_find_demo(variant), variant, labels, source="demo", name="demo", is_sure=True)
     if is_hub_name(what):
         with fetch_from_hub(what, hub_types(variant)) as weights:
-            return _read(weights.path, variant, labels, source="hub", name=weights.name)
+            return _read(weights.path, variant, labels, source="hub", name=weights.name,
+                         is_sure=bool(weights.types))
     return _read(Path(what), variant, labels)
 
 
@@ -110,8 +111,9 @@ def find_weights(bundle: Bundle, checkpoint: str | None = None) -> Checkpoint[Va
 
 
 def _read(path: Path, variant: V, labels: Path | None, source: Literal["file", "hub", "demo"] = "file",
-          name: str = "") -> Checkpoint[V]:
-    """Read a file of weights; `name` is what it is called, if not by its source or its path."""
+          name: str = "", is_sure: bool = False) -> Checkpoint[V]:
+    """Read a file of weights; `name` is what it is called, if not by its path. `is_sure`: that it is of this
+    variant is known from elsewhere than its shapes."""
     file = read_weights(path, marks())
     _check_family(path, file, variant)
     family = find_family(variant.family)
@@ -119,12 +121,11 @@ def _read(path: Path, variant: V, labels: Path | None, source: Literal["file", "
     names = _find_labels(path, family.count_classes(state), labels)
     dtype = "float16" if any(entry.dtype == "float16" for entry in file.entries.values()) else "float32"
     sha256 = sha256_of(path)
-    if source == "demo":
-        name = "demo"
-    else:
+    if source != "demo":
         remember(sha256, path)
+    caution = "" if is_sure else family.caution(variant, file.shapes)
     return Checkpoint(variant=variant, state=state, labels=names, source=source, sha256=sha256, dtype=dtype,
-                      name=name or path.name.encode("utf-8", "backslashreplace").decode())
+                      name=name or path.name.encode("utf-8", "backslashreplace").decode(), caution=caution)
 
 
 def _check_family(path: Path, file: StateFile, variant: Variant) -> None:

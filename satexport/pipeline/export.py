@@ -78,6 +78,7 @@ class Export:
 
     path: Path
     contract: Contract
+    caution: str = ""               # what to make sure of that the checkpoint does not tell
     stages: list[Stage] = field(default_factory=list)
     golden_difference: float = 0.0  # largest score difference from PyTorch over the golden chain
     golden_chunks: int = 0
@@ -133,7 +134,7 @@ def export_onnx(checkpoint: Checkpoint[V], target: Target, folder: Path,
         labels_sha256=labels_sha256(checkpoint.labels),
         checkpoint=CheckpointOrigin(name=checkpoint.name, source=checkpoint.source, sha256=checkpoint.sha256))
     check_streams(contract, max(1, options.streams))
-    export = Export(path=bundle_path(folder, contract, target), contract=contract)
+    export = Export(path=bundle_path(folder, contract, target), contract=contract, caution=checkpoint.caution)
     reference = make_reference(checkpoint)  # before a folder is made: its package may be missing
     with staged_bundle(export.path) as stage, progress("export", None) as advance:
         audio = golden_audio(checkpoint.variant)
@@ -198,6 +199,7 @@ def export_report(export: Export) -> dict[str, Any]:
         "options": asdict(contract.options),
         "checkpoint": asdict(contract.checkpoint),
         "warning": RANDOM_WEIGHTS if contract.has_random_weights else None,
+        "caution": export.caution or None,
         "operations": export.operations,
         "stages": [asdict(stage) for stage in export.stages],
         "golden": {"chunks": export.golden_chunks, "max_difference": export.golden_difference},

@@ -87,14 +87,16 @@ def measure_png(report: Mapping[str, Any]) -> bytes:
         memory.barh([place - 0.3 + 0.2 * number for place in places],
                     [(row["memory_bytes"][kind] or 0) / MB for row in rows], 0.18, label=kind)
     memory.barh([place + 0.5 for place in places],
-                [(row["paper"] or {}).get("memory_mb", 0) for row in rows], 0.1, color="grey", label="paper")
+                [(row["paper"] or {}).get("memory_mb") or 0 for row in rows], 0.1, color="grey",
+                label="paper")
     memory.set(title="memory by kind", xlabel="MB", xscale="log")
     none = {"model": 0, "front_end": 0}  # PyTorch's are not counted
     model, front_end = ([row.get("operations", none)[part] / 1e9 for row in rows] for part in none)
     operations.barh(places, model, 0.4, label="model")
     operations.barh(places, front_end, 0.4, left=model, label="front end")
     operations.barh([place + 0.3 for place in places],
-                    [(row["paper"] or {}).get("gflops", 0) for row in rows], 0.1, color="grey", label="paper")
+                    [(row["paper"] or {}).get("gflops") or 0 for row in rows], 0.1, color="grey",
+                    label="paper")
     operations.set(title="operations of a chunk", xlabel="GFLOP")
     for axes in (latency, memory, operations):
         axes.legend(fontsize="small")

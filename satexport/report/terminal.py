@@ -107,6 +107,10 @@ def print_drift(report: Mapping[str, Any]) -> None:
         if found else "too short to tell."))
 
 
+def _paper_figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:g}"
+
+
 def print_measure(report: Mapping[str, Any]) -> None:
     """Print a measurement for a person: speed, then size."""
     speed, size = [], []
@@ -123,7 +127,7 @@ def print_measure(report: Mapping[str, Any]) -> None:
             f"{operations['model'] / 1e9:.3f} + {operations['front_end'] / 1e9:.3f}" if operations else "-",
             *(_megabytes(memory[kind]) for kind in ("weights", "state", "transient", "resident")),
             f"{row['load_seconds']:.2f}",
-            f"{paper['gflops']:g} / {paper['memory_mb']:g}" if paper else "-"])
+            " / ".join(_paper_figure(paper[key]) for key in ("gflops", "memory_mb")) if paper else "-"])
     threads = ", ".join(dict.fromkeys(str(row["threads"]) for row in report["bundles"]))
     print_table(f"latency of one step, ms, {threads} threads",
                 ("", "burst", "p90", "p99", "paused", "p90", "p99", "real-time", "chunks per core s",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from satexport.bundle.contract import Contract
 from satexport.files import PACKAGE_FOLDER
-from satexport.models.family import Checkpoint, Reference, Rewrite
+from satexport.models.family import Checkpoint, Reference, Rewrite, Shapes
 from satexport.models.sat.interface import initial_cache, interface
 from satexport.models.sat.keys import MARK, resembles
 from satexport.models.sat.paper import PAPER
@@ -33,7 +33,7 @@ def hub_types(variant: Variant) -> frozenset[str]:
     return frozenset()
 
 
-def caution(variant: Variant) -> str:
+def caution(variant: Variant, shapes: Shapes) -> str:
     if variant.has_cache and variant.pooling == "token":
         return (f"SAT-S files of 1 s and of 2 s have the same shapes: make sure that this one was trained at "
                 f"{variant.delay} s.")

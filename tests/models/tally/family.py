@@ -60,7 +60,7 @@ def hub_types(variant: Variant) -> frozenset[str]:
     return frozenset({"tally", "TallyForAudioClassification"})
 
 
-def caution(variant: Variant) -> str:
+def caution(variant: Variant, shapes: Shapes) -> str:
     return ""
 
 

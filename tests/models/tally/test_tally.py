@@ -147,7 +147,7 @@ def test_models_lists_it() -> None:
     assert "1 variants of tally" in result.out
     *_, entry = json.loads(call("models", "--json").out)["models"]
     assert (entry["name"], entry["hidden"], entry["cache_bytes"]) == ("tally-1s", 32, 4 * 3 * 32)
-    assert entry["paper"] is entry["file"] is None
+    assert entry["paper"] is entry["file"] is entry["licence"] is None
 
 
 # Bad input.
