@@ -41,6 +41,7 @@ from satexport.step import FloatArray
 from satexport.tagging.tagger import Tagger, load
 from satexport.targets import find_target
 from tests.fake_network import compile_fake_network
+from tests.hub_site import Hub
 from tests.machine import WITHOUT, has_bf16, need
 from tests.site import Site
 from tests.tiny import SAT, VIT, export
@@ -218,6 +219,21 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
         thread.start()
         yield site
         site.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    """A server that plays the Hugging Face Hub to each process that the test starts; nobody is logged in."""
+    for name in [name for name in os.environ if name.startswith(("HF_", "HUGGING", "TRANSFORMERS_"))]:
+        monkeypatch.delenv(name)
+    with Hub() as hub:
+        for name, value in hub.environment(tmp_path).items():
+            monkeypatch.setenv(name, value)
+        thread = threading.Thread(target=hub.serve_forever, args=(0.01,))
+        thread.start()
+        yield hub
+        hub.shutdown()
         thread.join()
 
 

@@ -17,8 +17,8 @@ from tests import ROOT
 
 PACKAGE = ROOT / "satexport"
 # telemetry packages switch themselves off where these are set
-SWITCHES = ("CI", "TF_BUILD", "JENKINS_URL", "ORT_DISABLE_TELEMETRY")
-REPORTING = {"onnxruntime", "openvino", "onnxsim", "nncf"}  # onnxsim imports ONNX Runtime
+SWITCHES = ("CI", "TF_BUILD", "JENKINS_URL", "ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY")
+REPORTING = {"onnxruntime", "openvino", "onnxsim", "nncf", "huggingface_hub"}  # onnxsim imports ONNX Runtime
 FEED = """
 import sys, numpy, satexport
 stream = satexport.load(sys.argv[1]).stream()
@@ -134,6 +134,23 @@ def test_a_choice_of_the_users_own_is_left_alone(
     (home / "intel" / "openvino_telemetry").write_text("1")
     seen = watched("-c", FEED, bundles["openvino"])
     assert seen.look_ups, "OpenVINO reports where its user wants it to; and the fake network sees that"
+
+
+def test_a_name_on_the_hub_looks_up_the_hub_alone(watched: Watch, home: Path) -> None:
+    """And no list of coding agents, which huggingface_hub fetches where its telemetry is on."""
+    program = """
+from satexport.errors import RunError
+from satexport.hub import open_repository, parse_hub_name
+try:
+    open_repository(parse_hub_name("hub:a/b"))
+except RunError as error:
+    print(error)
+"""
+    seen = watched("-c", program, HF_ENDPOINT="http://hub.invalid", NO_PROXY="*")
+    assert "no answer from http://hub.invalid" in seen.out
+    assert (seen.files, seen.err) == ([], "")
+    assert len(seen.look_ups) == 1
+    assert "hub.invalid" in seen.look_ups[0]
 
 
 def test_importing_satexport_changes_nothing() -> None:

@@ -15,7 +15,7 @@ from satexport.commands.options import json_option
 if TYPE_CHECKING:
     from satexport.models.family import Variant
 
-CLAIMS = ("model", "delay", "GFLOPs", ("memory", "MB"), "mAP", "published file")
+CLAIMS = ("model", "delay", "GFLOPs", ("memory", "MB"), "mAP", "published file", "licence")
 
 
 @click.command("models")
@@ -55,6 +55,7 @@ def list_facts(variant: Variant) -> dict[str, Any]:
         **family.describe(variant),
         "memory_steps": variant.memory_steps, "cache_bytes": cache_bytes(interface.cache_in),
         "paper": asdict(paper) if paper else None, "file": published.file if published else None,
+        "licence": published.licence if published else None,
     }
 
 
@@ -89,5 +90,6 @@ def _shape(facts: Mapping[str, Any], details: Sequence[str]) -> list[str]:
 
 def _claim(facts: Mapping[str, Any]) -> list[str]:
     paper = facts["paper"]
-    return [facts["model"], f"{facts['delay']} s", f"{paper['gflops']:g}", f"{paper['memory_mb']:g}",
-            f"{paper['map']:.1f}", facts["file"] or "-"]
+    figures = ("-" if paper[key] is None else f"{paper[key]:g}" for key in ("gflops", "memory_mb"))
+    return [facts["model"], f"{facts['delay']} s", *figures, f"{paper['map']:.1f}", facts["file"] or "-",
+            facts["licence"] or "-"]
