@@ -14,7 +14,7 @@ import io
 import re
 import textwrap
 import tokenize
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -31,10 +31,10 @@ from satexport.commands.models import list_facts
 from satexport.facts import toml_text
 from satexport.files import write_text
 from satexport.frontends.rows import FRONT_ENDS
-from satexport.measure.records import MEASURE_DEFINITIONS
 from satexport.models.families import FAMILIES, all_variants, find_family
-from satexport.parity.records import PARITY_DEFINITIONS
 from satexport.quantize.calibration_set import CalibrationSet
+from satexport.report.figures import KIND_FIGURES, TERMS
+from satexport.report.markdown import align_rows
 from satexport.targets import shipped
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -43,12 +43,6 @@ BLOCK = re.compile(r"<!-- make docs: (?P<name>[\w -]+) -->\n.*?<!-- make docs en
 TYPES = {str: "text", int: "whole number", float: "number", bool: "true or false"}
 PLURALS = {str: "texts", int: "whole numbers", float: "numbers"}
 CLAIMS = ("model", "delay", "GFLOPs", "memory, MB", "mAP", "published file")
-Definitions = Mapping[str, Mapping[str, str]]  # report -> figure -> its definition
-
-
-def definitions() -> Definitions:
-    """What each figure of a report means. The one place in which this file asks for it."""
-    return {"measure": MEASURE_DEFINITIONS, "parity": PARITY_DEFINITIONS}
 
 
 # Markdown.
@@ -56,20 +50,7 @@ def definitions() -> Definitions:
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[str] = ()) -> str:
     """A table whose columns line up as plain text, too; those named in `numbers` are aligned to the right."""
     cells = [[cell.replace("|", "\\|") for cell in row] for row in (head, *rows)]
-    widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
-    right = [name in numbers for name in head]
-    if not right[-1]:  # the last column is often a sentence
-        widths[-1] = len(head[-1])
-    lines = [_line(row, widths, right) for row in cells]
-    rule = ["-" * (width - 1) + (":" if is_number else "-")
-            for width, is_number in zip(widths, right, strict=True)]
-    return "\n".join([lines[0], _line(rule, widths, right), *lines[1:]])
-
-
-def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
-    padded = [cell.rjust(width) if is_number else cell.ljust(width)
-              for cell, width, is_number in zip(cells, widths, right, strict=True)]
-    return f"| {' | '.join(padded).rstrip()} |"
+    return align_rows(cells, [name in numbers for name in head])
 
 
 def code(text: str) -> str:
@@ -244,12 +225,19 @@ def front_ends() -> str:
 
 # Definitions.
 
-def definitions_of(report: str) -> Callable[[], str]:
-    """A function that prints the definitions of a report's figures, one paragraph each."""
+def terms_of(kind: str) -> Callable[[], str]:
+    """A function that prints the terms of a kind of report, one paragraph each."""
     return lambda: "\n".join(
         textwrap.fill(f"- **{name}**: {text}".replace("<", "&lt;"), 118, subsequent_indent="  ",
                       break_long_words=False, break_on_hyphens=False)
-        for name, text in definitions()[report].items())
+        for name, text in TERMS[kind].items())
+
+
+def figures_of(kind: str) -> Callable[[], str]:
+    """A function that prints the figures of a kind of report."""
+    return lambda: table(("in JSON", "in tables", "definition"), [
+        (code(figure.key), figure.head, figure.definition)
+        for figures in KIND_FIGURES[kind] for figure in figures])
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
@@ -258,7 +246,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "openvino": keys_of(OpenVinoSettings), "tensorrt": keys_of(TensorRtSettings),
     "calibration": keys_of(CalibrationSet), "variants": variants, "paper": paper_figures,
     "files": published_files, "front ends": front_ends,
-    "definitions of measure": definitions_of("measure"), "definitions of parity": definitions_of("parity"),
+    **{f"{what} of {kind}": function(kind) for kind in ("measure", "parity", "export", "sensitivity")
+       for what, function in (("terms", terms_of), ("figures", figures_of))},
 }
 
 

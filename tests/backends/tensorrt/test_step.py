@@ -98,7 +98,7 @@ def test_silence_in_the_buffers_of_the_wrong_turn_would_be_heard(
         return np.array_equal(streams.feed(audio[None, :32_000]), first)
 
     def forget_buffers(cache: TensorRtCache) -> None:
-        cache.step, cache.back = cache.back, cache.step
+        cache.step, cache.next_step = cache.next_step, cache.step
 
     assert again_after(3)
     assert again_after(4)
@@ -183,7 +183,7 @@ def test_a_forked_child_neither_steps_nor_frees(
     monkeypatch.setattr(os, "getpid", lambda: here + 1)  # as in a child
     streams.clear()
     for use in (lambda: stream.feed(audio[:32_000]), runtime.stream, runtime.step.close):
-        with pytest.raises(UsageError, match="load the bundle in this process, after the fork"):
+        with pytest.raises(UsageError, match="load the bundle again in this process"):
             use()
     assert runtime.live == before
     monkeypatch.undo()
