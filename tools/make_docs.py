@@ -178,18 +178,17 @@ def by_family() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 def variants() -> str:
     """The variants of every family: sizes and caches."""
-    parts = []
+    parts: list[str] = []
     for family, facts in by_family():
         details = list(find_family(family).describe(next(
             variant for variant in all_variants() if variant.name == facts[0]["name"])))
-        head = ("model", "delay", "new tokens", "cached tokens", *details, "chunks remembered", "cache, MB",
-                "front end")
+        head = ("model", "delay", "new tokens", "cached tokens", *details, "chunks remembered", "cache, MB")
         rows = [(code(fact["model"]), f"{fact['delay']} s", f"{fact['new_tokens']}",
                  f"{fact['cache_tokens']}", *(f"{fact[detail]}" for detail in details),
                  f"{fact['memory_steps'] or '-'}",
-                 f"{fact['cache_bytes'] / 1e6:.2f}" if fact["cache_bytes"] else "-", fact["front_end"])
-                for fact in facts]
-        parts.append(f"### The family `{family}`\n\n{table(head, rows, head[1:-1])}")
+                 f"{fact['cache_bytes'] / 1e6:.2f}" if fact["cache_bytes"] else "-") for fact in facts]
+        front_end = ", ".join(code(name) for name in dict.fromkeys(fact["front_end"] for fact in facts))
+        parts += [f"### The family `{family}`", f"Front end: {front_end}.", table(head, rows, head[1:])]
     return "\n\n".join(parts)
 
 
@@ -202,7 +201,7 @@ def paper_figures() -> str:
             sources = ", ".join(dict.fromkeys(paper["source"] for paper in papers))
             notes = " ".join(dict.fromkeys(paper["note"] for paper in papers))
             rows = [(code(fact["model"]), f"{fact['delay']} s", number(fact["paper"]["gflops"]),
-                     number(fact["paper"]["memory_mb"]), number(fact["paper"]["map"]),
+                     number(fact["paper"]["memory_mb"]), f"{fact['paper']['map']:.1f}",
                      code(fact["file"]) if fact["file"] else "-") for fact in facts]
             parts.append(f"Family `{family}`, from {sources}. {notes}\n\n{table(CLAIMS, rows, CLAIMS[1:-1])}")
     return "\n\n".join(parts)
