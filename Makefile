@@ -7,7 +7,7 @@ BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PIP := $(BIN)/python -m pip install --quiet
 CLIP := build/clip.wav
 
-.PHONY: demo test test-long test-anywhere fuzz check results train lock check-lock clean
+.PHONY: demo test test-long test-anywhere fuzz check docs results train lock check-lock clean
 
 demo: .venv/installed
 	$(BIN)/satexport onnx --model sat-t --delay 2 --checkpoint demo
@@ -50,9 +50,9 @@ check: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-# Measure the results table in README again: takes 45 minutes on an otherwise idle machine.
+# Measure this CPU's results in docs/results again: takes an hour on an otherwise idle machine.
 results: .venv/installed
-	$(BIN)/python benchmarks/results.py
+	$(BIN)/python -m benchmarks.results
 
 # Train the demo checkpoint again, on ESC-10 in ESC-50 layout: make train DATA=../shared/esc10
 train: .venv/installed
@@ -88,3 +88,7 @@ $(UV):
 
 clean:
 	rm -rf .venv build
+
+# Write the generated parts of docs/: help texts, targets, models, definitions.
+docs: .venv/installed
+	$(BIN)/python tools/make_docs.py

@@ -1,4 +1,4 @@
-"""Write a clip to listen to: three synthetic sounds, 6 s each, one after another.
+"""Write an example clip: three synthetic sounds of 6 s each.
 
     python examples/make_clip.py build/clip.wav
 """
@@ -14,7 +14,7 @@ import soundfile
 from satexport.audio.synthetic import synthetic_clip
 
 RATE = 16_000  # Hz
-INDICES = (4, 11, 6)  # of the evaluation split: never trained on
+INDICES = (4, 11, 6)  # in the evaluation split, which is never used for training
 
 
 def main() -> None:

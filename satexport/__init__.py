@@ -1,20 +1,20 @@
-"""satexport: a streaming audio tagger's checkpoint, made into something a device can run.
+"""satexport: convert checkpoints of streaming audio taggers to bundles that run on a device.
 
-The way of a checkpoint, and the wings that it passes:
+The stages of an export, and the folders with their code:
 
     checkpoint -> model -> fold -> graph -> simplify      models, frontends, graph
         -> calibrate -> quantize                          quantize
         -> bundle -> stream                               targets, backends, bundle, tagging
         -> parity -> measure -> report                    parity, measure, report
 
-`pipeline` joins them, `commands` is the command line, `audio` reads sounds. CONTRIBUTING.md says what each
-wing is for.
+`pipeline` connects them, `commands` is the command line, `audio` reads audio. CONTRIBUTING.md describes each
+folder.
 
-On the device, three lines:
+Three lines run a bundle on the device:
 
     tagger = satexport.load("build/sat-t-2s/onnx")
     stream = tagger.stream()
-    scores = stream.feed(samples)   # [chunks that became full, classes]
+    scores = stream.feed(samples)   # [completed chunks, classes]
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Stream", "StreamBatch", "Tagger", "__version__", "load"]
 
 
-def __getattr__(name: str) -> Any:  # so that `satexport --help` does not wait for numpy
+def __getattr__(name: str) -> Any:  # imported on first use, so that `satexport --help` does not load numpy
     from importlib import import_module
 
     if name in __all__:

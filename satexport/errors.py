@@ -1,7 +1,6 @@
-"""Everything that can go wrong for a user, one class per cause, each with its exit code.
+"""All errors that a user can cause or see, one class per cause, each with its exit code.
 
-A message says what was found, what was expected and what to do. Errors are raised
-where they are noticed and caught once, in the command line.
+A message says what was found, what was expected and what to do. Only the command line catches these errors.
 """
 
 from collections.abc import Iterator
@@ -11,9 +10,8 @@ LONGEST = 1600  # characters of a message: twenty lines of a terminal
 
 
 class SatexportError(Exception):
-    """Base of all errors that are worded for a user. `lines` are a list under the message, a line for each.
-    Of a message that quotes something very long its beginning and its end are kept: what was found, and what
-    to do."""
+    """Base class of all errors with a message for the user. `lines` are printed below the message as a list.
+    Very long messages are cut in the middle, because what was found comes first and what to do comes last."""
 
     exit_code = 5
 
@@ -31,55 +29,56 @@ class GateError(SatexportError):
 
 
 class UsageError(SatexportError):
-    """The command asks for something that does not exist or does not go together."""
+    """The request names something that does not exist, or combines things that do not fit together."""
 
     exit_code = 2
 
 
 class MissingError(SatexportError):
-    """A runtime, precision or device that the command needs is not on this machine."""
+    """This machine lacks a runtime, precision or device that the command needs."""
 
     exit_code = 3
 
 
 class CheckpointError(SatexportError):
-    """A checkpoint is damaged, is of no known family, or belongs to another variant."""
+    """A checkpoint is damaged, of an unknown family, or of another variant."""
 
     exit_code = 4
 
 
 class AudioError(SatexportError):
-    """Audio that cannot be read or scored: no audio file, empty, NaN, wrong shape."""
+    """Audio cannot be read or scored: not an audio file, empty, NaN, wrong shape."""
 
     exit_code = 4
 
 
 class BundleError(SatexportError):
-    """A bundle with a missing, changed or foreign file, or of another schema."""
+    """A bundle has a missing, modified or unlisted file, or another schema."""
 
     exit_code = 4
 
 
 class DataError(SatexportError):
-    """A labelled set, target file or table that cannot be used."""
+    """A labelled set, target file or table cannot be used."""
 
     exit_code = 4
 
 
 class RunError(SatexportError):
-    """A run failed half-way: disk full, folder read-only, runtime error."""
+    """A run failed: disk full, folder read-only, runtime error."""
 
     exit_code = 5
 
 
 def made_by_newer(found: str) -> BundleError:
-    """The error for a bundle with something in it that only a newer version of satexport can use."""
-    return BundleError(f"{found}: the bundle was made by a newer version. Update satexport.")
+    """The error for a bundle that needs a newer version of satexport."""
+    return BundleError(f"{found}: a newer version of satexport created this bundle. Update satexport.")
 
 
 @contextmanager
 def requires_extra(extra: str) -> Iterator[None]:
-    """Turn the absence of a package inside the block into a `MissingError` that names the extra."""
+    """If an import in the block fails because a package is not installed, raise `MissingError` with the extra
+    to install."""
     try:
         yield
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Files: hashes, the user's cache folder, and writing that is whole or did not happen."""
+"""Files: hashes, the user's cache folder, and atomic writes."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from satexport.errors import RunError
-from satexport.terminal import COMMANDS
+from satexport.terminal import CONTROL_CHARACTERS
 
-PACKAGE_FOLDER = Path(__file__).parent  # the folder of this package; not a real one inside a zip
+PACKAGE_FOLDER = Path(__file__).parent  # not a real folder if the package runs from a zip
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, 64 hex digits. Raises `OSError` where it cannot be read."""
+    """Return the SHA-256 of a file, 64 hex digits. Raises `OSError` if it cannot be read."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -30,21 +30,22 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def read_at_most(path: Path, most: int) -> bytes:
-    """The content of a file of at most so many bytes, for a stranger's file may be of any length.
+def read_at_most(path: Path, max_bytes: int) -> bytes:
+    """Read a file of at most `max_bytes`, because an untrusted file could be arbitrarily long.
 
-    Raises `OSError` where it is longer or cannot be read."""
+    Raises `OSError` if it is longer or cannot be read.
+    """
     with path.open("rb") as file:
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise OSError(f"it is longer than {most / 1e6:g} MB, the most that is read")
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise OSError(f"it is longer than {max_bytes / 1e6:g} MB, the limit")
     return content
 
 
 def cache_folder() -> Path:
-    """Return $SATEXPORT_CACHE, or the folder that the platform has for such files.
+    """Return $SATEXPORT_CACHE, or the platform's cache folder for satexport, which may not exist yet.
 
-    It need not exist. Raises `RuntimeError` where the user has no home folder.
+    Raises `RuntimeError` if the user has no home folder.
     """
     if chosen := os.environ.get("SATEXPORT_CACHE"):
         return Path(chosen)
@@ -58,108 +59,108 @@ def cache_folder() -> Path:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file whole; raises `RunError` where the disk or folder refuses."""
+    """Write a JSON file atomically. Raises `RunError` if it cannot be written."""
     write_text(path, json_text(content))
 
 
 def json_text(content: Mapping[str, Any]) -> str:
-    """JSON as it stands in every file; NaN and infinity, for which it has no word, are null, and what a
-    terminal would obey is an escape."""
-    text = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
-    return "\n".join(COMMANDS.sub(lambda found: json.dumps(found[0])[1:-1], line)
+    """The JSON format of all files. NaN and infinity, which JSON does not have, become null. Control
+    characters are escaped."""
+    text = json.dumps(_replace_nonfinite(content), indent=2, ensure_ascii=False, allow_nan=False)
+    return "\n".join(CONTROL_CHARACTERS.sub(lambda match: json.dumps(match[0])[1:-1], line)
                      for line in text.split("\n")) + "\n"
 
 
-def _finite(value: Any) -> Any:
+def _replace_nonfinite(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _finite(entry) for key, entry in value.items()}
+        return {key: _replace_nonfinite(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
+        return [_replace_nonfinite(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole; raises `RunError`."""
-    write_bytes(path, text.encode("utf-8", errors="backslashreplace"))  # a file's name may be no UTF-8
+    """Write a text file atomically. Raises `RunError` if it cannot be written."""
+    write_bytes(path, text.encode("utf-8", errors="backslashreplace"))  # file names may not be valid UTF-8
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole: beside its place, then renamed; its folder is made. Raises `RunError`."""
+    """Write a file atomically: to a temporary name in the same folder, then rename. Creates the folder.
+    Raises `RunError` if it cannot be written."""
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(content)
         os.replace(partial, path)
     except OSError as error:
-        raise _refused(path, error) from None
+        raise _write_error(path, error) from None
     finally:
         _remove(partial)
 
 
 def check_writable(folder: Path) -> None:
-    """Raise `RunError` where no file can be put into a folder, or one that is not there cannot be made: for
-    work that takes long and would fail at its end. Leaves nothing."""
+    """Raise `RunError` if the folder cannot be created or written. Call it before long work whose results go
+    there. Leaves no files."""
     try:
-        there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-        probe = there / f".{secrets.token_hex(4)}.partial"
+        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        probe = existing / f".{secrets.token_hex(4)}.partial"
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        raise _refused(folder, error) from None
+        raise _write_error(folder, error) from None
 
 
 @contextmanager
 def staged_folder(path: Path, may_replace: Callable[[Path], bool]) -> Iterator[Path]:
-    """Give an empty folder beside `path`; on success it takes the place of `path` as a whole,
-    on any failure or interrupt it vanishes, with what was made above it, and what was at `path` stays.
+    """Yield an empty folder in the same parent folder as `path`. On success it replaces `path` as a whole. On
+    failure or interrupt it is deleted, with the parent folders created for it, and `path` stays unchanged.
 
-    `may_replace` says of an existing `path` whether it is one of ours. Raises `RunError` where it
-    is not, or where the disk or folder refuses. No moment has nothing at `path`, where the system can
-    exchange two folders.
+    `may_replace` decides whether an existing `path` may be replaced. Raises `RunError` if not, or if it
+    cannot be written. If the system can swap two folders atomically, `path` exists at every moment.
     """
     stage = path.with_name(f".{path.name}.partial-{secrets.token_hex(4)}")
     new, old = stage / path.name, stage / "old" / path.name
-    with _removed_if_empty(path.parent):  # an interrupt may come at any moment from here on
+    with _remove_if_empty(path.parent):  # an interrupt can come at any moment from here on
         try:
             if path.exists() and not may_replace(path):
-                raise RunError(f"{path} exists and is not ours to replace; it is left alone. "
+                raise RunError(f"{path} already exists and was not created by satexport; it was not changed. "
                                "Move it away or choose another --output.")
             new.mkdir(parents=True)
             yield new
-            if path.exists() and exchange(new, path):
+            if path.exists() and swap_folders(new, path):
                 return
             if path.exists():
                 old.parent.mkdir()
                 os.rename(path, old)
             os.rename(new, path)
         except OSError as error:
-            raise _refused(path, error) from None
+            raise _write_error(path, error) from None
         finally:
-            if os.path.exists(old) and not os.path.exists(path):  # between the two renames
+            if os.path.exists(old) and not os.path.exists(path):  # interrupted between the two renames
                 os.rename(old, path)
             shutil.rmtree(stage, ignore_errors=True)
 
 
 @contextmanager
-def _removed_if_empty(folder: Path) -> Iterator[None]:
-    """Remove a folder that is made inside the block, and those above it that are, if nothing is in them."""
-    made = [place for place in (folder, *folder.parents) if not os.path.exists(place)]
+def _remove_if_empty(folder: Path) -> Iterator[None]:
+    """If the folder and its parents do not exist yet, remove those that are empty after the block."""
+    absent = [path for path in (folder, *folder.parents) if not os.path.exists(path)]
     try:
         yield
     finally:
-        with suppress(OSError):  # the first that holds something, or was never made, ends it
-            for place in made:
-                place.rmdir()
+        with suppress(OSError):  # stop at the first that is not empty or was never created
+            for path in absent:
+                path.rmdir()
 
 
-def exchange(one: Path, other: Path) -> bool:
-    """Let two folders change places in one moment, by Linux' renameat2(2); False where nothing happened,
-    because the system or the file system cannot."""
-    here, exchanged = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+def swap_folders(one: Path, other: Path) -> bool:
+    """Swap two folders atomically with Linux' renameat2(2). Returns False, and changes nothing, if the system
+    or the file system does not support this."""
+    at_cwd, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
     try:
         rename = ctypes.CDLL(None).renameat2
-        return not rename(here, os.fsencode(one), here, os.fsencode(other), exchanged)
-    except (OSError, AttributeError, TypeError):  # no such call in this C library; no C library by that name
+        return not rename(at_cwd, os.fsencode(one), at_cwd, os.fsencode(other), exchange)
+    except (OSError, AttributeError, TypeError):  # the C library has no renameat2, or cannot be loaded
         return False
 
 
@@ -168,14 +169,15 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _refused(path: Path, error: OSError) -> RunError:
+def _write_error(path: Path, error: OSError) -> RunError:
     return RunError(f"{path}: cannot be written ({error.strerror or error}). "
-                    "What was there before is untouched.")
+                    "Existing files were not changed.")
 
 
 def download_folder() -> Path:
+    """The folder for downloads. Raises `RunError` if there is none."""
     try:
         return cache_folder()
     except RuntimeError as error:
-        raise RunError(f"no folder for downloads ({error}); expected a home folder or "
+        raise RunError(f"there is no folder for downloads ({error}); expected a home folder or "
                        "$SATEXPORT_CACHE: set SATEXPORT_CACHE=DIR.") from None

@@ -13,20 +13,20 @@ from satexport.version import __version__
 PACKAGES = ("numpy", "torch", "onnx", "onnxsim", "onnxruntime", "openvino", "scikit-learn", "soundfile",
             "soxr", "memray")
 CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16",
-             "asimd", "asimddp", "i8mm", "bf16", "sve")  # what decides which kernels run
+             "asimd", "asimddp", "i8mm", "bf16", "sve")  # features that determine the kernels of a runtime
 
 
 def origin() -> dict[str, Any]:
-    """What a result was computed with: versions of what is installed, CPU, system."""
+    """The environment of a result: versions of installed packages, CPU, system."""
     versions = {"satexport": __version__, "python": platform.python_version()}
-    versions |= {name: found for name in PACKAGES if (found := _version(name))}
+    versions |= {name: version for name in PACKAGES if (version := _version(name))}
     return {"versions": versions, "cpu": _cpu("model name", "Model"), "cpu_cores": cores(),
             "cpu_flags": [flag for flag in CPU_FLAGS if flag in _cpu("flags", "Features").split()],
             "system": f"{platform.system()} {platform.machine()}"}
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -38,10 +38,10 @@ def _version(package: str) -> str | None:
 
 
 def _cpu(*keys: str) -> str:
-    """The first entry of /proc/cpuinfo under one of some keys, as x86 and ARM name them."""
+    """The first entry of /proc/cpuinfo with one of these keys, which differ between x86 and ARM."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:
         lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith(keys)]
-    return names[0] if names else platform.processor() or platform.machine()
+    values = [line.split(":", 1)[1].strip() for line in lines if line.startswith(keys)]
+    return values[0] if values else platform.processor() or platform.machine()

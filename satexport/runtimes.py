@@ -1,10 +1,10 @@
-"""Import a runtime with its telemetry off: no file in the user's home folder, no look-up of a host.
+"""Import a runtime with its telemetry off: no files in the user's home folder, no network access.
 
-ONNX Runtime (1.31) and OpenVINO (2026.4) report their use to their makers by default. A device that
-listens must do nothing that its owner did not ask for, so whatever satexport imports of them is imported
-here; nothing is changed at `import satexport`. A choice of the user's own is left alone: a value of
-`ORT_DISABLE_TELEMETRY` that is not empty, and OpenVINO's consent file with "1" in it, as its
-`opt_in_out --opt_in` writes it.
+ONNX Runtime (1.31) and OpenVINO (2026.4) send usage data to their vendors by default. A device with a
+microphone must not contact anyone without its owner's consent, so satexport imports these runtimes only
+through this module. `import satexport` changes nothing. An explicit choice of the user is respected: a
+nonempty `ORT_DISABLE_TELEMETRY`, and OpenVINO's consent file with the content "1", as written by its
+`opt_in_out --opt_in`.
 """
 
 from __future__ import annotations
@@ -21,47 +21,47 @@ from typing import Any
 
 from satexport.errors import MissingError
 
-SWITCH = "ORT_DISABLE_TELEMETRY"  # of ONNX Runtime; read when its library is loaded
-REPORTER = "openvino_telemetry"   # OpenVINO's package for it; without it OpenVINO's own stub does nothing
-_LOCK = RLock()                   # `sys.modules` is changed by one thread at a time
+SWITCH = "ORT_DISABLE_TELEMETRY"  # ONNX Runtime reads this variable when its library is loaded
+REPORTER = "openvino_telemetry"   # the package that sends OpenVINO's data; without it, OpenVINO uses a stub
+_LOCK = RLock()                   # lets only one thread at a time change `sys.modules`
 
 
 def import_runtime(name: str) -> Any:
-    """Return a runtime's module, such as "onnxruntime" or "openvino.passes". Raises `ImportError` where it is
-    not installed. A runtime that the process has imported before is left as it was imported."""
+    """Import and return a module of a runtime, such as "onnxruntime" or "openvino.passes". Raises
+    `ImportError` if it is not installed. A runtime that the process has already imported is not changed."""
     if name in sys.modules:
         return importlib.import_module(name)
     if not os.environ.get(SWITCH):
         os.environ[SWITCH] = "1"
-    with _LOCK, _hidden(REPORTER, unless=_has_consented()):
+    with _LOCK, _hide_package(REPORTER, unless=_has_consented()):
         return importlib.import_module(name)
 
 
-def check_version(package: str, found: str, least: tuple[int, int], extra: str) -> None:
-    """Raise `MissingError` where a runtime is older than its extra asks for. Call it before the runtime loads
-    anything: an old one may end the process there."""
-    if tuple(int(part) for part in re.findall(r"\d+", found)[:2]) < least:
-        raise MissingError(f"{package} {found} is here, expected {'.'.join(map(str, least))} or newer: "
-                           f"pip install 'satexport[{extra}]'.")
+def check_version(package: str, installed: str, minimum: tuple[int, int], extra: str) -> None:
+    """Raise `MissingError` if a runtime is older than `minimum`. Call it before the runtime loads anything,
+    because an old version may crash the process."""
+    if tuple(int(part) for part in re.findall(r"\d+", installed)[:2]) < minimum:
+        raise MissingError(f"{package} {installed} is installed, expected {'.'.join(map(str, minimum))} or "
+                           f"newer: pip install 'satexport[{extra}]'.")
 
 
 @contextmanager
-def _hidden(package: str, unless: bool) -> Iterator[None]:
-    """Let an import of a package fail inside the block (a None in `sys.modules` does)."""
+def _hide_package(package: str, unless: bool) -> Iterator[None]:
+    """Make imports of a package fail inside the block, by a None in `sys.modules`."""
     if unless:
         yield
         return
-    there = {key: module for key, module in sys.modules.items() if key.partition(".")[0] == package}
+    loaded = {key: module for key, module in sys.modules.items() if key.partition(".")[0] == package}
     sys.modules[package] = None  # type: ignore[assignment]
     try:
         yield
     finally:
         del sys.modules[package]
-        sys.modules.update(there)
+        sys.modules.update(loaded)
 
 
 def _has_consented() -> bool:
-    """Has the user asked for OpenVINO's telemetry?"""
+    """Whether the user has enabled OpenVINO's telemetry."""
     with suppress(OSError, RuntimeError):  # RuntimeError: no home folder
         folder = (Path(os.environ.get("LOCALAPPDATA", "")) / "Intel Corporation" if sys.platform == "win32"
                   else Path.home() / "intel")

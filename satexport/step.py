@@ -1,4 +1,4 @@
-"""A step: one pass over one chunk of each of N streams, whichever runtime does it."""
+"""The interface of a step, one run of the model on one chunk of each of N streams, for all runtimes."""
 
 from __future__ import annotations
 
@@ -8,30 +8,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]
-EXECUTED = ("precisions read back from what the runtime made of the graph: how many layers of the front "
-            "end, and how many products of the model, in each; empty where it does not tell")
+EXECUTED = ("precisions of the graph as compiled by the runtime: the number of layers of the front end, and "
+            "of products of the model, in each; empty if the runtime does not report them")
 PCM_SCALE = 32_768    # int16 to [-1, 1)
-LOUDEST = 8.0         # full scale is 1; above this the samples are surely integers given as floats
+MAX_AMPLITUDE = 8.0   # full scale is 1; larger samples are certainly integers passed as floats
 
 
 class Step(Protocol):
-    """One pass over one chunk of each of N streams. A cache is whatever the runtime likes; only the
-    stream keeps it."""
+    """One run of the model on one chunk of each of N streams. Each runtime has its own type of cache; only
+    the stream holds one."""
 
     def initial_cache(self, streams: int) -> Any:
-        """The cache of so many streams after silence."""
+        """The cache of this many streams after silence."""
 
     def __call__(self, x: FloatArray, cache: Any) -> tuple[FloatArray, Any]:
-        """A chunk of each stream [N, ...] and a cache to scores [N, classes] and the new cache. Only that
-        may be used from then on: a runtime may keep the state itself, or let two buffers take turns."""
+        """Take a chunk of each stream [N, ...] and a cache; return scores [N, classes] and the new cache. The
+        old cache must not be used again: a runtime may update it in place, or alternate between two
+        buffers."""
 
     def silence(self, cache: Any, stream: int) -> Any:
-        """The cache with one of its streams back at silence; it may be the same object."""
+        """Reset one stream of a cache to silence. Returns the cache, which may be the same object."""
 
     def executed(self) -> dict[str, dict[str, int]]:
-        """Precisions as read back from what the runtime made of the graph: part -> precision -> number of
-        layers; {} where it does not tell."""
+        """The precisions of the graph as compiled by the runtime: part -> precision -> number of layers; {}
+        if the runtime does not report them."""
 
     def close(self) -> None:
-        """Let go of what the runtime holds: neither the step nor its caches can be used afterwards. To close
-        it again does nothing. Of a step that is not closed it goes when Python collects it."""
+        """Free the runtime's resources: neither the step nor its caches can be used afterwards. A second call
+        does nothing. Without a call, they are freed when Python collects the step."""

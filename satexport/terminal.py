@@ -1,5 +1,5 @@
-"""Text for a terminal: what a stranger wrote (labels, names of files and weights, cells of tables, errors
-that quote them) must not command it or forge a line. Standard library only: a device has no click."""
+"""Text for a terminal: untrusted text (labels, names of files and weights, cells of tables, errors that quote
+them) must not control the terminal or forge lines. Standard library only: a device has no click."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import re
 import sys
 from contextlib import suppress
 
-SHOWN = 80  # characters of a value in a message
-# Control characters (escape sequences begin with one, a line break forges a line), and what turns or breaks
-# the direction and the lines of a text: Unicode 15, Cc, Bidi_Control, Zl and Zp.
-COMMANDS = re.compile(
+MAX_SHOWN = 80  # characters of a value in a message
+# Control characters (an escape sequence starts with one, a line break could forge a line), and characters
+# that change the direction of text or break lines: Unicode 15, Cc, Bidi_Control, Zl and Zp.
+CONTROL_CHARACTERS = re.compile(
     "[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def printable(text: object) -> str:
-    r"""The text on one line, each character that a terminal would obey as its escape ("\x1b")."""
-    return COMMANDS.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), str(text))
+    r"""The text on one line, with each control character escaped ("\x1b")."""
+    return CONTROL_CHARACTERS.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), str(text))
 
 
 def shown(value: object) -> str:
-    """A value in a message: its beginning, where it is long."""
+    """The repr of a value for a message, shortened if it is long."""
     try:
         text = repr(value)
     except RecursionError:
@@ -29,17 +29,17 @@ def shown(value: object) -> str:
 
 
 def clipped(text: str) -> str:
-    """A text in a message: its beginning, where it is long."""
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+    """A text for a message, shortened if it is long."""
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 def say(text: str) -> None:
-    """Print a line on standard output, `printable`."""
+    """Print a line to standard output, made `printable`."""
     print(printable(text))
 
 
 def note(text: str | None, *lines: str) -> None:
-    """Print what must be seen on standard error: a line, and a list below it, each `printable`."""
+    """Print a line to standard error, and a list below it, all made `printable`."""
     if text and sys.stderr:  # None: a service, a GUI program
-        with suppress(OSError):  # a full disk; the exit code says it, too
+        with suppress(OSError):  # the disk is full, for example; the exit code still tells
             print("\n  ".join(map(printable, (text, *lines))), file=sys.stderr, flush=True)

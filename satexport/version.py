@@ -1,3 +1,3 @@
-"""The version: of this package, of the bundles that it writes, of the wheel."""
+"""The version of this package and of its wheel, which bundles record."""
 
 __version__ = "0.1.0"

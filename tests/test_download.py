@@ -189,7 +189,7 @@ def test_an_md5_that_the_server_has_is_checked(site: Site, place: Path) -> None:
 def test_a_refusing_server_is_asked_again_only_where_that_may_help(site: Site, place: Path, status: int,
                                                                    tries: int) -> None:
     site.status = status
-    assert f"file.bin cannot be fetched: the server says {status} " in refusal(site.url, place)
+    assert f"file.bin cannot be downloaded: the server answered {status} " in refusal(site.url, place)
     assert len(site.asked) == tries
     assert not os.listdir(place.parent)
 
@@ -209,13 +209,13 @@ def test_no_network_is_said_in_plain_words(site: Site, place: Path, url: str,
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "zenodo.org", "http://[", "http://a:b/", "http://a b"])
 def test_what_is_no_web_address_is_wrong_use(site: Site, place: Path, url: str) -> None:
-    with pytest.raises(UsageError, match="no URL to download from"):
+    with pytest.raises(UsageError, match="is not a valid download URL"):
         fetch(url, place, "")
 
 
 def test_a_page_instead_of_the_file_is_refused(site: Site, place: Path) -> None:
     site.headers["Content-Type"] = "text/html; charset=utf-8"
-    assert "an HTML page came" in refusal(site.url, place)
+    assert "the server sent an HTML page" in refusal(site.url, place)
     assert not os.listdir(place.parent)
 
 
@@ -234,7 +234,7 @@ def test_a_full_disk_is_no_broken_transfer(site: Site, place: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert f"{place}: cannot be written (File too large)" in message
-    assert "make room, or set SATEXPORT_CACHE" in message
+    assert "free some space, or set SATEXPORT_CACHE" in message
     assert len(site.asked) == 1
     fetch(site.url, place, "")
     assert place.read_bytes() == BODY

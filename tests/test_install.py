@@ -111,7 +111,7 @@ def test_without_a_python_make_says_what_was_found_and_what_to_install(tmp_path:
     assert done.returncode == 2  # make's own
     assert not (tmp_path / ".venv").exists()
     assert f"    {path}/python3.14: it does not start\n" in done.stderr
-    assert f"    {path}/python3: it comes without ensurepip\n" in done.stderr
+    assert f"    {path}/python3: it has no module ensurepip\n" in done.stderr
     for words in ("sudo apt install python3-venv", "brew install python@3.13",
                   "winget install Python.Python.3.13", "make demo PYTHON="):
         assert words in done.stderr

@@ -38,7 +38,7 @@ def use():
             act()
             os._exit(7)
         except UsageError as error:
-            assert "load the bundle in this process" in str(error)
+            assert "load the bundle again in this process" in str(error)
 
 def end():
     sys.exit(3)
@@ -100,7 +100,7 @@ with multiprocessing.get_context("fork").Pool(2) as pool:
 def test_workers_of_a_pool_that_were_forked_say_what_to_do(random_vit: Path) -> None:
     done = subprocess.run([sys.executable, "-c", POOL, random_vit], capture_output=True, text=True,
                           check=True, timeout=PATIENCE)
-    assert "load the bundle in this process, after the fork" in done.stdout
+    assert "load the bundle again in this process" in done.stdout
 
 
 @pytest.mark.parametrize("make", [pickle.dumps, copy.deepcopy, copy.copy])
@@ -108,7 +108,7 @@ def test_workers_of_a_pool_that_were_forked_say_what_to_do(random_vit: Path) -> 
 def test_what_holds_a_runtime_is_neither_pickled_nor_copied(what: str, make: object, tagger: Tagger) -> None:
     assert callable(make)
     things = {"tagger": tagger, "stream": tagger.stream(), "streams": tagger.streams(), "step": tagger.step}
-    with pytest.raises(TypeError, match="pass the bundle's path on, and load the bundle in the worker"):
+    with pytest.raises(TypeError, match="pass the path of the bundle to the worker"):
         make(things[what])
 
 
@@ -124,7 +124,7 @@ def test_the_lock_of_a_download_ends_although_a_forked_process_has_its_handle(
         return os.dup(handle)  # of the same open file, as a child's is
 
     monkeypatch.setattr(os, "open", forked)
-    with download._alone_in(tmp_path):
+    with download._locked(tmp_path):
         pass
     monkeypatch.undo()
     handle = os.open(tmp_path, os.O_RDONLY)

@@ -10,13 +10,9 @@ from pathlib import Path
 import pytest
 
 from satexport.backends.backend import BACKENDS
-from satexport.backends.openvino.settings import OpenVinoSettings
-from satexport.backends.tensorrt.settings import TensorRtSettings
 from satexport.bundle.target import MAX_STEP_MS, Budgets, Gates, Quantization, Target
 from satexport.errors import DataError, UsageError
-from satexport.quantize.calibration_set import find_calibration
 from satexport.targets import FOLDER, find_target, shipped
-from tests import ROOT
 from tests.own_targets import MINE, fill, write
 
 
@@ -56,7 +52,7 @@ def test_threads_may_be_left_to_the_runtime(tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_is_wrong_use_and_lists_those_that_ship() -> None:
-    with pytest.raises(UsageError, match=r"no target 'jetson-9'; there are .*onnx"):
+    with pytest.raises(UsageError, match=r"no target 'jetson-9'; expected one of .*onnx"):
         find_target("jetson-9")
 
 
@@ -68,20 +64,20 @@ def test_a_path_to_nothing_is_wrong_use() -> None:
 @pytest.mark.parametrize(("now", "then", "words"), [
     ("threads = 2", "treads = 2", "unknown key 'treads'; the keys are .*threads"),
     ("map_kept = 1", "map_kept = 1\nmAP = 1", "unknown key 'mAP'"),
-    ('precision = "fp32"', "", "lacks the key 'precision'"),
-    ("map_kept = 1", "", "lacks the key 'map_kept'"),
-    ("threads = 2", 'threads = "2"', "threads is '2', expected int"),
-    ("threads = 2", "threads = true", "threads is True, expected int"),
-    ("threads = 2", "threads = 0.5", "threads is 0.5, expected int"),
-    ('precision = "fp32"', "precision = 32", "precision is 32, expected str"),
-    ("max_score_difference = 1e-3", 'max_score_difference = "small"', "is 'small', expected float"),
+    ('precision = "fp32"', "", "the key 'precision' is missing"),
+    ("map_kept = 1", "", "the key 'map_kept' is missing"),
+    ("threads = 2", 'threads = "2"', "threads is '2', expected a whole number"),
+    ("threads = 2", "threads = true", "threads is True, expected a whole number"),
+    ("threads = 2", "threads = 0.5", "threads is 0.5, expected a whole number"),
+    ('precision = "fp32"', "precision = 32", "precision is 32, expected a string"),
+    ("max_score_difference = 1e-3", 'max_score_difference = "small"', "is 'small', expected a number"),
     ("[gates]", "[[gates]]", r"gates is .*expected a table"),
     ("[budgets]", "[[budgets]]", r"budgets is .*expected a table \[budgets\]"),
     ("step_ms = 20", "stepms = 20", "unknown key 'stepms'; the keys are step_ms, resident_mb, transient_mb"),
-    ("step_ms = 20", 'step_ms = "20"', "step_ms is '20', expected float"),
-    ("step_ms = 20", "step_ms = true", "step_ms is True, expected float"),
-    ('description = "the one on my desk"', "description = 1", "description is 1, expected str"),
-    ("[gates]", "[gates", "no readable TOML"),
+    ("step_ms = 20", 'step_ms = "20"', "step_ms is '20', expected a number"),
+    ("step_ms = 20", "step_ms = true", "step_ms is True, expected a number"),
+    ('description = "the one on my desk"', "description = 1", "description is 1, expected a string"),
+    ("[gates]", "[gates", "is not a readable TOML"),
     ('name = "my-board"', 'name = "../../home"', r"name is '\.\./\.\./home'"),
     ('name = "my-board"', 'name = ".."', r"name is '\.\.'"),
     ('name = "my-board"', 'name = ""', "name is ''"),
@@ -129,13 +125,13 @@ def test_what_targets_have_in_common_is_no_target_by_itself() -> None:
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"\x00" * 9], ids=["not utf-8", "zeros"])
 def test_a_file_that_is_no_text_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "binary.toml").write_bytes(content)
-    with pytest.raises(DataError, match="no readable TOML"):
+    with pytest.raises(DataError, match="is not a readable TOML"):
         find_target(str(tmp_path / "binary.toml"))
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "folder.toml").mkdir()
-    with pytest.raises(DataError, match="no readable TOML"):
+    with pytest.raises(DataError, match="is not a readable TOML"):
         find_target(str(tmp_path / "folder.toml"))
 
 
@@ -148,12 +144,12 @@ def test_a_target_comes_back_from_a_bundle_as_it_was(text: str, tmp_path: Path) 
 
 def test_a_key_that_must_be_there_may_not_be_null_in_a_bundle() -> None:
     fields = find_target("onnx").to_dict() | {"precision": None}
-    with pytest.raises(DataError, match=r"bundle\.json: precision is None, expected str"):
+    with pytest.raises(DataError, match=r"bundle\.json: precision is None, expected a string"):
         Target.from_dict(fields, Path("bundle.json"))
 
 
 @pytest.mark.parametrize(("now", "then", "words"), [
-    ("threads = 2", "threads = 0", "threads is 0, expected 1 to 256; without the key the runtime decides."),
+    ("threads = 2", "threads = 0", "threads is 0, expected 1 to 256; omit the key to"),
     ("threads = 2", "threads = -3", "threads is -3, expected 1 to 256"),
     ("threads = 2", "threads = 257", "threads is 257, expected 1 to 256"),
     ('"onnxruntime"', '"onnxruntim"', f"backend is 'onnxruntim', expected {' or '.join(BACKENDS)}."),
@@ -163,8 +159,7 @@ def test_a_key_that_must_be_there_may_not_be_null_in_a_bundle() -> None:
     ("map_kept = 1", "map_kept = 1.5", "map_kept is 1.5, expected more than 0, at most 1."),
     ("step_ms = 20", "step_ms = 0", "step_ms is 0, expected more than 0"),
     ("step_ms = 20", "step_ms = nan", "step_ms is nan, expected more than 0"),
-    ("step_ms = 20", "step_ms = 60001", "step_ms is 60001, expected more than 0, at most 60000: every step "
-     "takes time, and none a minute."),
+    ("step_ms = 20", "step_ms = 60001", "step_ms is 60001, expected more than 0, at most 60000."),
     ("resident_mb = 150.5", "resident_mb = 0.0", "resident_mb is 0.0, expected more than 0 and finite"),
     ("resident_mb = 150.5", "resident_mb = inf", "resident_mb is inf, expected more than 0 and finite"),
     ("transient_mb = 1e1", "transient_mb = -1", "transient_mb is -1, expected more than 0 and finite"),
@@ -186,31 +181,13 @@ def test_a_step_may_take_a_minute_and_no_longer(tmp_path: Path) -> None:
     assert find_target(write(tmp_path, text)).budgets.step_ms == MAX_STEP_MS == 60_000
 
 
-def test_the_tomls_in_the_readme_are_what_they_are_said_to_be(tmp_path: Path) -> None:
-    readme = (ROOT / "README.md").read_text("utf-8")
-    calibration, quantization, openvino, tensorrt, target = re.findall(
-        r"```toml\n(.*?)```", readme, re.DOTALL)
-    (tmp_path / "set.toml").write_text(calibration)
-    assert find_calibration(str(tmp_path / "set.toml")).name == "street"
-    (tmp_path / "own.toml").write_text(target)
-    assert find_target(str(tmp_path / "own.toml")).name == "my-board"
-    (tmp_path / "int8.toml").write_text(target.replace('"fp32"', '"int8"') + quantization)
-    assert find_target(str(tmp_path / "int8.toml")).quantization == Quantization()  # its defaults
-    (tmp_path / "openvino.toml").write_text(target.replace('"onnxruntime"', '"openvino"') + openvino)
-    assert OpenVinoSettings.of(find_target(str(tmp_path / "openvino.toml"))) == OpenVinoSettings()
-    (tmp_path / "tensorrt.toml").write_text(
-        target.replace('"onnxruntime"', '"tensorrt"').replace('"fp32"', '"fp16"') + tensorrt)
-    assert TensorRtSettings.of(find_target(str(tmp_path / "tensorrt.toml"))) == TensorRtSettings.of(
-        find_target("jetson-orin-nano"))
-
-
 @pytest.mark.parametrize(("now", "then", "words"), [
     ('method = "static"', 'method = "fast"', "method is 'fast', expected static or dynamic"),
-    ('scheme = "qdq"', 'scheme = 1', "scheme is 1, expected str"),
+    ('scheme = "qdq"', 'scheme = 1', "scheme is 1, expected a string"),
     ('scheme = "qdq"', 'weight_bits = 4', "weight_bits is 4, expected 7 or 8"),
     ('scheme = "qdq"', 'percentile = 10', "percentile is 10, expected more than 50"),
-    ('scheme = "qdq"', 'leave_out = "00.q"', "leave_out is '00.q', expected a list of texts"),
-    ('scheme = "qdq"', 'per_channel = 1', "per_channel is 1, expected bool"),
+    ('scheme = "qdq"', 'leave_out = "00.q"', "leave_out is '00.q', expected a list of strings"),
+    ('scheme = "qdq"', 'per_channel = 1', "per_channel is 1, expected true or false"),
     ('scheme = "qdq"', 'operators = []', "operators is [], expected one or more of linear, patch"),
     ('scheme = "qdq"', 'operators = ["softmax"]', "operators is ['softmax'], expected one or more of"),
     ('scheme = "qdq"', 'products = []', "unknown key 'products'"),

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Prints the Python that `make` builds .venv with: the newest from 3.11 to 3.14 on the PATH that starts and can make
-# a virtual environment, or the one that is given (`make PYTHON=...`). Where there is none it says what was found
-# and what to install, on standard error, and ends with 1.
+# Prints the path of the Python that `make` uses to create .venv: the argument (`make PYTHON=...`), or the newest
+# Python from 3.11 to 3.14 on the PATH that works and can create virtual environments. If there is none, prints what
+# was found and what to install to standard error and exits with 1.
 #
-# All folders of the PATH are searched, not only the first: there a name may be a shim of pyenv that only fails.
+# Searches all folders of the PATH, because the first match may be a pyenv shim that only fails.
 
-# Prints 311 to 314; ends with 3 where the version is another one, with 4 where a part is missing.
+# Prints 311 to 314. Exits with 3 for any other version, with 4 if a module is missing.
 check='
 import sys
 if not (3, 11) <= sys.version_info[:2] <= (3, 14):
@@ -13,7 +13,7 @@ if not (3, 11) <= sys.version_info[:2] <= (3, 14):
 try:
     import ensurepip, ssl, venv, zlib
 except ImportError as error:
-    sys.stdout.write("it comes without %s" % error.name); sys.exit(4)
+    sys.stdout.write("it has no module %s" % error.name); sys.exit(4)
 sys.stdout.write("%d%02d" % sys.version_info[:2])
 '
 
@@ -45,13 +45,13 @@ if [ -n "$best" ]; then
     printf '%s\n' "$best"
     exit 0
 fi
-printf '%s\n' >&2 "No Python for this project.
+printf '%s\n' >&2 "No suitable Python for this project.
 Found:
 ${found:-    none on the PATH
-}Expected: Python 3.11, 3.12, 3.13 or 3.14 with its modules venv and ensurepip.
-What to do, then the same command again:
+}Expected: Python 3.11, 3.12, 3.13 or 3.14 with the modules venv and ensurepip.
+Install one, then run the same command again:
     Debian, Ubuntu:  sudo apt install python3-venv   (Debian 12, Ubuntu 24.04 or newer)
     macOS:           brew install python@3.13        (Homebrew)
     Windows:         winget install Python.Python.3.13
-    Python is elsewhere:  name it, as in make demo PYTHON=/opt/python3.12/bin/python3"
+    If Python is not on the PATH, pass its path: make demo PYTHON=/opt/python3.12/bin/python3"
 exit 1

@@ -1,10 +1,10 @@
-"""Install the torch of constraints.txt into the environment of this Python, for the Makefile.
+"""Install the torch version of constraints.txt into the environment of this Python; used by the Makefile.
 
     python tools/install_torch.py https://download.pytorch.org/whl/cpu
 
-From that index where it answers and has the version (CPU builds), else from pip's own package index, whose
-builds for Linux bring CUDA. One line says which. An empty argument asks for the package index at once. torch
-has no hash in requirements.lock: a CPU build and a CUDA build of one version have different ones.
+Uses this index of CPU builds if it is reachable and has the version, otherwise pip's package index, whose
+Linux builds include CUDA, and prints which one. An empty argument selects pip's index directly.
+requirements.lock has no hash for torch, because the CPU and CUDA builds of a version have different hashes.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from http.client import HTTPException
 from pathlib import Path
 
 CONSTRAINTS = Path(__file__).parents[1] / "constraints.txt"
-TIMEOUT = 5.0  # s, to connect and for each part of the answer
+TIMEOUT = 5.0  # s, to connect and for each block of the response
 
 
 def why_not(index: str, version: str) -> str:
-    """Why torch cannot come from an index, which is asked over the network; empty where it can."""
+    """Query an index and return why it cannot provide torch; empty if it can."""
     if not index:
         return "TORCH_INDEX is empty"
     try:
-        with urllib.request.urlopen(f"{index.rstrip('/')}/torch/", timeout=TIMEOUT) as answer:
-            listed = f"torch-{version}" in answer.read().decode("utf-8", "replace")
-    except (OSError, ValueError, HTTPException) as error:  # unreachable, refused, cut short; no address
+        with urllib.request.urlopen(f"{index.rstrip('/')}/torch/", timeout=TIMEOUT) as response:
+            has_version = f"torch-{version}" in response.read().decode("utf-8", "replace")
+    except (OSError, ValueError, HTTPException) as error:  # unreachable, refused, truncated, not a URL
         return f"{index} does not answer: {getattr(error, 'reason', error)}"
-    return "" if listed else f"{index} has no torch {version}"
+    return "" if has_version else f"{index} has no torch {version}"
 
 
 def main(index: str) -> int:
@@ -40,7 +40,7 @@ def main(index: str) -> int:
         print(f"torch {version} from the package index ({reason})", flush=True)
         return subprocess.call([*pip, "--constraint", str(CONSTRAINTS)])
     print(f"torch {version} from {index}", flush=True)
-    return subprocess.call([*pip, "--no-deps", "--index-url", index])  # the lock has its dependencies
+    return subprocess.call([*pip, "--no-deps", "--index-url", index])  # the lock file has its dependencies
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
     python training/train_demo.py --data /path/to/esc10
 
-Fold 4 is scored once, at the end, with the file that was written. Look at that score only when the run
-is the last one: choose by the synthetic split "calibrate" and by a training fold left out.
-Writes --output (weights in fp16, buffers in fp32, published key names) and a .json beside it.
+Fold 4 is scored once, at the end, with the written file. Do not use that score to choose between runs: use
+the synthetic split "calibrate" and a held-out training fold instead. Writes --output (weights in fp16,
+buffers in fp32, with the published key names) and a .json with the same stem.
 """
 
 from __future__ import annotations
@@ -34,28 +34,28 @@ from satexport.parity.metrics import average_precisions
 VARIANT = VARIANTS["sat-t", 2]
 CHUNK = VARIANT.hop_samples
 CROP_CHUNKS = 2            # a crop is 4 s: two chunks with the cache carried
-STATISTICS_CLIPS = 600     # synthetic clips behind the batch norm's statistics
-ESC_REPEATS = 2            # crops of each ESC-10 clip in an epoch
+STATISTICS_CLIPS = 600     # synthetic clips for the statistics of the batch norm
+ESC_REPEATS = 2            # crops of each ESC-10 clip per epoch
 SYNTHETIC_SHARE = 0.75     # synthetic crops per ESC-10 crop
-BATCH, RATE, WEIGHT_DECAY, WARM_UP = 32, 5e-4, 0.05, 0.08  # warm-up: share of all steps
+BATCH, LEARNING_RATE, WEIGHT_DECAY, WARM_UP = 32, 5e-4, 0.05, 0.08  # warm-up: share of all steps
 GAIN_DB, MIXUP, DROP_PATH = (-15.0, 6.0), 0.4, 0.1
-TIME_MASK, BAND_MASK = 40, 12  # most frames and mel bands that a mask covers
+TIME_MASK, BAND_MASK = 40, 12  # largest number of frames and of mel bands that are masked
 Pool = list[tuple[Tensor, Tensor]]  # audio [samples], truth [527]
 
 
-def example(audio: np.ndarray, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+def make_example(audio: np.ndarray, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(audio), torch.tensor([float(x in names) for x in audioset_labels()])
 
 
 def make_clips(first: int, count: int) -> Pool:
-    """Synthetic training clips from number `first` on; every epoch gets new ones."""
+    """Synthesize `count` training clips from index `first` on; every epoch uses new ones."""
     seconds = CROP_CHUNKS * VARIANT.delay
-    return [example(*synthetic_clip("train", first + number, seconds, rate=VARIANT.sample_rate))
+    return [make_example(*synthetic_clip("train", first + number, seconds, rate=VARIANT.sample_rate))
             for number in range(count)]
 
 
-def initialise(model: Transformer, pool: Pool) -> None:
-    """Small weights, scores near zero, and the batch norm's statistics from the clips."""
+def initialize(model: Transformer, pool: Pool) -> None:
+    """Initialize with small weights, scores near zero, and the batch norm's statistics of the clips."""
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.trunc_normal_(module.weight, std=0.02)
@@ -68,7 +68,7 @@ def initialise(model: Transformer, pool: Pool) -> None:
 
 
 def add_drop_path(model: Transformer, rng: torch.Generator) -> list[Any]:
-    """Drop whole residual branches of single samples, more of them in later blocks."""
+    """Drop whole residual branches of single samples, more often in later blocks. Returns the hooks."""
     def drop(rate: float, _module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
         return output * (torch.rand(len(output), 1, 1, generator=rng) >= rate) / (1 - rate)
     last = len(model.blocks) - 1
@@ -78,79 +78,81 @@ def add_drop_path(model: Transformer, rng: torch.Generator) -> list[Any]:
 
 
 def draw_batch(pool: Pool, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Crops [B, samples] of these clips, rolled, with other levels and signs, mixed in pairs."""
+    """Crops [B, samples] of these clips, rolled in time, with random gain and sign, mixed in pairs
+    (mixup)."""
     crops = []
     for audio, _ in pool:
         rolled = torch.roll(audio, int(rng.integers(len(audio))))[:CROP_CHUNKS * CHUNK]
         gain = rng.choice([-1.0, 1.0]) * 10 ** (rng.uniform(*GAIN_DB) / 20)
         crops.append((rolled * gain).clamp(-1, 1))
     share = torch.from_numpy(rng.beta(MIXUP, MIXUP, (len(pool), 1))).float()
-    other = torch.from_numpy(rng.permutation(len(pool)))
-    both = torch.stack(crops), torch.stack([truth for _, truth in pool])
-    audio, truth = (share * x + (1 - share) * x[other] for x in both)
+    partner = torch.from_numpy(rng.permutation(len(pool)))
+    unmixed = torch.stack(crops), torch.stack([truth for _, truth in pool])
+    audio, truth = (share * x + (1 - share) * x[partner] for x in unmixed)
     return audio, truth
 
 
 def mask(mel: Tensor, fill: Tensor, rng: np.random.Generator) -> Tensor:
-    """Cover a stretch of frames and of bands in each sample [B, 64, F] with the mean."""
-    covered = torch.zeros_like(mel, dtype=torch.bool)
-    for row in covered:
+    """Replace a range of frames and a range of bands of each sample [B, 64, F] by `fill` [64]
+    (SpecAugment)."""
+    masked = torch.zeros_like(mel, dtype=torch.bool)
+    for row in masked:
         frames, bands = rng.integers(TIME_MASK + 1), rng.integers(BAND_MASK + 1)
-        at, band = rng.integers(mel.shape[2] - frames), rng.integers(mel.shape[1] - bands)
-        row[:, at:at + frames] = True
+        frame, band = rng.integers(mel.shape[2] - frames), rng.integers(mel.shape[1] - bands)
+        row[:, frame:frame + frames] = True
         row[band:band + bands] = True
-    return torch.where(covered, fill[:, None], mel)
+    return torch.where(masked, fill[:, None], mel)
 
 
 def batch_loss(model: Transformer, audio: Tensor, truth: Tensor, cache: Tensor,
                rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Loss over the chunks of the crops and the cache after them, cut from the gradient."""
+    """The loss over the chunks of the crops, and the final cache, detached from the gradient."""
     loss = torch.zeros(())
-    carried: Tensor | None = cache
+    state: Tensor | None = cache
     mean = cast(Tensor, model.init_bn[1].running_mean)
     for chunk in audio.view(len(audio), CROP_CHUNKS, CHUNK).unbind(1):
         mel = model.front_end(chunk)[..., :VARIANT.chunk_frames]
         with torch.autocast("cpu", torch.bfloat16):  # the front end stays in float32
-            logits, carried = model.logits(mask(mel, mean, rng), carried)
+            logits, state = model.logits(mask(mel, mean, rng), state)
         loss = loss + F.binary_cross_entropy_with_logits(logits.float(), truth) / CROP_CHUNKS
-    return loss, cast(Tensor, carried).detach()
+    return loss, cast(Tensor, state).detach()
 
 
 def train(model: Transformer, real: Pool, epochs: int, seed: int) -> int:
-    """Train in place; returns how many synthetic clips were made."""
+    """Train in place; returns the number of synthetic clips used."""
     rng = np.random.default_rng(seed)
     hooks = add_drop_path(model, torch.Generator().manual_seed(seed))
     synthetic = round(SYNTHETIC_SHARE * ESC_REPEATS * len(real))
     steps = (ESC_REPEATS * len(real) + synthetic) // BATCH
-    optimiser = torch.optim.AdamW(model.parameters(), RATE, weight_decay=WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, RATE, total_steps=epochs * steps, pct_start=WARM_UP, cycle_momentum=False)
+        optimizer, LEARNING_RATE, total_steps=epochs * steps, pct_start=WARM_UP, cycle_momentum=False)
     cache: Tensor | None = None
     for epoch in range(epochs):
-        begun, losses = time.time(), []
+        start, losses = time.time(), []
         clips = real * ESC_REPEATS + make_clips(epoch * synthetic, synthetic)
         order = rng.permutation(len(clips))[:steps * BATCH].reshape(steps, BATCH)
         for batch in order:
             audio, truth = draw_batch([clips[i] for i in batch], rng)
-            if cache is None or rng.random() < 0.5:  # else the stream of the last batch goes on
+            if cache is None or rng.random() < 0.5:  # otherwise continue the stream of the last batch
                 cache = cast(Tensor, model.silence_cache()).detach().expand(-1, BATCH, -1, -1)
             loss, cache = batch_loss(model, audio, truth, cache, rng)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimiser.step()
+            optimizer.step()
             schedule.step()
             losses.append(loss.item())
         print(f"epoch {epoch + 1}/{epochs}: loss {np.mean(losses):.5f}, "
-              f"{time.time() - begun:.1f} s", flush=True)
+              f"{time.time() - start:.1f} s", flush=True)
     for hook in hooks:
         hook.remove()
     return epochs * synthetic
 
 
 @torch.inference_mode()
-def streamed_scores(model: Transformer, clips: LabelledSet) -> np.ndarray:
-    """[clips, 527]: each clip streamed from silence, the last chunk padded, chunks averaged."""
+def score_clips(model: Transformer, clips: LabelledSet) -> np.ndarray:
+    """Scores [clips, 527]: each clip is streamed from silence, the last chunk padded, the chunks averaged."""
     scores = []
     for clip in clips.clips:
         audio = torch.from_numpy(clip.read(VARIANT.sample_rate))
@@ -163,9 +165,9 @@ def streamed_scores(model: Transformer, clips: LabelledSet) -> np.ndarray:
 
 
 def evaluate(model: Transformer, clips: LabelledSet, labels: tuple[str, ...]) -> dict[str, Any]:
-    found = average_precisions(clips.truth(labels), streamed_scores(model, clips), labels)
-    return {"clips": len(clips.clips), "streamed_mAP": round(float(np.mean([*found.values()])), 4),
-            "average_precision": {name: round(value, 4) for name, value in found.items()}}
+    precisions = average_precisions(clips.truth(labels), score_clips(model, clips), labels)
+    return {"clips": len(clips.clips), "streamed_mAP": round(float(np.mean([*precisions.values()])), 4),
+            "average_precision": {name: round(value, 4) for name, value in precisions.items()}}
 
 
 def write(model: Transformer, path: Path) -> None:
@@ -185,20 +187,20 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.manual_seed(arguments.seed)
     torch.set_num_threads(2)
-    begun, labels = time.time(), audioset_labels()
+    start, labels = time.time(), audioset_labels()
     esc = load_set(arguments.data, labels, folds=[1, 2, 3])
-    gate = load_set(arguments.data, labels, folds=[4])  # read at the end
-    real = [example(clip.read(VARIANT.sample_rate), clip.labels) for clip in esc.clips]
-    model = Transformer(VARIANT).eval()  # stays so: the batch norm keeps its statistics
-    initialise(model, real + make_clips(0, STATISTICS_CLIPS))
-    made = train(model, real, arguments.epochs, arguments.seed)
-    minutes = round((time.time() - begun) / 60, 1)
+    gate = load_set(arguments.data, labels, folds=[4])  # its audio is not read before the end
+    real = [make_example(clip.read(VARIANT.sample_rate), clip.labels) for clip in esc.clips]
+    model = Transformer(VARIANT).eval()  # also while training, so that the batch norm keeps its statistics
+    initialize(model, real + make_clips(0, STATISTICS_CLIPS))
+    synthetic_count = train(model, real, arguments.epochs, arguments.seed)
+    minutes = round((time.time() - start) / 60, 1)
     write(model, arguments.output)
-    model.load_state_dict(load_file(arguments.output))  # score what ships: weights in fp16
+    model.load_state_dict(load_file(arguments.output))  # score the shipped weights, in fp16
     report = {
         "model": VARIANT.name, "sha256": sha256_of(arguments.output),
         "real": esc.origin | {"freesound_ids": " ".join(c.name.split("-")[1] for c in esc.clips)},
-        "synthetic": {"split": "train", "clips": made, "first_seed": SPLITS["train"][0]},
+        "synthetic": {"split": "train", "clips": synthetic_count, "first_seed": SPLITS["train"][0]},
         "scores": {"esc10 fold 4": evaluate(model, gate, labels),
                    "synthetic evaluate": evaluate(model, load_set("synthetic", labels), labels)},
         "protocol": "streamed from silence, last chunk zero-padded, chunk scores averaged",

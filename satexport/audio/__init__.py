@@ -1,1 +1,1 @@
-"""Sounds in: files, recordings with labels, synthetic sounds."""
+"""Audio input: files, labelled recordings, synthetic sounds."""

@@ -1,4 +1,4 @@
-"""Clips: sounds of a set, read when they are needed, and the hash by which one is known again."""
+"""Clips: the recordings of a data set, read on demand, and the hash that identifies one."""
 
 from __future__ import annotations
 
@@ -11,32 +11,33 @@ from numpy.typing import NDArray
 
 from satexport.errors import DataError
 
-LONGEST_CLIP = 15 * 60  # s, of one that is scored as a whole: half a gigabyte in PyTorch
-Blocks = Callable[[int], Iterable[NDArray[np.float32]]]  # rate in Hz -> a sound in parts: [samples], mono
+MAX_CLIP_SECONDS = 15 * 60  # a clip is scored as a whole; this much takes half a gigabyte in PyTorch
+Blocks = Callable[[int], Iterable[NDArray[np.float32]]]  # sample rate in Hz -> blocks of [samples], mono
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One sound; `blocks(rate)` gives it part by part at a sample rate, however long it is."""
+    """One recording; `blocks(rate)` yields it block by block at a sample rate, however long it is."""
 
     name: str
     labels: tuple[str, ...]
     blocks: Blocks
 
     def read(self, rate: int) -> NDArray[np.float32]:
-        """The whole of it at a sample rate in Hz, [samples] float32, mono. Raises `AudioError` where it
-        cannot be read, `DataError` where it is longer than a clip that is scored as one may be."""
+        """Read the whole clip at a sample rate in Hz: [samples] float32, mono. Raises `AudioError` if it
+        cannot be read and `DataError` if it is longer than `MAX_CLIP_SECONDS`."""
         parts: list[NDArray[np.float32]] = []
         for block in self.blocks(rate):
             parts.append(block)
-            if sum(map(len, parts)) > LONGEST_CLIP * rate:
-                raise DataError(f"{self.name}: is longer than {LONGEST_CLIP // 60} minutes; expected clips "
-                                "of seconds, each scored as one. Cut it, with labels for each part.")
+            if sum(map(len, parts)) > MAX_CLIP_SECONDS * rate:
+                raise DataError(f"{self.name}: is longer than {MAX_CLIP_SECONDS // 60} minutes; expected "
+                                "short clips, because each is scored as a whole. Cut it into parts and label "
+                                "each.")
         return np.concatenate(parts)
 
 
 class ClipHash:
-    """The SHA-256 of a clip's samples, block by block: the same sound under another name is the same clip."""
+    """SHA-256 of a clip's samples, updated block by block. It does not depend on the file's name."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
@@ -49,7 +50,7 @@ class ClipHash:
 
 
 def clip_hash(audio: NDArray[np.float32]) -> str:
-    """The `ClipHash` of a clip that is in memory as a whole, 64 hex digits."""
-    found = ClipHash()
-    found.update(audio)
-    return found.hexdigest()
+    """The `ClipHash` of a clip that is in memory as a whole: 64 hex digits."""
+    digest = ClipHash()
+    digest.update(audio)
+    return digest.hexdigest()

@@ -1,10 +1,10 @@
-"""Containers of audio: which one some first bytes begin, and where the frames of an MPEG stream begin."""
+"""Audio containers: identify one by its first bytes, and find the frames of an MPEG stream."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-CONTAINERS = (  # place, bytes, name
+CONTAINERS = (  # offset, magic bytes, name
     (8, b"WAVE", "WAV"), (8, b"AVI ", "AVI"), (0, b"riff\x2e\x91\xcf\x11", "W64"),
     (8, b"AIFF", "AIFF"), (8, b"AIFC", "AIFF"), (8, b"8SVX", "8SVX"), (8, b"16SV", "8SVX"),
     (0, b".snd\0\0", "AU"), (0, b"dns.", "AU"), (0, b"caff\0\1", "CAF"), (0, b"fLaC", "FLAC"),
@@ -12,41 +12,41 @@ CONTAINERS = (  # place, bytes, name
     (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "WMA"), (0, b"#!AMR", "AMR"), (0, b"wvpk", "WavPack"),
     (0, b"MAC \x96\x0f", "Monkey's Audio"), (0, b"NIST_1A", "NIST Sphere"), (0, b"FLV\1", "FLV"),
     (0, b"Creative Voice", "VOC"), (0, b"MThd\0\0\0\6", "MIDI"), (0, b"DSD ", "DSF"), (0, b"FRM8", "DSDIFF"))
-FORMS = {8: (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM")}  # what stands first where a name stands later
-FIRST_BYTES = 16     # tell every container but an MPEG stream
-MPEG_BYTES = 8192    # tell that, too: three frames of at most 2880 bytes
+FORMS = {8: (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM")}  # for magic bytes at offset 8: first bytes
+FIRST_BYTES = 16     # enough to identify every container except an MPEG stream without a tag
+MPEG_BYTES = 8192    # enough for that too: three frames of at most 2880 bytes
 
-_LAYER_1, _LAYER_2, _LAYER_3 = 3, 2, 1  # as a header writes them
-_KBITS = {  # by MPEG-1 or not and layer, ISO/IEC 11172-3 and 13818-3; index 0 (any rate) is not read
+_LAYER_1, _LAYER_2, _LAYER_3 = 3, 2, 1  # their codes in a frame header
+_KBITS = {  # (is MPEG-1, layer) -> bit rates, ISO/IEC 11172-3 and 13818-3; index 0 (free format) is not read
     (True, _LAYER_1): tuple(range(32, 449, 32)),
     (True, _LAYER_2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
     (True, _LAYER_3): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
     (False, _LAYER_1): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
     (False, _LAYER_2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     (False, _LAYER_3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)}
-_RATES = (44_100, 48_000, 32_000)  # Hz, MPEG-1; half of it in MPEG-2, a quarter in MPEG-2.5
+_RATES = (44_100, 48_000, 32_000)  # Hz in MPEG-1; half of that in MPEG-2, a quarter in MPEG-2.5
 
 
 def container_of(first: bytes) -> str | None:
-    """The name of the container that these bytes begin, or None. `FIRST_BYTES` of them tell all but an
-    MPEG stream without a tag, which takes `MPEG_BYTES`."""
-    for place, mark, name in CONTAINERS:
-        if first[place:place + len(mark)] == mark and first[:4] in FORMS.get(place, (first[:4],)):
+    """The name of the container that starts with these bytes, or None. `FIRST_BYTES` bytes identify all
+    containers except an MPEG stream without a tag, which needs `MPEG_BYTES`."""
+    for offset, magic, name in CONTAINERS:
+        if first[offset:offset + len(magic)] == magic and first[:4] in FORMS.get(offset, (first[:4],)):
             return name
     if id3_length(first):
         return "MP3"
-    if _frames_in_a_row(first, 0, mpeg_frame):
+    if _has_three_frames(first, 0, mpeg_frame):
         return "MP3"
-    return "AAC" if _frames_in_a_row(first, 0, _adts_frame) else None
+    return "AAC" if _has_three_frames(first, 0, _adts_frame) else None
 
 
 def may_be_mpeg(first: bytes) -> bool:
-    """Could an MPEG stream begin with these bytes? Then more of them tell."""
+    """Whether these bytes could start an MPEG stream, so that `container_of` needs `MPEG_BYTES`."""
     return len(first) > 1 and first[0] == 0xFF and first[1] & 0xE0 == 0xE0
 
 
 def id3_length(first: bytes) -> int:
-    """Bytes of the ID3v2 tag that these bytes begin, 0 where they begin none."""
+    """Size in bytes of the ID3v2 tag that starts here, or 0 if none does."""
     if len(first) < 10 or first[:3] != b"ID3" or first[3] not in (2, 3, 4) or max(first[6:10]) > 0x7F:
         return 0
     footer = 10 if first[5] & 0x10 else 0
@@ -54,19 +54,19 @@ def id3_length(first: bytes) -> int:
 
 
 def mpeg_start(content: bytes) -> int | None:
-    """Where the first of three MPEG audio frames in a row begins, or None."""
-    place = content.find(b"\xff")
-    while place >= 0 and not _frames_in_a_row(content, place, mpeg_frame):
-        place = content.find(b"\xff", place + 1)
-    return place if place >= 0 else None
+    """Offset of the first of three consecutive MPEG audio frames, or None."""
+    offset = content.find(b"\xff")
+    while offset >= 0 and not _has_three_frames(content, offset, mpeg_frame):
+        offset = content.find(b"\xff", offset + 1)
+    return offset if offset >= 0 else None
 
 
-def mpeg_frame(content: bytes, place: int) -> int:
-    """Bytes of the MPEG audio frame whose header stands at a place, 0 where none does."""
-    header = content[place:place + 4]
+def mpeg_frame(content: bytes, offset: int) -> int:
+    """Size in bytes of the MPEG audio frame whose header is at this offset, or 0 if none is."""
+    header = content[offset:offset + 4]
     if len(header) < 4 or not may_be_mpeg(header):
         return 0
-    version, layer = header[1] >> 3 & 3, header[1] >> 1 & 3  # version: 3 is 1, 2 is 2, 0 is 2.5
+    version, layer = header[1] >> 3 & 3, header[1] >> 1 & 3  # version code 3: MPEG-1, 2: MPEG-2, 0: MPEG-2.5
     kbits, rate, pad = header[2] >> 4, header[2] >> 2 & 3, header[2] >> 1 & 1
     if version == 1 or layer == 0 or kbits in (0, 15) or rate == 3:
         return 0
@@ -77,19 +77,19 @@ def mpeg_frame(content: bytes, place: int) -> int:
     return (72 if layer == _LAYER_3 and version != 3 else 144) * bits // hertz + pad
 
 
-def _adts_frame(content: bytes, place: int) -> int:
-    """Bytes of the AAC frame whose ADTS header stands at a place, 0 where none does."""
-    header = content[place:place + 7]
+def _adts_frame(content: bytes, offset: int) -> int:
+    """Size in bytes of the AAC frame whose ADTS header is at this offset, or 0 if none is."""
+    header = content[offset:offset + 7]
     if len(header) < 7 or header[0] != 0xFF or header[1] & 0xF6 != 0xF0:
         return 0
     length = (header[3] & 3) << 11 | header[4] << 3 | header[5] >> 5
     return length if length > 7 else 0
 
 
-def _frames_in_a_row(content: bytes, place: int, frame: Callable[[bytes, int], int]) -> bool:
-    """Do three frames follow each other from a place on?"""
+def _has_three_frames(content: bytes, offset: int, frame: Callable[[bytes, int], int]) -> bool:
+    """Whether three frames follow each other from this offset; `frame` gives the size of one."""
     for _ in range(3):
-        if not (length := frame(content, place)):
+        if not (size := frame(content, offset)):
             return False
-        place += length
+        offset += size
     return True

@@ -1,8 +1,8 @@
-"""Labelled sets: which clips, what is in them, and the mean average precision over them.
+"""Labelled data sets: their clips and the labels of each.
 
-Four kinds are read: the word "synthetic"; a folder in ESC-50 layout (`meta/esc50.csv`,
-`audio/`); a list in AudioSet style; a csv `filename,labels` with labels between semicolons.
-Audio is read when a clip is scored, not before, at the rate that the model hears.
+Four kinds are supported: the word "synthetic"; a folder in ESC-50 layout (`meta/esc50.csv`, `audio/`); a
+list in AudioSet style; a csv `filename,labels` with the labels separated by semicolons. The audio of a clip
+is read only when it is scored, at the model's sample rate.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from satexport.audio.clips import Blocks, Clip
-from satexport.audio.files import audio_blocks, audio_endings
+from satexport.audio.files import audio_blocks, audio_suffixes
 from satexport.audio.labels import audioset_mids, esc50_to_audioset
 from satexport.audio.synthetic import SPLITS, SYNTHETIC_CLASSES, synthetic_clip, synthetic_labels
 from satexport.audio.tables import read_cells, read_lines, read_rows
@@ -29,25 +29,26 @@ SYNTHETIC_CLIPS = 10 * len(SYNTHETIC_CLASSES)  # ten clips for each class
 AUDIOSET_COLUMNS = ("YTID", "start_seconds", "end_seconds", "positive_labels")
 LAYOUTS = ('expected the word "synthetic", a folder with meta/esc50.csv and audio/, a list in '
            "AudioSet style, or a csv with the columns filename,labels.")
-MAP = "expected a category map, a csv with the columns category,label."
+CATEGORY_MAP = "expected a category map, a csv with the columns category,label."
+
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledSet:
-    """Clips and the labels among them, in the order of the model's; origin is for reports."""
+    """Clips with labels of the model."""
 
     name: str
     clips: tuple[Clip, ...]
-    classes: tuple[str, ...]
-    origin: dict[str, object]
+    classes: tuple[str, ...]   # labels that at least one clip has, in the model's order
+    origin: dict[str, object]  # for reports
 
     def truth(self, labels: Sequence[str]) -> NDArray[np.bool_]:
-        """Which label is in which clip: [clips, labels]."""
+        """Which clip has which label: [clips, labels]."""
         return np.array([[label in clip.labels for label in labels] for clip in self.clips])
 
 
 @dataclass(frozen=True)
-class _Row:
-    """A line of a list before its categories become labels of the model."""
+class _Entry:
+    """A line of a list, before its categories are mapped to labels of the model."""
 
     name: str
     categories: tuple[str, ...]
@@ -56,130 +57,128 @@ class _Row:
 
 def load_set(data: str | Path, labels: Sequence[str], *, folds: Sequence[int] | None = None,
              category_map: Path | None = None) -> LabelledSet:
-    """Find the clips of `data` and give them the model's labels.
+    """Find the clips of `data` and map their categories to the model's labels.
 
-    A category becomes what `category_map` (a csv `category,label`) says of it; else the label
-    of its own name; else what the shipped table of ESC-50 says. `folds` chooses clips of a set
-    in ESC-50 layout. Raises `DataError` where clips, files or labels are missing.
+    A category is mapped by `category_map` (a csv `category,label`) if it is listed there, else to the label
+    of the same name, else by the shipped ESC-50 table. `folds` selects clips of a set in ESC-50 layout.
+    Raises `DataError` if clips, files or labels are missing.
     """
     path = Path(data)
     if data == "synthetic":
         reader = _read_synthetic
-    elif not os.path.exists(path):  # pathlib's raises an error for a name that is too long
-        raise DataError(f"{path}: nothing there; {LAYOUTS}")
+    elif not os.path.exists(path):  # Path.exists raises an error for a name that is too long
+        raise DataError(f"{path}: does not exist; {LAYOUTS}")
     elif is_esc50(path):
-        return _labelled(*_read_esc50(path, folds), labels, category_map)
+        return _map_labels(*_read_esc50(path, folds), labels, category_map)
     else:
         reader = partial(_read_list, path)
     if folds is not None:
-        raise DataError(f"{data}: has no folds; only a set in ESC-50 layout has. "
-                        "Leave the folds out.")
-    return _labelled(*reader(), labels, category_map)
+        raise DataError(f"{data}: has no folds; only a set in ESC-50 layout has them. Omit --folds.")
+    return _map_labels(*reader(), labels, category_map)
 
 
 def is_esc50(data: str | Path) -> bool:
-    """Is it a folder in ESC-50 layout?"""
+    """Whether this is a folder in ESC-50 layout."""
     return os.path.isfile(Path(data) / "meta" / "esc50.csv")
 
 
-def _labelled(rows: list[_Row], origin: dict[str, object], labels: Sequence[str],
-              category_map: Path | None) -> LabelledSet:
-    """The set of these rows, every category turned into a label of the model."""
-    own = _read_map(category_map) if category_map else {}
-    shipped = esc50_to_audioset()
+def _map_labels(entries: list[_Entry], origin: dict[str, object], labels: Sequence[str],
+                category_map: Path | None) -> LabelledSet:
+    """The set of these entries, with every category mapped to a label of the model."""
+    user_map = _read_category_map(category_map) if category_map else {}
+    shipped_map = esc50_to_audioset()
     known = set(labels)
     label_of: dict[str, str] = {}
-    strangers = []
-    for category in sorted({c for row in rows for c in row.categories}):
-        choices = [own[category]] if category in own else [category, shipped.get(category, "")]
-        found = [c for c in choices if c in known]
-        if found:
-            label_of[category] = found[0]
+    unmapped = []
+    for category in sorted({c for entry in entries for c in entry.categories}):
+        choices = ([user_map[category]] if category in user_map
+                   else [category, shipped_map.get(category, "")])
+        label = next((c for c in choices if c in known), None)
+        if label is None:
+            unmapped.append(category)
         else:
-            strangers.append(category)
-    where = origin["folder"] if "folder" in origin else origin["kind"]
-    if strangers:
-        raise DataError(f"{where}: {_few(strangers)}: no such label in this model. Say which "
-                        "labels they are with a category map, a csv with the columns "
-                        "category,label.")
-    clips = tuple(Clip(row.name, tuple(dict.fromkeys(label_of[c] for c in row.categories)),
-                       row.blocks) for row in rows)
+            label_of[category] = label
+    source = origin["folder"] if "folder" in origin else origin["kind"]
+    if unmapped:
+        raise DataError(f"{source}: the model has no label for {_list_some(unmapped)}. Map these categories "
+                        "to its labels with a category map, a csv with the columns category,label.")
+    clips = tuple(Clip(entry.name, tuple(dict.fromkeys(label_of[c] for c in entry.categories)), entry.blocks)
+                  for entry in entries)
     present = {label for clip in clips for label in clip.labels}
     if not present:
-        raise DataError(f"{where}: no clip has a label; a labelled set needs some.")
+        raise DataError(f"{source}: no clip has a label; expected at least one.")
     if category_map:
         origin = origin | {"category_map": str(category_map)}
-    return LabelledSet(name=str(where), clips=clips, classes=tuple(x for x in labels if x in present),
+    return LabelledSet(name=str(source), clips=clips, classes=tuple(x for x in labels if x in present),
                        origin=origin | {"clips": len(clips)})
 
 
-def _few(names: Sequence[str]) -> str:
-    """'a, b, c and 4 more', each by its beginning where it is long."""
+def _list_some(names: Sequence[str]) -> str:
+    """'a, b, c and 4 more', with long names shortened."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(map(clipped, names[:3])) + more
 
 
-def _need_one_line_each(listed_in: Path, folder: Path, names: Iterable[tuple[int, str]]) -> None:
-    """Raise `DataError` for a file in this folder that stands in two lines, however each spells it: it would
-    count twice, each time with a part of its labels. Links and copies are files of their own."""
-    first: dict[str, int] = {}
+def _check_listed_once(list_path: Path, folder: Path, names: Iterable[tuple[int, str]]) -> None:
+    """Raise `DataError` if two lines name the same file of this folder, in whatever spelling: it would count
+    twice, each time with only some of its labels. Links and copies count as separate files."""
+    first_line: dict[str, int] = {}
     for number, name in names:
         file = os.path.normcase(os.path.abspath(folder / name))
-        if first.setdefault(file, number) != number:
-            raise DataError(f"{listed_in}, line {number}: {name} stands in line {first[file]}, too; expected "
-                            "one line for each clip, with all of its labels.")
+        if first_line.setdefault(file, number) != number:
+            raise DataError(f"{list_path}, line {number}: {name} is already listed in line "
+                            f"{first_line[file]}; expected one line per clip, with all of its labels.")
 
 
-def _read_map(path: Path) -> dict[str, str]:
+def _read_category_map(path: Path) -> dict[str, str]:
     labels: dict[str, str] = {}
-    for number, row in read_rows(path, read_lines(path, MAP), ("category", "label")):
+    for number, row in read_rows(path, read_lines(path, CATEGORY_MAP), ("category", "label")):
         if labels.setdefault(row["category"], row["label"]) != row["label"]:
-            raise DataError(f"{path}, line {number}: {row['category']} is {row['label']} here and "
-                            f"{labels[row['category']]} before; expected one label for each category.")
+            raise DataError(f"{path}, line {number}: maps {row['category']} to {row['label']}, an earlier "
+                            f"line to {labels[row['category']]}; expected one label per category.")
     return labels
 
 
-def _read_synthetic() -> tuple[list[_Row], dict[str, object]]:
+def _read_synthetic() -> tuple[list[_Entry], dict[str, object]]:
     split, seeds = "evaluate", SPLITS["evaluate"]
     clips = synthetic_clips(split, range(SYNTHETIC_CLIPS))
-    rows = [_Row(clip.name, clip.labels, clip.blocks) for clip in clips]
-    return rows, {"kind": "synthetic", "split": split,
-                  "seeds": [seeds[0], seeds[SYNTHETIC_CLIPS - 1]]}
+    entries = [_Entry(clip.name, clip.labels, clip.blocks) for clip in clips]
+    return entries, {"kind": "synthetic", "split": split,
+                     "seeds": [seeds[0], seeds[SYNTHETIC_CLIPS - 1]]}
 
 
-def synthetic_clips(split: str, numbers: range) -> list[Clip]:
-    """Some clips of a split of the sounds that code makes."""
+def synthetic_clips(split: str, indices: range) -> list[Clip]:
+    """The synthetic clips of a split with these indices."""
     return [Clip(f"{split}-{i}", synthetic_labels(split, i), partial(_synthetic_audio, split, i))
-            for i in numbers]
+            for i in indices]
 
 
 def _synthetic_audio(split: str, index: int, rate: int) -> Iterator[NDArray[np.float32]]:
     yield synthetic_clip(split, index, rate=rate)[0]
 
 
-def _read_esc50(folder: Path, folds: Sequence[int] | None
-                ) -> tuple[list[_Row], dict[str, object]]:
+def _read_esc50(folder: Path, folds: Sequence[int] | None) -> tuple[list[_Entry], dict[str, object]]:
     meta = folder / "meta" / "esc50.csv"
     table = read_rows(meta, read_lines(meta, LAYOUTS), ("filename", "fold", "category"), ("esc10",), LAYOUTS)
-    fold_of = [_fold(meta, number, row["fold"]) for number, row in table]
-    there = sorted(set(fold_of))
-    wanted = there if folds is None else folds
-    if absent := [fold for fold in wanted if fold not in there]:
+    fold_of = [_parse_fold(meta, number, row["fold"]) for number, row in table]
+    available = sorted(set(fold_of))
+    selected = available if folds is None else folds
+    if absent := [fold for fold in selected if fold not in available]:
         raise DataError(f"{meta}: no clip in fold {', '.join(map(str, absent))}; it has the folds "
-                        f"{', '.join(map(str, there))}: choose with --folds.")
-    _need_one_line_each(meta, folder / "audio", ((number, row["filename"]) for number, row in table))
-    kept = [row for fold, (_, row) in zip(fold_of, table, strict=True) if fold in wanted]
-    rows = [_Row(row["filename"], (row["category"],),
-                 partial(audio_blocks, folder / "audio" / row["filename"])) for row in kept]
-    _need_files(meta, [folder / "audio" / row.name for row in rows])
-    esc10 = all(row.get("esc10") == "True" for row in kept)
-    return rows, {"kind": "esc50", "folder": str(folder),
-                  "folds": [str(fold) for fold in there if fold in wanted],
-                  # as the data set's own LICENSE file states it
-                  "licence": "CC BY (ESC-10)" if esc10 else "CC BY-NC 3.0 (ESC-50)"}
+                        f"{', '.join(map(str, available))}: choose with --folds.")
+    _check_listed_once(meta, folder / "audio", ((number, row["filename"]) for number, row in table))
+    rows = [row for fold, (_, row) in zip(fold_of, table, strict=True) if fold in selected]
+    entries = [_Entry(row["filename"], (row["category"],),
+                      partial(audio_blocks, folder / "audio" / row["filename"])) for row in rows]
+    _check_files_exist(meta, [folder / "audio" / entry.name for entry in entries])
+    esc10 = all(row.get("esc10") == "True" for row in rows)
+    return entries, {"kind": "esc50", "folder": str(folder),
+                     "folds": [str(fold) for fold in available if fold in selected],
+                     # as stated in the LICENSE file of the data set
+                     "licence": "CC BY (ESC-10)" if esc10 else "CC BY-NC 3.0 (ESC-50)"}
 
 
-def _fold(meta: Path, number: int, text: str) -> int:
+def _parse_fold(meta: Path, number: int, text: str) -> int:
     if not re.fullmatch("[0-9]{1,4}", text):
         raise DataError(f"{meta}, line {number}: the fold is {text[:20]!r}, expected a number such as 4.")
     return int(text)
@@ -187,22 +186,22 @@ def _fold(meta: Path, number: int, text: str) -> int:
 
 def esc50_clips(folder: Path, folds: Sequence[int] | None) -> list[Clip]:
     """The clips of a set in ESC-50 layout, labelled with its own categories."""
-    return [Clip(row.name, row.categories, row.blocks) for row in _read_esc50(folder, folds)[0]]
+    return [Clip(entry.name, entry.categories, entry.blocks) for entry in _read_esc50(folder, folds)[0]]
 
 
-def _need_files(listed_in: Path, files: Sequence[Path]) -> None:
+def _check_files_exist(list_path: Path, files: Sequence[Path]) -> None:
     missing = [file.name for file in files if not os.path.isfile(file)]
     if missing:
-        raise DataError(f"{listed_in}: {len(missing)} of {len(files)} audio files are missing in "
-                        f"{files[0].parent} ({_few(missing)}). Complete the set.")
+        raise DataError(f"{list_path}: {len(missing)} of {len(files)} audio files are missing in "
+                        f"{files[0].parent} ({_list_some(missing)}). Add them.")
 
 
-def _read_list(path: Path) -> tuple[list[_Row], dict[str, object]]:
-    """A csv in AudioSet style or with filename,labels, or a folder that holds just one csv."""
+def _read_list(path: Path) -> tuple[list[_Entry], dict[str, object]]:
+    """Read a csv in AudioSet style or with filename,labels, or a folder that holds exactly one csv."""
     if os.path.isdir(path):
         lists = sorted(path.glob("*.csv"))
         if len(lists) != 1:
-            found = _few([file.name for file in lists]) or "no csv"
+            found = _list_some([file.name for file in lists]) or "no csv"
             raise DataError(f"{path}: {found} in this folder; {LAYOUTS} Name the list itself.")
         path = lists[0]
     lines = read_lines(path, LAYOUTS)
@@ -212,25 +211,25 @@ def _read_list(path: Path) -> tuple[list[_Row], dict[str, object]]:
     if first.startswith("#"):
         return _read_audioset(path, lines)
     table = read_rows(path, lines, ("filename", "labels"), expected=LAYOUTS)
-    _need_one_line_each(path, path.parent, ((number, row["filename"]) for number, row in table))
-    _need_files(path, [path.parent / row["filename"] for _, row in table])
-    rows = [_Row(row["filename"], tuple(x.strip() for x in row["labels"].split(";") if x.strip()),
-                 partial(audio_blocks, path.parent / row["filename"])) for _, row in table]
-    return rows, {"kind": "csv", "folder": str(path)}
+    _check_listed_once(path, path.parent, ((number, row["filename"]) for number, row in table))
+    _check_files_exist(path, [path.parent / row["filename"] for _, row in table])
+    entries = [_Entry(row["filename"], tuple(x.strip() for x in row["labels"].split(";") if x.strip()),
+                      partial(audio_blocks, path.parent / row["filename"])) for _, row in table]
+    return entries, {"kind": "csv", "folder": str(path)}
 
 
-def _read_audioset(path: Path, lines: Sequence[str]) -> tuple[list[_Row], dict[str, object]]:
-    """A list `# YTID, start_seconds, end_seconds, positive_labels`, mids between quotes.
+def _read_audioset(path: Path, lines: Sequence[str]) -> tuple[list[_Entry], dict[str, object]]:
+    """Read a list `# YTID, start_seconds, end_seconds, positive_labels`, with the label ids in quotes.
 
-    The audio of a line lies in `audio/` beside the list, or right beside it, as YTID, YYTID,
-    YTID_30 or YTID_30000 (start in seconds or milliseconds), and ends as files that soundfile
-    reads. Lines without audio are left out, counted and named in the origin.
+    The audio of a line is in the folder of the list or in `audio/` there, under the name YTID, YYTID,
+    YTID_30 or YTID_30000 (start in seconds or milliseconds) with any suffix that soundfile reads. Lines
+    without audio are skipped; the origin has their number and names.
     """
-    endings = audio_endings()
+    suffixes = audio_suffixes()
     files = {file.stem: file for folder in (path.parent, path.parent / "audio") if folder.is_dir()
-             for file in sorted(folder.iterdir()) if file.suffix.lower() in endings}
-    mids = audioset_mids()
-    rows, missing, places = [], [], []
+             for file in sorted(folder.iterdir()) if file.suffix.lower() in suffixes}
+    names_by_mid = audioset_mids()
+    entries, missing, listed = [], [], []
     for number, cells in read_cells(path, ("" if line.startswith("#") else line for line in lines)):
         try:
             video, start, _, positive = cells
@@ -239,18 +238,19 @@ def _read_audioset(path: Path, lines: Sequence[str]) -> tuple[list[_Row], dict[s
             raise DataError(f"{path}, line {number}: is {','.join(cells)[:80]!r}; expected "
                             f"{', '.join(AUDIOSET_COLUMNS)}, the labels in quotes.") from None
         stems = (video, f"Y{video}", f"{video}_{seconds:.0f}", f"{video}_{1000 * seconds:.0f}")
-        found = next((files[stem] for stem in stems if stem in files), None)
-        if found is None:
+        file = next((files[stem] for stem in stems if stem in files), None)
+        if file is None:
             missing.append(video)
             continue
-        categories = tuple(mids.get(mid.strip(), mid.strip()) for mid in positive.split(",") if mid.strip())
-        rows.append(_Row(found.name, categories, partial(audio_blocks, found)))
-        places.append((number, found.name))
-    _need_one_line_each(path, path.parent, places)
-    if not rows:
+        mids = (mid.strip() for mid in positive.split(",") if mid.strip())
+        categories = tuple(names_by_mid.get(mid, mid) for mid in mids)
+        entries.append(_Entry(file.name, categories, partial(audio_blocks, file)))
+        listed.append((number, file.name))
+    _check_listed_once(path, path.parent, listed)
+    if not entries:
         raise DataError(f"{path}: none of its {len(missing)} clips is in {path.parent} or "
-                        f"{path.parent / 'audio'} ({_few(missing)}); expected files like "
+                        f"{path.parent / 'audio'} ({_list_some(missing)}); expected files such as "
                         f"{missing[0] if missing else 'YTID'}.wav.")
-    return rows, {"kind": "audioset", "folder": str(path), "missing": len(missing),
-                  "missing_clips": missing, "licence": "labels CC BY 4.0 (AudioSet)"}
+    return entries, {"kind": "audioset", "folder": str(path), "missing": len(missing),
+                     "missing_clips": missing, "licence": "labels CC BY 4.0 (AudioSet)"}
 

@@ -1,8 +1,8 @@
-"""A labelled set that ships as code: sounds that code makes truthfully and AudioSet names.
+"""A labelled set that ships as code: sounds of AudioSet classes that can be synthesized realistically.
 
-For tests, demonstrations and gates where no recordings are at hand. A clip is made from
-(split, index) alone, so a set is a range of numbers. Every sound runs through its clip: each
-chunk of 2 s holds a part of it, and "Silence" holds nothing above a floor of -66 dBFS.
+For tests, demonstrations and gates when no recordings are available. A clip is determined by its split and
+index, so a set is a range of numbers. A sound lasts for its whole clip: each chunk of 2 s contains some of
+it. "Silence" contains nothing above a noise floor of -66 dBFS.
 """
 
 from __future__ import annotations
@@ -21,38 +21,38 @@ SPLITS: Final = {  # seeds, disjoint
     "calibrate": range(1_000_000, 2_000_000),
     "evaluate": range(2_000_000, 3_000_000),
 }
-ROOT_SEED: Final = 7_964_975      # any number: sets these clips apart from others made with PCG64
-PEAK_DB: Final = (-24.0, -3.0)    # peak of the sound, dB below full scale
-FLOOR_DB: Final = (-90.0, -66.0)  # RMS of the noise floor
-BACKGROUND_DB: Final = (-12.0, -3.0)  # peak of a second, steady sound below the first
-MICROPHONE_DB: Final = -66.0      # RMS of the noise of a MEMS microphone, dB below full scale
-FLOORED: Final = 0.75             # share of clips with a floor; the others are digitally clean
-MIXED: Final = 0.25               # share of clips with a second sound, where one goes with it
-EDGE: Final = 0.005               # s, rise and fall of switched tones: no clicks
-LATEST_START, LATEST_END = 0.5, 0.25  # s: most that a sound starts late or ends early
-LEAST_RATE: Final = 16_000        # Hz: tones go up to 7.5 kHz
+ROOT_SEED: Final = 7_964_975      # arbitrary; separates these clips from other uses of PCG64
+PEAK_DB: Final = (-24.0, -3.0)    # peak of the sound, dB re full scale
+FLOOR_DB: Final = (-90.0, -66.0)  # RMS of the noise floor, dB re full scale
+BACKGROUND_DB: Final = (-12.0, -3.0)  # peak of the background sound, dB re the main sound
+MICROPHONE_DB: Final = -66.0      # RMS of the noise of a MEMS microphone, dB re full scale
+FLOOR_SHARE: Final = 0.75         # share of clips with a noise floor; the others are digitally clean
+MIXED_SHARE: Final = 0.25         # share of clips with a background sound, in classes that allow one
+EDGE: Final = 0.005               # s; rise and fall time of switched tones, to avoid clicks
+MAX_START, MAX_EARLY_END = 0.5, 0.25  # s; latest start, and earliest end before the end of the clip
+MIN_RATE: Final = 16_000          # Hz; tones go up to 7.5 kHz
 
 # ITU-T Q.23: a digit is one low and one high tone.
 DTMF_LOW: Final = (697.0, 770.0, 852.0, 941.0)         # Hz
 DTMF_HIGH: Final = (1209.0, 1336.0, 1477.0, 1633.0)    # Hz
-# ITU-T E.180 and its supplement 2. The European dial tone (425 Hz alone) is left out: it is
-# a sine wave and nothing else.
+# ITU-T E.180 and its supplement 2. The European dial tone, a single tone of 425 Hz, is left out, because it
+# cannot be told from a sine wave.
 DIAL: Final = (350.0, 440.0)                           # Hz, North America, United Kingdom
 BUSY: Final = (((480.0, 620.0), 0.5), ((425.0,), 0.5), ((425.0,), 0.25))  # Hz, s on = s off
-# Test tones: octave centres of ISO 266. A tone of any pitch is a sine wave, too, but a small
-# model did not learn all pitches from twenty thousand clips.
+# Test tones at the octave centres of ISO 266. Any other pitch would be a sine wave too, but a small model did
+# not learn all pitches from twenty thousand clips.
 SINE: Final = (250.0, 500.0, 1000.0, 2000.0, 4000.0)   # Hz
 # Time-signal pips 1000 Hz, North American recording tone 1400 Hz, piezo buzzers near 2000 Hz.
 BEEP: Final = (1000.0, 1400.0, 2000.0)                 # Hz
-# ISO 8201, "temporal three": on and off in turns, s; piezo sounders are near 3.1 kHz.
+# ISO 8201, "temporal three" pattern: alternating on and off times, s. Piezo sounders are near 3.1 kHz.
 TEMPORAL_THREE: Final = (0.5, 0.5, 0.5, 0.5, 0.5, 1.5)
 SMOKE_HZ: Final = (2900.0, 3300.0)
-# SAE J1849: wail 10 to 30, yelp 150 to 250 cycles a minute, somewhere in 500 to 2000 Hz.
+# SAE J1849: wail 10 to 30, yelp 150 to 250 cycles per minute, within 500 to 2000 Hz.
 WAIL, YELP = (10 / 60, 30 / 60), (150 / 60, 250 / 60)  # cycles per second
 
 Signal = NDArray[np.float64]
 Rng = np.random.Generator
-# Steady sounds and what stays audible over them.
+# Steady sounds, and sounds that remain audible over them.
 BACKGROUNDS: Final = ("White noise", "Pink noise", "Mains hum")
 FOREGROUNDS: Final = ("Sine wave", "Chirp tone", "Telephone dialing, DTMF", "Busy signal",
                       "Beep, bleep", "Siren", "Smoke detector, smoke alarm")
@@ -73,7 +73,7 @@ def _tones(rng: Rng, rate: int, n: int, hertz: Sequence[float], levels: Sequence
 
 
 def _harmonics(rate: int, phase: Signal, hertz: Signal | float, order: Sequence[int]) -> Signal:
-    """Harmonics of amplitude 1/k over a phase [n] in cycles; none beyond half the rate."""
+    """Harmonics of amplitude 1/k over a phase [n] in cycles; none above half the sample rate."""
     top = float(np.max(hertz))
     total = np.zeros(len(phase))
     for k in order:
@@ -82,8 +82,8 @@ def _harmonics(rate: int, phase: Signal, hertz: Signal | float, order: Sequence[
     return total
 
 
-def _switched(rate: int, n: int, durations: Sequence[float]) -> Signal:
-    """Envelope [n] that is on and off in turns for these seconds, over and over."""
+def _on_off_envelope(rate: int, n: int, durations: Sequence[float]) -> Signal:
+    """Envelope [n] that alternates between on and off for these durations in seconds, repeatedly."""
     ends = np.cumsum([round(s * rate) for s in durations])
     position = np.arange(n) % ends[-1]
     on = (np.searchsorted(ends, position, side="right") % 2 == 0).astype(float)
@@ -99,10 +99,10 @@ def _chirp(rng: Rng, rate: int, n: int) -> Signal:
     """Sweeps of at least two octaves in one direction, one after another."""
     low, high = _log_uniform(rng, 200, 700), _log_uniform(rng, 2800, 7500)
     length = rng.uniform(0.4, 1.8)  # s
-    along = np.arange(n) / rate / length % 1
-    along = along if rng.random() < 0.5 else 1 - along
-    hertz = low + (high - low) * along if rng.random() < 0.5 else low * (high / low) ** along
-    fade = np.clip(np.minimum(along, 1 - along) * length / EDGE, 0, 1)
+    progress = np.arange(n) / rate / length % 1  # of each sweep, 0 to 1
+    progress = progress if rng.random() < 0.5 else 1 - progress
+    hertz = low + (high - low) * progress if rng.random() < 0.5 else low * (high / low) ** progress
+    fade = np.clip(np.minimum(progress, 1 - progress) * length / EDGE, 0, 1)
     return fade * np.sin(2 * np.pi * np.cumsum(hertz) / rate)
 
 
@@ -110,24 +110,24 @@ def _white(rng: Rng, rate: int, n: int) -> Signal:
     return rng.standard_normal(n)
 
 
-def _coloured(rng: Rng, rate: int, n: int, slope: float) -> Signal:
-    """Noise [n] whose power falls with frequency ** slope, from 20 Hz up."""
+def _colored_noise(rng: Rng, rate: int, n: int, slope: float) -> Signal:
+    """Noise [n] whose power falls with frequency ** slope above 20 Hz."""
     spectrum = np.fft.rfft(rng.standard_normal(n))
     hertz = np.maximum(np.fft.rfftfreq(n, 1 / rate), 20.0)
     return np.fft.irfft(spectrum * hertz ** (-slope / 2), n)
 
 
 def _pink(rng: Rng, rate: int, n: int) -> Signal:
-    return _coloured(rng, rate, n, 1.0)
+    return _colored_noise(rng, rate, n, 1.0)
 
 
 def _dtmf(rng: Rng, rate: int, n: int) -> Signal:
-    """Random digits of 60 to 140 ms with pauses of 50 to 150 ms (Q.24 asks for 40 at least)."""
+    """Random digits of 60 to 140 ms with pauses of 50 to 150 ms (ITU-T Q.24 requires at least 40 ms each)."""
     on, off = rng.uniform(0.06, 0.14), rng.uniform(0.05, 0.15)
     length = round((on + off) * rate)
     digits = [_tones(rng, rate, length, [rng.choice(DTMF_LOW), rng.choice(DTMF_HIGH)])
               for _ in range(-(-n // length))]
-    return np.concatenate(digits)[:n] * _switched(rate, n, (on, off))
+    return np.concatenate(digits)[:n] * _on_off_envelope(rate, n, (on, off))
 
 
 def _dial(rng: Rng, rate: int, n: int) -> Signal:
@@ -136,18 +136,18 @@ def _dial(rng: Rng, rate: int, n: int) -> Signal:
 
 def _busy(rng: Rng, rate: int, n: int) -> Signal:
     hertz, on = BUSY[rng.integers(len(BUSY))]
-    return _tones(rng, rate, n, hertz) * _switched(rate, n, (on, on))
+    return _tones(rng, rate, n, hertz) * _on_off_envelope(rate, n, (on, on))
 
 
 def _beep(rng: Rng, rate: int, n: int) -> Signal:
-    """Short equal beeps, as of a time signal, an answering machine or a till."""
+    """Short equal beeps, like those of a time signal, an answering machine or a cash register."""
     hertz = rng.choice(BEEP)
     on, off = rng.uniform(0.06, 0.2), rng.uniform(0.15, 0.6)
-    return _tones(rng, rate, n, [hertz, 3 * hertz], [1.0, 0.1]) * _switched(rate, n, (on, off))
+    return _tones(rng, rate, n, [hertz, 3 * hertz], [1.0, 0.1]) * _on_off_envelope(rate, n, (on, off))
 
 
 def _hum(rng: Rng, rate: int, n: int) -> Signal:
-    """50 or 60 Hz and its harmonics, the even ones (rectifiers, transformers) louder."""
+    """50 or 60 Hz and its harmonics, with louder even ones, as from rectifiers and transformers."""
     base = rng.choice([50.0, 60.0]) * rng.uniform(0.999, 1.001)
     order = np.arange(1, 11)
     levels = np.where(order % 2, 0.5, 1.0) * rng.uniform(0.3, 1.0, 10) / order
@@ -155,39 +155,39 @@ def _hum(rng: Rng, rate: int, n: int) -> Signal:
 
 
 def _pulse(rng: Rng, rate: int, n: int) -> Signal:
-    """Rectangular pulses of 0.1 to 2 ms, 5 to 16 a second."""
+    """Rectangular pulses of 0.1 to 2 ms, 5 to 16 per second."""
     period = round(rate / rng.uniform(5, 16))
     width = round(rate * _log_uniform(rng, 0.0001, 0.002))
     return (np.arange(n) % period < width).astype(float)
 
 
 def _buzzer(rng: Rng, rate: int, n: int) -> Signal:
-    """A saw or square wave of 90 to 350 Hz that goes on, or comes in long bursts."""
+    """A sawtooth or square wave of 90 to 350 Hz, continuous or in long bursts."""
     hertz = rng.uniform(90, 350)
     order = range(1, 90, int(rng.integers(1, 3)))
     wave = _harmonics(rate, np.arange(n) * hertz / rate, hertz, order)
-    return wave if rng.random() < 0.5 else wave * _switched(rate, n, (rng.uniform(0.6, 1.5), 0.3))
+    return wave if rng.random() < 0.5 else wave * _on_off_envelope(rate, n, (rng.uniform(0.6, 1.5), 0.3))
 
 
 def _siren(rng: Rng, rate: int, n: int) -> Signal:
-    """An electronic siren, wail or yelp: up and down without a pause, odd harmonics."""
-    cycles = rng.uniform(*(WAIL if rng.random() < 0.5 else YELP))
+    """An electronic siren, wail or yelp: the pitch goes up and down continuously; odd harmonics."""
+    rate_of_cycles = rng.uniform(*(WAIL if rng.random() < 0.5 else YELP))
     low, high = rng.uniform(500, 700), rng.uniform(1300, 1800)  # Hz
-    turns = np.arange(n) / rate * cycles + rng.random()
-    hertz = low + (high - low) * (0.5 - 0.5 * np.cos(2 * np.pi * turns))
+    cycles = np.arange(n) / rate * rate_of_cycles + rng.random()
+    hertz = low + (high - low) * (0.5 - 0.5 * np.cos(2 * np.pi * cycles))
     return _harmonics(rate, np.cumsum(hertz) / rate, hertz, (1, 3, 5))
 
 
 def _smoke_alarm(rng: Rng, rate: int, n: int) -> Signal:
     hertz = rng.uniform(*SMOKE_HZ)
-    return _tones(rng, rate, n, [hertz, 2 * hertz], [1.0, 0.2]) * _switched(rate, n, TEMPORAL_THREE)
+    return _tones(rng, rate, n, [hertz, 2 * hertz], [1.0, 0.2]) * _on_off_envelope(rate, n, TEMPORAL_THREE)
 
 
 def _silence(rng: Rng, rate: int, n: int) -> Signal:
     return np.zeros(n)
 
 
-_MAKERS: Final[dict[str, Callable[[Rng, int, int], Signal]]] = {
+_GENERATORS: Final[dict[str, Callable[[Rng, int, int], Signal]]] = {
     "Sine wave": _sine,
     "Chirp tone": _chirp,
     "White noise": _white,
@@ -203,75 +203,80 @@ _MAKERS: Final[dict[str, Callable[[Rng, int, int], Signal]]] = {
     "Smoke detector, smoke alarm": _smoke_alarm,
     "Silence": _silence,
 }
-SYNTHETIC_CLASSES: Final[tuple[str, ...]] = tuple(_MAKERS)
+SYNTHETIC_CLASSES: Final[tuple[str, ...]] = tuple(_GENERATORS)
 
 
-def _placed(rng: Rng, rate: int, n: int, label: str) -> Signal:
-    """The sound at peak 1, from its random start to its random end in n samples."""
-    start = round(rng.uniform(0, LATEST_START) * rate)
-    end = n - round(rng.uniform(0, LATEST_END) * rate)
+def _place_sound(rng: Rng, rate: int, n: int, label: str) -> Signal:
+    """A sound with peak 1 that starts and ends at random times within n samples."""
+    start = round(rng.uniform(0, MAX_START) * rate)
+    end = n - round(rng.uniform(0, MAX_EARLY_END) * rate)
     start, end = (start, end) if end - start > n // 2 else (0, n)
     clip = np.zeros(n)
-    sound = _MAKERS[label](rng, rate, end - start)
+    sound = _GENERATORS[label](rng, rate, end - start)
     clip[start:end] = sound / max(float(np.abs(sound).max()), 1e-9)
     return clip
 
 
-def _decibels(rng: Rng, bounds: tuple[float, float]) -> float:
-    return float(10 ** (rng.uniform(*bounds) / 20))
+def _draw_gain(rng: Rng, decibels: tuple[float, float]) -> float:
+    """A random amplitude factor between two levels in dB."""
+    return float(10 ** (rng.uniform(*decibels) / 20))
 
 
-def _start(split: str, index: int) -> tuple[Rng, tuple[str, ...]]:
-    """The clip's generator, and its labels, which are the first thing drawn from it."""
+def _draw_labels(split: str, index: int) -> tuple[Rng, tuple[str, ...]]:
+    """The clip's random generator, and its labels, which are drawn from it first."""
     if split not in SPLITS:
-        raise DataError(f"no synthetic split {split!r}; the splits are {', '.join(SPLITS)}.")
+        raise DataError(f"there is no synthetic split {split!r}; expected one of {', '.join(SPLITS)}.")
     if not 0 <= index < len(SPLITS[split]):
-        raise DataError(f"no synthetic clip {index}; {split} has 0 to {len(SPLITS[split]) - 1}.")
+        raise DataError(f"there is no synthetic clip {index} in {split}; expected 0 to "
+                        f"{len(SPLITS[split]) - 1}.")
     rng = np.random.Generator(np.random.PCG64(
         np.random.SeedSequence([ROOT_SEED, SPLITS[split][index]])))
     label = SYNTHETIC_CLASSES[index % len(SYNTHETIC_CLASSES)]
-    if label in FOREGROUNDS and rng.random() < MIXED:
+    if label in FOREGROUNDS and rng.random() < MIXED_SHARE:
         return rng, (label, str(rng.choice(BACKGROUNDS)))
     return rng, (label,)
 
 
 def synthetic_labels(split: str, index: int) -> tuple[str, ...]:
-    """The labels of `synthetic_clip(split, index)`, without making its audio."""
-    return _start(split, index)[1]
+    """The labels of `synthetic_clip(split, index)`, without computing its audio."""
+    return _draw_labels(split, index)[1]
 
 
 def synthetic_clip(split: str, index: int, seconds: float = 6.0, *,
                    rate: int) -> tuple[NDArray[np.float32], tuple[str, ...]]:
-    """Make clip `index` of a split: ([samples] float32 at `rate` Hz, in [-1, 1]; its labels).
+    """Synthesize clip `index` of a split: its audio, [samples] float32 at `rate` Hz in [-1, 1], and its
+    labels.
 
-    The same arguments always give the same clip; at another rate the labels are the same and the sound is
-    another of its kind. Any `len(SYNTHETIC_CLASSES)` indices in a row hold each class once as the main sound.
-    Raises `DataError` for a split or an index that does not exist, or a rate that is too low for the tones.
+    The same arguments always give the same clip; at another rate the labels are the same, but the sound is a
+    different one of the same class. Among any `len(SYNTHETIC_CLASSES)` consecutive clips, each class is the
+    main sound once. Raises `DataError` for a split or an index that does not exist, and for a rate that is
+    too low for the tones.
     """
-    rng, labels = _start(split, index)
-    if rate < LEAST_RATE:
-        raise DataError(f"synthetic clips have tones up to 7.5 kHz, a rate of {rate} Hz is too low for them; "
-                        f"expected at least {LEAST_RATE} Hz. Use recordings.")
+    rng, labels = _draw_labels(split, index)
+    if rate < MIN_RATE:
+        raise DataError(f"the sample rate is {rate} Hz; expected at least {MIN_RATE} Hz, because synthetic "
+                        "clips have tones up to 7.5 kHz. Use recordings.")
     n = round(seconds * rate)
     if n < 1:
-        raise DataError(f"a synthetic clip of {seconds} s has no samples; ask for more.")
-    audio = _placed(rng, rate, n, labels[0])
-    for second in labels[1:]:
-        audio = audio + _decibels(rng, BACKGROUND_DB) * _placed(rng, rate, n, second)
-    audio = audio / max(1.0, float(np.abs(audio).max())) * _decibels(rng, PEAK_DB)
-    if rng.random() < FLOORED:
-        floor = _coloured(rng, rate, n, rng.uniform(0, 1))
-        audio = audio + _decibels(rng, FLOOR_DB) * floor / max(float(floor.std()), 1e-9)
+        raise DataError(f"a synthetic clip of {seconds} s has no samples; expected at least one. Request a "
+                        "longer clip.")
+    audio = _place_sound(rng, rate, n, labels[0])
+    for background in labels[1:]:
+        audio = audio + _draw_gain(rng, BACKGROUND_DB) * _place_sound(rng, rate, n, background)
+    audio = audio / max(1.0, float(np.abs(audio).max())) * _draw_gain(rng, PEAK_DB)
+    if rng.random() < FLOOR_SHARE:
+        floor = _colored_noise(rng, rate, n, rng.uniform(0, 1))
+        audio = audio + _draw_gain(rng, FLOOR_DB) * floor / max(float(floor.std()), 1e-9)
     return audio.astype(np.float32), labels
 
 
 def synthetic_stream(seconds: float, split: str = "evaluate", *, rate: int) -> NDArray[np.float32]:
-    """Clips of a split one after another, as a microphone gives them: 16 bits, and its own noise
-    under every sound but silence. [samples] float32 at `rate` Hz.
+    """Concatenated clips of a split, as a microphone would deliver them: quantized to 16 bits, with
+    microphone noise added to every clip except silence. [samples] float32 at `rate` Hz.
 
-    Without that noise a clean loud tone leaves mel bins that hold little but float32 rounding,
-    PyTorch's own as well: for seeded weights its scores are then more than 1e-4 away from those of
-    a float64 front end, and two right front ends differ by as much.
+    Without that noise, a clean loud tone leaves mel bins that contain little but float32 rounding error, in
+    PyTorch as well: for seeded weights its scores then differ by more than 1e-4 from those of a float64 front
+    end, and so do the scores of two correct front ends.
     """
     n = round(seconds * rate)
     rng = np.random.Generator(np.random.PCG64(ROOT_SEED))

@@ -1,1 +1,1 @@
-"""The folder that goes to the device; imports numpy alone."""
+"""Bundles, the folders that go to a device; imports only numpy."""

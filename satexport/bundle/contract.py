@@ -1,7 +1,7 @@
-"""The contract of a graph: what goes in, what comes out, and what it was made from.
+"""The contract of a graph: its inputs, its outputs, and the checkpoint and options it was exported from.
 
-Written once by the export and read by everything that runs a bundle; the same text is in the
-ONNX file's metadata, so that the file explains itself. Imports numpy alone.
+The export writes it, and everything that runs a bundle reads it. The metadata of the ONNX file has the same
+content, so that the file explains itself. Imports only numpy.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from satexport.terminal import shown
 
 SCHEMA = 5
 DEFAULT_OPSET = 20
-ANY = -1      # in a shape: the number of streams, which the caller chooses
+ANY = -1      # number of streams in a shape: the caller chooses it
 PREFIX = "satexport."  # of the keys in the ONNX metadata
-CACHE_DTYPES = {"fp32": "float32", "fp16": "float16", "int8": "int8"}  # of a form -> of its tensors
+CACHE_DTYPES = {"fp32": "float32", "fp16": "float16", "int8": "int8"}  # --cache-dtype -> dtype of the tensors
 INPUTS = ("audio", "mel")  # of a graph
-RATES = 1000, 384_000      # Hz, of any sound that is recorded
-LONGEST = 3600             # s of a step
+SAMPLE_RATES = 1000, 384_000  # Hz; lowest and highest
+MAX_WINDOW = 3600          # s
 RANDOM_WEIGHTS = "RANDOM WEIGHTS: for sizing a device; the scores mean nothing and no mAP is claimed"
 
 
@@ -42,16 +42,16 @@ class TensorSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class GraphOptions:
-    """The choices of an export that change what goes into its graph and comes out."""
+    """The options of an export that change the inputs and outputs of its graph."""
 
-    cache: str = "kv"      # or "hidden": each block's input, the published form, half the state
-    input: str = "audio"   # or "mel": decibels, for a device with a front end of its own
-    streams: int = 1       # that one step serves; ANY: as many as are fed
-    cache_dtype: str = "fp32"  # in which the cache is stored, a key of CACHE_DTYPES
+    cache: str = "kv"      # or "hidden": caches each block's input, as published; half the state
+    input: str = "audio"   # or "mel": decibels, for a device that computes the front end itself
+    streams: int = 1       # per step; ANY: the caller decides
+    cache_dtype: str = "fp32"  # of the stored cache, a key of CACHE_DTYPES
 
     @property
     def suffix(self) -> str:
-        """What the name of a bundle says about it: nothing where all is as usual."""
+        """The part of a bundle's name that lists these options; empty if all are defaults."""
         words = [value for value, usual in ((self.cache, "kv"), (self.input, "audio")) if value != usual]
         if self.cache_dtype != "fp32":
             words.append(f"cache-{self.cache_dtype}")
@@ -67,27 +67,27 @@ USUAL_OPTIONS = GraphOptions()
 class CheckpointOrigin:
     """Where the weights of a graph come from."""
 
-    name: str    # what a person calls it: the file's name, "demo", "random (seed 0)"
+    name: str    # readable: the file's name, "demo", "random (seed 0)"
     source: str  # "file", "demo" or "random"
-    sha256: str  # of the file; of random weights: of their bytes, keys sorted
+    sha256: str  # of the file; for random weights, of their bytes in the order of the sorted keys
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contract:
-    """Everything that a program needs to feed the graph and to know where it came from."""
+    """Everything that a program needs to know about a graph to run it and to trace its origin."""
 
-    family: str                      # of models, "sat"
-    variant: str                     # "sat-t-2s"
+    family: str                      # of models, such as "sat"
+    variant: str                     # such as "sat-t-2s"
     sample_rate: int                 # Hz
-    window_samples: int              # that one step hears
-    hop_samples: int                 # that are new in each step: the window moves on by so many
-    memory_steps: int                # earlier steps that the scores depend on; 0: none
+    window_samples: int              # samples that one step takes
+    hop_samples: int                 # new samples per step; the window advances by this
+    memory_steps: int                # number of earlier steps that affect the scores
     front_end: dict[str, Any]        # its name and parameters, see satexport.frontends
-    tokens: dict[str, int]           # of one step: "new", and "cached" from before
+    tokens: dict[str, int]           # of one step: "new", and "cached" from earlier steps
     classes: int
     options: GraphOptions
     input: TensorSpec                # audio [N, window_samples] in [-1, 1], or mel [N, bands, frames] in dB
-    scores: TensorSpec               # [N, classes] in (0, 1), each class by itself
+    scores: TensorSpec               # [N, classes] in (0, 1), independent of each other
     cache_in: tuple[TensorSpec, ...]
     cache_out: tuple[TensorSpec, ...]
     labels_sha256: str
@@ -98,7 +98,7 @@ class Contract:
 
     @property
     def hop_seconds(self) -> float:
-        """Seconds of audio that are new in each step."""
+        """Seconds of new audio in each step."""
         return self.hop_samples / self.sample_rate
 
     @property
@@ -106,11 +106,11 @@ class Contract:
         return self.checkpoint.source == "random"
 
     def with_cache_dtype(self, dtype: str) -> Contract:
-        """The same with caches of another dtype, a key of CACHE_DTYPES."""
-        def stored(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+        """This contract with another dtype of the caches, a key of CACHE_DTYPES."""
+        def convert(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
             return tuple(dataclasses.replace(spec, dtype=CACHE_DTYPES[dtype]) for spec in specs)
 
-        return dataclasses.replace(self, cache_in=stored(self.cache_in), cache_out=stored(self.cache_out),
+        return dataclasses.replace(self, cache_in=convert(self.cache_in), cache_out=convert(self.cache_out),
                                    options=dataclasses.replace(self.options, cache_dtype=dtype))
 
     def to_dict(self) -> dict[str, Any]:
@@ -118,28 +118,29 @@ class Contract:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Contract:
-        """Rebuild it from JSON; raises `BundleError` where it is of another schema or damaged, or asks for
-        what only a newer version can do."""
+        """Rebuild a contract from JSON. Raises `BundleError` if it has another schema, is damaged, or needs a
+        newer version of satexport."""
         check_schema("the contract", fields.get("schema"))
         try:
             values = dict(fields)
-            values["options"] = _read(GraphOptions, values["options"], "options")
-            values["checkpoint"] = _read(CheckpointOrigin, values["checkpoint"], "checkpoint")
+            values["options"] = _read_record(GraphOptions, values["options"], "options")
+            values["checkpoint"] = _read_record(CheckpointOrigin, values["checkpoint"], "checkpoint")
             for name in ("input", "scores"):
-                values[name] = _spec(values[name])
+                values[name] = _read_spec(values[name])
             for name in ("cache_in", "cache_out"):
-                values[name] = tuple(_spec(s) for s in values[name])
-            plain = {key: value for key, value in values.items() if key not in _NESTED}
-            facts.check_fields(cls, plain, Path("contract"), _NESTED)
+                values[name] = tuple(_read_spec(s) for s in values[name])
+            flat = {key: value for key, value in values.items() if key not in _NESTED}
+            facts.check_fields(cls, flat, Path("contract"), _NESTED)
             contract = cls(**values)
             facts.check_values(_conditions(contract), Path("contract"))
         except (KeyError, TypeError, ValueError, DataError) as error:
-            raise BundleError(f"the contract is damaged ({error}). Export the bundle again.") from None
-        _check_streamed(contract)
+            reason = str(error).rstrip(".")
+            raise BundleError(f"the contract is damaged ({reason}). Export the bundle again.") from None
+        _check_supported(contract)
         return contract
 
     def to_metadata(self) -> dict[str, str]:
-        """The contract as ONNX metadata: one key per field, texts as they are, the rest JSON."""
+        """The contract as ONNX metadata: one key per field, strings unchanged, other values as JSON."""
         return {PREFIX + key: value if isinstance(value, str) else json.dumps(value)
                 for key, value in self.to_dict().items()}
 
@@ -148,33 +149,34 @@ _NESTED = ("options", "checkpoint", "input", "scores", "cache_in", "cache_out")
 
 
 def check_schema(what: str, schema: object) -> None:
-    """Raise `BundleError` where something was written in another schema than this version reads."""
-    found = f"{what} has the schema {shown(schema)}, this satexport reads {SCHEMA}"
+    """Raise `BundleError` if something has another schema than this version reads."""
+    found = f"{what} has schema {shown(schema)}, this version of satexport reads schema {SCHEMA}"
     if isinstance(schema, int) and schema > SCHEMA:
         raise made_by_newer(found)
     if schema != SCHEMA:
         raise BundleError(f"{found}. Export the bundle again with this version.")
 
 
-def _read(kind: type[Any], fields: Any, name: str) -> Any:
-    """A record of the contract from JSON. Raises `DataError` where it is damaged."""
-    return kind(**facts.check_fields(kind, dict(fields), Path(f"contract.{name}")))
+def _read_record(cls: type[Any], fields: Any, name: str) -> Any:
+    """A nested record of the contract from JSON. Raises `DataError` if it is damaged."""
+    return cls(**facts.check_fields(cls, dict(fields), Path(f"contract.{name}")))
 
 
-def _spec(fields: Mapping[str, Any]) -> TensorSpec:
+def _read_spec(fields: Mapping[str, Any]) -> TensorSpec:
     if fields["dtype"] not in CACHE_DTYPES.values():
         raise ValueError(f"dtype {shown(fields['dtype'])}, expected one of "
                          f"{', '.join(CACHE_DTYPES.values())}")
-    spec: TensorSpec = _read(TensorSpec, fields, "tensor")
+    spec: TensorSpec = _read_record(TensorSpec, fields, "tensor")
     return spec
 
 
 def _conditions(contract: Contract) -> Iterator[facts.Condition]:
-    """What numbers mean something, and which must agree."""
+    """The ranges of the numbers, and which of them must agree."""
     rate, window, hop = contract.sample_rate, contract.window_samples, contract.hop_samples
-    yield "sample_rate", rate, RATES[0] <= rate <= RATES[1], f"{RATES[0]} to {RATES[1]} Hz"
-    yield "window_samples", window, 1 <= window <= LONGEST * rate, f"1 to {LONGEST} s"
-    yield "hop_samples", hop, 1 <= hop <= window, f"1 to the window's {window}"
+    lowest, highest = SAMPLE_RATES
+    yield "sample_rate", rate, lowest <= rate <= highest, f"{lowest} to {highest} Hz"
+    yield "window_samples", window, 1 <= window <= MAX_WINDOW * rate, f"1 sample to {MAX_WINDOW} s"
+    yield "hop_samples", hop, 1 <= hop <= window, f"1 to {window}, the window"
     yield "memory_steps", contract.memory_steps, contract.memory_steps >= 0, "0 or more"
     yield "classes", contract.classes, contract.classes >= 1, "1 or more"
     streams, inputs = contract.options.streams, contract.input.shape
@@ -182,33 +184,35 @@ def _conditions(contract: Contract) -> Iterator[facts.Condition]:
     if contract.options.input == "audio":
         yield "input", list(inputs), inputs == (streams, window), f"[{streams}, {window}]"
     else:
-        fits = len(inputs) == 3 and inputs[0] == streams and min(inputs[1:]) >= 1
-        yield "input", list(inputs), fits, f"[{streams}, bands, frames]"
+        is_valid = len(inputs) == 3 and inputs[0] == streams and min(inputs[1:]) >= 1
+        yield "input", list(inputs), is_valid, f"[{streams}, bands, frames]"
     scores, caches = contract.scores.shape, contract.cache_in
     yield "scores", list(scores), scores == (streams, contract.classes), f"[{streams}, {contract.classes}]"
     for spec in caches:
-        fits = spec.shape[:1] == (streams,) and min(spec.shape) >= min(streams, 1)
-        yield spec.name, list(spec.shape), fits, f"[{streams}, ...]"
-    kinds = [[(spec.shape, spec.dtype) for spec in specs] for specs in (caches, contract.cache_out)]
-    yield "cache_out", len(contract.cache_out), kinds[0] == kinds[1], "the shapes and dtypes of cache_in"
+        is_valid = spec.shape[:1] == (streams,) and min(spec.shape) >= min(streams, 1)
+        yield spec.name, list(spec.shape), is_valid, f"[{streams}, ...]"
+    types_in, types_out = ([(spec.shape, spec.dtype) for spec in specs]
+                           for specs in (caches, contract.cache_out))
+    yield "cache_out", len(contract.cache_out), types_in == types_out, "the shapes and dtypes of cache_in"
 
 
-def _check_streamed(contract: Contract) -> None:
-    """Raise `BundleError` for what this version cannot feed a graph with."""
+def _check_supported(contract: Contract) -> None:
+    """Raise `BundleError` if this version cannot run the graph on a stream."""
     if contract.options.input not in INPUTS:
-        raise made_by_newer(f"the graph takes {shown(contract.options.input)}, this satexport feeds "
-                            f"{' or '.join(INPUTS)}")
+        raise made_by_newer(f"the input of the graph is {shown(contract.options.input)}, this version of "
+                            f"satexport supports {' and '.join(INPUTS)}")
     if contract.window_samples != contract.hop_samples:
-        raise made_by_newer(f"one step hears {contract.window_samples} samples, of which "
-                            f"{contract.hop_samples} are new, and this satexport streams no windows that "
-                            "overlap")
+        raise made_by_newer(f"the window of the graph is {contract.window_samples} samples and its hop "
+                            f"{contract.hop_samples}, this version of satexport does not support overlapping "
+                            "windows")
 
 
 def state_bytes(contract: Contract) -> int:
-    """Bytes of one stream's cache, one copy of it."""
+    """Size in bytes of one copy of one stream's cache."""
     return cache_bytes(contract.cache_in)
 
 
 def cache_bytes(specs: Iterable[TensorSpec]) -> int:
-    """Bytes that one stream takes of these tensors, whose first dimension are the streams."""
+    """Size in bytes of one stream's share of these tensors, whose first dimension is the number of
+    streams."""
     return sum(np.dtype(spec.dtype).itemsize * prod(spec.shape[1:]) for spec in specs)

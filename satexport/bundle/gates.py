@@ -1,4 +1,4 @@
-"""Gates: conditions that a bundle meets or does not, and the verdict over them."""
+"""Gates: the conditions that a bundle must meet, and the overall verdict."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, kw_only=True)
 class Gate:
-    """One condition and how it came out."""
+    """A condition and its result."""
 
     name: str
-    status: str            # "passed", "failed", "skipped", or "elsewhere": another command judges it
-    value: float | None    # None: it was not judged here
+    status: str            # "passed", "failed", "skipped", or "elsewhere": another command checks it
+    value: float | None    # None: not checked here
     limit: float
-    note: str              # one line for people
+    note: str              # explanation, one line
 
 
 def fail_skipped(gates: Sequence[Gate]) -> tuple[Gate, ...]:
-    """The gates; those that could not be judged have failed."""
+    """The gates, with skipped ones marked as failed."""
     return tuple(replace(gate, status="failed") if gate.status == "skipped" else gate for gate in gates)
 
 
 def verdict(gates: Sequence[Gate]) -> str:
-    """"failed" if any gate failed, "passed" if all that are judged here passed, else "skipped", as are no
-    gates at all."""
+    """"failed" if any gate failed, "passed" if all gates checked here passed, otherwise "skipped", also if
+    there are none."""
     states = {gate.status for gate in gates} - {"elsewhere"} or {"skipped"}
     return "failed" if "failed" in states else "skipped" if "skipped" in states else "passed"
 
 
 def failures(gates: Sequence[Gate]) -> str:
-    """What failed and why, in one line; empty if nothing did."""
+    """The failed gates and the reasons, in one line; empty if none failed."""
     return "; ".join(f"{gate.name} failed: {gate.note}" for gate in gates if gate.status == "failed")

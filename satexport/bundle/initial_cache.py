@@ -1,4 +1,4 @@
-"""The cache after silence, from its file whenever a stream begins; imports numpy alone."""
+"""The cache after silence, read from its file each time a stream starts; imports only numpy."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from satexport.errors import BundleError
 
 
 class InitialCache:
-    """Arrays [1, ...] that are read from their file, and checked, whenever a stream begins: kept in memory
-    they would be a third copy of the state. The file stays open, so that a bundle that takes its place
-    changes nothing for the streams that run. Going through them raises `BundleError` where its bytes were
-    overwritten.
+    """An iterable of arrays [1, ...]. Each iteration, once per new stream, reads and checks the file again:
+    in memory the arrays would be a third copy of the state. The file stays open, so that replacing the bundle
+    does not affect running streams. Iterating raises `BundleError` if the file was overwritten.
 
-    `sha256` is the file's by bundle.json. Raises `BundleError` where it is another, or does not fit `specs`.
+    `sha256` is the hash of the file in bundle.json. Raises `BundleError` if the file has another hash or does
+    not match `specs`.
     """
 
     def __init__(self, path: Path, specs: Sequence[TensorSpec], sha256: str) -> None:
@@ -38,27 +38,27 @@ class InitialCache:
             values = np.lib.format.read_array(content, allow_pickle=False)
         except BundleError:
             raise
-        except Exception as error:  # numpy has no class of its own for this
+        except Exception as error:  # numpy has no error class for damaged files
             raise BundleError(f"{path} is damaged ({error}). Export it again.") from None
         size, self._dtype = sum(map(prod, self._shapes)), np.dtype(specs[0].dtype)
         if values.shape != (size,) or values.dtype != self._dtype:
-            raise BundleError(f"{path} holds {values.dtype} {values.shape}, the contract says {self._dtype} "
-                              f"({size},). Export it again.")
-        self._first = content.tell() - values.nbytes
+            raise BundleError(f"{path} contains {values.dtype} {values.shape}, the contract requires "
+                              f"{self._dtype} ({size},). Export it again.")
+        self._start = content.tell() - values.nbytes
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
-        content, place = self._read(), self._first
+        content, offset = self._read(), self._start
         for shape in self._shapes:
-            values = np.frombuffer(content, self._dtype, prod(shape), place)
-            place += values.nbytes
+            values = np.frombuffer(content, self._dtype, prod(shape), offset)
+            offset += values.nbytes
             yield values.reshape(shape)
 
     def _read(self) -> bytes:
-        """The file as it was when the bundle was checked."""
-        with self._lock:  # its position is one for all threads
+        """The content of the file, which must still have its SHA-256."""
+        with self._lock:  # all threads share the file position
             self._file.seek(0)
             content = self._file.readall()
         if hashlib.sha256(content).hexdigest() != self._sha256:
-            raise BundleError(f"{self._path} was overwritten after the bundle was checked: load it again. "
-                              "Never copy over a bundle that is in use; copy beside it, then rename.")
+            raise BundleError(f"{self._path} was overwritten after the bundle was loaded. Load it again. To "
+                              "replace a bundle that is in use, copy the new one next to it, then rename.")
         return content

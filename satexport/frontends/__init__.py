@@ -1,1 +1,1 @@
-"""Waveform to features: as numbers, as ONNX nodes."""
+"""Front ends, from waveform to features: computed with numpy, or as ONNX nodes."""

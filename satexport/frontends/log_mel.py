@@ -1,4 +1,5 @@
-"""Log-mel front ends as numbers: what PyTorch and the graph share. The rows are in `rows`."""
+"""Log-mel front ends with numpy, and the window and filters for PyTorch and the graph. Their parameters are
+in `rows`."""
 
 from __future__ import annotations
 
@@ -28,9 +29,9 @@ def mel_filterbank(row: FrontEnd) -> NDArray[np.float64]:
 
 
 def log_mel(row: FrontEnd, audio: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
-    """Return decibels [N, bands, frames] of chunks [N, samples] in [-1, 1], clamped per stream: the input of
-    a graph that was exported with `--input mel`. Computed in float64; frames beyond `frames` count for the
-    clamp only."""
+    """Return decibels [N, bands, frames] for chunks [N, samples] in [-1, 1], clamped per stream: the input of
+    a graph that was exported with `--input mel`. Computed in float64. Frames beyond `frames` are dropped, but
+    affect the clamp."""
     half = row.n_fft // 2
     padded = np.pad(audio.astype(np.float64), ((0, 0), (half, half)), mode="reflect")
     framed = np.lib.stride_tricks.sliding_window_view(padded, row.n_fft, axis=1)[:, ::row.hop]

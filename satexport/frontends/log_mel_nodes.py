@@ -1,18 +1,19 @@
-"""Log-mel front ends as ONNX nodes that every parser accepts: waveform to log-mel.
+"""Log-mel front ends as ONNX nodes that every parser supports: waveform to log-mel.
 
-A real FFT in two stages and two products, no STFT or DFT node. A frame of `n_fft` samples is `n_fft / 32`
-rows of 32 samples, its first sample that of a row (a hop is a whole number of rows), so that framing, window
-and the first stage, a DFT of `points = n_fft / 32` points along the rows, are one grouped convolution; the
-second stage is one product per remaining frequency. With n = 32 a + b and k = k1 + points k2:
+This is a real FFT in two stages with two products, without STFT or DFT nodes. A frame of `n_fft` samples is
+split into `n_fft / 32` rows of 32 samples. A hop is a whole number of rows, so that each frame starts at a
+row. Framing, window and the first stage, a DFT of `points = n_fft / 32` points along the rows, are one
+grouped convolution; the second stage is one product per remaining frequency. With n = 32 a + b and k = k1 +
+points k2:
 
     X[k] = sum_b W_n_fft^(b k) sum_a w[n] x[n] W_points^(a k1)        W_N = exp(-2 pi i / N)
 
-The signal is real: k1 = 0 ... points / 2 gives every bin, the upper ones as the conjugates of others.
-For 2 s at 16 kHz with frames of 512: 26 MFLOP, where the product with a matrix of 512 waves takes 118, and
-2.2 times as fast under ONNX Runtime by one thread, with the same rounding error. Tried as well: 32 rows of 16
-(a tenth faster, but scores move by up to 1.5e-4 on the ten minutes of parity, here by 0.9e-4, PyTorch's own
-rounding by 0.5e-4), 8 x 64, frames and batched products in place of the convolution (as fast, more nodes),
-ReduceSumSquare (slower than Mul and ReduceSum).
+The signal is real: k1 = 0 ... points / 2 gives every bin, the upper ones as conjugates of others. For 2 s at
+16 kHz with frames of 512 this takes 26 MFLOP, compared to 118 for a product with a matrix of 512 waves. It is
+2.2 times as fast under ONNX Runtime with one thread, with the same rounding error. Other variants: 32 rows of
+16 (10 % faster, but scores deviate by up to 1.5e-4 on the ten minutes of parity, compared to 0.9e-4 here and
+0.5e-4 from PyTorch's rounding), 8 x 64, frames and batched products instead of the convolution (equally fast,
+more nodes), ReduceSumSquare (slower than Mul and ReduceSum).
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ from satexport.frontends.log_mel import DB_PER_LN
 from satexport.frontends.rows import FrontEnd
 from satexport.graph.writer import Writer
 
-ROW = 32  # samples of a row, b
+ROW = 32  # samples per row, indexed by b
 
 
 def log_mel(g: Writer, row: FrontEnd, samples: int, audio: str) -> str:
-    """Waveform [N, samples] to the natural logarithm of the mel power, [N, bands, frames], clamped under the
-    loudest value of each stream. Returns the name of that value.
+    """Write the nodes from waveform [N, samples] to the natural logarithm of the mel power, [N, bands,
+    frames], clamped relative to the maximum of each stream. Returns the name of the result.
 
-    Raises `UsageError` if a frame or a hop is no whole number of rows.
+    Raises `UsageError` if a frame or a hop is not a whole number of rows.
     """
     _check(row)
     points, kept = _points(row), _kept(row)
@@ -64,23 +65,24 @@ def log_mel(g: Writer, row: FrontEnd, samples: int, audio: str) -> str:
 
 def _check(row: FrontEnd) -> None:
     if row.n_fft % (2 * ROW) or row.hop % ROW:
-        raise UsageError(f"front end {row.name} has frames of {row.n_fft} samples every {row.hop}; in a "
-                         f"graph frames must be a multiple of {2 * ROW} samples and hops one of {ROW}. "
-                         "Export with --input mel, and compute it outside of the graph.")
+        raise UsageError(f"front end {row.name} has frames of {row.n_fft} samples and a hop of {row.hop}; in "
+                         f"a graph, frames must be a multiple of {2 * ROW} samples and hops one of {ROW}. "
+                         "Export with --input mel, and compute the front end outside the graph.")
 
 
 def _points(row: FrontEnd) -> int:
-    """Rows of a frame, a: the first stage's length."""
+    """Rows per frame, indexed by a: the length of the first stage."""
     return row.n_fft // ROW
 
 
 def _kept(row: FrontEnd) -> int:
-    """Frequencies that the first stage keeps, k1."""
+    """Number of frequencies k1 that the first stage keeps."""
     return _points(row) // 2 + 1
 
 
 def _first_stage(row: FrontEnd) -> NDArray[np.float64]:
-    """Window and DFT along the rows, one filter per (b, k1, real or imaginary), [32 * 2 * k1, 1, points]."""
+    """Window and DFT along the rows: one filter per (b, k1, real or imaginary part), [32 * 2 * k1, 1,
+    points]."""
     points, kept = _points(row), _kept(row)
     waves = np.exp(-2j * np.pi / points * np.outer(np.arange(kept), np.arange(points)))
     parts = np.stack((waves.real, waves.imag), 1)                          # [k1, part, a]
@@ -90,7 +92,7 @@ def _first_stage(row: FrontEnd) -> NDArray[np.float64]:
 
 
 def _second_stage(row: FrontEnd) -> NDArray[np.float64]:
-    """For each k1 the product over b, real and imaginary part, to k2: [k1, 2 * 32, 2 * 32]."""
+    """For each k1, the matrix from b to k2, each with real and imaginary part: [k1, 2 * 32, 2 * 32]."""
     bins = _bins(row)[:, :, None] * np.arange(ROW)                         # [k1, k2, b]
     waves = np.exp(-2j * np.pi / row.n_fft * bins)
     return np.concatenate((np.concatenate((waves.real, -waves.imag), 2),
@@ -98,18 +100,18 @@ def _second_stage(row: FrontEnd) -> NDArray[np.float64]:
 
 
 def _filters(row: FrontEnd) -> NDArray[np.float64]:
-    """The mel filters in the order of the second stage, [bands, k1 * 32]; a bin that comes twice,
-    as itself and as a conjugate, counts once."""
+    """The mel filters in the order of the second stage's output, [bands, k1 * 32]. A bin that occurs twice,
+    also as a conjugate, counts once."""
     bank = numbers.mel_filterbank(row)
     bins = _bins(row).reshape(-1)
-    own = np.minimum(bins, row.n_fft - bins)
-    _, first = np.unique(own, return_index=True)
+    folded = np.minimum(bins, row.n_fft - bins)
+    _, first = np.unique(folded, return_index=True)
     assert len(first) == row.bins
     filters = np.zeros((row.bands, len(bins)))
-    filters[:, first] = bank[own[first]].T
+    filters[:, first] = bank[folded[first]].T
     return filters
 
 
 def _bins(row: FrontEnd) -> NDArray[np.int64]:
-    """k = k1 + points k2, [k1, 32]."""
+    """The bins k = k1 + points k2, [k1, 32]."""
     return np.arange(_kept(row))[:, None] + _points(row) * np.arange(ROW)

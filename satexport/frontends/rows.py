@@ -1,4 +1,4 @@
-"""Front ends by name, each a row of numbers: what `log_mel` computes and `log_mel_nodes` writes as nodes."""
+"""The parameters of each front end, which `log_mel` computes and `log_mel_nodes` writes as ONNX nodes."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from satexport.terminal import shown
 
 @dataclass(frozen=True, kw_only=True)
 class FrontEnd:
-    """A log-mel front end: power spectrogram of centred, reflect-padded frames under a periodic Hann window,
-    HTK-scale triangular filters without area normalisation, decibels, clamped `top_db` under the loudest
-    value of the chunk (torchaudio's MelSpectrogram and AmplitudeToDB)."""
+    """A log-mel front end: power spectrogram of centred, reflect-padded frames with a periodic Hann window,
+    triangular filters on the HTK scale without area normalisation, decibels, clamped to `top_db` below the
+    maximum of the chunk (torchaudio's MelSpectrogram and AmplitudeToDB)."""
 
-    name: str         # by which a contract and a variant call it
+    name: str         # used in contracts and variants
     sample_rate: int  # Hz
-    n_fft: int        # samples of a frame and of its window
+    n_fft: int        # samples per frame; also the length of the window and the FFT
     hop: int          # samples from one frame to the next
     bands: int        # mel filters
-    f_min: float      # Hz, lower end of the first filter
-    f_max: float      # Hz, upper end of the last filter
-    floor: float      # least power: 10 log10 of it is the least decibels
-    top_db: float     # dB under the maximum of the chunk's spectrogram
+    f_min: float      # Hz, lower edge of the first filter
+    f_max: float      # Hz, upper edge of the last filter
+    floor: float      # minimum power, applied before the logarithm
+    top_db: float     # dB; dynamic range below the maximum of the chunk's spectrogram
 
     @property
     def bins(self) -> int:
-        """Frequencies of the spectrum of one frame."""
+        """Number of frequency bins of a frame's spectrum."""
         return self.n_fft // 2 + 1
 
     def frame_count(self, samples: int) -> int:
-        """How many centred frames so many samples give."""
+        """Number of centred frames of a signal with this many samples."""
         return 1 + samples // self.hop
 
     def parameters(self) -> dict[str, Any]:
-        """What a contract says of it: enough to build it again elsewhere."""
+        """The description for a contract, sufficient to implement the front end elsewhere."""
         return {
             "name": self.name, "kind": "log-mel", "sample_rate": self.sample_rate, "n_fft": self.n_fft,
             "hop": self.hop, "window": "hann (periodic)", "centre": "reflect", "power": 2,
@@ -54,12 +54,12 @@ FRONT_ENDS = {row.name: row for row in (
 def find_front_end(parameters: Mapping[str, Any]) -> FrontEnd:
     """Return the front end that a contract's `front_end` describes.
 
-    Raises `BundleError` if there is none of that name here, or it has other parameters.
+    Raises `BundleError` if this version has no front end with that name and these parameters.
     """
     name = parameters.get("name")
     row = FRONT_ENDS.get(name) if isinstance(name, str) else None
     if row is None or row.parameters() != parameters:
-        lack = "with these parameters" if row else f"(it has {', '.join(FRONT_ENDS)})"
-        raise made_by_newer(f"the bundle needs the front end {shown(name)}, which this satexport does not "
-                            f"have {lack}")
+        detail = "with these parameters" if row else f"(it has {', '.join(FRONT_ENDS)})"
+        raise made_by_newer(f"the bundle needs the front end {shown(name)}, which this version of satexport "
+                            f"does not have {detail}")
     return row

@@ -1,1 +1,1 @@
-"""ONNX graphs, whichever family wrote them."""
+"""ONNX graphs of any model family: write, edit, simplify, count operations."""

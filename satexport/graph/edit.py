@@ -1,4 +1,4 @@
-"""Edits of ONNX graphs that every rewriter needs."""
+"""Edits of ONNX graphs that all rewriters share."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import onnx
 
 
 def clone(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A model of its own with the same content."""
+    """A deep copy of a model."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     return copy
 
 
 def replace(field: Any, entries: Iterable[Any]) -> None:
-    """Give a repeated field (nodes, initializers, shapes, metadata) other entries, which may be among those
-    that it has."""
-    kept = list(entries)
+    """Replace all entries of a repeated field (nodes, initializers, shapes, metadata). `entries` may contain
+    some of the old ones."""
+    new = list(entries)
     del field[:]
-    field.extend(kept)
+    field.extend(new)
 
 
-def rename(names: MutableSequence[str], now: Mapping[str, str]) -> None:
-    """Rename the tensors among a node's inputs or outputs that have a new name."""
+def rename(names: MutableSequence[str], new_names: Mapping[str, str]) -> None:
+    """Rename tensors in a list of a node's inputs or outputs; `new_names` maps old names to new ones."""
     for position, name in enumerate(names):
-        names[position] = now.get(name, name)
+        names[position] = new_names.get(name, name)
 
 
 def drop_unread(graph: onnx.GraphProto) -> None:
@@ -36,5 +36,5 @@ def drop_unread(graph: onnx.GraphProto) -> None:
 
 
 def opset_of(model: onnx.ModelProto) -> int:
-    """The version of ONNX's own operators that a model is written in; 0 if it does not say one."""
+    """The version of the standard ONNX operator set that a model uses; 0 if it does not import it."""
     return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)

@@ -1,4 +1,4 @@
-"""Operations of a graph, counted on its nodes: what GFLOPs means in every report."""
+"""Count the operations of a graph: the definition of GFLOPs in all reports."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ from satexport.bundle.roles import FRONT
 from satexport.errors import RunError
 from satexport.graph.roles import MATRIX_PRODUCTS, Graph
 
-if TYPE_CHECKING:  # a device that measures needs the definition alone
+if TYPE_CHECKING:
     import onnx
 
 PRODUCTS = (*MATRIX_PRODUCTS, "Conv")
-DEFINITION = ("operations of one chunk of one stream, counted on the exported graph: matrix products and "
-              "convolutions, a multiply-add is two; those of the front end apart")
 
 
 def count_operations(graph: Graph) -> dict[str, int]:
-    """Return {"model": ..., "front_end": ...}, floating-point operations of one chunk of one stream:
-    of MatMul, Gemm and Conv nodes, a multiply-add counted as two. Raises `RunError` where a shape
-    cannot be inferred."""
+    """Return {"model": ..., "front_end": ...}, the floating-point operations of the MatMul, Gemm and Conv
+    nodes for one chunk of one stream. A multiply-add counts as two. Raises `RunError` if a shape cannot be
+    inferred."""
     import onnx
 
     from satexport.graph.edit import clone
@@ -32,30 +30,31 @@ def count_operations(graph: Graph) -> dict[str, int]:
         streams = first.dim_value or 1
         if first.dim_param:  # any number of streams: count one
             first.dim_value = 1
-    known = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     shapes = {v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim)
-              for v in (*known.input, *known.output, *known.value_info) if _is_known(v)}
-    shapes |= {i.name: tuple(i.dims) for i in known.initializer}
+              for v in (*inferred.input, *inferred.output, *inferred.value_info) if _has_static_shape(v)}
+    shapes |= {i.name: tuple(i.dims) for i in inferred.initializer}
     counts = {"model": 0, "front_end": 0}
-    for node in known.node:
+    for node in inferred.node:
         if node.op_type in PRODUCTS:
             part = "front_end" if graph.kind(node) == FRONT else "model"
-            counts[part] += _operations(node, shapes)
+            counts[part] += _count_node(node, shapes)
     return {part: count // streams for part, count in counts.items()}
 
 
-def _is_known(value: onnx.ValueInfoProto) -> bool:
-    kind = value.type.tensor_type
-    return kind.HasField("shape") and all(size.HasField("dim_value") for size in kind.shape.dim)
+def _has_static_shape(value: onnx.ValueInfoProto) -> bool:
+    tensor = value.type.tensor_type
+    return tensor.HasField("shape") and all(size.HasField("dim_value") for size in tensor.shape.dim)
 
 
-def _operations(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
-    """Twice the multiply-adds: values of the output times length of the sum behind each."""
+def _count_node(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
+    """Twice the multiply-adds: the number of output values times the length of the sum for each."""
     try:
         left, right, out = (shapes[name] for name in (*node.input[:2], node.output[0]))
     except KeyError as error:
-        raise RunError(f"the operations of {node.name} cannot be counted: no shape of {error}.") from None
+        raise RunError(f"the operations of node {node.name} cannot be counted: the shape of {error} is "
+                       "unknown.") from None
     if node.op_type == "Conv":
-        return 2 * prod(out) * prod(right[1:])   # channels of the group, kernel
+        return 2 * prod(out) * prod(right[1:])   # channels per group, kernel size
     transposed = any(a.name == "transA" and a.i for a in node.attribute)
     return 2 * prod(out) * left[-2 if transposed else -1]

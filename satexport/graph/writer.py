@@ -1,4 +1,4 @@
-"""Nodes and constants of a graph while it is written."""
+"""Write the nodes and constants of a graph."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Weights = dict[str, Array]
 
 
 class Writer:
-    """Collects nodes, what they are, and constants; a value is known by its name."""
+    """Collects nodes, their roles, and constants. Methods take and return the names of values."""
 
     def __init__(self, opset: int) -> None:
         self.opset = opset
@@ -29,16 +29,16 @@ class Writer:
 
     @contextmanager
     def role(self, kind: str, layer: str = "") -> Iterator[None]:
-        """Nodes written inside are of this role: `with g.role("linear", "00.fc1"): ...`"""
+        """Give this role to all nodes written in the block: `with g.role("linear", "00.fc1"): ...`"""
         before, self._role = self._role, Role(kind, layer)
         yield
         self._role = before
 
     def constant(self, name: str, array: NDArray[np.generic]) -> str:
-        """Add an initializer, floats as float32; the same name is the same constant."""
+        """Add an initializer, floats as float32. Adding an equal one with the same name does nothing."""
         dtype = np.float32 if array.dtype.kind == "f" else array.dtype
         value = numpy_helper.from_array(np.ascontiguousarray(array, dtype).reshape(array.shape), name)
-        assert self.constants.setdefault(name, value) == value, f"two constants are called {name}"
+        assert self.constants.setdefault(name, value) == value, f"two constants are named {name}"
         return name
 
     def ints(self, *values: int) -> str:
@@ -49,7 +49,7 @@ class Writer:
         return self.constant(name, np.asarray(value, np.float64))
 
     def op(self, kind: str, name: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node with one output, which bears the node's name."""
+        """Add a node with one output; both have the same name, which is returned."""
         self._add(helper.make_node(kind, list(inputs), [name], name, **attributes))
         return name
 
@@ -76,7 +76,7 @@ class Writer:
         return self._reduce("ReduceMean", name, x, (axis,), keepdims=0)
 
     def max(self, name: str, x: str, *axes: int) -> str:
-        """The largest value over some axes, which stay as ones."""
+        """The maximum over some axes, which are kept with size 1."""
         return self._reduce("ReduceMax", name, x, axes, keepdims=1)
 
     def _reduce(self, kind: str, name: str, x: str, axes: Sequence[int], keepdims: int) -> str:
@@ -85,13 +85,13 @@ class Writer:
         return self.op(kind, name, x, axes=list(axes), keepdims=keepdims)
 
     def linear(self, name: str, x: str, w: Weights, key: str) -> str:
-        """x @ weight + bias, without the bias where it is zero."""
+        """x @ weight + bias; a bias of zeros is omitted."""
         y = self.op("MatMul", f"{name}/product", x, self.constant(f"{key}.weight", w[f"{key}.weight"]))
         bias = w[f"{key}.bias"]
         return self.op("Add", f"{name}/sum", y, self.constant(f"{key}.bias", bias)) if bias.any() else y
 
     def norm(self, name: str, x: str, w: Weights, key: str, epsilon: float) -> str:
-        """LayerNorm over the last axis; a folded one shares its ones and has no shift."""
+        """LayerNorm over the last axis. A scale of ones is shared, a shift of zeros omitted."""
         scale, shift = w[f"{key}.scale"], w[f"{key}.shift"]
         plain = bool((scale == 1).all())
         inputs = [x, self.constant("ones" if plain else f"{key}.scale", scale)]

@@ -20,7 +20,7 @@ from satexport import facts
 from satexport.audio.clips import Clip
 from satexport.audio.datasets import LabelledSet, esc50_clips, is_esc50, load_set, synthetic_clips
 from satexport.audio.esc50 import cached_esc50
-from satexport.audio.files import audio_blocks, audio_endings
+from satexport.audio.files import audio_blocks, audio_suffixes
 from satexport.audio.synthetic import SYNTHETIC_CLASSES
 from satexport.errors import DataError
 from satexport.files import sha256_of
@@ -121,7 +121,7 @@ def calibration_clips(chosen: CalibrationSet, data: Path | None,
         clips = esc50_clips(_folder(chosen, data), chosen.folds or None)
     else:
         folder = _folder(chosen, data)
-        endings, files = audio_endings(), sorted(_files(folder))
+        endings, files = audio_suffixes(), sorted(_files(folder))
         names = [str(path) for path in files if path.suffix.lower() in endings]
         others = [str(path) for path in files if path.suffix.lower() not in endings]
         ignored = f"{len(others)} files without an audio file extension: {', '.join(others[:5])}"

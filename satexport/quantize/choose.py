@@ -16,6 +16,7 @@ from satexport.quantize.calibrate import Sample
 from satexport.quantize.int8 import quantize
 from satexport.quantize.products import count_weight_products, find_layers
 from satexport.quantize.ranges import find_ranges
+from satexport.quantize.records import SensitivityReport
 from satexport.quantize.sensitivity import FloatLayers, find_fewest_float_layers, measure_sensitivity
 
 
@@ -27,7 +28,7 @@ class Quantized:
     left_out: tuple[str, ...]            # layers that stay in float, sorted
     products: int                        # number of products with a weight that are int8
     clip_hashes: frozenset[str]          # SHA-256 of the clips that layers were chosen on; they may not gate
-    sensitivity: Mapping[str, Any] | None  # report on the cost of each layer, if it was measured
+    sensitivity: SensitivityReport | None  # the cost of each layer, if it was measured
     facts: Mapping[str, Any]             # for calibration.json
 
 
@@ -51,16 +52,15 @@ def choose_and_quantize(source: Bundle, graph: Graph, quantization: Quantization
         costs = measure_sensitivity(source, graph, make_int8, layers, clips)
         clip_hashes |= set(costs.clip_hashes)
         if AUTO in quantization.leave_out:
+            order = [cost.layer for cost in costs.report.layers if cost.layer not in left_out]
             fewest = find_fewest_float_layers(
-                source, graph, lambda names: make_int8([*left_out, *names]), clips,
-                [name for name in costs.layers if name not in left_out], map_kept)
+                source, graph, lambda names: make_int8([*left_out, *names]), clips, order, map_kept)
             left_out += fewest.layers
             clip_hashes |= set(fewest.clip_hashes)
     return Quantized(
         graph=make_int8(left_out), left_out=tuple(sorted(left_out)),
         products=count_weight_products(graph, quantization, left_out), clip_hashes=frozenset(clip_hashes),
-        sensitivity=costs.report() | {"variant": source.contract.variant, "set": clips.name}
-        if costs and clips else None,
+        sensitivity=costs.report if costs else None,
         facts={"quantization": asdict(quantization), "float": sorted(left_out),
                "int8": [name for name in layers if name not in left_out],
                "ranges": {x: list(ranges[x]) for x in sorted(ranges)}, "auto": _auto_facts(fewest)})

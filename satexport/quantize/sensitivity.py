@@ -8,8 +8,7 @@ for calibration, and they may not be used for gates.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,38 +18,26 @@ from satexport.backends.onnxruntime.step import OnnxRuntimeStep
 from satexport.bundle.folder import Bundle
 from satexport.errors import GateError, UsageError
 from satexport.graph.roles import Graph
-from satexport.parity.differences import Differences, compare
+from satexport.parity.differences import compare
 from satexport.parity.golden import proof_streams
 from satexport.parity.metrics import average_precisions
 from satexport.progress import progress
 from satexport.quantize.calibrate import chain_clips, is_silent, read_clips
+from satexport.quantize.records import LayerCost, SensitivityReport
 from satexport.step import FloatArray
 from satexport.tagging.stream import StreamBatch, clip_chunks
 
 CHAIN_SECONDS = 60  # of a stream: longer than the history in the cache
 CHAINS = 2
-SENSITIVITY_SCHEMA = 1
-DEFINITION = (f"score difference from the fp32 graph over {CHAINS} streams of at least {CHAIN_SECONDS} s; a "
-              "layer's row: only this layer in int8, the rest in fp32")
 QuantizeFn = Callable[[Sequence[str]], Graph]  # layers that stay in float -> graph
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sensitivity:
-    """Score differences from the fp32 graph."""
+    """The cost of each layer in int8, and what it was measured on."""
 
-    layers: dict[str, Differences]  # with only this layer in int8; largest mean first
-    all: Differences                # with all layers in int8
+    report: SensitivityReport
     clip_hashes: tuple[str, ...]    # of the clips that were read, including all that were used
-
-    def report(self) -> dict[str, Any]:
-        """Return the report as JSON values."""
-        def row(differences: Differences) -> dict[str, float]:
-            return {key: asdict(differences)[key] for key in ("mean", "largest", "top1_agreement")}
-
-        return {"kind": "sensitivity", "schema": SENSITIVITY_SCHEMA, "all": row(self.all),
-                "definition": DEFINITION,
-                "layers": [{"layer": name, **row(differences)} for name, differences in self.layers.items()]}
 
 
 def measure_sensitivity(source: Bundle, graph: Graph, quantize: QuantizeFn, layers: Sequence[str],
@@ -71,14 +58,16 @@ def measure_sensitivity(source: Bundle, graph: Graph, quantize: QuantizeFn, laye
     with progress("sensitivity", len(layers) + 2) as advance:
         expected = scores(graph)
         advance()
-        differences = {}
+        costs = []
         for layer in layers:
             others = [other for other in layers if other != layer]
-            differences[layer] = compare(expected, scores(quantize(others)))
+            costs.append(LayerCost(layer=layer, differences=compare(expected, scores(quantize(others)))))
             advance()
         together = compare(expected, scores(quantize([])))
-    by_cost = sorted(layers, key=lambda layer: -differences[layer].mean)
-    return Sensitivity({layer: differences[layer] for layer in by_cost}, together, tuple(hashes))
+    costs.sort(key=lambda cost: -cost.differences.mean)
+    report = SensitivityReport(variant=source.contract.variant, clips=clips.name, chains=len(chains),
+                               chain_seconds=CHAIN_SECONDS, all=together, layers=tuple(costs))
+    return Sensitivity(report=report, clip_hashes=tuple(hashes))
 
 
 def check_labels(source: Bundle, clips: LabelledSet) -> None:

@@ -1,1 +1,1 @@
-"""Streams of audio, and what is heard in them."""
+"""Run a bundle on streams of audio."""

@@ -17,12 +17,12 @@ from satexport.process import ProcessBound
 from satexport.step import FloatArray, Step
 from satexport.tagging.stream import Stream, StreamBatch
 
-TRIES = 5  # to load a bundle that is replaced meanwhile
+TRIES = 5  # to load a bundle while it is being replaced
 
 
 class Tagger(ProcessBound):
-    """A loaded bundle: its labels, its contract, and as many streams as wanted. It works in the process that
-    loaded it: load after a fork, and in each worker of a pool."""
+    """A loaded bundle: its labels, its contract, and any number of streams. It works only in the process that
+    loaded it: load it after a fork, and in each worker of a pool."""
 
     def __init__(self, bundle: Bundle, step: Step) -> None:
         super().__init__()
@@ -37,13 +37,13 @@ class Tagger(ProcessBound):
         return Stream(self.step, self.contract)
 
     def streams(self, count: int | None = None) -> StreamBatch:
-        """Return new streams that start from silence and run in step: the bundle's number, or
-        `count` where its graph leaves the number open. Raises `UsageError` for another number, or
-        for more than the memory holds."""
+        """Return new streams that start from silence and run in step: as many as the bundle has, or `count`
+        if its graph leaves the number open. Raises `UsageError` for another number, or for more streams than
+        fit into memory."""
         self.check_process()
         fixed = self.contract.options.streams
         if fixed == ANY and (count is None or count < 1):
-            raise UsageError(f"{self.bundle.path} runs any number of streams: say how many, at least 1.")
+            raise UsageError(f"{self.bundle.path} runs any number of streams; pass a number, at least 1.")
         if fixed != ANY and count not in (None, fixed):
             raise UsageError(f"{self.bundle.path} runs {fixed} streams in one step, not {count}. Export "
                              f"with --streams {count}, or with --streams dynamic for any number.")
@@ -52,7 +52,7 @@ class Tagger(ProcessBound):
         return StreamBatch(self.step, self.contract, count)
 
     def close(self) -> None:
-        """Free what the runtime holds, before Python would. Neither it nor its streams can be used
+        """Free the runtime's resources immediately. Neither the tagger nor its streams can be used
         afterwards."""
         self.step.close()
 
@@ -69,12 +69,12 @@ class Tagger(ProcessBound):
 
 
 def load(path: str | Path, threads: int | None = None, *, share_cores: bool = False) -> Tagger:
-    """Load a bundle: every part is checked against its SHA-256.
+    """Load a bundle and check every part against its SHA-256.
 
-    `threads` overrides the target's number; `share_cores` has the runtime's threads sleep between steps,
-    which is faster where PyTorch runs in the same process, and slower elsewhere. Raises `BundleError` for a
-    folder that is no bundle or was changed, `MissingError` where the runtime is not installed. A bundle that
-    is replaced meanwhile is loaded as it is afterwards."""
+    `threads` overrides the number in the target. With `share_cores` the runtime's threads sleep between
+    steps, which is faster if PyTorch runs in the same process, and slower otherwise. Raises `BundleError` for
+    a folder that is not a bundle or was modified, `MissingError` if the runtime is not installed. If the
+    bundle is replaced while loading, the new one is loaded."""
     options = LoadOptions(threads=threads, share_cores=share_cores)
     for tries_left in range(TRIES)[::-1]:
         before = _identity(path)
@@ -92,20 +92,22 @@ def load(path: str | Path, threads: int | None = None, *, share_cores: bool = Fa
 
 
 def _identity(path: str | Path) -> tuple[int, int] | None:
-    """Which folder is at a path; None where there is none."""
+    """The device and inode of the folder at a path; None if it does not exist."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def check_streams(contract: Contract, count: int) -> None:
-    """Raise `UsageError` where so many streams cannot fit into what is free: two copies of each
+    """Raise `UsageError` if the available memory is too small for this many streams: two copies of each
     cache, and the largest tensors of one step."""
-    free = available_bytes()
-    each = 2 * state_bytes(contract) + front_end_bytes(contract)
-    if free is not None and count * each > free:
-        advice = f"Ask for {free // each} or fewer." if free >= each else "That is too little for one."
-        raise UsageError(f"{count} streams of {contract.variant} need {count * each / 1e9:.1f} GB at least, "
-                         f"{free / 1e9:.1f} GB are free. {advice}")
+    available = available_bytes()
+    per_stream = 2 * state_bytes(contract) + front_end_bytes(contract)
+    if available is not None and count * per_stream > available:
+        advice = (f"Use at most {available // per_stream}." if available >= per_stream
+                  else "That is too little for one.")
+        raise UsageError(f"{count} streams of {contract.variant} need at least "
+                         f"{count * per_stream / 1e9:.1f} GB, {available / 1e9:.1f} GB are available. "
+                         f"{advice}")

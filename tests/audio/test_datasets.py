@@ -107,14 +107,14 @@ def test_a_category_map_goes_before_the_shipped_table(tmp_path: Path) -> None:
 
 def test_categories_that_the_model_does_not_know_are_named(tmp_path: Path) -> None:
     folder = write_esc50(tmp_path, [(f"{x}.wav", 1, x) for x in ("a", "b", "c", "d", "rain")])
-    with pytest.raises(DataError, match=r"a, b, c and 1 more: no such label.*category map"):
+    with pytest.raises(DataError, match=r"the model has no label for a, b, c and 1 more.*category map"):
         load_set(folder, LABELS)
 
 
 def test_a_map_to_a_label_that_the_model_lacks_is_refused(tmp_path: Path) -> None:
     folder = write_esc50(tmp_path / "esc", [("a.wav", 1, "rain")])
     table = write(tmp_path / "map.csv", "category,label\nrain,Drizzle\n")
-    with pytest.raises(DataError, match="rain: no such label"):
+    with pytest.raises(DataError, match="the model has no label for rain"):
         load_set(folder, LABELS, category_map=table)
 
 
@@ -164,7 +164,7 @@ def test_a_name_that_no_file_can_have_is_a_file_that_is_missing(tmp_path: Path) 
     (tmp_path / "set.csv").write_text(f"filename,labels\n{'a' * 5000}.wav,Dog\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"1 of 1 audio files are missing .*\(a{80}\.\.\.\)"):
         load_set(tmp_path / "set.csv", ["Dog"])
-    with pytest.raises(DataError, match="nothing there"):
+    with pytest.raises(DataError, match="does not exist"):
         load_set("a" * 5000, ["Dog"])
 
 
@@ -176,12 +176,12 @@ def test_missing_audio_of_a_csv_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "content", "words"), [
     ("a.csv", b"", "is empty"),
-    ("a.csv", b"filename,labels\n", "no line under its header"),
+    ("a.csv", b"filename,labels\n", "has no rows below its header"),
     ("a.csv", b"name,tags\na.wav,Rain\n", "no column filename, labels"),
-    ("a.csv", bytes(range(256)), "cannot be read as text"),
-    ("a.csv", b"\0\1\2\3" * 99, "holds zero bytes"),
-    ("a.csv", "filename,labels\na.wav,Rain\n".encode("utf-16-le"), "holds zero bytes, as UTF-16"),
-    ("a.csv", b"filename,labels\n" + b"x" * 200_000, "line 2: not a csv"),
+    ("a.csv", bytes(range(256)), "cannot be read as UTF-8 text"),
+    ("a.csv", b"\0\1\2\3" * 99, "contains zero bytes"),
+    ("a.csv", "filename,labels\na.wav,Rain\n".encode("utf-16-le"), "contains zero bytes, like UTF-16"),
+    ("a.csv", b"filename,labels\n" + b"x" * 200_000, "line 2: is not valid csv"),
     ("a.csv", b"filename,labels\n" + b"\n" * MAX_LINES, "more than 250000 lines"),
     ("a.csv", b"#" * (MAX_BYTES + 1), "longer than 32 MB"),
     ("b.txt", b"", r"no csv in this folder; expected the word .synthetic.")])
@@ -193,17 +193,19 @@ def test_lists_that_cannot_be_used_are_refused(
 
 
 @pytest.mark.parametrize(("table", "words"), [
-    ("filename,labels\na.wav,Rain,Dog\n", "line 2: 3 cells under 2 columns (a.wav,Rain,Dog); put a cell that "
-     "holds a comma between quotes, and several labels into one cell, between semicolons."),
-    ("filename,labels\na.wav,Rain\n\nb.wav\n", "line 4: 1 cells under 2 columns (b.wav)"),
-    ("filename,labels,labels\na.wav,Rain,Dog\n", "2 columns are called labels"),
-    ("filename,labels\na.wav,Rain\nb.wav,Dog\na.wav,Dog\n", "line 4: a.wav stands in line 2, too"),
-    ("filename,labels\n./a.wav,Rain\nb.wav,Dog\na.wav,Dog\n", "line 4: a.wav stands in line 2, too"),
-    ("filename,labels\na.wav,Rain\nx/..//a.wav,Dog\n", "line 3: x/..//a.wav stands in line 2, too"),
-    ('filename,labels\na.wav,"Rain\nb.wav,Dog\nc.wav,Dog"\n', "line 2: not a csv (a quote is opened"),
-    ('filename,labels\na.wav,"Rain', "line 2: not a csv (a quote is opened"),
-    ('filename,labels\na.wav,"Rain" and "Dog"\n', "line 2: not a csv ("),
-    ("filename,labels\na.wav,Rain\x00\n", "holds zero bytes")], ids=lambda text: repr(text)[-40:])
+    ("filename,labels\na.wav,Rain,Dog\n", "line 2: has 3 cells for 2 columns (a.wav,Rain,Dog); put a cell "
+                                          "that contains a comma in quotes, and separate labels in one cell "
+                                          "by semicolons."),
+    ("filename,labels\na.wav,Rain\n\nb.wav\n", "line 4: has 1 cells for 2 columns (b.wav)"),
+    ("filename,labels,labels\na.wav,Rain,Dog\n", "2 columns are named labels"),
+    ("filename,labels\na.wav,Rain\nb.wav,Dog\na.wav,Dog\n", "line 4: a.wav is already listed in line 2"),
+    ("filename,labels\n./a.wav,Rain\nb.wav,Dog\na.wav,Dog\n", "line 4: a.wav is already listed in line 2"),
+    ("filename,labels\na.wav,Rain\nx/..//a.wav,Dog\n", "line 3: x/..//a.wav is already listed in line 2"),
+    ('filename,labels\na.wav,"Rain\nb.wav,Dog\nc.wav,Dog"\n', "line 2: is not valid csv (a quote is not "
+                                                              "closed"),
+    ('filename,labels\na.wav,"Rain', "line 2: is not valid csv (a quote is not closed"),
+    ('filename,labels\na.wav,"Rain" and "Dog"\n', "line 2: is not valid csv ("),
+    ("filename,labels\na.wav,Rain\x00\n", "contains zero bytes")], ids=lambda text: repr(text)[-40:])
 def test_a_row_that_does_not_fit_its_table_is_named(tmp_path: Path, table: str, words: str) -> None:
     write_audio(*(tmp_path / f"{name}.wav" for name in "abc"))
     with pytest.raises(DataError, match=rf"set\.csv.*{re.escape(words)}"):
@@ -221,11 +223,11 @@ def test_rows_may_be_quoted_spaced_and_end_in_empty_cells(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("line", "words"), [
-    ("c.wav,1,0,rain", "line 3: 4 cells under 7 columns"),
+    ("c.wav,1,0,rain", "line 3: has 4 cells for 7 columns"),
     ("c.wav,one,0,rain,False,1,A", "line 3: the fold is 'one', expected a number"),
     ("c.wav,1.0,0,rain,False,1,A", "line 3: the fold is '1.0', expected a number"),
-    ("a.wav,2,0,rain,False,1,A", "line 3: a.wav stands in line 2, too"),
-    ("./a.wav,2,0,rain,False,1,A", "line 3: ./a.wav stands in line 2, too")])
+    ("a.wav,2,0,rain,False,1,A", "line 3: a.wav is already listed in line 2"),
+    ("./a.wav,2,0,rain,False,1,A", "line 3: ./a.wav is already listed in line 2")])
 def test_a_row_of_esc50_that_does_not_fit_is_named(tmp_path: Path, line: str, words: str) -> None:
     folder = write_esc50(tmp_path, [("a.wav", 1, "rain")])
     with (folder / "meta" / "esc50.csv").open("a") as file:
@@ -235,8 +237,8 @@ def test_a_row_of_esc50_that_does_not_fit_is_named(tmp_path: Path, line: str, wo
 
 
 @pytest.mark.parametrize(("row", "words"), [
-    ("dog,Bark,Dog", "line 3: 3 cells under 2 columns"), ("dog", "line 3: 1 cells under 2 columns"),
-    ("rain,Dog", "line 3: rain is Dog here and Rain before")])
+    ("dog,Bark,Dog", "line 3: has 3 cells for 2 columns"), ("dog", "line 3: has 1 cells for 2 columns"),
+    ("rain,Dog", "line 3: maps rain to Dog, an earlier line to Rain")])
 def test_a_row_of_a_category_map_that_does_not_fit_is_named(tmp_path: Path, row: str, words: str) -> None:
     folder = write_esc50(tmp_path / "esc", [("a.wav", 1, "rain"), ("b.wav", 2, "dog")])
     table = write(tmp_path / "map.csv", f"category,label\nrain,Rain\n{row}\n")
@@ -246,8 +248,8 @@ def test_a_row_of_a_category_map_that_does_not_fit_is_named(tmp_path: Path, row:
 
 @pytest.mark.parametrize(("line", "words"), [
     (f"aaa, 0.0, 10.0, {DOG},{SPEECH}", "line 5: is 'aaa,0.0,10.0,"),
-    (f'aaa, 0.0, 10.0, "{DOG}', "line 5: not a csv (a quote is opened"),
-    (f'bbb, 0.0, 10.0, "{DOG}"', "line 5: bbb.wav stands in line 4, too")])
+    (f'aaa, 0.0, 10.0, "{DOG}', "line 5: is not valid csv (a quote is not closed"),
+    (f'bbb, 0.0, 10.0, "{DOG}"', "line 5: bbb.wav is already listed in line 4")])
 def test_a_line_of_an_audioset_list_that_does_not_fit_is_named(tmp_path: Path, line: str, words: str) -> None:
     write_audio(tmp_path / "aaa.wav", tmp_path / "bbb.wav")
     path = write(tmp_path / "list.csv", AUDIOSET_HEADER + f'bbb, 0.0, 10.0, "{DOG}" \n{line}\n')
@@ -270,7 +272,7 @@ def test_a_folder_with_two_lists_asks_for_one(tmp_path: Path) -> None:
 
 
 def test_data_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="gone: nothing there; expected"):
+    with pytest.raises(DataError, match="gone: does not exist; expected"):
         load_set(tmp_path / "gone", LABELS)
 
 

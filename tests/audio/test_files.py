@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from satexport.audio.files import audio_blocks, audio_endings, read_audio
+from satexport.audio.files import audio_blocks, audio_suffixes, read_audio
 from satexport.audio.lengths import View
 from satexport.errors import AudioError, MissingError
 from tests.machine import need
@@ -76,8 +76,7 @@ NOISE = np.random.default_rng(1).normal(0, 0.1, (2 * SAMPLE_RATE, 2)).clip(-1, 1
 def test_channels_that_cancel_each_other_are_said(tmp_path: Path, channels: list[np.ndarray]) -> None:
     soundfile.write(tmp_path / "a.wav", np.stack(channels, 1), SAMPLE_RATE)
     (said,) = said_of(tmp_path / "a.wav")
-    assert "a.wav: the mean of its 2 channels" in said
-    assert "they cancel each other" in said
+    assert "a.wav: its 2 channels cancel each other" in said
 
 
 @pytest.mark.parametrize("channels", [
@@ -94,7 +93,7 @@ def test_channels_that_do_not_cancel_each_other_need_no_word(
 def test_rates_and_channels_have_no_limits_of_ours(tmp_path: Path, rate: int, channels: int) -> None:
     soundfile.write(tmp_path / "a.wav", np.full((50, channels), 0.25), rate)
     if rate > 800_000:  # so short that not one sample is left
-        with pytest.raises(AudioError, match="too short"):
+        with pytest.raises(AudioError, match="too few for one sample"):
             read_audio(tmp_path / "a.wav", SAMPLE_RATE)
     else:
         heard = read_audio(tmp_path / "a.wav", SAMPLE_RATE)
@@ -133,7 +132,7 @@ def test_what_comes_before_a_damaged_place_is_heard_and_the_place_is_said(tmp_pa
     blocks = audio_blocks(tmp_path / "a.flac", SAMPLE_RATE)
     heard = next(blocks)
     assert len(heard) > SAMPLE_RATE
-    with pytest.raises(AudioError, match=r"cannot be read on after 1\.[0-5] s .*what comes before was heard"):
+    with pytest.raises(AudioError, match=r"cannot be read beyond 1\.[0-5] s .*the audio before that"):
         next(blocks)
     np.testing.assert_array_equal(heard, expected[:len(heard)])
 
@@ -155,7 +154,7 @@ def test_a_wav_is_heard_whatever_its_name(tmp_path: Path) -> None:
 
 
 def test_names_of_audio_are_those_of_what_soundfile_reads() -> None:
-    endings = audio_endings()
+    endings = audio_suffixes()
     assert {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".w64", ".caf", ".au"} <= set(endings)
     assert not {".raw", ".txt", ".csv", ".m4a", ".json"} & set(endings)
     assert {f".{name.lower()}" for name in soundfile.available_formats()} - {".raw"} <= set(endings)
@@ -207,20 +206,20 @@ def test_what_cannot_be_read_is_named_by_its_first_bytes_and_the_reason_stands_a
     (tmp_path / "a.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(99))
     with pytest.raises(AudioError) as raised:
         read_audio(tmp_path / "a.m4a", SAMPLE_RATE)
-    assert f"{tmp_path / 'a.m4a'}: cannot be read as audio (it begins like MP4 (M4A): " in str(raised.value)
+    assert f"{tmp_path / 'a.m4a'}: cannot be read as audio (it starts like MP4 (M4A): " in str(raised.value)
     assert "Error opening" not in str(raised.value)
     assert "object" not in str(raised.value)
 
 
 def test_a_file_without_samples_is_refused(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.zeros(0), 44_100)
-    with pytest.raises(AudioError, match="has no samples"):
+    with pytest.raises(AudioError, match="contains no samples"):
         read_audio(tmp_path / "a.wav", SAMPLE_RATE)
 
 
 def test_a_file_too_short_for_one_sample_at_16_khz_is_refused(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.zeros(1), 192_000)
-    with pytest.raises(AudioError, match="too short"):
+    with pytest.raises(AudioError, match="too few for one sample"):
         read_audio(tmp_path / "a.wav", SAMPLE_RATE)
 
 

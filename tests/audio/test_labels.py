@@ -42,7 +42,7 @@ def test_own_labels_are_read_from_lines_or_a_csv(tmp_path: Path, text: str) -> N
 
 @pytest.mark.parametrize(("content", "words"), [
     (b"", "no label"), (b"cat\ndog\ncat\n", "more than once \\(cat\\)"),
-    (b"\xff\xfe\x00", "cannot be read as text"), (None, "no such file")])
+    (b"\xff\xfe\x00", "cannot be read as UTF-8 text"), (None, "no such file")])
 def test_labels_that_cannot_be_used_are_refused(
         tmp_path: Path, content: bytes | None, words: str) -> None:
     if content is not None:
@@ -52,12 +52,12 @@ def test_labels_that_cannot_be_used_are_refused(
 
 
 @pytest.mark.parametrize(("content", "words"), [
-    ("index,display_name\n0,cat\n1,big, brown dog\n", "line 3: 3 cells under 2 columns"),
-    ("index,display_name\n0,cat\n1\n", "line 3: 1 cells under 2 columns"),
+    ("index,display_name\n0,cat\n1,big, brown dog\n", "line 3: has 3 cells for 2 columns"),
+    ("index,display_name\n0,cat\n1\n", "line 3: has 1 cells for 2 columns"),
     ("index,display_name\n0,cat\n1,\n", "line 3: the label is ''"),
-    ("index,display_name\n1,cat\n0,dog\n", "its column index does not count its rows"),
-    ("display_name,display_name\ncat,dog\n", "2 columns are called display_name"),
-    ('mid,display_name\n0,"cat\n1,dog"\n', "line 2: not a csv (a quote is opened and not closed)"),
+    ("index,display_name\n1,cat\n0,dog\n", "its column index does not number the rows"),
+    ("display_name,display_name\ncat,dog\n", "2 columns are named display_name"),
+    ('mid,display_name\n0,"cat\n1,dog"\n', "line 2: is not valid csv (a quote is not closed)"),
     ("cat\ndog\x1b]0;title\x07\n", r"line 2: the label is 'dog\x1b]0;title\x07'"),
     ("cat\nDog\x0cbarking\n", r"line 2: the label is 'Dog\x0cbarking'"),
     ("Dog\u2028barking\n", r"line 1: the label is 'Dog\u2028barking'"),

@@ -65,8 +65,8 @@ def test_a_pipe_of_something_else_is_refused_in_one_sentence(piped: Callable[[by
 
 def test_a_pipe_without_an_end_is_given_up(piped: Callable[[bytes], str],
                                            monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audio_module, "MOST_SPOOLED", 3 << 20)
-    with pytest.raises(AudioError, match=r"is a pipe that holds more than .*expected audio that ends"):
+    monkeypatch.setattr(audio_module, "MAX_SPOOLED", 3 << 20)
+    with pytest.raises(AudioError, match=r"is a pipe with more than .*expected audio of limited length"):
         read_audio(piped(bytes(5 << 20)), SAMPLE_RATE)
 
 
@@ -78,7 +78,7 @@ def test_a_disk_that_does_not_take_a_pipe_is_said(piped: Callable[[bytes], str],
 
     def none() -> None:
         raise FileNotFoundError(errno.ENOENT, "no usable temporary directory")
-    for temporary, words in ((Full, "does not take a copy of it .*set TMPDIR"), (none, "no temporary file")):
+    for temporary, words in ((Full, "cannot be copied to .*set TMPDIR"), (none, "no temporary file")):
         monkeypatch.setattr(tempfile, "TemporaryFile", temporary)
         with pytest.raises(RunError, match=f"is a pipe, and .*{words}"):
             read_audio(piped(b"RIFF" * 99), SAMPLE_RATE)
@@ -132,12 +132,12 @@ def test_a_sample_cut_in_two_between_reads_is_put_together() -> None:
 def test_half_a_sample_at_the_end_is_an_error_after_the_rest_was_heard() -> None:
     blocks = pcm_blocks(io.BytesIO(bytes(5)), SAMPLE_RATE)
     assert len(next(blocks)) == 2
-    with pytest.raises(AudioError, match="5 bytes are no whole number of samples"):
+    with pytest.raises(AudioError, match="5 bytes are not a whole number of samples"):
         next(blocks)
 
 
 def test_a_pipe_without_audio_is_an_error() -> None:
-    with pytest.raises(AudioError, match="no audio came"):
+    with pytest.raises(AudioError, match="standard input: is empty"):
         list(pcm_blocks(io.BytesIO(), SAMPLE_RATE))
 
 
@@ -152,7 +152,7 @@ HEADS = {"MP4": b"\0\0\0\x20ftypM4A \0\0\0\0", "WebM": b"\x1aE\xdf\xa3\x9fB\x86\
 def test_a_file_in_place_of_pcm_is_refused_with_what_to_do(form: str) -> None:
     file = io.BytesIO()
     soundfile.write(file, NOISE, SAMPLE_RATE, format=form)
-    with pytest.raises(AudioError, match=r"input: begins like .*-f s16le -ar 16000 -ac 1.*/dev/stdin"):
+    with pytest.raises(AudioError, match=r"input: starts like a .*-f s16le -ar 16000 -ac 1.*/dev/stdin"):
         next(pcm_blocks(io.BytesIO(file.getvalue()), SAMPLE_RATE))
 
 
@@ -162,7 +162,7 @@ def test_so_is_a_file_that_could_not_be_read_either(name: str) -> None:
         def read1(self, _size: int | None = -1, /) -> bytes:
             return self.read(1)
     for stream in (io.BytesIO(HEADS[name]), Slow(HEADS[name])):
-        with pytest.raises(AudioError, match=f"standard input: begins like a file of the kind .*{name}"):
+        with pytest.raises(AudioError, match=f"standard input: starts like a file of type .*{name}"):
             next(pcm_blocks(stream, SAMPLE_RATE))
 
 

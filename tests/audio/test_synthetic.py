@@ -154,5 +154,5 @@ def test_a_clip_at_another_rate_is_as_long_and_has_the_same_labels_and_tones(rat
 
 
 def test_a_rate_that_is_too_low_for_the_tones_is_refused() -> None:
-    with pytest.raises(DataError, match="a rate of 8000 Hz is too low"):
+    with pytest.raises(DataError, match="the sample rate is 8000 Hz"):
         synthetic_clip("evaluate", 0, rate=8_000)

@@ -52,14 +52,14 @@ SPOILED: dict[str, tuple[str, Spoil, str]] = {
     "golden chunks with objects": (GOLDEN, lambda p: np.savez(
         p, audio=np.array([{}], object), scores=np.zeros(1)), "golden.npz is damaged"),
     "golden chunks that are no array": (GOLDEN, lambda p: p.write_bytes(
-        zipped(audio=b"RIFF", scores=npy((1,), bytes(4)))), "(audio is no array of numbers)"),
+        zipped(audio=b"RIFF", scores=npy((1,), bytes(4)))), "(audio is not an array of numbers)"),
     "golden chunks that are texts": (GOLDEN, lambda p: np.savez(
-        p, audio=np.array(["a"]), scores=np.zeros(1)), "(audio is no array of numbers)"),
+        p, audio=np.array(["a"]), scores=np.zeros(1)), "(audio is not an array of numbers)"),
     "labels in another encoding": (LABELS, lambda p: p.write_bytes(p.read_bytes().decode().encode("utf-16")),
                                    "bundle.json is damaged (UnicodeDecodeError"),
     "golden chunks of another shape": (GOLDEN, lambda p: write_arrays(
         p, {"audio": np.zeros((0, 32_000), np.int16), "scores": np.zeros((0, 527), np.float32)}),
-        "holds audio"),
+        "has audio"),
     "a cache of 4 TB": (INITIAL_CACHE, lambda p: p.write_bytes(npy((10**12,))), "initial_cache.npy"),
     "a cache of a negative size": (INITIAL_CACHE, lambda p: p.write_bytes(npy((-1,))), "initial_cache.npy"),
     "weights of another folder": (GRAPH, lambda p: outside(p, "../../../etc/passwd"), "cannot load"),

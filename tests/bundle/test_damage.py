@@ -121,7 +121,7 @@ def test_no_changed_byte_goes_unnoticed(name: str, victim: Path, data: st.DataOb
 @pytest.mark.parametrize("name", ["notes.txt", "Thumbs.db", "__MACOSX", "parity.json"])
 def test_a_foreign_file_is_named(name: str, vit: Path) -> None:
     (vit / name).write_text("mine")
-    with pytest.raises(BundleError, match=rf"holds {name}, which bundle\.json does not list"):
+    with pytest.raises(BundleError, match=rf"contains {name}, which bundle\.json does not list"):
         open_bundle(vit)
 
 
@@ -144,14 +144,14 @@ def test_a_contract_with_a_dtype_that_no_cache_has_is_an_error(dtype: object, sa
 
 
 @pytest.mark.parametrize(("key", "value", "words"), [
-    ("schema", SCHEMA + 1, f"schema {SCHEMA + 1}, this satexport reads {SCHEMA}"),
+    ("schema", SCHEMA + 1, f"schema {SCHEMA + 1}, this version of satexport reads schema {SCHEMA}"),
     ("schema", None, "schema None"),
     ("files", None, "damaged"), ("files", [GRAPH], "damaged|does not list"),
     ("files", {GRAPH: {}}, "damaged|does not list"),
     ("contract", {}, "schema None"), ("contract", [], "damaged"),
     ("contract", {"schema": SCHEMA}, "damaged"),
     ("target", None, "damaged"), ("graph", 7, "damaged"),
-    ("roles", None, r"damaged .*roles: expected a table of texts"),
+    ("roles", None, r"damaged .*roles: expected a table of strings"),
     ("roles", ["mel/log"], "expected a table"),
     ("roles", {"mel/log": {}}, "expected a table"), ("roles", {"mel/log": ""}, "damaged"),
     ("roles", {"mel/log": "window"}, r"the role 'window', expected one of front_end, linear.*newer version")])
@@ -202,7 +202,7 @@ CACHES: dict[str, Callable[[FloatArray], NDArray[Any]]] = {
 def test_an_initial_cache_that_the_graph_cannot_take_is_an_error(change: str, sat: Path) -> None:
     np.save(sat / INITIAL_CACHE, CACHES[change](np.load(sat / INITIAL_CACHE)))
     reseal(sat)
-    with pytest.raises(BundleError, match=r"initial_cache.npy holds .*, the contract says float32 \("):
+    with pytest.raises(BundleError, match=r"initial_cache.npy contains .*, the contract requires float32 \("):
         load(sat)
 
 
@@ -274,8 +274,8 @@ def test_a_folder_whose_name_is_no_utf8_is_named_with_a_way_to_load_it(
 
 
 @pytest.mark.parametrize(("package", "version", "words"), [
-    ("onnxruntime", "1.17.3", "1.17.3 is here, expected 1.20 or newer: pip install 'satexport[cpu]'"),
-    ("onnxruntime", "1.9.0", "ONNX Runtime 1.9.0 is here, expected 1.20 or newer")])
+    ("onnxruntime", "1.17.3", "1.17.3 is installed, expected 1.20 or newer: pip install 'satexport[cpu]'"),
+    ("onnxruntime", "1.9.0", "ONNX Runtime 1.9.0 is installed, expected 1.20 or newer")])
 def test_a_runtime_that_is_too_old_is_refused_before_it_loads_anything(
         package: str, version: str, words: str, vit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = importlib.import_module(package)

@@ -26,7 +26,7 @@ from satexport.bundle.folder import (
 )
 from satexport.bundle.places import staged_bundle
 from satexport.errors import RunError
-from satexport.files import exchange, sha256_of
+from satexport.files import sha256_of, swap_folders
 from satexport.models.checkpoint import load_checkpoint
 from satexport.models.families import find_variant
 from satexport.models.sat.family import DEMOS
@@ -92,7 +92,7 @@ def test_a_failure_at_the_end_of_an_export_leaves_the_former_bundle(
                                    "after the second"])
 def test_an_interrupt_around_a_rename_leaves_one_whole_bundle(
         where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "exchange", lambda *_: False)  # as where the system has no such call
+    monkeypatch.setattr(files, "swap_folders", lambda *_: False)  # as where the system has no such call
     moment, number = where.split(" the ")
     rename, left = os.rename, ["first", "second"]
 
@@ -127,7 +127,7 @@ def test_an_interrupt_around_an_exchange_leaves_one_whole_bundle(
     place = tmp_path / "onnx"
     place.mkdir()
     (place / MANIFEST).write_text(OLD)
-    monkeypatch.setattr(files, "exchange", interrupted)
+    monkeypatch.setattr(files, "swap_folders", interrupted)
     with pytest.raises(KeyboardInterrupt), staged_bundle(place) as stage:
         (stage / MANIFEST).write_text(NEW)
     assert content(tmp_path) == {f"onnx/{MANIFEST}": (NEW if moment == "after" else OLD).encode()}
@@ -138,7 +138,7 @@ def test_no_moment_of_a_replacement_has_no_bundle(tmp_path: Path, monkeypatch: p
     one, other = tmp_path / "one", tmp_path / "other"
     one.mkdir()
     other.mkdir()
-    if not exchange(one, other):
+    if not swap_folders(one, other):
         pytest.skip(f"no renameat2 here, or not on the file system of {tmp_path}")
     place = tmp_path / "onnx"
     with staged_bundle(place) as stage:
@@ -181,7 +181,7 @@ def refused_export(place: Path) -> str:
 def test_a_folder_that_is_no_bundle_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
-    assert "not ours to replace" in refused_export(tmp_path / "thesis")
+    assert "was not created by satexport" in refused_export(tmp_path / "thesis")
     assert content(tmp_path) == {"thesis/chapter.txt": b"years of work"}
 
 
@@ -193,7 +193,7 @@ def test_a_folder_with_a_strangers_bundle_json_is_left_alone(manifest: str, tmp_
         (place / MANIFEST).mkdir()
     else:
         (place / MANIFEST).write_text(manifest)
-    assert "not ours to replace" in refused_export(place)
+    assert "was not created by satexport" in refused_export(place)
     assert (place / MANIFEST).exists()
 
 
@@ -210,7 +210,7 @@ def test_a_bundle_whose_manifest_is_damaged_is_replaced_by_the_next_export(how: 
 
 def test_a_file_where_the_bundle_should_be_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "onnx").write_text("mine")
-    assert "not ours to replace" in refused_export(tmp_path / "onnx")
+    assert "was not created by satexport" in refused_export(tmp_path / "onnx")
     assert (tmp_path / "onnx").read_text("utf-8") == "mine"
 
 

@@ -98,15 +98,16 @@ def change_front_end(manifest: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", USES)
 @pytest.mark.parametrize(("change", "code", "words"), [
-    (change_schema, 4, f"has the schema {SCHEMA + 1}, this satexport reads {SCHEMA}: the bundle was"),
-    (change_window, 4, "one step hears 64000 samples, of which 32000 are new"),
+    (change_schema, 4, f"has schema {SCHEMA + 1}, this version of satexport reads schema {SCHEMA}: a newer"),
+    (change_window, 4, "the window of the graph is 64000 samples and its hop 32000"),
     (change_role, 4, "the role 'convolution 03.mix', expected one of front_end"),
-    (change_input, 4, "the graph takes 'waveform-and-text', this satexport feeds audio or mel"),
+    (change_input, 4, "the input of the graph is 'waveform-and-text', this version of satexport supports "
+                      "audio and mel"),
     (change_backend, 3, "for the backend 'coreml'")])
 def test_what_this_version_cannot_do_is_refused_by_every_command(
         change: Change, code: int, words: str, name: str, bundle: Path) -> None:
     found, err = use(name, change_bundle(bundle, change))
-    assert (found, words in err, "made by a newer version" in err) == (code, True, True), err
+    assert (found, words in err, "newer version" in err) == (code, True, True), err
     assert not (bundle.parents[1] / "out").exists()
 
 
@@ -119,7 +120,7 @@ def test_a_model_or_front_end_that_is_not_known_here_is_refused_where_it_is_need
     np.testing.assert_array_equal(load(bundle).stream().feed(audio[:64_000]), expected)
     for name in ("run", "golden", "measure", *sorted(refused)):
         code, err = use(name, bundle)
-        assert (code, "made by a newer version" in err) == ((4, True) if name in refused else (0, False)), err
+        assert (code, "newer version" in err) == ((4, True) if name in refused else (0, False)), err
     assert not (bundle.parents[1] / "out").exists()
 
 
@@ -127,7 +128,7 @@ def test_a_model_that_is_not_known_here_is_refused_before_the_work(
         bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "_write", lambda *_: pytest.fail("this takes long"))
     code, err = use("cpu", change_bundle(bundle, change_family))
-    assert (code, "made by a newer version" in err) == (4, True)
+    assert (code, "newer version" in err) == (4, True)
 
 
 def test_a_bundle_is_measured_without_pytorch_where_its_model_is_not_known(bundle: Path) -> None:
@@ -141,23 +142,24 @@ def test_a_device_is_told_before_it_listens_that_it_lacks_the_front_end(tmp_path
     change_bundle(path, change_front_end)
     for name in USES:
         code, err = use(name, path)
-        assert (code, "needs the front end 'cqt', which this satexport does not have" in err) == (4, True)
+        words = "needs the front end 'cqt', which this version of satexport does not have"
+        assert (code, words in err) == (4, True)
 
 
 # Damage.
 
 @pytest.mark.parametrize(("change", "words"), [
-    (lambda c: c.pop("family"), "lacks the key 'family'"),
+    (lambda c: c.pop("family"), "the key 'family' is missing"),
     (lambda c: c.update(more=1), "unknown key 'more'"),
     (lambda c: c.update(front_end=["log-mel"]), "front_end is ['log-mel'], expected a table"),
     (lambda c: c.update(tokens={"new": "many"}), "expected a table of whole numbers"),
     (lambda c: c.update(sample_rate=0), "sample_rate is 0, expected 1000 to 384000 Hz"),
     (lambda c: c.update(sample_rate=-16_000), "sample_rate is -16000"),
     (lambda c: c.update(sample_rate=10**9), "sample_rate is 1000000000"),
-    (lambda c: c.update(sample_rate=16e3), "sample_rate is 16000.0, expected int"),
-    (lambda c: c.update(hop_samples=0), "hop_samples is 0, expected 1 to the window's 32000"),
+    (lambda c: c.update(sample_rate=16e3), "sample_rate is 16000.0, expected a whole number"),
+    (lambda c: c.update(hop_samples=0), "hop_samples is 0, expected 1 to 32000, the window"),
     (lambda c: c.update(hop_samples=32_001), "hop_samples is 32001"),
-    (lambda c: c.update(window_samples=10**12), "window_samples is 1000000000000, expected 1 to 3600 s"),
+    (lambda c: c.update(window_samples=10**12), "window_samples is 1000000000000, expected 1 sample to "),
     (lambda c: c.update(window_samples=16_000, hop_samples=16_000),
      "input is [1, 32000], expected [1, 16000]"),
     (lambda c: c.update(memory_steps=-1), "memory_steps is -1, expected 0 or more"),

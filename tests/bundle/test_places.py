@@ -54,7 +54,7 @@ def test_a_report_among_the_parts_of_a_bundle_is_refused_before_the_work(
     before = content(vit)
     result = call("parity", vit, "--golden", option, vit / name)
     assert (result.code, result.out) == (2, "")
-    assert "is inside the bundle" in result.err or "is no regular file" in result.err
+    assert "is inside the bundle" in result.err or "is not a regular file" in result.err
     assert content(vit) == before
     load(vit)
 
@@ -112,7 +112,7 @@ def test_two_reports_that_are_one_file_are_refused_before_the_work(
     (tmp_path / "link").symlink_to("same")
     (tmp_path / "a").mkdir()
     result = call("parity", vit, "--report", report, *(["--junit", junit] if junit else []))
-    assert (result.code, "are one file" in result.err) == (2, True)
+    assert (result.code, "are the same file" in result.err) == (2, True)
     assert (tmp_path / "same").read_text() == "mine"
 
 
@@ -120,7 +120,7 @@ def test_two_reports_that_are_one_file_are_refused_before_the_work(
 @pytest.mark.usefixtures("no_work")
 def test_a_folder_or_a_device_is_no_place_for_a_report(place: str, vit: Path) -> None:
     result = call("parity", vit, "--golden", "--report", place)
-    assert (result.code, "no regular file" in result.err) == (2, True)
+    assert (result.code, "is not a regular file" in result.err) == (2, True)
 
 
 def test_the_folder_of_a_report_is_made_with_golden_chunks_too(vit: Path, tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_what_lies_beside_bundles_is_a_place(vit: Path, tmp_path: Path) -> None:
     check_places([("report", vit.parent / "r.json"), ("picture", tmp_path / "r.json")], [vit])
     with pytest.raises(UsageError, match=r"is inside the bundle .*such as .*reports/\{0}\.json"):
         check_places([("report", vit / "{0}.json")])
-    with pytest.raises(UsageError, match=r"is inside the bundle .* Choose another place\.$"):
+    with pytest.raises(UsageError, match=r"is inside the bundle .* Choose another path\.$"):
         check_outside(vit / "onnx")
 
 
@@ -182,5 +182,5 @@ def test_reports_that_are_one_file_are_named_by_what_they_are(
         options: list[str], what: str, vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = call("parity", vit, *options)
-    assert (result.code, f"{what} are one file" in result.err) == (2, True)
-    assert "Give one of them another name or ending" in result.err
+    assert (result.code, f"{what} are the same file" in result.err) == (2, True)
+    assert "Rename one of them" in result.err

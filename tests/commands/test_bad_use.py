@@ -79,8 +79,8 @@ def write_target(tmp_path: Path) -> Callable[[str], str]:
     ('extends = "./mine.toml"', 4, "extends is './mine.toml', expected one of"),
     ('extends = "../targets/cpu-fp32"', 4, "extends is '../targets/cpu-fp32', expected one of"),
     ('extends = ["cpu-fp32"]', 4, "extends is ['cpu-fp32'], expected one of"),
-    ('extends = "cpu-fp32"', 4, "mine.toml: lacks the key 'name'"),
-    ('extends = "jetson"\nname = "mine"', 4, "lacks the key 'compute_capability' in [tensorrt]"),
+    ('extends = "cpu-fp32"', 4, "mine.toml: the key 'name' is missing"),
+    ('extends = "jetson"\nname = "mine"', 4, "the key 'compute_capability' is missing in [tensorrt]"),
     ('extends = "cpu-fp32"\nname = "mine"\ngates = 5', 4, "gates is 5, expected a table [gates]"),
     ('extends = "cpu-fp32"\nname = "mine"\n[openvino]\nrequests = 2', 4,
      "unknown key 'openvino'; the keys are backend, description, name, precision, threads, "
@@ -91,7 +91,7 @@ def write_target(tmp_path: Path) -> Callable[[str], str]:
      "method is 'dynamic', expected \"static\", the only value that the backend openvino supports"),
     ('extends = "cpu-fp32"\nname = "mine"\nbackend = "coreml"', 4,
      "backend is 'coreml', expected onnxruntime or openvino or tensorrt"),
-    ("#" * 300_000, 4, "longer than 0.2 MB"), ("", 4, "lacks the key 'backend'")],
+    ("#" * 300_000, 4, "longer than 0.2 MB"), ("", 4, "the key 'backend' is missing")],
     ids=lambda value: str(value)[:30])
 def test_a_target_of_ones_own_that_cannot_be_is_explained(
         text: str, code: int, words: str, write_target: Callable[[str], str]) -> None:
@@ -107,13 +107,13 @@ def test_a_toml_that_is_not_there_is_a_missing_file_and_no_unknown_name(
     assert (result.code, f"x.toml: no such file; expected a TOML of a {kind}" in result.err) == (2, True)
     (tmp_path / "x.toml").mkdir()
     result = call(command, option, tmp_path / "x.toml")
-    assert (result.code, "x.toml is no readable TOML: it is a folder" in result.err) == (4, True)
+    assert (result.code, "x.toml is not a readable TOML: it is a folder" in result.err) == (4, True)
 
 
 @pytest.mark.parametrize("name", ["../targets/cpu-fp32", "common/jetson", "x" * 5000, "jetson"])
 def test_what_is_no_name_of_a_shipped_target_is_not_looked_for_elsewhere(name: str) -> None:
     result = call("bundle", "--target", name)
-    assert (result.code, "no target" in result.err, "or pass a FILE.toml" in result.err) == (2, True, True)
+    assert (result.code, "no target" in result.err, "or a FILE.toml" in result.err) == (2, True, True)
 
 
 def test_a_command_that_a_target_is_not_for_names_the_one_that_it_is_for() -> None:
@@ -184,7 +184,7 @@ def test_a_file_in_place_of_a_bundle_is_called_a_file(command: str, tiny: Path) 
     bundle = ["--from", tiny / "model.onnx"] if command == "cpu" else [tiny / "model.onnx"]
     result = call(command, *bundle, *(["a.wav"] if command == "run" else []))
     assert result.code == 4
-    assert "model.onnx: is a file. A bundle is the folder that `satexport onnx` writes" in result.err
+    assert "model.onnx: is a file. Expected a bundle, the folder that `satexport onnx` writes" in result.err
     assert f"Pass {tiny}." in result.err
 
 
@@ -197,7 +197,7 @@ def test_a_bundle_that_cannot_be_written_to_says_where_else_reports_may_go(
     result = call(command, bundle, *more)
     assert result.code == 5
     assert "cannot be written" in result.err
-    assert "Choose another place for the report with --report" in result.err
+    assert "Choose another path for the report with --report" in result.err
 
 
 @pytest.mark.parametrize(("samples", "end"), [(1, "2.0001"), (16, "2.001"), (160, "2.01"), (1600, "2.1")])

@@ -72,7 +72,7 @@ def test_pcm_on_standard_input_is_heard_like_the_same_audio_in_a_file(demo: Path
 def test_a_file_on_standard_input_ends_with_4_and_what_to_do(demo: Path, wav: Path) -> None:
     result = call("run", demo, "-", stdin=wav.read_bytes())
     assert (result.code, result.out) == (4, "standard input, mono 16-bit PCM at 16000 Hz\n")
-    assert "begins like a file of the kind WAV" in result.err
+    assert "starts like a file of type WAV" in result.err
     assert "ffmpeg: -f s16le -ar 16000 -ac 1" in result.err
 
 
@@ -96,7 +96,7 @@ def test_what_must_be_known_of_a_file_is_said_on_standard_error(demo: Path, tmp_
     assert result.code == 0
     assert [line["end"] for line in lines(result.out)] == [2]
     cut, cancelled = result.err.splitlines()
-    assert cut.startswith(f"{tmp_path / 'a.wav'}: its header counts no sound")
+    assert cut.startswith(f"{tmp_path / 'a.wav'}: its header announces no audio")
     assert cancelled.startswith(f"{tmp_path / 'a.wav'}: the mean of its 2 channels")
 
 
@@ -116,7 +116,7 @@ def test_silence_and_a_short_file_are_scored(samples: int, demo: Path, tmp_path:
     assert [line["end"] for line in lines(result.out)] == [samples / RATE]
 
 
-BAD = {"empty.wav": "has no samples", "text.wav": "cannot be read as audio", "nan.wav": "NaN",
+BAD = {"empty.wav": "contains no samples", "text.wav": "cannot be read as audio", "nan.wav": "NaN",
        "gone.wav": "no such file", ".": "is a folder"}
 
 
@@ -140,7 +140,7 @@ def test_a_bad_file_ends_with_4_and_the_others_are_heard(name: str, bad: Path, w
 
 def test_standard_input_without_audio_ends_with_4(demo: Path) -> None:
     result = call("run", demo, "-")
-    assert (result.code, "no audio came" in result.err) == (4, True)
+    assert (result.code, "standard input: is empty" in result.err) == (4, True)
 
 
 def test_standard_input_can_be_heard_once(demo: Path) -> None:

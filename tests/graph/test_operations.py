@@ -98,5 +98,5 @@ def product(*left: int | str) -> Graph:
 
 def test_a_product_whose_size_is_not_known_is_no_product_of_nothing() -> None:
     assert count_operations(product(7, 2, 3)) == {"model": 2 * 2 * 3 * 5, "front_end": 0}
-    with pytest.raises(RunError, match="operations of product cannot be counted"):
+    with pytest.raises(RunError, match="operations of node product cannot be counted"):
         count_operations(product(7, "unknown", 3))

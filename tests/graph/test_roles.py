@@ -226,7 +226,7 @@ def test_a_graph_of_onnxsim_in_which_a_layer_cannot_be_found_is_not_kept(
     monkeypatch.setattr("onnxsim.simplify", lambda model: (smaller, True))
     simplified = simplify(graph)
     assert simplified.graph is graph
-    assert simplified.why_not == "attention 01.mixed cannot be found in it"
+    assert simplified.why_not == "layer attention 01.mixed is missing in it"
 
 
 def test_nodes_have_the_role_of_the_innermost_block_that_they_are_written_in() -> None:

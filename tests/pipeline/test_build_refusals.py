@@ -24,7 +24,7 @@ from tests.tiny import SAT_2S
     (["--fp32", "--calibration", "synthetic"], 2, "nothing here is calibrated"),
     (["--fp32", "--leave-out", "00.fc1"], 2, "--leave-out is of int8"),
     (["--fp32", "--sensitivity"], 2, "--sensitivity is of int8"),
-    (["--int8", "--data", "nothing"], 4, "nothing there"),
+    (["--int8", "--data", "nothing"], 4, "does not exist"),
     (["--int8", "--folds", "4"], 4, "has no folds"),
     (["--int8", "--target", "onnx"], 2, "wants fp32"),
     (["--target", "onnx"], 2, "is the export itself"),
@@ -62,8 +62,8 @@ def test_what_is_wrong_with_the_gate_shows_before_any_work(
 def test_none_or_several_exports_are_listed(export: Path, tmp_path: Path, random_vit: Path) -> None:
     empty = call("cpu", "--int8", "--output", tmp_path / "empty")
     assert empty.code == 2
-    assert "holds no export" in empty.err
+    assert "contains no export" in empty.err
     copy_of(random_vit, export)
     several = call("cpu", "--int8", "--output", export)
     assert several.code == 2
-    assert "holds 2 exports" in several.err
+    assert "contains 2 exports" in several.err

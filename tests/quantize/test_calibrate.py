@@ -151,11 +151,11 @@ def test_real_clips_calibrate_by_their_folds(tiny: Path, shared: Path) -> None:
 
 @pytest.mark.parametrize(("now", "then", "words"), [
     ("clips = 10", "clip = 10", "unknown key 'clip'; the keys are name, source"),
-    ('licence = "mine"', "", "lacks the key 'licence'"),
+    ('licence = "mine"', "", "the key 'licence' is missing"),
     ('folder = "sounds"', "", "folder is '', expected a folder"),
     ('source = "folder"', 'source = "web"', "source is 'web', expected synthetic or esc50 or folder"),
     ("samples = 20", "samples = 3", "samples is 3, expected a number from 16"),
-    ("samples = 20", "samples = true", "samples is True, expected int"),
+    ("samples = 20", "samples = true", "samples is True, expected a whole number"),
     ("stream_seconds = 30", "stream_seconds = 5", "stream_seconds is 5, expected seconds from 30"),
     ("clips = 10", "clips = 10\nseed = -1", "seed is -1"),
     ("clips = 10", "clips = 10\nfolds = [1.5]", "folds is"),
@@ -164,8 +164,8 @@ def test_real_clips_calibrate_by_their_folds(tiny: Path, shared: Path) -> None:
     ("clips = 10", "clips = 10\nfolds = [1]\nchoose_folds = [2]\ngate_folds = [2]", "gate_folds is"),
     ("clips = 10", "clips = 10\nfolds = [1]\ngate_folds = [2.5]", "gate_folds is .*a list of whole numbers"),
     ("clips = 10", "clips = 10\nchecksums = {a = 'xyz'}", "the checksum of 'a' is 'xyz', expected a SHA-256"),
-    ("clips = 10", "clips = 10\nchecksums = {a = 1}", "checksums is .*a table of texts"),
-    ("clips = 10", "clips = ", "no readable TOML")])
+    ("clips = 10", "clips = 10\nchecksums = {a = 1}", "checksums is .*a table of strings"),
+    ("clips = 10", "clips = ", "is not a readable TOML")])
 def test_a_wrong_key_or_value_of_a_manifest_is_named(tmp_path: Path, now: str, then: str, words: str) -> None:
     assert now in MINE
     with pytest.raises(DataError, match=f"mine.toml.*{words}"):
@@ -173,7 +173,7 @@ def test_a_wrong_key_or_value_of_a_manifest_is_named(tmp_path: Path, now: str, t
 
 
 def test_an_unknown_set_is_wrong_use_and_lists_those_that_ship() -> None:
-    with pytest.raises(UsageError, match="'librispeech'; there are esc50, synthetic"):
+    with pytest.raises(UsageError, match="'librispeech'; expected one of esc50, synthetic"):
         find_calibration("librispeech")
 
 

@@ -45,7 +45,7 @@ def test_int8_of_the_export_in_the_output_folder_is_made_and_proven(made: Made) 
     assert made.result.code == 0, made.result.err
     assert "Gates: passed" in made.result.out
     report = json.loads((made.path / "reports" / "parity.json").read_bytes())
-    assert report["set"]["bundle_map"] >= 0.99 * report["set"]["pytorch_map"]
+    assert report["labelled_set"]["bundle_map"] >= 0.99 * report["labelled_set"]["pytorch_map"]
     assert report["differences"]["0.5 min of stream"]["largest"] > 1e-5  # it is int8 that was run
     assert abs(report["drift"]["drift"]) < 1e-3
     bundle = open_bundle(made.path)
@@ -189,7 +189,7 @@ def test_a_bundle_is_measured_as_any_other(made: Made, tmp_path: Path) -> None:
     assert entry["executed"]["products"]["u8"] == 61
     assert entry["memory_bytes"]["state"] == 884_736
     assert entry["memory_bytes"]["resident"] > entry["memory_bytes"]["weights"] > 7e6
-    assert entry["burst"]["median_ms"] > 0
+    assert entry["latency"]["burst"]["median_ms"] > 0
 
 
 def test_a_model_without_a_cache_and_one_that_hears_mel_work_too(random_vit: Path, tmp_path: Path) -> None:

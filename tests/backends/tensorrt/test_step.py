@@ -183,7 +183,7 @@ def test_a_forked_child_neither_steps_nor_frees(
     monkeypatch.setattr(os, "getpid", lambda: here + 1)  # as in a child
     streams.clear()
     for use in (lambda: stream.feed(audio[:32_000]), runtime.stream, runtime.step.close):
-        with pytest.raises(UsageError, match="load the bundle in this process, after the fork"):
+        with pytest.raises(UsageError, match="load the bundle again in this process"):
             use()
     assert runtime.live == before
     monkeypatch.undo()

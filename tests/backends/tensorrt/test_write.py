@@ -65,7 +65,7 @@ def test_a_build_bundle_is_made_and_proven_without_a_gpu(made: Made) -> None:
         report = json.loads((made.path / "reports" / f"parity-onnx-{precision}.json").read_bytes())
         assert report["verdict"] == "passed"
         assert report["graph"] == f"{precision}.onnx"
-        assert report["set"]["bundle_map"] >= kept * report["set"]["pytorch_map"]
+        assert report["labelled_set"]["bundle_map"] >= kept * report["labelled_set"]["pytorch_map"]
         assert 1e-5 < report["differences"]["0.1 min of stream"]["largest"] < largest
         gate = next(gate for gate in report["gates"] if gate["name"] == "mAP kept")
         assert gate["limit"] == kept

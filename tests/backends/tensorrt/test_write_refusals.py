@@ -48,7 +48,7 @@ def test_wrong_use_is_named(tiny: Path, tmp_path: Path, arguments: tuple[str, ..
     ("workspace_mb = 1000", "workspace_mb = 6000", "workspace_mb is 6000, expected 16 to half of memory_mb"),
     ("[tensorrt]", "precision = 'bf16'\n[tensorrt]", "expected int8 with a table"),
     ("[tensorrt]", "[openvino]\n[tensorrt]", "unknown key 'openvino'"),
-    ('compute_capability = ["8.7"]', "compute_capability = [8.7]", "expected a list of texts")])
+    ('compute_capability = ["8.7"]', "compute_capability = [8.7]", "expected a list of strings")])
 def test_a_target_that_tensorrt_cannot_take_says_which_key(
         tiny: Path, tmp_path: Path, now: str, then: str, words: str) -> None:
     text = (ROOT / "targets" / "jetson-orin-nano.toml").read_text("utf-8")

@@ -195,7 +195,7 @@ def test_onnxsim_is_kept_only_where_it_is_smaller(sat_t: Small,
     assert simpler.graph.model.metadata_props == graph.model.metadata_props
     monkeypatch.setattr("onnxsim.simplify", lambda m: (graph.model, True))
     nodes, size = graph_size(graph.model)
-    assert simplify(graph) == Simplified(graph, f"no smaller: {nodes} nodes, {size / 1e6:.1f} MB")
+    assert simplify(graph) == Simplified(graph, f"not smaller: {nodes} nodes, {size / 1e6:.1f} MB")
 
 
 def test_the_same_weights_give_the_same_bytes(sat_t: Small) -> None:
