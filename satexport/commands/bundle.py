@@ -1,4 +1,4 @@
-"""`satexport bundle`: build a bundle for any target."""
+"""`satexport bundle`: a bundle for any target."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from satexport.commands.options import cache_dtype_option
 
 @click.command("bundle")
 @click.option("--target", "target_name", required=True, metavar="NAME|FILE.toml",
-              help="A target that `satexport targets` lists, or a TOML file of your own.")
+              help="One of those that `satexport targets` lists, or one of your own.")
 @cache_dtype_option
 @compile_options
 def bundle_command(target_name: str, **options: Any) -> None:
-    """Build a bundle for any target. The command then tests and measures it, as far as it runs on this
-    machine. `satexport targets` lists the targets; cpu, openvino and trt are shortcuts for some of them.
+    """Make the bundle of a target, whichever runtime it is for, prove it and measure it as far as it runs
+    here. `satexport targets` lists the targets; cpu, openvino and trt are short ways to some of them.
 
     \b
     Examples:
       satexport bundle --target cpu-int8 --model sat-t --delay 2 --checkpoint demo
-      satexport bundle --target openvino-n100                     from the export in build/
+      satexport bundle --target openvino-n100                     the export in build/
       satexport bundle --target jetson-thor --from build/sat-b-2s/onnx
       satexport bundle --target my-board.toml --calibration esc50 --data ESC-50
     """

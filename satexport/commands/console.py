@@ -1,4 +1,4 @@
-"""Standard output of the commands: JSON, closed pipes, full disks."""
+"""How the commands end: JSON, pipes whose reader leaves, packages that are absent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from satexport.errors import RunError
 
 
 def print_json(content: Mapping[str, Any]) -> None:
-    """Print JSON to standard output."""
     import click
 
     from satexport.files import json_text
@@ -22,8 +21,8 @@ def print_json(content: Mapping[str, Any]) -> None:
 
 @contextmanager
 def reader_may_leave() -> Iterator[None]:
-    """If the reader of a pipe closes it, discard what the block prints and keep the exit code. Raises
-    `RunError` if standard output cannot be written for another reason, such as a full disk."""
+    """Where the reader of a pipe goes away, what is printed here is lost, but not the exit code. Raises
+    `RunError` where standard output takes nothing for another reason, such as a full disk."""
     try:
         yield
         sys.stdout.flush()
@@ -31,12 +30,12 @@ def reader_may_leave() -> Iterator[None]:
         _discard_output()
     except OSError as error:
         _discard_output()
-        raise RunError(f"standard output cannot be written ({error.strerror or error}), so the output is "
-                       "lost. Free space there, or redirect it elsewhere.") from None
+        raise RunError(f"standard output takes nothing ({error.strerror or error}): what was to be printed "
+                       "is lost. Make room there, or send it elsewhere.") from None
 
 
-def stdout_fails() -> bool:
-    """Whether standard output cannot be written: tells whether an `OSError` came from it or from a file."""
+def takes_nothing() -> bool:
+    """Does standard output refuse a line break? Whoever asks has seen an `OSError` that may be of a file."""
     try:
         print(flush=True)
     except OSError:
@@ -45,5 +44,5 @@ def stdout_fails() -> bool:
 
 
 def _discard_output() -> None:
-    """Discard buffered output, which Python would otherwise try to write again at exit."""
+    """Let go what waits to be printed: it would be tried again at the end of the process."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""`satexport cpu`: build a bundle for ONNX Runtime on a CPU."""
+"""`satexport cpu`: a bundle for ONNX Runtime on a CPU."""
 
 from __future__ import annotations
 
@@ -21,33 +21,31 @@ TARGETS = {"fp32": "cpu-fp32", "int8": "cpu-int8"}
 @click.option("--fp32", is_flag=True, help="Do not quantise.")
 @click.option("--int8", is_flag=False, flag_value="target", metavar="[static|dynamic]",
               type=click.Choice(["target", "static", "dynamic"]),
-              help="static: ranges from a calibration; dynamic: ranges computed at every step. Default: as "
-                   "in the target.")
+              help="static: ranges from a calibration; dynamic: anew at every step. Default: the target's.")
 @cache_dtype_option
 @target_option
 @compile_options
 def cpu_command(fp32: bool, int8: str | None, **options: Any) -> None:
-    """Build a bundle for ONNX Runtime on a CPU. The command then tests and measures the files that ship.
-    Without --fp32 and --int8 the target decides; without --target, too, the bundle is int8.
+    """Make a bundle for ONNX Runtime on a CPU, prove the very file and measure it: int8 from calibrated
+    ranges, or fp32. Without either the target decides; without a target it is int8.
 
     \b
     Examples:
       satexport cpu --int8 --model sat-t --delay 2 --checkpoint demo
-      satexport cpu --int8 --calibration esc50 --data ESC-50      from the export in build/
+      satexport cpu --int8 --calibration esc50 --data ESC-50      the export in build/
       satexport cpu --int8 --sensitivity --leave-out auto
       satexport cpu --int8 dynamic --from build/sat-b-2s/onnx
     """
     if fp32 and int8:
         raise UsageError("--fp32 and --int8: choose one.")
-    precision = "fp32" if fp32 else "int8" if int8 else None
-    parsed = Options(**options)
-    target = find_for("onnxruntime", parsed.target_name, precision, TARGETS, "int8")
-    run_compile(_with_method(target, int8), parsed)
+    asked = "fp32" if fp32 else "int8" if int8 else None
+    given = Options(**options)
+    target = find_for("onnxruntime", given.target_name, asked, TARGETS, "int8")
+    run_compile(_with_method(target, int8), given)
 
 
 def _with_method(target: Target, method: str | None) -> Target:
-    """Return the target with the quantisation method of the command line, which becomes part of its name if
-    it differs from the target's own."""
+    """The target with another method in its name, where the command line asks for another."""
     if not target.quantization or method in (None, "target", target.quantization.method):
         return target
     return replace(target, name=f"{target.name}-{method}",

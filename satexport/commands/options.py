@@ -11,7 +11,7 @@ from satexport.errors import UsageError
 
 
 class Seconds(click.FloatRange):
-    """A range of seconds or minutes. NaN is rejected, which no comparison with a bound would do."""
+    """A range of seconds or minutes; NaN, which compares with no bound, is outside of it."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         number = super().convert(value, param, ctx)
@@ -21,21 +21,20 @@ class Seconds(click.FloatRange):
 
 
 minutes_option = click.option("--minutes", type=Seconds(0.1, 240), default=10.0, show_default=True,
-                              help="Length of the stream for score differences and drift, minutes.")
+                              help="Length of the stream for differences and drift.")
 json_option = click.option("--json", "as_json", is_flag=True,
-                           help="Print the result as JSON on standard output.")
+                           help="Print the machine-readable result on standard output.")
 threads_option = click.option("--threads", type=click.IntRange(1, 256), metavar="N",
-                              help="Threads of the runtime. Default: as in the target. If it sets none, "
-                                   "`measure` uses all cores, and in other commands the runtime decides.")
+                              help="Threads of the runtime. Default: the target's; without any measure takes "
+                                   "all cores, the other commands leave it to the runtime.")
 
 cache_dtype_option = click.option(
     "--cache-dtype", default="fp32", show_default=True, type=click.Choice(["fp32", "fp16", "int8"]),
-    help="Dtype in which the cache is stored, if the runtime supports it: fp16 halves the state, int8 "
-         "quarters it.")
+    help="How the cache is stored, where the runtime can: fp16 halves the state, int8 quarters it.")
 
 
 def parse_folds(text: str | None) -> list[int] | None:
-    """Parse "1,2" to [1, 2]. Raises `UsageError`."""
+    """"1,2" to [1, 2]."""
     if text is None:
         return None
     try:
@@ -45,7 +44,7 @@ def parse_folds(text: str | None) -> list[int] | None:
 
 
 def parse_streams(text: str) -> int:
-    """Parse "8" to 8 and "dynamic" to ANY. Raises `UsageError`."""
+    """"8" to 8, "dynamic" to ANY."""
     from satexport.bundle.contract import ANY
 
     if text == "dynamic":

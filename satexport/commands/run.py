@@ -1,4 +1,4 @@
-"""`satexport run`: print the tags of audio files or of a live stream."""
+"""`satexport run`: what a bundle hears."""
 
 from __future__ import annotations
 
@@ -28,13 +28,12 @@ if TYPE_CHECKING:
 @threads_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per chunk and line.")
 def run_command(bundle: Path, audio: tuple[str, ...], top: int, threads: int | None, as_json: bool) -> None:
-    """Stream audio through a bundle and print its tags. The top tags of each chunk are printed as soon as
-    they are known.
+    """Stream audio through a bundle and print the top tags of every chunk as they come.
 
-    AUDIO is a file (wav, flac, ogg, mp3 or any other format that soundfile reads, at any sample rate), or -
-    for mono signed 16-bit little-endian PCM on standard input, at the model's sample rate, which is printed.
-    Channels are averaged. Each file is a separate stream that starts from silence. A file that comes through
-    a pipe (/dev/stdin) is processed once it has ended.
+    AUDIO is a file (wav, flac, ogg, mp3 and what else soundfile reads; any rate), or - for mono signed 16-bit
+    little-endian PCM on standard input at the model's sample rate, which is printed. Channels are averaged.
+    Each file is a stream of its own, from silence; one that comes through a pipe (/dev/stdin) is heard when
+    it has ended.
 
     \b
     Examples:
@@ -45,13 +44,13 @@ def run_command(bundle: Path, audio: tuple[str, ...], top: int, threads: int | N
     from satexport.bundle.contract import RANDOM_WEIGHTS
 
     if audio.count("-") > 1:
-        raise UsageError("AUDIO: - is given more than once; standard input can only be read once.")
+        raise UsageError("AUDIO: - stands there more than once; standard input can be heard once.")
     tagger = load(bundle, threads)
     if tagger.contract.has_random_weights:
         note(RANDOM_WEIGHTS)
     failure: SatexportError | None = None
     with reader_may_leave():
-        for name in audio:  # one bad file does not stop the others
+        for name in audio:  # one bad file does not keep the others from being heard
             try:
                 print_tags(tagger, name, top, as_json)
             except SatexportError as error:
@@ -79,12 +78,12 @@ def print_tags(tagger: Tagger, name: str, top: int, as_json: bool) -> None:
 
 
 def _end(start: float, end: float) -> str:
-    """Format the end of a chunk with as many digits as needed to differ from its start."""
+    """The end of a chunk, with as many digits as tell it from its start."""
     return next((text for digits in range(1, 6) if float(text := f"{end:.{digits}f}") > start), f"{end:.6f}")
 
 
 def timed_scores(tagger: Tagger, name: str) -> Iterator[tuple[float, float, FloatArray]]:
-    """Yield start and end in seconds and the scores of each chunk; the last chunk is padded with zeros."""
+    """Start and end in seconds and the scores of each chunk; the last one is padded with zeros."""
     from satexport.audio.files import audio_blocks, pcm_blocks
 
     stream: Stream = tagger.stream()

@@ -57,8 +57,8 @@ def test_a_full_standard_output_is_named_and_no_fault_of_ours(
                               env=os.environ | {"PYTHONUNBUFFERED": unbuffered}, encoding="utf-8",
                               check=False)
     assert done.returncode == 5
-    assert done.stderr == ("Error: standard output cannot be written (No space left on device), so the "
-                           "output is lost. Free space there, or redirect it elsewhere.\n")
+    assert done.stderr == ("Error: standard output takes nothing (No space left on device): what was to be "
+                           "printed is lost. Make room there, or send it elsewhere.\n")
 
 
 # Targets of one's own.

@@ -145,7 +145,7 @@ def test_standard_input_without_audio_ends_with_4(demo: Path) -> None:
 
 def test_standard_input_can_be_heard_once(demo: Path) -> None:
     result = call("run", demo, "-", "-")
-    assert (result.code, "- is given more than once" in result.err) == (2, True)
+    assert (result.code, "- stands there more than once" in result.err) == (2, True)
 
 
 @needs_dev_full
