@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from benchmarks.cases import Case, Cases, CaseTable, QuotedTable, read_cases
 from satexport.files import write_text
 from satexport.report.blocks import Table
 from satexport.report.figures import DIFFERENCE_FIGURES, MEASURE_FIGURES, PARITY_FIGURES, SET_FIGURES, Figure
-from satexport.report.markdown import markdown_rows
+from satexport.report.markdown import align_rows, markdown_rows
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
@@ -73,7 +74,7 @@ def _table(table: CaseTable, found: Mapping[str, Mapping[str, Any]]) -> Iterator
     ran = [found[case.name]["figures"] for case in known if "figures" in found[case.name]]
     figures = [figure for figure in FIGURES if any(row.get(figure.key) is not None for row in ran)]
     if known:
-        yield markdown_rows(Table(title="", head=["", *(figure.head for figure in figures)],
+        yield markdown_rows(Table(title="", head=["", *([figure.head for figure in figures] or [""])],
                                   rows=[_row(case, found[case.name], figures) for case in known]))
     if missing := [case.name for case in table.cases if case.name not in found]:
         yield f"Not run on this CPU yet: {', '.join(missing)}."
@@ -115,21 +116,23 @@ def headline(cases: Cases) -> str:
     last = results["cases"][cases.headline.cases[-1]]
     versions = ", ".join(f"{name} {_version(last, name)}" for name in VERSIONS if name in last["versions"])
     table = markdown_rows(Table(title="", head=["", *(figure.head for figure in figures)], rows=rows))
-    return (f"{table}\n\n{results['cpu']}, {results['cpu_cores']} cores ({' '.join(results['cpu_flags'])}), "
-            f"{last['threads']} threads; {versions}; seeded weights. "
-            f"All figures: [docs/results](docs/results/{cases.headline.cpu}.md).")
+    origin = (f"{results['cpu']}, {results['cpu_cores']} cores ({' '.join(results['cpu_flags'])}), "
+              f"{last['threads']} threads; {versions}; seeded weights. Names without a runtime: ONNX "
+              f"Runtime. All figures: [docs/results](docs/results/{cases.headline.cpu}.md).")
+    return f"{table}\n\n{textwrap.fill(origin, 118, break_long_words=False, break_on_hyphens=False)}"
 
 
 def index(results: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the list of the CPUs that results are of, by the names of their files."""
-    head, rule = "| results | CPU | cores | flags | cases |", "| --- | --- | ---: | --- | ---: |"
-    lines = "\n".join(
-        f"| [{name}]({name}.md) | {found['cpu']} | {found['cpu_cores']} | {' '.join(found['cpu_flags'])} | "
-        f"{sum('figures' in case for case in found['cases'].values())} |" for name, found in results.items())
-    return ("# Results\n\nOne page for each kind of CPU that `make results` ran on; a run replaces only its "
-            "own. [definitions.md](../definitions.md) says what each figure means, "
+    rows = [(f"[{name}]({name}.md)", found["cpu"], str(found["cpu_cores"]), " ".join(found["cpu_flags"]),
+             str(sum("figures" in case for case in found["cases"].values())))
+            for name, found in results.items()]
+    head = ("results", "CPU", "cores", "flags", "cases")
+    table = align_rows([head, *rows], [False, False, True, False, True])
+    return ("# Results\n\nOne page for each kind of CPU that `make results` ran on. A run replaces only its "
+            "own page.\n[definitions.md](../definitions.md) says what each figure means, "
             "[performance.md](../performance.md) what was learned.\n\n"
-            f"{head}\n{rule}\n{lines}\n")
+            f"{table}\n")
 
 
 def pages(cases: Cases) -> dict[Path, str]:

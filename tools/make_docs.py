@@ -34,6 +34,7 @@ from satexport.frontends.rows import FRONT_ENDS
 from satexport.models.families import FAMILIES, all_variants, find_family
 from satexport.quantize.calibration_set import CalibrationSet
 from satexport.report.figures import KIND_FIGURES, TERMS
+from satexport.report.markdown import align_rows
 from satexport.targets import shipped
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -49,20 +50,7 @@ CLAIMS = ("model", "delay", "GFLOPs", "memory, MB", "mAP", "published file")
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[str] = ()) -> str:
     """A table whose columns line up as plain text, too; those named in `numbers` are aligned to the right."""
     cells = [[cell.replace("|", "\\|") for cell in row] for row in (head, *rows)]
-    widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
-    right = [name in numbers for name in head]
-    if not right[-1]:  # the last column is often a sentence
-        widths[-1] = len(head[-1])
-    lines = [_line(row, widths, right) for row in cells]
-    rule = ["-" * (width - 1) + (":" if is_number else "-")
-            for width, is_number in zip(widths, right, strict=True)]
-    return "\n".join([lines[0], _line(rule, widths, right), *lines[1:]])
-
-
-def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
-    padded = [cell.rjust(width) if is_number else cell.ljust(width)
-              for cell, width, is_number in zip(cells, widths, right, strict=True)]
-    return f"| {' | '.join(padded).rstrip()} |"
+    return align_rows(cells, [name in numbers for name in head])
 
 
 def code(text: str) -> str:

@@ -35,7 +35,7 @@ def test_the_reports_of_a_bundle_are_shown_in_the_order_of_their_making(reported
 def test_one_report_is_shown_as_markdown(reported: Path) -> None:
     result = call("report", reported / "reports" / "parity.json", "--markdown")
     assert result.code == 0
-    assert "| largest difference | 1.2e-02 | 1.2e-02 |" in result.out
+    assert "| largest difference |          1.2e-02 | 1.2e-02 |" in result.out
     assert "golden chunks: largest" not in result.out
 
 
