@@ -15,7 +15,7 @@ from satexport.commands.options import json_option
 if TYPE_CHECKING:
     from satexport.models.family import Variant
 
-PAPER_COLUMNS = ("model", "delay", "GFLOPs", ("memory", "MB"), "mAP", "published file")
+CLAIMS = ("model", "delay", "GFLOPs", ("memory", "MB"), "mAP", "published file")
 
 
 @click.command("models")
@@ -74,8 +74,8 @@ def _print_family(variants: Sequence[dict[str, Any]]) -> None:
     if papers:
         sources = ", ".join(dict.fromkeys(paper["source"] for paper in papers))
         print_table(Table(title=f"figures of the paper ({sources}); none was measured by satexport",
-                          head=PAPER_COLUMNS,
-                          rows=[_paper_row(facts) for facts in variants if facts["paper"]]))
+                          head=CLAIMS,
+                          rows=[_claim(facts) for facts in variants if facts["paper"]]))
         for text in dict.fromkeys(paper["note"] for paper in papers):
             click.echo(text)
 
@@ -88,7 +88,7 @@ def _variant_row(facts: Mapping[str, Any], details: Sequence[str]) -> list[str]:
             *(f"{facts[name]}" for name in details), steps, size]
 
 
-def _paper_row(facts: Mapping[str, Any]) -> list[str]:
+def _claim(facts: Mapping[str, Any]) -> list[str]:
     paper = facts["paper"]
     return [facts["model"], f"{facts['delay']} s", f"{paper['gflops']:g}", f"{paper['memory_mb']:g}",
             f"{paper['map']:.1f}", facts["file"] or "-"]
