@@ -97,7 +97,7 @@ def test_what_must_be_known_of_a_file_is_said_on_standard_error(demo: Path, tmp_
     assert [line["end"] for line in lines(result.out)] == [2]
     cut, cancelled = result.err.splitlines()
     assert cut.startswith(f"{tmp_path / 'a.wav'}: its header announces no audio")
-    assert cancelled.startswith(f"{tmp_path / 'a.wav'}: the mean of its 2 channels")
+    assert cancelled.startswith(f"{tmp_path / 'a.wav'}: its 2 channels cancel each other")
 
 
 @pytest.mark.parametrize(("name", "rate", "channels"), [("a.wav", 8_000, 2), ("a.ogg", 44_100, 1)])
