@@ -1,4 +1,4 @@
-"""Targets: which TOML is accepted, and in which words another one is refused."""
+"""Targets: which TOML files are accepted, and the messages for those that are refused."""
 
 from __future__ import annotations
 
