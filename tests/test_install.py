@@ -196,7 +196,7 @@ def server(tmp_path: Path) -> Iterator[str]:
 def test_an_index_is_used_if_it_answers_and_has_the_version(server: str, index: str, why: str) -> None:
     (version,) = re.findall(r"(?m)^torch==(.+)", CONSTRAINTS)
     expected = f"{server}/{index} {why.format(version=version)}" if why else ""
-    find_problem = runpy.run_path(str(ROOT / "tools" / "install_torch.py"))["why_not"]
+    find_problem = runpy.run_path(str(ROOT / "tools" / "install_torch.py"))["find_problem"]
     assert find_problem(f"{server}/{index}", version) == expected
     assert find_problem("", version) == "TORCH_INDEX is empty"
     assert "does not answer: " in find_problem("http://a name with spaces/", version)

@@ -1,4 +1,4 @@
-"""What a newcomer does wrong is answered in words, and leaves nothing behind."""
+"""Mistakes of new users cause a clear error and leave no files."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def test_a_full_standard_output_is_reported_without_a_traceback(
                            "printed is lost. Make room there, or send it elsewhere.\n")
 
 
-# Targets of one's own.
+# Users' targets.
 
 @pytest.fixture
 def write_target(tmp_path: Path) -> Callable[[str], str]:
-    """A function that writes a TOML and returns its path."""
+    """Returns a function that writes a TOML and returns its path."""
     def write(text: str) -> str:
         (tmp_path / "mine.toml").write_text(text)
         return str(tmp_path / "mine.toml")

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: exit codes, words, and what is left behind."""
+"""The command line as a user sees it: exit codes, messages, and remaining files."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ print([name for name in ("numpy", "torch", "onnx", "onnxruntime", "rich") if nam
 
 
 def examples() -> list[list[str]]:
-    """Every command line that a help text shows, without what pipes into it or explains it."""
+    """Every command line in a help text, without pipes and comments."""
     texts = [cli.help or "", *(command.help or "" for command in cli.commands.values())]
     lines = [line.strip() for text in texts for line in text.splitlines() if " satexport " in f" {line} "]
     return [line.split("satexport ", 1)[1].split("   ")[0].split()
@@ -137,7 +137,7 @@ def test_a_disk_that_becomes_full_exits_with_5_and_keeps_the_previous_bundle(
 
 def test_an_output_folder_that_cannot_be_written_exits_with_5(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    for place in (tmp_path / "file", Path("/proc")):  # root may write everywhere but there
+    for place in (tmp_path / "file", Path("/proc")):  # not even root may write there
         result = call(*ONNX, place)
         assert (result.code, "cannot be written" in result.err) == (5, True)
 
@@ -145,7 +145,7 @@ def test_an_output_folder_that_cannot_be_written_exits_with_5(tmp_path: Path) ->
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_in_the_middle_of_an_export_leaves_nothing(
         number: signal.Signals, tmp_path: Path) -> None:
-    process = start(*ONNX, tmp_path,  # a background job may have been born deaf to SIGINT
+    process = start(*ONNX, tmp_path,  # a background job may ignore SIGINT from its start
                     before="import signal; signal.signal(signal.SIGINT, signal.default_int_handler)")
     while not list(tmp_path.glob("*/.onnx.partial-*")) and process.poll() is None:
         time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""`satexport models` and the paper's figures: every SAT and ViT, the numbers of the sources, JSON."""
+"""`satexport models`: every SAT and ViT, the figures of the paper, JSON."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ vit 10 52 / 105 / 210    2.7 / 10 / 42     44.2 / 45.7 / 47.4
 
 
 def printed() -> dict[str, list[float]]:
-    """Memory, GFLOPs and mAP of each variant, read off the table above."""
+    """Memory, GFLOPs and mAP of each variant, from the table above."""
     found = {}
     for line in TABLE_2.strip().splitlines():
         kind, delay, *values = line.replace("/", " ").split()
@@ -36,20 +36,20 @@ def printed() -> dict[str, list[float]]:
 
 
 def document() -> dict[str, dict[str, Any]]:
-    """What `models --json` says of each variant."""
+    """The output of `models --json` for each variant."""
     models = json.loads(call("models", "--json").out)["models"]
     return {entry["name"]: entry for entry in models if entry["family"] == "sat"}
 
 
 def rows() -> list[list[str]]:
-    """The cells of what `models` prints: fifteen lines of sizes, then fifteen of the paper."""
+    """The cells that `models` prints: fifteen lines of sizes, then fifteen with the paper's figures."""
     lines = [line for line in call("models").out.splitlines() if line.startswith("│")]
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines]
     return [row for row in cells if name_of(row) in NAMES]
 
 
 def name_of(row: list[str]) -> str:
-    """The variant of a row, whose first cells are "sat-t" and "2 s"."""
+    """The variant of a row that starts with cells such as "sat-t" and "2 s"."""
     return f"{row[0]}-{row[1].replace(' ', '')}"
 
 

@@ -1,4 +1,4 @@
-"""`satexport parity` as a user meets it."""
+"""`satexport parity` as a user sees it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def labelled(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def spoiled(bundle: Path) -> Path:
-    """A bundle whose hashes are right and whose initial cache is not: zeros, as one would guess."""
+    """A bundle with valid hashes but a wrong initial cache: zeros, as a user might assume."""
     np.save(bundle / INITIAL_CACHE, np.zeros_like(np.load(bundle / INITIAL_CACHE)))
     reseal(bundle)
     return bundle

@@ -1,4 +1,4 @@
-"""`satexport run` as a user meets it."""
+"""`satexport run` as a user sees it."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_warnings_about_a_file_are_printed_to_standard_error(demo: Path, tmp_pat
     assert [line["end"] for line in lines(result.out)] == [2]
     cut, cancelled = result.err.splitlines()
     assert cut.startswith(f"{tmp_path / 'a.wav'}: its header announces no audio")
-    assert cancelled.startswith(f"{tmp_path / 'a.wav'}: the mean of its 2 channels")
+    assert cancelled.startswith(f"{tmp_path / 'a.wav'}: its 2 channels cancel each other")
 
 
 @pytest.mark.parametrize(("name", "rate", "channels"), [("a.wav", 8_000, 2), ("a.ogg", 44_100, 1)])

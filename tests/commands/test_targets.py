@@ -1,4 +1,4 @@
-"""`satexport targets` lists every target that ships."""
+"""`satexport targets` lists every shipped target."""
 
 from __future__ import annotations
 
