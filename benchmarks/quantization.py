@@ -50,6 +50,9 @@ from satexport.quantize.calibrate import Sample, calibrate
 from satexport.quantize.calibration_set import find_calibration
 from satexport.quantize.int8 import quantize
 from satexport.quantize.ranges import find_ranges
+from satexport.report.blocks import rows_table
+from satexport.report.figures import MEASURE_FIGURES
+from satexport.report.markdown import markdown_rows
 from satexport.runtimes import import_runtime
 from satexport.step import FloatArray, Step
 from satexport.tagging.stream import StreamBatch, clip_chunks
@@ -77,6 +80,8 @@ CHOICES = {
 SPEED = {"static": SHIPPED, "static-patch-head": replace(SHIPPED, operators=("linear", "patch", "head")),
          "static-all": replace(SHIPPED, operators=OPERATORS),
          "dynamic": replace(SHIPPED, method="dynamic"), "qdq": replace(SHIPPED, scheme="qdq")}
+SPEED_FIGURES = ("burst_median_ms", "paused_median_ms", "times_eager_burst", "times_eager_paused",
+                 "weights_mb", "resident_mb")
 
 
 def accuracy(folder: Path) -> Iterator[str]:
@@ -187,8 +192,6 @@ def row(expected: list[FloatArray], source: Bundle, clips: LabelledSet, name: st
 
 def speed(model: str, threads: int) -> Iterator[str]:
     """Lines of a table in Markdown, one per scheme, measured in turns."""
-    yield f"| {model} at 2 s | file, MB | resident, MB | step, ms: burst / paused | times PyTorch eager |"
-    yield "| --- | ---: | ---: | ---: | ---: |"
     with tempfile.TemporaryDirectory() as place:
         checkpoint = load_checkpoint("random", find_variant(model, 2))
         bundles = [open_bundle(export_onnx(checkpoint, find_target("onnx"), Path(place)).path)]
@@ -197,12 +200,10 @@ def speed(model: str, threads: int) -> Iterator[str]:
             options = BuildOptions(calibration=find_calibration("synthetic"))
             made = compile_bundle(bundles[0], target, Path(place), options)
             bundles.append(open_bundle(made.path))
-        report = measure(bundles, Settings(threads=threads)).to_json()
-    for entry in report["bundles"]:
-        memory, times = entry["memory_bytes"], entry["times_eager"]
-        yield (f"| {entry['name']} | {memory['weights'] / 1e6:.1f} | {memory['resident'] / 1e6:.0f} | "
-               f"{entry['burst']['median_ms']:.1f} / {entry['paused']['median_ms']:.1f} | "
-               f"{times['burst']:.2f} / {times['paused']:.2f} |")
+        report = measure(bundles, Settings(threads=threads))
+    figures = [figure for figure in MEASURE_FIGURES if figure.key in SPEED_FIGURES]
+    entries = {entry.name: entry for entry in report.bundles}
+    yield markdown_rows(rows_table("", f"{model} at 2 s", figures, entries))
 
 
 def main() -> None:

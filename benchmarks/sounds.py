@@ -22,6 +22,7 @@ import numpy as np
 
 import satexport
 from satexport.origin import origin
+from satexport.report.blocks import Table
 from satexport.report.terminal import print_table
 from satexport.step import FloatArray
 from satexport.tagging.stream import Stream
@@ -77,8 +78,9 @@ def main() -> None:
     slow = False
     for path in map(Path, sys.argv[1:]):
         found = ratios(satexport.load(path))
-        print_table(f"{path}: a step", ("sound", "ms", "times noise"),
-                    [(name, f"{median:.2f}", f"{times:.2f}") for name, (median, times) in found.items()])
+        print_table(Table(
+            title=f"{path}: a step", head=("sound", "ms", "times noise"),
+            rows=[(name, f"{median:.2f}", f"{times:.2f}") for name, (median, times) in found.items()]))
         slow |= max(times for _, times in found.values()) > MOST
     print(origin()["cpu"], *origin()["cpu_flags"])
     sys.exit(int(slow))

@@ -136,11 +136,3 @@ def check_values(conditions: Iterable[Condition], where: Path) -> None:
     for name, value, is_valid, expected in conditions:
         if not is_valid:
             raise DataError(f"{where}: {name} is {shown(value)}, expected {expected}.")
-
-
-def present_fields(record: Any) -> dict[str, Any]:
-    """The fields of a dataclass by name, with nested dataclasses as dicts, without fields that are None by
-    default and were not set."""
-    fields = dataclasses.asdict(record)
-    return {f.name: fields[f.name] for f in dataclasses.fields(record)
-            if f.default is not None or fields[f.name] is not None}

@@ -121,7 +121,7 @@ compile_bundle(open_bundle(sys.argv[1]), find_target("cpu-int8"), Path(sys.argv[
 
 def test_a_picture_writes_no_file_to_the_home_folder(watched: Watch, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="needs matplotlib: pip install 'satexport[measure]'")
-    drawn = "from satexport.report.pictures import new_figure, png_of; assert png_of(new_figure(3, 2))"
+    drawn = "from satexport.report.pictures import new_canvas, png_of; assert png_of(new_canvas(3, 2))"
     assert watched("-c", drawn) == Seen([], [], "", "")
     assert watched("-c", drawn, HOME="/proc", SATEXPORT_CACHE="/proc").err == ""
 

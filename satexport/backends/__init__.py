@@ -1,1 +1,1 @@
-"""The runtimes: a folder for each, all meeting the protocol of `satexport.backends.backend`."""
+"""The runtimes, a folder for each; all meet the protocol in `satexport.backends.backend`."""

@@ -1,8 +1,9 @@
-"""What a runtime is to satexport: the protocol of a backend, and the table of those that there are.
+"""The protocol that every backend meets, and the table of backends.
 
 A backend is a folder and a line in `BACKENDS`, which names a module that meets `Backend`. The module is
-imported only where a target or a bundle asks for it, on a device too, so it imports numpy and satexport
-alone; the runtime, and what it takes to write a bundle, inside of the functions that need it."""
+imported only when a target or a bundle needs it, also on a device. At its top it imports only numpy and
+satexport; the runtime and whatever is needed to write a bundle are imported inside the functions that use
+them."""
 
 from __future__ import annotations
 
@@ -29,26 +30,26 @@ BACKENDS = {
     "onnxruntime": "satexport.backends.onnxruntime.backend",
     "openvino": "satexport.backends.openvino.backend",
     "tensorrt": "satexport.backends.tensorrt.backend"}
-ITSELF = ""  # among `candidates`: the bundle, as its user loads it
+ITSELF = ""  # key in `candidates`: the bundle itself, as its user loads it
 Settings = TypeVar("Settings")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadOptions:
-    """How a graph is loaded; a runtime that does not know one of them ignores it."""
+    """How a graph is loaded. A runtime ignores the options that it does not have."""
 
-    threads: int | None = None  # None: the target's number; where it has none the runtime decides
-    low_memory: bool = False    # give each tensor's memory back as soon as it is not needed any more
-    share_cores: bool = False   # threads sleep between steps: faster where PyTorch runs in the same process,
-                                # slower elsewhere
+    threads: int | None = None  # None: as the target says; if it says nothing, the runtime decides
+    low_memory: bool = False    # free each tensor as soon as it is no longer needed
+    share_cores: bool = False   # threads sleep between steps: faster if PyTorch runs in the same process,
+                                # slower otherwise
 
 
 @dataclass(frozen=True, kw_only=True)
 class Draft:
-    """What a backend writes a bundle from."""
+    """The input of `Backend.write`."""
 
     graph: Graph              # quantised as the target says, its caches in the dtype of the contract
-    fp32: Graph               # the graph that it was made of
+    fp32: Graph               # the fp32 graph that `graph` was made from
     contract: Contract
     target: Target            # resolved
     initial_cache: Sequence[NDArray[Any]]  # of one stream, in the order of the contract
@@ -56,71 +57,73 @@ class Draft:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Written:
+class WrittenGraphs:
     """The graphs that a backend has written into a bundle's folder."""
 
     graph: str                # the file that the manifest names
     built_elsewhere: Mapping[str, Step] = field(default_factory=dict)
-    # graphs that another machine makes an engine of, as steps that compute here what each says: their scores
-    # of the golden chunks go with the bundle, so that the engine can be held against them
+    # by name, the graphs that another machine builds engines from, as steps that run them on this machine:
+    # the bundle stores their scores of the golden chunks, which the engines are later compared with
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """What of a bundle is proven on this machine."""
+    """A part of a bundle that can be tested on this machine."""
 
     step: Step
-    gates: Gates                  # that it is held to
-    report: str = "parity.json"   # name in the bundle's reports/
-    facts: Mapping[str, str] = field(default_factory=dict)  # what that report also says of it
+    gates: Gates                  # that it must pass
+    report: str = "parity.json"   # file name in the bundle's reports/
+    facts: Mapping[str, str] = field(default_factory=dict)  # added to that report
 
 
 class Backend(Protocol):
-    """A runtime, from a target's table to a step. A module meets it with functions of these names."""
+    """A runtime, from a target's table to a step. A module meets the protocol with functions of these
+    names."""
 
     PACKAGE: str                        # the runtime's Python package
-    PRECISIONS: tuple[str, ...]         # that a target may ask for
-    QUANTIZATION: Mapping[str, object]  # keys of [quantization] for which the runtime takes one value alone:
-                                        # a target need not state them
+    PRECISIONS: tuple[str, ...]         # that a target may name
+    QUANTIZATION: Mapping[str, object]  # keys of [quantization] for which the runtime supports one value
+                                        # only: a target may omit them
 
     def check(self, target: Target, where: Path) -> None:
-        """Check what a target says: the backend's own table (`target.options`), and what of the rest this
-        runtime cannot do. Needs no runtime. Raises `DataError` that begins with `where`."""
+        """Check the backend's own table (`target.options`), and the rest of the target for what this runtime
+        cannot do. Does not need the runtime. Raises a `DataError` that begins with `where`."""
 
     def resolve(self, target: Target) -> Target:
-        """The target with every choice made that depends on this machine, and its options complete. Raises
-        `MissingError` if the runtime, the device or the precision is not here."""
+        """Return the target with every choice that depends on this machine resolved and all of its options
+        stated. Raises `MissingError` if the runtime, the device or the precision is not available."""
 
-    def accepts(self, contract: Contract, target: Target) -> None:
-        """Raise `UsageError` if no bundle can be made of a graph with this contract: its number of streams,
-        its opset, the dtype of its caches."""
+    def check_contract(self, contract: Contract, target: Target) -> None:
+        """Raise `UsageError` if the number of streams, the opset or the cache dtype of this contract rules
+        out a bundle for this target."""
 
-    def write(self, folder: Path, draft: Draft) -> Written:
-        """Write the graphs, and whatever else the bundle needs but the parts that every bundle has: files, no
-        folders. Raises
-        `UsageError` or `RunError` if that cannot be done; what was written is then thrown away."""
+    def write(self, folder: Path, draft: Draft) -> WrittenGraphs:
+        """Write the graphs and any other files that this backend needs, without subfolders; the parts that
+        every bundle has are written by the caller. Raises `UsageError` or `RunError` if that is not
+        possible; the caller then discards the folder."""
 
     def candidates(self, bundle: Bundle, options: LoadOptions) -> Mapping[str, Candidate]:
-        """What is proven on this machine, the target's own first: `ITSELF`, or its graphs by name where it
-        runs only on another machine. Raises what `load` does."""
+        """What is tested on this machine, the target's own graph first: the bundle itself under the key
+        `ITSELF`, or its graphs by name if the bundle only runs on another machine. Raises the same errors
+        as `load`."""
 
     def finish(self, bundle: Bundle) -> Mapping[str, Any] | None:
-        """What else is made once the bundle is complete, beside its parts: what the report says of it, its
-        "summary" a sentence for people; None if there is nothing."""
+        """Make what needs the complete bundle and is not one of its parts. Returns a report on it, whose
+        "summary" is a sentence for people; None if there is nothing to make."""
 
     def load(self, bundle: Bundle, options: LoadOptions) -> Step:
-        """Load a bundle whose target was checked. Raises `MissingError` if the runtime or the device is not
-        here, `BundleError` if a file cannot be loaded or was made with another contract."""
+        """Load a bundle whose target has been checked. Raises `MissingError` if the runtime or the device is
+        not available, `BundleError` if a file cannot be loaded or has another contract."""
 
 
 def find_backend(name: str) -> Backend:
-    """The backend of that name. Raises `KeyError` if there is none."""
+    """Return the backend of that name. Raises `KeyError` if there is none."""
     return cast(Backend, importlib.import_module(BACKENDS[name]))
 
 
 def load_step(bundle: Bundle, options: LoadOptions = LoadOptions()) -> Step:
-    """Load a bundle's graph with the runtime that its target names. Raises `MissingError` if this satexport
-    has no such backend, or the runtime is not installed; `BundleError` as `Backend.load`."""
+    """Load a bundle's graph with the runtime that its target names. Raises `MissingError` if this version of
+    satexport does not have that backend or the runtime is not installed; `BundleError` as `Backend.load`."""
     check_known(bundle)
     backend = find_backend(bundle.target.backend)
     try:
@@ -131,37 +134,38 @@ def load_step(bundle: Bundle, options: LoadOptions = LoadOptions()) -> Step:
 
 
 def check_known(bundle: Bundle) -> None:
-    """Raise `MissingError` if this satexport has no such backend as a bundle is for."""
+    """Raise `MissingError` if this version of satexport does not have the bundle's backend."""
     name = bundle.target.backend
     if name not in BACKENDS:
         raise MissingError(f"{bundle.path} is for the backend {name!r}, made by a newer version; this "
-                           f"satexport runs {', '.join(BACKENDS)}. Use the version that wrote it.")
+                           f"satexport runs {', '.join(BACKENDS)}. Use the version that made the bundle.")
 
 
-def itself(bundle: Bundle, step: Step) -> Mapping[str, Candidate]:
-    """The candidates of a bundle that runs on this machine: it alone."""
+def single_candidate(bundle: Bundle, step: Step) -> Mapping[str, Candidate]:
+    """The candidates of a bundle that runs on this machine: only the bundle itself."""
     return {ITSELF: Candidate(step=step, gates=bundle.target.gates)}
 
 
 def read_settings(kind: type[Settings], target: Target, where: Path) -> Settings:
-    """The options of a target as the backend's own dataclass. Raises `DataError` that begins with `where`."""
+    """Return the options of a target as the backend's own dataclass. Raises a `DataError` that begins with
+    `where`."""
     return kind(**facts.check_fields(kind, dict(target.options), where, table=target.backend))
 
 
 def complete_options(settings: Any) -> dict[str, Any]:
-    """Settings as the options of a target, each stated, as JSON has them."""
+    """Return settings as the options of a target, all of them stated, with JSON types."""
     return {key: list(value) if isinstance(value, tuple) else value
             for key, value in dataclasses.asdict(settings).items()}
 
 
 def precision_conditions(target: Target, precisions: Sequence[str],
                          forced: Mapping[str, object]) -> Iterator[facts.Condition]:
-    """A target's precision is one of the backend's, and its [quantization] contradicts none of the values
-    that the backend forces."""
+    """The precision of the target must be one of the backend's, and its [quantization] must not contradict
+    a value that the backend forces."""
     yield ("precision", target.precision, target.precision in precisions,
            f"{' or '.join(precisions)} with the backend {target.backend}")
     if target.quantization:
-        for key, only in forced.items():
+        for key, required in forced.items():
             value = getattr(target.quantization, key)
-            yield (key, value, value == only,
-                   f"{facts.toml_text(only)}, the only one that the backend {target.backend} takes")
+            yield (key, value, value == required,
+                   f"{facts.toml_text(required)}, the only value that the backend {target.backend} supports")

@@ -116,7 +116,8 @@ def run_compile(target: Target, options: Options) -> Path:
     """Make the bundle, export first where a model is named, and report; returns its path. Raises `GateError`
     where a gate failed."""
     from satexport.bundle.gates import failures
-    from satexport.report.terminal import print_bundle
+    from satexport.report.blocks import describe_bundle
+    from satexport.report.terminal import print_blocks
 
     _check_source(options)
     folds = parse_folds(options.folds)
@@ -138,7 +139,7 @@ def run_compile(target: Target, options: Options) -> Path:
         if options.as_json:
             print_json(_to_json(record))
         else:
-            print_bundle(record)
+            print_blocks(describe_bundle(record))
     for text in record.notes:
         note(text)
     if failed := failures(record.proof.gates):
@@ -177,7 +178,11 @@ def _source(options: Options) -> Bundle | ExportOptions:
 
 
 def _to_json(record: BundleRecord) -> dict[str, Any]:
+    from satexport.report.serialize import to_json
+
     proof = record.proof
-    return {"bundle": str(record.path), "sensitivity": record.sensitivity, "left_out": record.left_out,
-            "parity": proof.parity, "twins": proof.twins, "measure": proof.measured,
-            "finished": record.finished}
+    return {"bundle": str(record.path), "left_out": record.left_out, "finished": record.finished,
+            "sensitivity": to_json(record.sensitivity) if record.sensitivity else None,
+            "parity": to_json(proof.parity) if proof.parity else None,
+            "twins": {name: to_json(twin) for name, twin in proof.twins.items()},
+            "measure": to_json(proof.measured) if proof.measured else None}

@@ -19,6 +19,7 @@ from satexport.commands.models import models_command
 from satexport.commands.onnx import onnx_command
 from satexport.commands.openvino import openvino_command
 from satexport.commands.parity import parity_command
+from satexport.commands.report import report_command
 from satexport.commands.run import run_command
 from satexport.commands.targets import targets_command
 from satexport.commands.trt import trt_command
@@ -50,6 +51,7 @@ def cli() -> None:
       satexport trt --int8
       satexport parity build/sat-t-2s/onnx
       satexport measure build/sat-t-2s/onnx
+      satexport report build/sat-t-2s/onnx
       satexport run build/sat-t-2s/onnx dog.wav
 
     \b
@@ -59,7 +61,7 @@ def cli() -> None:
 
 
 for command in (onnx_command, bundle_command, cpu_command, openvino_command, trt_command, parity_command,
-                measure_command, run_command, models_command, targets_command, data_command):
+                measure_command, report_command, run_command, models_command, targets_command, data_command):
     cli.add_command(command)
 
 

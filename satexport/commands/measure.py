@@ -8,7 +8,7 @@ import click
 
 from satexport.commands.console import print_json, reader_may_leave
 from satexport.commands.options import Seconds, json_option, threads_option
-from satexport.errors import GateError
+from satexport.errors import GateError, RunError
 from satexport.measure.schedule import PAUSE, PAUSED_STEPS, PAUSED_TURNS, STEPS, TURNS
 from satexport.terminal import note
 
@@ -46,8 +46,10 @@ def measure_command(bundles: tuple[Path, ...], eager: bool, checkpoint: str | No
     from satexport.bundle.places import check_places
     from satexport.files import write_json
     from satexport.measure.turns import Settings, measure
-    from satexport.report.pictures import measure_png, write_picture
-    from satexport.report.terminal import print_measure
+    from satexport.report.blocks import describe
+    from satexport.report.pictures import write_picture
+    from satexport.report.serialize import to_json
+    from satexport.report.terminal import print_blocks
 
     opened = [open_bundle(path) for path in bundles]
     place = folder or (opened[0].reports if len(bundles) == 1 else Path("build/measure"))
@@ -55,20 +57,25 @@ def measure_command(bundles: tuple[Path, ...], eager: bool, checkpoint: str | No
     own = [] if folder or len(bundles) == 1 else [bundle.reports / "measure.json" for bundle in opened]
     places = [("report", file), ("report's picture", picture), *(("report", path) for path in own)]
     check_places(places, bundles)  # before the work
-    measured = measure(opened, Settings(threads=threads, streams=streams, steps=steps, pause=pause,
-                                        checkpoint=checkpoint, eager=eager))
-    report = measured.to_json()
+    report = measure(opened, Settings(threads=threads, streams=streams, steps=steps, pause=pause,
+                                      checkpoint=checkpoint, eager=eager))
+    refused, notes = None, []
+    try:
+        write_json(file, to_json(report))
+        for number, path in enumerate(own):
+            write_json(path, to_json(report.select_bundle(number)))
+        notes = write_picture(picture, report)
+    except RunError as error:  # what was measured is shown all the same
+        refused = error
     with reader_may_leave():
         if as_json:
-            print_json(report)
+            print_json(to_json(report))
         else:
-            print_measure(report)
-    for text in (*measured.notes, measured.warning):
+            print_blocks(describe(report))
+    for text in (*report.notes, *notes, report.warning):
         note(text)
-    write_json(file, report)
-    for number, path in enumerate(own):
-        write_json(path, measured.select_bundle(number).to_json())
-    for text in write_picture(picture, measure_png, report):
-        note(text)
-    if failed := failures(measured.gates):
+    failed = failures(report.gates)
+    if refused:
+        raise GateError(f"{failed}. Also: {refused}") if failed else refused
+    if failed:
         raise GateError(f"{failed}.")

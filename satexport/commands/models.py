@@ -61,18 +61,20 @@ def list_facts(variant: Variant) -> dict[str, Any]:
 def _print_family(variants: Sequence[dict[str, Any]]) -> None:
     """Print the variants of one family, and what papers claim of them."""
     from satexport.models.families import find_family, named_variant
+    from satexport.report.blocks import Table
     from satexport.report.terminal import print_table
 
     family = str(variants[0]["family"])
     details = list(find_family(family).describe(named_variant(variants[0]["name"])))
-    print_table(f"{len(variants)} variants of {family}: a model at a delay; the cache in fp32",
-                ("model", "delay", "tokens new/cached", *details, "chunks remembered", "cache MB"),
-                [_shape(facts, details) for facts in variants])
+    print_table(Table(
+        title=f"{len(variants)} variants of {family}: a model at a delay; the cache in fp32",
+        head=("model", "delay", "tokens new/cached", *details, "chunks remembered", "cache MB"),
+        rows=[_shape(facts, details) for facts in variants]))
     papers = [facts["paper"] for facts in variants if facts["paper"]]
     if papers:
         sources = ", ".join(dict.fromkeys(paper["source"] for paper in papers))
-        print_table(f"the paper's figures ({sources}; nothing here was measured by satexport)",
-                    CLAIMS, [_claim(facts) for facts in variants if facts["paper"]])
+        print_table(Table(title=f"the paper's figures ({sources}; nothing here was measured by satexport)",
+                          head=CLAIMS, rows=[_claim(facts) for facts in variants if facts["paper"]]))
         for text in dict.fromkeys(paper["note"] for paper in papers):
             click.echo(text)
 

@@ -58,7 +58,9 @@ def onnx_command(model: str | None, delay: int | None, checkpoint: str, labels: 
     """
     from satexport.bundle.contract import GraphOptions
     from satexport.models.families import check_options, find_family
-    from satexport.report.terminal import print_export
+    from satexport.report.blocks import describe
+    from satexport.report.serialize import to_json
+    from satexport.report.terminal import print_blocks
     from satexport.targets import find_target
 
     target = find_target(target_name)
@@ -71,18 +73,17 @@ def onnx_command(model: str | None, delay: int | None, checkpoint: str, labels: 
     check_options(variant, options)
     with requires_extra("export"):
         from satexport.models.checkpoint import load_checkpoint
-        from satexport.pipeline.export import export_onnx, export_report
+        from satexport.pipeline.export import export_onnx
 
         export = export_onnx(load_checkpoint(checkpoint, variant, labels), target, output, options, opset,
                              simplify)
-    report = export_report(export)
     with reader_may_leave():
         if as_json:
-            print_json({"bundle": str(export.path), **report})
+            print_json({"bundle": str(export.path), **to_json(export.report)})
         else:
-            print_export(report)
+            print_blocks(describe(export.report))
             say(f"Bundle: {export.path}")
-    note(report["warning"])
+    note(export.report.warning)
     caution = find_family(variant.family).caution(variant)
     if caution and Path(checkpoint).is_file():
         note(f"{checkpoint}: {caution}")

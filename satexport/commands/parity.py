@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,7 +15,7 @@ from satexport.errors import GateError, RunError, UsageError, requires_extra
 from satexport.terminal import note
 
 if TYPE_CHECKING:
-    from satexport.parity.records import ParityResult
+    from satexport.parity.records import ParityReport, ParityResult
     from satexport.tagging.tagger import Tagger
 
 
@@ -56,7 +56,9 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
     from satexport.bundle.places import check_places
     from satexport.parity.golden import run_golden
     from satexport.parity.records import report_parity
-    from satexport.report.terminal import print_parity
+    from satexport.report.blocks import describe
+    from satexport.report.serialize import to_json
+    from satexport.report.terminal import print_blocks
 
     if golden and (data, folds, category_map, checkpoint) != ("synthetic", None, None, None):
         raise UsageError("--golden needs neither --data, --folds, --map nor --checkpoint: the golden "
@@ -71,18 +73,21 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
         minutes=minutes)
     if require_data:
         result = replace(result, gates=fail_skipped(result.gates))
-    report = report_parity(tagger, result, threads).to_json()
-    with reader_may_leave():
-        if as_json:
-            print_json(report)
-        else:
-            print_parity(report)
-    note(report["warning"])
-    failed = failures(result.gates)
+    report = report_parity(tagger, result, threads)
+    refused = None
     try:
         _write_reports(report, places)
-    except RunError as error:  # such as a bundle on a read-only disk
-        raise GateError(f"{bundle}: {failed}. Also: {error}") if failed else error from None
+    except RunError as error:  # such as a bundle on a read-only disk: the result is shown all the same
+        refused = error
+    with reader_may_leave():
+        if as_json:
+            print_json(to_json(report))
+        else:
+            print_blocks(describe(report))
+    note(report.warning)
+    failed = failures(report.gates)
+    if refused:
+        raise GateError(f"{bundle}: {failed}. Also: {refused}") if failed else refused
     if failed:
         raise GateError(f"{bundle}: {failed}.")
 
@@ -98,16 +103,17 @@ def _run_parity(tagger: Tagger, *, data: str, folds: Sequence[int] | None, categ
     return run_parity(tagger, gate_set=gate_set, checkpoint=checkpoint, minutes=minutes)
 
 
-def _write_reports(report: dict[str, Any], places: dict[str, Path]) -> None:
+def _write_reports(report: ParityReport, places: dict[str, Path]) -> None:
     """Write a report to its places, by what they are called. Raises `RunError` where one refuses."""
     from satexport.files import write_json, write_text
     from satexport.report.junit import junit
-    from satexport.report.pictures import drift_png, write_picture
+    from satexport.report.pictures import write_picture
+    from satexport.report.serialize import to_json
 
     if file := places.get("JUnit report"):
-        cases = [(gate["name"], gate["status"], gate["note"]) for gate in report["gates"]]
-        write_text(file, junit(f"satexport.parity.{report['variant']}", cases))
-    write_json(places["report"], report)
+        cases = [(gate.name, gate.status, gate.note) for gate in report.gates]
+        write_text(file, junit(f"satexport.parity.{report.variant}", cases))
+    write_json(places["report"], to_json(report))
     if picture := places.get("report's picture"):
-        for text in write_picture(picture, drift_png, report):
+        for text in write_picture(picture, report):
             note(text)

@@ -12,7 +12,7 @@ from satexport.commands.options import json_option
 
 if TYPE_CHECKING:
     from satexport.bundle.target import Target
-    from satexport.report.terminal import Cell
+    from satexport.report.blocks import Cell
 
 UNITS = {"ms": "ms", "mb": "MB"}
 COLUMNS = ("target", "backend", "precision", "threads", "gates", "budgets", "description")
@@ -28,6 +28,7 @@ def targets_command(as_json: bool) -> None:
       satexport targets
       satexport targets --json
     """
+    from satexport.report.blocks import Table
     from satexport.report.terminal import print_table
     from satexport.targets import shipped
 
@@ -36,7 +37,7 @@ def targets_command(as_json: bool) -> None:
         if as_json:
             print_json({"targets": [target.to_dict() for target in targets]})
         else:
-            print_table("targets", COLUMNS, [_row(target) for target in targets])
+            print_table(Table(title="targets", head=COLUMNS, rows=[_row(target) for target in targets]))
             click.echo("One of your own is a TOML: pass --target FILE.toml (README: A target of your own).")
 
 

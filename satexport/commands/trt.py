@@ -100,11 +100,13 @@ def _build(path: Path, as_json: bool, quiet: bool = False) -> None:
     """Build the engines of a bundle; the reports in it say the same."""
     from satexport.backends.tensorrt.build import this_board
     from satexport.pipeline.board import build_bundle
-    from satexport.report.terminal import print_engines
+    from satexport.report.blocks import describe
+    from satexport.report.serialize import to_json
+    from satexport.report.terminal import print_blocks
 
-    report = build_bundle(path, this_board()).to_json()
+    report = build_bundle(path, this_board())
     with reader_may_leave():
         if as_json:
-            print_json({"bundle": str(path)} | report)
+            print_json({"bundle": str(path)} | to_json(report))
         elif not quiet:
-            print_engines(report)
+            print_blocks(describe(report))

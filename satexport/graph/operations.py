@@ -9,12 +9,10 @@ from satexport.bundle.roles import FRONT
 from satexport.errors import RunError
 from satexport.graph.roles import MATRIX_PRODUCTS, Graph
 
-if TYPE_CHECKING:  # a device has no onnx and needs only the definition
+if TYPE_CHECKING:
     import onnx
 
 PRODUCTS = (*MATRIX_PRODUCTS, "Conv")
-DEFINITION = ("operations for one chunk of one stream, counted on the exported graph: matrix products and "
-              "convolutions, a multiply-add counts as two; the front end is listed separately")
 
 
 def count_operations(graph: Graph) -> dict[str, int]:

@@ -32,8 +32,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class StepLatency:
-    """Latency of a step in bursts and after pauses; see
-    `satexport.measure.schedule.LATENCY_DEFINITIONS`."""
+    """Latency of a step in bursts and after pauses; see `satexport.measure.schedule`."""
 
     burst: Latency
     paused: Latency

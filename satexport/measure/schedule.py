@@ -14,12 +14,6 @@ TURN_SECONDS = 1.0   # a turn is over after so much work
 PAUSED_TURNS = 2
 PAUSED_STEPS = 10    # of one of them, at most
 PAUSE = 0.25         # before each step after a pause, s
-LATENCY_DEFINITIONS = {
-    "burst": f"single steps one after the other, input in host memory to scores in host memory, in {TURNS} "
-             f"turns, {WARM_UP} steps before each not counted; a turn has as many as the settings say, or "
-             f"what it does in {TURN_SECONDS:g} s",
-    "paused": "single steps, each after a pause: what a live stream sees; the p99 of so few is nearly the "
-              "slowest of them"}
 
 
 @dataclass(frozen=True)

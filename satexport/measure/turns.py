@@ -2,8 +2,8 @@
 
 Each bundle, and PyTorch once per checkpoint, runs in a process of its own (`satexport.measure.worker`). They
 take turns, A B A B, and only one works at a time, so that a machine that becomes slower or faster
-does so for all of them: quote the ratios, not the milliseconds. Definitions: `MEASURE_DEFINITIONS`, which
-every report carries.
+does so for all of them: quote the ratios, not the milliseconds. What each figure means stands in
+`satexport.report.figures`, and in every report.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from typing import Any, cast
 from satexport.bundle.contract import ANY, state_bytes
 from satexport.bundle.folder import Bundle
 from satexport.errors import BundleError, CheckpointError, MissingError, UsageError
-from satexport.graph.operations import DEFINITION as OPERATIONS
 from satexport.measure.budgets import budget_gates, bundle_figures
 from satexport.measure.latency import StepLatency, take_turns
 from satexport.measure.process import Process
-from satexport.measure.records import MEASURE_DEFINITIONS, MeasureEntry, MeasureReport, MemoryBytes
+from satexport.measure.records import MeasureEntry, MeasureReport, MemoryBytes
 from satexport.measure.schedule import PAUSE, STEPS, Turn, plan_turns
 from satexport.origin import cores
 from satexport.progress import progress
@@ -88,8 +87,7 @@ def measure(bundles: Sequence[Bundle], settings: Settings) -> MeasureReport:
     return MeasureReport(
         bundles=tuple(_judge(entry, row, references.get(row.baseline), _one_stream(row, rows, measured))
                       for row, entry in zip(rows, measured, strict=True)),
-        eager=tuple(references.values()), notes=tuple(dict.fromkeys(notes)), settings=asdict(settings),
-        definitions=MEASURE_DEFINITIONS | {"operations": OPERATIONS})
+        eager=tuple(references.values()), notes=tuple(dict.fromkeys(notes)), settings=asdict(settings))
 
 
 def _start(bundles: Sequence[Bundle], settings: Settings, stack: ExitStack,

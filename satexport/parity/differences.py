@@ -27,8 +27,7 @@ class Differences:
 
 @dataclass(frozen=True, kw_only=True)
 class Drift:
-    """What a stream says of the same sounds at its end as at its beginning; see
-    `satexport.parity.records.PARITY_DEFINITIONS`."""
+    """How the score difference of the same sounds changes from the beginning of a stream to its end."""
 
     chunks: int    # compared, of each stream
     first: float   # their mean score difference when heard first

@@ -1,8 +1,8 @@
 """Parity: two steps over the same audio, how far apart their scores are, and a verdict.
 
 The reference is PyTorch fp32 with the published hidden-state cache and the bundle's own weights;
-the candidate is the file that ships. Protocols and definitions:
-`satexport.parity.records.PARITY_DEFINITIONS`, which every report carries.
+the candidate is the file that ships. What the figures and protocols are stands in
+`satexport.report.figures`, and in every report.
 """
 
 from __future__ import annotations
@@ -25,16 +25,32 @@ from satexport.errors import DataError
 from satexport.models.checkpoint import find_weights
 from satexport.models.families import make_reference
 from satexport.models.family import Reference
-from satexport.parity.differences import compare, compute_drift, difference_curve, judge_difference
+from satexport.parity.differences import (
+    Differences,
+    Drift,
+    compare,
+    compute_drift,
+    difference_curve,
+    judge_difference,
+)
 from satexport.parity.golden import proof_streams
 from satexport.parity.metrics import average_precisions
-from satexport.parity.records import ParityResult, SetParity, StreamParity
+from satexport.parity.records import ParityResult, SetParity
 from satexport.progress import progress
 from satexport.tagging.stream import StreamBatch, clip_chunks
 from satexport.tagging.tagger import Tagger
 
 HEARD_AGAIN = 60  # s at the end of the stream, after as many chunks as a cache remembers
 Advance = Callable[[], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamParity:
+    """A long stream scored by both."""
+
+    differences: Differences
+    drift: Drift | None         # None: the stream is too short to tell
+    curve: tuple[float, ...]    # mean score difference of each chunk, then of those repeated at its end
 
 
 @dataclass(frozen=True)
@@ -67,7 +83,7 @@ def run_parity(tagger: Tagger, *, minutes: float, gate_set: GateSet | None = Non
         differences[scored.name] = scored.differences
     gates = [judge_difference(limits, name, apart) for name, apart in differences.items()]
     return ParityResult(gates=(*gates, judge_map(limits, scored, gate_set.why_not)), differences=differences,
-                        stream=stream, labelled=scored)
+                        curve=stream.curve, drift=stream.drift, labelled_set=scored)
 
 
 def find_gate_set(bundle: Bundle, data: str = "synthetic", folds: Sequence[int] | None = None,
@@ -107,8 +123,9 @@ def stream_parity(reference: Reference, tagger: Tagger, minutes: float, advance:
         advance()
     both = np.concatenate(expected), np.concatenate(scores)
     curve = difference_curve(*both, count)
-    return StreamParity(compare(both[0][:chunks * count], both[1][:chunks * count], count),
-                        compute_drift(curve, chunks, contract.memory_steps), curve)
+    return StreamParity(
+        differences=compare(both[0][:chunks * count], both[1][:chunks * count], count),
+        drift=compute_drift(curve, chunks, contract.memory_steps), curve=tuple(curve.tolist()))
 
 
 def set_parity(reference: Reference, tagger: Tagger, data: LabelledSet, advance: Advance) -> SetParity:

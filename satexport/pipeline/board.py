@@ -41,14 +41,15 @@ from satexport.files import check_writable, write_json
 from satexport.measure.budgets import budget_gates, engine_figures
 from satexport.measure.latency import StepLatency, StepTimer, make_noise, take_turns
 from satexport.measure.records import MeasureEntry, MemoryBytes
-from satexport.measure.schedule import plan_turns
+from satexport.measure.schedule import PAUSE, STEPS, plan_turns
 from satexport.memory import MB
-from satexport.origin import origin
 from satexport.parity.golden import golden_scores, judge_golden, proof_streams
 from satexport.parity.records import report_parity
 from satexport.process import open_standard_streams
-from satexport.report.records import BuildReport, EngineRecord
-from satexport.report.terminal import print_engines
+from satexport.report.blocks import describe
+from satexport.report.records import BoardFacts, BuildReport, EngineRecord
+from satexport.report.serialize import to_json
+from satexport.report.terminal import print_blocks
 from satexport.step import FloatArray
 from satexport.tagging.tagger import Tagger
 from satexport.terminal import note
@@ -73,10 +74,12 @@ def build_bundle(path: Path, board: Board) -> BuildReport:
         engines = [_try_to_build(bundle, board, graph, folder / f"{graph.stem}{ENGINE}")
                    for graph in graphs(bundle)]
         report = BuildReport(bundle_sha256=bundle.sha256, engines=tuple(sorted(engines, key=_rank)),
-                             origin=_origin(board))
+                             settings={"steps": STEPS, "pause": PAUSE}, board=BoardFacts(
+                                 tensorrt=board.tensorrt, device=board.description,
+                                 compute_capability=board.compute_capability))
         if report.kept:
-            _keep(bundle, board, report.kept, folder)
-        write_json(bundle.reports / BUILD_REPORT, report.to_json())
+            _keep(bundle, board, report.engines[0], folder)
+        write_json(bundle.reports / BUILD_REPORT, to_json(report))
     if not report.kept:
         raise GateError(f"{path}: no engine passes. " + " ".join(
             f"{engine.precision}: {failures(engine.gates)}." for engine in report.engines))
@@ -222,11 +225,6 @@ def _keep(bundle: Bundle, board: Board, engine: EngineRecord, folder: Path) -> N
             (bundle.path / name).unlink(missing_ok=True)
 
 
-def _origin(board: Board) -> dict[str, Any]:
-    return origin() | {"tensorrt": board.tensorrt, "device": board.description,
-                       "compute_capability": board.compute_capability}
-
-
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
 
@@ -247,7 +245,7 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("Interrupted; what was there before is untouched.", file=sys.stderr)
         return 130
-    print_engines(report.to_json())
+    print_blocks(describe(report))
     return 0
 
 

@@ -32,7 +32,6 @@ from satexport.errors import BundleError, UsageError
 from satexport.files import check_writable, write_json
 from satexport.graph.roles import Graph
 from satexport.models.families import find_contract_variant
-from satexport.origin import origin
 from satexport.parity.protocols import GateSet, find_gate_set
 from satexport.pipeline.plan import BuildOptions, ExportOptions, ProofOptions, is_calibrated
 from satexport.pipeline.prove import prove, write_graph_scores
@@ -43,6 +42,7 @@ from satexport.quantize.choose import Quantized, choose_and_quantize
 from satexport.quantize.products import check_layers
 from satexport.quantize.sensitivity import check_labels
 from satexport.report.records import BundleRecord, ProofRecord
+from satexport.report.serialize import to_json
 from satexport.targets import find_target
 
 ON_SYNTHETIC = "Calibrated on synthetic sounds. Real audio is better: --calibration esc50, or a folder."
@@ -108,7 +108,7 @@ def _check(source: Bundle, target: Target, options: BuildOptions, backend: Backe
         if not contract.cache_in:
             raise UsageError(f"{contract.variant} has no cache: leave --cache-dtype out.")
         contract = contract.with_cache_dtype(options.cache_dtype)
-    backend.accepts(contract, target)
+    backend.check_contract(contract, target)
     return contract
 
 
@@ -131,7 +131,7 @@ def _write(source: Bundle, target: Target, options: BuildOptions, backend: Backe
                                         map_kept=target.gates.map_kept)
         graph = quantized.graph
         if quantized.sensitivity:
-            write_json(stage / REPORTS / "sensitivity.json", {**quantized.sensitivity, "origin": origin()})
+            write_json(stage / REPORTS / "sensitivity.json", to_json(quantized.sensitivity))
     if options.cache_dtype != "fp32":
         stored = store_cache(graph, contract, options.cache_dtype, initial, calibration.samples)
         graph, contract, initial = stored.graph, stored.contract, stored.initial
@@ -191,7 +191,7 @@ def _prove(source: Bundle, bundle: Bundle, path: Path, backend: Backend,
     candidates = backend.candidates(bundle, load)
     try:
         if not proof or not gate_set:
-            return ProofRecord(twins={})
+            return ProofRecord()
         return prove(source, bundle, path, candidates, proof, gate_set)
     finally:
         for candidate in candidates.values():

@@ -8,9 +8,8 @@ whole golden chain, which is longer than the model remembers.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +17,6 @@ from satexport.audio.synthetic import synthetic_stream
 from satexport.backends.onnxruntime.step import OnnxRuntimeStep
 from satexport.bundle.contract import (
     DEFAULT_OPSET,
-    RANDOM_WEIGHTS,
     USUAL_OPTIONS,
     CheckpointOrigin,
     Contract,
@@ -40,69 +38,49 @@ from satexport.bundle.target import Target
 from satexport.errors import GateError
 from satexport.files import write_json
 from satexport.frontends.rows import FRONT_ENDS
-from satexport.graph.operations import DEFINITION, count_operations
+from satexport.graph.operations import count_operations
 from satexport.graph.roles import Graph
 from satexport.graph.simplify import graph_size, simplify
 from satexport.models.families import check_options, find_family, make_reference
 from satexport.models.family import Checkpoint, Reference, V, Variant
-from satexport.origin import origin
 from satexport.parity.golden import golden_scores, proof_streams
 from satexport.parity.protocols import reference_streams
 from satexport.progress import progress
+from satexport.report.records import ExportRecord, ExportReport, GoldenDifference, Stage
+from satexport.report.serialize import to_json
 from satexport.step import PCM_SCALE, FloatArray
 from satexport.tagging.tagger import check_streams
 from satexport.version import __version__
 
 REWRITE_TOLERANCE = 1e-5  # scores, graph before and after a rewrite
-EXPORT_SCHEMA = 1
 REWRITE_CHUNKS = 4        # chunks of the chain that proves a rewrite
 LEAST = 3         # chunks
 
 
-@dataclass(frozen=True, kw_only=True)
-class Stage:
-    """A graph after a stage; the differences are the largest of any score over a chain."""
-
-    name: str
-    nodes: int
-    bytes: int
-    from_before: float | None   # against the graph before; None for the first
-    from_pytorch: float
-    kept: bool = True
-    why_not: str = ""           # where it was not kept
-
-
-@dataclass(kw_only=True)
-class Export:
-    """What an export did, for the report and the terminal."""
-
-    path: Path
-    contract: Contract
-    stages: list[Stage] = field(default_factory=list)
-    golden_difference: float = 0.0  # largest score difference from PyTorch over the golden chain
-    golden_chunks: int = 0
-    operations: dict[str, int] = field(default_factory=dict)
-
-
 class _Prover:
-    """Runs graphs over the same chain and compares each with the one accepted before it."""
+    """Runs graphs over the same chain, compares each with the one accepted before it, and keeps a record of
+    each."""
 
     def __init__(self, contract: Contract, reference: FloatArray, audio: FloatArray) -> None:
-        self._contract, self._reference, self._audio = contract, reference, audio
+        self.contract = contract
+        self.stages: list[Stage] = []
+        self._reference, self._audio = reference, audio
         self._before: FloatArray | None = None
 
     def judge(self, name: str, graph: Graph, cache: list[FloatArray]) -> Stage:
         """Run a graph; it is kept where no score moved by more than the tolerance."""
-        step = OnnxRuntimeStep(graph.model.SerializeToString(), self._contract, cache)
-        scores = golden_scores(proof_streams(step, self._contract), self._audio)
+        step = OnnxRuntimeStep(graph.model.SerializeToString(), self.contract, cache)
+        scores = golden_scores(proof_streams(step, self.contract), self._audio)
         moved = None if self._before is None else _largest(scores, self._before)
         kept = moved is None or moved <= REWRITE_TOLERANCE
         if kept:
             self._before = scores
         nodes, size = graph_size(graph.model)
-        return Stage(name=name, nodes=nodes, bytes=size, from_before=moved,
-                     from_pytorch=_largest(scores, self._reference), kept=kept,
-                     why_not="" if kept else f"moved a score by {moved:.1e}")
+        self.stages.append(Stage(
+            name=name, nodes=nodes, bytes=size, from_before=moved, kept=kept,
+            from_pytorch=_largest(scores, self._reference),
+            why_not="" if kept else f"moved a score by {moved:.1e}"))
+        return self.stages[-1]
 
 
 def make_contract(variant: Variant, classes: int, options: GraphOptions, opset: int = DEFAULT_OPSET, *,
@@ -121,7 +99,7 @@ def make_contract(variant: Variant, classes: int, options: GraphOptions, opset: 
 
 def export_onnx(checkpoint: Checkpoint[V], target: Target, folder: Path,
                 options: GraphOptions = USUAL_OPTIONS, opset: int = DEFAULT_OPSET,
-                use_onnxsim: bool = True) -> Export:
+                use_onnxsim: bool = True) -> ExportRecord:
     """Write a bundle at its `bundle_path` and return what was done.
 
     Raises `UsageError` for an option that the variant does not have, `GateError` if a rewrite or the
@@ -133,38 +111,40 @@ def export_onnx(checkpoint: Checkpoint[V], target: Target, folder: Path,
         labels_sha256=labels_sha256(checkpoint.labels),
         checkpoint=CheckpointOrigin(name=checkpoint.name, source=checkpoint.source, sha256=checkpoint.sha256))
     check_streams(contract, max(1, options.streams))
-    export = Export(path=bundle_path(folder, contract, target), contract=contract)
+    path = bundle_path(folder, contract, target)
     reference = make_reference(checkpoint)  # before a folder is made: its package may be missing
-    with staged_bundle(export.path) as stage, progress("export", None) as advance:
+    with staged_bundle(path) as stage, progress("export", None) as advance:
         audio = golden_audio(checkpoint.variant)
         expected = golden_scores(reference_streams(reference, contract), audio)[0]
-        graph, cache = _rewrite(export, checkpoint, reference, expected, audio, use_onnxsim, advance)
+        prover = _Prover(contract, expected[:REWRITE_CHUNKS], audio[:REWRITE_CHUNKS])
+        graph, cache = _rewrite(prover, checkpoint, reference, use_onnxsim, advance)
         content = graph.model.SerializeToString(deterministic=True)
         step = OnnxRuntimeStep(content, contract, cache, target.threads)
-        export.golden_chunks = len(audio)
-        export.golden_difference = _largest(golden_scores(proof_streams(step, contract), audio), expected)
-        _check_against_pytorch(export, target)
+        golden = GoldenDifference(chunks=len(audio), max_difference=_largest(
+            golden_scores(proof_streams(step, contract), audio), expected))
+        _check_against_pytorch(golden, target)
         (stage / "model.onnx").write_bytes(content)
         write_initial_cache(stage, cache)
         (stage / LABELS).write_text(labels_text(checkpoint.labels), encoding="utf-8")
         pcm = np.round(audio * PCM_SCALE).astype(np.int16)
         write_arrays(stage / GOLDEN, {"audio": pcm, "scores": expected})
-        export.operations = count_operations(graph)
-        write_manifest(stage, contract, target, "model.onnx", export.operations, graph.roles)
-        write_json(stage / REPORTS / "export.json", export_report(export))
-    return export
+        operations = count_operations(graph)
+        write_manifest(stage, contract, target, "model.onnx", operations, graph.roles)
+        report = ExportReport(
+            variant=contract.variant, target=path.name, opset=contract.opset, options=contract.options,
+            checkpoint=contract.checkpoint, operations=operations, stages=tuple(prover.stages), golden=golden)
+        write_json(stage / REPORTS / "export.json", to_json(report))
+    return ExportRecord(path=path, report=report)
 
 
-def _rewrite(export: Export, checkpoint: Checkpoint[V], reference: Reference, expected: FloatArray,
-             audio: FloatArray, use_onnxsim: bool,
+def _rewrite(prover: _Prover, checkpoint: Checkpoint[V], reference: Reference, use_onnxsim: bool,
              advance: Callable[[], None]) -> tuple[Graph, list[FloatArray]]:
     """Have the family write and rewrite the graph, then simplify it, proving each step; returns graph and
     initial cache."""
-    prover = _Prover(export.contract, expected[:REWRITE_CHUNKS], audio[:REWRITE_CHUNKS])
     family = find_family(checkpoint.variant.family)
-    for rewrite in family.rewrites(checkpoint, export.contract, reference.initial_cache(1)):
+    for rewrite in family.rewrites(checkpoint, prover.contract, reference.initial_cache(1)):
         graph, cache = rewrite.graph, list(rewrite.cache)
-        export.stages.append(stage := prover.judge(rewrite.name, graph, cache))
+        stage = prover.judge(rewrite.name, graph, cache)
         if not stage.kept:
             raise GateError(f"the rewrite {rewrite.name!r} moved a score by {stage.from_before:.1e}, allowed "
                             f"is {REWRITE_TOLERANCE:.0e}. No bundle was written; please report this.")
@@ -172,43 +152,21 @@ def _rewrite(export: Export, checkpoint: Checkpoint[V], reference: Reference, ex
     if use_onnxsim:
         simplified = simplify(graph)
         if simplified.why_not:
-            export.stages.append(replace(export.stages[-1], name="onnxsim", from_before=None,
-                                         kept=False, why_not=simplified.why_not))
+            prover.stages.append(replace(prover.stages[-1], name="onnxsim", from_before=None, kept=False,
+                                         why_not=simplified.why_not))
         else:
-            export.stages.append(stage := prover.judge("onnxsim", simplified.graph, cache))
+            stage = prover.judge("onnxsim", simplified.graph, cache)
             graph = simplified.graph if stage.kept else graph
         advance()
     return graph, cache
 
 
-def _check_against_pytorch(export: Export, target: Target) -> None:
+def _check_against_pytorch(golden: GoldenDifference, target: Target) -> None:
     limit = target.gates.max_score_difference
-    if not export.golden_difference <= limit:
-        raise GateError(f"the graph differs from PyTorch by {export.golden_difference:.1e} over "
-                        f"{export.golden_chunks} chunks, target {target.name} allows {limit:.0e}. "
+    if not golden.max_difference <= limit:
+        raise GateError(f"the graph differs from PyTorch by {golden.max_difference:.1e} over "
+                        f"{golden.chunks} chunks, target {target.name} allows {limit:.0e}. "
                         "No bundle was written.")
-
-
-def export_report(export: Export) -> dict[str, Any]:
-    """The report as JSON; it carries no time, so that the same checkpoint gives the same bytes."""
-    contract = export.contract
-    return {
-        "kind": "export", "schema": EXPORT_SCHEMA, "variant": contract.variant,
-        "target": export.path.name, "opset": contract.opset,
-        "options": asdict(contract.options),
-        "checkpoint": asdict(contract.checkpoint),
-        "warning": RANDOM_WEIGHTS if contract.has_random_weights else None,
-        "operations": export.operations,
-        "stages": [asdict(stage) for stage in export.stages],
-        "golden": {"chunks": export.golden_chunks, "max_difference": export.golden_difference},
-        "definitions": {
-            "from_before": f"largest score difference from the graph before, {REWRITE_CHUNKS} "
-                           f"chunks, cache carried; a rewrite may move it by {REWRITE_TOLERANCE:.0e}",
-            "from_pytorch": "the same against the published model in PyTorch fp32",
-            "operations": DEFINITION,
-            "kept": "false: what ships is the graph of the stage before, for the reason given"},
-        "origin": origin(),
-    }
 
 
 def _largest(a: FloatArray, b: FloatArray) -> float:

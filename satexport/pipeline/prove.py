@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from satexport.backends.backend import ITSELF, Candidate
 from satexport.bundle.contract import ANY, Contract
@@ -16,10 +15,11 @@ from satexport.files import write_json
 from satexport.measure.turns import Settings, measure
 from satexport.parity.golden import golden_scores, proof_streams
 from satexport.parity.protocols import GateSet, run_parity
-from satexport.parity.records import report_parity
+from satexport.parity.records import ParityReport, report_parity
 from satexport.pipeline.plan import ProofOptions
-from satexport.report.pictures import drift_png, measure_png, write_picture
+from satexport.report.pictures import write_picture
 from satexport.report.records import ProofRecord
+from satexport.report.serialize import to_json
 from satexport.step import FloatArray, Step
 from satexport.tagging.tagger import Tagger
 
@@ -39,14 +39,15 @@ def prove(source: Bundle, bundle: Bundle, place: Path, candidates: Mapping[str, 
     it runs here and that is asked for. The reports are written into the bundle, which will lie at
     `place`."""
     gates: list[Gate] = []
-    reports: dict[str, dict[str, Any]] = {}
+    reports: dict[str, ParityReport] = {}
     notes: list[str] = []
     for name, candidate in candidates.items():
-        judged, report = _judge(bundle, candidate, options, gate_set)
-        write_json(bundle.reports / candidate.report, report)
+        held = replace(bundle, target=replace(bundle.target, gates=candidate.gates))
+        report = judge(Tagger(held, candidate.step), options, gate_set, **candidate.facts)
+        write_json(bundle.reports / candidate.report, to_json(report))
         if name == ITSELF:
-            notes += write_picture(bundle.reports / "parity.png", drift_png, report)
-        gates += [replace(gate, name=f"{name}: {gate.name}") for gate in judged] if name else judged
+            notes += write_picture(bundle.reports / "parity.png", report)
+        gates += [replace(gate, name=f"{name}: {gate.name}" if name else gate.name) for gate in report.gates]
         reports[name] = report
     first, *others = reports
     proven = ProofRecord(gates=tuple(gates), parity=reports[first], notes=tuple(notes),
@@ -56,20 +57,13 @@ def prove(source: Bundle, bundle: Bundle, place: Path, candidates: Mapping[str, 
     return proven
 
 
-def judge(tagger: Tagger, options: ProofOptions,
-          gate_set: GateSet) -> tuple[Sequence[Gate], dict[str, Any]]:
-    """The gates of a tagger against PyTorch, and the report. Raises what `run_parity` does."""
+def judge(tagger: Tagger, options: ProofOptions, gate_set: GateSet, **facts: str) -> ParityReport:
+    """Return the report on a tagger against PyTorch; `facts` as for `report_parity`. Raises what `run_parity`
+    does."""
     result = run_parity(tagger, gate_set=gate_set, checkpoint=options.checkpoint, minutes=options.minutes)
     if options.require_data:
         result = replace(result, gates=fail_skipped(result.gates))
-    return result.gates, report_parity(tagger, result, options.threads).to_json()
-
-
-def _judge(bundle: Bundle, candidate: Candidate, options: ProofOptions,
-           gate_set: GateSet) -> tuple[Sequence[Gate], dict[str, Any]]:
-    held = replace(bundle, target=replace(bundle.target, gates=candidate.gates))
-    gates, report = judge(Tagger(held, candidate.step), options, gate_set)
-    return gates, {**report, **candidate.facts}
+    return report_parity(tagger, result, options.threads, **facts)
 
 
 def _measure(source: Bundle, bundle: Bundle, place: Path, options: ProofOptions,
@@ -82,8 +76,8 @@ def _measure(source: Bundle, bundle: Bundle, place: Path, options: ProofOptions,
     export, own, *others = report.bundles
     own = replace(own, bundle=str(place))  # where it will lie
     report = replace(report, bundles=(export, own, *others))
-    measured, reports = report.to_json(), bundle.path / REPORTS
-    notes += [*report.notes, *write_picture(reports / "measure.png", measure_png, measured)]
-    write_json(reports / "measure.json", report.select_bundle(1).to_json())
-    return replace(proven, measured=measured, notes=(*proven.notes, *notes),
+    reports = bundle.path / REPORTS
+    notes += [*report.notes, *write_picture(reports / "measure.png", report)]
+    write_json(reports / "measure.json", to_json(report.select_bundle(1)))
+    return replace(proven, measured=report, notes=(*proven.notes, *notes),
                    gates=(*proven.gates, *(own.gates or ())))

@@ -1,1 +1,1 @@
-"""An fp32 graph to an int8 graph."""
+"""Quantise an fp32 graph to int8."""

@@ -1,9 +1,9 @@
-"""Calibrate: what a graph's tensors hold while streams run, for a quantiser to find ranges in.
+"""Calibration: collect inputs of steps, from which a quantiser later finds activation ranges.
 
-A step cannot be calibrated on chunks alone: what it sees depends on the cache, and a cache on
-everything before. So the clips of a calibration set are chained into streams, the fp32 graph runs
-over them from silence, and chunks at random positions are taken together with the cache that they
-met: some right after silence, most with a full history.
+Single chunks are not enough to calibrate a step: its activations depend on the cache, and the cache depends
+on all earlier chunks. So the clips of a calibration set are joined into streams, the fp32 graph processes
+them from silence on, and chunks at random positions are sampled together with the cache at that position:
+some right after silence, most with a full history.
 """
 
 from __future__ import annotations
@@ -23,68 +23,69 @@ from satexport.bundle.folder import Bundle
 from satexport.errors import DataError
 from satexport.frontends.prepare import model_input
 from satexport.progress import progress
-from satexport.quantize.calibration_set import LEAST_SAMPLES, CalibrationSet, calibration_clips
+from satexport.quantize.calibration_set import MIN_SAMPLES, CalibrationSet, calibration_clips
 from satexport.step import FloatArray
 
-SILENT = 1e-4           # largest sample of a clip that holds nothing to calibrate on, -80 dBFS
-MOST_OF_A_CLIP = 300    # s
-MOST = 3600             # s, of all clips together; more only takes longer
+SILENCE_PEAK = 1e-4     # a clip with a lower peak counts as silent: -80 dBFS
+MAX_CLIP_SECONDS = 300
+MAX_SECONDS = 3600      # of all clips together; more only takes longer
 Sample = dict[str, NDArray[Any]]  # a graph's inputs by name
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Inputs of steps that a set gave, and where they come from."""
+    """Inputs of steps, sampled from a calibration set."""
 
     samples: list[Sample]
-    clip_hashes: tuple[str, ...]      # SHA-256 of each clip's samples: what must not gate
+    clip_hashes: tuple[str, ...]      # SHA-256 of each clip's audio; none of them may gate
     origin: dict[str, Any]
 
 
-def calibrate(bundle: Bundle, chosen: CalibrationSet, data: Path | None = None) -> Calibration:
-    """Run an fp32 bundle over a set and return the inputs of the steps that were taken.
+def calibrate(bundle: Bundle, calibration_set: CalibrationSet, data: Path | None = None) -> Calibration:
+    """Run an fp32 bundle on a calibration set and return sampled inputs of its steps.
 
-    `data` is the folder of the recordings where the set does not say it. Raises `DataError` where
-    there are too few clips, all are silent, or the set cannot be used, `AudioError` where one cannot be
-    read.
+    `data` is the folder of the recordings, if the set does not name one. Raises `DataError` if there are too
+    few clips, all clips are silent, or the set cannot be used; `AudioError` if a clip cannot be read.
     """
     size, lanes = bundle.contract.hop_samples, max(1, bundle.contract.options.streams)
     rate = bundle.contract.sample_rate
-    random = np.random.default_rng(chosen.seed)
-    sounds, hashes, silent = read_clips(calibration_clips(chosen, data), rate)
-    streams = list(chain_clips(sounds, chosen.stream_seconds, rate))
+    random = np.random.default_rng(calibration_set.seed)
+    sounds, hashes, silent = read_clips(calibration_clips(calibration_set, data), rate)
+    streams = list(chain_clips(sounds, calibration_set.stream_seconds, rate))
     positions = [(number, chunk) for number, audio in enumerate(streams)
                  for chunk in range(len(audio) // size)]
-    if (there := sum(map(len, sounds)) // size) < LEAST_SAMPLES:
-        raise DataError(f"calibration set {chosen.name}: {len(hashes)} clips give {there} chunks of "
-                        f"{bundle.contract.hop_seconds:g} s, at least {LEAST_SAMPLES} are needed. Add clips.")
-    count = -(-chosen.samples // lanes)
-    taken = {positions[i] for i in random.permutation(len(positions))[:count]}
-    taken |= {(number, 0) for number in range(len(streams))}  # silence is what every stream starts from
-    samples = list(_roll(bundle, streams, taken))
-    facts = dataclasses.asdict(chosen)
-    del facts["folder"]  # a bundle knows no paths
+    if (chunks := sum(map(len, sounds)) // size) < MIN_SAMPLES:
+        raise DataError(f"calibration set {calibration_set.name}: {len(hashes)} clips give {chunks} chunks "
+                        f"of {bundle.contract.hop_seconds:g} s, expected at least {MIN_SAMPLES}. Add clips.")
+    count = -(-calibration_set.samples // lanes)
+    sampled = {positions[i] for i in random.permutation(len(positions))[:count]}
+    sampled |= {(number, 0) for number in range(len(streams))}  # every stream starts from silence
+    samples = list(_run_streams(bundle, streams, sampled))
+    facts = dataclasses.asdict(calibration_set)
+    del facts["folder"]  # a bundle contains no paths
     origin = {**facts, "clips": len(hashes), "silent_clips_left_out": silent,
               "streams": len(streams), "samples": len(samples)}
     return Calibration(samples, tuple(hashes), origin)
 
 
-def _roll(bundle: Bundle, streams: Sequence[FloatArray], taken: set[tuple[int, int]]) -> Iterator[Sample]:
-    """Run each stream to the last of its chunks that are taken. The lanes of a graph for several streams
-    hear it from different chunks on."""
+def _run_streams(bundle: Bundle, streams: Sequence[FloatArray],
+                 sampled: set[tuple[int, int]]) -> Iterator[Sample]:
+    """Run each stream up to the last of its sampled chunks and yield the samples. `sampled` has pairs of
+    stream and chunk number. If the graph runs several streams at once, each starts at another chunk of the
+    same audio."""
     contract, size = bundle.contract, bundle.contract.hop_samples
     step = OnnxRuntimeStep(bundle.graph, contract, bundle.initial_cache())
     lanes = max(1, contract.options.streams)
-    last = {number: max(chunk for stream, chunk in taken if stream == number)
+    last = {number: max(chunk for stream, chunk in sampled if stream == number)
             for number in range(len(streams))}
     with progress("calibrate", sum(last.values()) + len(last)) as advance:
         for number, audio in enumerate(streams):
             cache = step.initial_cache(lanes)
             chunks = audio[:len(audio) // size * size].reshape(-1, size)
-            begins = np.arange(lanes) * len(chunks) // lanes
+            first_chunks = np.arange(lanes) * len(chunks) // lanes
             for chunk in range(last[number] + 1):
-                x = model_input(contract, chunks[(begins + chunk) % len(chunks)])
-                if (number, chunk) in taken:
+                x = model_input(contract, chunks[(first_chunks + chunk) % len(chunks)])
+                if (number, chunk) in sampled:
                     caches = zip(contract.cache_in, cache.now, strict=True)
                     yield {contract.input.name: x, **{spec.name: array.copy() for spec, array in caches}}
                 _, cache = step(x, cache)
@@ -92,28 +93,29 @@ def _roll(bundle: Bundle, streams: Sequence[FloatArray], taken: set[tuple[int, i
 
 
 def read_clips(clips: Sequence[Clip], rate: int) -> tuple[list[FloatArray], list[str], int]:
-    """Read clips at a sample rate until there is enough: the sounds, their hashes, and how many were left
-    out because they hold nothing. Of a long one only its beginning is taken, and only that is in memory."""
+    """Read clips at a sample rate, up to MAX_SECONDS in total; returns the audio of each clip, the hashes,
+    and the number of silent clips, which are left out. Only the first MAX_CLIP_SECONDS of a clip are used and
+    kept in memory. Raises `DataError` if all clips are silent."""
     sounds, hashes, silent, seconds = [], [], 0, 0.0
     for clip in clips:
-        audio, digest = _beginning(clip, rate)
+        audio, digest = _read_start(clip, rate)
         if is_silent(audio):
             silent += 1
             continue
         sounds.append(audio)
         hashes.append(digest)
         seconds += len(audio) / rate
-        if seconds >= MOST:
+        if seconds >= MAX_SECONDS:
             break
     if not sounds:
-        raise DataError(f"all {silent} clips of the calibration set are silent; there is nothing to "
-                        "calibrate on.")
+        raise DataError(f"all {silent} clips of the calibration set are silent (peak below "
+                        f"{SILENCE_PEAK:g}). Use recordings with sound.")
     return sounds, hashes, silent
 
 
-def _beginning(clip: Clip, rate: int) -> tuple[FloatArray, str]:
-    """The first MOST_OF_A_CLIP seconds of a clip and the hash of all of it."""
-    digest, parts, missing = ClipHash(), [], MOST_OF_A_CLIP * rate
+def _read_start(clip: Clip, rate: int) -> tuple[FloatArray, str]:
+    """Return the first MAX_CLIP_SECONDS of a clip, and the hash of the whole clip."""
+    digest, parts, missing = ClipHash(), [], MAX_CLIP_SECONDS * rate
     for block in clip.blocks(rate):
         digest.update(block)
         if missing:
@@ -123,22 +125,23 @@ def _beginning(clip: Clip, rate: int) -> tuple[FloatArray, str]:
 
 
 def is_silent(audio: FloatArray) -> bool:
-    """Does a clip hold nothing to calibrate on? Silence is also the same in every set."""
-    return float(np.abs(audio).max(initial=0.0)) < SILENT
+    """Whether a clip has nothing to calibrate on. Also, silent clips of different sets would have equal
+    hashes."""
+    return float(np.abs(audio).max(initial=0.0)) < SILENCE_PEAK
 
 
 def chain_clips(sounds: Sequence[FloatArray], seconds: float, rate: int) -> Iterator[FloatArray]:
-    """The sounds one after another, cut into streams of so many seconds at least; a last one that came
-    out shorter is filled up with sounds from the beginning."""
-    least = round(seconds * rate)
+    """Join clips into streams of at least `seconds`; a last stream that would be shorter is filled up with
+    clips from the start of the list."""
+    min_length = round(seconds * rate)
     parts: list[FloatArray] = []
     for sound in sounds:
         parts.append(sound)
-        if sum(map(len, parts)) >= least:
+        if sum(map(len, parts)) >= min_length:
             yield np.concatenate(parts)
             parts = []
-    rest = len(parts)
-    while parts and sum(map(len, parts)) < least:
-        parts.append(sounds[(len(parts) - rest) % len(sounds)])
+    count = len(parts)
+    while parts and sum(map(len, parts)) < min_length:
+        parts.append(sounds[(len(parts) - count) % len(sounds)])
     if parts:
         yield np.concatenate(parts)

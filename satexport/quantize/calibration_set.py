@@ -1,6 +1,7 @@
-"""Calibration sets: which clips ranges are found on, and which others choices are made on.
+"""Calibration sets: the clips that activation ranges are found on, and the clips that layers are chosen on.
 
-A set is a TOML in `calibration/`, or a folder of audio. No clip of either kind may gate a bundle.
+A set is a TOML file in `calibration/`, or a folder of audio. None of these clips may be used for a bundle's
+accuracy gates.
 """
 
 from __future__ import annotations
@@ -26,49 +27,49 @@ from satexport.files import sha256_of
 from satexport.terminal import note
 
 SOURCES = ("synthetic", "esc50", "folder")
-LEAST_SAMPLES = 16     # fewer make no range
-LEAST_SECONDS = 30     # of a stream: longer than any cache remembers at 2 s
-NOT_GOLDEN = 1000      # first synthetic clip: those before it are in the golden chain, which proves
+MIN_SAMPLES = 16       # fewer are not enough for a range
+MIN_STREAM_SECONDS = 30  # longer than the history in any cache at a delay of 2 s
+FIRST_SYNTHETIC = 1000  # index of the first clip: earlier ones are in the golden chunks, which test a bundle
 FOLDER = facts.shipped_folder("calibration")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationSet:
-    """One TOML; the keys are the fields."""
+    """A TOML file; its keys are the fields."""
 
     name: str
     source: str                       # one of SOURCES
     licence: str
-    clips: int                        # at most; chosen by the seed where there are more
-    samples: int                      # chunks that are taken, at most
-    stream_seconds: float = 60.0      # least length of a stream
+    clips: int                        # maximum; if there are more, the seed chooses
+    samples: int                      # chunks to sample, maximum
+    stream_seconds: float = 60.0      # minimum length of a stream
     seed: int = 0
-    folds: tuple[int, ...] = ()       # of ESC-50: what calibrates
-    choose_folds: tuple[int, ...] = ()  # of ESC-50: what layers are chosen on
-    gate_folds: tuple[int, ...] = ()    # of ESC-50: what gates, see `default_folds`
-    folder: str = ""                  # of `source = "folder"`, beside the TOML
-    checksums: dict[str, str] = field(default_factory=dict)  # file in the data's folder -> SHA-256
+    folds: tuple[int, ...] = ()       # of ESC-50, for calibration
+    choose_folds: tuple[int, ...] = ()  # of ESC-50, for the choice of layers
+    gate_folds: tuple[int, ...] = ()    # of ESC-50, for the gates; see `default_folds`
+    folder: str = ""                  # for `source = "folder"`, relative to the TOML file
+    checksums: dict[str, str] = field(default_factory=dict)  # file in the folder of the data -> SHA-256
 
 
 def shipped() -> list[CalibrationSet]:
-    """The sets that come with satexport, sorted by name."""
+    """Return the sets that come with satexport, sorted by name."""
     return [find_calibration(name) for name in facts.names(FOLDER)]
 
 
 def find_calibration(what: str) -> CalibrationSet:
-    """Return a shipped set by name, one from a TOML by path, or one over a folder of audio.
+    """Return a shipped set by name, a set from a TOML file by path, or a set over a folder of audio.
 
-    Raises `UsageError` for an unknown name, `DataError` for a file that is damaged or has a key that
-    does not exist or a value that cannot be meant.
+    Raises `UsageError` for an unknown name, `DataError` for a file that is damaged or has an unknown key or
+    an invalid value.
     """
     if what not in facts.names(FOLDER) and os.path.isdir(what):
         name = Path(what).resolve().name
         return CalibrationSet(name=name, source="folder", licence="your own", clips=160, samples=80,
                               folder=what)
     fields, path = facts.read_facts(FOLDER, what, "calibration set (or folder of audio)")
-    found = CalibrationSet(**facts.check_fields(CalibrationSet, fields, path))
-    facts.check_values(_conditions(found), path)
-    return dataclasses.replace(found, folder=str(path.parent / found.folder)) if found.folder else found
+    result = CalibrationSet(**facts.check_fields(CalibrationSet, fields, path))
+    facts.check_values(_conditions(result), path)
+    return dataclasses.replace(result, folder=str(path.parent / result.folder)) if result.folder else result
 
 
 def _conditions(found: CalibrationSet) -> Iterator[facts.Condition]:
@@ -76,29 +77,30 @@ def _conditions(found: CalibrationSet) -> Iterator[facts.Condition]:
     yield "source", found.source, found.source in SOURCES, " or ".join(SOURCES)
     yield "licence", found.licence, bool(found.licence), "a text"
     yield "clips", found.clips, found.clips >= 1, "a number from 1"
-    yield ("samples", found.samples, LEAST_SAMPLES <= found.samples <= 100_000,
-           f"a number from {LEAST_SAMPLES}")
-    yield ("stream_seconds", found.stream_seconds, LEAST_SECONDS <= found.stream_seconds <= 86_400,
-           f"seconds from {LEAST_SECONDS}")
+    yield ("samples", found.samples, MIN_SAMPLES <= found.samples <= 100_000,
+           f"a number from {MIN_SAMPLES}")
+    yield ("stream_seconds", found.stream_seconds, MIN_STREAM_SECONDS <= found.stream_seconds <= 86_400,
+           f"seconds from {MIN_STREAM_SECONDS}")
     yield "seed", found.seed, found.seed >= 0, "a number from 0"
     yield ("choose_folds", list(found.choose_folds),
            not found.choose_folds or (bool(found.folds) and not set(found.choose_folds) & set(found.folds)),
-           "other folds than folds, which must be said, too")
+           "folds that are not in folds; folds must be given as well")
     yield ("gate_folds", list(found.gate_folds),
            not found.gate_folds or (bool(found.folds) and not set(found.gate_folds) & {
                *found.folds, *found.choose_folds}),
-           "other folds than folds, which must be said, too, and than choose_folds: a clip that gates is "
-           "never used to calibrate or choose")
+           "folds that are neither in folds nor in choose_folds; folds must be given as well: a clip that "
+           "gates is never used to calibrate or choose")
     for name, sha256 in found.checksums.items():
         yield (f"the checksum of {name!r}", sha256, re.fullmatch("[0-9a-fA-F]{64}", sha256) is not None,
                "a SHA-256, 64 hex digits")
     yield ("folder", found.folder, bool(found.folder) or found.source != "folder",
-           "a folder, which source = \"folder\" needs")
+           "a folder, because source is \"folder\"")
 
 
 def default_folds(data: str, chosen: CalibrationSet | None = None) -> list[int] | None:
-    """The folds of a labelled set that gate where nobody says which: of one in ESC-50 layout `gate_folds` of
-    the calibration set that was chosen, or of the shipped one; None of any other, which has no folds."""
+    """Return the default folds for the gates: for a labelled set in ESC-50 layout the `gate_folds` of the
+    calibration set, or of the shipped set `esc50` if that has none; None for other sets, which have no
+    folds."""
     if not is_esc50(data):
         return None
     if chosen is None or not chosen.gate_folds:
@@ -108,13 +110,13 @@ def default_folds(data: str, chosen: CalibrationSet | None = None) -> list[int] 
 
 def calibration_clips(chosen: CalibrationSet, data: Path | None,
                       tell: Callable[[str], None] = note) -> list[Clip]:
-    """What calibrates, in an order that the seed decides.
+    """Return the clips for calibration, in an order that depends on the seed.
 
-    `data` is the folder of the recordings where the set does not say it; `tell` gets the names of what is
-    left out of it. Raises `DataError` where it is not there or a checksum is another.
+    `data` is the folder of the recordings, if the set does not name one. `tell` is called with a note on the
+    files that are ignored. Raises `DataError` if the folder is missing or a checksum does not match.
     """
     if chosen.source == "synthetic":
-        clips = synthetic_clips("calibrate", range(NOT_GOLDEN, NOT_GOLDEN + chosen.clips))
+        clips = synthetic_clips("calibrate", range(FIRST_SYNTHETIC, FIRST_SYNTHETIC + chosen.clips))
     elif chosen.source == "esc50":
         clips = esc50_clips(_folder(chosen, data), chosen.folds or None)
     else:
@@ -122,23 +124,24 @@ def calibration_clips(chosen: CalibrationSet, data: Path | None,
         endings, files = audio_suffixes(), sorted(_files(folder))
         names = [str(path) for path in files if path.suffix.lower() in endings]
         others = [str(path) for path in files if path.suffix.lower() not in endings]
-        left_out = f"{len(others)} files whose names do not end as those of audio do: {', '.join(others[:5])}"
+        ignored = f"{len(others)} files without an audio file extension: {', '.join(others[:5])}"
         if not names:
-            raise DataError(f"{folder}: no audio in it{'; ' if others else ''}{left_out if others else ''}. "
+            raise DataError(f"{folder}: contains no audio{f', but {ignored}' if others else ''}. "
                             "Expected recordings such as .wav, .flac, .ogg or .mp3.")
         if others:
-            tell(f"{folder}: left out {left_out}.")
+            tell(f"{folder}: ignored {ignored}.")
         clips = [Clip(name, (), partial(audio_blocks, folder / name)) for name in names]
     order = np.random.default_rng(chosen.seed).permutation(len(clips))
     return [clips[i] for i in order[:chosen.clips]]
 
 
 def choosing_set(chosen: CalibrationSet, data: Path | None, labels: tuple[str, ...]) -> LabelledSet:
-    """What choices are made on: of `synthetic` the clips after those that calibrate, of ESC-50
-    `choose_folds` (`folds` without), of a folder the clips that calibrate. It has no classes where the
-    labels of the model do not name what is in them; no mAP can then be judged."""
+    """Return the clips that layers are chosen on. For `synthetic` these are the clips after those for
+    calibration; for ESC-50 `choose_folds`, or `folds` if there are none; for a folder the clips for
+    calibration. The result has no classes if the model's labels do not cover the clips; then there is no mAP
+    to choose by."""
     if chosen.source == "synthetic":
-        first = NOT_GOLDEN + chosen.clips
+        first = FIRST_SYNTHETIC + chosen.clips
         clips = synthetic_clips("calibrate", range(first, first + chosen.clips))
         known = SYNTHETIC_CLASSES if set(SYNTHETIC_CLASSES) <= set(labels) else ()
         return LabelledSet(name=chosen.name, clips=tuple(clips), classes=tuple(known),
@@ -150,12 +153,12 @@ def choosing_set(chosen: CalibrationSet, data: Path | None, labels: tuple[str, .
         except DataError:  # labels that this model does not know
             clips = esc50_clips(folder, folds)
     else:
-        clips = calibration_clips(chosen, data, tell=lambda _: None)  # said where they calibrate
+        clips = calibration_clips(chosen, data, tell=lambda _: None)  # calibration has told already
     return LabelledSet(name=chosen.name, clips=tuple(clips), classes=(), origin={"kind": chosen.source})
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """What is in a folder and the folders in it, from there on; nothing that is hidden or in a hidden one."""
+    """Yield the files in a folder and its subfolders, as relative paths, except hidden ones."""
     for path in folder.rglob("*"):
         inside = path.relative_to(folder)
         if path.is_file() and not any(part.startswith(".") for part in inside.parts):
@@ -163,17 +166,18 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _folder(chosen: CalibrationSet, data: Path | None) -> Path:
-    """Where the recordings are, each file with a checksum as the set says it."""
+    """Return the folder of the recordings after checking the checksums of the set. Raises `DataError`."""
     folder = data or (Path(chosen.folder) if chosen.folder else cached_esc50())
     if not os.path.isdir(folder):
         fetch = "Fetch it with `satexport data esc50`, or pass its folder with --data."
         raise DataError(f"calibration set {chosen.name}: there is no folder {folder}. "
-                        f"{fetch if chosen.source == 'esc50' else 'Pass another with --calibration.'}")
+                        f"{fetch if chosen.source == 'esc50' else 'Pass another one with --calibration.'}")
     for name, expected in chosen.checksums.items():
         if not os.path.isfile(folder / name):
-            raise DataError(f"calibration set {chosen.name}: {folder / name} is not there.")
+            raise DataError(f"calibration set {chosen.name}: {folder / name} is missing. Copy it there, or "
+                            "pass another folder with --data.")
         if (found := sha256_of(folder / name)) != expected.lower():
-            raise DataError(f"{folder / name} has the SHA-256 {found[:12]}..., the set {chosen.name} says "
-                            f"{expected[:12]}.... It is another file, or damaged.")
+            raise DataError(f"{folder / name} has the SHA-256 {found[:12]}..., expected {expected[:12]}... "
+                            f"(set {chosen.name}). It is another file, or damaged.")
     return folder
 

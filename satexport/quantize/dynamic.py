@@ -17,34 +17,35 @@ from satexport.quantize.products import Product
 from satexport.runtimes import import_runtime
 
 
-def quantize_dynamic(graph: Graph, wanted: Quantization, chosen: Sequence[Product]) -> Graph:
-    """ONNX Runtime's `quantize_dynamic`, which knows MatMul alone: a Gemm is taken apart before."""
+def quantize_dynamic(graph: Graph, quantization: Quantization, chosen: Sequence[Product]) -> Graph:
+    """Quantise the chosen products with ONNX Runtime's `quantize_dynamic`. It only quantises MatMul, so each
+    Gemm is first split into MatMul and Add."""
     library = import_runtime("onnxruntime.quantization")
-    apart = clone(graph.model)
+    split = clone(graph.model)
     nodes: list[onnx.NodeProto] = []
     names = []
-    wanted_outputs = {product.node.output[0] for product in chosen}
-    for node in apart.graph.node:
-        if node.op_type != "Gemm" or node.output[0] not in wanted_outputs:
+    chosen_outputs = {product.node.output[0] for product in chosen}
+    for node in split.graph.node:
+        if node.op_type != "Gemm" or node.output[0] not in chosen_outputs:
             nodes.append(node)
-            if node.output[0] in wanted_outputs:
+            if node.output[0] in chosen_outputs:
                 names.append(node.name)
             continue
         product = f"{node.output[0]}/product"
         names.append(product)
         nodes += [helper.make_node("MatMul", node.input[:2], [product], product),
                   helper.make_node("Add", [product, node.input[2]], node.output, f"{product}/bias")]
-    replace(apart.graph.node, nodes)
-    replace(apart.graph.value_info, [])  # quantize_dynamic fails on shapes that it does not expect
+    replace(split.graph.node, nodes)
+    replace(split.graph.value_info, [])  # quantize_dynamic fails on some inferred shapes
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
-        onnx.save(apart, before)
-        logging.disable(logging.WARNING)  # it advises a preparation that is not needed here
+        onnx.save(split, before)
+        logging.disable(logging.WARNING)  # it recommends preprocessing, which is not needed here
         try:
             library.quantize_dynamic(
-                before, after, per_channel=wanted.per_channel, weight_type=library.QuantType.QInt8,
-                reduce_range=wanted.weight_bits == 7, nodes_to_quantize=names,
-                extra_options={"MatMulConstBOnly": False})  # attention has two activations
+                before, after, per_channel=quantization.per_channel, weight_type=library.QuantType.QInt8,
+                reduce_range=quantization.weight_bits == 7, nodes_to_quantize=names,
+                extra_options={"MatMulConstBOnly": False})  # attention multiplies two activations
         finally:
             logging.disable(logging.NOTSET)
         result: onnx.ModelProto = onnx.load(after)

@@ -1,4 +1,4 @@
-"""The products of a graph that can be quantised."""
+"""The matrix products of a graph that can be quantised."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Mat
 
 @dataclass(frozen=True)
 class Product:
-    """A product of the graph that can be quantised."""
+    """A matrix product that can be quantised."""
 
     node: onnx.NodeProto
     layer: str
@@ -26,48 +26,49 @@ class Product:
 
     @property
     def activations(self) -> list[str]:
-        """The factors that are no weights."""
+        """The factors that are not weights."""
         return list(self.node.input[:2] if self.operator == ATTENTION else self.node.input[:1])
 
 
-def layers(graph: Graph, wanted: Quantization) -> list[str]:
-    """The layers that are quantised, in the order of the graph. Raises `DataError` where the graph
-    is quantised already."""
-    return list(dict.fromkeys(product.layer for product in products(graph, wanted)))
+def find_layers(graph: Graph, quantization: Quantization) -> list[str]:
+    """Return the layers to quantise, in the order of the graph. Raises the errors of `find_products`."""
+    return list(dict.fromkeys(product.layer for product in find_products(graph, quantization)))
 
 
-def products_with_weights(graph: Graph, wanted: Quantization, leave_out: Iterable[str]) -> int:
-    """How many products with a weight are quantised: a layer may be in several."""
+def count_weight_products(graph: Graph, quantization: Quantization, leave_out: Iterable[str]) -> int:
+    """Return how many products with a weight are quantised; a layer may have several products."""
     return sum(product.operator != ATTENTION and product.layer not in set(leave_out)
-               for product in products(graph, wanted))
+               for product in find_products(graph, quantization))
 
 
-def check_layers(graph: Graph, wanted: Quantization, names: Iterable[str]) -> None:
-    """Raise `UsageError` for a layer that does not exist or is not of the operators, and if nothing at all
-    would be int8."""
-    there = layers(graph, wanted)
-    if not there:
-        raise UsageError(f"no product of this graph is one of the target's operators "
-                         f"({', '.join(wanted.operators)}): nothing would be int8. Ask for fp32, or "
-                         "name other operators in the target.")
-    if strangers := sorted(set(names) - set(there)):
-        raise UsageError(f"there is no layer {strangers[0]!r} to leave out; the layers are "
-                         f"{', '.join(there[:6])} ... {there[-1]}.")
+def check_layers(graph: Graph, quantization: Quantization, names: Iterable[str]) -> None:
+    """Raise `UsageError` if one of the names is not a layer that the target quantises, or if there is no such
+    layer at all."""
+    layers = find_layers(graph, quantization)
+    if not layers:
+        raise UsageError(f"this graph has no product of the target's operators "
+                         f"({', '.join(quantization.operators)}): nothing would be int8. Use fp32, or other "
+                         "operators in the target.")
+    if unknown := sorted(set(names) - set(layers)):
+        raise UsageError(f"there is no layer {unknown[0]!r} to leave out; the layers are "
+                         f"{', '.join(layers[:6])} ... {layers[-1]}.")
 
 
-def products(graph: Graph, wanted: Quantization) -> list[Product]:
-    """The products of the operators; raises `DataError` where some are quantised already."""
+def find_products(graph: Graph, quantization: Quantization) -> list[Product]:
+    """Return the products of the target's operators. Raises `DataError` if the graph is quantised already, or
+    if a weight is not a constant."""
     nodes = graph.model.graph.node
-    if done := sorted({node.op_type for node in nodes} & QUANTIZED):
-        raise DataError(f"the graph is quantised already (it has {done[0]} nodes). Begin with fp32.")
+    if quantized := sorted({node.op_type for node in nodes} & QUANTIZED):
+        raise DataError(f"the graph is quantised already (it has {quantized[0]} nodes). Start from an fp32 "
+                        "export.")
     weights = graph.weights()
-    found = []
+    products = []
     for node in nodes:
         role = graph.roles.get(node.name)
-        if role is None or role.kind not in wanted.operators or node.op_type not in MATRIX_PRODUCTS:
+        if role is None or role.kind not in quantization.operators or node.op_type not in MATRIX_PRODUCTS:
             continue
         if role.kind in WITH_WEIGHTS and node.input[1] not in weights:
-            raise DataError(f"the weight of {role.name} is no constant of the graph ({node.op_type} "
-                            f"{node.name}): it cannot be quantised. Export it again.")
-        found.append(Product(node, role.name, role.kind))
-    return found
+            raise DataError(f"the weight of {role.name} is not a constant ({node.op_type} {node.name}), so "
+                            "it cannot be quantised. Export the graph again.")
+        products.append(Product(node, role.name, role.kind))
+    return products

@@ -1,5 +1,5 @@
-"""Ranges: the least and largest value of what a quantised product multiplies, over the samples of a
-calibration, as ONNX Runtime's calibrators find them."""
+"""Activation ranges: the least and the largest value of the activations of each quantised product over the
+samples of a calibration, computed by ONNX Runtime's calibrators."""
 
 from __future__ import annotations
 
@@ -18,51 +18,50 @@ from satexport.graph.roles import Graph
 from satexport.progress import progress
 from satexport.quantize.calibrate import Sample
 from satexport.quantize.int8 import Ranges
-from satexport.quantize.products import products
+from satexport.quantize.products import find_products
 from satexport.runtimes import import_runtime
 
-BATCH = 8  # samples whose tensors are held at a time
+BATCH = 8  # samples per pass; the calibrator keeps all their tensors in memory
 
 
-def find_ranges(graph: Graph, wanted: Quantization, samples: Sequence[Sample]) -> Ranges:
-    """The least and largest value of each product's activations, as ONNX Runtime's calibrator of the chosen
-    method finds them over the samples; {} for dynamic quantisation."""
-    if wanted.method == "dynamic":
+def find_ranges(graph: Graph, quantization: Quantization, samples: Sequence[Sample]) -> Ranges:
+    """Return (least, largest) value by tensor for the activations of each product, with the calibrator that
+    `quantization.ranges` names; {} for dynamic quantisation."""
+    if quantization.method == "dynamic":
         return {}
     library = import_runtime("onnxruntime.quantization.calibrate")
     kind, options = {
         "minmax": (library.MinMaxCalibrater, {}),
-        "percentile": (library.PercentileCalibrater, {"percentile": wanted.percentile}),
+        "percentile": (library.PercentileCalibrater, {"percentile": quantization.percentile}),
         "entropy": (library.EntropyCalibrater, {}),
-    }[wanted.ranges]
-    inputs = {x for product in products(graph, wanted) for x in product.activations}
+    }[quantization.ranges]
+    inputs = {x for product in find_products(graph, quantization) for x in product.activations}
 
     class Calibrator(kind):  # type: ignore[misc, valid-type]
-        """The library's, for those tensors alone."""
+        """The library's calibrator, only for these tensors."""
 
         def select_tensors_to_calibrate(self, graph: onnx.ModelProto) -> tuple[set[str], dict[str, Any]]:
             tensors, infos = super().select_tensors_to_calibrate(graph)
             return tensors & inputs, infos
 
-    # the library prints
-    with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):  # the library prints
         path = Path(folder) / "fp32.onnx"
         onnx.save(graph.model, path)
         calibrator = Calibrator(path, None, str(Path(folder) / "augmented.onnx"),
-                                symmetric=wanted.symmetric, **options)
+                                symmetric=quantization.symmetric, **options)
         calibrator.augment_graph()
         calibrator.create_inference_session()
         with progress("ranges", len(samples)) as advance:
             for first in range(0, len(samples), BATCH):
                 calibrator.collect_data(_Reader(samples[first:first + BATCH]))
                 advance(len(samples[first:first + BATCH]))
-        found = calibrator.compute_data()
-    bounds = {x: [float(np.asarray(value).item()) for value in found[x].range_value] for x in inputs}
+        data = calibrator.compute_data()
+    bounds = {x: [float(np.asarray(value).item()) for value in data[x].range_value] for x in inputs}
     return {x: (low, high) for x, (low, high) in bounds.items()}
 
 
 class _Reader:
-    """Samples one after another, as the library asks for them."""
+    """Samples one after another, with the interface that the library expects."""
 
     def __init__(self, samples: Sequence[Sample]) -> None:
         self._rest = iter(samples)

@@ -1,15 +1,14 @@
-"""Sensitivity: which layers cost accuracy in int8, and the fewest to leave out.
+"""Sensitivity: how much accuracy each layer costs in int8, and the fewest layers to leave in float.
 
-Each layer is quantised alone, the rest in fp32, and the scores are compared with those of the fp32
-graph over chains of chunks, the cache carried. The clips are those of `choosing_set`: none of them
-calibrates, where the set has others, and none may gate.
+One layer at a time is quantised while the rest stays in fp32, and the scores are compared with those of the
+fp32 graph over long streams. The clips are those of `choosing_set`. If possible they differ from the clips
+for calibration, and they may not be used for gates.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,44 +18,32 @@ from satexport.backends.onnxruntime.step import OnnxRuntimeStep
 from satexport.bundle.folder import Bundle
 from satexport.errors import GateError, UsageError
 from satexport.graph.roles import Graph
-from satexport.parity.differences import Differences, compare
+from satexport.parity.differences import compare
 from satexport.parity.golden import proof_streams
 from satexport.parity.metrics import average_precisions
 from satexport.progress import progress
 from satexport.quantize.calibrate import chain_clips, is_silent, read_clips
+from satexport.quantize.records import LayerCost, SensitivityReport
 from satexport.step import FloatArray
 from satexport.tagging.stream import StreamBatch, clip_chunks
 
-CHAIN_SECONDS = 60  # of each chain, longer than the cache remembers
+CHAIN_SECONDS = 60  # of a stream: longer than the history in the cache
 CHAINS = 2
-SENSITIVITY_SCHEMA = 1
-DEFINITION = (f"score difference from the fp32 graph over {CHAINS} chains of {CHAIN_SECONDS} s or more, "
-              "the cache carried; a layer's row: it alone in int8, the rest in fp32")
 QuantizeFn = Callable[[Sequence[str]], Graph]  # layers that stay in float -> graph
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sensitivity:
-    """Score differences of each layer alone in int8, the most costly by their mean first, and of all."""
+    """The cost of each layer in int8, and what it was measured on."""
 
-    layers: dict[str, Differences]
-    all: Differences
-    clip_hashes: tuple[str, ...]   # of the clips that the chains were made of, and more
-
-    def report(self) -> dict[str, Any]:
-        """As JSON."""
-        def row(found: Differences) -> dict[str, float]:
-            return {key: asdict(found)[key] for key in ("mean", "largest", "top1_agreement")}
-
-        return {"kind": "sensitivity", "schema": SENSITIVITY_SCHEMA, "all": row(self.all),
-                "definition": DEFINITION,
-                "layers": [{"layer": name, **row(found)} for name, found in self.layers.items()]}
+    report: SensitivityReport
+    clip_hashes: tuple[str, ...]    # of the clips that were read, including all that were used
 
 
-def sensitivity(source: Bundle, graph: Graph, quantize: QuantizeFn, every: Sequence[str],
-                clips: LabelledSet) -> Sensitivity:
-    """Quantise one layer of `every` at a time. `graph` is the fp32 graph of `source`, `quantize` makes of
-    it a graph whose other layers are int8."""
+def measure_sensitivity(source: Bundle, graph: Graph, quantize: QuantizeFn, layers: Sequence[str],
+                        clips: LabelledSet) -> Sensitivity:
+    """Measure each of the layers, which are all that can be quantised. `graph` is the fp32 graph of `source`;
+    `quantize` takes the layers that stay in float and returns the int8 graph."""
     sounds, hashes, _ = read_clips(clips.clips, source.contract.sample_rate)
     size, chains = source.contract.hop_samples, []
     for chain in chain_clips(sounds, CHAIN_SECONDS, source.contract.sample_rate):
@@ -68,45 +55,50 @@ def sensitivity(source: Bundle, graph: Graph, quantize: QuantizeFn, every: Seque
         streams = _streams(source, graph)
         return np.concatenate([clip_chunks(streams, [chain])[0] for chain in chains])
 
-    with progress("sensitivity", len(every) + 2) as advance:
+    with progress("sensitivity", len(layers) + 2) as advance:
         expected = scores(graph)
         advance()
-        found = {}
-        for layer in every:
-            found[layer] = compare(expected, scores(quantize([other for other in every if other != layer])))
+        costs = []
+        for layer in layers:
+            others = [other for other in layers if other != layer]
+            costs.append(LayerCost(layer=layer, differences=compare(expected, scores(quantize(others)))))
             advance()
         together = compare(expected, scores(quantize([])))
-    most_costly = sorted(found, key=lambda layer: -found[layer].mean)
-    return Sensitivity({layer: found[layer] for layer in most_costly}, together, tuple(hashes))
+    costs.sort(key=lambda cost: -cost.differences.mean)
+    report = SensitivityReport(variant=source.contract.variant, clips=clips.name, chains=len(chains),
+                               chain_seconds=CHAIN_SECONDS, all=together, layers=tuple(costs))
+    return Sensitivity(report=report, clip_hashes=tuple(hashes))
 
 
 def check_labels(source: Bundle, clips: LabelledSet) -> None:
-    """Raise `UsageError` where no mAP can choose: random weights, or no labels that the model knows."""
+    """Raise `UsageError` if layers cannot be chosen by mAP, because the weights are random or the clips have
+    no labels of the model."""
     if source.contract.has_random_weights:
         why = "random weights have no mAP"
     elif not clips.classes:
-        why = f"the clips of {clips.name} have no labels that this model knows"
+        why = f"the clips of {clips.name} have no labels of this model"
     else:
         return
-    raise UsageError(f"--leave-out auto: {why}. Name the layers: --leave-out 00.fc1.")
+    raise UsageError(f"--leave-out auto: {why}. Name the layers instead: --leave-out 00.fc1.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class LeftOut:
-    """Layers that stay in float, and the mAP over the choosing set with so many of them left out."""
+class FloatLayers:
+    """The chosen layers that stay in float, and the mAP on the clips."""
 
     layers: tuple[str, ...]
-    tried: list[float]
-    fp32_map: float
+    tried: list[float]              # mAP with 0, 1, 2 ... layers in float
+    fp32_map: float                 # of the fp32 graph
     clip_hashes: tuple[str, ...]
 
 
-def fewest_to_leave_out(source: Bundle, graph: Graph, quantize: QuantizeFn, clips: LabelledSet,
-                        order: Sequence[str], map_kept: float) -> LeftOut:
-    """Leave out the most costly layers, one more at a time, until the mAP over the choosing set is kept.
+def find_fewest_float_layers(source: Bundle, graph: Graph, quantize: QuantizeFn, clips: LabelledSet,
+                             order: Sequence[str], map_kept: float) -> FloatLayers:
+    """Leave one more layer in float at a time until the mAP on `clips` is at least `map_kept` times that of
+    the fp32 graph.
 
-    `order` has the most costly layer first. The result is the shortest beginning of it that passes.
-    Raises `GateError` where not even the graph without any int8 passes.
+    `order` has the most costly layer first; the result is its shortest prefix that passes. Raises `GateError`
+    if not even all of `order` is enough.
     """
     audios = [clip.read(source.contract.sample_rate) for clip in clips.clips]
     hashes = [clip_hash(audio) for audio in audios if not is_silent(audio)]
@@ -123,14 +115,14 @@ def fewest_to_leave_out(source: Bundle, graph: Graph, quantize: QuantizeFn, clip
         for count in range(len(order) + 1):
             tried.append(mean_average_precision(quantize(order[:count])))
             if tried[-1] >= map_kept * fp32:
-                return LeftOut(layers=tuple(order[:count]), tried=tried, fp32_map=fp32,
-                               clip_hashes=tuple(hashes))
+                return FloatLayers(layers=tuple(order[:count]), tried=tried, fp32_map=fp32,
+                                   clip_hashes=tuple(hashes))
             advance()
-    raise GateError(f"no number of layers left out keeps {map_kept:.1%} of the mAP {fp32:.4f} on "
+    raise GateError(f"no number of layers in float keeps {map_kept:.1%} of the mAP {fp32:.4f} on "
                     f"{clips.name}. No bundle was written.")
 
 
 def _streams(source: Bundle, graph: Graph) -> StreamBatch:
-    """Streams over a graph that was made of an export's."""
+    """Return streams that run a graph made from that of `source`."""
     step = OnnxRuntimeStep(graph.model.SerializeToString(), source.contract, source.initial_cache())
     return proof_streams(step, source.contract)

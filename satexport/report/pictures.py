@@ -1,29 +1,42 @@
-"""Pictures of reports."""
+"""Reports as pictures."""
 
 from __future__ import annotations
 
 import io
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from satexport.files import cache_folder, write_bytes
-from satexport.memory import MB
+from satexport.measure.records import MeasureEntry, MeasureReport
+from satexport.parity.records import ParityReport
+from satexport.report.figures import MEASURE_FIGURES, Figure, present
+from satexport.report.records import Report
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
 
-Draw = Callable[[Mapping[str, Any]], bytes]
+COLUMNS = 4          # panels in a row of the picture of a measurement
+ROOM = 1.25          # width of a panel / its longest bar; the values stand at the right
+MARKS = {"p99": "o", "paper": "D"}
+BUNDLE, EAGER, GREY = "#2a6f97", "#a9b4bd", "#555555"
 
 
-def write_picture(path: Path, draw: Draw, report: Mapping[str, Any]) -> list[str]:
-    """Draw a report into a PNG; returns a note, in a list, where matplotlib is not installed. Raises
-    `RunError` where the disk or folder refuses."""
+def has_picture(report: Report) -> bool:
+    """Is there a picture of this report?"""
+    return isinstance(report, MeasureReport) or (
+        isinstance(report, ParityReport) and report.curve is not None)
+
+
+def write_picture(path: Path, report: Report) -> list[str]:
+    """Draw a report that `has_picture` into a PNG; returns a note, in a list, if matplotlib is not installed.
+    Raises `RunError` if the file cannot be written."""
     try:
         content = draw(report)
     except ModuleNotFoundError as error:
@@ -32,74 +45,97 @@ def write_picture(path: Path, draw: Draw, report: Mapping[str, Any]) -> list[str
     return []
 
 
-def drift_png(report: Mapping[str, Any]) -> bytes:
-    """The bytes of a PNG of a parity report: mean score difference of each chunk over the stream, its
-    quantiles, and what is heard again at the end. Raises `ModuleNotFoundError` where matplotlib is not
-    installed."""
-    figure = new_figure(10, 4)
-    (over, found), *_ = report["differences"].items()
-    curve = np.asarray(report["curve"])
-    axes = figure.subplots()
-    axes.plot(curve, linewidth=0.8, label="mean over the classes, each chunk")
-    if drift := report["drift"]:
-        axes.axvspan(found["chunks"], len(curve) - 1, alpha=0.15,
-                     label=f"the first chunks again: drift {drift['drift']:+.1%} of the mean")
-    for name in ("p50", "p90", "p99"):
-        axes.axhline(found[name], color="grey", linewidth=0.6, linestyle=":")
-        axes.annotate(name, (1, found[name]), xycoords=("axes fraction", "data"), fontsize="x-small")
-    axes.set(title=f"{report['variant']} / {report['target']} against PyTorch fp32, {over}", xlabel="chunk",
+def draw(report: Report) -> bytes:
+    """Return the bytes of a PNG of a report that `has_picture`. Raises `ModuleNotFoundError` if matplotlib is
+    not installed."""
+    if isinstance(report, MeasureReport):
+        return measure_png(report)
+    assert isinstance(report, ParityReport), "has_picture"
+    return drift_png(report)
+
+
+def drift_png(report: ParityReport) -> bytes:
+    """Return the bytes of a PNG of a parity report: mean score difference of each chunk over the stream, its
+    quantiles, and the sounds that the stream repeats at its end."""
+    canvas = new_canvas(10, 4)
+    (over, found), *_ = report.differences.items()
+    curve = np.asarray(report.curve)
+    axes = canvas.subplots()
+    axes.plot(curve, linewidth=0.8, color=BUNDLE, label="mean over the classes, each chunk")
+    if report.drift:
+        axes.axvspan(found.chunks, len(curve) - 1, alpha=0.15,
+                     label=f"the first chunks again: drift {report.drift.drift:+.1%} of the mean")
+    for name, value in (("p50", found.p50), ("p90", found.p90), ("p99", found.p99)):
+        axes.axhline(value, color="grey", linewidth=0.6, linestyle=":")
+        axes.annotate(name, (1, value), xycoords=("axes fraction", "data"), fontsize="x-small")
+    axes.set(title=f"{report.variant} / {report.target} against PyTorch fp32, {over}", xlabel="chunk",
              ylabel="score difference", ylim=(0, None))
     axes.legend(fontsize="small")
     axes.spines[["top", "right"]].set_visible(False)
-    return png_of(figure)
+    return png_of(canvas)
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """An empty picture, in inches. matplotlib keeps its list of fonts in satexport's cache folder, or in a
-    temporary one where that cannot be written, which it need not say."""
+def measure_png(report: MeasureReport) -> bytes:
+    """Return the bytes of a PNG that compares bundles and PyTorch eager: a panel for each figure with a scale
+    of its own from zero, a bar and the value for each of them, and marks for figures that belong there."""
+    entries = [*report.bundles, *report.eager]
+    figures = present([figure for figure in MEASURE_FIGURES if figure.pictured], entries)
+    panels = [figure for figure in figures if not figure.beside]
+    columns = min(COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
+    canvas = new_canvas(2.8 * columns + 1.6, rows * (0.75 + 0.3 * len(entries)) + 0.9)
+    grid = canvas.subplots(rows, columns, sharey=True, squeeze=False).flatten()
+    for axes, panel in zip(grid, panels, strict=False):
+        _draw_panel(axes, panel, [figure for figure in figures if figure.beside == panel.key], entries,
+                    len(report.bundles))
+    for axes in grid[len(panels):]:
+        axes.set_visible(False)
+    grid[0].invert_yaxis()
+    marks = {handle.get_label(): handle for axes in grid for handle in axes.get_legend_handles_labels()[0]}
+    if marks:
+        canvas.legend(handles=list(marks.values()), loc="outside lower right", fontsize="small",
+                      frameon=False, ncols=len(marks))
+    canvas.suptitle(report.machine, fontsize="medium", x=0.01, ha="left")
+    return png_of(canvas)
+
+
+def _draw_panel(axes: Axes, panel: Figure[MeasureEntry], marks: Sequence[Figure[MeasureEntry]],
+                entries: Sequence[MeasureEntry], bundles: int) -> None:
+    """One figure of all entries, of which the first `bundles` are bundles and the others PyTorch."""
+    values = [panel.of(entry) for entry in entries]
+    longest = max((value for figure in (panel, *marks) for entry in entries
+                   if (value := figure.of(entry)) is not None), default=0.0)
+    axes.barh(range(len(entries)), [value or 0 for value in values], 0.62,
+              color=[BUNDLE] * bundles + [EAGER] * (len(entries) - bundles))
+    for place, value in enumerate(values):
+        axes.annotate(panel.write(value), (1, place), xycoords=("axes fraction", "data"), ha="right",
+                      va="center", fontsize="small")
+    for mark in marks:
+        places = [(value, place) for place, entry in enumerate(entries)
+                  if (value := mark.of(entry)) is not None]
+        axes.plot(*zip(*places, strict=True), MARKS[mark.mark], color=GREY, markersize=5,
+                  markerfacecolor="white", linestyle="none", label=mark.mark)
+    axes.set_title(panel.head, fontsize="small", loc="left")
+    axes.set(xlim=(0, longest * ROOM or 1), yticks=range(len(entries)),
+             yticklabels=[entry.name for entry in entries])
+    axes.tick_params(axis="x", labelbottom=False, bottom=False)
+    axes.tick_params(axis="y", labelsize="small", left=False)
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
+
+
+def new_canvas(width: float, height: float) -> Canvas:
+    """An empty picture, in inches. matplotlib keeps its list of fonts in satexport's cache folder, or
+    silently in a temporary one if that cannot be written."""
     with suppress(RuntimeError):  # no home folder
         os.environ.setdefault("MPLCONFIGDIR", str(cache_folder() / "matplotlib"))
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Canvas
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    return Figure(figsize=(width, height), layout="constrained")
+    return Canvas(figsize=(width, height), layout=ConstrainedLayoutEngine(wspace=0.07, hspace=0.07))
 
 
-def png_of(figure: Figure) -> bytes:
+def png_of(canvas: Canvas) -> bytes:
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=110)
+    canvas.savefig(content, format="png", dpi=110)
     return content.getvalue()
-
-
-def measure_png(report: Mapping[str, Any]) -> bytes:
-    """The bytes of a PNG that compares bundles and PyTorch eager: latency, memory by kind, operations
-    beside the paper's. Raises `ModuleNotFoundError` where matplotlib is not installed."""
-    rows = [*report["bundles"], *report["eager"]]
-    names, places = [row["name"] for row in rows], range(len(rows))
-    figure = new_figure(15, 1.8 + 0.6 * len(rows))
-    latency, memory, operations = figure.subplots(1, 3, sharey=True)
-    for offset, kind in ((-0.2, "burst"), (0.2, "paused")):
-        medians = [row[kind]["median_ms"] for row in rows]
-        latency.barh([place + offset for place in places], medians, 0.36, label=f"{kind}, median to p99",
-                     xerr=[[0] * len(rows), [row[kind]["p99_ms"] - row[kind]["median_ms"] for row in rows]])
-    latency.set(title="one step", xlabel="ms", yticks=places, yticklabels=names)
-    for number, kind in enumerate(("weights", "state", "transient", "resident")):
-        memory.barh([place - 0.3 + 0.2 * number for place in places],
-                    [(row["memory_bytes"][kind] or 0) / MB for row in rows], 0.18, label=kind)
-    memory.barh([place + 0.5 for place in places],
-                [(row["paper"] or {}).get("memory_mb", 0) for row in rows], 0.1, color="grey", label="paper")
-    memory.set(title="memory by kind", xlabel="MB", xscale="log")
-    none = {"model": 0, "front_end": 0}  # PyTorch's are not counted
-    model, front_end = ([row.get("operations", none)[part] / 1e9 for row in rows] for part in none)
-    operations.barh(places, model, 0.4, label="model")
-    operations.barh(places, front_end, 0.4, left=model, label="front end")
-    operations.barh([place + 0.3 for place in places],
-                    [(row["paper"] or {}).get("gflops", 0) for row in rows], 0.1, color="grey", label="paper")
-    operations.set(title="operations of a chunk", xlabel="GFLOP")
-    for axes in (latency, memory, operations):
-        axes.legend(fontsize="small")
-        axes.spines[["top", "right"]].set_visible(False)
-    latency.invert_yaxis()
-    threads = ", ".join(dict.fromkeys(str(row["threads"]) for row in rows))
-    figure.suptitle(f"{report['origin']['cpu']}, {threads} threads", fontsize="medium")
-    return png_of(figure)

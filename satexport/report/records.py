@@ -1,18 +1,71 @@
-"""Records above those of parity and measure: what a board made of a build bundle. Imports numpy alone."""
+"""Records above those of parity and measure: an export, a board's engines, a bundle that was built.
+
+Imports only numpy.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from satexport.bundle.contract import RANDOM_WEIGHTS, CheckpointOrigin, GraphOptions
 from satexport.bundle.gates import Gate, failures, verdict
-from satexport.measure.records import MEASURE_DEFINITIONS, MeasureEntry
-from satexport.measure.schedule import PAUSE, STEPS
+from satexport.measure.records import MeasureEntry, MeasureReport
+from satexport.origin import origin
 from satexport.parity.records import ParityReport
+from satexport.quantize.records import SensitivityReport
 
-BUILD_SCHEMA = 1
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A graph after a stage of an export; the differences are the largest of any score over a chain."""
+
+    name: str
+    nodes: int
+    bytes: int
+    from_before: float | None   # against the graph before; None for the first
+    from_pytorch: float
+    kept: bool = True
+    why_not: str = ""           # why it was not kept
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoldenDifference:
+    """The finished graph against PyTorch over the golden chunks."""
+
+    chunks: int
+    max_difference: float       # of any score
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportReport:
+    """What an export did and proved: `export.json`. It carries no time, so that the same checkpoint gives the
+    same bytes."""
+
+    variant: str
+    target: str                        # the name of the bundle's folder
+    opset: int
+    options: GraphOptions
+    checkpoint: CheckpointOrigin
+    operations: Mapping[str, int]      # of one chunk of one stream: "model" and "front_end"
+    stages: tuple[Stage, ...]
+    golden: GoldenDifference
+    origin: Mapping[str, Any] = field(default_factory=origin)
+
+    @property
+    def warning(self) -> str | None:
+        """Whether the weights are random, in words."""
+        return RANDOM_WEIGHTS if self.checkpoint.source == "random" else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportRecord:
+    """An export: the bundle and its report."""
+
+    path: Path
+    report: ExportReport
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,15 +78,22 @@ class EngineRecord:
     measure: MeasureEntry | None     # the same
 
     @property
+    def verdict(self) -> str:
+        return verdict(self.gates)
+
+    @property
     def passed(self) -> bool:
         """No gate failed; a skipped one is no failure."""
         return not failures(self.gates)
 
-    def to_json(self) -> dict[str, Any]:
-        return {"precision": self.precision, "verdict": verdict(self.gates),
-                "gates": [asdict(gate) for gate in self.gates],
-                "parity": self.parity.to_json() if self.parity else None,
-                "measure": self.measure.to_json() if self.measure else None}
+
+@dataclass(frozen=True, kw_only=True)
+class BoardFacts:
+    """The machine that engines are built on."""
+
+    tensorrt: str
+    device: str                # what a person calls it
+    compute_capability: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,39 +102,49 @@ class BuildReport:
 
     bundle_sha256: str
     engines: tuple[EngineRecord, ...]   # at least one
-    origin: Mapping[str, Any]           # of the board
+    board: BoardFacts
+    settings: Mapping[str, Any]         # of the measurement
+    origin: Mapping[str, Any] = field(default_factory=origin)
 
     @property
-    def kept(self) -> EngineRecord | None:
-        """The engine that is kept. None: none passes."""
-        return self.engines[0] if self.engines[0].passed else None
+    def verdict(self) -> str:
+        return self.engines[0].verdict
 
-    def to_json(self) -> dict[str, Any]:
-        return {"kind": "build", "schema": BUILD_SCHEMA, "verdict": verdict(self.engines[0].gates),
-                "bundle_sha256": self.bundle_sha256, "kept": self.kept.precision if self.kept else None,
-                "engines": [engine.to_json() for engine in self.engines],
-                "settings": {"steps": STEPS, "pause": PAUSE},
-                "definitions": MEASURE_DEFINITIONS, "origin": dict(self.origin)}
+    @property
+    def kept(self) -> str | None:
+        """The precision of the engine that is kept. None: no engine passes."""
+        return self.engines[0].precision if self.engines[0].passed else None
+
+
+Report = ExportReport | ParityReport | MeasureReport | SensitivityReport | BuildReport
+KINDS: Mapping[str, type] = {  # by `kind` in their JSON, in the order in which a bundle gets them
+    "export": ExportReport, "sensitivity": SensitivityReport, "parity": ParityReport,
+    "measure": MeasureReport, "build": BuildReport}
+
+
+def kind_of(report: Report) -> str:
+    """Return the kind of a report, a key of KINDS."""
+    return next(kind for kind, record in KINDS.items() if type(report) is record)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProofRecord:
-    """What a proof found; reports as they lie in the bundle."""
+    """What a proof found."""
 
     gates: tuple[Gate, ...] = ()
-    parity: Mapping[str, Any] | None = None   # of the bundle; of its own graph where it runs only elsewhere
-    twins: Mapping[str, Mapping[str, Any]]    # parity of its other graphs, by name
-    measured: Mapping[str, Any] | None = None  # beside the export and PyTorch
-    notes: tuple[str, ...] = ()
+    parity: ParityReport | None = None       # of the bundle; of its own graph if it runs only elsewhere
+    twins: Mapping[str, ParityReport] = field(default_factory=dict)  # of its other graphs, by name
+    measured: MeasureReport | None = None    # with the export and PyTorch
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class BundleRecord:
-    """What became of a bundle that was made for a target."""
+    """A bundle that was built for a target."""
 
     path: Path
     proof: ProofRecord
     left_out: tuple[str, ...] = ()                # layers in float
-    sensitivity: Mapping[str, Any] | None = None  # report of what each layer costs
+    sensitivity: SensitivityReport | None = None
     finished: Mapping[str, Any] | None = None     # what the backend made of the finished bundle
-    notes: tuple[str, ...] = ()                   # what its maker should know
+    notes: Sequence[str] = ()                     # what its maker should know

@@ -170,7 +170,7 @@ def test_the_graph_of_another_model_is_an_error_even_if_its_hash_matches(
         sat: Path, random_vit: Path) -> None:
     shutil.copy(random_vit / GRAPH, sat / GRAPH)
     reseal(sat)
-    with pytest.raises(BundleError, match="its metadata is not the contract"):
+    with pytest.raises(BundleError, match="its metadata does not match the bundle"):
         load(sat)
 
 
@@ -181,7 +181,7 @@ def test_a_graph_with_other_weights_is_an_error_even_if_its_hash_matches(vit: Pa
             entry.value = json.dumps(json.loads(entry.value) | {"sha256": "0" * 64})
     onnx.save(graph, vit / GRAPH)
     reseal(vit)
-    with pytest.raises(BundleError, match="its metadata is not the contract"):
+    with pytest.raises(BundleError, match="its metadata does not match the bundle"):
         load(vit)
 
 
@@ -260,7 +260,7 @@ def test_a_link_to_only_the_weights_is_refused_but_links_to_all_files_or_the_fol
         np.testing.assert_array_equal(load(tmp_path / name).stream().feed(audio[:32_000]), expected)
     (vit / data).rename(tmp_path / data)
     (vit / data).symlink_to(tmp_path / data)
-    with pytest.raises(BundleError, match="links into several folders: make all of them links into one"):
+    with pytest.raises(BundleError, match="links into several folders: link all of them into one folder"):
         load(vit)
 
 
@@ -268,7 +268,7 @@ def test_a_link_to_only_the_weights_is_refused_but_links_to_all_files_or_the_fol
 def test_a_folder_whose_name_is_not_utf8_is_refused_with_advice(
         vit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = vit.rename(vit.with_name(os.fsdecode(b"\xff")))
-    with pytest.raises(BundleError, match=r"is not UTF-8, and ONNX Runtime opens no other.* as `\.`"):
+    with pytest.raises(BundleError, match=r"is not UTF-8, which ONNX Runtime cannot open.* as `\.`"):
         load(folder)
     monkeypatch.chdir(folder)
     assert load(".").contract.variant == vit.parent.name
@@ -289,7 +289,7 @@ def test_a_runtime_that_is_too_old_is_refused_before_it_loads_anything(
 def test_the_minimum_versions_are_those_of_the_extras() -> None:
     text = (ROOT / "pyproject.toml").read_text("utf-8")
     for module in (onnx_runtime, open_vino):
-        least = ".".join(map(str, module.LEAST))
+        least = ".".join(map(str, module.MIN_VERSION))
         assert f'{module.PACKAGE} = ["{module.PACKAGE}>={least}"]'.replace("onnxruntime = ", "cpu = ") in text
 
 

@@ -88,7 +88,7 @@ def write_target(tmp_path: Path) -> Callable[[str], str]:
     ('extends = "cpu-fp32"\nname = "mine"\nprecision = "int8"', 4,
      "expected int8 with a table [quantization]"),
     ('extends = "openvino-int8"\nname = "mine"\n[quantization]\nmethod = "dynamic"', 4,
-     "method is 'dynamic', expected \"static\", the only one that the backend openvino takes"),
+     "method is 'dynamic', expected \"static\", the only value that the backend openvino supports"),
     ('extends = "cpu-fp32"\nname = "mine"\nbackend = "coreml"', 4,
      "backend is 'coreml', expected onnxruntime or openvino or tensorrt"),
     ("#" * 300_000, 4, "longer than 0.2 MB"), ("", 4, "the key 'backend' is missing")],

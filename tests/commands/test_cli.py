@@ -10,7 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-import click
 import pytest
 
 from satexport.bundle.contract import RANDOM_WEIGHTS
@@ -39,24 +38,6 @@ print([name for name in ("numpy", "torch", "onnx", "onnxruntime", "rich") if nam
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.count("Usage:") == done.stdout.count("Examples:") == len(COMMANDS) + 1
     assert done.stdout.splitlines()[-1] == "[]"
-
-
-def examples() -> list[list[str]]:
-    """Every command line in a help text, without pipes and comments."""
-    texts = [cli.help or "", *(command.help or "" for command in cli.commands.values())]
-    lines = [line.strip() for text in texts for line in text.splitlines() if " satexport " in f" {line} "]
-    return [line.split("satexport ", 1)[1].split("   ")[0].split()
-            for line in lines if line.startswith("satexport ") or "| satexport" in line]
-
-
-@pytest.mark.parametrize("words", examples(), ids=" ".join)
-def test_every_example_in_a_help_text_is_a_command_that_exists(words: list[str]) -> None:
-    context = cli.commands[words[0]].make_context(words[0], words[1:], parent=click.Context(cli))
-    assert context.params
-
-
-def test_every_command_has_an_example() -> None:
-    assert {words[0] for words in examples()} == set(COMMANDS)
 
 
 # Wrong use.

@@ -16,7 +16,7 @@ from satexport import __version__
 from satexport.audio.synthetic import synthetic_clip
 from satexport.bundle.contract import RANDOM_WEIGHTS
 from satexport.bundle.folder import GOLDEN, INITIAL_CACHE
-from satexport.parity.records import PARITY_DEFINITIONS
+from satexport.report.figures import definitions
 from tests.bundle.copies import copy_of, manifest_of, reseal
 from tests.commands.calls import START, call, no_file_longer_than
 from tests.machine import need
@@ -59,8 +59,8 @@ def test_parity_passes_on_the_demo_and_its_report_has_definitions(bundle: Path, 
     report = json.loads((bundle / "reports" / "parity.json").read_bytes())
     assert report["verdict"] == "passed"
     assert [gate["status"] for gate in report["gates"]] == ["passed"] * 3
-    assert report["set"]["clips"] == 3
-    assert report["definitions"] == PARITY_DEFINITIONS
+    assert report["labelled_set"]["clips"] == 3
+    assert report["definitions"] == definitions("parity")
     assert report["origin"]["versions"]["satexport"] == __version__
     assert {"torch", "onnxruntime", "numpy", "python"} <= set(report["origin"]["versions"])
     assert report["origin"]["cpu"]
@@ -107,7 +107,7 @@ def test_a_gate_without_data_is_skipped_or_fails_if_data_are_required(
     assert result.code == 0
     assert RANDOM_WEIGHTS in result.err
     assert "Parity: skipped." in result.out
-    assert json.loads((bundle / "reports" / "parity.json").read_bytes())["set"] is None
+    assert json.loads((bundle / "reports" / "parity.json").read_bytes()).get("labelled_set") is None
     result = call("parity", bundle, "--minutes", 0.1, "--require-data")
     assert (result.code, "mAP kept failed: random weights" in result.err) == (1, True)
     assert "Parity: failed." in result.out

@@ -32,7 +32,7 @@ from satexport.graph.writer import Writer
 from satexport.parity.golden import golden_scores
 from satexport.quantize.cache_dtype import store_cache
 from satexport.quantize.int8 import Ranges, quantize
-from satexport.quantize.products import layers, products, products_with_weights
+from satexport.quantize.products import count_weight_products, find_layers, find_products
 from satexport.step import FloatArray, Step
 from satexport.tagging.stream import StreamBatch
 from satexport.targets import find_target
@@ -78,7 +78,7 @@ def both(bundle: Bundle) -> tuple[Graph, Graph]:
 
 def ranges_of(graph: Graph) -> Ranges:
     """Ranges of the activations of all products: not calibrated, but the same in every graph."""
-    return {x: (-4.0, 3.0 + number % 3) for number, product in enumerate(products(graph, ALL))
+    return {x: (-4.0, 3.0 + number % 3) for number, product in enumerate(find_products(graph, ALL))
             for x in product.activations}
 
 
@@ -106,13 +106,13 @@ def test_a_graph_with_shuffled_names_is_quantized_the_same_way(
         bundle: Bundle, both: tuple[Graph, Graph], how: dict[str, str]) -> None:
     wanted = replace(ALL, **how)  # type: ignore[arg-type]
     float_layers = ["patch", "01.kv", "02.mixed"]
-    assert layers(both[0], wanted) == layers(both[1], wanted)
+    assert find_layers(both[0], wanted) == find_layers(both[1], wanted)
     graph, other = (quantize(graph, wanted, ranges_of(graph), float_layers) for graph in both)
     assert Counter(graph.roles.values()) == Counter(other.roles.values())
     np.testing.assert_array_equal(scores(bundle, graph), scores(bundle, other))
     assert not np.array_equal(scores(bundle, graph), scores(bundle, both[0]))
     with pytest.raises(DataError, match="quantised already"):
-        products(other, wanted)
+        find_products(other, wanted)
 
 
 @pytest.mark.parametrize("dtype", ["fp16", "int8"])
@@ -167,7 +167,7 @@ def test_a_graph_with_shuffled_names_is_written_for_openvino_the_same_way(
     for name, graph in zip(("own", "shuffled"), both, strict=True):
         count = 0
         if wanted := target.quantization:
-            count = products_with_weights(graph, wanted, [])
+            count = count_weight_products(graph, wanted, [])
             int8 = quantize(graph, wanted, ranges_of(graph), [])
         (folder := tmp_path / name).mkdir()
         write_ir(folder, int8 if wanted else graph, bundle.contract, settings, bundle.initial_cache(), count)
@@ -211,7 +211,7 @@ def test_a_product_that_onnxsim_renames_keeps_its_role() -> None:
     assert len(fused) > 3 * DEPTH
     assert not set(fused) & set(graph.roles)
     assert simpler.roles["Gemm_0"] == Role("linear", "00.q")
-    assert layers(simpler, ALL) == layers(graph, ALL)
+    assert find_layers(simpler, ALL) == find_layers(graph, ALL)
     assert {node.name for node in simpler.model.graph.node if simpler.kind(node) == FRONT} == {
         node.name for node in graph.model.graph.node if graph.kind(node) == FRONT}
 
@@ -255,8 +255,8 @@ def test_a_product_with_a_computed_weight_is_an_error(both: tuple[Graph, Graph])
     model = clone(both[0].model)
     gemm = next(node for node in model.graph.node if node.op_type == "Gemm")
     gemm.input[1] = "computed"
-    with pytest.raises(DataError, match=r"the weight of 00\.q is no constant of the graph \(Gemm Gemm_0\)"):
-        products(Graph(model, both[0].roles), ALL)
+    with pytest.raises(DataError, match=r"the weight of 00\.q is not a constant \(Gemm Gemm_0\)"):
+        find_products(Graph(model, both[0].roles), ALL)
 
 
 def test_a_bias_fused_into_an_int8_product_has_no_role() -> None:

@@ -22,7 +22,6 @@ STEPS = 2
 QUICK = ("--steps", STEPS, "--pause", 0.01)
 HIDDEN_OF_MLP = 48 * 4 * 48 * 4  # bytes, the largest tensor of a small model: 48 tokens, 4 * 48 wide
 WEIGHTS = DEPTH * 12 * 48 * 48 * 4  # bytes of the matrices of its blocks
-SPEED, SIZE = "latency of one step, ms", "operations of a chunk and memory, MB"
 
 
 def retarget(bundle: Path, **changes: Any) -> Path:

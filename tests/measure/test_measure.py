@@ -13,17 +13,16 @@ import pytest
 import satexport
 from satexport.bundle.contract import RANDOM_WEIGHTS, GraphOptions
 from satexport.bundle.folder import open_bundle
-from satexport.measure.records import MEASURE_DEFINITIONS, MEASURE_SCHEMA
 from satexport.measure.schedule import PAUSED_TURNS, TURNS
 from satexport.origin import CPU_FLAGS, cores
+from satexport.report.figures import MEASURE_FIGURES, TERMS
+from satexport.report.serialize import SCHEMA
 from tests.bundle.copies import GRAPH, content, copy_of, manifest_of
 from tests.commands.calls import call
 from tests.machine import needs_memray, needs_proc
 from tests.measure.measured import (
     HIDDEN_OF_MLP,
     QUICK,
-    SIZE,
-    SPEED,
     STEPS,
     WEIGHTS,
     Measured,
@@ -94,27 +93,27 @@ def several(tiny: Path, tiny_lanes: Path, tmp_path_factory: pytest.TempPathFacto
     return Measured(folder, result, report_in(folder / "build" / "measure"))
 
 
-def test_several_bundles_make_one_table_of_speed_and_one_of_size(several: Measured) -> None:
+def test_several_bundles_make_one_table_with_a_row_for_each_figure(several: Measured) -> None:
     assert (several.result.code, several.result.err) == (0, f"{RANDOM_WEIGHTS}\n")
-    assert several.result.out.count(SPEED) == several.result.out.count(SIZE) == 1
-    speed, size = several.result.out.split(SIZE)
-    for table in (speed, size):
-        first = [line.split("│")[1].strip() for line in table.splitlines() if line.startswith("│")]
-        assert first[:3] == [f"{SAT}-2s/{kind}" for kind in ("onnx", "onnx-x2", "onnx-dynamic")]
-        assert "PyTorch" in " ".join(first[3:])
-    assert "paper" in size
+    head = [cell.strip() for cell in several.result.out.splitlines()[3].strip("┃").split("┃")]
+    assert head[:5] == ["", "onnx", "onnx-x2", "onnx-dynamic", "PyTorch eager"]
+    rows = [line.split("│")[1].strip() for line in several.result.out.splitlines() if line.startswith("│")]
+    without = {"device memory, MB", "engine build, s", "paper: memory, MB", "paper: model, GFLOP"}
+    assert rows == [figure.head for figure in MEASURE_FIGURES if figure.head not in without]
 
 
 def test_the_latency_is_that_of_single_steps_in_bursts_and_after_pauses(several: Measured) -> None:
     for entry in several.entries:
         for kind, turns in (("burst", TURNS), ("paused", PAUSED_TURNS)):
-            latency = entry[kind]
+            latency = entry["latency"][kind]
             assert 0 < latency["median_ms"] <= latency["p90_ms"] <= latency["p99_ms"], kind
             assert latency["steps"] == turns * STEPS
         assert entry["load_seconds"] > 0
-        burst, paused = (entry[kind]["median_ms"] / 1000 for kind in ("burst", "paused"))
-        assert entry["chunks_per_core_second"] == pytest.approx(entry["streams"] / (burst * entry["threads"]))
-        assert entry["real_time_factor"] == pytest.approx(paused / 2)  # of a chunk of 2 s
+        burst, paused = (entry["latency"][kind]["median_ms"] / 1000 for kind in ("burst", "paused"))
+        figures = entry["figures"]
+        busy = burst * entry["threads"]
+        assert figures["chunks_per_core_second"] == pytest.approx(entry["streams"] / busy)
+        assert figures["real_time_factor"] == pytest.approx(paused / 2)  # of a chunk of 2 s
 
 
 def test_every_bundle_is_measured_with_its_streams_and_its_threads(several: Measured) -> None:
@@ -149,7 +148,8 @@ def test_a_bundle_is_compared_with_pytorch_at_its_own_threads(several: Measured)
         eager = rows[entry["eager"]]
         assert eager["threads"] == entry["threads"]
         for kind in ("burst", "paused"):
-            times = eager[kind]["median_ms"] * entry["streams"] / entry[kind]["median_ms"]
+            medians = [row["latency"][kind]["median_ms"] for row in (eager, entry)]
+            times = medians[0] * entry["streams"] / medians[1]
             assert entry["times_eager"][kind] == pytest.approx(times)
 
 
@@ -161,18 +161,19 @@ def test_operations_are_those_that_the_export_counted(several: Measured) -> None
 
 
 def test_every_figure_is_defined(several: Measured) -> None:
-    assert several.report["schema"] == MEASURE_SCHEMA
+    assert several.report["schema"] == SCHEMA
     definitions = several.report["definitions"]
-    assert MEASURE_DEFINITIONS.items() <= definitions.items()
+    assert set(definitions) == {figure.key for figure in MEASURE_FIGURES} | set(TERMS["measure"])
+    for entry in several.entries:
+        of_no_field = {"streams", "threads", "times_one_stream"}
+        assert set(entry["figures"]) | of_no_field == {figure.key for figure in MEASURE_FIGURES}
     one, _, three = several.report["bundles"]
-    figures = {"operations", "load_seconds", "burst", "paused", "real_time_factor", "chunks_per_core_second",
-               "times_one_stream", "times_eager", "eager", "paper", "executed"}
+    measured = {"operations", "load_seconds", "latency", "memory_bytes", "times_one_stream", "times_eager",
+                "eager", "paper", "executed", "figures"}
     about = {"name", "bundle", "bundle_sha256", "variant", "target", "options", "streams", "tokens",
-             "checkpoint", "threads", "hop_seconds", "memory_bytes", "gates"}
-    assert set(three) == figures | about
-    assert set(one) == figures - {"times_one_stream"} | about
-    of_engines = {"device", "layers", "build", "cuda_graphs"}
-    assert set(definitions) == figures - {"load_seconds"} | {"load", *three["memory_bytes"]} | of_engines
+             "checkpoint", "threads", "hop_seconds", "gates"}
+    assert set(three) == measured | about
+    assert set(one) == measured - {"times_one_stream"} | about
 
 
 def test_the_report_on_several_lies_in_build_measure(several: Measured) -> None:

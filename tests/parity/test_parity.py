@@ -35,7 +35,7 @@ def reference(small: Tagger) -> Reference:
 def test_the_demo_keeps_its_map_on_the_synthetic_set(tagger: Tagger) -> None:
     result = run_parity(tagger, minutes=1)
     assert [gate.status for gate in result.gates] == ["passed"] * 3
-    scored = result.labelled
+    scored = result.labelled_set
     assert scored
     assert scored.pytorch_map >= 0.90  # it must hear
     assert round(scored.bundle_map, 3) == round(scored.pytorch_map, 3)
@@ -48,7 +48,7 @@ def test_the_demo_keeps_its_map_on_real_clips(
     gate_set = find_gate_set(tagger.bundle, str(request.getfixturevalue(data)), [4])
     result = run_parity(tagger, gate_set=gate_set, minutes=0.2)
     assert verdict(result.gates) == "passed"
-    scored = result.labelled
+    scored = result.labelled_set
     assert scored
     assert scored.clips == {"few_real": 20, "real": 80}[data]
     assert scored.pytorch_map >= 0.90
@@ -125,7 +125,7 @@ def test_random_weights_claim_no_map(random_vit: Path) -> None:
     result = run_parity(load(random_vit), minutes=0.2)
     assert [gate.status for gate in result.gates] == ["passed", "skipped"]
     assert "random weights" in result.gates[1].note
-    assert result.labelled is None
+    assert result.labelled_set is None
     assert verdict(result.gates) == "skipped"
 
 

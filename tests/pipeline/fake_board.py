@@ -52,7 +52,7 @@ class FakeBoard:
         self.asked += 1
         return self.free - 50_000_000 * (self.asked > 1 and self.asked % 2 == 1)
 
-    def build(self, graph: Path, engine: Path, wanted: TensorRtSettings, timing_cache: Path) -> None:
+    def build(self, graph: Path, engine: Path, settings: TensorRtSettings, timing_cache: Path) -> None:
         if graph.stem == self.fails:
             raise RunError(f"TensorRT builds no engine of {graph.name}")
         self.built.append(graph.stem)

@@ -19,10 +19,11 @@ from satexport.bundle.target import Budgets
 from satexport.errors import BundleError, GateError, MissingError, RunError, SatexportError
 from satexport.files import sha256_of
 from satexport.measure import latency, schedule
-from satexport.measure.records import MEASURE_DEFINITIONS
 from satexport.pipeline.board import build_bundle, main
 from satexport.pipeline.build import compile_bundle
 from satexport.pipeline.plan import BuildOptions
+from satexport.report.figures import definitions
+from satexport.report.serialize import SCHEMA
 from satexport.targets import find_target
 from tests.backends.tensorrt.fake_engine import layer
 from tests.bundle.copies import content, copy_of, manifest_of, reseal
@@ -66,11 +67,12 @@ def test_both_engines_are_built_and_proven_and_the_faster_is_kept(bundle: Path) 
     for engine, largest in zip(report["engines"], (5e-3, 0.05), strict=True):
         assert 1e-5 < engine["parity"]["differences"]["golden chunks"]["largest"] < largest
     measured = [engine["measure"] for engine in report["engines"]]
-    assert [entry["burst"]["median_ms"] for entry in measured] == pytest.approx([10, 110])
+    assert [entry["latency"]["burst"]["median_ms"] for entry in measured] == pytest.approx([10, 110])
     for entry in measured:
-        assert entry["burst"]["median_ms"] <= entry["burst"]["p90_ms"] <= entry["burst"]["p99_ms"]
+        burst = entry["latency"]["burst"]
+        assert burst["median_ms"] <= burst["p90_ms"] <= burst["p99_ms"]
         assert entry["memory_bytes"]["device"] == 50_000_000  # of the second time that it is loaded
-    assert report["origin"]["device"] == "a fake Orin"
+    assert report["board"]["device"] == "a fake Orin"
     assert [entry["executed"] for entry in measured] == [
         {"layers": {"f16": 1}}, {"layers": {"i8": 1, "f16": 60}}]
     assert json.loads((bundle / "reports" / "layers-int8.json").read_bytes()) == LAYERS["int8"]
@@ -94,14 +96,15 @@ def test_an_engine_has_the_record_of_a_bundle_and_no_report_of_another_is_overwr
     report, _ = reports(bundle)
     entry, opened = report["engines"][0]["measure"], open_bundle(bundle)
     of_every_entry = {"name", "variant", "streams", "threads", "hop_seconds", "memory_bytes", "load_seconds",
-                      "burst", "paused", "real_time_factor", "chunks_per_core_second", "paper"}
+                      "latency", "figures", "paper"}
     of_a_bundle = {"bundle", "bundle_sha256", "target", "options", "tokens", "checkpoint", "operations",
                    "executed", "gates"}
     assert set(entry) == of_every_entry | of_a_bundle | {"precision", "build_seconds", "cuda_graphs"}
     assert (entry["bundle_sha256"], entry["memory_bytes"]["weights"]) == (
         opened.sha256, (bundle / "fp16.onnx").stat().st_size)  # the fake engine is the graph
-    assert (report["kind"], report["schema"], report["definitions"]) == ("build", 1, MEASURE_DEFINITIONS)
-    assert report["engines"][0]["parity"]["kind"] == "parity"
+    assert (report["kind"], report["schema"]) == ("build", SCHEMA)
+    assert report["definitions"] == definitions("build")
+    assert report["engines"][0]["parity"]["verdict"] == "passed"
 
 
 def test_the_script_of_a_bundle_and_the_command_tell_of_every_engine(
@@ -111,10 +114,13 @@ def test_the_script_of_a_bundle_and_the_command_tell_of_every_engine(
     monkeypatch.setattr("satexport.backends.tensorrt.build.this_board", lambda: board)
     assert main([str(bundle)]) == 0
     text = capsys.readouterr().out
-    assert "int8: step 110.00 ms (p90 110.00, p99 110.00), after pauses 110.00; device memory 50 MB" in text
-    assert '; layers {"i8": 1, "f16": 60}' in text
-    assert "  int8 is delivered: passed (60 layers take int8" in text
-    assert "fp16: engine runs failed: TensorRT builds no engine of fp16.onnx\nKept: int8." in text
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in text.splitlines()]
+    assert ["step in a burst, ms", "110.00"] in rows
+    assert ["device memory, MB", "50"] in rows
+    assert "int8: Computed, layers: layers 1 in i8, 60 in f16." in text
+    assert any(row[:3] == ["int8", "int8 is delivered", "passed"] for row in rows)
+    assert ["fp16", "engine runs", "failed", "TensorRT builds no engine of fp16.onnx"] in rows
+    assert text.endswith("Kept: int8.\n")
     result = call("trt", "--build", bundle, "--json")
     assert result.code == 0
     printed, (report, _) = json.loads(result.out), reports(bundle)

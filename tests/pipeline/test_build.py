@@ -37,7 +37,7 @@ def test_int8_of_the_export_in_the_output_folder_is_made_proven_and_says_what_it
     assert "real audio is better" in made.result.err.lower()
     assert "Gates: passed" in made.result.out
     report = json.loads((path / "reports" / "parity.json").read_bytes())
-    assert report["set"]["bundle_map"] >= 0.99 * report["set"]["pytorch_map"]
+    assert report["labelled_set"]["bundle_map"] >= 0.99 * report["labelled_set"]["pytorch_map"]
     assert next(iter(report["differences"].values()))["largest"] > 1e-5  # it is int8 that was run
     calibration = json.loads((path / "calibration.json").read_bytes())
     assert calibration["set"]["name"] == "synthetic"
@@ -49,7 +49,9 @@ def test_int8_of_the_export_in_the_output_folder_is_made_proven_and_says_what_it
 
 
 def test_the_reports_show_the_drift(made: Made) -> None:
-    assert "Against PyTorch fp32 over 0.5 min of stream: a chunk's largest difference" in made.result.out
+    assert "score differences from PyTorch fp32" in made.result.out
+    rows = [line.strip("│").split("│") for line in made.result.out.splitlines() if line.startswith("│")]
+    assert ["chunks", "15"] in [[cell.strip() for cell in row[:2]] for row in rows]
     report = json.loads((made.path / "reports" / "parity.json").read_bytes())
     found = report["differences"]["0.5 min of stream"]
     curve, drift = report["curve"][:15], report["drift"]
@@ -97,9 +99,9 @@ def test_real_clips_calibrate_and_others_gate(
     assert result.code == 0, result.err
     path = export / "sat-t-2s" / "cpu-int8"
     report = json.loads((path / "reports" / "parity.json").read_bytes())
-    assert report["set"]["clips"] == {"few_real": 20, "real": 80}[data]
-    assert report["set"]["bundle_map"] >= 0.995 * report["set"]["pytorch_map"]
-    assert report["set"]["differences"]["top1_agreement"] >= 0.98
+    assert report["labelled_set"]["clips"] == {"few_real": 20, "real": 80}[data]
+    assert report["labelled_set"]["bundle_map"] >= 0.995 * report["labelled_set"]["pytorch_map"]
+    assert report["labelled_set"]["differences"]["top1_agreement"] >= 0.98
     overlap = call("parity", path, "--data", clips, "--folds", "1", "--minutes", 0.2)
     assert overlap.code == 4
     assert "calibrated on; a clip that gates may not be" in overlap.err

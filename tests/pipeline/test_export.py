@@ -61,9 +61,9 @@ def test_a_model_of_ones_own_is_exported_and_proven_with_its_own_labels(
     (tmp_path / "set.csv").write_text("\n".join(rows))
     result = run_parity(tagger, gate_set=find_gate_set(tagger.bundle, str(tmp_path / "set.csv")), minutes=0.2)
     assert verdict(result.gates) == "passed"
-    assert result.labelled
-    assert set(result.labelled.average_precision) == set(CLASSES)
-    assert result.labelled.bundle_map == pytest.approx(result.labelled.pytorch_map, abs=1e-3)
+    assert result.labelled_set
+    assert set(result.labelled_set.average_precision) == set(CLASSES)
+    assert result.labelled_set.bundle_map == pytest.approx(result.labelled_set.pytorch_map, abs=1e-3)
 
 
 def test_without_the_synthetic_labels_the_map_gate_is_skipped_and_says_why(
@@ -135,8 +135,8 @@ def test_the_demo_keeps_its_map_in_every_form(
     assert verdict(run_golden(tagger).gates) == "passed"
     result = run_parity(tagger, gate_set=find_gate_set(tagger.bundle, str(few_clips)), minutes=0.4)
     assert [gate.status for gate in result.gates] == ["passed"] * 3
-    assert result.labelled
-    assert (result.labelled.clips, result.labelled.differences.chunks) == (28, 56)
+    assert result.labelled_set
+    assert (result.labelled_set.clips, result.labelled_set.differences.chunks) == (28, 56)
     assert tagger.stream().feed(golden_audio(checkpoint.variant)[0]).shape == (1, 527)
 
 
@@ -180,6 +180,6 @@ def test_an_onnxsim_graph_that_is_not_equal_is_not_kept(
     monkeypatch.setattr("satexport.pipeline.export.simplify", spoil)
     checkpoint = load_checkpoint("random", find_variant(VIT, 1))
     export = export_onnx(checkpoint, find_target("onnx"), tmp_path)
-    assert not export.stages[-1].kept
-    assert "moved a score by" in export.stages[-1].why_not
+    assert not export.report.stages[-1].kept
+    assert "moved a score by" in export.report.stages[-1].why_not
     assert verdict(run_golden(load(export.path)).gates) == "passed"

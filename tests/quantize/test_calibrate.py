@@ -15,7 +15,7 @@ from satexport.audio.clips import Clip, clip_hash
 from satexport.audio.datasets import load_set
 from satexport.bundle.folder import open_bundle
 from satexport.errors import AudioError, DataError, UsageError
-from satexport.quantize.calibrate import MOST_OF_A_CLIP, calibrate, read_clips
+from satexport.quantize.calibrate import MAX_CLIP_SECONDS, calibrate, read_clips
 from satexport.quantize.calibration_set import CalibrationSet, calibration_clips, find_calibration, shipped
 from satexport.step import FloatArray
 from satexport.tagging.tagger import load
@@ -113,13 +113,13 @@ def test_every_file_that_can_be_read_calibrates_and_what_is_left_out_is_named(
     clips = calibration_clips(find_calibration(str(tmp_path)), None, said.append)
     assert sorted(clip.name.replace("\\", "/") for clip in clips) == sorted(FORMATS)
     assert all(len(clip.read(16_000)) >= 16_000 for clip in clips)
-    assert said == [f"{tmp_path}: left out 2 files whose names do not end as those of audio do: "
+    assert said == [f"{tmp_path}: ignored 2 files without an audio file extension: "
                     "call.m4a, notes.txt."]
 
 
 def test_a_folder_without_audio_says_what_is_in_it(tmp_path: Path) -> None:
     (tmp_path / "call.m4a").write_bytes(b"something else")
-    with pytest.raises(DataError, match=r"no audio in it; 1 files .*: call\.m4a\. Expected .*\.wav"):
+    with pytest.raises(DataError, match=r"contains no audio, but 1 files .*: call\.m4a\. Expected .*\.wav"):
         calibration_clips(find_calibration(str(tmp_path)), None)
 
 
@@ -135,8 +135,8 @@ def test_of_a_long_recording_only_the_beginning_is_in_memory_and_all_of_it_in_th
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert (len(sound), silent) == (MOST_OF_A_CLIP * 16_000, 0)
-    np.testing.assert_array_equal(sound, np.tile(second, MOST_OF_A_CLIP))
+    assert (len(sound), silent) == (MAX_CLIP_SECONDS * 16_000, 0)
+    np.testing.assert_array_equal(sound, np.tile(second, MAX_CLIP_SECONDS))
     assert digest == clip_hash(np.tile(second, 7 * blocks_of_7_s))
     assert peak < 3 * sound.nbytes < 7 * blocks_of_7_s * second.nbytes
 
@@ -159,7 +159,7 @@ def test_real_clips_calibrate_by_their_folds(tiny: Path, shared: Path) -> None:
     ("stream_seconds = 30", "stream_seconds = 5", "stream_seconds is 5, expected seconds from 30"),
     ("clips = 10", "clips = 10\nseed = -1", "seed is -1"),
     ("clips = 10", "clips = 10\nfolds = [1.5]", "folds is"),
-    ("clips = 10", "clips = 10\nfolds = [1]\nchoose_folds = [1]", "choose_folds is .*other folds than folds"),
+    ("clips = 10", "clips = 10\nfolds = [1]\nchoose_folds = [1]", "choose_folds is .*that are not in folds"),
     ("clips = 10", "clips = 10\nfolds = [1]\ngate_folds = [1]", "gate_folds is .*a clip that gates is never"),
     ("clips = 10", "clips = 10\nfolds = [1]\nchoose_folds = [2]\ngate_folds = [2]", "gate_folds is"),
     ("clips = 10", "clips = 10\nfolds = [1]\ngate_folds = [2.5]", "gate_folds is .*a list of whole numbers"),
@@ -182,13 +182,13 @@ def test_too_few_silent_broken_or_other_clips_are_refused(
     bundle, sounds = open_bundle(tiny), tmp_path / "sounds"
     sounds.mkdir()
     wanted = find_calibration(write(tmp_path, MINE))
-    with pytest.raises(DataError, match="no audio in it"):
+    with pytest.raises(DataError, match="contains no audio"):
         calibrate(bundle, wanted)
     soundfile.write(sounds / "silence.wav", np.zeros(50_000), 16_000)
     with pytest.raises(DataError, match="all 1 clips of the calibration set are silent"):
         calibrate(bundle, wanted)
     soundfile.write(sounds / "one.wav", audio[:100_000], 16_000)
-    with pytest.raises(DataError, match="1 clips give 3 chunks of 2 s, at least 16 are needed"):
+    with pytest.raises(DataError, match="1 clips give 3 chunks of 2 s, expected at least 16"):
         calibrate(bundle, wanted)
     (sounds / "two.wav").write_bytes(b"RIFF and nothing more")
     with pytest.raises(AudioError, match=r"two\.wav"):

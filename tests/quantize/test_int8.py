@@ -19,7 +19,7 @@ from satexport.graph.roles import Graph
 from satexport.parity.golden import golden_scores
 from satexport.quantize.calibrate import Sample, calibrate
 from satexport.quantize.int8 import Ranges, quantize
-from satexport.quantize.products import check_layers, layers
+from satexport.quantize.products import check_layers, find_layers
 from satexport.quantize.ranges import find_ranges
 from satexport.tagging.stream import StreamBatch
 from tests.bundle.copies import graph_of
@@ -95,7 +95,7 @@ def test_the_operators_that_a_target_names_are_quantised_and_no_others(
     products = [node for node in model.graph.node if "Integer" in node.op_type or (
         node.op_type in ("MatMul", "Gemm") and made.get(node.input[1]) == "DequantizeLinear")]
     assert len(products) == integer
-    assert len(layers(fp32, wanted)) == integer - (operators == OPERATORS)  # 00.kv has two products
+    assert len(find_layers(fp32, wanted)) == integer - (operators == OPERATORS)  # 00.kv has two products
     assert 1e-6 < largest_difference(tiny, model) < 0.1
 
 
@@ -142,7 +142,7 @@ def test_the_symmetric_graph_keeps_to_tensorrts_rules(fp32: Graph, ranges: Range
 
 
 def test_layers_that_are_left_out_stay_in_float(tiny: Path, fp32: Graph, ranges: Ranges) -> None:
-    names = layers(fp32, STATIC)
+    names = find_layers(fp32, STATIC)
     assert names[:5] == ["00.q", "00.kv", "00.proj", "00.fc1", "00.fc2"]
     assert len(names) == 5 * DEPTH
     model = quantize(fp32, STATIC, ranges, ["00.fc1", "01.kv"]).model
@@ -165,5 +165,5 @@ def test_a_graph_that_is_quantised_already_is_refused(
 
 def test_a_graph_without_any_product_to_quantize_is_refused_and_not_called_int8(fp32: Graph) -> None:
     bare = Graph(fp32.model, {})
-    with pytest.raises(UsageError, match=r"no product .* operators \(linear\): nothing would be int8"):
+    with pytest.raises(UsageError, match=r"no product .*operators \(linear\): nothing would be int8"):
         check_layers(bare, STATIC, [])

@@ -19,9 +19,14 @@ from satexport.quantize import sensitivity as sensitivity_module
 from satexport.quantize.calibrate import calibrate
 from satexport.quantize.calibration_set import choosing_set
 from satexport.quantize.int8 import quantize
-from satexport.quantize.products import layers, products
+from satexport.quantize.products import find_layers, find_products
 from satexport.quantize.ranges import find_ranges
-from satexport.quantize.sensitivity import Sensitivity, check_labels, fewest_to_leave_out, sensitivity
+from satexport.quantize.sensitivity import (
+    Sensitivity,
+    check_labels,
+    find_fewest_float_layers,
+    measure_sensitivity,
+)
 from tests.bundle.copies import graph_of, output_with
 from tests.commands.calls import call
 from tests.tiny import DEPTH, FEW
@@ -35,11 +40,11 @@ class Spoiled:
         self.source: Bundle = open_bundle(path)
         self.graph = graph_of(self.source)
         wanted = Quantization()
-        self.every = layers(self.graph, wanted)
+        self.every = find_layers(self.graph, wanted)
         last = len(self.every) // 5 - 1
         self.ruined = (f"{last:02}.fc2", f"{last // 2:02}.proj")
         self._ranges = find_ranges(self.graph, wanted, calibrate(self.source, FEW).samples)
-        inputs = {product.layer: product.node.input[0] for product in products(self.graph, wanted)}
+        inputs = {product.layer: product.node.input[0] for product in find_products(self.graph, wanted)}
         for layer, times in zip(self.ruined, (400, 200), strict=True):
             low, high = self._ranges[inputs[layer]]
             self._ranges[inputs[layer]] = (low * times, high * times)
@@ -65,16 +70,18 @@ def found(spoiled: Spoiled) -> Sensitivity:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sensitivity_module, "CHAINS", 1)
         patch.setattr(sensitivity_module, "CHAIN_SECONDS", 10)
-        return sensitivity(spoiled.source, spoiled.graph, spoiled.quantize, spoiled.every, spoiled.clips)
+        return measure_sensitivity(spoiled.source, spoiled.graph, spoiled.quantize, spoiled.every,
+                                   spoiled.clips)
 
 
 def test_the_layers_that_cost_most_come_first(spoiled: Spoiled, found: Sensitivity) -> None:
-    assert set(list(found.layers)[:2]) == set(spoiled.ruined)
-    assert set(found.layers) == set(spoiled.every)
-    means = [differences.mean for differences in found.layers.values()]
+    layers = [cost.layer for cost in found.report.layers]
+    assert set(layers[:2]) == set(spoiled.ruined)
+    assert set(layers) == set(spoiled.every)
+    means = [cost.differences.mean for cost in found.report.layers]
     assert means == sorted(means, reverse=True)
     assert means[1] > 3 * means[2]
-    assert found.all.mean > means[2]
+    assert found.report.all.mean > means[2]
 
 
 def order_of(trained: Spoiled) -> list[str]:
@@ -84,7 +91,8 @@ def order_of(trained: Spoiled) -> list[str]:
 
 def test_as_few_as_the_map_needs_are_left_out(trained: Spoiled) -> None:
     order = order_of(trained)
-    fewest = fewest_to_leave_out(trained.source, trained.graph, trained.quantize, trained.clips, order, 0.99)
+    fewest = find_fewest_float_layers(trained.source, trained.graph, trained.quantize, trained.clips, order,
+                                      0.99)
     assert 0 < len(fewest.layers) <= 2
     assert fewest.layers == tuple(order[:len(fewest.layers)])
     assert fewest.tried[-1] >= 0.99 * fewest.fp32_map > max(fewest.tried[:-1])
@@ -92,13 +100,14 @@ def test_as_few_as_the_map_needs_are_left_out(trained: Spoiled) -> None:
 
 def test_nothing_is_left_out_where_the_map_is_kept_anyway(trained: Spoiled) -> None:
     order = order_of(trained)
-    fewest = fewest_to_leave_out(trained.source, trained.graph, trained.quantize, trained.clips, order, 0.01)
+    fewest = find_fewest_float_layers(trained.source, trained.graph, trained.quantize, trained.clips, order,
+                                      0.01)
     assert (fewest.layers, len(fewest.tried)) == ((), 1)
 
 
 def test_a_map_that_cannot_be_kept_is_an_error(trained: Spoiled) -> None:
-    with pytest.raises(GateError, match=r"no number of layers left out keeps 200\.0%"):
-        fewest_to_leave_out(
+    with pytest.raises(GateError, match=r"no number of layers in float keeps 200\.0%"):
+        find_fewest_float_layers(
             trained.source, trained.graph, trained.quantize, trained.clips, trained.ruined[:1], 2.0)
 
 
@@ -134,7 +143,8 @@ def test_the_command_draws_bars_and_saves_json(
     path = output / tiny.parent.name / "cpu-int8"
     report = json.loads((path / "reports" / "sensitivity.json").read_bytes())
     assert len(report["layers"]) == 5 * DEPTH
-    assert report["layers"][0]["mean"] >= report["layers"][-1]["mean"] > 0
+    means = [cost["differences"]["mean"] for cost in report["layers"]]
+    assert means[0] >= means[-1] > 0
     made = json.loads((path / "calibration.json").read_bytes())
     assert (made["float"], len(made["int8"]), made["auto"]) == (["01.q"], 5 * DEPTH - 1, None)
 
@@ -152,7 +162,8 @@ def test_the_command_draws_bars_saves_json_and_leaves_out_what_auto_finds(
     path = output / "sat-t-2s" / "cpu-int8"
     report = json.loads((path / "reports" / "sensitivity.json").read_bytes())
     assert len(report["layers"]) == 60
-    assert report["layers"][0]["mean"] >= report["layers"][-1]["mean"] > 0
+    means = [cost["differences"]["mean"] for cost in report["layers"]]
+    assert means[0] >= means[-1] > 0
     made = json.loads((path / "calibration.json").read_bytes())
     assert (made["float"], len(made["int8"])) == (["03.q"], 59)
     assert made["auto"]["map"][0] >= 0.99 * made["auto"]["fp32_map"]

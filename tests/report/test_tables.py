@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from satexport.report.blocks import Table
 from satexport.report.terminal import print_table
 
 
@@ -22,8 +23,9 @@ def table(monkeypatch: pytest.MonkeyPatch, width: int) -> str:
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stdout", out)
-    print_table("t\x1b[2J", ("name", "megabytes", "", "notes"),
-                [("one", "12.5", "x", ("\x1b[31mred", "[b]:dog:")), ("two-of-them", "0.25", "", "fi\nne")])
+    print_table(Table(
+        title="t\x1b[2J", head=("name", "megabytes", "", "notes"),
+        rows=[("one", "12.5", "x", ("\x1b[31mred", "[b]:dog:")), ("two-of-them", "0.25", "", "fi\nne")]))
     return out.getvalue()
 
 

@@ -172,7 +172,7 @@ def test_a_step_writes_to_the_other_buffer_and_keeps_its_input(
     before = [array.copy() for array in cache.now]
     _, after = tagger.step(audio[None, :32_000], cache)
     np.testing.assert_array_equal(cache.now, before)
-    assert [id(array) for array in after.now] == [id(array) for array in cache.then]  # nothing was copied
+    assert [id(array) for array in after.now] == [id(array) for array in cache.spare]  # nothing was copied
     _, third = tagger.step(audio[None, 32_000:64_000], after)
     assert [id(array) for array in third.now] == [id(array) for array in cache.now]
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime on a CPU: the graph as it is, its weights in a file of their own."""
+"""ONNX Runtime on a CPU: the graph as exported, its weights in a separate file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from satexport import facts
-from satexport.backends.backend import Candidate, Draft, LoadOptions, Written, itself
+from satexport.backends.backend import Candidate, Draft, LoadOptions, WrittenGraphs, single_candidate
 from satexport.backends.onnxruntime import step
 from satexport.bundle.contract import Contract
 from satexport.bundle.folder import Bundle
@@ -20,30 +20,31 @@ QUANTIZATION: Mapping[str, object] = {}
 
 
 def check(target: Target, where: Path) -> None:
-    """It has no table of its own."""
+    """This backend has no table of its own."""
     options = dict(target.options)
-    facts.check_values([("onnxruntime", options, not options, "no such table, or an empty one")], where)
+    facts.check_values([
+        ("onnxruntime", options, not options, "no table [onnxruntime], or an empty one")], where)
 
 
 def resolve(target: Target) -> Target:
     if target.precision not in PRECISIONS:
-        raise MissingError(f"target {target.name} wants {target.precision}, which ONNX Runtime has no "
-                           f"kernels for on a CPU; expected {' or '.join(PRECISIONS)}.")
+        raise MissingError(f"target {target.name} has the precision {target.precision}, for which ONNX "
+                           f"Runtime has no CPU kernels; expected {' or '.join(PRECISIONS)}.")
     return target
 
 
-def accepts(contract: Contract, target: Target) -> None:
-    """It takes every export."""
+def check_contract(contract: Contract, target: Target) -> None:
+    """This backend runs every export."""
 
 
-def write(folder: Path, draft: Draft) -> Written:
+def write(folder: Path, draft: Draft) -> WrittenGraphs:
     from satexport.backends.onnxruntime.write import write_onnx
 
-    return Written(graph=write_onnx(folder, draft.graph.model))
+    return WrittenGraphs(graph=write_onnx(folder, draft.graph.model))
 
 
 def candidates(bundle: Bundle, options: LoadOptions) -> Mapping[str, Candidate]:
-    return itself(bundle, load(bundle, options))
+    return single_candidate(bundle, load(bundle, options))
 
 
 def finish(bundle: Bundle) -> Mapping[str, Any] | None:

@@ -1,4 +1,4 @@
-"""The graph of a CPU bundle, its weights in a file of their own."""
+"""Write the graph of a CPU bundle, with its weights in a separate file."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from pathlib import Path
 import onnx
 
 GRAPH = "model.onnx"
-LARGE = 16_384    # bytes of a weight that goes into the file of the weights
+MIN_EXTERNAL_BYTES = 16_384  # smaller weights stay in the graph's own file
 
 
 def write_onnx(folder: Path, model: onnx.ModelProto) -> str:
-    """The graph, its weights in a file of their own: ONNX Runtime maps that into memory and lets each
-    weight go when it has packed it; from one file it would hold all of them twice."""
+    """Write the graph and its weights as two files; returns the name of the graph's file.
+
+    ONNX Runtime maps the file of weights into memory and releases each weight once it is packed. With a
+    single file it would keep all weights in memory twice."""
     onnx.save_model(model, folder / GRAPH, save_as_external_data=True, location=f"{GRAPH}.data",
-                    size_threshold=LARGE)
-    shutil.copymode(folder / GRAPH, folder / f"{GRAPH}.data")  # onnx writes it for the owner alone
+                    size_threshold=MIN_EXTERNAL_BYTES)
+    shutil.copymode(folder / GRAPH, folder / f"{GRAPH}.data")  # onnx makes it readable by the owner only
     return GRAPH

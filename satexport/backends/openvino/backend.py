@@ -1,4 +1,4 @@
-"""OpenVINO on a CPU: the graph as an IR, whose states begin with silence."""
+"""OpenVINO on a CPU: the graph as an IR whose states start from the cache after silence."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from satexport.backends.backend import (
     Candidate,
     Draft,
     LoadOptions,
-    Written,
+    WrittenGraphs,
     complete_options,
-    itself,
     precision_conditions,
+    single_candidate,
 )
 from satexport.backends.openvino import step
 from satexport.backends.openvino.settings import OpenVinoSettings, conditions
@@ -36,32 +36,33 @@ def check(target: Target, where: Path) -> None:
 
 
 def resolve(target: Target) -> Target:
-    """`floats` becomes what this machine computes in."""
+    """Replace `floats = "auto"` with the precision that this machine supports."""
     settings = OpenVinoSettings.of(target)
     floats = step.resolve_float_precision(target, settings)
     return replace(target, options=complete_options(replace(settings, floats=floats)))
 
 
-def accepts(contract: Contract, target: Target) -> None:
+def check_contract(contract: Contract, target: Target) -> None:
     requests, streams = OpenVinoSettings.of(target).requests, contract.options.streams
     if streams != ANY and streams % requests:
-        raise UsageError(f"target {target.name} shares the streams of a step between {requests} requests, "
-                         f"the export is for {streams}: export with --streams N, a multiple of that, or "
-                         "--streams dynamic.")
+        raise UsageError(f"target {target.name} shares the streams of a step among {requests} requests, and "
+                         f"the export has {streams} streams; expected a multiple of {requests}. Export with "
+                         "such a number of --streams, or with --streams dynamic.")
     if contract.options.cache_dtype != "fp32":
-        raise UsageError(f"target {target.name} is for OpenVINO, which keeps the cache as fp32: leave "
+        raise UsageError(f"target {target.name} is for OpenVINO, which keeps the cache in fp32: leave "
                          "--cache-dtype out.")
 
 
-def write(folder: Path, draft: Draft) -> Written:
+def write(folder: Path, draft: Draft) -> WrittenGraphs:
     from satexport.backends.openvino.write import write_ir
 
-    return Written(graph=write_ir(folder, draft.graph, draft.contract, OpenVinoSettings.of(draft.target),
-                                  draft.initial_cache, draft.int8_products))
+    return WrittenGraphs(graph=write_ir(
+        folder, draft.graph, draft.contract, OpenVinoSettings.of(draft.target), draft.initial_cache,
+        draft.int8_products))
 
 
 def candidates(bundle: Bundle, options: LoadOptions) -> Mapping[str, Candidate]:
-    return itself(bundle, load(bundle, options))
+    return single_candidate(bundle, load(bundle, options))
 
 
 def finish(bundle: Bundle) -> Mapping[str, Any] | None:
@@ -69,9 +70,9 @@ def finish(bundle: Bundle) -> Mapping[str, Any] | None:
 
 
 def load(bundle: Bundle, options: LoadOptions) -> step.OpenVinoStep:
-    """It lays tensors out when a request is made, so there is no memory to give back; its threads do not
-    spin."""
+    """Load the IR. `low_memory` and `share_cores` have no effect: OpenVINO allocates all tensors of a request
+    when it creates it, and its threads do not spin."""
     settings = OpenVinoSettings.of(bundle.target)
-    kept = step.model_cache_folder(bundle) if settings.model_cache else None
+    model_cache = step.model_cache_folder(bundle) if settings.model_cache else None
     return step.OpenVinoStep(bundle.graph, bundle.contract, bundle.initial_cache(), settings,
-                             options.threads or bundle.target.threads, kept)
+                             options.threads or bundle.target.threads, model_cache)

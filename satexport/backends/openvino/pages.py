@@ -1,4 +1,4 @@
-"""Give memory back into which a runtime has mapped files that it reads once."""
+"""Release the memory of mapped files that a runtime reads only once."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from contextlib import contextmanager
 from pathlib import Path
 
 MAPS = Path("/proc/self/maps")
-GIVE_BACK_SECONDS = 0.005
+INTERVAL_SECONDS = 0.005
 
 
 @contextmanager
 def release_mapped_pages(*paths: Path) -> Iterator[None]:
-    """Give back, while the block runs, the memory into which parts of files are mapped, or of those in a
-    folder: what a runtime reads once, to pack it for its kernels, it would hold twice from then on. Read-only
-    mappings alone: their pages come back from the file when they are read again. Does nothing where there is
-    no /proc or madvise."""
+    """While the block runs, release the pages of these mapped files, or of mapped files in these folders.
+
+    A runtime that maps weights and packs them for its kernels would otherwise hold them twice. Only read-only
+    mappings are released; their pages are read from the file again when needed. Does nothing on a system
+    without /proc or madvise."""
     done = threading.Event()
 
-    def work() -> None:
-        while not done.wait(GIVE_BACK_SECONDS):
-            _give_back(paths)
+    def release_repeatedly() -> None:
+        while not done.wait(INTERVAL_SECONDS):
+            _release(paths)
 
-    thread = threading.Thread(target=work, daemon=True)
+    thread = threading.Thread(target=release_repeatedly, daemon=True)
     if MAPS.exists() and hasattr(mmap, "MADV_DONTNEED"):
         thread.start()
     try:
@@ -34,11 +35,11 @@ def release_mapped_pages(*paths: Path) -> Iterator[None]:
         done.set()
         if thread.ident is not None:
             thread.join()
-            _give_back(paths)
+            _release(paths)
 
 
-def _give_back(paths: Sequence[Path]) -> None:
-    """madvise(2) over the read-only mappings of files, as /proc/self/maps lists them (proc(5))."""
+def _release(paths: Sequence[Path]) -> None:
+    """Call madvise(2) on the read-only mappings of these files, as /proc/self/maps lists them (proc(5))."""
     madvise = ctypes.CDLL(None).madvise
     madvise.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
     for line in MAPS.read_text("utf-8", errors="replace").splitlines():

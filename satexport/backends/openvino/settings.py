@@ -1,4 +1,4 @@
-"""A target's table [openvino]."""
+"""The table [openvino] of a target."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ class OpenVinoSettings:
     """How OpenVINO runs a model; see `satexport.backends.openvino.write`."""
 
     device: str = "CPU"
-    stateful: bool = True     # the request keeps the cache; false: cache inputs and outputs as in ONNX
-    floats: str = AUTO        # precision of what is not quantised: "bf16", "fp32"; AUTO: that of the target,
-                              # and for int8 bf16 where the device that the bundle is made on has it
-    weights: str = "fp32"     # stored as; "fp16" halves them
-    requests: int = 1         # that share the streams of a step and run at the same time
-    model_cache: bool = False  # keep what OpenVINO compiled in the user's cache folder: it loads faster
+    stateful: bool = True     # the infer request keeps the cache; false: cache inputs and outputs as in ONNX
+    floats: str = AUTO        # precision of what is not quantised, "bf16" or "fp32"; AUTO: the target's
+                              # precision; for int8: bf16 if the machine that builds the bundle has it
+    weights: str = "fp32"     # dtype in which weights are stored; "fp16" halves their size
+    requests: int = 1         # infer requests that share the streams of a step and run in parallel
+    model_cache: bool = False  # keep the compiled model in the user's cache folder, to load faster
 
     @classmethod
     def of(cls, target: Target, where: Path = Path("[openvino]")) -> OpenVinoSettings:
-        """Those of a target. Raises `DataError` that begins with `where`."""
+        """Read the settings of a target. Raises a `DataError` that begins with `where`."""
         return read_settings(cls, target, where)
 
 
 def conditions(target: Target, settings: OpenVinoSettings) -> Iterator[facts.Condition]:
-    """What the settings of a target must meet."""
+    """The conditions that the settings of a target must meet."""
     for name, choices in CHOICES.items():
         value = getattr(settings, name)
         yield name, value, value in choices, " or ".join(map(str, choices))
     yield "requests", settings.requests, 1 <= settings.requests <= MAX_THREADS, f"1 to {MAX_THREADS}"
     fits = target.precision == "int8" or settings.floats in (AUTO, target.precision)
-    yield "floats", settings.floats, fits, f"{target.precision}, as the precision, or without the key"
+    yield "floats", settings.floats, fits, f"{target.precision}, the same as precision, or no such key"

@@ -1,7 +1,9 @@
-"""OpenVINO: a model whose infer requests each keep the state of their streams, or one with explicit caches.
+"""OpenVINO: a stateful model, whose infer requests keep the state of their streams, or one with explicit
+caches.
 
-The precision is set always, because OpenVINO by itself computes in bf16 on a CPU that has it, and read back
-from what it compiled. The streams of a step may be shared between several requests that run at a time.
+The inference precision is always set, because by default OpenVINO computes in bf16 on CPUs that support it,
+and it is read back from the compiled model. Several infer requests that run in parallel may share the streams
+of a step.
 """
 
 from __future__ import annotations
@@ -28,47 +30,50 @@ from satexport.runtimes import check_version, import_runtime
 from satexport.step import FloatArray
 
 PACKAGE = "openvino"
-LEAST = 2025, 0  # as the extra `openvino` says
-PRECISIONS = {"fp32": "f32", "bf16": "bf16"}  # a target's words and OpenVINO's
+MIN_VERSION = 2025, 0  # same as in the extra `openvino`
+PRECISIONS = {"fp32": "f32", "bf16": "bf16"}  # name in a target -> name in OpenVINO
 CONTRACT, QUANTIZED, FRONT_END_LAYERS = (  # keys of the IR's rt_info
     ["satexport", key] for key in ("contract", "int8_products", "front_end"))
-PRODUCT_LAYERS = {"FullyConnected", "MatMul", "Convolution"}  # types, of the compiled model
+PRODUCT_LAYERS = {"FullyConnected", "MatMul", "Convolution"}  # layer types of the compiled model
 
 
 @dataclass(frozen=True, kw_only=True)
 class RequestLane:
-    """Streams that one request serves, which keeps their states; with explicit caches two requests read from
-    each other's buffers, in turns."""
+    """The streams that one infer request serves.
 
-    now: Any
-    then: Any
-    caches: Sequence[NDArray[Any]]      # that `now` reads; none where the request keeps its states
-    written: Sequence[NDArray[Any]]
+    A request of a stateful model keeps their states. With explicit caches two requests take turns: each reads
+    the buffers that the other one has written."""
+
+    now: Any                        # request of the next step
+    spare: Any                      # request of the step after it; with states the same as `now`
+    caches: Sequence[NDArray[Any]]  # buffers that `now` reads; () if the request keeps states
+    written: Sequence[NDArray[Any]]  # buffers that `now` writes
     x: FloatArray
     scores: FloatArray
 
-    def swapped(self) -> RequestLane:
-        return RequestLane(now=self.then, then=self.now, caches=self.written, written=self.caches, x=self.x,
+    def swap(self) -> RequestLane:
+        """Return the lane after a step: the requests and buffers with their roles swapped."""
+        return RequestLane(now=self.spare, spare=self.now, caches=self.written, written=self.caches, x=self.x,
                            scores=self.scores)
 
 
 class OpenVinoStep(ProcessBound):
     """An IR under OpenVINO.
 
-    `cache` is the initial one of one stream, in the order of the contract, gone through anew whenever streams
-    begin; `threads` None lets OpenVINO decide; `model_cache` is a folder of this bundle alone where what
-    OpenVINO compiled is kept for the next time. `compiled` is OpenVINO's own model.
+    `cache` is the initial cache of a single stream, in the order of the contract; it is read again each time
+    streams start. With `threads` None, OpenVINO decides. `model_cache` is a folder for the compiled model,
+    which no other bundle uses. `compiled` is OpenVINO's compiled model.
     """
 
     def __init__(self, graph: Path, contract: Contract, cache: Iterable[NDArray[Any]],
-                 settings: OpenVinoSettings,
-                 threads: int | None = None, model_cache: Path | None = None) -> None:
+                 settings: OpenVinoSettings, threads: int | None = None,
+                 model_cache: Path | None = None) -> None:
         super().__init__()
-        openvino = _openvino()
-        check_version("OpenVINO", openvino.__version__, LEAST, "openvino")
+        openvino = _import_openvino()
+        check_version("OpenVINO", openvino.__version__, MIN_VERSION, "openvino")
         core = openvino.Core()
         self._tensor, self._contract, self._initial = openvino.Tensor, contract, cache
-        self._stateful, self._lanes = settings.stateful, lanes(contract, settings)
+        self._stateful, self._per_request = settings.stateful, streams_per_request(contract, settings)
         check_device(core, settings.device, settings.floats)
         properties: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": PRECISIONS[settings.floats],
@@ -82,12 +87,13 @@ class OpenVinoStep(ProcessBound):
             read_once.append(model_cache.resolve())
         try:
             model = core.read_model(graph)
-        except Exception as error:  # OpenVINO raises RuntimeError for whatever it is
+        except Exception as error:  # OpenVINO raises RuntimeError for everything
             raise BundleError(f"OpenVINO {openvino.__version__} cannot read {graph}: {_reason(error)}. If "
-                              "the bundle is of a newer OpenVINO, make it again with this one.") from None
+                              "a newer OpenVINO wrote the bundle, make it again with this version.") from None
         if not model.has_rt_info(CONTRACT) or (
                 model.get_rt_info(CONTRACT).astype(str) != contract_json(contract)):
-            raise BundleError(f"{graph}: its metadata is not the contract it is used with. Make it again.")
+            raise BundleError(f"{graph}: its metadata does not match the bundle's contract. Make the "
+                              "bundle again.")
         quantized = int(model.get_rt_info(QUANTIZED).astype(str))
         self._front_end = frozenset(json.loads(model.get_rt_info(FRONT_END_LAYERS).astype(str)))  # names
         try:
@@ -102,33 +108,33 @@ class OpenVinoStep(ProcessBound):
 
     def initial_cache(self, streams: int = 1) -> list[RequestLane]:
         self.check_process()
-        return [self._begin() for _ in range(streams // self._lanes)]
+        return [self._begin() for _ in range(streams // self._per_request)]
 
     def __call__(self, x: FloatArray, cache: list[RequestLane]) -> tuple[FloatArray, list[RequestLane]]:
         self.check_process()
-        for served, part in zip(cache, np.split(x, len(cache)), strict=True):
-            served.x[:] = part
-            served.now.start_async()
-        failed = [error for served in cache if (error := _wait(served.now))]
-        if failed:
-            raise RunError(f"OpenVINO failed in a step: {_reason(failed[0])}")
-        return np.concatenate([served.scores for served in cache]), [served.swapped() for served in cache]
+        for lane, chunk in zip(cache, np.split(x, len(cache)), strict=True):
+            lane.x[:] = chunk
+            lane.now.start_async()
+        errors = [error for lane in cache if (error := _wait(lane.now))]
+        if errors:
+            raise RunError(f"OpenVINO failed in a step: {_reason(errors[0])}")
+        return np.concatenate([lane.scores for lane in cache]), [lane.swap() for lane in cache]
 
     def silence(self, cache: list[RequestLane], stream: int) -> list[RequestLane]:
-        served, lane = cache[stream // self._lanes], stream % self._lanes
-        if served.caches:
-            for array, initial in zip(served.caches, self._initial, strict=True):
-                array[lane] = initial[0]
-        elif self._lanes == 1:
-            served.now.reset_state()
+        lane, row = cache[stream // self._per_request], stream % self._per_request
+        if lane.caches:
+            for array, initial in zip(lane.caches, self._initial, strict=True):
+                array[row] = initial[0]
+        elif self._per_request == 1:
+            lane.now.reset_state()
         else:
-            self._silence(served.now, lane)
+            self._reset_states(lane.now, row)
         return cache
 
     def executed(self) -> dict[str, dict[str, int]]:
-        """Precisions that OpenVINO computes in: how many layers of the front end, and how many products of
-        the model, in each."""
-        found: dict[str, Counter[str]] = {"front end": Counter(), "products": Counter()}
+        """Read the precisions back from the compiled model: the number of layers in each, for the front end
+        and for the products of the model."""
+        counters: dict[str, Counter[str]] = {"front end": Counter(), "products": Counter()}
         for node in self.compiled.get_runtime_model().get_ops():
             info = node.get_rt_info()
             kind, precision, names = (info[key].astype(str) for key in (
@@ -136,31 +142,32 @@ class OpenVinoStep(ProcessBound):
             if kind in ("Const", "Input"):
                 continue
             if names.partition(",")[0] in self._front_end:
-                found["front end"][precision] += 1
+                counters["front end"][precision] += 1
             elif kind in PRODUCT_LAYERS:
-                found["products"][precision] += 1
-        return {part: dict(counts) for part, counts in found.items() if counts}
+                counters["products"][precision] += 1
+        return {part: dict(counts) for part, counts in counters.items() if counts}
 
     def close(self) -> None:
         self.compiled, self.is_closed = None, True
 
     def _begin(self) -> RequestLane:
-        """A request whose streams have heard silence."""
+        """Create the request, or with explicit caches the two requests, of streams after silence."""
         contract = self._contract
-        x = np.empty((self._lanes, *contract.input.shape[1:]), np.float32)
-        scores = np.empty((self._lanes, contract.classes), np.float32)
+        x = np.empty((self._per_request, *contract.input.shape[1:]), np.float32)
+        scores = np.empty((self._per_request, contract.classes), np.float32)
         if self._stateful or not contract.cache_in:
-            request = self._request(x, scores, (), ())
-            if self._lanes > 1:  # or `silence` would find nothing to keep of the others before the first step
-                self._silence(request, slice(None))
-            return RequestLane(now=request, then=request, caches=(), written=(), x=x, scores=scores)
-        now = [np.repeat(one, self._lanes, axis=0) for one in self._initial]
-        then = [np.empty_like(array) for array in now]
-        return RequestLane(now=self._request(x, scores, now, then), then=self._request(x, scores, then, now),
-                           caches=now, written=then, x=x, scores=scores)
+            request = self._create_request(x, scores, (), ())
+            if self._per_request > 1:  # before the first step states are empty, and `silence` sets one row
+                self._reset_states(request, slice(None))
+            return RequestLane(now=request, spare=request, caches=(), written=(), x=x, scores=scores)
+        caches = [np.repeat(initial, self._per_request, axis=0) for initial in self._initial]
+        written = [np.empty_like(array) for array in caches]
+        return RequestLane(now=self._create_request(x, scores, caches, written),
+                           spare=self._create_request(x, scores, written, caches),
+                           caches=caches, written=written, x=x, scores=scores)
 
-    def _silence(self, request: Any, streams: int | slice) -> None:
-        """Put the states of some streams back at silence."""
+    def _reset_states(self, request: Any, streams: int | slice) -> None:
+        """Reset the states of some streams of a request to those after silence."""
         states, contract = {state.name: state for state in request.query_state()}, self._contract
         for old, new, initial in zip(contract.cache_in, contract.cache_out, self._initial, strict=True):
             state = states[state_name(old, new)]
@@ -168,9 +175,9 @@ class OpenVinoStep(ProcessBound):
             values[streams] = initial[0]
             state.state = self._tensor(values)
 
-    def _request(self, x: FloatArray, scores: FloatArray, old: Sequence[NDArray[Any]],
-                 new: Sequence[NDArray[Any]]) -> Any:
-        """A request over buffers of ours."""
+    def _create_request(self, x: FloatArray, scores: FloatArray, old: Sequence[NDArray[Any]],
+                        new: Sequence[NDArray[Any]]) -> Any:
+        """Create an infer request that reads and writes these buffers."""
         request, contract = self.compiled.create_infer_request(), self._contract
         keep_in_child(request)
         buffers = {contract.input.name: x, contract.scores.name: scores}
@@ -182,28 +189,29 @@ class OpenVinoStep(ProcessBound):
 
 
 def state_name(old: TensorSpec, new: TensorSpec) -> str:
-    """The state that MakeStateful makes of a cache input and its output."""
+    """The name that MakeStateful gives to the state of a cache input and its output."""
     return f"{old.name}{new.name}"
 
 
-def lanes(contract: Contract, settings: OpenVinoSettings) -> int:
-    """How many streams one request serves."""
+def streams_per_request(contract: Contract, settings: OpenVinoSettings) -> int:
+    """The number of streams that one infer request serves."""
     return 1 if contract.options.streams == ANY else contract.options.streams // settings.requests
 
 
 def contract_json(contract: Contract) -> str:
-    """The contract as the IR holds it."""
+    """The contract as JSON, as the IR stores it."""
     return json.dumps(contract.to_metadata(), sort_keys=True)
 
 
 def check_device(core: Any, device: str, floats: str) -> None:
-    """Raise `MissingError` where the device is not there, or has no such precision."""
+    """Raise `MissingError` if the device is not available or does not support the precision."""
     if not any(name == device or name.startswith(f"{device}.") for name in core.available_devices):
-        raise MissingError(f"OpenVINO finds no {device} here; it finds {', '.join(core.available_devices)}.")
+        raise MissingError(f"OpenVINO finds no device {device} on this machine; it finds "
+                           f"{', '.join(core.available_devices)}.")
     if floats == "bf16" and not has_bf16(core, device):
         name = core.get_property(device, "FULL_DEVICE_NAME")
-        raise MissingError(f"{name} has no bf16. Make the bundle for fp32, or for int8 with floats in fp32, "
-                           "as the target openvino-n100 does.")
+        raise MissingError(f"{name} does not support bf16. Make the bundle for fp32, or for int8 with "
+                           "floats = \"fp32\", as in the target openvino-n100.")
 
 
 def has_bf16(core: Any, device: str) -> bool:
@@ -211,22 +219,23 @@ def has_bf16(core: Any, device: str) -> bool:
 
 
 def check_executed(executed: dict[str, dict[str, int]], floats: str, weights: str, quantized: int) -> None:
-    """Raise `MissingError` where OpenVINO computes in another precision than was asked for: the front end in
-    f32, `quantized` products in int8, the others in `floats`."""
+    """Raise `MissingError` unless OpenVINO computes in the requested precisions: the front end in f32, at
+    least `quantized` products in int8, and the other products in `floats`."""
     products, front_end = dict(executed["products"]), executed.get("front end", {})
-    if weights == "fp16" and floats == "f32":  # such a product is called by its weights
+    if weights == "fp16" and floats == "f32":  # OpenVINO reports such products by the dtype of their weights
         products.pop("f16", None)
-    whole = sum(count for precision, count in products.items() if precision in ("i8", "u8"))
-    if set(front_end) <= {"f32"} and whole >= quantized and set(products) <= {floats, "i8", "u8"}:
+    int8_products = sum(count for precision, count in products.items() if precision in ("i8", "u8"))
+    if set(front_end) <= {"f32"} and int8_products >= quantized and set(products) <= {floats, "i8", "u8"}:
         return
     raise MissingError(f"expected {quantized} products in int8, the others in {floats} and the front end in "
-                       f"f32; OpenVINO computes {executed} here. Make the bundle for another precision.")
+                       f"f32; on this machine OpenVINO computes {executed}. Make the bundle for another "
+                       "precision.")
 
 
 def resolve_float_precision(target: Target, settings: OpenVinoSettings) -> str:
-    """The precision of what a target does not quantise, AUTO decided for this machine. Raises
-    `MissingError` where OpenVINO, the device or the precision is not here."""
-    core = _openvino().Core()
+    """Return the precision of what a target does not quantise, with AUTO resolved for this machine. Raises
+    `MissingError` if OpenVINO, the device or the precision is not available."""
+    core = _import_openvino().Core()
     floats = settings.floats if target.precision == "int8" else target.precision
     if floats == AUTO:
         check_device(core, settings.device, "fp32")
@@ -236,21 +245,21 @@ def resolve_float_precision(target: Target, settings: OpenVinoSettings) -> str:
 
 
 def model_cache_folder(bundle: Bundle) -> Path:
-    """Where what OpenVINO made of this very bundle is kept. Raises `RunError` where nothing is there, nor can
-    be put there."""
+    """Return the folder that keeps the compiled model of this bundle. Raises `RunError` if it contains none
+    and cannot be written."""
     try:
         folder = cache_folder() / PACKAGE / bundle.sha256
         if not any(folder.glob("*.blob")):
             check_writable(folder)
             folder.mkdir(parents=True, exist_ok=True)
     except (RunError, RuntimeError, OSError) as error:  # RuntimeError: the user has no home
-        raise RunError(f"The target of {bundle.path} wants what OpenVINO compiles to be kept (model_cache), "
-                       f"and there is no place for it: {error} Say where with SATEXPORT_CACHE=DIR.") from None
+        raise RunError(f"The target of {bundle.path} keeps the compiled model (model_cache), but no folder "
+                       f"for it can be written: {error} Choose one with SATEXPORT_CACHE=DIR.") from None
     return folder
 
 
 def _wait(request: Any) -> Exception | None:
-    """Wait for a request; the error it ended with."""
+    """Wait for a request; return its error, or None."""
     try:
         request.wait()
     except Exception as error:
@@ -258,7 +267,7 @@ def _wait(request: Any) -> Exception | None:
     return None
 
 
-def _openvino() -> Any:
+def _import_openvino() -> Any:
     try:
         return import_runtime(PACKAGE)
     except ImportError:
@@ -266,6 +275,6 @@ def _openvino() -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """The last line of OpenVINO's that says anything; the others name its sources."""
+    """The last line of OpenVINO's message that is not empty; earlier lines name its source files."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

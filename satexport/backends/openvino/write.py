@@ -1,21 +1,22 @@
-"""ONNX graph to OpenVINO IR: states that begin with silence, a front end that stays in f32.
+"""Convert an ONNX graph to an OpenVINO IR.
 
-OpenVINO's own MakeStateful turns each pair of cache input and output into a state, which an infer request
-keeps by itself. A state would begin with zeros; here its initial value is the cache after silence, so a
-request that is new or reset has heard silence.
+States. OpenVINO's MakeStateful turns each pair of cache input and cache output into a state, which the infer
+request keeps. By default a state starts from zeros; here its initial value is the cache after silence, so a
+new or reset request starts from silence.
 
-Whatever the precision hint says, the mel front end must be computed in f32: in bf16 the demo's scores are
-off by 0.1. OpenVINO's CPU plugin keeps nodes in f32 that carry the attribute `precise`, which the IR
-stores. Two nodes of the front end would lose it on the way and are written in another form: Pad of opset 12,
-which is converted, and the bound of the clamp, which is fused with the peak. A front end in a model of its
-own was the other way; one file is simpler for an application.
+Front end. Whatever the precision hint says, the mel front end must be computed in f32: in bf16 the scores of
+the demo are off by 0.1. OpenVINO's CPU plugin keeps nodes in f32 that have the attribute `precise`, which the
+IR stores. Two nodes of the front end would lose the attribute during compilation and are therefore written in
+another form: Pad of opset 12, which OpenVINO converts, and the lower bound of the clamp, which it fuses with
+the peak. The alternative, a separate model for the front end, would be more work for an application than one
+file.
 
-Weights stored as fp16 stay so until they are packed for the kernels where their Convert is marked as
-`decompression`; without that mark OpenVINO turns them into f32 first, and nothing is saved.
+Weights. Weights stored as fp16 stay fp16 until they are packed for the kernels if their Convert is marked as
+`decompression`. Without that mark OpenVINO converts them to f32 first, which saves no memory.
 
-A normalisation and the quantisation after it are one node of the CPU plugin where their tensor has rank 3,
-but two where it has rank 2: such a pair is put between Unsqueeze and Squeeze, which cost nothing (5 % faster
-for the largest model, 12 % for the smallest, 2 cores of an AMD EPYC, OpenVINO 2026.4.1).
+Normalisation. The CPU plugin fuses a normalisation with the quantisation after it if their tensor has rank 3,
+but not if it has rank 2. Such a pair is put between Unsqueeze and Squeeze, which cost nothing (5 % faster for
+the largest model, 12 % for the smallest; 2 cores of an AMD EPYC, OpenVINO 2026.4.1).
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ from satexport.backends.openvino.step import (
     FRONT_END_LAYERS,
     QUANTIZED,
     contract_json,
-    lanes,
     state_name,
+    streams_per_request,
 )
 from satexport.bundle.contract import Contract
 from satexport.bundle.roles import FRONT
@@ -48,25 +49,26 @@ if TYPE_CHECKING:
     import openvino
 
 GRAPH = "model.xml"
-BY_ELEMENT = {"Multiply", "Subtract", "Convert", "FakeQuantize"}  # of a quantisation and its inverse
+ELEMENTWISE = {"Multiply", "Subtract", "Convert", "FakeQuantize"}  # of quantising and dequantising
 
 
 def write_ir(folder: Path, graph: Graph, contract: Contract, settings: OpenVinoSettings,
              initial: Iterable[NDArray[Any]], quantized: int) -> str:
-    """Write `model.xml` and `model.bin` of a graph as a target wants it; returns the former's name.
-    `quantized` is the number of products with a weight that must be computed in int8."""
+    """Convert a graph and write `model.xml` and `model.bin`; returns the name of the former. `quantized` is
+    the number of products with a weight that must be computed in int8. Raises `RunError` if the files cannot
+    be written."""
     ir = import_runtime("openvino").Core().read_model(graph.model.SerializeToString())
     return save_ir(folder, ir, graph, contract, settings, initial, quantized)
 
 
 def save_ir(folder: Path, ir: openvino.Model, graph: Graph, contract: Contract, settings: OpenVinoSettings,
             initial: Iterable[NDArray[Any]], quantized: int) -> str:
-    """The same for a model that OpenVINO has read from a graph: it keeps the names of
-    tensors, if not those of nodes. Raises `RunError` where it cannot be written."""
-    count = lanes(contract, settings)
+    """Do the same as `write_ir` for a model that OpenVINO has read from `graph`, which keeps the names of
+    tensors but not of nodes."""
+    count = streams_per_request(contract, settings)
     if count != contract.options.streams:
         ir.reshape({spec.name: [count, *spec.shape[1:]] for spec in (contract.input, *contract.cache_in)})
-    front_end = _front_end(ir, graph)
+    front_end = _rewrite_front_end(ir, graph)
     _fuse_norms(ir)
     weights = _store_as_fp16(ir, graph.weights()) if settings.weights == "fp16" else ()
     if settings.stateful and contract.cache_in:
@@ -77,17 +79,16 @@ def save_ir(folder: Path, ir: openvino.Model, graph: Graph, contract: Contract, 
     ir.set_rt_info(json.dumps(front_end), FRONT_END_LAYERS)
     try:
         import_runtime("openvino").save_model(ir, folder / GRAPH, compress_to_fp16=False)
-        _mark(folder / GRAPH, {"precise": front_end, "decompression": weights})
+        _add_attributes(folder / GRAPH, {"precise": front_end, "decompression": weights})
     except (OSError, RuntimeError) as error:
-        raise RunError(f"{folder / GRAPH}: cannot be written ({error}). What was there before is "
-                       "untouched.") from None
+        raise RunError(f"{folder / GRAPH}: cannot be written ({error}). An existing bundle is "
+                       "unchanged.") from None
     return GRAPH
 
 
 def _make_stateful(ir: openvino.Model, contract: Contract, initial: Iterable[NDArray[Any]],
                    count: int) -> None:
-    """Pairs of cache input and output to states of so many streams, named as their input and output
-    together."""
+    """Turn pairs of cache input and output into states of `count` streams each, named by `state_name`."""
     op, passes = import_runtime("openvino.opset13"), import_runtime("openvino.passes")
     manager = passes.Manager()
     pairs = list(zip(contract.cache_in, contract.cache_out, strict=True))
@@ -97,15 +98,15 @@ def _make_stateful(ir: openvino.Model, contract: Contract, initial: Iterable[NDA
     for node in ir.get_ops():
         if node.get_type_name() == "ReadValue":
             array = silence[node.get_attributes()["variable_id"]]
-            begin = op.constant(array)
+            value = op.constant(array)
             if count > 1:
-                begin = op.broadcast(begin, op.constant(np.array((count, *array.shape[1:]), np.int64)))
-            node.set_arguments([begin.output(0)])
+                value = op.broadcast(value, op.constant(np.array((count, *array.shape[1:]), np.int64)))
+            node.set_arguments([value.output(0)])
 
 
-def _front_end(ir: openvino.Model, graph: Graph) -> list[str]:
-    """Write the nodes of the front end in another form that would lose their mark; returns the names of all
-    its layers."""
+def _rewrite_front_end(ir: openvino.Model, graph: Graph) -> list[str]:
+    """Rewrite the nodes of the front end that would lose the attribute `precise`; returns the names of all
+    layers of the front end."""
     tensors = {x for node in graph.model.graph.node if graph.kind(node) == FRONT for x in node.output}
     names = []
     for node in ir.get_ops():
@@ -113,65 +114,67 @@ def _front_end(ir: openvino.Model, graph: Graph) -> list[str]:
             names.append(node.get_friendly_name())
             kind = node.get_type_name()
             if kind == "Pad":
-                _pad_again(node)
+                _rewrite_pad(node)
             elif kind == "Maximum" and node.input_value(1).get_node().get_type_name() == "Subtract":
-                names += _clamp_again(node)
+                names += _rewrite_clamp(node)
     return names
 
 
-def _pad_again(pad: Any) -> None:
-    """A Pad of opset 1, which is not converted."""
-    again = import_runtime("openvino.opset1").pad(*(pad.input_value(i) for i in range(3)), "reflect")
-    again.set_friendly_name(pad.get_friendly_name())
-    pad.output(0).replace(again.output(0))
+def _rewrite_pad(pad: Any) -> None:
+    """Replace a Pad by one of opset 1, which OpenVINO does not convert."""
+    pad_1 = import_runtime("openvino.opset1").pad(*(pad.input_value(i) for i in range(3)), "reflect")
+    pad_1.set_friendly_name(pad.get_friendly_name())
+    pad.output(0).replace(pad_1.output(0))
 
 
-def _clamp_again(clamped: Any) -> list[str]:
-    """max(x, peak - top) as max(x + top, peak) - top; returns the names of the two nodes that are new."""
+def _rewrite_clamp(clamp: Any) -> list[str]:
+    """Rewrite max(x, peak - top) as max(x + top, peak) - top; returns the names of the two additional
+    nodes."""
     op = import_runtime("openvino.opset13")
-    name, x, bound = clamped.get_friendly_name(), clamped.input_value(0), clamped.input_value(1).get_node()
-    raised = op.add(x, bound.input_value(1))
-    above = op.maximum(raised, bound.input_value(0))
-    again = op.subtract(above, bound.input_value(1))
-    place = "".join(name.rpartition("/")[:2])
-    names = [f"{place}raised", f"{place}above"]
-    for node, new in zip((raised, above, again), (*names, name), strict=True):
+    name, x, bound = clamp.get_friendly_name(), clamp.input_value(0), clamp.input_value(1).get_node()
+    peak, top = bound.input_value(0), bound.input_value(1)
+    raised = op.add(x, top)
+    above = op.maximum(raised, peak)
+    result = op.subtract(above, top)
+    prefix = "".join(name.rpartition("/")[:2])
+    names = [f"{prefix}raised", f"{prefix}above"]
+    for node, new in zip((raised, above, result), (*names, name), strict=True):
         node.set_friendly_name(new)
-    clamped.output(0).replace(again.output(0))
+    clamp.output(0).replace(result.output(0))
     return names
 
 
 def _fuse_norms(ir: openvino.Model) -> None:
-    """Put normalisations that are quantised, and their quantisation, at rank 3."""
+    """Compute each normalisation of rank 2 and the quantisation after it at rank 3."""
     op = import_runtime("openvino.opset13")
     first = op.constant(np.array([0], np.int64))
     for norm in ir.get_ops():
         if norm.get_type_name() != "MVN" or norm.get_output_partial_shape(0).rank.get_length() != 2:
             continue
-        chain = list(_alone(norm))
+        chain = list(_elementwise_chain(norm))
         if not any(node.get_type_name() == "FakeQuantize" for node in chain):
             continue
         last = chain[-1].output(0)
         readers = list(last.get_target_inputs())
         norm.input(0).replace_source_output(op.unsqueeze(norm.input_value(0), first).output(0))
         ir.validate_nodes_and_infer_types()
-        below = op.squeeze(last, first)
+        squeezed = op.squeeze(last, first)
         for reader in readers:
-            reader.replace_source_output(below.output(0))
+            reader.replace_source_output(squeezed.output(0))
     ir.validate_nodes_and_infer_types()
 
 
-def _alone(node: Any) -> Iterator[Any]:
-    """The nodes by element that follow one after another, none of them read by two but the last."""
+def _elementwise_chain(node: Any) -> Iterator[Any]:
+    """The elementwise nodes that follow `node` one after another, as long as each has a single reader."""
     while len(readers := list(node.output(0).get_target_inputs())) == 1:
         node = readers[0].get_node()
-        if node.get_type_name() not in BY_ELEMENT:
+        if node.get_type_name() not in ELEMENTWISE:
             return
         yield node
 
 
 def _store_as_fp16(ir: openvino.Model, weights: set[str]) -> list[str]:
-    """Store constants as fp16 and a Convert; returns the names of those."""
+    """Store these constants as fp16, each with a Convert to f32; returns the names of the Converts."""
     op, names = import_runtime("openvino.opset13"), []
     for node in ir.get_ops():
         if (node.get_type_name() != "Constant" or not node.output(0).get_names() & weights
@@ -189,10 +192,11 @@ def _store_as_fp16(ir: openvino.Model, weights: set[str]) -> list[str]:
     return names
 
 
-def _mark(path: Path, layers: Mapping[str, Collection[str]]) -> None:
-    """Add attributes, each to the layers of its names, which no function of OpenVINO's Python package can."""
+def _add_attributes(path: Path, layers: Mapping[str, Collection[str]]) -> None:
+    """Add attributes to layers of an IR file; `layers` has the layers' names by attribute. OpenVINO's Python
+    package has no function for this."""
     marks = {name: attribute for attribute, names in layers.items() for name in names}
-    tree = ET.parse(path)  # noqa: S314, written a moment ago
+    tree = ET.parse(path)  # noqa: S314, our own file
     for layer in tree.getroot().iter("layer"):
         attribute = marks.get(layer.get("name", ""))
         if attribute and layer.get("type") != "Const":

@@ -1,5 +1,5 @@
-"""TensorRT: a build bundle for a board, whose graphs are proven here by ONNX Runtime, and engines on it; or
-an engine for desktop GPUs by TensorRT for RTX, which builds without one."""
+"""TensorRT: a build bundle, from which a board builds its engines and whose graphs are tested here under ONNX
+Runtime; or an engine for desktop GPUs, which TensorRT for RTX builds without a GPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from satexport.backends.backend import (
     Candidate,
     Draft,
     LoadOptions,
-    Written,
+    WrittenGraphs,
     complete_options,
     precision_conditions,
 )
@@ -29,7 +29,7 @@ PACKAGE = step.PACKAGE
 PRECISIONS: tuple[str, ...] = ("int8", "fp16")
 QUANTIZATION: Mapping[str, object] = {
     "method": "static", "scheme": "qdq", "symmetric": True, "scales": "fp16", "per_channel": True}
-TWIN = "fp16"  # beside an int8 graph: the board keeps the faster
+TWIN = "fp16"  # precision of the second graph next to an int8 graph: the board keeps the faster engine
 
 
 def check(target: Target, where: Path) -> None:
@@ -39,24 +39,24 @@ def check(target: Target, where: Path) -> None:
 
 
 def resolve(target: Target) -> Target:
-    """The runtime of a board is not needed here; that of RTX is."""
+    """TensorRT for RTX must be installed on this machine; TensorRT for a board need not be."""
     settings = TensorRtSettings.of(target)
     if settings.module == RTX_MODULE:
         import_tensorrt(RTX_MODULE)
     return replace(target, options=complete_options(settings))
 
 
-def accepts(contract: Contract, target: Target) -> None:
-    """Its opset is checked with the rest of the graph, by `satexport.backends.tensorrt.rules`."""
+def check_contract(contract: Contract, target: Target) -> None:
+    """The opset is checked with the rest of the graph by `satexport.backends.tensorrt.rules`."""
     if contract.options.streams == ANY:
-        raise UsageError("the export is for any number of streams, an engine has fixed shapes: export with "
-                         "--streams N.")
+        raise UsageError("the export is for any number of streams, but an engine has fixed shapes: export "
+                         "with --streams N.")
     if contract.options.cache_dtype != "fp32":
-        raise UsageError(f"target {target.name} is for TensorRT, which keeps the cache as fp32: leave "
+        raise UsageError(f"target {target.name} is for TensorRT, which keeps the cache in fp32: leave "
                          "--cache-dtype out.")
 
 
-def write(folder: Path, draft: Draft) -> Written:
+def write(folder: Path, draft: Draft) -> WrittenGraphs:
     from satexport.backends.onnxruntime.step import OnnxRuntimeStep
     from satexport.backends.tensorrt.write import write_build_bundle
 
@@ -64,16 +64,16 @@ def write(folder: Path, draft: Draft) -> Written:
                                 TensorRtSettings.of(draft.target))
     steps = {precision: OnnxRuntimeStep(graph.model.SerializeToString(), draft.contract, draft.initial_cache,
                                         optimized=False) for precision, graph in graphs.items()}
-    return Written(graph=f"{draft.target.precision}.onnx", built_elsewhere=steps)
+    return WrittenGraphs(graph=f"{draft.target.precision}.onnx", built_elsewhere=steps)
 
 
 def candidates(bundle: Bundle, options: LoadOptions) -> Mapping[str, Candidate]:
-    """The graphs under ONNX Runtime with its optimisation off: the target's own, and the twin, which is held
-    to what a twin must keep. An engine computes what its graph says; optimised, ONNX Runtime would compute
-    with kernels and roundings of its own."""
-    from satexport.backends.onnxruntime.step import OnnxRuntimeStep  # not on a board
+    """The graphs under ONNX Runtime with graph optimisation off: the target's own and its fp16 twin, which
+    has its own limit for the mAP. An engine computes what its graph says; an optimised ONNX Runtime would use
+    other kernels, which round differently."""
+    from satexport.backends.onnxruntime.step import OnnxRuntimeStep  # not available on a board
 
-    target, found = bundle.target, {}
+    target, tested = bundle.target, {}
     for precision in dict.fromkeys((target.precision, TWIN)):
         gates = target.gates
         if precision != target.precision:
@@ -82,19 +82,19 @@ def candidates(bundle: Bundle, options: LoadOptions) -> Mapping[str, Candidate]:
         under_onnxruntime = OnnxRuntimeStep(
             bundle.path / graph, bundle.contract, bundle.initial_cache(), options.threads, optimized=False,
             share_cores=options.share_cores)
-        found[precision] = Candidate(
+        tested[precision] = Candidate(
             step=under_onnxruntime, gates=gates, report=f"parity-onnx-{precision}.json",
             facts={"graph": graph, "runtime": "ONNX Runtime, graph optimisation disabled"})
-    return found
+    return tested
 
 
 def finish(bundle: Bundle) -> Mapping[str, Any] | None:
-    """The engine for RTX."""
+    """Build the engine for RTX."""
     from satexport.backends.tensorrt.write import build_for_rtx
 
     return build_for_rtx(bundle) if TensorRtSettings.of(bundle.target).module == RTX_MODULE else None
 
 
 def load(bundle: Bundle, options: LoadOptions) -> step.TensorRtStep:
-    """It has no threads to count and no memory to give back."""
+    """Load the engine. The options have no effect: an engine has no CPU threads and no memory to free."""
     return step.load_engine(bundle)

@@ -1,4 +1,4 @@
-"""The calls to TensorRT, behind a thin interface, `Engine`, so that all the rest runs against a fake."""
+"""The calls to TensorRT behind a thin interface, `Engine`, so that other code can be tested with a fake."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from satexport.backends.tensorrt.settings import RTX_MODULE
 from satexport.errors import BundleError, MissingError, RunError
 from satexport.process import keep_in_child
 
-DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT8": "int8"}  # TensorRT's words and numpy's
-REBUILD = ("Build it again on this board, with `satexport trt --build BUNDLE`; one for RTX with "
+DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT8": "int8"}  # TensorRT's name -> numpy's name
+REBUILD = ("Build the engine again on this board with `satexport trt --build BUNDLE`, or one for RTX with "
            "`satexport trt --rtx`.")
 
 
@@ -33,72 +33,74 @@ class EngineTensor:
 
 
 class Engine(Protocol):
-    """An engine on a device, with one queue of work: what is enqueued runs in that order. One thread at a
-    time may call it. A call to the device that fails raises `RunError`, also if the work that failed was
-    enqueued by an earlier call.
+    """An engine on a device with one CUDA stream, which runs work in the order in which it was enqueued.
+
+    Only one thread at a time may call an engine. A failed call to the device raises `RunError`; the failed
+    work may have been enqueued by an earlier call.
     """
 
     @property
     def captured(self) -> bool:
-        """Whether the step that was prepared last is a CUDA graph. If none can be captured, its tensors are
-        bound and its work is enqueued anew each time."""
+        """Whether the last prepared step is a CUDA graph. If it could not be captured, every call binds its
+        tensors and enqueues its work again."""
 
     def tensors(self) -> Mapping[str, EngineTensor]:
-        """Inputs and outputs by name. Does not call the device."""
+        """Return the inputs and outputs by name. Does not call the device."""
 
     def layers(self) -> Mapping[str, Any]:
-        """What the engine inspector tells of each layer, its JSON; {} if it tells nothing. Does not wait."""
+        """Return the JSON of the engine inspector, which lists the layers; {} if there is none. Does not
+        block."""
 
     def allocate(self, size: int) -> int:
-        """The address of so many bytes of device memory, whose content is undefined. They are the caller's
-        until `free` or `close`."""
+        """Allocate `size` bytes of device memory with undefined content and return the address. The caller
+        owns them until `free` or `close`."""
 
     def free(self, address: int) -> None:
-        """Free a buffer and, with it, the steps that were prepared over it, which must not be called any
-        more. Waits for the work before. Does nothing for an address that is free already."""
+        """Free a buffer and all steps that were prepared with it, which must not be called afterwards. Blocks
+        until earlier work is finished. Does nothing if the address was freed before."""
 
     def upload(self, address: int, array: NDArray[Any]) -> None:
-        """Copy an array to a buffer. Waits for the copy and the work before it, so that the array may change
-        afterwards."""
+        """Copy an array to a buffer. Blocks until the copy and all earlier work are finished: the caller may
+        change the array afterwards."""
 
     def download(self, array: NDArray[Any], address: int) -> None:
-        """Fill a contiguous array from a buffer. Waits for the copy and the work before it."""
+        """Fill a contiguous array from a buffer. Blocks until the copy and all earlier work are finished."""
 
     def prepare(self, addresses: Mapping[str, int]) -> Callable[[], None]:
-        """A function that enqueues one step over buffers, an address for each tensor by name, and does not
-        wait. It is valid until one of the buffers is freed. Waits; the step may run once meanwhile, which
-        writes its outputs."""
+        """Return a function that enqueues one step with these buffers, an address for each tensor by name,
+        and does not block. It is valid until one of the buffers is freed. `prepare` itself blocks, and may
+        run the step once, which writes the outputs."""
 
     def close(self) -> None:
-        """Free the engine, its steps and all buffers. Waits for the work before. Afterwards only `free` may
-        be called, which does nothing."""
+        """Free the engine, its steps and all buffers. Blocks until earlier work is finished. Afterwards only
+        `free` may be called, which does nothing."""
 
 
 class TensorRtEngine:
-    """A plan file under TensorRT, on one stream, with one execution context.
+    """A serialised engine (plan) with one execution context and one CUDA stream.
 
-    `trt` is the module `tensorrt`, or `tensorrt_rtx` with the same calls. Raises `BundleError` for a plan
-    that TensorRT cannot read, `RunError` if there is no memory to run it in.
+    `trt` is the module `tensorrt` or `tensorrt_rtx`, which have the same API. Raises `BundleError` if
+    TensorRT cannot read the plan, `RunError` if there is not enough memory to run it.
     """
 
     def __init__(self, plan: Path, trt: Any, cuda: Cuda) -> None:
         self._trt, self._cuda, self._captured = trt, cuda, False
-        self._log = quiet_logger(trt)  # TensorRT wants it to outlive all that follows
+        self._log = quiet_logger(trt)  # must outlive all other TensorRT objects
         self._runtime = trt.Runtime(self._log)
         self._engine = self._runtime.deserialize_cuda_engine(plan.read_bytes())
         if self._engine is None:
             raise BundleError(f"{plan}: TensorRT {trt.__version__} cannot read it: {self._log.last}. It is "
-                              f"damaged, or of another version or device. {REBUILD}")
+                              f"damaged, or was built by another version or for another device. {REBUILD}")
         self._context = self._engine.create_execution_context()
         if self._context is None:
-            raise RunError(f"{plan}: TensorRT cannot make a context to run it in: {self._log.last}. Close "
-                           "what else uses the GPU's memory.")
+            raise RunError(f"{plan}: TensorRT cannot create an execution context: {self._log.last}. Close "
+                           "other programs that use the GPU's memory.")
         self._stream = cuda.create_stream()
-        self._end = weakref.finalize(self, cuda.destroy_stream, self._stream)
-        self._end.atexit = False  # the process frees all, and a forked child has no CUDA to do it with
+        self._destroy_stream = weakref.finalize(self, cuda.destroy_stream, self._stream)
+        self._destroy_stream.atexit = False  # the end of the process frees it; a forked child cannot use CUDA
         keep_in_child(self)
         self._addresses: set[int] = set()
-        self._graphs: dict[int, frozenset[int]] = {}  # with the addresses in them
+        self._graphs: dict[int, frozenset[int]] = {}  # CUDA graph -> addresses of its buffers
 
     @property
     def captured(self) -> bool:
@@ -127,7 +129,7 @@ class TensorRtEngine:
         return address
 
     def free(self, address: int) -> None:
-        for graph in [graph for graph, inside in self._graphs.items() if address in inside]:
+        for graph in [graph for graph, addresses in self._graphs.items() if address in addresses]:
             del self._graphs[graph]
             self._cuda.destroy_graph(graph)
         if address in self._addresses:
@@ -142,7 +144,7 @@ class TensorRtEngine:
 
     def prepare(self, addresses: Mapping[str, int]) -> Callable[[], None]:
         enqueue = partial(self._enqueue, addresses)
-        enqueue()  # what TensorRT does the first time no graph may hold
+        enqueue()  # the first run initialises TensorRT, which cannot be captured
         self._cuda.synchronize(self._stream)
         try:
             graph = self._cuda.capture(self._stream, enqueue)
@@ -156,24 +158,24 @@ class TensorRtEngine:
     def close(self) -> None:
         for address in list(self._addresses):
             self.free(address)
-        self._end()
+        self._destroy_stream()
         self._context = self._engine = self._runtime = None
 
     def _enqueue(self, addresses: Mapping[str, int]) -> None:
         for name, address in addresses.items():
             if not self._context.set_tensor_address(name, address):
-                raise RunError(f"TensorRT takes no address for {name}: {self._log.last}.")
+                raise RunError(f"TensorRT cannot bind the tensor {name}: {self._log.last}.")
         if not self._context.execute_async_v3(self._stream):
             raise RunError(f"TensorRT cannot enqueue a step: {self._log.last}.")
 
 
 def import_tensorrt(module: str) -> Any:
-    """The package by its name, `tensorrt` or `tensorrt_rtx`. Raises `MissingError` where it is not here, or
-    does not load."""
+    """Import the package `tensorrt` or `tensorrt_rtx`. Raises `MissingError` if it is not installed or does
+    not load."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        if not isinstance(error, ModuleNotFoundError) or error.name != module:  # a library of the driver's
+        if not isinstance(error, ModuleNotFoundError) or error.name != module:  # a driver library is missing
             raise MissingError(f"the package {module} does not load: {error}. A container on a Jetson needs "
                                "--runtime nvidia.") from None
         advice = ("pip install 'satexport[trt]'" if module == RTX_MODULE else
@@ -183,9 +185,9 @@ def import_tensorrt(module: str) -> Any:
 
 
 def quiet_logger(trt: Any) -> Any:
-    """A logger that keeps TensorRT's last error as `last`, and prints nothing."""
+    """Create a logger that prints nothing and keeps TensorRT's last error in `last`."""
     class Logger(trt.ILogger):  # type: ignore[misc]
-        last = "it does not say why"
+        last = "TensorRT gives no reason"
 
         def __init__(self) -> None:
             trt.ILogger.__init__(self)

@@ -1,13 +1,14 @@
-"""fp32 or Q/DQ graph to the graph that TensorRT builds as it stands: everything in fp16 but what would break.
+"""Convert an fp32 or Q/DQ graph to fp16 for TensorRT, except for the parts that fp16 would break.
 
-TensorRT 10 and 11 take each tensor's precision from the graph (strong typing), so the choice is written
-here, as casts. In fp32 stay inputs and outputs, the mel front end (its decibels overflow and its clamp loses
-its bits), LayerNormalization (it overflows in fp16: NVIDIA/TensorRT#2564, #4493), the mean over the tokens,
-which stands between two of them, and the sigmoid of the scores. Nodes that only move values do so as these
-come.
+TensorRT 10 and 11 read each tensor's precision from the graph (strong typing), so this module writes the
+precisions into the graph, as Cast nodes. These stay in fp32: inputs and outputs; the mel front end, whose
+decibels overflow and whose clamp would lose precision; LayerNormalization, which overflows in fp16
+(NVIDIA/TensorRT#2564, #4493); the mean over the tokens, which is between two of these; and the sigmoid of the
+scores. Nodes that only move values keep the dtype of their input.
 
-A scale of a quantisation has the dtype of what it gives (another fails on Orin: NVIDIA/TensorRT#4832), so it
-is fp16, too: `Quantization.scales` has the quantiser round its scales so, and weights with the rounded ones.
+A quantisation scale has the dtype of the dequantised tensor (other dtypes fail on Orin:
+NVIDIA/TensorRT#4832), so it is fp16, too. With `Quantization.scales` = "fp16" the quantiser rounds scales to
+fp16 and quantises the weights with the rounded scales.
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ PRECISE = {"LayerNormalization", "ReduceMean", "Sigmoid"}
 DTYPE_OF_INPUT = {"Reshape", "Transpose", "Split", "Slice", "Squeeze", "Unsqueeze"}
 FLOAT, HALF = int(TensorProto.FLOAT), int(TensorProto.FLOAT16)
 NAMES = {FLOAT: "fp32", HALF: "fp16"}
-OPSETS = range(19, 21)  # Q/DQ has scales in fp16 from 19 on; TensorRT 10.3 reads up to 20
+OPSETS = range(19, 21)  # ONNX has fp16 scales since opset 19; TensorRT 10.3 reads up to 20
 
 
 def to_fp16(source: Graph) -> Graph:
-    """Return the graph in fp16, inputs, outputs and contract as before. Raises `UsageError` for an opset
+    """Return the graph in fp16, with inputs, outputs and contract unchanged. Raises `UsageError` for an opset
     that TensorRT does not read, `RunError` for a constant too large for fp16."""
     if (opset := opset_of(source.model)) not in OPSETS:
-        raise UsageError(f"the export has opset {opset}, TensorRT needs {OPSETS[0]} or {OPSETS[-1]}: export "
-                         f"with --opset {OPSETS[-1]}.")
+        raise UsageError(f"the export has opset {opset}, but TensorRT needs {OPSETS[0]} or {OPSETS[-1]}: "
+                         f"export with --opset {OPSETS[-1]}.")
     result = clone(source.model)
     graph = result.graph
     rewriter = _Rewriter(source)
-    nodes = [written for node in graph.node for written in rewriter.rewritten(node)]
+    nodes = [new for node in graph.node for new in rewriter.rewrite(node)]
     constants = list(rewriter.constants.values())
     for field, content in ((graph.node, nodes), (graph.initializer, constants), (graph.value_info, [])):
         replace(field, content)
@@ -48,57 +49,59 @@ def to_fp16(source: Graph) -> Graph:
 
 
 class _Rewriter:
-    """Goes through the nodes once, knows which float type every value has, and casts where a reader needs
-    another."""
+    """Rewrites the nodes in order. It keeps track of the float type of every tensor and adds a Cast where a
+    reader needs another type."""
 
     def __init__(self, source: Graph) -> None:
         self._source, graph = source, source.model.graph
-        self._given = {i.name: i for i in graph.initializer}
+        self._initializers = {i.name: i for i in graph.initializer}
         self._types = {i.name: int(i.type.tensor_type.elem_type) for i in graph.input}
         self._outputs = {o.name for o in graph.output}
         self.constants: dict[str, onnx.TensorProto] = {}
         self._casts: set[str] = set()
 
-    def rewritten(self, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
-        """The node as it computes from now on, casts before and after it."""
-        wanted = self._wanted(node)
+    def rewrite(self, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+        """Yield the node in its new float type, with the casts before and after it."""
+        dtype = self._float_type(node)
         new = onnx.NodeProto()
         new.CopyFrom(node)
         for position, name in enumerate(node.input):
-            if name in self._given:
-                new.input[position] = self._constant(name, wanted)
-            elif self._types.get(name, wanted) in NAMES and self._types.get(name, wanted) != wanted:
-                cast = f"{name}/{NAMES[wanted]}"
+            if name in self._initializers:
+                new.input[position] = self._convert_constant(name, dtype)
+            elif self._types.get(name, dtype) in NAMES and self._types.get(name, dtype) != dtype:
+                cast = f"{name}/{NAMES[dtype]}"
                 if cast not in self._casts:
                     self._casts.add(cast)
-                    yield helper.make_node("Cast", [name], [cast], cast, to=wanted)
+                    yield helper.make_node("Cast", [name], [cast], cast, to=dtype)
                 new.input[position] = cast
         after = []
         for position, name in enumerate(node.output):
-            self._types[name] = wanted if node.op_type != "QuantizeLinear" else int(TensorProto.INT8)
-            if name in self._outputs and wanted != FLOAT:
-                half = f"{name}/{NAMES[wanted]}"
+            self._types[name] = dtype if node.op_type != "QuantizeLinear" else int(TensorProto.INT8)
+            if name in self._outputs and dtype != FLOAT:
+                half = f"{name}/{NAMES[dtype]}"
                 new.output[position] = half
                 self._types[name] = FLOAT
-                self._casts.add(half)  # who reads it on takes it as it was computed
+                self._casts.add(half)  # later readers use the fp16 tensor, not the output
                 after.append(helper.make_node("Cast", [half], [name], f"{name}/cast", to=FLOAT))
         yield new
         yield from after
 
-    def _wanted(self, node: onnx.NodeProto) -> int:
+    def _float_type(self, node: onnx.NodeProto) -> int:
+        """The float type in which a node computes from now on."""
         if self._source.kind(node) == FRONT or node.op_type in PRECISE:
             return FLOAT
-        if node.op_type in DTYPE_OF_INPUT and (found := self._types.get(node.input[0])) is not None:
-            return found
+        if node.op_type in DTYPE_OF_INPUT and (dtype := self._types.get(node.input[0])) is not None:
+            return dtype
         return HALF
 
-    def _constant(self, name: str, wanted: int) -> str:
-        """A constant in the float type of its reader; others as they are."""
-        tensor = self._given[name]
-        if tensor.data_type == FLOAT and wanted == HALF:
+    def _convert_constant(self, name: str, dtype: int) -> str:
+        """Keep a constant, converted to fp16 if its reader computes in fp16 and it is fp32; returns its new
+        name. Raises `RunError` if it is too large for fp16."""
+        tensor = self._initializers[name]
+        if tensor.data_type == FLOAT and dtype == HALF:
             values = numpy_helper.to_array(tensor)
             if np.abs(values).max(initial=0.0) > np.finfo(np.float16).max:
-                raise RunError(f"{name} reaches {np.abs(values).max():g}, more than fp16 holds (65504): this "
+                raise RunError(f"{name} has values up to {np.abs(values).max():g}, fp16 at most 65504: this "
                                "model cannot run in fp16.")
             name = f"{name}/fp16"
             tensor = numpy_helper.from_array(values.astype(np.float16), name)

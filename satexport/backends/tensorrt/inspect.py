@@ -1,4 +1,4 @@
-"""What the layers of an engine compute in, as TensorRT's engine inspector tells it."""
+"""The precisions of an engine's layers, from the JSON of TensorRT's engine inspector."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 FUSED = "fused"
-FUSED_LAYERS = ("foreignnode", "myelin", "kgen")   # types of fused layers, whose content is not told
-CONVERSIONS = ("reformat", "quantize", "cast", "constant")  # layers that only change a precision
+FUSED_LAYERS = ("foreignnode", "myelin", "kgen")   # types of opaque fused layers
+CONVERSIONS = ("reformat", "quantize", "cast", "constant")  # layers that only convert between precisions
 DATATYPES = {"int8": "i8", "bfloat16": "bf16", "bf16": "bf16", "half": "f16", "float16": "f16", "fp16": "f16",
              "float": "f32", "fp32": "f32", "int32": "i32", "int64": "i64", "bool": "bool"}
 
 
 class Int8Layers(NamedTuple):
-    """Layers that take int8."""
+    """The number of layers with int8 inputs."""
 
     known: int
-    may_be_more: bool    # TensorRT fused layers, or tells of none
+    may_be_more: bool    # some layers are opaque fused layers, or no layer is listed
 
 
 def precisions(information: Mapping[str, Any]) -> dict[str, dict[str, int]]:
-    """How many layers of an engine give which precision, of the inspector's JSON; {} if the engine was
-    built without the details."""
+    """Count the layers of an engine by the precision of their outputs. `information` is the inspector's JSON;
+    returns {} if the engine was built without detailed profiling verbosity."""
     counts: Counter[str] = Counter()
     for layer in information.get("Layers", []):
         if not isinstance(layer, dict):
@@ -32,7 +32,7 @@ def precisions(information: Mapping[str, Any]) -> dict[str, dict[str, int]]:
 
 
 def int8_layers(information: Mapping[str, Any]) -> Int8Layers:
-    """The layers that take int8 and do more than change a precision, of the inspector's JSON."""
+    """Count the layers with int8 inputs that do more than convert, from the inspector's JSON."""
     layers = [layer for layer in information.get("Layers", []) if isinstance(layer, dict)]
     known = sum("i8" in _precisions(layer, "Inputs") for layer in layers
                 if not any(word in str(layer.get("LayerType", "")).lower() for word in CONVERSIONS))
@@ -44,8 +44,8 @@ def _is_fused(layer: Mapping[str, Any]) -> bool:
 
 
 def _precisions(layer: Mapping[str, Any], side: str) -> set[str]:
-    """The precisions of a layer's "Inputs" or "Outputs". TensorRT 10 calls the key "Format/Datatype", 11 has
-    one for the datatype alone."""
+    """The precisions of a layer's "Inputs" or "Outputs". TensorRT 10 has them under "Format/Datatype",
+    TensorRT 11 has a separate key for the datatype."""
     texts = [str(value).lower() for tensor in layer.get(side, []) for key, value in tensor.items()
              if "datatype" in key.lower()]
     return {next((short for word, short in DATATYPES.items() if word in text), text) for text in texts}

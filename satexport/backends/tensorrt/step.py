@@ -1,8 +1,8 @@
-"""TensorRT on a Jetson: an engine that was built on this very board, tensors bound by name.
+"""Run a TensorRT engine that was built on this board, with tensors bound by name.
 
-Every cache has two buffers that swap roles after each step, for an engine must never write the buffer that
-it reads (NVIDIA/TensorRT#4681). Each direction is recorded once as a CUDA graph, which keeps the addresses of
-its buffers. `Engine` is all that a step knows of TensorRT.
+Every cache has two buffers that swap roles after each step, because an engine must never write the buffer
+that it reads (NVIDIA/TensorRT#4681). Each direction is captured once as a CUDA graph, which contains the
+addresses of its buffers. A step calls TensorRT only through `Engine`.
 """
 
 from __future__ import annotations
@@ -36,29 +36,30 @@ RECORD = "engine.json"
 KEYS: dict[str, type | tuple[type, ...]] = {
     "engine": str, "sha256": str, "graph_sha256": str, "bundle_sha256": str, "tensorrt": str,
     "compute_capability": list, "executed": dict}
-INTERCHANGEABLE = {"float32", "float16"}  # an engine may have the one if the contract says the other
+INTERCHANGEABLE = {"float32", "float16"}  # an engine may have one of them if the contract has the other
 
 
 @dataclass(eq=False, kw_only=True)
 class TensorRtCache:
-    """The cache of N streams: addresses of the buffers, and the two steps over them."""
+    """The cache of N streams: addresses of device buffers, and the next two steps over them."""
 
-    now: list[int]              # what the next step reads
-    then: list[int]             # what it writes
-    step: Callable[[], None]    # from `now` to `then`
-    back: Callable[[], None]    # the step after it
+    now: list[int]                 # the cache, which the next step reads
+    spare: list[int]               # buffers into which that step writes the new cache
+    step: Callable[[], None]       # reads `now` and writes `spare`
+    next_step: Callable[[], None]  # reads `spare` and writes `now`
     x: int
     scores: int
 
     def swap(self) -> None:
-        self.now, self.then, self.step, self.back = self.then, self.now, self.back, self.step
+        """Swap the roles of the buffers and steps, after a step."""
+        self.now, self.spare, self.step, self.next_step = self.spare, self.now, self.next_step, self.step
 
 
 class TensorRtStep(ProcessBound):
-    """A contract's graph as an engine; threads take turns.
+    """An engine as a step; only one thread at a time uses it.
 
-    `cache` is the initial cache of one stream, an array for each cache input in the order of the contract; it
-    is read again whenever streams begin. `layers` is what `executed` tells.
+    `cache` is the initial cache of a single stream, an array for each cache input in the order of the
+    contract; it is read again each time streams start. `layers` is what `executed` returns.
     """
 
     def __init__(self, engine: Engine, contract: Contract, cache: Iterable[NDArray[Any]],
@@ -68,45 +69,47 @@ class TensorRtStep(ProcessBound):
         check_tensors(self._tensors, contract)
         self._engine, self._contract, self._initial, self._layers = engine, contract, cache, layers or {}
         self._lock = threading.Lock()
-        self._gone: deque[ExitStack] = deque()  # buffers of caches that are no more
+        self._unused: deque[ExitStack] = deque()  # buffers of collected caches, not freed yet
 
     def initial_cache(self, streams: int) -> TensorRtCache:
         if streams != (fixed := self._contract.options.streams):
             raise UsageError(f"the engine runs {fixed} streams in one step, not {streams}. Export with "
-                             f"--streams {streams}, and build an engine of that.")
-        with self._turn():
+                             f"--streams {streams}, and build the engine again.")
+        with self._locked_engine():
             cache = self._begin()
-            self._silence(cache, range(streams))  # only now: a step that is prepared writes its buffers
+            self._upload_silence(cache, range(streams))  # after `_begin`, whose steps write the buffers
         return cache
 
     def __call__(self, x: FloatArray, cache: TensorRtCache) -> tuple[FloatArray, TensorRtCache]:
-        given, taken = (self._tensors[spec.name] for spec in (self._contract.input, self._contract.scores))
-        scores = np.empty(taken.shape, taken.dtype)
-        with self._turn():
-            self._engine.upload(cache.x, x.astype(given.dtype))
+        x_tensor, scores_tensor = (self._tensors[spec.name]
+                                   for spec in (self._contract.input, self._contract.scores))
+        scores = np.empty(scores_tensor.shape, scores_tensor.dtype)
+        with self._locked_engine():
+            self._engine.upload(cache.x, x.astype(x_tensor.dtype))
             cache.step()
             self._engine.download(scores, cache.scores)
             cache.swap()
         return scores.astype(np.float32), cache
 
     def silence(self, cache: TensorRtCache, stream: int) -> TensorRtCache:
-        with self._turn():
-            self._silence(cache, (stream,))
+        with self._locked_engine():
+            self._upload_silence(cache, (stream,))
         return cache
 
     def executed(self) -> dict[str, dict[str, int]]:
         return self._layers
 
     def close(self) -> None:
-        """Free the engine and the buffers of all its streams, none of which can be used any more."""
+        """Free the engine and the buffers of all its streams, which can no longer be used."""
         if self.is_closed:
             return
-        with self._turn():
+        with self._locked_engine():
             self._engine.close()
         self.is_closed = True
 
     def _begin(self) -> TensorRtCache:
-        """A buffer for each tensor, freed when the cache goes, and the steps over them in both directions."""
+        """Allocate a buffer for each tensor and prepare the steps in both directions. The buffers are freed
+        when the cache is garbage-collected."""
         engine, contract, addresses = self._engine, self._contract, list[int]()
         specs = (contract.input, contract.scores, *contract.cache_in, *contract.cache_out)
 
@@ -120,67 +123,70 @@ class TensorRtStep(ProcessBound):
                 addresses.append(engine.allocate(prod(tensor.shape) * np.dtype(tensor.dtype).itemsize))
                 undo.callback(engine.free, addresses[-1])
             layers = len(contract.cache_in)
-            now, then = addresses[2:2 + layers], addresses[2 + layers:]
-            cache = TensorRtCache(now=now, then=then, step=step(now, then), back=step(then, now),
+            now, spare = addresses[2:2 + layers], addresses[2 + layers:]
+            cache = TensorRtCache(now=now, spare=spare, step=step(now, spare), next_step=step(spare, now),
                                   x=addresses[0], scores=addresses[1])
-            weakref.finalize(cache, self._release, undo.pop_all()).atexit = False  # the process frees all
+            # not at exit: the end of the process frees everything
+            weakref.finalize(cache, self._release, undo.pop_all()).atexit = False
         return cache
 
-    def _silence(self, cache: TensorRtCache, streams: Iterable[int]) -> None:
+    def _upload_silence(self, cache: TensorRtCache, streams: Iterable[int]) -> None:
+        """Set some streams of a cache to the cache after silence."""
         for spec, address, initial in zip(self._contract.cache_in, cache.now, self._initial, strict=True):
             values = initial.astype(self._tensors[spec.name].dtype)
             for stream in streams:
                 self._engine.upload(address + stream * values.nbytes, values)
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """The engine for this thread alone."""
+    def _locked_engine(self) -> Iterator[None]:
+        """Lock the engine for this thread; afterwards free the buffers of collected caches."""
         self.check_process()
         try:
             with self._lock:
                 yield
         finally:
-            self._sweep()
+            self._free_unused()
 
     def _release(self, buffers: ExitStack) -> None:
-        """Free them now, or after the turn of whoever has the engine: Python collects at any moment. A forked
-        child has no CUDA to free them with."""
+        """Free buffers now, or as soon as the thread that uses the engine is done: garbage collection can
+        happen at any time. Does nothing in a forked child, where CUDA cannot be used."""
         if not self.is_here():
             return
-        self._gone.append(buffers)
-        self._sweep()
+        self._unused.append(buffers)
+        self._free_unused()
 
-    def _sweep(self) -> None:
-        while self._gone and self._lock.acquire(blocking=False):
+    def _free_unused(self) -> None:
+        while self._unused and self._lock.acquire(blocking=False):
             try:
-                self._gone.popleft().close()
+                self._unused.popleft().close()
             finally:
                 self._lock.release()
 
 
-def check_tensors(found: Mapping[str, EngineTensor], contract: Contract) -> None:
-    """Raise `BundleError` where an engine's inputs and outputs are not those of the contract."""
+def check_tensors(tensors: Mapping[str, EngineTensor], contract: Contract) -> None:
+    """Raise `BundleError` if an engine's inputs and outputs do not match the contract."""
     if contract.options.streams == ANY:
-        raise BundleError("the graph leaves the number of streams open, which no TensorRT engine can. Export "
-                          "with --streams N.")
+        raise BundleError("the graph is for any number of streams, but a TensorRT engine has fixed shapes. "
+                          "Export with --streams N.")
     inputs, outputs = (contract.input, *contract.cache_in), (contract.scores, *contract.cache_out)
     for spec in (*inputs, *outputs):
-        tensor, expected = found.get(spec.name), EngineTensor(spec.shape, spec.dtype, spec in inputs)
+        tensor, expected = tensors.get(spec.name), EngineTensor(spec.shape, spec.dtype, spec in inputs)
         if tensor != expected and (tensor is None or not {tensor.dtype, spec.dtype} <= INTERCHANGEABLE or (
                 (tensor.shape, tensor.is_input) != (expected.shape, expected.is_input))):
-            raise BundleError(f"the engine's {spec.name} is {tensor}, expected {expected}. {REBUILD}")
-    if foreign := sorted(set(found) - {spec.name for spec in (*inputs, *outputs)}):
-        raise BundleError(f"the engine has a tensor {foreign[0]}, the contract has not. {REBUILD}")
+            raise BundleError(f"the engine's tensor {spec.name} is {tensor or 'missing'}, expected "
+                              f"{expected}. {REBUILD}")
+    if unknown := sorted(set(tensors) - {spec.name for spec in (*inputs, *outputs)}):
+        raise BundleError(f"the engine has a tensor {unknown[0]}, which is not in the contract. {REBUILD}")
     for old, new in zip(contract.cache_in, contract.cache_out, strict=True):
-        if found[old.name].dtype != found[new.name].dtype:
-            raise BundleError(f"the engine has {old.name} in {found[old.name].dtype} and {new.name} in "
-                              f"{found[new.name].dtype}, expected one dtype. {REBUILD}")
+        if tensors[old.name].dtype != tensors[new.name].dtype:
+            raise BundleError(f"the engine has {old.name} in {tensors[old.name].dtype} and {new.name} in "
+                              f"{tensors[new.name].dtype}, expected the same dtype. {REBUILD}")
 
 
 def load_engine(bundle: Bundle) -> TensorRtStep:
-    """Load the engine that engine.json in the bundle's folder names.
-    Raises `MissingError` where it was not built yet, or TensorRT or a GPU is not here; `BundleError` where it
-    was changed, or built for another bundle, TensorRT or device."""
+    """Load the engine that engine.json in the bundle's folder names. Raises `MissingError` if it has not been
+    built yet, or if TensorRT or a GPU is not available; `BundleError` if it was changed, or built for another
+    bundle, TensorRT version or device."""
     record = _read_record(bundle)
     trt, cuda = import_tensorrt(RTX_MODULE if record.get("module") == RTX_MODULE else PACKAGE), Cuda()
     plan, capabilities = bundle.path / Path(record["engine"]).name, record["compute_capability"]
@@ -194,7 +200,7 @@ def load_engine(bundle: Bundle) -> TensorRtStep:
                 ("compute capability",
                  [*map(str, capabilities)], [cuda.compute_capability()])):
             if not set(expected) & set(found):
-                raise BundleError(f"{plan}: {RECORD} says {what} {' or '.join(expected)}, here is "
+                raise BundleError(f"{plan}: {RECORD} says {what} {' or '.join(expected)}, found "
                                   f"{' or '.join(found)}. {REBUILD}")
         engine = TensorRtEngine(plan, trt, cuda)
     except OSError as error:
@@ -204,7 +210,8 @@ def load_engine(bundle: Bundle) -> TensorRtStep:
 
 def engine_record(bundle: Bundle, engine: Path, module: str, version: str, capabilities: Sequence[str],
                   executed: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
-    """What engine.json says of an engine in the bundle's folder: what it was built of, by, and for."""
+    """Return the content of engine.json: from which graph, with what and for which device an engine in the
+    bundle's folder was built."""
     return {"engine": engine.name, "sha256": sha256_of(engine), "precision": engine.stem,
             "graph_sha256": sha256_of(bundle.path / f"{engine.stem}.onnx"), "bundle_sha256": bundle.sha256,
             "module": module, "tensorrt": version, "compute_capability": list(capabilities),

@@ -1,12 +1,13 @@
-"""A build bundle: what goes to a board where engines are built, and its proof as far as it goes without one.
+"""Write a build bundle, from which a board builds its engines:
 
-    int8.onnx, fp16.onnx    the graphs as TensorRT takes them, fp16 alone where int8 is not asked for
-    build.sh                builds, proves and measures their engines on the board: see
+    int8.onnx, fp16.onnx    the graphs for TensorRT; only fp16.onnx if the precision is fp16
+    build.sh                builds, tests and measures their engines on the board: see
                             satexport.pipeline.board
-    runtime.zip             the part of satexport for it; needs numpy and the board's TensorRT and CUDA alone
+    runtime.zip             the part of satexport that build.sh needs; it imports only numpy and the board's
+                            TensorRT and CUDA
 
-An engine computes what its graph says, so the graphs are proven by ONNX Runtime, with its own optimisation
-off: with it on, it would compute with kernels and roundings of its own.
+An engine computes what its graph says, so the graphs are tested on this machine under ONNX Runtime with graph
+optimisation off: an optimised ONNX Runtime would use other kernels, which round differently.
 """
 
 from __future__ import annotations
@@ -36,29 +37,29 @@ RTX_SCHEMA = 1
 RTX_REPORT = "rtx.json"  # in reports/
 SCRIPT = """\
 #!/bin/sh
-# Builds the engines of this bundle on this board, proves and measures them, keeps the faster that passes.
+# Builds, tests and measures the engines of this bundle on this board, and keeps the faster one that passes.
 set -eu
 here=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
 python=${PYTHON:-python3}
 "$python" -c 'import sys, numpy; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || {
     echo "Error: expected Python 3.10 or newer (JetPack 6 or newer) with numpy;" \
          "found $("$python" --version 2>&1). Install numpy (apt install python3-numpy)," \
-         "or say PYTHON=/path/to/python." >&2
+         "or set PYTHON=/path/to/python." >&2
     exit 3
 }
-export ORT_DISABLE_TELEMETRY="${ORT_DISABLE_TELEMETRY:-1}"  # whatever is imported here reports to nobody
+export ORT_DISABLE_TELEMETRY="${ORT_DISABLE_TELEMETRY:-1}"  # no runtime sends telemetry
 export PYTHONPATH="$here/runtime.zip${PYTHONPATH:+:$PYTHONPATH}"
 exec "$python" -m satexport.pipeline.board "$here" "$@"
 """
-LEAST_VERSION = "10.3"  # of the rules, for TensorRT for RTX, whose versions count anew
+RTX_RULES = "10.3"  # TensorRT for RTX counts its versions separately; the rules of this one hold for it
 
 
 def write_build_bundle(folder: Path, graphs: Mapping[str, Graph],
                        settings: TensorRtSettings) -> dict[str, Graph]:
-    """Write graphs, each under its precision, and what builds their engines; returns them as they were
-    written. Raises `UsageError` for an opset that TensorRT does not read, `RunError` where a graph breaks
-    one of its rules."""
-    version = LEAST_VERSION if settings.module == RTX_MODULE else settings.version
+    """Write the graphs of each precision, and for a board the files that build their engines; returns the
+    graphs as written. Raises `UsageError` for an opset that TensorRT does not read, `RunError` if a graph
+    breaks one of its rules."""
+    version = RTX_RULES if settings.module == RTX_MODULE else settings.version
     written = {}
     for precision, source in graphs.items():
         graph = to_fp16(source)
@@ -73,8 +74,8 @@ def write_build_bundle(folder: Path, graphs: Mapping[str, Graph],
 
 
 def build_for_rtx(bundle: Bundle) -> dict[str, object]:
-    """Build the engine of a bundle for TensorRT for RTX, which needs no GPU; returns what is reported. Raises
-    `MissingError` where the package is not here, `RunError` where it builds nothing."""
+    """Build the engine of a bundle for TensorRT for RTX, which needs no GPU; returns the report. Raises
+    `MissingError` if the package is not installed, `RunError` if it builds no engine."""
     settings, precision = TensorRtSettings.of(bundle.target), bundle.target.precision
     trt = import_tensorrt(RTX_MODULE)
     start = time.perf_counter()

@@ -15,11 +15,11 @@ from satexport.backends.backend import (
     Candidate,
     Draft,
     LoadOptions,
-    Written,
+    WrittenGraphs,
     complete_options,
-    itself,
     precision_conditions,
     read_settings,
+    single_candidate,
 )
 from satexport.bundle.contract import ANY, Contract
 from satexport.bundle.folder import Bundle
@@ -86,22 +86,22 @@ def resolve(target: Target) -> Target:
     return replace(target, options=complete_options(read_settings(Settings, target, Path("[evaluator]"))))
 
 
-def accepts(contract: Contract, target: Target) -> None:
+def check_contract(contract: Contract, target: Target) -> None:
     if contract.options.streams == ANY or contract.options.streams > target.options["most_streams"]:
         raise UsageError("the evaluator is too slow for that many streams")
     if contract.options.cache_dtype != "fp32":
         raise UsageError("the evaluator keeps the cache as fp32: leave --cache-dtype out")
 
 
-def write(folder: Path, draft: Draft) -> Written:
+def write(folder: Path, draft: Draft) -> WrittenGraphs:
     import onnx
 
     onnx.save_model(draft.graph.model, folder / GRAPH)
-    return Written(graph=GRAPH)
+    return WrittenGraphs(graph=GRAPH)
 
 
 def candidates(bundle: Bundle, options: LoadOptions) -> Mapping[str, Candidate]:
-    return itself(bundle, load(bundle, options))
+    return single_candidate(bundle, load(bundle, options))
 
 
 def finish(bundle: Bundle) -> Mapping[str, Any] | None:

@@ -25,7 +25,7 @@ def test_bf16_on_a_cpu_that_has_none_is_refused_and_int8_then_has_fp32_beside_it
     output = output_with(tiny, tmp_path)
     result = call("openvino", "--bf16", "--output", output)
     assert result.code == 3
-    assert "has no bf16. Make the bundle for fp32, or for int8 with" in result.err
+    assert "does not support bf16. Make the bundle for fp32, or for int8 with" in result.err
     path = compiled(tiny, "openvino-int8", tmp_path)
     assert open_bundle(path).target.options["floats"] == "fp32"
     assert set(load(path).step.executed()["products"]) == {"u8", "f32"}
@@ -37,7 +37,7 @@ def test_a_bundle_of_bf16_is_refused_on_a_cpu_without_it(
     path = compiled(tiny, "openvino-bf16", tmp_path)
     monkeypatch.setattr(backend, "has_bf16", lambda core, device: False)
     result = call("parity", path, "--golden")
-    assert (result.code, "has no bf16" in result.err) == (3, True)
+    assert (result.code, "does not support bf16" in result.err) == (3, True)
 
 
 def test_a_device_that_is_not_there_is_named_with_those_that_are(tiny: Path, tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_a_device_that_is_not_there_is_named_with_those_that_are(tiny: Path, tmp
     mine.write_text(text.replace("[openvino]", '[openvino]\ndevice = "GPU.7"'))
     result = call("openvino", "--fp32", "--target", mine, "--output", output_with(tiny, tmp_path))
     assert result.code == 3
-    assert re.search(r"OpenVINO finds no GPU\.7 here; it finds .*CPU", result.err)
+    assert re.search(r"OpenVINO finds no device GPU\.7 on this machine; it finds .*CPU", result.err)
 
 
 @pytest.mark.parametrize(("now", "then", "words"), [

@@ -30,14 +30,14 @@ def test_an_engine_runs_the_number_of_streams_it_was_built_for(runtime: Runtime)
 def test_a_graph_for_any_number_of_streams_is_no_engine(tiny: Path) -> None:
     bundle = open_bundle(tiny)
     contract = replace(bundle.contract, options=replace(bundle.contract.options, streams=ANY))
-    with pytest.raises(BundleError, match=r"leaves the number of streams open.*--streams N"):
+    with pytest.raises(BundleError, match=r"any number of streams.*--streams N"):
         TensorRtStep(FakeEngine(bundle.graph.read_bytes()), contract, ())
 
 
 CACHE = "cache_in_01"
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "absent": ({CACHE: None}, "the engine's cache_in_01 is None, expected EngineTensor"),
-    "foreign": ({"mask": EngineTensor((1,), "float32", True)}, "has a tensor mask, the contract has not"),
+    "absent": ({CACHE: None}, "the engine's tensor cache_in_01 is missing, expected EngineTensor"),
+    "foreign": ({"mask": EngineTensor((1,), "float32", True)}, "a tensor mask, which is not in the contract"),
     "shape": ({CACHE: {"shape": (1, 2)}}, r"shape=\(1, 2\).*expected .*shape=\(1, \d+, \d+, \d+\)"),
     "direction": ({CACHE: {"is_input": False}}, "is_input=False.*expected .*is_input=True"),
     "dtype": ({CACHE: {"dtype": "int8"}}, "dtype='int8'.*expected .*dtype='float32'"),
@@ -65,12 +65,12 @@ def test_a_plan_that_tensorrt_cannot_read_says_why_and_what_to_do(
         trt: FakeTensorRt, tmp_path: Path) -> None:
     (tmp_path / "fp16.engine").write_bytes(b"damaged")
     with pytest.raises(BundleError, match=r"TensorRT 10\.3\.0 cannot read it: the magic tag does not match\. "
-                                          r"It is damaged, .*another.*Build it again on this board"):
+                                          r"It is damaged, .*another.*Build the engine again on this board"):
         TensorRtEngine(tmp_path / "fp16.engine", trt, Cuda())
 
 
-REFUSED = {"context": "cannot make a context to run it in: it does not say why",
-           "address": "takes no address for audio: it does not say why",
+REFUSED = {"context": "cannot create an execution context: TensorRT gives no reason",
+           "address": "cannot bind the tensor audio: TensorRT gives no reason",
            "enqueue": "cannot enqueue a step: an address is not there"}
 
 
@@ -104,5 +104,5 @@ def test_an_engine_tells_of_its_layers_what_the_inspector_does(
 
 def test_a_dtype_that_is_not_of_a_contract_is_named(trt: FakeTensorRt, tiny: Path) -> None:
     trt.word = "BF16"
-    with pytest.raises(BundleError, match=r"the engine's audio is .*BF16"):
+    with pytest.raises(BundleError, match=r"the engine.s tensor audio is .*BF16"):
         Runtime(real_kind(trt, True), tiny)

@@ -59,12 +59,12 @@ def test_an_engine_for_rtx_may_be_built_for_several_devices(
 
 ZEROS = 64 * "0"
 FOREIGN: dict[str, tuple[dict[str, object], str]] = {
-    "changed": ({"sha256": ZEROS}, f"says its own SHA-256 {ZEROS}, here is "),
-    "of another graph": ({"graph_sha256": ZEROS}, f"says a graph with the SHA-256 {ZEROS}, here is "),
-    "of another bundle": ({"bundle_sha256": ZEROS}, f"says a bundle with the SHA-256 {ZEROS}, here is "),
-    "of another TensorRT": ({"tensorrt": "10.13.3"}, r"says TensorRT 10\.13\.3, here is 10\.3\.0\."),
-    "of another device": ({"compute_capability": ["11.0"]}, r"says compute capability 11\.0, here is 8\.7\."),
-    "of other devices": ({"compute_capability": ["8.6", "8.9"]}, r"capability 8\.6 or 8\.9, here is 8\.7\."),
+    "changed": ({"sha256": ZEROS}, f"says its own SHA-256 {ZEROS}, found "),
+    "of another graph": ({"graph_sha256": ZEROS}, f"says a graph with the SHA-256 {ZEROS}, found "),
+    "of another bundle": ({"bundle_sha256": ZEROS}, f"says a bundle with the SHA-256 {ZEROS}, found "),
+    "of another TensorRT": ({"tensorrt": "10.13.3"}, r"says TensorRT 10\.13\.3, found 10\.3\.0\."),
+    "of another device": ({"compute_capability": ["11.0"]}, r"says compute capability 11\.0, found 8\.7\."),
+    "of other devices": ({"compute_capability": ["8.6", "8.9"]}, r"capability 8\.6 or 8\.9, found 8\.7\."),
     "gone": ({"engine": "int8.engine"}, r"int8\.engine cannot be read \(No such file"),
     "without a key": ({"tensorrt": None}, r"engine\.json is damaged \(KeyError\('tensorrt'\)\)"),
     "with a wrong type": ({"executed": "all of it"}, r"engine\.json is damaged \(executed is 'all of it'\)")}
@@ -74,7 +74,7 @@ FOREIGN: dict[str, tuple[dict[str, object], str]] = {
 def test_an_engine_that_is_not_this_bundles_on_this_machine_is_refused(
         tiny: Path, trt: FakeTensorRt, tmp_path: Path, case: str) -> None:
     changes, words = FOREIGN[case]
-    with pytest.raises(BundleError, match=f"{words}.*Build it again on this board") as caught:
+    with pytest.raises(BundleError, match=f"{words}.*Build the engine again on this board") as caught:
         tensorrt.load_engine(built(tiny, tmp_path, **changes))
     assert caught.value.exit_code == 4
 
@@ -83,7 +83,7 @@ def test_an_engine_that_is_not_this_bundles_on_this_machine_is_refused(
 def test_a_damaged_record_is_refused(tiny: Path, tmp_path: Path, text: str) -> None:
     bundle = built(tiny, tmp_path)
     (bundle.path / RECORD).write_text(text)
-    with pytest.raises(BundleError, match=r"engine\.json is damaged .*Build it again"):
+    with pytest.raises(BundleError, match=r"engine\.json is damaged .*Build the engine again"):
         tensorrt.load_engine(bundle)
 
 

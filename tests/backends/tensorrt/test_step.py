@@ -98,7 +98,7 @@ def test_silence_in_the_buffers_of_the_wrong_turn_would_be_heard(
         return np.array_equal(streams.feed(audio[None, :32_000]), first)
 
     def forget_buffers(cache: TensorRtCache) -> None:
-        cache.step, cache.back = cache.back, cache.step
+        cache.step, cache.next_step = cache.next_step, cache.step
 
     assert again_after(3)
     assert again_after(4)

@@ -28,7 +28,7 @@ from satexport.graph.roles import Graph
 from satexport.models.checkpoint import load_checkpoint
 from satexport.models.families import find_variant
 from satexport.pipeline.export import export_onnx
-from satexport.quantize.int8 import _scale, _weight
+from satexport.quantize.int8 import _choose_scale, _quantize_weight
 from satexport.step import FloatArray
 from satexport.tagging.stream import StreamBatch
 from satexport.tagging.tagger import load
@@ -65,7 +65,7 @@ def test_a_build_bundle_is_made_and_proven_without_a_gpu(made: Made) -> None:
         report = json.loads((made.path / "reports" / f"parity-onnx-{precision}.json").read_bytes())
         assert report["verdict"] == "passed"
         assert report["graph"] == f"{precision}.onnx"
-        assert report["set"]["bundle_map"] >= kept * report["set"]["pytorch_map"]
+        assert report["labelled_set"]["bundle_map"] >= kept * report["labelled_set"]["pytorch_map"]
         assert 1e-5 < report["differences"]["0.1 min of stream"]["largest"] < largest
         gate = next(gate for gate in report["gates"] if gate["name"] == "mAP kept")
         assert gate["limit"] == kept
@@ -103,13 +103,13 @@ def test_a_graph_in_half_keeps_its_front_end_and_its_norms_in_fp32(made: Made) -
 def test_scales_in_fp16_never_clip_and_never_vanish() -> None:
     wanted = Quantization(scheme="qdq", symmetric=True, scales="fp16")
     weight = np.array([[0.5, 1e-9, 0.3337], [-0.25, 0, -0.1]], np.float32)
-    codes, scale, zero = _weight(weight, wanted)
+    codes, scale, zero = _quantize_weight(weight, wanted)
     assert np.array_equal(scale, scale.astype(np.float16))
     assert (scale >= np.finfo(np.float16).tiny).all()
     assert (np.abs(weight) <= 127 * scale).all()
     np.testing.assert_allclose(codes * scale, weight, atol=float(scale.max()) / 2)
     assert not zero.any()
-    found, zero = _scale((-3.0, 1.0), wanted, signed=False)
+    found, zero = _choose_scale((-3.0, 1.0), wanted, signed=False)
     assert float(found) >= 3 / 127
     assert zero.dtype == np.int8
 
@@ -135,7 +135,7 @@ def test_a_constant_too_large_for_fp16_is_named(tiny: Path) -> None:
     graph = graph_of(open_bundle(tiny))
     weight = next(i for i in graph.model.graph.initializer if i.name == "01.fc1.weight")
     weight.CopyFrom(numpy_helper.from_array(1e6 * numpy_helper.to_array(weight), weight.name))
-    with pytest.raises(RunError, match=r"01\.fc1\.weight reaches .*more than fp16 holds"):
+    with pytest.raises(RunError, match=r"01\.fc1\.weight has values up to .*fp16 at most 65504"):
         tensorrt_graph.to_fp16(graph)
 
 

@@ -1,0 +1,155 @@
+"""The results tables: docs/results/CPU.json to docs/results/CPU.md, their index, README's headline figures.
+
+A JSON file holds the figures of every case that ran on one kind of CPU. The pages are made only of them, so a
+run on one CPU replaces neither the figures nor the pages of another.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cases import Case, Cases, CaseTable, QuotedTable, read_cases
+from satexport.files import write_text
+from satexport.report.blocks import Table
+from satexport.report.figures import DIFFERENCE_FIGURES, MEASURE_FIGURES, PARITY_FIGURES, SET_FIGURES, Figure
+from satexport.report.markdown import align_rows, markdown_rows
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "docs" / "results"
+README = ROOT / "README.md"
+BEGIN, END = "<!-- headline figures: make results -->", "<!-- headline figures end -->"
+FIGURES: Sequence[Figure[Any]] = [figure for figures in (
+    MEASURE_FIGURES, DIFFERENCE_FIGURES, PARITY_FIGURES, SET_FIGURES) for figure in figures if figure.brief]
+TELLING = ("avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm", "bf16")  # name a CPU
+VERSIONS = ("satexport", "onnxruntime", "openvino", "torch", "onnx", "python")
+
+
+def cpu_name(origin: Mapping[str, Any]) -> str:
+    """Return the name of a CPU's files, such as "amd-epyc-2-cores-avx512_vnni-avx512_bf16"."""
+    model = re.sub(r"[^a-z0-9]+", "-", str(origin["cpu"]).lower()).strip("-")
+    flags = [flag for flag in origin["cpu_flags"] if flag in TELLING]
+    return "-".join([model, str(origin["cpu_cores"]), "cores", *flags])
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """Return the content of a CPU's JSON file; {"cases": {}} if there is none."""
+    return json.loads(path.read_bytes()) if path.is_file() else {"cases": {}}
+
+
+def page(results: Mapping[str, Any], cases: Cases) -> str:
+    """Return a CPU's page as Markdown."""
+    found: Mapping[str, Mapping[str, Any]] = results["cases"]
+    blocks = [f"# Results: {results['cpu']}, {results['cpu_cores']} cores", _preface(results)]
+    for table in cases.tables:
+        blocks += [f"## {table.title}", *_table(table, found)]
+    return "\n\n".join(block.strip() for block in blocks) + "\n"
+
+
+def _preface(results: Mapping[str, Any]) -> str:
+    ran = [case for case in results["cases"].values() if "figures" in case]
+    versions = "; ".join(f"{name} {', '.join(found)}" for name in VERSIONS if (found := sorted(
+        {_version(case, name) for case in ran if name in case["versions"]})))
+    steps, threads = (" and ".join(map(str, sorted({case[key] for case in ran})))
+                      for key in ("steps", "threads"))
+    return (f"Written by `make results`; do not edit. CPU flags: `{' '.join(results['cpu_flags'])}`. "
+            f"{versions}. {threads} threads, bursts in turns of at most {steps} steps. Each bundle ran in "
+            "turns with PyTorch eager: quote the ratios, not the milliseconds. "
+            "[definitions.md](../definitions.md) defines each figure.")
+
+
+def _version(case: Mapping[str, Any], package: str) -> str:
+    """The version of a package without its build, as OpenVINO's has one."""
+    return str(case["versions"][package]).partition("-")[0]
+
+
+def _table(table: CaseTable, found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    if table.note:
+        yield table.note
+    known = [case for case in table.cases if case.name in found]
+    ran = [found[case.name]["figures"] for case in known if "figures" in found[case.name]]
+    figures = [figure for figure in FIGURES if any(row.get(figure.key) is not None for row in ran)]
+    if known:
+        yield markdown_rows(Table(title="", head=["", *([figure.head for figure in figures] or [""])],
+                                  rows=[_row(case, found[case.name], figures) for case in known]))
+    if missing := [case.name for case in table.cases if case.name not in found]:
+        yield f"Not run on this CPU yet: {', '.join(missing)}."
+    yield from _computed(table, found)
+    for quoted in table.quoted:
+        yield from _quoted(quoted)
+
+
+def _row(case: Case, result: Mapping[str, Any], figures: Sequence[Figure[Any]]) -> list[str]:
+    if "why_not" in result:
+        return [case.name, f"not run: {result['why_not']}", *[""] * (len(figures) - 1)]
+    return [case.name, *(figure.write(result["figures"].get(figure.key)) for figure in figures)]
+
+
+def _computed(table: CaseTable, found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """What runtimes compute in, as read back from them."""
+    lines = []
+    for case in table.cases:
+        executed = found.get(case.name, {}).get("executed")
+        if executed:
+            parts = [f"{part} {', '.join(f'{count} in {precision}' for precision, count in counts.items())}"
+                     for part, counts in executed.items()]
+            lines.append(f"{case.name}: {'; '.join(parts)}")
+    if lines:
+        yield "Computed, layers as read back from the runtime:\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def _quoted(quoted: QuotedTable) -> Iterator[str]:
+    yield f"**{quoted.title}** (published by others on their machine; not run here). {quoted.source}"
+    yield markdown_rows(Table(title="", head=quoted.head, rows=quoted.rows))
+
+
+def headline(cases: Cases) -> str:
+    """Return README's table."""
+    results = read_results(RESULTS / f"{cases.headline.cpu}.json")
+    figures = [figure for key in cases.headline.figures for figure in FIGURES if figure.key == key]
+    rows = [[name, *(figure.write(results["cases"][name]["figures"].get(figure.key)) for figure in figures)]
+            for name in cases.headline.cases]
+    last = results["cases"][cases.headline.cases[-1]]
+    versions = ", ".join(f"{name} {_version(last, name)}" for name in VERSIONS if name in last["versions"])
+    table = markdown_rows(Table(title="", head=["", *(figure.head for figure in figures)], rows=rows))
+    origin = (f"{results['cpu']}, {results['cpu_cores']} cores ({' '.join(results['cpu_flags'])}), "
+              f"{last['threads']} threads; {versions}; seeded weights. Names without a runtime: ONNX "
+              f"Runtime. All figures: [docs/results](docs/results/{cases.headline.cpu}.md).")
+    return f"{table}\n\n{textwrap.fill(origin, 118, break_long_words=False, break_on_hyphens=False)}"
+
+
+def index(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the list of the CPUs that results are of, by the names of their files."""
+    rows = [(f"[{name}]({name}.md)", found["cpu"], str(found["cpu_cores"]), " ".join(found["cpu_flags"]),
+             str(sum("figures" in case for case in found["cases"].values())))
+            for name, found in results.items()]
+    head = ("results", "CPU", "cores", "flags", "cases")
+    table = align_rows([head, *rows], [False, False, True, False, True])
+    return ("# Results\n\nOne page for each kind of CPU that `make results` ran on. A run replaces only its "
+            "own page.\n[definitions.md](../definitions.md) says what each figure means, "
+            "[performance.md](../performance.md) what was learned.\n\n"
+            f"{table}\n")
+
+
+def pages(cases: Cases) -> dict[Path, str]:
+    """Return every generated file and its content: a page per CPU, the index, and README."""
+    found = {path.stem: read_results(path) for path in sorted(RESULTS.glob("*.json"))}
+    written = {RESULTS / f"{name}.md": page(results, cases) for name, results in found.items()}
+    written[RESULTS / "README.md"] = index(found)
+    before, rest = README.read_text("utf-8").split(BEGIN)
+    written[README] = f"{before}{BEGIN}\n{headline(cases)}\n{END}{rest.split(END)[1]}"
+    return written
+
+
+def write_pages() -> None:
+    """Write every page again, from the JSON files."""
+    for path, content in pages(read_cases()).items():
+        write_text(path, content)
+
+
+if __name__ == "__main__":
+    write_pages()

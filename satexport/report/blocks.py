@@ -1,0 +1,185 @@
+"""What a person reads in a report: tables and sentences, before anybody chose how to show them.
+
+The terminal and Markdown show the blocks of `describe`, one after the other. Figures are written as
+`satexport.report.figures` says. Imports only numpy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from satexport.bundle.gates import Gate, verdict
+from satexport.measure.records import MeasureEntry, MeasureReport
+from satexport.parity.differences import Differences
+from satexport.parity.records import ParityReport
+from satexport.quantize.records import SensitivityReport
+from satexport.report.figures import (
+    DIFFERENCE_FIGURES,
+    MEASURE_FIGURES,
+    PARITY_FIGURES,
+    SET_FIGURES,
+    STAGE_FIGURES,
+    Figure,
+    R,
+    present,
+)
+from satexport.report.records import BuildReport, BundleRecord, ExportReport, Report, kind_of
+
+BAR, BAR_WIDTH = "█", 24
+Cell = str | tuple[str, ...]   # of a table: a line, or several
+C = TypeVar("C", bound=Cell)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table: a head and rows of as many cells."""
+
+    title: str
+    head: Sequence[Cell]
+    rows: Sequence[Sequence[Cell]]
+    texts: int = 1             # so many columns at the left are text, the others numbers
+
+
+Block = Table | str            # str: a sentence
+
+
+def describe(report: Report) -> list[Block]:
+    """Return the blocks of a report."""
+    return list(_DESCRIBE[kind_of(report)](report))
+
+
+def rows_table(title: str, first: str, figures: Sequence[Figure[R]], records: Mapping[str, R]) -> Table:
+    """A row for each record, a column for each figure that any of them has."""
+    shown = present(figures, records.values())
+    return Table(
+        title=title, head=[first, *(figure.head for figure in shown)],
+        rows=[[name, *(figure.text(record) for figure in shown)] for name, record in records.items()])
+
+
+def columns_table(title: str, figures: Sequence[Figure[R]], records: Mapping[C, R]) -> Table:
+    """A row for each figure that any record has, a column for each record."""
+    return Table(title=title, head=["", *records],
+                 rows=[[figure.head, *map(figure.text, records.values())]
+                       for figure in present(figures, records.values())])
+
+
+def gates_table(title: str, gates: Sequence[Gate]) -> Table:
+    return Table(title=title, head=["gate", "", "condition"], texts=3,
+                 rows=[[gate.name, gate.status, gate.note] for gate in gates])
+
+
+def describe_bundle(record: BundleRecord) -> Iterator[Block]:
+    """Yield the blocks of a bundle that was built: what each layer costs if that was measured, then the
+    export, the bundle and PyTorch in one table, and the proof."""
+    proof = record.proof
+    assert proof.parity, "a bundle that was proven"
+    if record.sensitivity:
+        yield from _describe_sensitivity(record.sensitivity)
+    if record.left_out:
+        yield f"In float: {', '.join(record.left_out)}."
+    if proof.measured:
+        yield _measure_table(proof.measured, [figure for figure in MEASURE_FIGURES if figure.brief])
+    differences: dict[Cell, Differences] = {**proof.parity.differences} | {
+        (f"{name} graph", over): found for name, twin in proof.twins.items()
+        for over, found in twin.differences.items()}
+    yield columns_table(_against_pytorch(proof.parity), DIFFERENCE_FIGURES, differences)
+    yield from _describe_drift(proof.parity)
+    yield from _describe_executed(proof.parity.executed)
+    yield gates_table("gates", proof.gates)
+    if record.finished:
+        yield str(record.finished["summary"])
+    yield f"Gates: {verdict(proof.gates)}. Bundle: {record.path}"
+
+
+def _describe_export(report: ExportReport) -> Iterator[Block]:
+    names = [stage.name + ("" if stage.kept else f" (not kept: {stage.why_not})") for stage in report.stages]
+    yield rows_table(f"{report.variant} from {report.checkpoint.name}: score differences after each stage",
+                     "stage", STAGE_FIGURES, dict(zip(names, report.stages, strict=True)))
+    yield (f"{report.golden.chunks} golden chunks: largest score difference from PyTorch "
+           f"{report.golden.max_difference:.1e}.")
+
+
+def _describe_parity(report: ParityReport) -> Iterator[Block]:
+    yield columns_table(_against_pytorch(report), DIFFERENCE_FIGURES, report.differences)
+    yield from _describe_drift(report)
+    yield from _describe_executed(report.executed)
+    if scored := report.labelled_set:
+        yield columns_table(f"mAP over {len(scored.average_precision)} classes", SET_FIGURES,
+                            {scored.name: scored})
+    yield gates_table("gates", report.gates)
+    yield f"Parity: {report.verdict}."
+
+
+def _describe_drift(report: ParityReport) -> Iterator[Block]:
+    """Drift over a long stream; nothing if there was none."""
+    if report.curve is None:
+        return
+    (drift,) = PARITY_FIGURES
+    over = next(iter(report.differences))
+    yield f"Drift over {over}: " + (
+        f"{drift.text(report)} of the mean difference, from {report.drift.chunks} chunks at the beginning "
+        "that are repeated at the end." if report.drift else "the stream is too short to tell.")
+
+
+def _describe_executed(executed: Mapping[str, Mapping[str, int]]) -> Iterator[Block]:
+    """The precisions that the runtime computes in, if it tells."""
+    parts = [f"{part} {', '.join(f'{count} in {precision}' for precision, count in counts.items())}"
+             for part, counts in executed.items()]
+    if parts:
+        yield f"Computed, layers: {'; '.join(parts)}."
+
+
+def _describe_measure(report: MeasureReport) -> Iterator[Block]:
+    yield _measure_table(report, MEASURE_FIGURES)
+    yield from dict.fromkeys(str(entry.paper["note"]) for entry in report.bundles if entry.paper)
+    if report.gates:
+        yield gates_table("budgets", report.gates)
+        yield f"Budgets: {report.verdict}."
+
+
+def _measure_table(report: MeasureReport, figures: Sequence[Figure[MeasureEntry]]) -> Table:
+    entries = {tuple(entry.name.split("/")): entry for entry in (*report.bundles, *report.eager)}
+    return columns_table(report.machine, figures, entries)
+
+
+def _describe_sensitivity(report: SensitivityReport) -> Iterator[Block]:
+    """What each layer costs, as bars."""
+    top = max((cost.differences.mean for cost in report.layers), default=0.0) or 1.0
+    figures = [figure for figure in DIFFERENCE_FIGURES if figure.brief]
+    costs = [("all", "", report.all), *(
+        (cost.layer, BAR * max(1, round(BAR_WIDTH * cost.differences.mean / top)), cost.differences)
+        for cost in report.layers)]
+    yield Table(
+        title=f"{report.variant} on {report.clips}: score difference from the fp32 graph if only this layer "
+              "is int8", texts=2,
+        head=["layer in int8", "mean", *(figure.head for figure in figures)],
+        rows=[[name, bar, *(figure.text(found) for figure in figures)] for name, bar, found in costs])
+
+
+def _describe_build(report: BuildReport) -> Iterator[Block]:
+    measured = {engine.precision: engine.measure for engine in report.engines if engine.measure}
+    if measured:
+        yield columns_table(f"engines on {report.board.device}, TensorRT {report.board.tensorrt}",
+                            MEASURE_FIGURES, measured)
+        yield columns_table("score differences from PyTorch fp32", DIFFERENCE_FIGURES, {
+            (engine.precision, over): found for engine in report.engines if engine.parity
+            for over, found in engine.parity.differences.items()})
+    for precision, entry in measured.items():
+        for block in _describe_executed(entry.executed or {}):
+            yield f"{precision}: {block}"
+    yield Table(title="gates", head=["engine", "gate", "", "condition"], texts=4,
+                rows=[[engine.precision, gate.name, gate.status, gate.note]
+                      for engine in report.engines for gate in engine.gates])
+    yield f"Kept: {report.kept}." if report.kept else "Kept: none, for no engine passes."
+
+
+def _against_pytorch(report: ParityReport) -> str:
+    graph = f", {report.graph} graph under {report.runtime}" if report.graph else ""
+    return f"{report.variant} / {report.target}{graph}: score differences from PyTorch fp32"
+
+
+_DESCRIBE: Mapping[str, Callable[[Any], Iterator[Block]]] = {
+    "export": _describe_export, "parity": _describe_parity, "measure": _describe_measure,
+    "sensitivity": _describe_sensitivity, "build": _describe_build}

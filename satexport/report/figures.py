@@ -1,0 +1,270 @@
+"""The figures: what each number of a report is called, what it means and how it is written.
+
+A row here is a line of the tables on the terminal and in Markdown, a panel of the picture, a value in the
+JSON report, a column of the results in docs/results and an entry of docs/definitions.md. To add a figure, add
+its row; nothing else names it. `TERMS` defines the words that the definitions use. Imports only numpy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from satexport.measure.records import MeasureEntry
+from satexport.measure.schedule import PAUSED_STEPS, PAUSED_TURNS, TURN_SECONDS, TURNS, WARM_UP
+from satexport.memory import MB
+from satexport.parity.differences import Differences
+from satexport.parity.records import ParityReport, SetParity
+from satexport.report.records import Stage
+from satexport.step import EXECUTED
+
+GIGA = 1e9
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure(Generic[R]):
+    """A number that is taken from a record."""
+
+    key: str                            # in JSON and in docs/definitions.md; ends with its unit
+    title: str                          # in tables and pictures, without the unit
+    definition: str
+    of: Callable[[R], float | None]     # in `unit`; None: not measured, or it does not apply
+    unit: str = ""                      # "ms"; "": a count, a ratio, a score
+    format: str = ".2f"                 # format specification of the value
+    brief: bool = True                  # also in the short tables: of a built bundle, and in docs/results
+    pictured: bool = True               # a panel of the picture
+    beside: str = ""                    # key of the figure in whose panel it is a mark
+    mark: str = ""                      # what that mark is called
+
+    @property
+    def head(self) -> str:
+        """Title and unit."""
+        return f"{self.title}, {self.unit}" if self.unit else self.title
+
+    def text(self, record: R) -> str:
+        """The value as tables write it; "-" if there is none."""
+        return self.write(self.of(record))
+
+    def write(self, value: float | None) -> str:
+        """A value of this figure as tables write it; "-" for None."""
+        return "-" if value is None else format(value, self.format)
+
+
+def _megabytes(size: float | None) -> float | None:
+    return None if size is None else size / MB
+
+
+def _operations(part: str) -> Callable[[MeasureEntry], float | None]:
+    return lambda entry: entry.operations[part] / GIGA if entry.operations else None
+
+
+def _times_eager(kind: str) -> Callable[[MeasureEntry], float | None]:
+    return lambda entry: entry.times_eager[kind] if entry.times_eager else None
+
+
+def _tokens(kind: str) -> Callable[[MeasureEntry], float | None]:
+    return lambda entry: entry.tokens[kind] if entry.tokens else None
+
+
+def _claim(key: str) -> Callable[[MeasureEntry], float | None]:
+    return lambda entry: entry.paper.get(key) if entry.paper else None
+
+
+MEASURE_FIGURES: Sequence[Figure[MeasureEntry]] = (
+    Figure(key="burst_median_ms", title="step in a burst", unit="ms",
+           of=lambda entry: entry.latency.burst.median_ms,
+           definition="median time of a single step in a burst"),
+    Figure(key="burst_p90_ms", title="step in a burst, p90", unit="ms", brief=False, pictured=False,
+           of=lambda entry: entry.latency.burst.p90_ms,
+           definition="90th percentile of the time of a single step in a burst"),
+    Figure(key="burst_p99_ms", title="step in a burst, p99", unit="ms", brief=False, mark="p99",
+           beside="burst_median_ms",
+           of=lambda entry: entry.latency.burst.p99_ms,
+           definition="99th percentile of the time of a single step in a burst"),
+    Figure(key="paused_median_ms", title="step after a pause", unit="ms",
+           of=lambda entry: entry.latency.paused.median_ms,
+           definition="median time of a single step after a pause"),
+    Figure(key="paused_p90_ms", title="step after a pause, p90", unit="ms", brief=False, pictured=False,
+           of=lambda entry: entry.latency.paused.p90_ms,
+           definition="90th percentile of the time of a single step after a pause"),
+    Figure(key="paused_p99_ms", title="step after a pause, p99", unit="ms", brief=False, mark="p99",
+           beside="paused_median_ms", of=lambda entry: entry.latency.paused.p99_ms,
+           definition="99th percentile of the time of a single step after a pause; with so few steps nearly "
+                      "the slowest of them"),
+    Figure(key="real_time_factor", title="real-time factor", format=".4f", brief=False, pictured=False,
+           of=lambda entry: entry.real_time_factor,
+           definition="median time of a step after a pause / seconds of new audio in that step"),
+    Figure(key="chunks_per_core_second", title="chunks per core-second", format=".1f",
+           of=lambda entry: entry.chunks_per_core_second,
+           definition="streams / (median time of a step in a burst * threads)"),
+    Figure(key="times_one_stream", title="times one stream", of=lambda entry: entry.times_one_stream,
+           definition="chunks per core-second of several streams / those of the first bundle of the same "
+                      "runtime and precision that runs one stream; same weights, same run, same threads"),
+    Figure(key="times_eager_burst", title="times eager, burst", of=_times_eager("burst"),
+           definition="median time of PyTorch eager * streams / median time of the bundle, in bursts; same "
+                      "run, same threads"),
+    Figure(key="times_eager_paused", title="times eager, paused", of=_times_eager("paused"),
+           definition="the same for steps after a pause"),
+    Figure(key="weights_mb", title="weights", unit="MB", format=".1f",
+           of=lambda entry: _megabytes(entry.memory_bytes.weights),
+           definition="size of the graph's file and of its weights' file, if they have one of their own; of "
+                      "an engine the size of its file"),
+    Figure(key="state_mb", title="state", unit="MB", of=lambda entry: _megabytes(entry.memory_bytes.state),
+           definition="size of one stream's cache, one copy; ONNX Runtime holds two per stream and "
+                      "alternates between them"),
+    Figure(key="transient_mb", title="transient", unit="MB",
+           of=lambda entry: _megabytes(entry.memory_bytes.transient),
+           definition="most bytes allocated at a time inside one steady step, counted by memray with ONNX "
+                      "Runtime's arena off; caches, input and scores are bound buffers and not included; "
+                      "OpenVINO allocates its tensors when a request is created, so they count as resident "
+                      "only"),
+    Figure(key="resident_mb", title="resident", unit="MB", format=".1f",
+           of=lambda entry: _megabytes(entry.memory_bytes.resident),
+           definition="peak resident size of a fresh process that only loads the bundle and runs it, minus "
+                      "the resident size of the same process after its imports; arena on, as in normal use"),
+    Figure(key="device_mb", title="device memory", unit="MB", format=".0f",
+           of=lambda entry: _megabytes(entry.memory_bytes.device),
+           definition="of an engine: free device memory before it is loaded minus free device memory after "
+                      "it has run; on a Jetson the host shares this memory"),
+    Figure(key="paper_memory_mb", title="paper: memory", unit="MB", format="g", beside="transient_mb",
+           mark="paper", of=_claim("memory_mb"),
+           definition="what the model's paper claims, by its own definition"),
+    Figure(key="model_gflop", title="model", unit="GFLOP", format=".3f", of=_operations("model"),
+           definition="operations of one chunk of one stream, counted on the exported graph: matrix products "
+                      "and convolutions, a multiply-add counts as two; the front end is counted separately"),
+    Figure(key="front_end_gflop", title="front end", unit="GFLOP", format=".3f", pictured=False,
+           of=_operations("front_end"), definition="the same for the front end"),
+    Figure(key="paper_gflop", title="paper: model", unit="GFLOP", format="g", beside="model_gflop",
+           mark="paper", of=_claim("gflops"),
+           definition="what the model's paper claims, by its own definition"),
+    Figure(key="new_tokens", title="new tokens", format="d", brief=False, pictured=False, of=_tokens("new"),
+           definition="tokens that are computed in a step"),
+    Figure(key="cached_tokens", title="cached tokens", format="d", brief=False, pictured=False,
+           of=_tokens("cached"), definition="earlier tokens that a step attends to"),
+    Figure(key="streams", title="streams", format="d", brief=False, pictured=False,
+           of=lambda entry: entry.streams, definition="streams that one step serves"),
+    Figure(key="threads", title="threads", format="d", brief=False, pictured=False,
+           of=lambda entry: entry.threads, definition="threads that the runtime computes with"),
+    Figure(key="load_s", title="load", unit="s", brief=False, pictured=False,
+           of=lambda entry: entry.load_seconds,
+           definition="time from a closed bundle to a step that can run: hashes, session, initial cache"),
+    Figure(key="build_s", title="engine build", unit="s", format=".0f", brief=False, pictured=False,
+           of=lambda entry: entry.build_seconds,
+           definition="of an engine: time that TensorRT took to build it"),
+)
+
+DIFFERENCE_FIGURES: Sequence[Figure[Differences]] = (
+    Figure(key="chunks", title="chunks", format="d", brief=False, of=lambda found: found.chunks,
+           definition="chunks that both scored, of all streams together"),
+    Figure(key="largest", title="largest difference", format=".1e", of=lambda found: found.largest,
+           definition="largest score difference of any class in any chunk"),
+    Figure(key="mean", title="mean difference", format=".1e", of=lambda found: found.mean,
+           definition="mean score difference over classes and chunks"),
+    Figure(key="p50", title="p50", format=".1e", brief=False, of=lambda found: found.p50,
+           definition="median over the chunks of a chunk's mean score difference"),
+    Figure(key="p90", title="p90", format=".1e", brief=False, of=lambda found: found.p90,
+           definition="90th percentile over the chunks of a chunk's mean score difference"),
+    Figure(key="p99", title="p99", format=".1e", brief=False, of=lambda found: found.p99,
+           definition="99th percentile over the chunks of a chunk's mean score difference"),
+    Figure(key="top1_agreement", title="top-1 agreement", format=".1%",
+           of=lambda found: found.top1_agreement,
+           definition="share of chunks in which both rank the same class first"),
+)
+
+PARITY_FIGURES: Sequence[Figure[ParityReport]] = (
+    Figure(key="drift_share", title="drift", format="+.1%",
+           of=lambda report: report.drift.drift if report.drift else None,
+           definition="at its end the long stream repeats its first sounds. Drift is the slope of the mean "
+                      "score difference between the first time and the repetition, times the length of the "
+                      "stream, divided by the mean difference. Chunks whose cache still remembers other "
+                      "sounds are left out. A line fitted through the curve would say little, because score "
+                      "differences vary from sound to sound"),
+)
+
+SET_FIGURES: Sequence[Figure[SetParity]] = (
+    Figure(key="clips", title="clips", format="d", brief=False, of=lambda found: found.clips,
+           definition="clips of the labelled set that were scored"),
+    Figure(key="pytorch_map", title="mAP, PyTorch", format=".4f", of=lambda found: found.pytorch_map,
+           definition="mAP of PyTorch fp32 by streamed score"),
+    Figure(key="bundle_map", title="mAP, bundle", format=".4f", of=lambda found: found.bundle_map,
+           definition="mAP of the bundle by streamed score"),
+    Figure(key="map_kept", title="mAP kept", format=".1%",
+           of=lambda found: found.bundle_map / found.pytorch_map,
+           definition="mAP of the bundle / mAP of PyTorch fp32, on the same clips"),
+    Figure(key="clip_protocol_map", title="mAP, paper's protocol", format=".4f", brief=False,
+           of=lambda found: found.clip_protocol_map,
+           definition="mAP of PyTorch fp32 by clip score"),
+)
+
+STAGE_FIGURES: Sequence[Figure[Stage]] = (
+    Figure(key="nodes", title="nodes", format="d", of=lambda stage: stage.nodes,
+           definition="nodes of the graph"),
+    Figure(key="size_mb", title="size", unit="MB", format=".1f", of=lambda stage: stage.bytes / MB,
+           definition="size of the graph with its weights"),
+    Figure(key="from_before", title="from before", format=".1e", of=lambda stage: stage.from_before,
+           definition="largest score difference from the graph of the stage before, over a short chain of "
+                      "chunks with the cache carried"),
+    Figure(key="from_pytorch", title="from PyTorch", format=".1e", of=lambda stage: stage.from_pytorch,
+           definition="the same against the published model in PyTorch fp32"),
+)
+
+FIGURES: Mapping[type, Sequence[Figure[Any]]] = {  # of each record that has any
+    MeasureEntry: MEASURE_FIGURES, Differences: DIFFERENCE_FIGURES, ParityReport: PARITY_FIGURES,
+    SetParity: SET_FIGURES, Stage: STAGE_FIGURES}
+
+TERMS: Mapping[str, Mapping[str, str]] = {  # kind of report -> term -> definition
+    "export": {
+        "kept": "false: the graph of the stage before ships instead, for the reason given"},
+    "parity": {
+        "score difference": "absolute difference of one class's score in one chunk, candidate minus PyTorch "
+                            "fp32, the cache carried from chunk to chunk on both sides",
+        "curve": "mean score difference of each chunk of the long stream, then of the sounds that it repeats",
+        "streamed score": "the stream starts from silence at each clip, the last incomplete chunk is padded "
+                          "with zeros, and the scores of the clip's chunks are averaged",
+        "clip score": "PyTorch only: a clip by the protocol of the model's paper; `clip_protocol` says which",
+        "mAP": "scikit-learn's average_precision_score, averaged over the classes with at least one positive",
+        "executed": EXECUTED},
+    "measure": {
+        "burst": "single steps one after the other, from the input in host memory to the scores in host "
+                 f"memory, in {TURNS} turns with {WARM_UP} uncounted steps before each. A turn ends after as "
+                 f"many steps as `settings` says, or after {TURN_SECONDS:g} s",
+        "paused": f"single steps, each after a pause, as in a live stream: {PAUSED_TURNS} turns of at most "
+                  f"{PAUSED_STEPS} steps",
+        "eager": "the published model in PyTorch, not compiled, float32, with its own front end and the "
+                 "cache as published: audio in, scores out, one stream. A bundle that takes mel features is "
+                 "compared with it without a front end of its own",
+        "paper": "what the model's paper claims, by its own definitions; `note` says how they differ",
+        "executed": EXECUTED,
+        "layers": "in `executed`, of an engine: what the engine inspector reports about the output of each "
+                  "layer. `fused` layers are ones that TensorRT merged and does not describe. The network is "
+                  "strongly typed, so precisions are the graph's",
+        "cuda_graphs": "of an engine: whether its steps are captured CUDA graphs"},
+    "sensitivity": {
+        "all": "every layer in int8",
+        "layers": "score differences from the fp32 graph with only this layer in int8, over `chains` chains "
+                  "of clips of `chain_seconds` s or more, the cache carried"},
+}
+TERMS = {**TERMS, "build": {**TERMS["parity"], **TERMS["measure"]}}
+KIND_FIGURES: Mapping[str, Sequence[Sequence[Figure[Any]]]] = {  # that a kind of report has
+    "export": (STAGE_FIGURES,), "parity": (DIFFERENCE_FIGURES, PARITY_FIGURES, SET_FIGURES),
+    "measure": (MEASURE_FIGURES,), "sensitivity": (DIFFERENCE_FIGURES,),
+    "build": (MEASURE_FIGURES, DIFFERENCE_FIGURES)}
+
+
+def definitions(kind: str) -> dict[str, str]:
+    """Return the definitions of a report's terms and figures, by their names in its JSON."""
+    return {**TERMS[kind], **{figure.key: figure.definition
+                              for figures in KIND_FIGURES[kind] for figure in figures}}
+
+
+def values(record: object) -> dict[str, float | None]:
+    """Return the figures of a record by key; empty for a record that has none."""
+    return {figure.key: figure.of(record) for figure in FIGURES.get(type(record), ())}
+
+
+def present(figures: Iterable[Figure[R]], records: Iterable[R]) -> list[Figure[R]]:
+    """Return the figures that at least one of the records has."""
+    records = list(records)
+    return [figure for figure in figures if any(figure.of(record) is not None for record in records)]

@@ -1,0 +1,130 @@
+"""Reports as JSON, and back. Imports only numpy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Union, cast, get_args, get_origin, get_type_hints
+
+from satexport.errors import DataError
+from satexport.files import read_at_most
+from satexport.report.figures import definitions, values
+from satexport.report.records import KINDS, Report, kind_of
+from satexport.terminal import shown
+
+SCHEMA = 2
+MAX_BYTES = 50_000_000   # of a report; the curve of a day of chunks of 1 s has 2 MB
+AGAIN = {  # how to make a report of a kind again
+    "export": "satexport onnx", "parity": "satexport parity BUNDLE", "measure": "satexport measure BUNDLE",
+    "sensitivity": "satexport cpu --int8 --sensitivity", "build": "satexport trt --build BUNDLE"}
+COMPUTED = ("verdict", "kept", "gates", "warning")  # properties of records that their JSON has, too
+
+
+def to_json(report: Report) -> dict[str, Any]:
+    """Return a report as JSON: kind, schema, what its record says, its figures, and what they mean."""
+    kind = kind_of(report)
+    return {"kind": kind, "schema": SCHEMA, **_encode(report), "definitions": definitions(kind)}
+
+
+def from_json(content: Any, where: Path) -> Report:
+    """Return the report that JSON holds. Raises `DataError`, which names `where`, if it is no report, one of
+    another schema or a damaged one."""
+    kind = content.get("kind") if isinstance(content, Mapping) else None
+    if not isinstance(kind, str) or kind not in KINDS or "schema" not in content:
+        raise DataError(f"{where}: is no report of satexport: its `kind` is {shown(kind)}; expected one of "
+                        f"{', '.join(KINDS)}.")
+    schema = content["schema"]
+    if not isinstance(schema, int) or schema < SCHEMA:
+        raise DataError(f"{where}: is a report of schema {shown(schema)}; this satexport reads schema "
+                        f"{SCHEMA}. Make it again: `{AGAIN[kind]}`.")
+    if schema > SCHEMA:
+        raise DataError(f"{where}: is a report of schema {schema}, made by a newer satexport; this one reads "
+                        f"schema {SCHEMA}. Update satexport, or make the report again: `{AGAIN[kind]}`.")
+    return cast(Report, _decode_record(KINDS[kind], content, f"{where}: "))
+
+
+def read_report(path: Path) -> Report:
+    """Return the report in a file. Raises `DataError` if there is none, or not one that `from_json` reads."""
+    return from_json(_read_json(path), path)
+
+
+def read_reports(folder: Path) -> list[Report]:
+    """Return the reports in a folder, in the order in which a bundle gets them, without JSON files that are
+    no reports. Raises `DataError` if one cannot be read."""
+    contents = {path: _read_json(path) for path in sorted(folder.glob("*.json"))}
+    reports = [from_json(content, path) for path, content in contents.items()
+               if isinstance(content, Mapping) and "kind" in content]
+    return sorted(reports, key=lambda report: list(KINDS).index(kind_of(report)))
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(read_at_most(path, MAX_BYTES).decode("utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; expected a report, such as BUNDLE/reports/parity.json, or a "
+                        "bundle.") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}); expected a report.") from None
+    except (ValueError, RecursionError):
+        raise DataError(f"{path}: is no JSON; expected a report, such as BUNDLE/reports/parity.json."
+                        ) from None
+
+
+def _encode(value: Any) -> Any:
+    """A record as JSON: its fields, but for those that are None by default and were not set, then its figures
+    that are no fields."""
+    if is_dataclass(value):
+        content = {f.name: _encode(getattr(value, f.name)) for f in fields(value)
+                   if f.default is not None or getattr(value, f.name) is not None}
+        names = {f.name for f in fields(value)}
+        figures = {key: figure for key, figure in values(value).items() if key not in names}
+        computed = {name: _encode(getattr(value, name)) for name in COMPUTED
+                    if isinstance(getattr(type(value), name, None), property)}
+        return {**computed, **content, **({"figures": figures} if figures else {})}
+    if isinstance(value, Mapping):
+        return {key: _encode(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encode(entry) for entry in value]
+    return value
+
+
+def _decode_record(record: type, content: Any, where: str) -> Any:
+    """A dataclass from its JSON; what else stands there was computed from it."""
+    if not isinstance(content, Mapping):
+        raise DataError(f"{where}is {shown(content)}, expected a table: the report is damaged.")
+    hints, given = get_type_hints(record), {}
+    for f in fields(record):
+        if f.name in content:
+            given[f.name] = _decode(hints[f.name], content[f.name], f"{where}{f.name} ")
+        elif f.default is MISSING and f.default_factory is MISSING:
+            raise DataError(f"{where}lacks {f.name!r}: the report is damaged.")
+    return record(**given)
+
+
+def _decode(hint: Any, value: Any, where: str) -> Any:
+    """A value of a type that records have, from JSON, where NaN is null."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (UnionType, Union):
+        known = next(part for part in parts if part is not NoneType)
+        return None if value is None else _decode(known, value, where)
+    if is_dataclass(hint):
+        return _decode_record(cast(type, hint), value, where)
+    if origin is tuple and isinstance(value, list):
+        kinds = parts[:1] * len(value) if parts[1:] == (...,) else parts
+        if len(kinds) == len(value):
+            return tuple(_decode(kind, entry, where) for kind, entry in zip(kinds, value, strict=True))
+    elif origin is not None and issubclass(origin, Mapping) and isinstance(value, Mapping):
+        return {key: _decode(parts[1], entry, f"{where}{shown(key)} ") for key, entry in value.items()}
+    elif hint is Any or _is_plain(value, hint):
+        return float("nan") if hint is float and value is None else value
+    raise DataError(f"{where}is {shown(value)}, expected another type: the report is damaged.")
+
+
+def _is_plain(value: object, hint: Any) -> bool:
+    """Is a value of JSON a str, int, float or bool as the type says? A whole number may be a float."""
+    if hint is float:
+        return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+    return type(value) is hint

@@ -1,0 +1,94 @@
+"""`satexport report`: what lies in a bundle is shown again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from satexport.files import json_text
+from satexport.report.serialize import SCHEMA, to_json
+from tests.bundle.copies import content, copy_of
+from tests.commands.calls import call
+from tests.report.records import measure_report, parity_report
+
+
+@pytest.fixture
+def reported(tiny: Path, tmp_path: Path) -> Path:
+    """A bundle with three reports, and a file that is none."""
+    bundle = copy_of(tiny, tmp_path)
+    for name, report in (("measure", measure_report()), ("parity", parity_report())):
+        (bundle / "reports" / f"{name}.json").write_text(json_text(to_json(report)), "utf-8")
+    (bundle / "reports" / "layers-int8.json").write_text('{"Layers": []}', "utf-8")
+    return bundle
+
+
+def test_the_reports_of_a_bundle_are_shown_in_the_order_of_their_making(reported: Path) -> None:
+    result = call("report", reported)
+    assert (result.code, result.err) == (0, "")
+    places = [result.out.index(text) for text in (
+        "golden chunks: largest", "Parity: passed.", "step in a burst, ms", "Budgets: passed.")]
+    assert places == sorted(places)
+
+
+def test_one_report_is_shown_as_markdown(reported: Path) -> None:
+    result = call("report", reported / "reports" / "parity.json", "--markdown")
+    assert result.code == 0
+    assert "| largest difference |          1.2e-02 | 1.2e-02 |" in result.out
+    assert "golden chunks: largest" not in result.out
+
+
+def test_json_has_every_report(reported: Path) -> None:
+    result = call("report", reported, "--json")
+    assert [report["kind"] for report in json.loads(result.out)["reports"]] == ["export", "parity", "measure"]
+
+
+@pytest.mark.parametrize(("name", "begins"), [("r.md", b"**"), ("r.json", b"{"), ("r.png", b"\x89PNG")])
+def test_a_file_is_written_by_its_ending(reported: Path, tmp_path: Path, name: str, begins: bytes) -> None:
+    result = call("report", reported / "reports" / "measure.json", "-o", tmp_path / name)
+    assert (result.code, result.out, result.err) == (0, "", "")
+    assert (tmp_path / name).read_bytes().startswith(begins)
+
+
+@pytest.mark.parametrize(("arguments", "code", "message"), [
+    (("BUNDLE", "--json", "--markdown"), 2, "choose one of them"),
+    (("BUNDLE", "-o", "r.html"), 2, "the name ends in .html; expected one of .md, .json, .png"),
+    (("BUNDLE", "-o", "r.png"), 2, "2 of the reports have a picture, expected 1"),
+    (("BUNDLE/reports/export.json", "-o", "r.png"), 2, "0 of the reports have a picture, expected 1"),
+    (("BUNDLE", "-o", "BUNDLE/labels.txt.md"), 2, "is inside the bundle"),
+    (("nowhere.json",), 4, "no such file; expected a report"),
+    (("BUNDLE/labels.txt",), 4, "is no JSON; expected a report"),
+    (("BUNDLE/bundle.json",), 4, "is no report of satexport"),
+    (("FOLDER",), 4, "bundle.json"),
+])
+def test_wrong_use_and_bad_input_say_what_is_expected(
+        reported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...],
+        code: int, message: str) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    before = content(reported)
+    named = [text.replace("BUNDLE", str(reported)).replace("FOLDER", str(tmp_path / "empty"))
+             for text in arguments]
+    result = call("report", *named)
+    assert (result.code, result.out) == (code, ""), result.err
+    assert message in result.err
+    assert content(reported) == before
+
+
+def test_a_report_of_another_schema_says_how_to_make_it_again(reported: Path) -> None:
+    file = reported / "reports" / "measure.json"
+    old = json.loads(file.read_bytes()) | {"schema": SCHEMA - 1}
+    file.write_text(json.dumps(old), "utf-8")
+    result = call("report", reported)
+    assert (result.code, result.out) == (4, "")
+    assert f"{file}: is a report of schema {SCHEMA - 1}; this satexport reads schema {SCHEMA}." in result.err
+    assert "Make it again: `satexport measure BUNDLE`." in result.err
+
+
+def test_a_bundle_without_reports_says_what_makes_them(reported: Path) -> None:
+    for file in (reported / "reports").iterdir():
+        file.unlink()
+    result = call("report", reported)
+    assert (result.code, result.out) == (4, "")
+    assert f"`satexport parity {reported}`" in result.err

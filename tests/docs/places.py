@@ -1,0 +1,135 @@
+"""What stands in for the files and folders that shown commands name: one maker for each path.
+
+A command runs in a folder of its own in which the paths are there as they are written.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from satexport.audio.labels import audioset_labels
+from satexport.audio.synthetic import synthetic_stream
+from satexport.bundle.contract import GraphOptions
+from satexport.bundle.folder import open_bundle
+from satexport.models.checkpoint import load_checkpoint
+from satexport.models.families import find_variant
+from satexport.pipeline.build import compile_bundle
+from satexport.pipeline.plan import BuildOptions
+from satexport.targets import find_target
+from tests import ROOT
+from tests.docs.commands import FENCE
+from tests.machine import need
+from tests.tiny import FEW, SAT, export
+
+RATE = 16_000  # Hz
+
+
+@dataclass(frozen=True)
+class Kit:
+    """Where a stand-in comes from: the fixtures of the suite, asked for when they are needed."""
+
+    request: pytest.FixtureRequest
+
+    def bundle(self, name: str) -> Path:
+        return Path(self.request.getfixturevalue(name))
+
+
+Maker = Callable[[Kit, Path], object]  # puts a stand-in at a path; the folder of it is there
+
+
+def copy_of(fixture: str) -> Maker:
+    return lambda kit, place: shutil.copytree(kit.bundle(fixture), place)
+
+
+def link_to(fixture: str) -> Maker:
+    return lambda kit, place: place.symlink_to(kit.bundle(fixture), target_is_directory=True)
+
+
+def sound(seconds: float) -> Maker:
+    def write(kit: Kit, place: Path) -> None:
+        samples = synthetic_stream(seconds, "calibrate", rate=RATE)
+        need("soundfile", "audio").write(place, np.asarray(samples, np.float32), RATE)
+    return write
+
+
+def recordings(kit: Kit, place: Path) -> None:
+    place.mkdir()
+    for number in range(3):
+        sound(40)(kit, place / f"{number}.wav")
+
+
+def state_dict(kit: Kit, place: Path) -> None:
+    torch = need("torch", "export")
+    state = load_checkpoint("demo", find_variant("sat-t", 2)).state
+    torch.save({name: torch.from_numpy(tensor) for name, tensor in state.items()}, place)
+
+
+def safetensors(kit: Kit, place: Path) -> None:
+    state = load_checkpoint("random", find_variant("sat-s", 1)).state
+    need("safetensors.numpy", "export").save_file(state, place)
+
+
+def class_names(kit: Kit, place: Path) -> None:
+    place.write_text("\n".join(audioset_labels()), encoding="utf-8")
+
+
+def own_target(kit: Kit, place: Path) -> None:
+    """The first TOML on the page about targets."""
+    page = (ROOT / "docs" / "targets.md").read_text("utf-8")
+    place.write_text(next(fence["content"] for fence in FENCE.finditer(page) if fence["language"] == "toml"),
+                     encoding="utf-8")
+
+
+def int8_bundle(kit: Kit, place: Path) -> None:
+    source, options = open_bundle(kit.bundle("demo")), BuildOptions(calibration=FEW)
+    compile_bundle(source, find_target("cpu-int8"), place.parent / "made", options).path.rename(place)
+
+
+def eight_streams(kit: Kit, place: Path) -> None:
+    export(place.parent / "made", SAT, 2, "random", GraphOptions(streams=8), use_onnxsim=False).rename(place)
+
+
+PLACES: dict[str, Maker] = {
+    "build/sat-t-2s/onnx": copy_of("demo"),
+    "build/sat-b-2s/onnx": copy_of("demo"),
+    "build/sat-b-2s/onnx-x8": eight_streams,
+    "build/sat-t-2s/onnx-x8": eight_streams,
+    "build/sat-t-2s/cpu-int8": int8_bundle,
+    "build/clip.wav": sound(8),
+    "dog.wav": sound(5),
+    "rain.flac": sound(5),
+    "my-recordings/": recordings,
+    "ESC-50": link_to("few_real"),
+    "ESC-10": link_to("few_real"),
+    "../shared/esc10": link_to("few_real"),
+    "mine.pt": state_dict,
+    "mine.safetensors": safetensors,
+    "mine.txt": class_names,
+    "my-board.toml": own_target,
+    "/tmp/sizing": lambda kit, place: None,  # an output folder: see `local`
+}
+
+
+def local(word: str) -> str:
+    """A word of a command, an absolute path as one in the command's folder."""
+    return re.sub(r"^/tmp/", "", word)
+
+
+def put(kit: Kit, folder: Path, words: tuple[str, ...]) -> list[Path]:
+    """Put what the words name and is not there into a command's folder. Returns the bundles among it: another
+    command would find more exports than one."""
+    bundles = []
+    for word in words:
+        place = folder / local(word)
+        if word in PLACES and not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            PLACES[word](kit, place)
+            bundles += [place] if word.startswith("build/sat") else []
+    return bundles

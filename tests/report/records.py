@@ -1,0 +1,74 @@
+"""Reports that nothing had to run for."""
+
+from __future__ import annotations
+
+from satexport.bundle.contract import USUAL_OPTIONS, CheckpointOrigin
+from satexport.bundle.gates import Gate
+from satexport.measure.latency import Latency, StepLatency
+from satexport.measure.records import MeasureEntry, MeasureReport, MemoryBytes
+from satexport.parity.differences import Differences, Drift
+from satexport.parity.records import ParityReport, SetParity
+from satexport.quantize.records import LayerCost, SensitivityReport
+from satexport.report.records import (
+    BoardFacts,
+    BuildReport,
+    EngineRecord,
+    ExportReport,
+    GoldenDifference,
+    Report,
+    Stage,
+)
+
+DEMO = CheckpointOrigin(name="demo", source="demo", sha256="ab" * 32)
+DIFFERENCES = Differences(chunks=300, largest=0.012, mean=2e-5, top1_agreement=0.99, p50=1e-5, p90=3e-5,
+                          p99=5e-5)
+GATE = Gate(name="mAP kept", status="passed", value=0.99, limit=0.9, note="0.99, at least 0.9")
+LATENCY = StepLatency(burst=Latency(median_ms=2.5, p90_ms=3.0, p99_ms=4.0, steps=400),
+                      paused=Latency(median_ms=5.0, p90_ms=6.0, p99_ms=7.0, steps=20))
+
+
+def measure_entry(name: str = "sat-t-2s/onnx", burst: float = 2.5, **facts: object) -> MeasureEntry:
+    latency = StepLatency(burst=Latency(median_ms=burst, p90_ms=3.0, p99_ms=4.0, steps=400),
+                          paused=LATENCY.paused)
+    memory = MemoryBytes(weights=22_300_000, state=884_736, transient=1_040_000, resident=57_000_000)
+    entry = MeasureEntry(
+        name=name, variant="sat-t-2s", streams=1, threads=2, hop_seconds=2.0, latency=latency,
+        memory_bytes=memory, load_seconds=0.1, paper={"gflops": 0.5, "memory_mb": 9.0, "note": "a note"},
+        operations={"model": 564_000_000, "front_end": 26_000_000}, tokens={"new": 48, "cached": 48},
+        gates=(GATE,))
+    return MeasureEntry(**{**vars(entry), **facts})
+
+
+def measure_report() -> MeasureReport:
+    eager = measure_entry("sat-t-2s/PyTorch eager", 7.5, operations=None, tokens=None, gates=None)
+    bundle = measure_entry(eager=eager.name, times_eager={"burst": 3.0, "paused": 2.0})
+    return MeasureReport(bundles=(bundle,), eager=(eager,), notes=("a note",), settings={"steps": 40})
+
+
+def parity_report() -> ParityReport:
+    scored = SetParity(name="ESC-50", clips=80, differences=DIFFERENCES, pytorch_map=0.92, bundle_map=0.9108,
+                       clip_protocol_map=None, clip_protocol="", average_precision={"Dog": (1.0, 0.5)},
+                       origin={"folds": ["4"]})
+    return ParityReport(
+        gates=(GATE,), differences={"10 min of stream": DIFFERENCES, "ESC-50": DIFFERENCES},
+        curve=(1e-5, 2e-5, 3e-5), drift=Drift(chunks=30, first=1e-5, again=2e-5, slope=1e-7, drift=0.05),
+        labelled_set=scored, variant="sat-t-2s", target="cpu-int8", bundle_sha256="cd" * 32, checkpoint=DEMO,
+        executed={"products": {"u8": 61}}, threads=None)
+
+
+def all_reports() -> list[Report]:
+    """One of each kind."""
+    stages = (Stage(name="as published", nodes=377, bytes=22_300_000, from_before=None, from_pytorch=9e-7),
+              Stage(name="onnxsim", nodes=301, bytes=22_300_000, from_before=1e-7, from_pytorch=8e-7,
+                    kept=False, why_not="too large"))
+    export = ExportReport(variant="sat-t-2s", target="onnx", opset=20, options=USUAL_OPTIONS, checkpoint=DEMO,
+                          operations={"model": 1, "front_end": 2}, stages=stages,
+                          golden=GoldenDifference(chunks=13, max_difference=7e-7))
+    sensitivity = SensitivityReport(
+        variant="sat-t-2s", clips="esc50", chains=2, chain_seconds=60, all=DIFFERENCES,
+        layers=(LayerCost(layer="00.fc1", differences=DIFFERENCES),))
+    engine = EngineRecord(precision="fp16", gates=(GATE,), parity=parity_report(), measure=measure_entry())
+    build = BuildReport(bundle_sha256="ef" * 32, engines=(engine, EngineRecord(
+        precision="int8", gates=(GATE,), parity=None, measure=None)), settings={},
+        board=BoardFacts(tensorrt="10.3.0", device="a board", compute_capability="8.7"))
+    return [export, sensitivity, parity_report(), measure_report(), build]

@@ -1,0 +1,111 @@
+"""Figures: one row of the table, and the figure is in the terminal, Markdown, picture, JSON and docs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import tables
+from benchmarks.cases import read_cases
+from satexport.measure.records import MeasureEntry
+from satexport.report import blocks, figures, pictures
+from satexport.report.figures import FIGURES, KIND_FIGURES, MEASURE_FIGURES, Figure, definitions
+from satexport.report.markdown import to_markdown
+from satexport.report.serialize import to_json
+from satexport.report.terminal import print_blocks
+from tests.report.records import all_reports, measure_report
+
+ENERGY = Figure[MeasureEntry](key="energy_mj", title="energy", unit="mJ", format=".1f",
+                              definition="energy of one step", of=lambda entry: 12.34)
+
+
+@pytest.fixture
+def with_energy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row more in the table of figures, and nothing else."""
+    added = (*MEASURE_FIGURES, ENERGY)
+    monkeypatch.setattr(figures, "FIGURES", {**FIGURES, MeasureEntry: added})
+    monkeypatch.setattr(figures, "KIND_FIGURES", {**KIND_FIGURES, "measure": (added,)})
+    for module in (blocks, pictures):
+        monkeypatch.setattr(module, "MEASURE_FIGURES", added)
+    monkeypatch.setattr(tables, "FIGURES", [*tables.FIGURES, ENERGY])
+
+
+@pytest.mark.usefixtures("with_energy")
+def test_a_figure_that_is_added_appears_everywhere(
+        capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    report = measure_report()
+    print_blocks(blocks.describe(report))
+    assert "│ energy, mJ" in capsys.readouterr().out
+    assert "| energy, mJ " in to_markdown(blocks.describe(report))
+    content = to_json(report)
+    assert content["bundles"][0]["figures"]["energy_mj"] == 12.34
+    assert content["definitions"]["energy_mj"] == "energy of one step"
+    titles = drawn_titles(monkeypatch)
+    pictures.measure_png(report)
+    assert "energy, mJ" in titles
+    cases = read_cases()
+    results: dict[str, Any] = json.loads((tables.RESULTS / f"{cases.headline.cpu}.json").read_bytes())
+    results["cases"]["sat-t-2s"]["figures"]["energy_mj"] = 12.34
+    assert "| energy, mJ |" in tables.page(results, cases)
+
+
+def drawn_titles(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The titles of all panels that are drawn from here on."""
+    from matplotlib.axes import Axes
+
+    titles: list[str] = []
+    set_title = Axes.set_title
+
+    def noted(axes: Axes, label: str, **options: Any) -> Any:
+        titles.append(label)
+        return set_title(axes, label, **options)
+
+    monkeypatch.setattr(Axes, "set_title", noted)
+    return titles
+
+
+def test_every_figure_has_a_key_of_its_own_and_is_defined() -> None:
+    for kind, groups in KIND_FIGURES.items():
+        keys = [figure.key for group in groups for figure in group]
+        assert len(set(keys)) == len(keys), kind
+        assert set(keys) <= set(definitions(kind))
+    assert all(figure.definition and figure.title for group in FIGURES.values() for figure in group)
+
+
+def test_a_mark_belongs_to_a_panel_that_is_drawn() -> None:
+    panels = {figure.key for figure in MEASURE_FIGURES if figure.pictured and not figure.beside}
+    for figure in MEASURE_FIGURES:
+        assert not figure.beside or figure.beside in panels
+        assert bool(figure.beside) == bool(figure.mark)
+        assert not figure.mark or figure.mark in pictures.MARKS
+
+
+def test_every_figure_of_a_report_is_in_its_json() -> None:
+    for report in all_reports():
+        content = json.dumps(to_json(report))
+        for group in KIND_FIGURES[to_json(report)["kind"]]:
+            for figure in group:
+                assert f'"{figure.key}"' in content, figure.key
+
+
+@pytest.mark.parametrize("bundles", [1, 7])
+def test_a_picture_has_a_panel_for_each_figure_and_no_bar_without_a_number(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bundles: int) -> None:
+    report = measure_report()
+    report = type(report)(**{**vars(report), "bundles": report.bundles * bundles})
+    titles = drawn_titles(monkeypatch)
+    assert pictures.write_picture(tmp_path / "measure.png", report) == []
+    assert (tmp_path / "measure.png").read_bytes().startswith(b"\x89PNG")
+    assert titles == [figure.head for figure in MEASURE_FIGURES
+                      if figure.pictured and not figure.beside and figure.of(report.bundles[0]) is not None]
+
+
+def test_the_threads_of_a_machine_are_counted_as_a_person_counts() -> None:
+    report = measure_report()
+    assert report.machine.endswith(", 2 threads")
+    one = type(report)(**{**vars(report), "eager": (), "bundles": (
+        MeasureEntry(**{**vars(report.bundles[0]), "threads": 1}),)})
+    assert one.machine.endswith(", 1 thread")
