@@ -21,7 +21,6 @@ IMAGES = {"satexport-cpu", "satexport-openvino", "satexport-jetson"}  # their co
 
 NOT_MERGED = {  # what other branches add: delete the line of one that is there
     r"\bced-": "CED models are not merged yet",
-    r"^satexport report\b": "`satexport report` is not merged yet",
 }
 NEEDS = {  # pattern of a shown command -> what it needs and a test does not have
     r"^docker ": "Docker",
