@@ -50,7 +50,7 @@ check: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-# The results of this CPU in docs/results again, an hour on a machine that does nothing else.
+# Measure this CPU's results in docs/results again: takes an hour on an otherwise idle machine.
 results: .venv/installed
 	$(BIN)/python -m benchmarks.results
 
@@ -89,6 +89,6 @@ $(UV):
 clean:
 	rm -rf .venv build
 
-# Write the generated parts of docs/ again: help, targets, models, definitions.
+# Write the generated parts of docs/: help texts, targets, models, definitions.
 docs: .venv/installed
 	$(BIN)/python tools/make_docs.py

@@ -1,10 +1,11 @@
 """Import a runtime with its telemetry off: no files in the user's home folder, no network access.
 
-ONNX Runtime (1.31) and OpenVINO (2026.4) send usage data to their vendors by default. A device with a
-microphone must not contact anyone without its owner's consent, so satexport imports these runtimes only
-through this module. `import satexport` changes nothing. An explicit choice of the user is respected: a
-nonempty `ORT_DISABLE_TELEMETRY`, and OpenVINO's consent file with the content "1", as written by its
-`opt_in_out --opt_in`.
+ONNX Runtime (1.31) and OpenVINO (2026.4) send usage data to their vendors by default, and huggingface_hub
+(2.4) downloads and stores a list of coding agents to report whether one runs it. A device with a microphone
+must not contact anyone without its owner's consent, so satexport imports these packages only through this
+module. `import satexport` changes nothing. An explicit choice of the user is respected: a nonempty
+`ORT_DISABLE_TELEMETRY` or `HF_HUB_DISABLE_TELEMETRY`, and OpenVINO's consent file with the content "1", as
+written by its `opt_in_out --opt_in`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from typing import Any
 
 from satexport.errors import MissingError
 
-SWITCH = "ORT_DISABLE_TELEMETRY"  # ONNX Runtime reads this variable when its library is loaded
+SWITCH = "ORT_DISABLE_TELEMETRY"  # ONNX Runtime, which others import, reads it when its library is loaded
+SWITCHES = {"huggingface_hub": "HF_HUB_DISABLE_TELEMETRY"}  # of packages that have another variable
 REPORTER = "openvino_telemetry"   # the package that sends OpenVINO's data; without it, OpenVINO uses a stub
 _LOCK = RLock()                   # lets only one thread at a time change `sys.modules`
 
@@ -31,8 +33,9 @@ def import_runtime(name: str) -> Any:
     `ImportError` if it is not installed. A runtime that the process has already imported is not changed."""
     if name in sys.modules:
         return importlib.import_module(name)
-    if not os.environ.get(SWITCH):
-        os.environ[SWITCH] = "1"
+    switch = SWITCHES.get(name.partition(".")[0], SWITCH)
+    if not os.environ.get(switch):
+        os.environ[switch] = "1"
     with _LOCK, _hide_package(REPORTER, unless=_has_consented()):
         return importlib.import_module(name)
 

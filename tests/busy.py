@@ -1,5 +1,5 @@
-"""Run a command beside processes that keep every core busy: `python tests/busy.py COMMAND...`. They end with
-it, even where this process is killed."""
+"""Run a command while other processes keep every core busy: `python tests/busy.py COMMAND...`. They end with
+it, even if this process is killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bundles that several tests share, made once, and what makes every machine the same to them."""
+"""Bundles that several tests share, and fixtures that make the tests independent of the machine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from tests import ROOT
 
 # Before PyTorch is imported, and for each process that a test starts: small models are fastest on one core,
-# and threads that wait must not work, which on a busy machine costs more than all else.
+# and waiting threads must not spin, which would dominate the time on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
@@ -41,11 +41,12 @@ from satexport.step import FloatArray
 from satexport.tagging.tagger import Tagger, load
 from satexport.targets import find_target
 from tests.fake_network import compile_fake_network
+from tests.hub_site import Hub
 from tests.machine import WITHOUT, has_bf16, need
 from tests.site import Site
 from tests.tiny import SAT, VIT, export
 
-for _name in ("onnxruntime", "openvino"):  # before a test imports it by itself, telemetry and all
+for _name in ("onnxruntime", "openvino"):  # before a test imports it directly, with its telemetry on
     with suppress(ImportError):
         import_runtime(_name)
 
@@ -57,7 +58,7 @@ THREADS = int(os.environ["OMP_NUM_THREADS"])
 settings.register_profile("fuzz", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("test", settings.get_profile("fuzz"), derandomize=True)
 settings.load_profile("test")
-providers._get_local_constants = Constants  # it draws numbers of whatever modules happen to be imported
+providers._get_local_constants = Constants  # it draws numbers from all modules that happen to be imported
 
 
 @pytest.fixture(scope="session")
@@ -91,7 +92,7 @@ def _any_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     folder = tmp_path_factory.mktemp("user")
     set_hypothesis_home_dir(folder / "hypothesis")
     with pytest.MonkeyPatch.context() as patch:
-        # what this `make test` was called with is not for the `make` of a test
+        # the options of this `make test` must not reach the `make` of a test
         for name in [name for name in os.environ if name.startswith(("SATEXPORT_", "MAKE", "MFLAGS"))]:
             patch.delenv(name)
         patch.setenv("SATEXPORT_CACHE", str(folder / "cache"))
@@ -111,7 +112,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def demo(build: Path) -> Path:
-    """The bundle of the demo checkpoint, sat-t at 2 s: for what needs a model that hears."""
+    """The bundle of the demo checkpoint, sat-t at 2 s: for tests that need a trained model."""
     return export(build, "sat-t", 2, "demo")
 
 
@@ -122,7 +123,7 @@ def tagger(demo: Path) -> Tagger:
 
 @pytest.fixture(scope="session")
 def tiny(build: Path) -> Path:
-    """A small model with a cache and random weights at 2 s: for what every model has to do."""
+    """A small model with a cache and random weights at 2 s: for tests that work with any model."""
     return export(build, SAT, 2, "random")
 
 
@@ -161,7 +162,8 @@ def audio() -> FloatArray:
 
 @pytest.fixture(scope="session")
 def few_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A labelled set as a csv: two short clips of each synthetic class, where all of them would take long."""
+    """A labelled set as a csv: two short clips of each synthetic class, because all of them would take
+    long."""
     soundfile = need("soundfile", "audio")
     folder = tmp_path_factory.mktemp("few_clips")
     lines = ["filename,labels"]
@@ -201,7 +203,7 @@ def quick(few_clips: Path) -> tuple[object, ...]:
 
 @pytest.fixture(scope="session")
 def fake_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A library to preload that records every way to the network and refuses it."""
+    """A library to preload that records and blocks all network access."""
     try:
         return compile_fake_network(tmp_path_factory.mktemp("network"))
     except LookupError as error:
@@ -210,7 +212,7 @@ def fake_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    """The server, reached without a proxy; the user's cache folder is nobody's."""
+    """The test server, accessed without a proxy, and a temporary cache folder."""
     monkeypatch.setattr(download, "PAUSES", (0.0, 0.0, 0.0))
     monkeypatch.setenv("no_proxy", "*")
     with Site() as site:
@@ -218,6 +220,21 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
         thread.start()
         yield site
         site.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    """A server that plays the Hugging Face Hub to each process that the test starts; nobody is logged in."""
+    for name in [name for name in os.environ if name.startswith(("HF_", "HUGGING", "TRANSFORMERS_"))]:
+        monkeypatch.delenv(name)
+    with Hub() as hub:
+        for name, value in hub.environment(tmp_path).items():
+            monkeypatch.setenv(name, value)
+        thread = threading.Thread(target=hub.serve_forever, args=(0.01,))
+        thread.start()
+        yield hub
+        hub.shutdown()
         thread.join()
 
 
@@ -232,7 +249,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def package_index() -> None:
-    """pip's package index. Skips the test where it does not answer."""
+    """pip's package index. Skips the test if it does not answer."""
     done = subprocess.run([sys.executable, "-m", "pip", "index", "versions", "editables", "--retries", "0",
                            "--timeout", "10"], capture_output=True, check=False)
     if done.returncode:

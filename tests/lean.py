@@ -9,7 +9,7 @@ from tempfile import gettempdir
 
 TRAINING = ("torch", "onnx", "onnxsim", "safetensors", "sklearn", "scipy")
 FILES = ("soundfile", "soxr")
-LESS = "import sys; sys.modules.update(dict.fromkeys({names}))\n"  # None there: importing it fails
+LESS = "import sys; sys.modules.update(dict.fromkeys({names}))\n"  # with None in sys.modules an import fails
 
 
 def python(program: str, *arguments: object, without: tuple[str, ...] = (), **variables: str) -> str:

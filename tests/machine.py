@@ -1,7 +1,7 @@
-"""What a test needs and not every machine has. A test asks for it here, or by a fixture of `conftest.py`, and
-is skipped by a reason that names what lacks.
+"""Requirements of tests that not every machine meets. A test declares them through this module or a fixture
+of `conftest.py`, and is skipped with a reason that names what is missing.
 
-`SATEXPORT_TEST_WITHOUT=bf16,amx` has this machine pass for one without them, to the product as well.
+`SATEXPORT_TEST_WITHOUT=bf16,amx` makes tests and satexport treat this machine as one without these features.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ needs_utf8_names = pytest.mark.skipif(sys.getfilesystemencoding() != "utf-8",
 
 
 def need(package: str, extra: str) -> Any:
-    """Import a package, or skip what asks for it: a test, a fixture or a whole file of tests."""
+    """Import a package, or skip the test, fixture or test module that needs it."""
     return pytest.importorskip(package, reason=f"needs {package}: pip install 'satexport[{extra}]'")
 
 
@@ -38,5 +38,5 @@ def has_bf16() -> bool:
 
 
 def need_posix(module: str) -> Any:
-    """Import a module that Python has on POSIX systems alone, or skip."""
+    """Import a module that Python has only on POSIX systems, or skip."""
     return pytest.importorskip(module, reason=f"needs {module}, which POSIX systems have")

@@ -1,4 +1,4 @@
-"""Targets of a user's own."""
+"""Targets written by a user."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def write(folder: Path, text: str) -> str:
 
 
 def fill(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a folder with three targets be the one that ships."""
+    """Replace the shipped targets by a folder with three targets."""
     bare = MINE.split("[budgets]", maxsplit=1)[0].replace("threads = 2", "")
     for name, text in (("board", MINE), ("any-2", bare), ("any", bare)):
         (folder / f"{name}.toml").write_text(text.replace("my-board", name))

@@ -1,4 +1,4 @@
-"""A server on this machine whose answers each test chooses, in place of the network."""
+"""A local server that replaces the network; each test sets its answers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ BODY = bytes(range(256)) * 40  # 10 240 bytes
 
 
 class Site(ThreadingHTTPServer):
-    """What the server sends next, and what it was asked."""
+    """The next answers of the server, and the requests that it received."""
 
     daemon_threads = True
 
@@ -18,11 +18,11 @@ class Site(ThreadingHTTPServer):
         self.body = BODY
         self.headers = {"ETag": '"1"', "Content-Type": "application/octet-stream"}
         self.status = 200
-        self.ranges = True      # answers Range
-        self.if_range = True    # heeds If-Range
-        self.shift = 0          # continues so many bytes from where it was asked to
-        self.chunked = False    # gives no length beforehand
-        self.cuts: list[int] = []  # bytes after which the next answers break off
+        self.ranges = True      # supports Range
+        self.if_range = True    # respects If-Range
+        self.shift = 0          # offset in bytes between the requested and the sent range
+        self.chunked = False    # sends no Content-Length
+        self.cuts: list[int] = []  # bytes after which the next answers are interrupted
         self.asked: list[dict[str, str]] = []
 
     @property

@@ -1,6 +1,6 @@
-"""A device as its owner makes it: another Python, a fresh environment, the wheel with an extra, no PyTorch.
+"""A device as set up by its owner: another Python, a fresh environment, the wheel with an extra, no PyTorch.
 
-`make test-long`; needs the package index and the Pythons that it names.
+Runs in `make test-long`; needs the package index and the listed Python versions.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ print([name for name in ("torch", "onnx", "sklearn", "scipy") if find_spec(name)
 
 
 def interpreter(version: str) -> str:
-    """A Python of this version that starts, of pyenv or on the PATH; skips the test where there is none."""
+    """A working Python of this version, from pyenv or the PATH; skips the test if there is none."""
     candidates = [*sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python")), f"python{version}"]
     for candidate in map(str, candidates):
         found = shutil.which(candidate)
@@ -48,7 +48,7 @@ def interpreter(version: str) -> str:
 
 
 def run(*command: object, cwd: Path) -> str:
-    """Run a command, which must succeed, as a user who set nothing; returns what it printed."""
+    """Run a command without the user's settings; it must succeed. Returns its output."""
     own = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False,
                           cwd=cwd, env=own)
@@ -58,7 +58,7 @@ def run(*command: object, cwd: Path) -> str:
 
 @pytest.mark.parametrize("version", ["3.10", "3.12", "3.13", "3.14"])
 @pytest.mark.parametrize(("extra", "name"), [("cpu", "onnx"), ("openvino", "openvino-fp32")])
-def test_a_device_with_another_python_gives_the_same_scores_and_proves_its_copy(
+def test_a_device_with_another_python_gives_the_same_scores_and_verifies_its_copy(
         version: str, extra: str, name: str, wheel: Path, demo: Path, audio: FloatArray,
         tmp_path: Path) -> None:
     python = interpreter(version)

@@ -1,4 +1,4 @@
-"""The images for devices, as far as they are known without building them."""
+"""The Docker images for devices, as far as they can be checked without building them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tests import ROOT
 
 EXTRAS = {"cpu": {"cpu", "audio"}, "jetson": {"audio"}, "openvino": {"openvino", "audio"}}
 TRAINING = {"torch", "onnx", "onnxsim", "scikit-learn", "satexport"}  # the last: an extra made of others
-Step = tuple[str, str]  # an instruction and what follows it
+Step = tuple[str, str]  # an instruction and its arguments
 
 
 def read(name: str) -> list[Step]:
-    """The instructions of a Dockerfile, continued lines joined, comments left out."""
+    """The instructions of a Dockerfile, with continued lines joined, without comments."""
     lines = (ROOT / "docker" / f"{name}.Dockerfile").read_text("utf-8").splitlines()
     text = "\n".join(line for line in lines if line and not line.startswith("#"))
     steps = (line.partition(" ") for line in re.sub(r"\s*\\\n\s*", " ", text).splitlines())
@@ -40,7 +40,7 @@ def steps(name: str) -> list[Step]:
     return read(name)
 
 
-def test_these_are_all_dockerfiles_and_each_has_its_list_of_files_and_its_command_in_the_readme() -> None:
+def test_every_dockerfile_has_a_dockerignore_and_a_command_in_the_readme() -> None:
     folder = ROOT / "docker"
     assert {file.stem for file in folder.glob("*.Dockerfile")} == set(EXTRAS)
     readme = (folder / "README.md").read_text("utf-8")
@@ -49,8 +49,8 @@ def test_these_are_all_dockerfiles_and_each_has_its_list_of_files_and_its_comman
         assert f"docker build -f docker/{name}.Dockerfile " in readme
 
 
-def test_an_image_has_the_extras_of_its_runtime_and_nothing_that_trains_or_exports(name: str,
-                                                                                   steps: list[Step]) -> None:
+def test_an_image_installs_only_the_extras_of_its_runtime(name: str,
+                                                          steps: list[Step]) -> None:
     project, _ = read_facts(ROOT, str(ROOT / "pyproject.toml"), "project")
     commands = " ".join(of(steps, "RUN"))
     extras = {extra for group in re.findall(r"\.whl\)\[([\w,]+)\]", commands) for extra in group.split(",")}
@@ -69,7 +69,7 @@ def test_every_base_image_is_a_build_argument_with_a_version(steps: list[Step]) 
     assert {base.strip("${}") for base in bases} == set(defaults)
 
 
-def test_an_image_ends_as_a_user_who_is_not_root_and_its_cache_is_a_folder_for_everybody(
+def test_an_image_does_not_run_as_root_and_its_cache_folder_is_writable_for_everyone(
         steps: list[Step]) -> None:
     last = steps[max(number for number, (word, _) in enumerate(steps) if word == "FROM"):]
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", of(last, "USER")[-1])
@@ -89,8 +89,8 @@ def test_the_files_that_are_copied_exist_and_reach_the_build(name: str, steps: l
     assert set(allowed[1:-1]) == {f"!{source}" for source in sources}
 
 
-def test_every_package_of_an_image_is_held_by_the_constraints(steps: list[Step]) -> None:
-    """As are the tools that build the wheel; nothing is fetched by pip without being asked for here."""
+def test_every_package_of_an_image_is_pinned_by_the_constraints(steps: list[Step]) -> None:
+    """Also the tools that build the wheel: pip installs nothing that is not listed."""
     commands = [command for run in of(steps, "RUN") for command in run.split(" && ") if "pip" in command]
     fetching = [command for command in commands if " install " in command and "apt-get" not in command]
     assert all(re.search(r"--constraint \S*constraints\.txt", command) for command in fetching)
@@ -99,7 +99,7 @@ def test_every_package_of_an_image_is_held_by_the_constraints(steps: list[Step])
 
 
 @pytest.mark.parametrize("name", ["cpu", "openvino"])
-def test_nothing_in_a_cpu_image_phones_home(name: str) -> None:
+def test_telemetry_is_off_in_a_cpu_image(name: str) -> None:
     steps = read(name)
     assert "ORT_DISABLE_TELEMETRY=1" in of(steps, "ENV")[-1].split()
     removed = [run for run in of(steps, "RUN") if run.endswith("uninstall --yes openvino-telemetry")]
@@ -110,7 +110,7 @@ def test_nothing_in_a_cpu_image_phones_home(name: str) -> None:
 @pytest.mark.parametrize("name", ["cpu", "openvino"])
 @pytest.mark.usefixtures("package_index")
 def test_the_packages_of_a_cpu_image_resolve_to_the_pins(name: str, wheel: Path) -> None:
-    """The image's own line of pip, dry, for its Python."""
+    """A dry run of the image's pip command, for its Python."""
     (run,) = (run for run in of(read(name), "RUN") if ".whl)[" in run)
     (command,) = (command for command in run.split(" && ") if ".whl)[" in command)
     command = command.replace("/wheels/satexport-*.whl", shlex.quote(str(wheel)))

@@ -1,4 +1,4 @@
-"""Downloads: whole or not there, continued where they broke."""
+"""Downloads: complete or not there, continued after an interruption."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def place(tmp_path: Path) -> Path:
 
 
 def refusal(url: str, place: Path) -> str:
-    """The words of the error that a download ends with; its last are the advice."""
+    """The message of the error that a download raises; it ends with the advice."""
     with pytest.raises(RunError) as caught:
         fetch(url, place, "Fly.")
     assert not place.exists()
@@ -41,8 +41,8 @@ def part_of(place: Path) -> Path:
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "no length"])
-def test_a_file_comes_whole_and_leaves_nothing_beside_it(site: Site, place: Path, chunked: bool,
-                                                         capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_complete_download_leaves_no_other_files(site: Site, place: Path, chunked: bool,
+                                                   capfd: pytest.CaptureFixture[str]) -> None:
     site.chunked = chunked
     fetch(site.url, place, "")
     assert place.read_bytes() == BODY
@@ -52,8 +52,8 @@ def test_a_file_comes_whole_and_leaves_nothing_beside_it(site: Site, place: Path
     assert capfd.readouterr() == ("", "")  # no terminal, no progress bar
 
 
-def test_a_terminal_sees_how_many_bytes_came(site: Site, place: Path, monkeypatch: pytest.MonkeyPatch
-                                             ) -> None:
+def test_the_progress_bar_shows_the_downloaded_bytes(
+        site: Site, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
@@ -67,7 +67,7 @@ def test_a_terminal_sees_how_many_bytes_came(site: Site, place: Path, monkeypatc
     assert "10.2/10.2 kB" in terminal.getvalue()
 
 
-def test_a_file_that_is_there_is_not_asked_for(site: Site, tmp_path: Path) -> None:
+def test_an_existing_file_is_not_downloaded(site: Site, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     fetch(site.url, tmp_path / "file", "")
     assert not site.asked
@@ -89,14 +89,14 @@ def test_a_transfer_that_breaks_without_a_length_is_noticed(site: Site, place: P
     assert len(site.asked) == 2
 
 
-def test_a_server_that_cannot_continue_sends_it_all_again(site: Site, place: Path) -> None:
+def test_without_range_support_the_whole_file_is_sent_again(site: Site, place: Path) -> None:
     site.ranges, site.cuts = False, [1000]
     fetch(site.url, place, "")
     assert place.read_bytes() == BODY
     assert len(site.asked) == 2
 
 
-def test_a_server_that_continues_elsewhere_is_asked_for_all_of_it(site: Site, place: Path) -> None:
+def test_after_a_wrong_range_the_whole_file_is_requested(site: Site, place: Path) -> None:
     site.shift, site.cuts = 100, [1000]
     fetch(site.url, place, "")
     assert place.read_bytes() == BODY
@@ -104,15 +104,15 @@ def test_a_server_that_continues_elsewhere_is_asked_for_all_of_it(site: Site, pl
 
 
 @pytest.mark.parametrize("headers", [{}, {"ETag": 'W/"weak"'}], ids=str)
-def test_a_file_that_nothing_identifies_is_not_continued(site: Site, place: Path,
-                                                         headers: dict[str, str]) -> None:
+def test_a_file_without_a_version_is_not_continued(site: Site, place: Path,
+                                                   headers: dict[str, str]) -> None:
     site.headers, site.if_range, site.cuts = headers, False, [1000]
     fetch(site.url, place, "")
     assert place.read_bytes() == BODY
     assert not any("Range" in asked for asked in site.asked)
 
 
-def test_the_date_identifies_a_file_where_there_is_no_etag(site: Site, place: Path) -> None:
+def test_last_modified_identifies_a_file_without_an_etag(site: Site, place: Path) -> None:
     site.headers = {"Last-Modified": "Thu, 23 Feb 2023 14:47:38 GMT"}
     site.if_range, site.cuts = False, [1000]
     fetch(site.url, place, "")
@@ -122,8 +122,8 @@ def test_the_date_identifies_a_file_where_there_is_no_etag(site: Site, place: Pa
 
 @pytest.mark.parametrize("heeds", [True, False], ids=["heeds If-Range", "ignores If-Range"])
 @pytest.mark.parametrize("length", [2 * len(BODY), 500], ids=["longer", "shorter"])
-def test_a_file_that_changes_between_its_parts_comes_as_the_new_one(site: Site, place: Path, heeds: bool,
-                                                                    length: int) -> None:
+def test_a_file_that_changes_during_the_download_is_downloaded_in_its_new_version(
+        site: Site, place: Path, heeds: bool, length: int) -> None:
     site.if_range, site.cuts = heeds, [1000] * 4
     site.ranges = False
     refusal(site.url, place)
@@ -133,17 +133,17 @@ def test_a_file_that_changes_between_its_parts_comes_as_the_new_one(site: Site, 
     assert place.read_bytes() == site.body
 
 
-def test_a_part_as_long_as_the_file_starts_again(site: Site, place: Path) -> None:
+def test_a_partial_file_as_long_as_the_file_is_downloaded_again(site: Site, place: Path) -> None:
     site.cuts = [1000] * 4
     site.body = BODY[:4001]
     refusal(site.url, place)
-    site.body = BODY[:4000]  # the same version, though: a liar
+    site.body = BODY[:4000]  # although the server announces the same version
     fetch(site.url, place, "")
     assert place.read_bytes() == BODY[:4000]
 
 
-def test_a_transfer_that_always_breaks_is_given_up_and_continued_by_the_next_call(site: Site, place: Path
-                                                                                  ) -> None:
+def test_a_transfer_that_always_breaks_fails_and_is_continued_by_the_next_call(
+        site: Site, place: Path) -> None:
     site.cuts = [1000, 0, 0, 0]
     message = refusal(site.url, place)
     assert "ended after 1000 of 10240 bytes. Tried 4 times." in message
@@ -175,7 +175,7 @@ def test_an_interrupted_download_is_continued_by_the_next_call(site: Site, place
     assert place.read_bytes() == BODY
 
 
-def test_an_md5_that_the_server_has_is_checked(site: Site, place: Path) -> None:
+def test_an_md5_from_the_server_is_verified(site: Site, place: Path) -> None:
     digest = hashlib.md5(BODY).hexdigest()
     site.headers["ETag"] = f'"md5:{digest}"'  # as Zenodo does
     fetch(site.url, place, "")
@@ -186,8 +186,8 @@ def test_an_md5_that_the_server_has_is_checked(site: Site, place: Path) -> None:
 
 
 @pytest.mark.parametrize(("status", "tries"), [(404, 1), (403, 1), (429, 4), (500, 4), (503, 4)])
-def test_a_refusing_server_is_asked_again_only_where_that_may_help(site: Site, place: Path, status: int,
-                                                                   tries: int) -> None:
+def test_only_temporary_http_errors_are_retried(site: Site, place: Path, status: int,
+                                                tries: int) -> None:
     site.status = status
     assert f"file.bin cannot be downloaded: the server answered {status} " in refusal(site.url, place)
     assert len(site.asked) == tries
@@ -195,12 +195,12 @@ def test_a_refusing_server_is_asked_again_only_where_that_may_help(site: Site, p
 
 
 @pytest.mark.parametrize("url", [NOTHING, "http://no-such-host.invalid"])
-def test_no_network_is_said_in_plain_words(site: Site, place: Path, url: str,
-                                           monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_network_is_reported_in_plain_words(site: Site, place: Path, url: str,
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    if "invalid" in url:  # some networks know every name, and others answer after a minute
+    if "invalid" in url:  # some networks resolve every name, others answer after a minute
         monkeypatch.setattr(socket, "getaddrinfo", unknown)
     message = refusal(url, place)
     assert f"no answer from {url[7:]} (" in message
@@ -208,24 +208,24 @@ def test_no_network_is_said_in_plain_words(site: Site, place: Path, url: str,
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "zenodo.org", "http://[", "http://a:b/", "http://a b"])
-def test_what_is_no_web_address_is_wrong_use(site: Site, place: Path, url: str) -> None:
+def test_an_invalid_url_is_a_usage_error(site: Site, place: Path, url: str) -> None:
     with pytest.raises(UsageError, match="is not a valid download URL"):
         fetch(url, place, "")
 
 
-def test_a_page_instead_of_the_file_is_refused(site: Site, place: Path) -> None:
+def test_an_html_page_instead_of_the_file_is_refused(site: Site, place: Path) -> None:
     site.headers["Content-Type"] = "text/html; charset=utf-8"
     assert "the server sent an HTML page" in refusal(site.url, place)
     assert not os.listdir(place.parent)
 
 
-def test_a_folder_that_cannot_be_made_is_named(site: Site, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_named(site: Site, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     place = tmp_path / "file" / "new" / "file.bin"
     assert f"{place}: cannot be written (Not a directory)" in refusal(site.url, place)
 
 
-def test_a_full_disk_is_no_broken_transfer(site: Site, place: Path) -> None:
+def test_a_full_disk_is_not_reported_as_a_broken_transfer(site: Site, place: Path) -> None:
     resource = need_posix("resource")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
@@ -240,7 +240,7 @@ def test_a_full_disk_is_no_broken_transfer(site: Site, place: Path) -> None:
     assert place.read_bytes() == BODY
 
 
-def test_two_downloads_into_a_folder_come_one_after_the_other(site: Site, place: Path) -> None:
+def test_two_downloads_to_a_folder_run_one_after_the_other(site: Site, place: Path) -> None:
     fcntl = need_posix("fcntl")
     place.parent.mkdir()
     other = os.open(place.parent, os.O_RDONLY)

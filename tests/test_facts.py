@@ -1,4 +1,4 @@
-"""TOML files: types and sizes of what they say."""
+"""TOML files: types and sizes of their content."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.own_targets import MINE, write
 
 @dataclass(frozen=True)
 class Facts:
-    """One of each type that a TOML may have."""
+    """A field of each type that a TOML may have."""
 
     pair: tuple[int, str] = (1, "a")
     levels: tuple[float, ...] = ()
@@ -57,7 +57,7 @@ def test_a_key_may_be_a_list_or_a_table_of_any_type(fields: dict[str, object], e
     (f"{'k' * 900} = 1", "unknown key 'kkk"),
     ('description = "\\u001b[2J"', r"description is '\x1b[2J', expected one line of printable")],
     ids=lambda text: text[:20])
-def test_a_toml_of_any_size_and_depth_is_refused_in_a_short_message(
+def test_a_toml_of_excessive_size_or_depth_is_refused_with_a_short_message(
         tmp_path: Path, text: str, words: str) -> None:
     key = text.split(" =", maxsplit=1)[0]
     kept = "\n".join(line for line in MINE.split("\n") if not line.startswith(key))

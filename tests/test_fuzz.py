@@ -1,4 +1,4 @@
-"""Doubtful files end well: a slice of `make fuzz`, and what it found before."""
+"""A small part of `make fuzz`, and tests that it detects every kind of fault."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tests.fuzz.watch import Sandbox, Worker, faults_of_command, half_bundles
 from tests.machine import PATIENCE, need
 
 need("soundfile", "audio")
-SLICE = 200  # inputs; `make fuzz` goes on from there
+SLICE = 200  # inputs; `make fuzz` runs more
 
 
-def test_a_slice_of_doubtful_files_ends_well(demo: Path, tmp_path: Path) -> None:
+def test_a_sample_of_fuzzed_files_causes_no_fault(demo: Path, tmp_path: Path) -> None:
     campaign = Fuzz(0, tmp_path, demo, None, seconds=PATIENCE)
     fuzz(campaign, iter(range(SLICE)), by_command=0, lanes=1)
     assert campaign.faults == []
@@ -24,7 +24,7 @@ def test_a_slice_of_doubtful_files_ends_well(demo: Path, tmp_path: Path) -> None
     assert {end for _, end in campaign.ends} == {"accepted", "refused"}
 
 
-def test_an_input_follows_from_its_seed_and_number(demo: Path, tmp_path: Path) -> None:
+def test_an_input_is_determined_by_its_seed_and_number(demo: Path, tmp_path: Path) -> None:
     campaign = Fuzz(3, tmp_path, demo, None)
     drawn: list[tuple[str, bool, list[bytes]]] = []
     for number in (5, 6, 5):
@@ -37,7 +37,7 @@ def test_an_input_follows_from_its_seed_and_number(demo: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_what_ends_badly_is_seen(way: str, fake_network: Path, tmp_path: Path) -> None:
+def test_every_kind_of_fault_is_detected(way: str, fake_network: Path, tmp_path: Path) -> None:
     seconds = 2 if way == "a process that waits" else 60
     worker = Worker(Sandbox(tmp_path, fake_network), tmp_path, "tests.fuzz.bad", seconds)
     ending = worker.use(way, Doubtful(tmp_path))
@@ -46,7 +46,7 @@ def test_what_ends_badly_is_seen(way: str, fake_network: Path, tmp_path: Path) -
     assert WAYS[way][1] in ending.faults[0]
 
 
-def test_a_command_that_ends_badly_is_seen(tmp_path: Path) -> None:
+def test_every_kind_of_fault_of_a_command_is_detected(tmp_path: Path) -> None:
     fine = Doubtful(tmp_path)
     assert faults_of_command("Error: x: expected y.", 4, fine) == []
     assert faults_of_command("", 0, fine) == []
@@ -57,7 +57,7 @@ def test_a_command_that_ends_badly_is_seen(tmp_path: Path) -> None:
         assert faults_of_command(text, code, fine), (text, code)
 
 
-def test_half_a_bundle_is_seen(demo: Path, tmp_path: Path) -> None:
+def test_a_partial_bundle_is_detected(demo: Path, tmp_path: Path) -> None:
     folder = tmp_path / "sat-t-2s" / "onnx"
     folder.mkdir(parents=True)
     (folder / "bundle.json").write_text("{}")

@@ -1,4 +1,4 @@
-"""How `make` installs: which Python, which packages by which hashes, torch from where."""
+"""How `make` installs: which Python, which packages with which hashes, and torch from which index."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LOCK = (ROOT / "requirements.lock").read_text("utf-8")
 CONSTRAINTS = (ROOT / "constraints.txt").read_text("utf-8")
 
 
-# The lock.
+# The lock file.
 
 def test_every_package_of_the_lock_has_a_version_and_hashes() -> None:
     packages = re.sub(r"(?m)^\s*#.*\n", "", LOCK).replace("\\\n", "").splitlines()
@@ -38,13 +38,13 @@ def test_every_package_of_the_lock_has_a_version_and_hashes() -> None:
         assert re.fullmatch(r"[\w.-]+==\S+( ; [^#]+?)?(\s+--hash=sha256:[0-9a-f]{64})+\s*", package), package
 
 
-def test_neither_torch_nor_what_its_cuda_builds_need_is_locked() -> None:
+def test_neither_torch_nor_the_packages_of_its_cuda_builds_are_locked() -> None:
     names = set(re.findall(r"(?m)^([\w.-]+)==", LOCK))
     assert "numpy" in names
     assert not [name for name in names if re.match(r"torch$|triton|nvidia|cuda", name)]
 
 
-def test_the_constraints_are_the_pins_of_the_lock_and_torch() -> None:
+def test_the_constraints_are_the_pins_of_the_lock_file_plus_torch() -> None:
     locked, held = (re.findall(r"(?m)^[\w.-]+==[^\s;]+", text) for text in (LOCK, CONSTRAINTS))
     project, _ = read_facts(ROOT, str(ROOT / "pyproject.toml"), "project")
     (torch,) = project["tool"]["uv"]["constraint-dependencies"]
@@ -55,7 +55,8 @@ def test_the_constraints_are_the_pins_of_the_lock_and_torch() -> None:
 # The Python of .venv.
 
 def fake_python(folder: Path, name: str, version: tuple[int, int] | None, without: str = "") -> None:
-    """A program in a folder of the PATH: a Python of a version, or (None) a shim that only fails."""
+    """Create a program in a folder of the PATH: a Python of this version, or (None) a shim that only
+    fails."""
     folder.mkdir(exist_ok=True)
     change = (f"import sys; sys.version_info = {version}; "
               f"sys.modules.update(dict.fromkeys({json.dumps(without.split())}))")
@@ -70,7 +71,7 @@ def find_python(*arguments: str, path: str) -> subprocess.CompletedProcess[str]:
                           text=True, env={"PATH": path}, check=False)
 
 
-def test_make_takes_the_newest_python_that_starts_and_can_make_an_environment(tmp_path: Path) -> None:
+def test_make_selects_the_newest_working_python_that_can_create_environments(tmp_path: Path) -> None:
     shims, system = tmp_path / "pyenv shims", tmp_path / "bin"
     fake_python(shims, "python3.14", None)
     fake_python(shims, "python3.12", None)
@@ -82,11 +83,11 @@ def test_make_takes_the_newest_python_that_starts_and_can_make_an_environment(tm
     found = find_python(path=f"{shims}:{system}")
     assert (found.returncode, found.stdout, found.stderr) == (0, f"{system}/python3.12\n", "")
 
-    fake_python(system, "python3", (3, 14))  # a plain python3 does, too
+    fake_python(system, "python3", (3, 14))  # a plain python3 is accepted too
     assert find_python(path=f"{shims}:{system}").stdout == f"{system}/python3\n"
 
 
-def test_a_python_that_is_named_is_taken_and_checked(tmp_path: Path) -> None:
+def test_a_python_passed_by_path_is_checked_and_used(tmp_path: Path) -> None:
     fake_python(tmp_path, "python3.13", (3, 13))
     fake_python(tmp_path, "mine", (3, 11))
     fake_python(tmp_path, "old", (3, 9))
@@ -96,7 +97,7 @@ def test_a_python_that_is_named_is_taken_and_checked(tmp_path: Path) -> None:
     assert "    old: it is Python 3.9\n" in found.stderr
 
 
-def test_without_a_python_make_says_what_was_found_and_what_to_install(tmp_path: Path) -> None:
+def test_without_a_suitable_python_make_prints_what_was_found_and_what_to_install(tmp_path: Path) -> None:
     make = shutil.which("make") or pytest.skip("needs make")
     for name in ("Makefile", "requirements.lock", "constraints.txt", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
@@ -121,8 +122,8 @@ def test_without_a_python_make_says_what_was_found_and_what_to_install(tmp_path:
     assert f"    {path}/old python: it is Python 3.9\n" in done.stderr
 
 
-def test_an_installation_that_fails_is_done_again_and_one_that_worked_is_not(tmp_path: Path) -> None:
-    """A Python whose environments write down what they are asked for, and fail at torch the first time."""
+def test_a_failed_installation_is_repeated_and_a_successful_one_is_not(tmp_path: Path) -> None:
+    """Uses a Python whose environments record their commands, and fail to install torch the first time."""
     make = shutil.which("make") or pytest.skip("needs make")
     for name in ("Makefile", "requirements.lock", "constraints.txt", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
@@ -157,7 +158,7 @@ def test_an_installation_that_fails_is_done_again_and_one_that_worked_is_not(tmp
 # torch.
 
 def write_wheel(folder: Path, version: str) -> None:
-    """A package called torch, with nothing in it, as an index lists it under torch/."""
+    """Create an empty package named torch, and list it under torch/ like an index."""
     folder = folder / "torch"
     folder.mkdir(parents=True, exist_ok=True)
     info = f"torch-{version}.dist-info"
@@ -168,7 +169,7 @@ def write_wheel(folder: Path, version: str) -> None:
 
 
 class Quiet(SimpleHTTPRequestHandler):
-    """Serves files and prints nothing."""
+    """Serves files without printing anything."""
 
     def log_request(self, code: object = "-", size: object = "-") -> None: ...
 
@@ -177,7 +178,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
-    """Two indexes, cpu/ and pip/, with the torch of the constraints."""
+    """Two indexes, cpu/ and pip/, with the torch version of the constraints."""
     (version,) = re.findall(r"(?m)^torch==(.+)", CONSTRAINTS)
     write_wheel(tmp_path / "cpu", f"{version}+cpu")
     write_wheel(tmp_path / "pip", version)
@@ -192,19 +193,19 @@ def server(tmp_path: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize(("index", "why"), [
     ("cpu", ""), ("none", "does not answer: File not found"), ("old", "has no torch {version}")])
-def test_an_index_is_taken_where_it_answers_and_has_the_version(server: str, index: str, why: str) -> None:
+def test_an_index_is_used_if_it_answers_and_has_the_version(server: str, index: str, why: str) -> None:
     (version,) = re.findall(r"(?m)^torch==(.+)", CONSTRAINTS)
     expected = f"{server}/{index} {why.format(version=version)}" if why else ""
-    why_not = runpy.run_path(str(ROOT / "tools" / "install_torch.py"))["why_not"]
-    assert why_not(f"{server}/{index}", version) == expected
-    assert why_not("", version) == "TORCH_INDEX is empty"
-    assert "does not answer: " in why_not("http://a name with spaces/", version)
+    find_problem = runpy.run_path(str(ROOT / "tools" / "install_torch.py"))["find_problem"]
+    assert find_problem(f"{server}/{index}", version) == expected
+    assert find_problem("", version) == "TORCH_INDEX is empty"
+    assert "does not answer: " in find_problem("http://a name with spaces/", version)
 
 
 @pytest.mark.parametrize(("index", "local", "line"), [
     ("{server}/cpu", "+cpu", "from {server}/cpu\n"),
     ("http://127.0.0.1:1", "", "from the package index (http://127.0.0.1:1 does not answer: ")])
-def test_torch_comes_from_the_cpu_index_where_that_answers_else_from_the_package_index(
+def test_torch_comes_from_the_cpu_index_or_else_from_the_package_index(
         server: str, tmp_path: Path, index: str, local: str, line: str) -> None:
     venv.create(tmp_path / "venv", symlinks=True)
     (site,) = (tmp_path / "venv").glob("lib/python*/site-packages")

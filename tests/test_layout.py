@@ -1,4 +1,4 @@
-"""Where tests stand: in the folder of their wing, and what they share in modules that are no tests."""
+"""The layout of tests: each is in the folder of its wing; shared code is in modules that are not tests."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from pathlib import Path
 from tests import ROOT
 
 TESTS, PACKAGE = ROOT / "tests", ROOT / "satexport"
-FAKES = {"backends/evaluator", "models/tally"}  # a backend and a family that tests alone have
+FAKES = {"backends/evaluator", "models/tally"}  # a backend and a family that only tests have
 NO_WING = {"docs"}  # what the documentation shows
 
 
 def imported_by(path: Path) -> set[str]:
-    """The modules that a file of tests imports."""
+    """The modules that a test module imports."""
     nodes = list(ast.walk(ast.parse(path.read_text("utf-8"))))
     return {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)} | {
         alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
 
 
-def test_no_file_imports_from_a_file_of_tests() -> None:
+def test_no_module_imports_from_a_test_module() -> None:
     found = {(path.name, module) for path in TESTS.rglob("*.py") for module in imported_by(path)
              if module.startswith("tests.") and ".test_" in module}
     assert found == set()
 
 
-def test_the_folders_of_tests_have_the_names_of_the_wings() -> None:
+def test_the_test_folders_are_named_like_the_wings() -> None:
     folders = {path.parent.relative_to(TESTS).as_posix() for path in TESTS.rglob("test_*.py")}
     wings = {path.parent.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("__init__.py")}
     assert folders - wings - FAKES - NO_WING == set()

@@ -1,4 +1,4 @@
-"""What needs longer than the suite may take: `make test-long`."""
+"""Tests that take too long for the suite: `make test-long`."""
 
 from __future__ import annotations
 
@@ -49,22 +49,22 @@ def test_the_demo_stays_within_its_gate_over_ten_minutes(demo: Path) -> None:
 
 
 def resident_bytes() -> int:
-    """Resident size of this process now."""
+    """Current resident memory of this process."""
     status = Path("/proc/self/status").read_text("ascii").splitlines()
     return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmRSS"))
 
 
 def assert_steady(stream: Stream, audio: FloatArray, chunks: int) -> None:
-    """A minute again and again: the sound comes round, so the scores must, too, bit by bit, which is no
-    drift at all; memory is flat, and a step takes as long at the end as at the beginning."""
+    """Repeat a minute of audio: its scores must repeat bit by bit, without any drift; memory must be
+    constant, and a step must take as long at the end as at the beginning."""
     minute = audio.reshape(30, -1)
     first: list[FloatArray] = []
     sizes, seconds = [], np.zeros(chunks)
     for number, chunk in enumerate(islice(cycle(minute), chunks)):
-        start = time.process_time()  # of all threads: what else runs here is not counted
+        start = time.process_time()  # CPU time of all threads: other processes do not count
         (scores,) = stream.feed(chunk)
         seconds[number] = time.process_time() - start
-        if 30 <= number < 60:  # the second minute: what was before the first is forgotten
+        if 30 <= number < 60:  # the second minute: the state before the first is forgotten
             assert np.isfinite(scores).all()
             first.append(scores)
         elif number >= 60:
@@ -94,8 +94,8 @@ def test_a_day_of_a_targets_stream_is_as_steady(
 
 
 def test_interleaved_streams_never_hear_each_other(demo: Path, audio: FloatArray) -> None:
-    """Five streams take turns in an order that chance decides, for 2,000 chunks each; each is reset
-    now and then. Each scores as if it were alone."""
+    """Five streams take turns in random order, for 2,000 chunks each, with occasional resets. Each gives the
+    same scores as if it ran alone."""
     tagger, chance = load(demo), np.random.default_rng(0)
     chunks = audio.reshape(30, -1)
     streams, alone = ([tagger.stream() for _ in range(5)] for _ in range(2))
@@ -119,14 +119,14 @@ def test_interleaved_streams_never_hear_each_other(demo: Path, audio: FloatArray
 @pytest.mark.parametrize(("model", "delay"), STREAMING)
 def test_how_a_stream_started_is_forgotten_exactly_after_as_many_chunks_as_the_cache_remembers(
         tmp_path: Path, model: str, delay: int, cache: str) -> None:
-    """What bounds drift: 12 chunks, 24 for SAT-S at 1 s, whatever came before them."""
+    """This limits drift: the scores depend only on the last 12 chunks, 24 for SAT-S at 1 s."""
     checkpoint = load_checkpoint("random", find_variant(model, delay))
     memory = 24 if (model, delay) == ("sat-s", 1) else 12
     assert checkpoint.variant.memory_steps == memory
     tagger = load(export_onnx(checkpoint, find_target("onnx"), tmp_path, GraphOptions(cache=cache)).path)
     audio = golden_audio(checkpoint.variant)
     one, other = tagger.stream(), tagger.stream()
-    other.feed(audio[::-1].reshape(-1))  # a history of its own
+    other.feed(audio[::-1].reshape(-1))  # a different history
     for number, chunk in enumerate(np.concatenate((audio, audio[:3]))):
         assert np.array_equal(one.feed(chunk), other.feed(chunk)) == (number >= memory), number
 

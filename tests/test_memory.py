@@ -1,4 +1,4 @@
-"""How much memory streams need, how much there is, and what is said where it is too little."""
+"""The memory that streams need, the available memory, and the error if it is too small."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def contract(model: str = "sat-t", delay: int = 2, options: GraphOptions = Graph
     return contract_of(find_model(model)[delay], options=options)
 
 
-# What streams need.
+# The memory that streams need.
 
 @pytest.mark.parametrize(("model", "delay", "options", "numbers"), [
     ("sat-t", 2, GraphOptions(), 12 * 2 * 3 * 48 * 64),
@@ -32,18 +32,18 @@ def contract(model: str = "sat-t", delay: int = 2, options: GraphOptions = Graph
     ("sat-s", 1, GraphOptions(), 48 * 384 + 11 * 2 * 6 * 48 * 64),  # layer 0 keeps hidden tokens
     ("vit-t", 10, GraphOptions(), 0)])
 @pytest.mark.parametrize("streams", [1, 8, ANY])
-def test_the_state_is_what_one_stream_leaves_for_the_next_step(
+def test_the_state_size_is_that_of_one_streams_cache(
         model: str, delay: int, options: GraphOptions, numbers: int, streams: int) -> None:
     options = GraphOptions(cache=options.cache, streams=streams)
     assert state_bytes(contract(model, delay, options)) == FLOAT * numbers
 
 
-def test_the_state_is_as_large_as_the_initial_cache_that_ships(demo: Path) -> None:
+def test_the_state_size_is_that_of_the_shipped_initial_cache(demo: Path) -> None:
     bundle = load(demo).bundle
     assert state_bytes(bundle.contract) == sum(array.nbytes for array in bundle.initial_cache())
 
 
-def test_more_streams_than_memory_are_refused_and_so_many_as_fit_are_not(
+def test_only_as_many_streams_as_fit_into_memory_are_accepted(
         monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("satexport.tagging.tagger.available_bytes", lambda: GB)
     with pytest.raises(UsageError) as caught:
@@ -60,20 +60,20 @@ def test_more_streams_than_memory_are_refused_and_so_many_as_fit_are_not(
         check_streams(contract(), fit + 1)
 
 
-def test_where_not_even_one_stream_fits_none_is_suggested(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_if_not_even_one_stream_fits_no_number_is_suggested(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("satexport.tagging.tagger.available_bytes", lambda: 1000)
     with pytest.raises(UsageError, match="too little for one") as caught:
         check_streams(contract(), 2)
     assert "Ask for" not in str(caught.value)
 
 
-def test_where_the_memory_is_not_known_no_number_of_streams_is_refused(
+def test_if_the_memory_is_unknown_any_number_of_streams_is_accepted(
         monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("satexport.tagging.tagger.available_bytes", lambda: None)
     check_streams(contract(), 10**9)
 
 
-def test_a_bundle_gives_no_more_streams_than_fit(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tagger_refuses_more_streams_than_fit(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tagger = load(demo)
     assert len(tagger.streams()) == 1
     monkeypatch.setattr("satexport.tagging.tagger.available_bytes", lambda: 1000)
@@ -81,11 +81,11 @@ def test_a_bundle_gives_no_more_streams_than_fit(demo: Path, monkeypatch: pytest
         tagger.streams()
 
 
-# What there is.
+# The available memory.
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine with 8 GB free and a control group without a limit; its files may be changed."""
+    """A machine with 8 GB available and a control group without a limit; its files may be modified."""
     (tmp_path / "meminfo").write_text("MemTotal:       16000000 kB\nMemFree:          500000 kB\n"
                                       "MemAvailable:    8000000 kB\nHugePages_Total:       0\n")
     for name, text in (("memory.max", "max\n"), ("memory.current", f"{3 * GB}\n"),
@@ -97,25 +97,25 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @needs_proc
-def test_this_machine_has_as_much_memory_as_its_kernel_says() -> None:
+def test_the_available_memory_is_between_zero_and_the_total() -> None:
     found = available_bytes()
     assert found is not None
     lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text("utf-8").splitlines())
     assert 0 < found <= 1024 * int(lines["MemTotal"].split()[0])
 
 
-def test_what_can_be_taken_without_swapping_is_free(machine: Path) -> None:
+def test_memory_available_without_swapping_counts(machine: Path) -> None:
     assert available_bytes() == 8_000_000 * 1024
 
 
-def test_a_smaller_limit_of_a_container_counts(machine: Path) -> None:
+def test_the_limit_of_a_container_counts_if_it_is_smaller(machine: Path) -> None:
     (machine / "memory.max").write_text(f"{4 * GB}\n")
     assert available_bytes() == GB
     (machine / "memory.max").write_text(f"{64 * GB}\n")
     assert available_bytes() == 8_000_000 * 1024
 
 
-def test_files_that_the_kernel_keeps_for_a_container_are_free_memory(machine: Path) -> None:
+def test_the_file_cache_of_a_container_counts_as_available(machine: Path) -> None:
     (machine / "memory.max").write_text(f"{2 * GB}\n")
     assert available_bytes() == 0
     (machine / "memory.max").write_text(f"{3 * GB}\n")
@@ -125,7 +125,7 @@ def test_files_that_the_kernel_keeps_for_a_container_are_free_memory(machine: Pa
 
 @pytest.mark.parametrize("name", ["memory.max", "memory.current", "memory.stat"])
 @pytest.mark.parametrize("text", [None, "", "nonsense\n"])
-def test_a_control_group_that_says_nothing_leaves_what_the_machine_has(
+def test_without_control_group_data_the_machines_memory_counts(
         name: str, text: str | None, machine: Path) -> None:
     (machine / "memory.max").write_text(f"{4 * GB}\n")
     if text is None:
@@ -135,7 +135,7 @@ def test_a_control_group_that_says_nothing_leaves_what_the_machine_has(
     assert available_bytes() == 8_000_000 * 1024
 
 
-def test_a_machine_that_says_nothing_is_not_known(machine: Path) -> None:
+def test_without_any_data_the_memory_is_unknown(machine: Path) -> None:
     (machine / "meminfo").unlink()
     assert available_bytes() is None
     (machine / "memory.max").write_text(f"{4 * GB}\n")

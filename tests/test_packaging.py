@@ -1,4 +1,4 @@
-"""What is installed: the wheel on a bare machine, and a device that has numpy and the runtime alone."""
+"""Installation: the wheel on a bare machine, and a device that has only numpy and the runtime."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_wheel_holds_code_targets_data_and_attribution_and_nothing_else(wheel: Path) -> None:
+def test_the_wheel_contains_only_code_targets_data_and_attribution(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as file:
         names = set(file.namelist())
     data = {path.relative_to(ROOT).as_posix() for path in (ROOT / "satexport" / "data").iterdir()}
@@ -84,11 +84,11 @@ assert len(satexport.load(sys.argv[1], threads=1).stream().feed(np.zeros(64_000,
     (["-m", "satexport", "measure", "BUNDLE", "--no-eager", "--steps", "2", "--pause", "0.01"],
      ["matplotlib", "memray"])],
     ids=["load", "run", "parity", "measure"])
-def test_a_wheel_without_the_export_extra_never_asks_for_torch_or_onnx(
+def test_the_wheel_without_the_export_extra_requires_neither_torch_nor_onnx(
         command: list[str], refused: list[str], installed: Path, tiny: Path, tmp_path: Path) -> None:
     log = tmp_path / "refused"
     log.touch()
-    (tmp_path / "sitecustomize.py").write_text(  # for the processes that a command starts, too
+    (tmp_path / "sitecustomize.py").write_text(  # also for processes that a command starts
         REFUSE.format(names=(*TRAINING, "matplotlib", "memray"), log=str(log)), encoding="utf-8")
     bundle = str(copy_of(tiny, tmp_path))
     done = subprocess.run(
@@ -117,15 +117,15 @@ print(sorted(name for name in sys.modules if name.split(".")[0] in ("click", "ri
     np.testing.assert_array_equal(np.load(tmp_path / "scores.npy"), load(demo).stream().feed(audio))
 
 
-def test_a_device_proves_its_copy_without_torch_and_onnx(demo: Path, tmp_path: Path) -> None:
+def test_a_device_verifies_its_copy_without_torch_and_onnx(demo: Path, tmp_path: Path) -> None:
     bundle = copy_of(demo, tmp_path)
     program = "from satexport.cli import main; main()"
     report = json.loads(python(program, "parity", bundle, "--golden", "--json", without=(*TRAINING, *FILES)))
     assert report["verdict"] == "passed"
 
 
-def test_a_device_tags_files_with_the_audio_extra_alone(demo: Path, audio: FloatArray,
-                                                        tmp_path: Path) -> None:
+def test_a_device_tags_files_with_only_the_audio_extra(demo: Path, audio: FloatArray,
+                                                       tmp_path: Path) -> None:
     soundfile = need("soundfile", "audio")
     soundfile.write(tmp_path / "a.wav", audio[:64_000], 16_000)
     program = "from satexport.cli import main; main()"

@@ -1,4 +1,4 @@
-"""What belongs to one process: runtimes over a fork, pickles, and standard streams that are not there."""
+"""State of a process: runtimes after a fork, pickling, and missing standard streams."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ has_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has n
 def test_a_forked_child_is_told_to_load_the_bundle_and_can_end(
         backend: str, threads: int, random_vit: Path, tmp_path: Path) -> None:
     bundle = random_vit if backend == "onnx" else compiled(random_vit, "openvino-fp32", tmp_path)
-    quiet = os.environ | {"ORT_DISABLE_TELEMETRY": "1"}  # whose thread holds up the end of a child by itself
+    quiet = os.environ | {"ORT_DISABLE_TELEMETRY": "1"}  # its own thread would delay the exit of a child
     done = subprocess.run([sys.executable, "-c", FORK, bundle, str(threads)], capture_output=True, text=True,
                           check=False, env=quiet)
     assert (done.returncode, done.stderr) == (0, "")
@@ -97,7 +97,7 @@ with multiprocessing.get_context("fork").Pool(2) as pool:
 
 
 @has_fork
-def test_workers_of_a_pool_that_were_forked_say_what_to_do(random_vit: Path) -> None:
+def test_forked_workers_of_a_pool_get_an_error_with_advice(random_vit: Path) -> None:
     done = subprocess.run([sys.executable, "-c", POOL, random_vit], capture_output=True, text=True,
                           check=True, timeout=PATIENCE)
     assert "load the bundle again in this process" in done.stdout
@@ -105,7 +105,8 @@ def test_workers_of_a_pool_that_were_forked_say_what_to_do(random_vit: Path) -> 
 
 @pytest.mark.parametrize("make", [pickle.dumps, copy.deepcopy, copy.copy])
 @pytest.mark.parametrize("what", ["tagger", "stream", "streams", "step"])
-def test_what_holds_a_runtime_is_neither_pickled_nor_copied(what: str, make: object, tagger: Tagger) -> None:
+def test_objects_with_a_runtime_can_be_neither_pickled_nor_copied(
+        what: str, make: object, tagger: Tagger) -> None:
     assert callable(make)
     things = {"tagger": tagger, "stream": tagger.stream(), "streams": tagger.streams(), "step": tagger.step}
     with pytest.raises(TypeError, match="pass the path of the bundle to the worker"):
@@ -113,7 +114,7 @@ def test_what_holds_a_runtime_is_neither_pickled_nor_copied(what: str, make: obj
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such lock")
-def test_the_lock_of_a_download_ends_although_a_forked_process_has_its_handle(
+def test_the_lock_of_a_download_is_released_even_if_a_forked_process_has_its_handle(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import fcntl
 
@@ -121,7 +122,7 @@ def test_the_lock_of_a_download_ends_although_a_forked_process_has_its_handle(
 
     def forked(*arguments: object) -> int:
         also.append(handle := opened(*arguments))  # type: ignore[arg-type]
-        return os.dup(handle)  # of the same open file, as a child's is
+        return os.dup(handle)  # of the same open file, like that of a child
 
     monkeypatch.setattr(os, "open", forked)
     with download._locked(tmp_path):
@@ -142,7 +143,7 @@ def wav(tmp_path: Path, audio: FloatArray) -> Path:
 
 
 def closed(redirection: str, *arguments: object, before: str = "") -> tuple[int, str, str]:
-    """Run a command by a shell that closes some of its standard streams."""
+    """Run a command in a shell that closes some of its standard streams."""
     words = [sys.executable, "-c", f"{before}\n{START}", *map(str, arguments)]
     done = subprocess.run(["sh", "-c", f'exec "$@" {redirection}', "sh", *words], capture_output=True,
                           text=True, check=False)
@@ -152,7 +153,7 @@ def closed(redirection: str, *arguments: object, before: str = "") -> tuple[int,
 @pytest.mark.parametrize(("redirection", "command"), [
     (">&-", "run"), (">&-", "models"), (">&-", "--help"), (">&- 2>&-", "run --json"),
     ("<&- >&- 2>&-", "parity"), ("<&- >&- 2>&-", "targets --json")])
-def test_without_standard_output_the_exit_code_is_that_of_the_work_and_nothing_is_said(
+def test_without_standard_output_the_exit_code_is_unchanged_and_nothing_is_printed(
         command: str, redirection: str, demo: Path, wav: Path, tmp_path: Path) -> None:
     name, *options = command.split()
     places: dict[str, list[object]] = {
@@ -163,13 +164,13 @@ def test_without_standard_output_the_exit_code_is_that_of_the_work_and_nothing_i
 
 @pytest.mark.parametrize(("arguments", "code"), [
     (("run", "BUNDLE", "gone.wav"), 4), (("targets", "--frobnicate"), 2), (("run", "BUNDLE", "-"), 4)])
-def test_what_fails_without_standard_streams_fails_as_with_them(
+def test_failures_without_standard_streams_have_the_same_exit_code(
         arguments: tuple[str, ...], code: int, random_vit: Path) -> None:
     words = [str(random_vit) if word == "BUNDLE" else word for word in arguments]
     assert closed("<&- >&- 2>&-", *words) == (code, "", "")
 
 
-def test_a_program_without_a_console_has_no_streams_at_all_and_no_trouble(demo: Path, wav: Path) -> None:
+def test_a_program_without_a_console_works_without_standard_streams(demo: Path, wav: Path) -> None:
     none = "import sys; sys.stdin = sys.stdout = sys.stderr = None"
     assert closed("", "run", demo, wav, before=none) == (0, "", "")
 
@@ -185,7 +186,7 @@ with open(sys.argv[1], "w") as file:
 """
 
 
-def test_no_file_gets_the_descriptor_of_a_stream_that_is_closed(tmp_path: Path) -> None:
+def test_no_file_gets_the_descriptor_of_a_closed_stream(tmp_path: Path) -> None:
     words = [sys.executable, "-c", DESCRIPTORS, str(tmp_path / "file")]
     done = subprocess.run(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *words], check=False)
     assert done.returncode == 3

@@ -1,4 +1,4 @@
-"""Nothing phones home: no file in the user's home folder, no look-up of a host, whatever runtime is used."""
+"""No telemetry: no file in the user's home folder and no DNS lookup, whatever runtime is used."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from satexport.backends.backend import BACKENDS
 from tests import ROOT
 
 PACKAGE = ROOT / "satexport"
-# telemetry packages switch themselves off where these are set
-SWITCHES = ("CI", "TF_BUILD", "JENKINS_URL", "ORT_DISABLE_TELEMETRY")
-REPORTING = {"onnxruntime", "openvino", "onnxsim", "nncf"}  # onnxsim imports ONNX Runtime
+# telemetry packages are off if these are set
+SWITCHES = ("CI", "TF_BUILD", "JENKINS_URL", "ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY")
+REPORTING = {"onnxruntime", "openvino", "onnxsim", "nncf", "huggingface_hub"}  # onnxsim imports ONNX Runtime
 FEED = """
 import sys, numpy, satexport
 stream = satexport.load(sys.argv[1]).stream()
@@ -27,10 +27,10 @@ print(len(stream.feed(numpy.zeros(2 * 32_000, numpy.float32))))
 
 
 class Seen(NamedTuple):
-    """What a program did besides its work."""
+    """The side effects of a program."""
 
-    files: list[str]     # in its home folder, which was empty
-    look_ups: list[str]  # of hosts, and connections
+    files: list[str]     # in its home folder, which was empty before
+    look_ups: list[str]  # of host names, and connections
     out: str
     err: str
 
@@ -46,7 +46,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def watched(fake_network: Path, home: Path, tmp_path: Path) -> Watch:
-    """Run Python with an empty home folder and without a network, and see what it did."""
+    """Run Python with an empty home folder and without a network, and return its side effects."""
     def run(*arguments: object, **settings: str) -> Seen:
         log = tmp_path / "look_ups"
         environment = {key: value for key, value in os.environ.items()
@@ -72,25 +72,25 @@ def bundles(demo: Path, openvino_demo: Path) -> dict[str, Path]:
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize("given", [{}, {"ORT_DISABLE_TELEMETRY": ""}], ids=["unset", "empty"])
-def test_a_stream_on_a_device_leaves_no_file_and_asks_for_no_host(
+def test_a_stream_on_a_device_writes_no_file_and_looks_up_no_host(
         backend: str, given: dict[str, str], watched: Watch, bundles: dict[str, Path]) -> None:
     seen = watched("-c", FEED, bundles[backend], **given)
     assert seen == Seen([], [], "2\n", "")
 
 
-def test_a_home_that_cannot_be_written_is_not_spoken_of(watched: Watch, bundles: dict[str, Path]) -> None:
+def test_a_read_only_home_folder_causes_no_message(watched: Watch, bundles: dict[str, Path]) -> None:
     for backend in ("onnxruntime", "openvino"):
         assert watched("-c", FEED, bundles[backend], HOME="/proc").err == ""
 
 
-def test_an_export_leaves_no_file_and_asks_for_no_host(watched: Watch, tmp_path: Path) -> None:
+def test_an_export_writes_no_file_and_looks_up_no_host(watched: Watch, tmp_path: Path) -> None:
     """PyTorch, onnxsim and ONNX Runtime."""
     seen = watched("-m", "satexport", "onnx", "--model", "sat-t", "--checkpoint", "random",
                    "--output", tmp_path)
     assert (seen.files, seen.look_ups) == ([], [])
 
 
-def test_the_process_that_is_measured_leaves_no_file_and_asks_for_no_host(watched: Watch, demo: Path) -> None:
+def test_the_measured_process_writes_no_file_and_looks_up_no_host(watched: Watch, demo: Path) -> None:
     program = """
 import sys
 from satexport.measure.process import Process
@@ -101,7 +101,7 @@ with Process("measured") as process:
     assert watched("-c", program, demo) == Seen([], [], "", "")
 
 
-def test_quantising_leaves_no_file_and_asks_for_no_host(
+def test_quantization_writes_no_file_and_looks_up_no_host(
         watched: Watch, demo: Path, tmp_path: Path) -> None:
     program = """
 import sys
@@ -119,14 +119,14 @@ compile_bundle(open_bundle(sys.argv[1]), find_target("cpu-int8"), Path(sys.argv[
     assert (seen.files, seen.look_ups) == ([], [])
 
 
-def test_a_picture_leaves_no_file_in_the_home_folder(watched: Watch, tmp_path: Path) -> None:
+def test_a_picture_writes_no_file_to_the_home_folder(watched: Watch, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="needs matplotlib: pip install 'satexport[measure]'")
     drawn = "from satexport.report.pictures import new_canvas, png_of; assert png_of(new_canvas(3, 2))"
     assert watched("-c", drawn) == Seen([], [], "", "")
     assert watched("-c", drawn, HOME="/proc", SATEXPORT_CACHE="/proc").err == ""
 
 
-def test_a_choice_of_the_users_own_is_left_alone(
+def test_the_users_own_choice_is_respected(
         watched: Watch, bundles: dict[str, Path], home: Path) -> None:
     shown = FEED + "import os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
     assert watched("-c", shown, bundles["onnxruntime"], ORT_DISABLE_TELEMETRY="0").out == "2\n0\n"
@@ -136,23 +136,40 @@ def test_a_choice_of_the_users_own_is_left_alone(
     assert seen.look_ups, "OpenVINO reports where its user wants it to; and the fake network sees that"
 
 
+def test_a_name_on_the_hub_looks_up_the_hub_alone(watched: Watch, home: Path) -> None:
+    """And no list of coding agents, which huggingface_hub fetches where its telemetry is on."""
+    program = """
+from satexport.errors import RunError
+from satexport.hub import open_repository, parse_hub_name
+try:
+    open_repository(parse_hub_name("hub:a/b"))
+except RunError as error:
+    print(error)
+"""
+    seen = watched("-c", program, HF_ENDPOINT="http://hub.invalid", NO_PROXY="*")
+    assert "no answer from http://hub.invalid" in seen.out
+    assert (seen.files, seen.err) == ([], "")
+    assert len(seen.look_ups) == 1
+    assert "hub.invalid" in seen.look_ups[0]
+
+
 def test_importing_satexport_changes_nothing() -> None:
     program = "import os; old = dict(os.environ); import satexport.tagging.stream; assert os.environ == old"
     environment = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
     subprocess.run([sys.executable, "-c", program], env=environment, check=True)
 
 
-def test_a_runtime_is_imported_in_one_place() -> None:
-    """Whatever else imported one would import it with its telemetry on."""
+def test_runtimes_are_imported_only_in_one_module() -> None:
+    """Any other import would load a runtime with its telemetry on."""
     found = [f"{path.relative_to(PACKAGE)}: {name}" for path in PACKAGE.rglob("*.py")
              for node in ast.walk(ast.parse(path.read_text("utf-8")))
              for name in ([alias.name for alias in node.names] if isinstance(node, ast.Import) else
                           [node.module or ""] if isinstance(node, ast.ImportFrom) else [])
              if name.partition(".")[0] in REPORTING]
-    assert found == ["backends/openvino/write.py: openvino"]  # for its types alone, never executed
+    assert found == ["backends/openvino/write.py: openvino"]  # only for its types, never executed
 
 
-def test_a_package_that_was_there_before_is_there_afterwards() -> None:
+def test_a_package_loaded_before_is_still_loaded_afterwards() -> None:
     program = """
 import sys
 sys.modules["openvino_telemetry"] = there = object()
@@ -164,11 +181,11 @@ assert sys.modules["openvino_telemetry"] is there
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_every_backend_is_watched_here() -> None:
-    """A runtime that is new must be looked at, too."""
+def test_every_backend_has_a_telemetry_test() -> None:
+    """A new runtime must be tested too."""
     assert set(BACKENDS) == {"onnxruntime", "openvino", "tensorrt"}
 
 
-def test_importing_tensorrt_leaves_no_file_and_asks_for_no_host(watched: Watch) -> None:
+def test_importing_tensorrt_writes_no_file_and_looks_up_no_host(watched: Watch) -> None:
     pytest.importorskip("tensorrt_rtx", reason="needs TensorRT for RTX")
     assert watched("-c", "import tensorrt_rtx; tensorrt_rtx.Logger()") == Seen([], [], "", "")

@@ -1,4 +1,4 @@
-"""Targets: which TOML is accepted, and in which words another one is refused."""
+"""Targets: which TOML files are accepted, and the messages for those that are refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.own_targets import MINE, fill, write
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.toml")), ids=lambda path: path.stem)
-def test_a_shipped_target_is_named_like_its_file_and_has_a_backend(path: Path) -> None:
+def test_a_shipped_target_has_the_name_of_its_file_and_a_backend(path: Path) -> None:
     target = find_target(path.stem)
     assert target.name == path.stem
     assert target.backend in BACKENDS
@@ -25,18 +25,18 @@ def test_a_shipped_target_is_named_like_its_file_and_has_a_backend(path: Path) -
     assert 0.9 < target.gates.map_kept <= 1
 
 
-def test_the_target_of_the_export_ships_and_holds_the_gate_of_the_design() -> None:
+def test_the_target_of_the_export_has_the_designed_gate() -> None:
     assert find_target("onnx").gates.max_score_difference == 1e-4
 
 
-def test_a_target_of_ones_own_is_read_by_path(tmp_path: Path) -> None:
+def test_a_users_target_is_read_by_path(tmp_path: Path) -> None:
     target = find_target(write(tmp_path, MINE))
     assert target == Target(
         name="my-board", backend="onnxruntime", precision="fp32", gates=Gates(1e-3, 1), threads=2,
         description="the one on my desk", budgets=Budgets(step_ms=20, resident_mb=150.5, transient_mb=10))
 
 
-def test_budgets_and_description_may_be_left_out(tmp_path: Path) -> None:
+def test_budgets_and_description_are_optional(tmp_path: Path) -> None:
     text = MINE.split("[budgets]", maxsplit=1)[0].replace('description = "the one on my desk"', "")
     target = find_target(write(tmp_path, text))
     assert (target.budgets, target.description) == (Budgets(), "")
@@ -51,12 +51,12 @@ def test_threads_may_be_left_to_the_runtime(tmp_path: Path) -> None:
     assert find_target(write(tmp_path, MINE.replace("threads = 2", ""))).threads is None
 
 
-def test_an_unknown_name_is_wrong_use_and_lists_those_that_ship() -> None:
+def test_an_unknown_name_is_a_usage_error_that_lists_the_shipped_targets() -> None:
     with pytest.raises(UsageError, match=r"no target 'jetson-9'; expected one of .*onnx"):
         find_target("jetson-9")
 
 
-def test_a_path_to_nothing_is_wrong_use() -> None:
+def test_a_path_that_does_not_exist_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match=r"gone\.toml: no such file; expected a TOML of a target"):
         find_target("gone.toml")
 
@@ -89,7 +89,7 @@ def test_a_wrong_key_or_value_is_named_with_its_file(now: str, then: str, words:
         find_target(write(tmp_path, MINE.replace(now, then)))
 
 
-def test_a_target_may_begin_as_another_one_and_say_only_what_differs(tmp_path: Path) -> None:
+def test_a_target_may_extend_another_one(tmp_path: Path) -> None:
     target = find_target(write(tmp_path, '''extends = "jetson-orin-nano"
 name = "mine"
 [tensorrt]
@@ -106,7 +106,7 @@ step_ms = 20
     ("jetson-9", "mine.toml: extends is 'jetson-9', expected one of cpu-fp32, .*, rtx, jetson."),
     ("../cpu-fp32", "mine.toml: extends is '../cpu-fp32', expected one of"),
     ("a", "mine.toml: a chain of extends has more than 4 targets; expected fewer, and no circle.")])
-def test_a_beginning_that_is_not_there_or_has_no_end_is_refused(
+def test_extending_a_missing_or_circular_target_is_refused(
         name: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if name == "a":
         (tmp_path / "a.toml").write_text('extends = "b"')
@@ -116,14 +116,14 @@ def test_a_beginning_that_is_not_there_or_has_no_end_is_refused(
         find_target(write(tmp_path, f'extends = "{name}"\n{MINE}'))
 
 
-def test_what_targets_have_in_common_is_no_target_by_itself() -> None:
+def test_a_common_part_of_targets_is_not_a_target() -> None:
     assert "jetson" not in [target.name for target in shipped()]
     with pytest.raises(UsageError, match="no target 'jetson'"):
         find_target("jetson")
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"\x00" * 9], ids=["not utf-8", "zeros"])
-def test_a_file_that_is_no_text_is_refused(content: bytes, tmp_path: Path) -> None:
+def test_a_binary_file_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "binary.toml").write_bytes(content)
     with pytest.raises(DataError, match="is not a readable TOML"):
         find_target(str(tmp_path / "binary.toml"))
@@ -137,12 +137,12 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", [MINE, MINE.replace("threads = 2", "").replace("step_ms = 20", "")],
                          ids=["every key", "some keys"])
-def test_a_target_comes_back_from_a_bundle_as_it_was(text: str, tmp_path: Path) -> None:
+def test_a_target_survives_a_round_trip_through_a_bundle(text: str, tmp_path: Path) -> None:
     target = find_target(write(tmp_path, text))
     assert Target.from_dict(json.loads(json.dumps(target.to_dict())), Path("bundle.json")) == target
 
 
-def test_a_key_that_must_be_there_may_not_be_null_in_a_bundle() -> None:
+def test_a_required_key_must_not_be_null_in_a_bundle() -> None:
     fields = find_target("onnx").to_dict() | {"precision": None}
     with pytest.raises(DataError, match=r"bundle\.json: precision is None, expected a string"):
         Target.from_dict(fields, Path("bundle.json"))
@@ -165,14 +165,14 @@ def test_a_key_that_must_be_there_may_not_be_null_in_a_bundle() -> None:
     ("transient_mb = 1e1", "transient_mb = -1", "transient_mb is -1, expected more than 0 and finite"),
     ("transient_mb = 1e1", f"transient_mb = 1{'0' * 400}", "expected more than 0 and finite")],
     ids=lambda text: text[:30])
-def test_values_that_cannot_be_meant_are_refused(now: str, then: str, words: str, tmp_path: Path) -> None:
+def test_invalid_values_are_refused(now: str, then: str, words: str, tmp_path: Path) -> None:
     assert MINE.count(now) == 1
     with pytest.raises(DataError, match=re.escape(words)):
         find_target(write(tmp_path, MINE.replace(now, then)))
 
 
 @pytest.mark.parametrize("number", [1, 256])
-def test_the_ends_of_the_range_of_threads_belong_to_it(number: int, tmp_path: Path) -> None:
+def test_the_range_of_threads_is_inclusive(number: int, tmp_path: Path) -> None:
     assert find_target(write(tmp_path, MINE.replace("threads = 2", f"threads = {number}"))).threads == number
 
 
@@ -200,8 +200,8 @@ def test_a_wrong_key_or_value_of_quantization_is_named(
         find_target(write(tmp_path, text.replace(now, then)))
 
 
-def test_shipped_are_all_targets_in_the_folder_by_name(tmp_path: Path,
-                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shipped_lists_all_targets_in_the_folder_by_name(tmp_path: Path,
+                                                         monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted(p.stem for p in FOLDER.glob("*.toml")) == [target.name for target in shipped()]
     fill(tmp_path, monkeypatch)
-    assert [target.name for target in shipped()] == ["any", "any-2", "board"]  # any-2.toml is before any.toml
+    assert [target.name for target in shipped()] == ["any", "any-2", "board"]  # any-2.toml sorts first

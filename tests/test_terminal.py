@@ -1,4 +1,4 @@
-"""What a stranger wrote reaches a terminal as text."""
+"""Untrusted text cannot control a terminal."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ OBEYED = set("\x1b\x07\x9b\u202e\r\x08\x7f\u2028\x85\x0c")
 
 @pytest.fixture(scope="module")
 def evil(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's bundle as a stranger may write it: sealed, with labels that command a terminal."""
+    """The demo's bundle as an attacker could write it: with a valid seal and labels that control a
+    terminal."""
     folder = copy_of(demo, tmp_path_factory.mktemp("evil"))
     bundle = open_bundle(folder)
     labels = [f"{EVIL[i % len(EVIL)]}{i}" for i in range(bundle.contract.classes)]
@@ -41,12 +42,12 @@ def evil(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_labels_come_back_from_a_bundle_as_they_were(evil: Path) -> None:
+def test_labels_survive_a_round_trip_through_a_bundle(evil: Path) -> None:
     assert open_bundle(evil).labels[:len(EVIL)] == tuple(f"{text}{i}" for i, text in enumerate(EVIL))
 
 
 @needs_utf8_names
-def test_tags_command_no_terminal_and_are_true_in_json(evil: Path, tmp_path: Path) -> None:
+def test_tags_cannot_control_a_terminal_and_are_unchanged_in_json(evil: Path, tmp_path: Path) -> None:
     sound = tmp_path / "a\x1b[31m\n\u202eb.wav"
     soundfile.write(sound, synthetic_clip("evaluate", 0, rate=16_000)[0][:32_000], 16_000)
     printed = call("run", evil, sound, "--top", 527)
@@ -67,14 +68,14 @@ def test_tags_command_no_terminal_and_are_true_in_json(evil: Path, tmp_path: Pat
     ("parity", "{demo}", "--data", "\x1b[2J"),
     ("\x1b[2J",), ("onnx", "--model", "\x1b[2J"), ("cpu", "--target", "\x1b[2J.toml"),
     ("onnx", "--model", "sat-t", "--checkpoint", "\x1b[2J"), ("parity", "{demo}", "--folds", "\x1b[2J")])
-def test_an_error_commands_no_terminal(demo: Path, arguments: tuple[str, ...]) -> None:
+def test_an_error_cannot_control_a_terminal(demo: Path, arguments: tuple[str, ...]) -> None:
     found = call(*(text.replace("{demo}", str(demo)) for text in arguments))
     assert found.code in (2, 4)
     assert r"\x1b[2J" in found.err
     assert not OBEYED & set(found.out + found.err)
 
 
-def test_a_list_below_a_message_has_lines_and_a_name_in_either_has_none(
+def test_a_list_below_a_message_has_line_breaks_and_names_have_none(
         capsys: pytest.CaptureFixture[str]) -> None:
     error = DataError("2 rules of a\n  b:", "one\n  Parity: passed\x1b[0m", "two")
     note(f"Error: {error.message}", *error.lines)
@@ -86,13 +87,13 @@ def test_a_list_below_a_message_has_lines_and_a_name_in_either_has_none(
     ("run", "{demo}", "nope\n  0.0 - 2.0 s  Siren 0.99"), ("run", "{demo}", "x", "--top\n  0.0 - 2.0 s"),
     ("run", "{demo}", "x", "--top", "1\n  0.0 - 2.0 s"),
     ("a\n  0.0 - 2.0 s",), ("models", "a\n  0.0 - 2.0 s")])
-def test_a_name_forges_no_line(demo: Path, arguments: tuple[str, ...]) -> None:
+def test_a_name_cannot_forge_a_line(demo: Path, arguments: tuple[str, ...]) -> None:
     found = call(*(text.replace("{demo}", str(demo)) for text in arguments))
     assert r"\n  0.0 - 2.0 s" in found.out + found.err
     assert "\n  0.0 - 2.0 s" not in found.out + found.err
 
 
-def test_a_report_is_json_and_xml_that_command_no_terminal() -> None:
+def test_json_and_xml_reports_cannot_control_a_terminal() -> None:
     content = {text: [text] for text in EVIL}
     text = json_text(content)
     assert json.loads(text) == content
@@ -110,7 +111,7 @@ def test_a_value_in_a_message_is_short_and_printable() -> None:
     assert shown(deep) == "a list nested too deeply to print"
 
 
-def test_a_message_that_quotes_something_very_long_keeps_its_beginning_and_its_end() -> None:
+def test_a_very_long_message_keeps_its_beginning_and_its_end() -> None:
     text = str(DataError(f"set.csv: {'x' * 100_000} is unknown; expected a label. Say which one."))
     assert len(text) < 2_000
     assert text.startswith("set.csv: xxx")

@@ -1,4 +1,4 @@
-"""Models and a calibration set for tests in which size is not the point: made and run in a second."""
+"""Small models and a calibration set for tests that do not depend on size; they run in a second."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ CONSTRAINTS = Path(__file__).parents[1] / "constraints.txt"
 TIMEOUT = 5.0  # s, to connect and for each block of the response
 
 
-def why_not(index: str, version: str) -> str:
+def find_problem(index: str, version: str) -> str:
     """Query an index and return why it cannot provide torch; empty if it can."""
     if not index:
         return "TORCH_INDEX is empty"
@@ -36,8 +36,8 @@ def main(index: str) -> int:
     """Install torch and return pip's exit code."""
     (version,) = re.findall(r"(?m)^torch==(\S+)", CONSTRAINTS.read_text("utf-8"))
     pip = [sys.executable, "-m", "pip", "install", "--quiet", f"torch=={version}"]
-    if reason := why_not(index, version):
-        print(f"torch {version} from the package index ({reason})", flush=True)
+    if problem := find_problem(index, version):
+        print(f"torch {version} from the package index ({problem})", flush=True)
         return subprocess.call([*pip, "--constraint", str(CONSTRAINTS)])
     print(f"torch {version} from {index}", flush=True)
     return subprocess.call([*pip, "--no-deps", "--index-url", index])  # the lock file has its dependencies

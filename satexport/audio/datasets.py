@@ -59,8 +59,8 @@ def load_set(data: str | Path, labels: Sequence[str], *, folds: Sequence[int] | 
              category_map: Path | None = None) -> LabelledSet:
     """Find the clips of `data` and map their categories to the model's labels.
 
-    A category is mapped by `category_map` (a csv `category,label`) if it is listed there, else to the label
-    of the same name, else by the shipped ESC-50 table. `folds` selects clips of a set in ESC-50 layout.
+    A category is mapped by `category_map` (a csv `category,label`) if that lists it, otherwise to the label
+    of the same name, otherwise by the shipped ESC-50 table. `folds` selects clips of a set in ESC-50 layout.
     Raises `DataError` if clips, files or labels are missing.
     """
     path = Path(data)
@@ -221,7 +221,7 @@ def _read_list(path: Path) -> tuple[list[_Entry], dict[str, object]]:
 def _read_audioset(path: Path, lines: Sequence[str]) -> tuple[list[_Entry], dict[str, object]]:
     """Read a list `# YTID, start_seconds, end_seconds, positive_labels`, with the label ids in quotes.
 
-    The audio of a line is in the folder of the list or in `audio/` there, under the name YTID, YYTID,
+    The audio of a line is in the folder of the list or in its subfolder `audio/`, under the name YTID, YYTID,
     YTID_30 or YTID_30000 (start in seconds or milliseconds) with any suffix that soundfile reads. Lines
     without audio are skipped; the origin has their number and names.
     """

@@ -67,8 +67,8 @@ USUAL_OPTIONS = GraphOptions()
 class CheckpointOrigin:
     """Where the weights of a graph come from."""
 
-    name: str    # readable: the file's name, "demo", "random (seed 0)"
-    source: str  # "file", "demo" or "random"
+    name: str    # readable: the file's name, "hub:OWNER/REPO/FILE@COMMIT", "demo", "random (seed 0)"
+    source: str  # "file", "hub", "demo" or "random"
     sha256: str  # of the file; for random weights, of their bytes in the order of the sorted keys
 
 

@@ -27,7 +27,7 @@ _OPTIONS = (
     click.option("--model", metavar="NAME", help="Export first: one that `satexport models` lists, such as "
                                                  "sat-t."),
     click.option("--delay", type=int, metavar="SECONDS", help="With --model: length of a chunk. Default: 2."),
-    click.option("--checkpoint", metavar="FILE|published|demo|random",
+    click.option("--checkpoint", metavar="FILE|hub:OWNER/REPO|published|demo|random",
                  help="With --model: weights, as of `satexport onnx`. Without: the export's own, where they "
                       "are not known by SHA-256."),
     click.option("--labels", type=click.Path(path_type=Path), metavar="FILE",

@@ -17,7 +17,8 @@ from satexport.terminal import note
 @click.argument("bundles", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="BUNDLE...")
 @click.option("--eager/--no-eager", default=True, show_default=True,
               help="Measure PyTorch eager beside the bundles, in turns.")
-@click.option("--checkpoint", metavar="FILE", help="The weights, where they are not known by SHA-256.")
+@click.option("--checkpoint", metavar="FILE|hub:OWNER/REPO",
+              help="The weights, where they are not known by SHA-256.")
 @click.option("--streams", type=click.IntRange(1), metavar="N",
               help="Streams of a bundle that leaves their number open.")
 @click.option("--steps", type=click.IntRange(2, 10_000), default=STEPS, show_default=True,

@@ -18,14 +18,16 @@ if TYPE_CHECKING:
 
 @click.command("onnx")
 @click.option("--model", metavar="NAME",
-              help="One that `satexport models` lists, such as sat-t. Default: the one that a file is of by "
-                   "its shapes.")
+              help="One that `satexport models` lists, such as sat-t. Default: the one that a file, or a "
+                   "repository on the Hub, is of by its shapes.")
 @click.option("--delay", type=int, metavar="SECONDS",
               help="Length of a chunk, as `satexport models` lists them. Default: the one that a file is of "
                    "by its shapes, else 2.")
-@click.option("--checkpoint", default="published", show_default=True, metavar="FILE|published|demo|random",
-              help="A .pt or .safetensors file; published: the public one, fetched once; demo: the small "
-                   "trained sat-t at 2 s in this package; random: seeded weights, to size a device.")
+@click.option("--checkpoint", default="published", show_default=True,
+              metavar="FILE|hub:OWNER/REPO|published|demo|random",
+              help="A .pt or .safetensors file; hub:OWNER/REPO[/FILE][@REVISION]: one on the Hugging Face "
+                   "Hub; published: the public one, fetched once; demo: the small trained sat-t at 2 s in "
+                   "this package; random: seeded weights, to size a device.")
 @click.option("--labels", type=click.Path(path_type=Path), metavar="FILE",
               help="Names of the classes, one per line. Default: AudioSet's 527.")
 @click.option("--target", "target_name", default="onnx", show_default=True, metavar="NAME|FILE.toml",
@@ -57,7 +59,7 @@ def onnx_command(model: str | None, delay: int | None, checkpoint: str, labels: 
       satexport onnx --model sat-b --delay 2 --streams 8      eight microphones in one step
     """
     from satexport.bundle.contract import GraphOptions
-    from satexport.models.families import check_options, find_family
+    from satexport.models.families import check_options
     from satexport.report.blocks import describe
     from satexport.report.serialize import to_json
     from satexport.report.terminal import print_blocks
@@ -84,9 +86,8 @@ def onnx_command(model: str | None, delay: int | None, checkpoint: str, labels: 
             print_blocks(describe(export.report))
             say(f"Bundle: {export.path}")
     note(export.report.warning)
-    caution = find_family(variant.family).caution(variant)
-    if caution and Path(checkpoint).is_file():
-        note(f"{checkpoint}: {caution}")
+    if export.report.caution:
+        note(f"{checkpoint}: {export.report.caution}")
 
 
 def _find_variant(model: str | None, delay: int | None, checkpoint: str) -> Variant:
@@ -101,5 +102,5 @@ def _find_variant(model: str | None, delay: int | None, checkpoint: str) -> Vari
 
         if checkpoint in WORDS:
             raise UsageError(f"--checkpoint {checkpoint} does not tell the model: say --model NAME "
-                             "(`satexport models` lists them), or pass a file.")
-        return recognize_variant(Path(checkpoint), delay)
+                             "(`satexport models` lists them), or pass a file or hub:OWNER/REPO.")
+        return recognize_variant(checkpoint, delay)

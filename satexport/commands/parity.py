@@ -29,7 +29,8 @@ if TYPE_CHECKING:
                    "esc50, which is 4.")
 @click.option("--map", "category_map", type=click.Path(path_type=Path), metavar="CSV",
               help="Which label each category of the set is: category,label.")
-@click.option("--checkpoint", metavar="FILE", help="The weights, where they are not known by SHA-256.")
+@click.option("--checkpoint", metavar="FILE|hub:OWNER/REPO",
+              help="The weights, where they are not known by SHA-256.")
 @minutes_option
 @click.option("--report", "report_file", type=click.Path(path_type=Path), metavar="FILE",
               help="The JSON report, the drift curve beside it as a PNG. Default: parity.json in the "

@@ -37,7 +37,7 @@ def log_mel(g: Writer, row: FrontEnd, samples: int, audio: str) -> str:
     Raises `UsageError` if a frame or a hop is not a whole number of rows.
     """
     _check(row)
-    points, kept = _points(row), _kept(row)
+    points, frequencies = _points(row), _frequencies(row)
     frames = row.frame_count(samples)
     rows = (frames - 1) * row.hop // ROW + points
     left = row.n_fft // 2
@@ -47,14 +47,14 @@ def log_mel(g: Writer, row: FrontEnd, samples: int, audio: str) -> str:
     x = g.op("Transpose", "mel/columns", x, perm=[0, 2, 1])
     x = g.op("Conv", "mel/first", x, g.constant("mel.first", _first_stage(row)), group=ROW,
              strides=[row.hop // ROW], kernel_shape=[points])           # [N, (b, k1, part), F]
-    x = g.reshape("mel/first/parts", x, -1, ROW, 2 * kept, frames)
+    x = g.reshape("mel/first/parts", x, -1, ROW, 2 * frequencies, frames)
     x = g.op("Transpose", "mel/first/sorted", x, perm=[0, 2, 1, 3])
-    x = g.reshape("mel/first/grouped", x, -1, kept, 2 * ROW, frames)    # [N, k1, (part, b), F]
+    x = g.reshape("mel/first/grouped", x, -1, frequencies, 2 * ROW, frames)    # [N, k1, (part, b), F]
     x = g.op("MatMul", "mel/spectrum", g.constant("mel.second", _second_stage(row)), x)
     x = g.op("Mul", "mel/squares", x, x)                                # [N, k1, (part, k2), F]
-    x = g.reshape("mel/squares/parts", x, -1, kept, 2, ROW * frames)
+    x = g.reshape("mel/squares/parts", x, -1, frequencies, 2, ROW * frames)
     x = g.sum("mel/bins", x, 2)
-    x = g.reshape("mel/bins/sorted", x, -1, kept * ROW, frames)
+    x = g.reshape("mel/bins/sorted", x, -1, frequencies * ROW, frames)
     x = g.op("MatMul", "mel/power", g.constant("mel.filters", _filters(row)), x)
     x = g.op("Max", "mel/floored", x, g.scalar("mel.floor", row.floor))
     x = g.op("Log", "mel/log", x)
@@ -75,7 +75,7 @@ def _points(row: FrontEnd) -> int:
     return row.n_fft // ROW
 
 
-def _kept(row: FrontEnd) -> int:
+def _frequencies(row: FrontEnd) -> int:
     """Number of frequencies k1 that the first stage keeps."""
     return _points(row) // 2 + 1
 
@@ -83,8 +83,8 @@ def _kept(row: FrontEnd) -> int:
 def _first_stage(row: FrontEnd) -> NDArray[np.float64]:
     """Window and DFT along the rows: one filter per (b, k1, real or imaginary part), [32 * 2 * k1, 1,
     points]."""
-    points, kept = _points(row), _kept(row)
-    waves = np.exp(-2j * np.pi / points * np.outer(np.arange(kept), np.arange(points)))
+    points, frequencies = _points(row), _frequencies(row)
+    waves = np.exp(-2j * np.pi / points * np.outer(np.arange(frequencies), np.arange(points)))
     parts = np.stack((waves.real, waves.imag), 1)                          # [k1, part, a]
     filters: NDArray[np.float64] = np.einsum(
         "kpa,ab->bkpa", parts, numbers.window(row).reshape(points, ROW))
@@ -114,4 +114,4 @@ def _filters(row: FrontEnd) -> NDArray[np.float64]:
 
 def _bins(row: FrontEnd) -> NDArray[np.int64]:
     """The bins k = k1 + points k2, [k1, 32]."""
-    return np.arange(_kept(row))[:, None] + _points(row) * np.arange(ROW)
+    return np.arange(_frequencies(row))[:, None] + _points(row) * np.arange(ROW)

@@ -1,4 +1,4 @@
-"""Checkpoints: weights from a file, from the package or from a seed, checked before use.
+"""Checkpoints: weights from a file, from the Hub, from the package or from a seed, checked before use.
 
 A file holds a published state dict in float32 or float16. Loading is strict: every entry is
 there, has its shape and is finite, where published loaders pass over missing ones in
@@ -9,21 +9,25 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Literal
 
 from satexport.audio.labels import audioset_labels, read_labels
 from satexport.bundle.folder import LABELS, Bundle
 from satexport.errors import CheckpointError, DataError, UsageError
 from satexport.files import sha256_of
+from satexport.hub import is_hub_name
 from satexport.models.families import (
     FAMILIES,
     find_contract_variant,
     find_family,
     find_variant,
+    hub_types,
     marks,
     named_variant,
     resembling,
 )
 from satexport.models.family import Checkpoint, StateFile, V, Variant
+from satexport.models.hub import fetch_from_hub
 from satexport.models.published import fetch_published
 from satexport.models.weightfile import find_by_sha256, read_weights, remember
 
@@ -32,14 +36,15 @@ WORDS = ("published", "demo", "random")  # that stand for a checkpoint in place 
 
 def load_checkpoint(what: str, variant: V, labels: Path | None = None, seed: int = 0) -> Checkpoint[V]:
     """Return the weights of a variant: "published" (fetched if it is not in the cache folder),
-    "demo", "random" (by `seed`, 0 or more) or a file.
+    "demo", "random" (by `seed`, 0 or more), a file, or one on the Hub, hub:OWNER/REPO[/FILE][@REVISION].
 
     `labels` names the classes of a head that is not AudioSet's. The path of a file is remembered
     under its hash.
 
     Raises `CheckpointError` for a file that is missing, damaged, hostile, foreign or of
     another variant, `DataError` for labels that do not fit, `UsageError` for a demo or a published
-    file that does not exist, `RunError` for a download that fails.
+    file that does not exist, `RunError` for a download that fails; for one on the Hub also what
+    `fetch_from_hub` does.
     """
     if what == "random":
         return _random(variant, labels, seed)
@@ -49,42 +54,54 @@ def load_checkpoint(what: str, variant: V, labels: Path | None = None, seed: int
             raise UsageError(f"no checkpoint of {variant.name} was published: pass --checkpoint FILE, or "
                              "random for a model of that size.")
         with fetch_published(published) as path:
-            return _read(path, variant, labels)
+            return _read(path, variant, labels, is_sure=True)
     if what == "demo":
-        return _read(_find_demo(variant), variant, labels, is_demo=True)
+        return _read(_find_demo(variant), variant, labels, source="demo", name="demo", is_sure=True)
+    if is_hub_name(what):
+        with fetch_from_hub(what, hub_types(variant)) as weights:
+            return _read(weights.path, variant, labels, source="hub", name=weights.name,
+                         is_sure=bool(weights.types))
     return _read(Path(what), variant, labels)
 
 
-def recognize_variant(path: Path, delay: int | None = None) -> Variant:
-    """Return the variant that a file of weights is of, by its shapes: at `delay` seconds; without one at the
-    delay that the shapes tell, or else at the usual one.
+def recognize_variant(what: str, delay: int | None = None) -> Variant:
+    """Return the variant that a file of weights, or one on the Hub, is of by its shapes and by what its
+    repository says: at `delay` seconds; without one at the delay that the shapes tell, or else at the usual
+    one.
 
     Raises `CheckpointError` for a file that cannot be read or resembles no model, `UsageError` if it
-    resembles several.
+    resembles several; for one on the Hub also what `fetch_from_hub` does.
     """
-    alike = resembling(read_weights(path, marks()).shapes)
+    if is_hub_name(what):
+        with fetch_from_hub(what) as weights:
+            alike = [variant for variant in resembling(read_weights(weights.path, marks()).shapes)
+                     if not weights.types or weights.types & hub_types(variant)]
+    else:
+        alike = resembling(read_weights(Path(what), marks()).shapes)
     models = list(dict.fromkeys(variant.model for variant in alike))
     if not models:
-        raise CheckpointError(f"{path}: is of no model that is known by its shapes: pass --model (`satexport "
+        raise CheckpointError(f"{what}: is of no model that is known by its shapes: pass --model (`satexport "
                               "models` lists them), and an error says what does not fit.")
     if len(models) > 1:
-        raise UsageError(f"{path} could be a checkpoint of {' or of '.join(models)}: say which with --model.")
+        raise UsageError(f"{what} could be a checkpoint of {' or of '.join(models)}: say which with --model.")
     if delay is None and len(alike) == 1:
         delay = alike[0].delay
     return find_variant(models[0], delay)
 
 
 def find_weights(bundle: Bundle, checkpoint: str | None = None) -> Checkpoint[Variant]:
-    """Return the weights that a bundle was made from: `checkpoint` (a file), or the file that is known
-    by the SHA-256 in the bundle. Raises `CheckpointError` if there is none or it is another, `BundleError` if
-    the model is not known here."""
+    """Return the weights that a bundle was made from: `checkpoint` (a file, or one on the Hub), or the file
+    that is known by the SHA-256 in the bundle. Raises `CheckpointError` if there is none or it is another,
+    `BundleError` if the model is not known here."""
     origin, variant = bundle.contract.checkpoint, find_contract_variant(bundle.contract)
     demos = find_family(variant.family).DEMOS.values()
-    what = checkpoint or (origin.source if origin.source != "file" else find_by_sha256(origin.sha256, demos))
+    is_file = origin.source in ("file", "hub")
+    what = checkpoint or (find_by_sha256(origin.sha256, demos) if is_file else origin.source)
     if what is None:
+        passed = origin.name if origin.source == "hub" else "FILE"
         raise CheckpointError(f"{bundle.path} was made from {origin.name} (SHA-256 "
                               f"{origin.sha256[:12]}...), which is not known on this machine: pass "
-                              "--checkpoint FILE, or use --golden, which needs no weights.")
+                              f"--checkpoint {passed}, or use --golden, which needs no weights.")
     weights = load_checkpoint(str(what), variant, bundle.path / LABELS)
     if weights.sha256 != origin.sha256:
         raise CheckpointError(f"{weights.name} has the SHA-256 {weights.sha256[:12]}..., {bundle.path} was "
@@ -93,7 +110,10 @@ def find_weights(bundle: Bundle, checkpoint: str | None = None) -> Checkpoint[Va
     return weights
 
 
-def _read(path: Path, variant: V, labels: Path | None, is_demo: bool = False) -> Checkpoint[V]:
+def _read(path: Path, variant: V, labels: Path | None, source: Literal["file", "hub", "demo"] = "file",
+          name: str = "", is_sure: bool = False) -> Checkpoint[V]:
+    """Read a file of weights; `name` is what it is called, if not by its path. `is_sure`: that it is of this
+    variant is known from elsewhere than its shapes."""
     file = read_weights(path, marks())
     _check_family(path, file, variant)
     family = find_family(variant.family)
@@ -101,13 +121,11 @@ def _read(path: Path, variant: V, labels: Path | None, is_demo: bool = False) ->
     names = _find_labels(path, family.count_classes(state), labels)
     dtype = "float16" if any(entry.dtype == "float16" for entry in file.entries.values()) else "float32"
     sha256 = sha256_of(path)
-    if is_demo:
-        return Checkpoint(variant=variant, state=state, labels=names, source="demo", name="demo",
-                          sha256=sha256, dtype=dtype)
-    remember(sha256, path)
-    name = path.name.encode("utf-8", "backslashreplace").decode()
-    return Checkpoint(variant=variant, state=state, labels=names, source="file", name=name, sha256=sha256,
-                      dtype=dtype)
+    if source != "demo":
+        remember(sha256, path)
+    caution = "" if is_sure else family.caution(variant, file.shapes)
+    return Checkpoint(variant=variant, state=state, labels=names, source=source, sha256=sha256, dtype=dtype,
+                      name=name or path.name.encode("utf-8", "backslashreplace").decode(), caution=caution)
 
 
 def _check_family(path: Path, file: StateFile, variant: Variant) -> None:

@@ -70,6 +70,21 @@ def resembling(shapes: Shapes) -> list[Variant]:
     return [variant for name in FAMILIES for variant in find_family(name).resembles(shapes)]
 
 
+def all_hub_types() -> frozenset[str]:
+    """Return all that the config.json of a repository on the Hub may say of a model that is read here."""
+    return frozenset[str]().union(*(hub_types(variant) for variant in all_variants()))
+
+
+def hub_types(variant: Variant) -> frozenset[str]:
+    """Return what the config.json of a repository with weights of the variant may say of its model."""
+    return find_family(variant.family).hub_types(variant)
+
+
+def models_of_type(types: frozenset[str]) -> list[str]:
+    """Return the published models whose weights a repository of one of these types may have."""
+    return list(dict.fromkeys(variant.model for variant in all_variants() if hub_types(variant) & types))
+
+
 def marks() -> frozenset[str]:
     """Return the names of weights by which state dicts of the families are known."""
     return frozenset(find_family(name).MARK for name in FAMILIES)

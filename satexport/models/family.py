@@ -93,10 +93,11 @@ class Checkpoint(Generic[V]):
     variant: V
     state: State = field(repr=False)             # as the family's `read` gives it
     labels: tuple[str, ...] = field(repr=False)  # one per class, in the order of the head
-    source: Literal["file", "demo", "random"]
-    name: str    # what a person reads: the file's name, "demo", "random (seed 0)"
+    source: Literal["file", "hub", "demo", "random"]
+    name: str    # the file's name, "hub:OWNER/REPO/FILE@COMMIT", "demo", "random (seed 0)"
     sha256: str  # of the file; of random weights: of their bytes, keys sorted
     dtype: str   # as stored: "float16" if any weight is, else "float32"
+    caution: str = ""  # what to make sure of that neither the file nor its repository tells, a sentence
 
     @property
     def classes(self) -> int:
@@ -115,10 +116,10 @@ class Published:
 
 @dataclass(frozen=True, kw_only=True)
 class PaperFigures:
-    """What a paper claims of a variant, by the paper's own definitions."""
+    """What a paper claims of a variant, by the paper's own definitions; None: it does not say."""
 
-    memory_mb: float  # MB of one step
-    gflops: float     # 1e9 operations of one step
+    memory_mb: float | None  # MB of one step
+    gflops: float | None     # 1e9 operations of one step
     map: float        # %, AudioSet's evaluation set
     source: str       # the paper and its table
     note: str         # how its definitions differ from those of satexport
@@ -197,8 +198,14 @@ class Family(Protocol[V]):
     def resembles(self, shapes: Shapes) -> Sequence[V]:
         """Return the variants that a state dict of these shapes could be of, the likeliest first."""
 
-    def caution(self, variant: V) -> str:
-        """Return what to make sure of that no shape of a file tells, a sentence; "" if there is nothing."""
+    def hub_types(self, variant: V) -> frozenset[str]:
+        """Return the values of `model_type` and `architectures` in the config.json of a repository on the
+        Hugging Face Hub that has weights of the variant; empty if no such repository is known. A repository
+        whose config.json has only other values is refused before its weights are fetched."""
+
+    def caution(self, variant: V, shapes: Shapes) -> str:
+        """Return what to make sure of that the shapes of a file do not tell, a sentence; "" if there is
+        nothing."""
 
     def random(self, variant: V, classes: int, seed: int) -> State:
         """Return weights made from a seed, the same bits on every platform, for which activations stay of

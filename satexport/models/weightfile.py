@@ -6,13 +6,17 @@ by safetensors. Its content decides which, not its ending, and nothing in it is 
 So that `parity` finds the weights that a bundle was made from, one small text file per
 checkpoint in the user's cache folder holds the path it was last loaded from. Nothing is
 copied, and a path counts only while its file still has the hash.
+
+A file that was downloaded must have the SHA-256 that its publisher states or, if none is stated, the one that
+it had at its first use.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from satexport.errors import CheckpointError, RunError
-from satexport.files import cache_folder, sha256_of, write_bytes
+from satexport.files import cache_folder, sha256_of, write_bytes, write_text
 from satexport.models.family import Entry, StateFile
 from satexport.models.resave import SAVE_WEIGHTS, safetensors_code
 from satexport.models.torchfile import read_torch
@@ -99,6 +103,37 @@ def read_floats(path: Path, key: str, entry: Entry) -> NDArray[np.float32]:
                               "training diverged, or a value was too large for float16; "
                               "take an earlier checkpoint, or save it in float32.")
     return value
+
+
+@contextmanager
+def check_download(path: Path, note: Path, stated: str | None) -> Iterator[None]:
+    """Check the SHA-256 of a downloaded file before a block that reads it: it must be the one that was
+    stated, or else the one in the note, a file that is written when the block has read the file for the first
+    time. Raises `CheckpointError`."""
+    try:
+        sha256, expected = sha256_of(path), stated or _read_note(note)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error}); expected a checkpoint "
+                              "file that you may read.") from None
+    if expected not in (None, sha256):
+        when, trust = "as published", ""
+        if stated is None:
+            when, trust = f"as at its first use ({note})", f"; if you trust it as it is, remove {note}"
+        raise CheckpointError(f"{path}: has SHA-256 {sha256[:12]}..., expected {expected} {when}: the file "
+                              f"was changed or damaged. Remove {path.resolve()}, and it is fetched again"
+                              f"{trust}.")
+    yield
+    if expected is None:
+        with suppress(RunError):  # a folder that cannot be written keeps the file as it is, too
+            write_text(note, f"{sha256}  {path.name}\n")  # as sha256sum has it
+
+
+def _read_note(note: Path) -> str | None:
+    """The SHA-256 in a note, whatever stands for it in a damaged one, None without one."""
+    try:
+        return note.read_text(encoding="utf-8", errors="replace").partition(" ")[0][:64]
+    except FileNotFoundError:
+        return None
 
 
 def remember(sha256: str, path: Path) -> None:

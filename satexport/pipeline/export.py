@@ -132,7 +132,8 @@ def export_onnx(checkpoint: Checkpoint[V], target: Target, folder: Path,
         write_manifest(stage, contract, target, "model.onnx", operations, graph.roles)
         report = ExportReport(
             variant=contract.variant, target=path.name, opset=contract.opset, options=contract.options,
-            checkpoint=contract.checkpoint, operations=operations, stages=tuple(prover.stages), golden=golden)
+            checkpoint=contract.checkpoint, operations=operations, stages=tuple(prover.stages), golden=golden,
+            caution=checkpoint.caution or None)
         write_json(stage / REPORTS / "export.json", to_json(report))
     return ExportRecord(path=path, report=report)
 

@@ -19,7 +19,7 @@ class ExportOptions:
 
     model: str
     delay: int | None = None          # s; None: the usual one of the model
-    checkpoint: str = "published"     # or "demo", "random", a file
+    checkpoint: str = "published"     # or "demo", "random", a file, "hub:OWNER/REPO"
     labels: Path | None = None
     options: GraphOptions = USUAL_OPTIONS
 

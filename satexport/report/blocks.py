@@ -133,7 +133,8 @@ def _describe_executed(executed: Mapping[str, Mapping[str, int]]) -> Iterator[Bl
 
 def _describe_measure(report: MeasureReport) -> Iterator[Block]:
     yield _measure_table(report, MEASURE_FIGURES)
-    yield from dict.fromkeys(str(entry.paper["note"]) for entry in report.bundles if entry.paper)
+    yield from dict.fromkeys(str(entry.paper["note"]) for entry in report.bundles
+                             if entry.paper and entry.paper["note"])
     if report.gates:
         yield gates_table("budgets", report.gates)
         yield f"Budgets: {report.verdict}."

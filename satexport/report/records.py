@@ -52,6 +52,7 @@ class ExportReport:
     operations: Mapping[str, int]      # of one chunk of one stream: "model" and "front_end"
     stages: tuple[Stage, ...]
     golden: GoldenDifference
+    caution: str | None                # what to check, because the checkpoint does not tell it
     origin: Mapping[str, Any] = field(default_factory=origin)
 
     @property

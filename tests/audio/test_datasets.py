@@ -1,4 +1,4 @@
-"""Labelled sets: every layout, and what is refused."""
+"""Labelled sets: all layouts, and invalid ones."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def test_the_synthetic_set_has_ten_clips_of_each_class_or_more() -> None:
+def test_the_synthetic_set_has_at_least_ten_clips_of_each_class() -> None:
     clips = load_set("synthetic", LABELS)
     assert clips.truth(LABELS).sum(axis=0).max() >= 10
     assert set(clips.classes) == set(SYNTHETIC_CLASSES)
@@ -58,7 +58,7 @@ def test_the_synthetic_set_has_ten_clips_of_each_class_or_more() -> None:
     assert clips.origin["split"] == "evaluate"
 
 
-def test_a_clip_that_is_too_long_to_be_scored_as_one_is_refused_before_it_fills_the_memory() -> None:
+def test_a_clip_that_is_too_long_is_refused_before_it_fills_the_memory() -> None:
     given = 0
 
     def blocks(_rate: int) -> Iterator[np.ndarray]:
@@ -81,7 +81,7 @@ def test_a_set_in_esc50_layout_takes_labels_from_the_shipped_table(tmp_path: Pat
     assert clips.origin["folds"] == ["1", "2"]
 
 
-def test_folds_choose_clips_and_only_their_files_are_needed(tmp_path: Path) -> None:
+def test_folds_select_clips_and_only_their_files_are_needed(tmp_path: Path) -> None:
     rows = [("a.wav", 1, "rain"), ("b.wav", 2, "dog")]
     folder = write_esc50(tmp_path, rows, audio=False)
     write_audio(folder / "audio" / "b.wav")
@@ -92,12 +92,12 @@ def test_folds_choose_clips_and_only_their_files_are_needed(tmp_path: Path) -> N
             load_set(folder, LABELS, folds=folds)
 
 
-def test_a_model_with_labels_of_its_own_needs_no_table(tmp_path: Path) -> None:
+def test_categories_that_are_labels_of_the_model_need_no_table(tmp_path: Path) -> None:
     folder = write_esc50(tmp_path, [("a.wav", 1, "rain"), ("b.wav", 2, "dog")])
     assert load_set(folder, ["rain", "dog", "cat"]).classes == ("rain", "dog")
 
 
-def test_a_category_map_goes_before_the_shipped_table(tmp_path: Path) -> None:
+def test_a_category_map_overrides_the_shipped_table(tmp_path: Path) -> None:
     folder = write_esc50(tmp_path / "esc", [("a.wav", 1, "rain"), ("b.wav", 2, "dog")])
     table = write(tmp_path / "map.csv", "category,label\ndog,Bark\n")
     clips = load_set(folder, LABELS, category_map=table)
@@ -105,7 +105,7 @@ def test_a_category_map_goes_before_the_shipped_table(tmp_path: Path) -> None:
     assert clips.origin["category_map"] == str(table)
 
 
-def test_categories_that_the_model_does_not_know_are_named(tmp_path: Path) -> None:
+def test_categories_without_a_label_in_the_model_are_named(tmp_path: Path) -> None:
     folder = write_esc50(tmp_path, [(f"{x}.wav", 1, x) for x in ("a", "b", "c", "d", "rain")])
     with pytest.raises(DataError, match=r"the model has no label for a, b, c and 1 more.*category map"):
         load_set(folder, LABELS)
@@ -145,13 +145,13 @@ def test_an_audioset_list_without_any_audio_is_refused(tmp_path: Path) -> None:
         load_set(path, LABELS)
 
 
-def test_a_broken_line_of_an_audioset_list_is_shown(tmp_path: Path) -> None:
+def test_an_invalid_line_of_an_audioset_list_is_quoted(tmp_path: Path) -> None:
     path = write(tmp_path / "list.csv", AUDIOSET_HEADER + "aaa, start\n")
     with pytest.raises(DataError, match=r"list\.csv, line 4: is 'aaa,start'"):
         load_set(path, LABELS)
 
 
-def test_a_csv_of_files_and_labels_is_read_beside_its_files(tmp_path: Path) -> None:
+def test_a_csv_of_files_and_labels_finds_the_files_in_its_folder(tmp_path: Path) -> None:
     lines = 'filename,labels\nx/a.wav,Rain; Dog\n"b.wav","Rain"\nc.wav,\n'
     path = write(tmp_path / "my.csv", lines)
     write_audio(tmp_path / "x" / "a.wav", tmp_path / "b.wav", tmp_path / "c.wav")
@@ -160,7 +160,7 @@ def test_a_csv_of_files_and_labels_is_read_beside_its_files(tmp_path: Path) -> N
     assert clips.clips[0].read(SAMPLE_RATE).shape == (1600,)
 
 
-def test_a_name_that_no_file_can_have_is_a_file_that_is_missing(tmp_path: Path) -> None:
+def test_an_impossible_file_name_is_reported_as_a_missing_file(tmp_path: Path) -> None:
     (tmp_path / "set.csv").write_text(f"filename,labels\n{'a' * 5000}.wav,Dog\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"1 of 1 audio files are missing .*\(a{80}\.\.\.\)"):
         load_set(tmp_path / "set.csv", ["Dog"])
@@ -185,7 +185,7 @@ def test_missing_audio_of_a_csv_is_named(tmp_path: Path) -> None:
     ("a.csv", b"filename,labels\n" + b"\n" * MAX_LINES, "more than 250000 lines"),
     ("a.csv", b"#" * (MAX_BYTES + 1), "longer than 32 MB"),
     ("b.txt", b"", r"no csv in this folder; expected the word .synthetic.")])
-def test_lists_that_cannot_be_used_are_refused(
+def test_unusable_lists_are_refused(
         tmp_path: Path, name: str, content: bytes, words: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=words):
@@ -206,13 +206,13 @@ def test_lists_that_cannot_be_used_are_refused(
     ('filename,labels\na.wav,"Rain', "line 2: is not valid csv (a quote is not closed"),
     ('filename,labels\na.wav,"Rain" and "Dog"\n', "line 2: is not valid csv ("),
     ("filename,labels\na.wav,Rain\x00\n", "contains zero bytes")], ids=lambda text: repr(text)[-40:])
-def test_a_row_that_does_not_fit_its_table_is_named(tmp_path: Path, table: str, words: str) -> None:
+def test_a_row_that_does_not_match_the_header_is_named(tmp_path: Path, table: str, words: str) -> None:
     write_audio(*(tmp_path / f"{name}.wav" for name in "abc"))
     with pytest.raises(DataError, match=rf"set\.csv.*{re.escape(words)}"):
         load_set(write(tmp_path / "set.csv", table), LABELS)
 
 
-def test_rows_may_be_quoted_spaced_and_end_in_empty_cells(tmp_path: Path) -> None:
+def test_cells_may_be_quoted_or_padded_and_rows_may_end_with_empty_cells(tmp_path: Path) -> None:
     write_audio(*(tmp_path / f"{name}.wav" for name in "abc"))
     lines = ('filename, labels ,notes,notes', 'a.wav,"Burst, pop; Rain",,', ' b.wav , Dog , x,,,', '',
              ',,,', 'c.wav,"Rain" ,,  ')
@@ -228,7 +228,7 @@ def test_rows_may_be_quoted_spaced_and_end_in_empty_cells(tmp_path: Path) -> Non
     ("c.wav,1.0,0,rain,False,1,A", "line 3: the fold is '1.0', expected a number"),
     ("a.wav,2,0,rain,False,1,A", "line 3: a.wav is already listed in line 2"),
     ("./a.wav,2,0,rain,False,1,A", "line 3: ./a.wav is already listed in line 2")])
-def test_a_row_of_esc50_that_does_not_fit_is_named(tmp_path: Path, line: str, words: str) -> None:
+def test_an_invalid_row_of_esc50_is_named(tmp_path: Path, line: str, words: str) -> None:
     folder = write_esc50(tmp_path, [("a.wav", 1, "rain")])
     with (folder / "meta" / "esc50.csv").open("a") as file:
         file.write(f"{line}\n")
@@ -239,7 +239,7 @@ def test_a_row_of_esc50_that_does_not_fit_is_named(tmp_path: Path, line: str, wo
 @pytest.mark.parametrize(("row", "words"), [
     ("dog,Bark,Dog", "line 3: has 3 cells for 2 columns"), ("dog", "line 3: has 1 cells for 2 columns"),
     ("rain,Dog", "line 3: maps rain to Dog, an earlier line to Rain")])
-def test_a_row_of_a_category_map_that_does_not_fit_is_named(tmp_path: Path, row: str, words: str) -> None:
+def test_an_invalid_row_of_a_category_map_is_named(tmp_path: Path, row: str, words: str) -> None:
     folder = write_esc50(tmp_path / "esc", [("a.wav", 1, "rain"), ("b.wav", 2, "dog")])
     table = write(tmp_path / "map.csv", f"category,label\nrain,Rain\n{row}\n")
     with pytest.raises(DataError, match=rf"map\.csv, {re.escape(words)}"):
@@ -250,7 +250,7 @@ def test_a_row_of_a_category_map_that_does_not_fit_is_named(tmp_path: Path, row:
     (f"aaa, 0.0, 10.0, {DOG},{SPEECH}", "line 5: is 'aaa,0.0,10.0,"),
     (f'aaa, 0.0, 10.0, "{DOG}', "line 5: is not valid csv (a quote is not closed"),
     (f'bbb, 0.0, 10.0, "{DOG}"', "line 5: bbb.wav is already listed in line 4")])
-def test_a_line_of_an_audioset_list_that_does_not_fit_is_named(tmp_path: Path, line: str, words: str) -> None:
+def test_an_invalid_line_of_an_audioset_list_is_named(tmp_path: Path, line: str, words: str) -> None:
     write_audio(tmp_path / "aaa.wav", tmp_path / "bbb.wav")
     path = write(tmp_path / "list.csv", AUDIOSET_HEADER + f'bbb, 0.0, 10.0, "{DOG}" \n{line}\n')
     with pytest.raises(DataError, match=rf"list\.csv, {re.escape(words)}"):
@@ -264,19 +264,19 @@ def test_a_csv_whose_clips_have_no_label_is_refused(tmp_path: Path) -> None:
         load_set(path, LABELS)
 
 
-def test_a_folder_with_two_lists_asks_for_one(tmp_path: Path) -> None:
+def test_a_folder_with_two_lists_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "a.csv", "x")
     write(tmp_path / "b.csv", "x")
     with pytest.raises(DataError, match=r"a\.csv, b\.csv in this folder.*Name the list"):
         load_set(tmp_path, LABELS)
 
 
-def test_data_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_missing_data_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="gone: does not exist; expected"):
         load_set(tmp_path / "gone", LABELS)
 
 
-def test_folds_of_a_set_without_folds_are_refused() -> None:
+def test_folds_for_a_set_without_folds_are_refused() -> None:
     with pytest.raises(DataError, match="synthetic: has no folds"):
         load_set("synthetic", LABELS, folds=[1])
 

@@ -1,4 +1,4 @@
-"""ESC-50: fetched once after its licence was said, and unpacked strictly."""
+"""ESC-50: downloaded once, after its licence was printed, and unpacked strictly."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def link() -> zipfile.ZipInfo:
 
 @pytest.fixture
 def esc50(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where ESC-50 comes to lie by default; the server has it, without a length, as GitHub."""
+    """The default folder of ESC-50; the server sends the archive without a length, like GitHub."""
     site.body, site.chunked = archive(), True
     monkeypatch.setenv("SATEXPORT_ESC50_URL", f"{site.url}/master.zip")
     monkeypatch.setenv("SATEXPORT_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache" / "ESC-50"
 
 
-def test_esc50_is_fetched_once_after_its_licence_was_said(site: Site, esc50: Path) -> None:
+def test_esc50_is_downloaded_once_after_its_licence_was_printed(site: Site, esc50: Path) -> None:
     first = call("data", "esc50")
     assert (first.code, first.out) == (0, f"esc50 is there: satexport parity BUNDLE --data {esc50}\n")
     assert "CC BY-NC 3.0" in first.err
@@ -53,23 +53,23 @@ def test_esc50_is_fetched_once_after_its_licence_was_said(site: Site, esc50: Pat
     assert len(site.asked) == 1
 
 
-def test_the_licence_of_esc50_is_said_before_anything_comes(site: Site, esc50: Path, tmp_path: Path) -> None:
-    said = []
+def test_the_licence_of_esc50_is_printed_before_the_download(site: Site, esc50: Path, tmp_path: Path) -> None:
+    announced = []
 
     def announce(text: str) -> None:
         assert not site.asked
-        said.append(text)
+        announced.append(text)
 
     assert fetch_esc50(tmp_path / "here", announce) == tmp_path / "here" / "ESC-50"
-    assert len(said) == 1
+    assert len(announced) == 1
     assert not esc50.exists()
 
 
 @pytest.mark.parametrize("name", ["../../outside", "ESC-50-master/../../outside", "/outside",
                                   "ESC-50-master/C:outside", "ESC-50-master\\..\\..\\outside", link()],
                          ids=str)
-def test_an_archive_that_leads_elsewhere_is_not_unpacked(site: Site, esc50: Path, tmp_path: Path,
-                                                         name: str | zipfile.ZipInfo) -> None:
+def test_an_archive_that_writes_outside_its_folder_is_not_unpacked(site: Site, esc50: Path, tmp_path: Path,
+                                                                   name: str | zipfile.ZipInfo) -> None:
     site.body = archive({name: b"/etc/passwd"})
     with pytest.raises(RunError, match=r"points outside the folder|is a link"):
         fetch_esc50(None, print)
@@ -85,7 +85,8 @@ def flipped(content: bytes) -> bytes:
 @pytest.mark.parametrize("body", [flipped(archive()), archive()[:-30], archive()[:5000], b"", b"<html>",
                                   archive().replace(b"esc50.csv", b"other.csv")],
                          ids=["bit flipped", "no end", "half", "empty", "page", "another set"])
-def test_an_archive_that_is_damaged_or_no_esc50_leaves_nothing(site: Site, esc50: Path, body: bytes) -> None:
+def test_an_archive_that_is_damaged_or_not_esc50_leaves_no_files(
+        site: Site, esc50: Path, body: bytes) -> None:
     site.body = body
     with pytest.raises(RunError, match=r"cannot be unpacked .* run the command again"):
         fetch_esc50(None, print)
@@ -94,7 +95,7 @@ def test_an_archive_that_is_damaged_or_no_esc50_leaves_nothing(site: Site, esc50
     fetch_esc50(None, print)
 
 
-def test_a_folder_of_that_name_with_something_else_is_left_alone(site: Site, esc50: Path) -> None:
+def test_a_folder_named_esc50_with_other_content_is_not_changed(site: Site, esc50: Path) -> None:
     esc50.mkdir(parents=True)
     (esc50 / "mine").touch()
     with pytest.raises(RunError, match="is not ESC-50; it was not changed"):
@@ -103,7 +104,7 @@ def test_a_folder_of_that_name_with_something_else_is_left_alone(site: Site, esc
     assert os.listdir(esc50) == ["mine"]
 
 
-def test_an_unpacking_that_was_interrupted_needs_no_second_download(
+def test_interrupted_unpacking_needs_no_second_download(
         site: Site, esc50: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt

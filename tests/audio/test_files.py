@@ -37,7 +37,7 @@ def test_a_file_of_any_kind_and_rate_becomes_16_khz_mono(
     audio = read_audio(tmp_path / name, SAMPLE_RATE)
     assert audio.dtype == np.float32
     assert audio.ndim == 1
-    assert len(audio) == pytest.approx(SAMPLE_RATE, rel=0.1)  # mp3 pads its ends
+    assert len(audio) == pytest.approx(SAMPLE_RATE, rel=0.1)  # mp3 pads the start and the end
     assert peak_hertz(audio) == pytest.approx(440, abs=2)
     assert np.abs(audio).max() == pytest.approx(0.5, abs=0.05)
 
@@ -54,15 +54,15 @@ def test_channels_are_averaged(tmp_path: Path) -> None:
     np.testing.assert_allclose(read_audio(tmp_path / "a.wav", SAMPLE_RATE), left / 2, atol=1e-6)
 
 
-def said_of(path: Path) -> list[str]:
-    """What is said of a file that can be heard."""
-    said: list[str] = []
-    read_audio(path, SAMPLE_RATE, said.append)
-    return said
+def read_warnings(path: Path) -> list[str]:
+    """The warnings about a file that can be read."""
+    warnings: list[str] = []
+    read_audio(path, SAMPLE_RATE, warnings.append)
+    return warnings
 
 
 @pytest.mark.parametrize("rate", [8_000, 32_000, 44_100])
-def test_a_file_is_heard_at_the_rate_that_is_asked_for(tmp_path: Path, rate: int) -> None:
+def test_a_file_is_resampled_to_the_requested_rate(tmp_path: Path, rate: int) -> None:
     soundfile.write(tmp_path / "a.wav", tone(SAMPLE_RATE), SAMPLE_RATE)
     audio = read_audio(tmp_path / "a.wav", rate)
     assert len(audio) == rate
@@ -73,31 +73,31 @@ NOISE = np.random.default_rng(1).normal(0, 0.1, (2 * SAMPLE_RATE, 2)).clip(-1, 1
 
 
 @pytest.mark.parametrize("channels", [[NOISE[:, 0], -NOISE[:, 0]], [NOISE[:, 0], -0.8 * NOISE[:, 0]]])
-def test_channels_that_cancel_each_other_are_said(tmp_path: Path, channels: list[np.ndarray]) -> None:
+def test_channels_that_cancel_each_other_cause_a_warning(tmp_path: Path, channels: list[np.ndarray]) -> None:
     soundfile.write(tmp_path / "a.wav", np.stack(channels, 1), SAMPLE_RATE)
-    (said,) = said_of(tmp_path / "a.wav")
-    assert "a.wav: its 2 channels cancel each other" in said
+    (warnings,) = read_warnings(tmp_path / "a.wav")
+    assert "a.wav: its 2 channels cancel each other" in warnings
 
 
 @pytest.mark.parametrize("channels", [
     [NOISE[:, 0]], [NOISE[:, 0], NOISE[:, 0]], [NOISE[:, 0], NOISE[:, 1]], [0 * NOISE[:, 0]] * 2,
     [NOISE[:, 0], *[0 * NOISE[:, 0]] * 5]], ids=["one", "the same", "two sounds", "silence", "one of six"])
-def test_channels_that_do_not_cancel_each_other_need_no_word(
+def test_channels_that_do_not_cancel_each_other_cause_no_warning(
         tmp_path: Path, channels: list[np.ndarray]) -> None:
     soundfile.write(tmp_path / "a.wav", np.stack(channels, 1), SAMPLE_RATE)
-    assert said_of(tmp_path / "a.wav") == []
+    assert read_warnings(tmp_path / "a.wav") == []
 
 
 @pytest.mark.parametrize(("rate", "channels"), [
     (1, 1), (8_000, 2), (16_000, 1024), (384_000, 6), (2_147_483_647, 1)])
-def test_rates_and_channels_have_no_limits_of_ours(tmp_path: Path, rate: int, channels: int) -> None:
+def test_any_sample_rate_and_channel_count_is_read(tmp_path: Path, rate: int, channels: int) -> None:
     soundfile.write(tmp_path / "a.wav", np.full((50, channels), 0.25), rate)
-    if rate > 800_000:  # so short that not one sample is left
+    if rate > 800_000:  # too short for a single sample
         with pytest.raises(AudioError, match="too few for one sample"):
             read_audio(tmp_path / "a.wav", SAMPLE_RATE)
     else:
-        heard = read_audio(tmp_path / "a.wav", SAMPLE_RATE)
-        assert len(heard) == pytest.approx(50 * SAMPLE_RATE / rate, abs=1)
+        first = read_audio(tmp_path / "a.wav", SAMPLE_RATE)
+        assert len(first) == pytest.approx(50 * SAMPLE_RATE / rate, abs=1)
 
 
 KINDS = [("WAV", "PCM_16"), ("WAV", "MS_ADPCM"), ("WAV", "GSM610"), ("RF64", "FLOAT"), ("W64", "PCM_24"),
@@ -107,8 +107,8 @@ KINDS = [("WAV", "PCM_16"), ("WAV", "MS_ADPCM"), ("WAV", "GSM610"), ("RF64", "FL
 
 
 @pytest.mark.parametrize(("form", "subtype"), KINDS)
-def test_blocks_of_any_length_are_the_same_samples(tmp_path: Path, form: str, subtype: str,
-                                                  capfd: pytest.CaptureFixture[str]) -> None:
+def test_blocks_of_any_length_contain_the_same_samples(
+        tmp_path: Path, form: str, subtype: str, capfd: pytest.CaptureFixture[str]) -> None:
     soundfile.write(tmp_path / "a.x", NOISE[:, 0], SAMPLE_RATE, format=form, subtype=subtype)
     whole = read_audio(tmp_path / "a.x", SAMPLE_RATE)
     assert len(whole) == pytest.approx(len(NOISE), rel=0.02)
@@ -116,29 +116,29 @@ def test_blocks_of_any_length_are_the_same_samples(tmp_path: Path, form: str, su
         blocks = list(audio_blocks(tmp_path / "a.x", SAMPLE_RATE, seconds))
         assert len(blocks) >= 4
         np.testing.assert_array_equal(np.concatenate(blocks), whole)
-    if subtype != "DWVW_16":  # soundfile's own reading of it fails
+    if subtype != "DWVW_16":  # soundfile itself cannot read it
         with (tmp_path / "a.x").open("rb") as file:
             expected = soundfile.read(file, dtype="float32")[0]
         np.testing.assert_allclose(whole, expected, atol=1e-6)
-    assert capfd.readouterr().err == ""  # libmpg123 complains where it has to go back
+    assert capfd.readouterr().err == ""  # libmpg123 prints a warning if it has to seek backwards
 
 
-def test_what_comes_before_a_damaged_place_is_heard_and_the_place_is_said(tmp_path: Path) -> None:
+def test_audio_before_damage_is_used_and_the_position_is_reported(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.flac", NOISE[:, 0], SAMPLE_RATE)
     content = bytearray((tmp_path / "a.flac").read_bytes())
     expected = read_audio(tmp_path / "a.flac", SAMPLE_RATE)
     content[3 * len(content) // 4] ^= 0xFF
     (tmp_path / "a.flac").write_bytes(content)
     blocks = audio_blocks(tmp_path / "a.flac", SAMPLE_RATE)
-    heard = next(blocks)
-    assert len(heard) > SAMPLE_RATE
+    first = next(blocks)
+    assert len(first) > SAMPLE_RATE
     with pytest.raises(AudioError, match=r"cannot be read beyond 1\.[0-5] s .*the audio before that"):
         next(blocks)
-    np.testing.assert_array_equal(heard, expected[:len(heard)])
+    np.testing.assert_array_equal(first, expected[:len(first)])
 
 
 @pytest.mark.parametrize(("peak", "scale"), [(8.1, 16), (32_768.0, 32_768), (2.0**31, 2**31)])
-def test_samples_beyond_what_a_stream_takes_are_refused_with_a_scale(
+def test_samples_too_loud_for_a_stream_are_refused_with_a_suggested_scale(
         tmp_path: Path, peak: float, scale: int) -> None:
     soundfile.write(tmp_path / "a.wav", tone(SAMPLE_RATE) / 0.5 * peak, SAMPLE_RATE, subtype="FLOAT")
     with pytest.raises(AudioError, match=f"a.wav: its samples reach .*volume=1/{scale} "):
@@ -147,13 +147,13 @@ def test_samples_beyond_what_a_stream_takes_are_refused_with_a_scale(
     assert np.abs(read_audio(tmp_path / "a.wav", SAMPLE_RATE)).max() == pytest.approx(7.9, rel=0.01)
 
 
-def test_a_wav_is_heard_whatever_its_name(tmp_path: Path) -> None:
+def test_a_wav_is_read_whatever_its_name(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", NOISE, SAMPLE_RATE)
     (tmp_path / "a.wav").rename(tmp_path / "a.raw")
     assert len(read_audio(tmp_path / "a.raw", SAMPLE_RATE)) == len(NOISE)
 
 
-def test_names_of_audio_are_those_of_what_soundfile_reads() -> None:
+def test_audio_suffixes_are_those_that_soundfile_reads() -> None:
     endings = audio_suffixes()
     assert {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".w64", ".caf", ".au"} <= set(endings)
     assert not {".raw", ".txt", ".csv", ".m4a", ".json"} & set(endings)
@@ -163,7 +163,7 @@ def test_names_of_audio_are_those_of_what_soundfile_reads() -> None:
 @pytest.mark.parametrize(("raised", "expected", "words"), [
     ((OSError, errno.EIO, "the disk is gone"), AudioError, r"a\.wav: cannot be read \(the disk is gone\)"),
     ((KeyboardInterrupt,), KeyboardInterrupt, None)])
-def test_what_goes_wrong_inside_of_libsndfile_is_raised_outside(
+def test_an_error_inside_a_libsndfile_callback_is_raised(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
         raised: tuple[Any, ...], expected: type[BaseException], words: str | None) -> None:
     soundfile.write(tmp_path / "a.wav", NOISE, SAMPLE_RATE)
@@ -179,7 +179,7 @@ def test_what_goes_wrong_inside_of_libsndfile_is_raised_outside(
     assert capfd.readouterr().err == ""
 
 
-def test_nothing_above_8_khz_folds_back(tmp_path: Path) -> None:
+def test_frequencies_above_8_khz_do_not_alias(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", tone(48_000, hertz=11_000), 48_000)
     assert np.abs(read_audio(tmp_path / "a.wav", SAMPLE_RATE)[1000:-1000]).max() < 1e-3
 
@@ -196,13 +196,13 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "content"), [
     ("text.wav", b"these are words\n" * 40), ("empty.wav", b""), ("noise.raw", b"\1\2" * 99)])
-def test_what_is_no_audio_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
+def test_files_that_are_not_audio_are_refused(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(AudioError, match=f"{name}: cannot be read as audio .*Convert it"):
         read_audio(tmp_path / name, SAMPLE_RATE)
 
 
-def test_what_cannot_be_read_is_named_by_its_first_bytes_and_the_reason_stands_alone(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_identified_by_its_first_bytes_with_a_clean_reason(tmp_path: Path) -> None:
     (tmp_path / "a.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(99))
     with pytest.raises(AudioError) as raised:
         read_audio(tmp_path / "a.m4a", SAMPLE_RATE)
@@ -224,7 +224,7 @@ def test_a_file_too_short_for_one_sample_at_16_khz_is_refused(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_samples_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -> None:
+def test_samples_that_are_nan_or_infinite_are_refused(tmp_path: Path, value: float) -> None:
     samples = tone(44_100)
     samples[100] = value
     soundfile.write(tmp_path / "a.wav", samples, 44_100, subtype="FLOAT")

@@ -1,4 +1,4 @@
-"""Names of classes: those that ship, and lists of one's own."""
+"""Labels: the shipped ones, and users' lists."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_audioset_has_527_different_names_and_mids() -> None:
     assert audioset_mids()["/m/06mb1"] == "Rain"
 
 
-def test_every_esc50_category_has_an_audioset_label_of_its_own() -> None:
+def test_every_esc50_category_has_a_different_audioset_label() -> None:
     table = esc50_to_audioset()
     assert len(table) == len(set(table.values())) == 50
     assert set(table.values()) <= set(LABELS)
@@ -36,14 +36,14 @@ def test_every_esc50_category_has_an_audioset_label_of_its_own() -> None:
     "\ufeffcat\r\nbig, brown dog\r\n", "\n , \ndisplay_name\ncat\n\"big, brown dog\"\n",
     "\ufeff\r\nindex,display_name\r\n0,cat\r\n1,\"big, brown dog\"\r\n",
     "\n\nindex,display_name\n0,cat\n1,\"big, brown dog\"\n"])
-def test_own_labels_are_read_from_lines_or_a_csv(tmp_path: Path, text: str) -> None:
+def test_user_labels_are_read_from_lines_or_a_csv(tmp_path: Path, text: str) -> None:
     assert read_labels(write(tmp_path / "labels", text)) == ("cat", "big, brown dog")
 
 
 @pytest.mark.parametrize(("content", "words"), [
     (b"", "no label"), (b"cat\ndog\ncat\n", "more than once \\(cat\\)"),
     (b"\xff\xfe\x00", "cannot be read as UTF-8 text"), (None, "no such file")])
-def test_labels_that_cannot_be_used_are_refused(
+def test_unusable_label_files_are_refused(
         tmp_path: Path, content: bytes | None, words: str) -> None:
     if content is not None:
         (tmp_path / "labels.txt").write_bytes(content)
@@ -65,7 +65,7 @@ def test_labels_that_cannot_be_used_are_refused(
     ("Dog\u202egnikrab\n", r"line 1: the label is 'Dog\u202egnikrab'"),
     ("".join(f"{i}\n" for i in range(20_001)), "has 20001 labels; expected at most 20000"),
     ("x" * 4_000_001, "longer than 4 MB")], ids=lambda text: repr(text)[:40])
-def test_labels_that_would_be_lost_moved_or_obeyed_are_refused(
+def test_labels_that_are_ambiguous_or_contain_control_characters_are_refused(
         tmp_path: Path, content: str, words: str) -> None:
     with pytest.raises(DataError, match=re.escape(words)):
         read_labels(write(tmp_path / "labels.txt", content))
@@ -75,11 +75,11 @@ def test_labels_that_would_be_lost_moved_or_obeyed_are_refused(
     b"\xef\xbb\xbfcat\r\n\r\nBurst, pop\r\n", b"cat\rBurst, pop\r", b"cat\nBurst, pop",
     b"display_name,index\n cat ,1\n\"Burst, pop\",2,\n,,\n"],
     ids=["BOM, CRLF and a blank line", "carriage returns", "no last newline", "a csv with empty cells"])
-def test_lines_end_as_editors_end_them(tmp_path: Path, content: bytes) -> None:
+def test_all_common_line_endings_are_accepted(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "labels").write_bytes(content)
     assert read_labels(tmp_path / "labels") == ("cat", "Burst, pop")
 
 
-def test_labels_of_other_scripts_keep_their_joiners_and_spaces(tmp_path: Path) -> None:
+def test_labels_in_other_scripts_keep_their_joiners_and_spaces(tmp_path: Path) -> None:
     names = ("सत्\u200dय", "👩\u200d🚒", "犬\u3000吠", "chat\u00a0noir")
     assert read_labels(write(tmp_path / "labels.txt", "\n".join(names))) == names

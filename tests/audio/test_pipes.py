@@ -31,7 +31,7 @@ NOISE = np.random.default_rng(1).normal(0, 0.1, (2 * SAMPLE_RATE, 2)).clip(-1, 1
 
 @pytest.fixture
 def piped() -> Callable[[bytes], str]:
-    """The name of a pipe that holds some bytes."""
+    """Creates a named pipe with some content and returns its path."""
     if not hasattr(os, "mkfifo"):
         pytest.skip("needs named pipes")
 
@@ -48,7 +48,7 @@ def piped() -> Callable[[bytes], str]:
 
 
 @pytest.mark.parametrize("form", ["WAV", "FLAC", "OGG", "MP3"])
-def test_a_pipe_is_heard_like_a_file(tmp_path: Path, form: str, piped: Callable[[bytes], str],
+def test_a_pipe_is_read_like_a_file(tmp_path: Path, form: str, piped: Callable[[bytes], str],
                                      capfd: pytest.CaptureFixture[str]) -> None:
     soundfile.write(tmp_path / "a.x", NOISE, SAMPLE_RATE, format=form)
     found = read_audio(piped((tmp_path / "a.x").read_bytes()), SAMPLE_RATE)
@@ -56,22 +56,22 @@ def test_a_pipe_is_heard_like_a_file(tmp_path: Path, form: str, piped: Callable[
     assert capfd.readouterr().err == ""
 
 
-def test_a_pipe_of_something_else_is_refused_in_one_sentence(piped: Callable[[bytes], str],
-                                                             capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_pipe_without_audio_is_refused_in_one_sentence(piped: Callable[[bytes], str],
+                                                         capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(AudioError, match="cannot be read as audio"):
         read_audio(piped(b"these are words\n" * 99), SAMPLE_RATE)
     assert capfd.readouterr().err == ""
 
 
-def test_a_pipe_without_an_end_is_given_up(piped: Callable[[bytes], str],
-                                           monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pipe_that_does_not_end_is_refused(piped: Callable[[bytes], str],
+                                             monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audio_module, "MAX_SPOOLED", 3 << 20)
     with pytest.raises(AudioError, match=r"is a pipe with more than .*expected audio of limited length"):
         read_audio(piped(bytes(5 << 20)), SAMPLE_RATE)
 
 
-def test_a_disk_that_does_not_take_a_pipe_is_said(piped: Callable[[bytes], str],
-                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_too_full_for_a_pipe_is_reported(piped: Callable[[bytes], str],
+                                                        monkeypatch: pytest.MonkeyPatch) -> None:
     class Full(io.BytesIO):
         def write(self, _content: Any, /) -> int:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -85,14 +85,14 @@ def test_a_disk_that_does_not_take_a_pipe_is_said(piped: Callable[[bytes], str],
 
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs /dev/zero")
-def test_a_device_is_refused_and_not_read_for_ever() -> None:
+def test_a_device_is_refused_and_not_read_forever() -> None:
     with pytest.raises(AudioError, match="/dev/zero: is a device"):
         read_audio("/dev/zero", SAMPLE_RATE)
 
 
 @pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="needs Unix sockets")
 def test_a_socket_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)  # the name of a socket must be short
+    monkeypatch.chdir(tmp_path)  # the path of a socket must be short
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("here")
         with pytest.raises(AudioError, match="here: is a socket"):
@@ -101,7 +101,7 @@ def test_a_socket_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 # PCM.
 
-def test_pcm_comes_in_blocks_no_longer_than_asked_and_complete() -> None:
+def test_pcm_is_complete_and_its_blocks_are_not_longer_than_requested() -> None:
     values = np.arange(-20_000, 20_000, dtype="<i2")
     blocks = list(pcm_blocks(io.BytesIO(values.tobytes()), SAMPLE_RATE, seconds=0.5))
     assert [len(block) for block in blocks] == [8000] * 5
@@ -109,10 +109,10 @@ def test_pcm_comes_in_blocks_no_longer_than_asked_and_complete() -> None:
     np.testing.assert_array_equal(np.concatenate(blocks) * 32_768, values)
 
 
-def test_a_live_pipe_is_heard_before_it_ends() -> None:
+def test_a_live_pipe_is_read_before_it_ends() -> None:
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as stream, os.fdopen(writing, "wb", buffering=0) as source:
-        late = threading.Timer(PATIENCE / 10, source.close)  # so that a reader who waits for more ends, too
+        late = threading.Timer(PATIENCE / 10, source.close)  # so that a reader that waits for more also ends
         late.start()
         source.write(bytes(200))
         assert len(next(pcm_blocks(stream, SAMPLE_RATE))) == 100
@@ -120,7 +120,7 @@ def test_a_live_pipe_is_heard_before_it_ends() -> None:
         late.cancel()
 
 
-def test_a_sample_cut_in_two_between_reads_is_put_together() -> None:
+def test_a_sample_split_between_two_reads_is_joined() -> None:
     class Slow(io.BytesIO):
         def read1(self, _size: int | None = -1, /) -> bytes:
             return self.read(3)
@@ -129,14 +129,14 @@ def test_a_sample_cut_in_two_between_reads_is_put_together() -> None:
     np.testing.assert_array_equal(blocks * 32_768, values)
 
 
-def test_half_a_sample_at_the_end_is_an_error_after_the_rest_was_heard() -> None:
+def test_half_a_sample_at_the_end_is_an_error_after_the_rest_was_read() -> None:
     blocks = pcm_blocks(io.BytesIO(bytes(5)), SAMPLE_RATE)
     assert len(next(blocks)) == 2
     with pytest.raises(AudioError, match="5 bytes are not a whole number of samples"):
         next(blocks)
 
 
-def test_a_pipe_without_audio_is_an_error() -> None:
+def test_an_empty_standard_input_is_an_error() -> None:
     with pytest.raises(AudioError, match="standard input: is empty"):
         list(pcm_blocks(io.BytesIO(), SAMPLE_RATE))
 
@@ -149,7 +149,7 @@ HEADS = {"MP4": b"\0\0\0\x20ftypM4A \0\0\0\0", "WebM": b"\x1aE\xdf\xa3\x9fB\x86\
 
 @pytest.mark.parametrize("form", ["WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "OGG", "MP3",
                                   "VOC", "NIST"])
-def test_a_file_in_place_of_pcm_is_refused_with_what_to_do(form: str) -> None:
+def test_a_file_instead_of_pcm_is_refused_with_advice(form: str) -> None:
     file = io.BytesIO()
     soundfile.write(file, NOISE, SAMPLE_RATE, format=form)
     with pytest.raises(AudioError, match=r"input: starts like a .*-f s16le -ar 16000 -ac 1.*/dev/stdin"):
@@ -157,7 +157,7 @@ def test_a_file_in_place_of_pcm_is_refused_with_what_to_do(form: str) -> None:
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_so_is_a_file_that_could_not_be_read_either(name: str) -> None:
+def test_an_unreadable_file_instead_of_pcm_is_refused(name: str) -> None:
     class Slow(io.BytesIO):
         def read1(self, _size: int | None = -1, /) -> bytes:
             return self.read(1)
@@ -169,7 +169,7 @@ def test_so_is_a_file_that_could_not_be_read_either(name: str) -> None:
 @pytest.mark.parametrize("begin", [
     b"", b"RIFF", b"RIFX\0\0\0\0AVE", b"\xff\xfb\x90\x64", b"\xff\xff" * 5000, b"ID3", b"OggX", b"\xff\xf1",
     b"FORM"])
-def test_pcm_may_begin_with_any_bytes_that_begin_no_file(begin: bytes) -> None:
+def test_pcm_may_start_with_any_bytes_that_are_not_a_container(begin: bytes) -> None:
     pcm = begin + np.random.default_rng(0).bytes(40_000 - len(begin))
     blocks = np.concatenate(list(pcm_blocks(io.BytesIO(pcm), SAMPLE_RATE)))
     np.testing.assert_array_equal(blocks * 32_768, np.frombuffer(pcm, "<i2"))

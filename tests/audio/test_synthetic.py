@@ -1,4 +1,4 @@
-"""The synthetic set: truthful labels, the same clips everywhere, a sound in every chunk."""
+"""The synthetic set: correct labels, the same clips on every machine, sound in every chunk."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ ONE_ROUND = range(len(SYNTHETIC_CLASSES))
 
 
 def clip_of(label: str) -> np.ndarray:
-    """The first evaluation clip with this label alone."""
+    """The first evaluation clip that has only this label."""
     index = next(i for i in range(1000) if synthetic_labels("evaluate", i) == (label,))
     return synthetic_clip("evaluate", index, rate=SAMPLE_RATE)[0]
 
 
 def loudest(audio: np.ndarray, count: int) -> list[float]:
-    """The frequencies of the highest separate peaks, Hz; resolution 1 Hz."""
+    """The frequencies of the highest distinct peaks, Hz; resolution 1 Hz."""
     middle = audio[SAMPLE_RATE:2 * SAMPLE_RATE]
     spectrum = np.abs(np.fft.rfft(middle * np.hanning(len(middle))))
     found: list[float] = []
@@ -62,19 +62,19 @@ def test_splits_share_no_seed_and_no_clip() -> None:
     assert not np.array_equal(clips[1], clips[2])
 
 
-def test_any_round_of_indices_has_each_class_once_as_its_main_sound() -> None:
+def test_consecutive_indices_have_each_class_once_as_the_main_sound() -> None:
     mains = [synthetic_labels("evaluate", 4 + index)[0] for index in ONE_ROUND]
     assert sorted(mains) == sorted(SYNTHETIC_CLASSES)
 
 
-def test_some_clips_have_two_labels_and_none_has_silence_beside_another() -> None:
+def test_some_clips_have_two_labels_but_never_silence_with_another() -> None:
     labels = [synthetic_labels("evaluate", index) for index in range(150)]
     assert 5 < sum(len(names) == 2 for names in labels) < 40
     assert all(names == ("Silence",) for names in labels if "Silence" in names)
 
 
 @pytest.mark.parametrize("index", ONE_ROUND)
-def test_a_clip_is_float32_within_full_scale_and_as_long_as_asked(index: int) -> None:
+def test_a_clip_is_float32_within_full_scale_and_as_long_as_requested(index: int) -> None:
     audio, _ = synthetic_clip("calibrate", index, seconds=3.5, rate=SAMPLE_RATE)
     assert audio.dtype == np.float32
     assert audio.shape == (56_000,)
@@ -82,7 +82,7 @@ def test_a_clip_is_float32_within_full_scale_and_as_long_as_asked(index: int) ->
 
 
 @pytest.mark.parametrize("index", range(45))
-def test_a_sound_is_in_every_chunk_and_silence_in_none(index: int) -> None:
+def test_every_chunk_contains_sound_except_in_silence(index: int) -> None:
     audio, labels = synthetic_clip("evaluate", index, rate=SAMPLE_RATE)
     for chunk in audio.reshape(3, -1):
         if labels == ("Silence",):
@@ -104,7 +104,7 @@ def test_a_dialled_digit_is_one_low_and_one_high_tone() -> None:
     assert spectrum[near].sum() > 0.9 * spectrum.sum()
 
 
-def test_pink_noise_falls_by_three_decibels_an_octave_and_white_noise_does_not() -> None:
+def test_pink_noise_falls_by_three_decibels_per_octave_and_white_noise_does_not() -> None:
     def fall(label: str) -> float:
         power = np.abs(np.fft.rfft(clip_of(label))) ** 2
         hertz = np.fft.rfftfreq(6 * SAMPLE_RATE, 1 / SAMPLE_RATE)
@@ -125,7 +125,7 @@ def test_a_clip_without_samples_is_refused() -> None:
         synthetic_clip("train", 0, seconds=0, rate=SAMPLE_RATE)
 
 
-def test_a_stream_is_clips_one_after_another_as_a_microphone_gives_them() -> None:
+def test_a_stream_is_consecutive_clips_with_microphone_noise() -> None:
     stream = synthetic_stream(8, rate=SAMPLE_RATE)
     assert stream.shape == (8 * SAMPLE_RATE,)
     clips = [synthetic_clip("evaluate", index, rate=SAMPLE_RATE)[0] for index in range(2)]
@@ -142,7 +142,7 @@ def test_silence_in_a_stream_stays_silent() -> None:
 
 
 @pytest.mark.parametrize("rate", [32_000, 44_100, 48_000])
-def test_a_clip_at_another_rate_is_as_long_and_has_the_same_labels_and_tones(rate: int) -> None:
+def test_a_clip_at_another_rate_has_the_same_length_labels_and_tones(rate: int) -> None:
     index = next(i for i in range(1000) if synthetic_labels("evaluate", i) == ("Dial tone",))
     audio, labels = synthetic_clip("evaluate", index, rate=rate)
     assert labels == ("Dial tone",)

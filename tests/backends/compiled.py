@@ -1,4 +1,4 @@
-"""Bundles of an export for a target."""
+"""Build bundles of an export for a target."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def target_named(name: str) -> Target:
 
 
 def compiled(source: Path, name: str, folder: Path) -> Path:
-    """A bundle of an export, without a proof. Skips the test where the runtime of its target is not here."""
+    """Build a bundle of an export without testing it. Skips the test if the target's runtime is missing."""
     if name == "onnx":
         return source
     target = target_named(name)
@@ -36,6 +36,6 @@ def compiled(source: Path, name: str, folder: Path) -> Path:
 
 
 def compiled_model(tagger: Tagger) -> Any:
-    """OpenVINO's own."""
+    """OpenVINO's compiled model."""
     assert isinstance(tagger.step, backend.OpenVinoStep)
     return tagger.step.compiled

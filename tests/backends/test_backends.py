@@ -1,4 +1,4 @@
-"""What every step must do, whichever runtime it is: PyTorch, ONNX Runtime, OpenVINO."""
+"""What every step must do, with any runtime: PyTorch, ONNX Runtime, OpenVINO."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from satexport.tagging.tagger import load
 from tests.backends.compiled import compiled
 from tests.machine import need
 
-STEPS = {  # name -> target and what its scores may differ by from PyTorch
+STEPS = {  # name -> target, and the largest allowed score difference from PyTorch
     "PyTorch": ("", 0.0), "ONNX Runtime": ("onnx", 2e-5), "ONNX Runtime int8": ("cpu-int8", 0.05),
     "OpenVINO": ("openvino-fp32", 2e-5), "OpenVINO, explicit cache": ("openvino-fp32-explicit", 2e-5),
     "OpenVINO bf16": ("openvino-bf16", 0.02), "OpenVINO int8": ("openvino-int8", 0.05)}
@@ -122,8 +122,8 @@ def test_of_several_streams_in_one_step_one_is_reset_by_itself(
     alone: Callable[[FloatArray], FloatArray] = lambda sound: load(tiny).stream().feed(sound)  # noqa: E731
     sounds = audio[:3 * 128_000].reshape(3, -1)
     three.reset()
-    three.reset(2)  # before anything was heard
-    before = three.feed(sounds[:, :96_000])  # an odd number: of two buffers it is the other one's turn
+    three.reset(2)  # before the first chunk
+    before = three.feed(sounds[:, :96_000])  # three chunks, an odd number: the two buffers have swapped roles
     three.reset(1)
     after = three.feed(sounds[:, 96_000:])
     for lane in (0, 2):

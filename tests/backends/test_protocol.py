@@ -1,4 +1,4 @@
-"""The protocol of a backend: that each meets it, and that one more takes a folder and a line."""
+"""The protocol of a backend: each backend meets it, and a new one needs only a folder and a line."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ map_kept = 0.99
 
 @pytest.fixture
 def another(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One backend more: this line is all that it takes beside its folder."""
+    """One more backend: besides its folder, it needs only this line."""
     monkeypatch.setitem(BACKENDS, "evaluator", "tests.backends.evaluator.backend")
 
 

@@ -1,4 +1,4 @@
-"""Copies of bundles that a test may spoil, and what is in them."""
+"""Copies of bundles that a test may modify, and their content."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ GRAPH = "model.onnx"
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, hidden ones too."""
+    """All files below a folder, also hidden ones: relative path -> content."""
     return {str(path.relative_to(folder)): path.read_bytes()
             for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def copy_of(bundle: Path, folder: Path) -> Path:
-    """A copy that may be spoiled, in its place below a folder as an export puts it."""
+    """A copy that may be modified, at the path below a folder that an export would use."""
     return Path(shutil.copytree(bundle, folder / bundle.parent.name / bundle.name))
 
 
@@ -36,8 +36,8 @@ def manifest_of(bundle: Path) -> dict[str, Any]:
 
 
 def reseal(bundle: Path, **changes: object) -> None:
-    """Write bundle.json anew over what lies there now: every hash is right, whatever was spoiled.
-    `changes` are of the contract."""
+    """Write bundle.json again for the current files: all hashes match, whatever was modified.
+    `changes` replace fields of the contract."""
     manifest = manifest_of(bundle)
     (bundle / MANIFEST).unlink()
     contract = replace(Contract.from_dict(manifest["contract"]), **changes)  # type: ignore[arg-type]
@@ -46,7 +46,7 @@ def reseal(bundle: Path, **changes: object) -> None:
 
 
 def output_with(export: Path, folder: Path) -> Path:
-    """An output folder that holds a copy of an export."""
+    """An output folder with a copy of an export."""
     copy_of(export, folder / "build")
     return folder / "build"
 

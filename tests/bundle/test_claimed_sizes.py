@@ -1,4 +1,5 @@
-"""Parts of a bundle that say more of themselves than they hold, sealed as a stranger may seal them."""
+"""Parts of a bundle with wrong sizes in their headers, but with valid hashes, as an attacker could create
+them."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from tests.commands.calls import call
 
 
 def npy(shape: tuple[int, ...], data: bytes = b"") -> bytes:
-    """A .npy whose header says a shape, whatever follows."""
+    """A .npy whose header announces a shape, whatever follows."""
     buffer = io.BytesIO()
     np.lib.format.write_array_header_1_0(buffer, {"descr": "<f4", "fortran_order": False, "shape": shape})
     return buffer.getvalue() + data
@@ -32,7 +33,7 @@ def zipped(**parts: bytes) -> bytes:
 
 
 def outside(path: Path, location: str) -> None:
-    """Let the largest weight of a graph lie in another file."""
+    """Move the largest weight of a graph to another file."""
     model = onnx.load(path)
     tensor = max(model.graph.initializer, key=lambda t: len(t.raw_data))
     tensor.ClearField("raw_data")
@@ -68,7 +69,7 @@ SPOILED: dict[str, tuple[str, Spoil, str]] = {
 
 
 @pytest.mark.parametrize(("name", "spoil", "words"), SPOILED.values(), ids=SPOILED)
-def test_a_part_that_lies_about_its_length_is_refused(
+def test_a_part_with_a_wrong_length_in_its_header_is_refused(
         name: str, spoil: Spoil, words: str, demo: Path, tmp_path: Path) -> None:
     bundle = copy_of(demo, tmp_path)
     spoil(bundle / name)
@@ -77,7 +78,7 @@ def test_a_part_that_lies_about_its_length_is_refused(
     assert (found.code, words in found.err, len(found.err) < 600) == (4, True, True), found.err
 
 
-def test_weights_outside_of_an_export_are_no_fault_of_ours(demo: Path, tmp_path: Path) -> None:
+def test_weights_outside_an_export_are_refused_without_a_traceback(demo: Path, tmp_path: Path) -> None:
     bundle = copy_of(demo, tmp_path)
     outside(bundle / GRAPH, "../../../etc/passwd")
     reseal(bundle)
@@ -88,7 +89,8 @@ def test_weights_outside_of_an_export_are_no_fault_of_ours(demo: Path, tmp_path:
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, f'{{"a": {"9" * 5000}}}', "[]", "1e999",
                                   f'{{"a": "{"x" * 1_000_000}"}}'], ids=lambda text: text[:6])
-def test_a_manifest_of_any_depth_or_length_is_called_damaged(text: str, demo: Path, tmp_path: Path) -> None:
+def test_a_manifest_of_any_depth_or_length_is_reported_as_damaged(
+        text: str, demo: Path, tmp_path: Path) -> None:
     bundle = copy_of(demo, tmp_path)
     (bundle / MANIFEST).write_text(text)
     found = call("run", bundle, "x.wav")
@@ -97,7 +99,7 @@ def test_a_manifest_of_any_depth_or_length_is_called_damaged(text: str, demo: Pa
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "[]", "{", '{"clips_sha256": 3}', '{"clips_sha256": [3]}',
                                   '{"int8": []}', "9" * 5000], ids=lambda text: text[:22])
-def test_a_calibration_record_that_is_none_is_called_damaged(text: str, demo: Path, tmp_path: Path) -> None:
+def test_an_invalid_calibration_record_is_reported_as_damaged(text: str, demo: Path, tmp_path: Path) -> None:
     bundle = copy_of(demo, tmp_path)
     (bundle / CALIBRATION).write_text(text)
     reseal(bundle)

@@ -1,4 +1,4 @@
-"""A damaged or foreign bundle is never used, and the error names what is wrong with it."""
+"""A damaged or modified bundle is never used, and the error says what is wrong with it."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ from tests.tiny import DEPTH
 
 @pytest.fixture
 def vit(random_vit: Path, tmp_path: Path) -> Path:
-    """A bundle to spoil, without a cache."""
+    """A bundle to modify, without a cache."""
     return copy_of(random_vit, tmp_path)
 
 
 @pytest.fixture
 def sat(tiny: Path, tmp_path: Path) -> Path:
-    """A bundle to spoil, with a cache."""
+    """A bundle to modify, with a cache."""
     return copy_of(tiny, tmp_path)
 
 
-def test_hidden_files_and_reports_do_no_harm(sat: Path) -> None:
+def test_hidden_files_and_reports_are_allowed(sat: Path) -> None:
     for name in (".DS_Store", "._labels.txt", ".parity.json.partial", "reports/whatever.txt", *BUILT):
         (sat / name).write_text("{}")
     assert load(sat).contract.variant == sat.parent.name
 
 
-# A part is not whole.
+# A part is incomplete.
 
 def empty(part: Path) -> None:
     part.write_bytes(b"")
@@ -83,7 +83,7 @@ def make_a_broken_link(part: Path) -> None:
 @pytest.mark.parametrize("name", [MANIFEST, GRAPH, INITIAL_CACHE, LABELS, GOLDEN])
 @pytest.mark.parametrize("spoil", [Path.unlink, empty, truncate, lengthen, give_windows_line_ends,
                                    make_a_folder, make_a_broken_link])
-def test_a_part_that_is_not_whole_is_an_error_that_names_it(
+def test_an_incomplete_part_is_named(
         spoil: Callable[[Path], None], name: str, sat: Path) -> None:
     spoil(sat / name)
     with pytest.raises(BundleError, match=name):
@@ -92,14 +92,14 @@ def test_a_part_that_is_not_whole_is_an_error_that_names_it(
 
 @pytest.fixture(scope="module")
 def victim(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle whose bytes are changed and put back."""
+    """A bundle whose bytes are changed and restored."""
     return copy_of(tiny, tmp_path_factory.mktemp("victim"))
 
 
 @pytest.mark.parametrize("name", [MANIFEST, GRAPH, INITIAL_CACHE, LABELS, GOLDEN])
 @settings(max_examples=25)
 @given(data=st.data())
-def test_no_changed_byte_goes_unnoticed(name: str, victim: Path, data: st.DataObject) -> None:
+def test_every_changed_byte_is_detected(name: str, victim: Path, data: st.DataObject) -> None:
     part = victim / name
     place = data.draw(st.integers(0, part.stat().st_size - 1))
     change = data.draw(st.integers(1, 255))
@@ -119,7 +119,7 @@ def test_no_changed_byte_goes_unnoticed(name: str, victim: Path, data: st.DataOb
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "Thumbs.db", "__MACOSX", "parity.json"])
-def test_a_foreign_file_is_named(name: str, vit: Path) -> None:
+def test_an_unlisted_file_is_named(name: str, vit: Path) -> None:
     (vit / name).write_text("mine")
     with pytest.raises(BundleError, match=rf"contains {name}, which bundle\.json does not list"):
         open_bundle(vit)
@@ -127,17 +127,17 @@ def test_a_foreign_file_is_named(name: str, vit: Path) -> None:
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"\xff\xfe{\x00", b'{"schema": %d}' % SCHEMA,
                                   b'{"schema": %d, "seal": "\\ud800"}' % SCHEMA])
-def test_a_manifest_that_is_none_is_an_error(text: bytes, vit: Path) -> None:
+def test_an_invalid_manifest_is_an_error(text: bytes, vit: Path) -> None:
     (vit / MANIFEST).write_bytes(text)
     with pytest.raises(BundleError, match=MANIFEST):
         open_bundle(vit)
 
 
 @pytest.mark.parametrize("dtype", ["\ud800", "float1", None, ["float32"]])
-def test_a_contract_with_a_dtype_that_no_cache_has_is_an_error(dtype: object, sat: Path) -> None:
+def test_a_contract_with_an_unknown_cache_dtype_is_an_error(dtype: object, sat: Path) -> None:
     manifest = manifest_of(sat) | {"seal": ""}
     manifest["contract"]["cache_in"][0]["dtype"] = dtype
-    seal = hashlib.sha256(json.dumps(manifest).encode()).hexdigest()  # whose texts are ASCII
+    seal = hashlib.sha256(json.dumps(manifest).encode()).hexdigest()  # with non-ASCII characters escaped
     (sat / MANIFEST).write_text(json.dumps(manifest | {"seal": seal}))
     with pytest.raises(BundleError, match=r"the contract is damaged \(dtype .*, expected one of float32"):
         open_bundle(sat)
@@ -155,7 +155,8 @@ def test_a_contract_with_a_dtype_that_no_cache_has_is_an_error(dtype: object, sa
     ("roles", ["mel/log"], "expected a table"),
     ("roles", {"mel/log": {}}, "expected a table"), ("roles", {"mel/log": ""}, "damaged"),
     ("roles", {"mel/log": "window"}, r"the role 'window', expected one of front_end, linear.*newer version")])
-def test_a_manifest_of_another_make_is_an_error(key: str, value: object, words: str, vit: Path) -> None:
+def test_a_manifest_with_unexpected_content_is_an_error(
+        key: str, value: object, words: str, vit: Path) -> None:
     manifest = manifest_of(vit) | {key: value, "seal": ""}
     manifest["seal"] = hashlib.sha256(json_text(manifest).encode()).hexdigest()
     (vit / MANIFEST).write_text(json_text(manifest), encoding="utf-8")
@@ -163,9 +164,9 @@ def test_a_manifest_of_another_make_is_an_error(key: str, value: object, words: 
         open_bundle(vit)
 
 
-# The hashes are right, the content is not.
+# The hashes match, the content is wrong.
 
-def test_the_graph_of_another_model_is_an_error_although_its_hash_is_right(
+def test_the_graph_of_another_model_is_an_error_even_if_its_hash_matches(
         sat: Path, random_vit: Path) -> None:
     shutil.copy(random_vit / GRAPH, sat / GRAPH)
     reseal(sat)
@@ -173,7 +174,7 @@ def test_the_graph_of_another_model_is_an_error_although_its_hash_is_right(
         load(sat)
 
 
-def test_the_graph_of_other_weights_is_an_error_although_its_hash_is_right(vit: Path) -> None:
+def test_a_graph_with_other_weights_is_an_error_even_if_its_hash_matches(vit: Path) -> None:
     graph = onnx.load(vit / GRAPH)
     for entry in graph.metadata_props:
         if entry.key == f"{PREFIX}checkpoint":
@@ -184,7 +185,7 @@ def test_the_graph_of_other_weights_is_an_error_although_its_hash_is_right(vit: 
         load(vit)
 
 
-def test_a_graph_that_is_none_is_an_error_although_its_hash_is_right(vit: Path) -> None:
+def test_a_file_that_is_not_a_graph_is_an_error_even_if_its_hash_matches(vit: Path) -> None:
     (vit / GRAPH).write_bytes(b"no graph at all")
     reseal(vit)
     with pytest.raises(BundleError, match=r"cannot load .*model\.onnx"):
@@ -207,14 +208,14 @@ def test_an_initial_cache_that_the_graph_cannot_take_is_an_error(change: str, sa
 
 
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04 no more", b"\x93NUMPY", b"text"])
-def test_an_initial_cache_that_is_no_array_is_an_error(data: bytes, sat: Path) -> None:
+def test_an_initial_cache_that_is_not_an_array_is_an_error(data: bytes, sat: Path) -> None:
     (sat / INITIAL_CACHE).write_bytes(data)
     reseal(sat)
     with pytest.raises(BundleError, match=r"initial_cache\.npy is damaged"):
         load(sat)
 
 
-def test_streams_that_run_begin_again_from_their_own_silence_when_another_bundle_takes_the_place(
+def test_running_streams_reset_to_their_own_silence_after_the_bundle_was_replaced(
         sat: Path) -> None:
     stream, audio = load(sat).stream(), np.zeros(64_000, np.float32)
     before = stream.feed(audio)
@@ -226,7 +227,7 @@ def test_streams_that_run_begin_again_from_their_own_silence_when_another_bundle
 
 
 @pytest.mark.parametrize("how", ["cut short", "overwritten"])
-def test_a_stream_goes_on_when_its_bundle_is_overwritten_in_place_and_a_new_start_is_an_error(
+def test_a_stream_continues_after_its_bundle_was_overwritten_but_a_reset_is_an_error(
         how: str, sat: Path, audio: FloatArray) -> None:
     tagger = load(sat)
     stream, untouched = tagger.stream(), tagger.stream()
@@ -245,7 +246,7 @@ def test_a_stream_goes_on_when_its_bundle_is_overwritten_in_place_and_a_new_star
     np.testing.assert_array_equal(stream.feed(audio[:96_000]), expected)
 
 
-def test_links_of_the_weights_alone_are_refused_and_of_all_files_or_the_folder_are_not(
+def test_a_link_to_only_the_weights_is_refused_but_links_to_all_files_or_the_folder_work(
         vit: Path, tmp_path: Path, audio: FloatArray) -> None:
     graph, data = onnx.load(vit / GRAPH), f"{GRAPH}.data"
     onnx.save_model(graph, vit / GRAPH, save_as_external_data=True, location=data, size_threshold=16_384)
@@ -264,7 +265,7 @@ def test_links_of_the_weights_alone_are_refused_and_of_all_files_or_the_folder_a
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a file system whose names are bytes, as Linux'")
-def test_a_folder_whose_name_is_no_utf8_is_named_with_a_way_to_load_it(
+def test_a_folder_whose_name_is_not_utf8_is_refused_with_advice(
         vit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = vit.rename(vit.with_name(os.fsdecode(b"\xff")))
     with pytest.raises(BundleError, match=r"is not UTF-8, which ONNX Runtime cannot open.* as `\.`"):
@@ -285,14 +286,14 @@ def test_a_runtime_that_is_too_old_is_refused_before_it_loads_anything(
         load(vit)
 
 
-def test_the_least_versions_are_those_that_the_extras_ask_for() -> None:
+def test_the_minimum_versions_are_those_of_the_extras() -> None:
     text = (ROOT / "pyproject.toml").read_text("utf-8")
     for module in (onnx_runtime, open_vino):
         least = ".".join(map(str, module.MIN_VERSION))
         assert f'{module.PACKAGE} = ["{module.PACKAGE}>={least}"]'.replace("onnxruntime = ", "cpu = ") in text
 
 
-def test_golden_chunks_of_another_length_are_an_error(vit: Path) -> None:
+def test_golden_chunks_with_another_length_are_an_error(vit: Path) -> None:
     np.savez(vit / GOLDEN, audio=np.zeros((3, 16_000), np.int16), scores=np.zeros((3, 527), np.float32))
     reseal(vit)
     with pytest.raises(BundleError, match=r"audio \(3, 16000\).*expected \[N, 32000\]"):

@@ -1,4 +1,4 @@
-"""A bundle is there as a whole or not at all, and says what it is."""
+"""A bundle is complete or does not exist, and describes itself."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ OLD, NEW = (json.dumps({"schema": 1, "seal": which}) for which in ("old", "new")
 
 @pytest.fixture
 def vit(random_vit: Path, tmp_path: Path) -> Path:
-    """A bundle to spoil, without a cache."""
+    """A bundle to modify, without a cache."""
     return copy_of(random_vit, tmp_path)
 
 
@@ -51,7 +51,7 @@ def vit(random_vit: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def again(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model exported a second time, later and elsewhere, over a bundle that had a report."""
+    """A model exported again, later and from another folder, over a bundle that had a report."""
     folder = tmp_path_factory.mktemp("again")
     former = copy_of(tiny, folder)
     (former / "reports" / "parity.json").write_text("{}")
@@ -59,7 +59,7 @@ def again(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export(folder, SAT, 2, "random")
 
 
-def test_two_exports_are_the_same_bytes(tiny: Path, again: Path) -> None:
+def test_two_exports_have_the_same_bytes(tiny: Path, again: Path) -> None:
     assert set(content(again)) == {MANIFEST, GRAPH, INITIAL_CACHE, LABELS, GOLDEN, "reports/export.json"}
     for name, data in content(again).items():
         assert data == (tiny / name).read_bytes(), name
@@ -73,7 +73,7 @@ def test_an_export_replaces_the_bundle_as_a_whole(again: Path) -> None:
 
 @pytest.mark.parametrize(("failure", "seen"), [
     (KeyboardInterrupt(), KeyboardInterrupt), (OSError(errno.ENOSPC, "No space left on device"), RunError)])
-def test_a_failure_at_the_end_of_an_export_leaves_the_former_bundle(
+def test_a_failure_at_the_end_of_an_export_keeps_the_previous_bundle(
         failure: BaseException, seen: type[BaseException], vit: Path,
         monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
@@ -90,9 +90,9 @@ def test_a_failure_at_the_end_of_an_export_leaves_the_former_bundle(
 
 @pytest.mark.parametrize("where", ["before the first", "after the first", "before the second",
                                    "after the second"])
-def test_an_interrupt_around_a_rename_leaves_one_whole_bundle(
+def test_an_interrupt_around_a_rename_leaves_one_complete_bundle(
         where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "swap_folders", lambda *_: False)  # as where the system has no such call
+    monkeypatch.setattr(files, "swap_folders", lambda *_: False)  # as on a system without this call
     moment, number = where.split(" the ")
     rename, left = os.rename, ["first", "second"]
 
@@ -115,7 +115,7 @@ def test_an_interrupt_around_a_rename_leaves_one_whole_bundle(
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_an_interrupt_around_an_exchange_leaves_one_whole_bundle(
+def test_an_interrupt_around_a_swap_leaves_one_complete_bundle(
         moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(one: Path, other: Path) -> bool:
         if moment == "after":
@@ -134,7 +134,8 @@ def test_an_interrupt_around_an_exchange_leaves_one_whole_bundle(
     assert os.listdir(tmp_path) == ["onnx"]
 
 
-def test_no_moment_of_a_replacement_has_no_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bundle_exists_at_every_moment_of_a_replacement(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     one.mkdir()
     other.mkdir()
@@ -149,7 +150,7 @@ def test_no_moment_of_a_replacement_has_no_bundle(tmp_path: Path, monkeypatch: p
     assert (place / MANIFEST).read_text() == NEW
 
 
-def test_a_bundle_that_is_replaced_while_it_is_loaded_is_loaded_as_it_is_afterwards(
+def test_if_a_bundle_is_replaced_while_loading_the_new_one_is_loaded(
         random_vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place, later = copy_of(random_vit, tmp_path / "place"), copy_of(random_vit, tmp_path / "later")
     (later / LABELS).write_text("".join(f"class {number}\n" for number in range(527)))
@@ -172,13 +173,13 @@ def test_a_bundle_that_is_replaced_while_it_is_loaded_is_loaded_as_it_is_afterwa
 
 
 def refused_export(place: Path) -> str:
-    """What is said of a place that a bundle cannot take."""
+    """The error for a path that a bundle cannot be written to."""
     with pytest.raises(RunError) as caught, staged_bundle(place):
         pytest.fail("the work began although its result had no place")
     return str(caught.value)
 
 
-def test_a_folder_that_is_no_bundle_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_bundle_is_not_changed(tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
     assert "was not created by satexport" in refused_export(tmp_path / "thesis")
@@ -186,7 +187,7 @@ def test_a_folder_that_is_no_bundle_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("manifest", ['{"name": "a stranger\'s"}', "", "folder"])
-def test_a_folder_with_a_strangers_bundle_json_is_left_alone(manifest: str, tmp_path: Path) -> None:
+def test_a_folder_with_another_programs_bundle_json_is_not_changed(manifest: str, tmp_path: Path) -> None:
     place = tmp_path / "onnx"
     place.mkdir()
     if manifest == "folder":
@@ -208,22 +209,22 @@ def test_a_bundle_whose_manifest_is_damaged_is_replaced_by_the_next_export(how: 
     assert content(vit) == {MANIFEST: NEW.encode()}
 
 
-def test_a_file_where_the_bundle_should_be_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_at_the_path_of_the_bundle_is_not_changed(tmp_path: Path) -> None:
     (tmp_path / "onnx").write_text("mine")
     assert "was not created by satexport" in refused_export(tmp_path / "onnx")
     assert (tmp_path / "onnx").read_text("utf-8") == "mine"
 
 
 @pytest.mark.parametrize("below", ["a file", "a read-only file system", "a name that is too long"])
-def test_a_place_that_cannot_be_written_is_refused_before_the_work(below: str, tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_refused_before_the_work(below: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    place = {"a file": tmp_path / "file", "a read-only file system": Path("/proc"),  # for root, too
+    place = {"a file": tmp_path / "file", "a read-only file system": Path("/proc"),  # also for root
              "a name that is too long": tmp_path / ("x" * 300)}[below]
     assert "cannot be written" in refused_export(place / "sat-t-2s" / "onnx")
     assert content(tmp_path) == {"file": b"mine"}
 
 
-# What is in it.
+# Content.
 
 def test_the_onnx_file_explains_itself(demo: Path) -> None:
     contract = manifest_of(demo)["contract"]
@@ -238,7 +239,7 @@ def test_the_onnx_file_explains_itself(demo: Path) -> None:
     assert contract["exporter"] == f"satexport {__version__}"
 
 
-def test_no_file_holds_a_path_or_a_time(demo: Path, build: Path) -> None:
+def test_no_file_contains_a_path_or_a_time(demo: Path, build: Path) -> None:
     parts = content(demo)
     with zipfile.ZipFile(io.BytesIO(parts[GOLDEN])) as file:
         parts |= {f"{GOLDEN}/{entry}": file.read(entry) for entry in file.namelist()}
@@ -249,7 +250,7 @@ def test_no_file_holds_a_path_or_a_time(demo: Path, build: Path) -> None:
         assert not [text for text in personal if len(text) > 1 and os.fsencode(text) in data], name
 
 
-def test_an_engine_that_was_built_beside_the_graph_is_no_part_of_its_size(vit: Path) -> None:
+def test_an_engine_in_the_folder_does_not_count_as_size_of_the_graph(vit: Path) -> None:
     bundle = load(vit).bundle
     for name, size in (("int8.onnx", 10), ("int8.onnx.data", 100), ("int8.engine", 1000)):
         (vit / name).write_bytes(bytes(size))

@@ -1,4 +1,4 @@
-"""The verdict over gates."""
+"""The verdict on gates."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_a_skipped_gate_is_never_a_pass() -> None:
     assert verdict([SKIPPED, FAILED, PASSED]) == "failed"
 
 
-def test_a_gate_that_is_judged_elsewhere_changes_no_verdict() -> None:
+def test_a_gate_that_is_checked_elsewhere_does_not_affect_the_verdict() -> None:
     for gates in ([PASSED], [SKIPPED], [FAILED], [PASSED, SKIPPED], []):
         assert verdict([*gates, ELSEWHERE]) == verdict(gates)
     assert fail_skipped([ELSEWHERE, SKIPPED]) == (ELSEWHERE, FAILED)

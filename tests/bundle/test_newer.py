@@ -1,5 +1,5 @@
-"""A bundle that only a newer version can use is refused as such by every command; one of which a device needs
-no more than this version knows runs. A damaged contract is called damaged."""
+"""Every command refuses a bundle that needs a newer version, and says so. A device runs a bundle if this
+version supports all that the device needs. A damaged contract is reported as damaged."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ USES: dict[str, tuple[object, ...]] = {
 
 
 def change_bundle(bundle: Path, change: Change) -> Path:
-    """Change what bundle.json says, and the contract in the graph with it; every hash is right afterwards."""
+    """Change bundle.json, and the contract in the graph with it; all hashes match afterwards."""
     manifest = manifest_of(bundle) | {"seal": ""}
     change(manifest)
     graph = onnx.load(bundle / GRAPH)
@@ -104,7 +104,7 @@ def change_front_end(manifest: dict[str, Any]) -> None:
     (change_input, 4, "the input of the graph is 'waveform-and-text', this version of satexport supports "
                       "audio and mel"),
     (change_backend, 3, "for the backend 'coreml'")])
-def test_what_this_version_cannot_do_is_refused_by_every_command(
+def test_every_command_refuses_a_bundle_that_needs_a_newer_version(
         change: Change, code: int, words: str, name: str, bundle: Path) -> None:
     found, err = use(name, change_bundle(bundle, change))
     assert (found, words in err, "newer version" in err) == (code, True, True), err
@@ -113,7 +113,7 @@ def test_what_this_version_cannot_do_is_refused_by_every_command(
 
 @pytest.mark.parametrize(("change", "refused"), [
     (change_family, {"parity", "cpu", "openvino", "trt"}), (change_front_end, set())])
-def test_a_model_or_front_end_that_is_not_known_here_is_refused_where_it_is_needed(
+def test_an_unknown_model_or_front_end_is_refused_only_if_it_is_needed(
         change: Change, refused: set[str], bundle: Path, audio: FloatArray) -> None:
     expected = load(bundle).stream().feed(audio[:64_000])
     change_bundle(bundle, change)
@@ -124,20 +124,20 @@ def test_a_model_or_front_end_that_is_not_known_here_is_refused_where_it_is_need
     assert not (bundle.parents[1] / "out").exists()
 
 
-def test_a_model_that_is_not_known_here_is_refused_before_the_work(
+def test_an_unknown_model_is_refused_before_the_work(
         bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "_write", lambda *_: pytest.fail("this takes long"))
     code, err = use("cpu", change_bundle(bundle, change_family))
     assert (code, "newer version" in err) == (4, True)
 
 
-def test_a_bundle_is_measured_without_pytorch_where_its_model_is_not_known(bundle: Path) -> None:
+def test_a_bundle_of_an_unknown_model_is_measured_without_pytorch(bundle: Path) -> None:
     result = call("measure", change_bundle(bundle, change_family), "--steps", 2, "--pause", 0.01)
     assert result.code == 0
     assert "no PyTorch beside ced-mini-2s: the model is of the family 'ced'" in result.err
 
 
-def test_a_device_is_told_before_it_listens_that_it_lacks_the_front_end(tmp_path: Path) -> None:
+def test_an_unknown_front_end_is_refused_before_any_audio_is_processed(tmp_path: Path) -> None:
     path = export(tmp_path, f"sat-t-{TINY}", 2, "random", GraphOptions(input="mel"), use_onnxsim=False)
     change_bundle(path, change_front_end)
     for name in USES:
@@ -172,7 +172,7 @@ def test_a_device_is_told_before_it_listens_that_it_lacks_the_front_end(tmp_path
     (lambda c: c["cache_in"][0]["shape"].__setitem__(1, -4), "is [1, -4, "),
     (lambda c: c["cache_out"].pop(), "expected the shapes and dtypes of cache_in"),
     (lambda c: c.update(cache_in=5), "the contract is damaged")])
-def test_a_damaged_contract_is_called_so(change: Change, words: str, bundle: Path) -> None:
+def test_a_damaged_contract_is_reported_as_damaged(change: Change, words: str, bundle: Path) -> None:
     change_bundle(bundle, lambda manifest: change(manifest["contract"]))
     with pytest.raises(BundleError) as caught:
         open_bundle(bundle)
@@ -181,7 +181,8 @@ def test_a_damaged_contract_is_called_so(change: Change, words: str, bundle: Pat
     assert "Export the bundle again" in str(caught.value)
 
 
-def test_a_bundle_for_another_runtime_is_no_export_to_begin_with(openvino_demo: Path, tmp_path: Path) -> None:
+def test_a_bundle_for_another_runtime_is_not_accepted_as_an_export(
+        openvino_demo: Path, tmp_path: Path) -> None:
     result = call("cpu", "--fp32", "--from", openvino_demo, "--output", tmp_path)
     assert result.code == 2
     assert "is a bundle for openvino; expected the fp32 export that `satexport onnx` makes" in result.err

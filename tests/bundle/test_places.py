@@ -1,4 +1,4 @@
-"""Reports: where they may go, which is looked at before the work."""
+"""Paths of reports: which are allowed; they are checked before the work."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.commands.calls import call
 
 @pytest.fixture
 def vit(random_vit: Path, tmp_path: Path) -> Path:
-    """A bundle to write beside and into: TMP/vit-t-2s/onnx."""
+    """A bundle to write next to and into: TMP/vit-t-2s/onnx."""
     return copy_of(random_vit, tmp_path)
 
 
@@ -37,7 +37,7 @@ INSIDE = {"a new file": "junit.xml", "labels": "labels.txt", "the manifest": "bu
 
 
 @pytest.mark.parametrize("place", ["reports/export.json", "-"])
-def test_a_report_is_not_put_over_what_the_export_did_nor_on_standard_output(
+def test_a_report_overwrites_neither_the_exports_report_nor_goes_to_standard_output(
         place: str, vit: Path, no_work: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(vit)
     before = content(vit)
@@ -59,7 +59,7 @@ def test_a_report_among_the_parts_of_a_bundle_is_refused_before_the_work(
     load(vit)
 
 
-def test_a_report_in_the_folder_of_reports_leaves_a_bundle_that_loads(vit: Path) -> None:
+def test_a_bundle_with_a_report_in_its_reports_folder_still_loads(vit: Path) -> None:
     result = call("parity", vit, "--golden", "--report", vit / "reports" / "nightly.json",
                   "--junit", vit / "reports" / "ci" / "junit.xml")
     assert (result.code, (vit / "reports" / "ci" / "junit.xml").is_file()) == (0, True)
@@ -93,7 +93,8 @@ def by_a_folder_of_reports_that_is_a_link_back(vit: Path) -> Path:
 @pytest.mark.parametrize("way", [by_a_link_to_the_folder, by_a_link_to_the_part, where_the_part_is_a_link_to,
                                  by_a_folder_of_reports_that_is_a_link_back])
 @pytest.mark.usefixtures("no_work")
-def test_a_part_of_a_bundle_is_no_place_by_any_link(way: Callable[[Path], Path], vit: Path) -> None:
+def test_a_part_of_a_bundle_is_refused_as_a_report_also_through_links(
+        way: Callable[[Path], Path], vit: Path) -> None:
     place = way(vit)
     before = place.read_bytes()
     result = call("parity", vit, "--golden", "--report", place)
@@ -105,7 +106,7 @@ def test_a_part_of_a_bundle_is_no_place_by_any_link(way: Callable[[Path], Path],
     ("same", "same"), ("same", "./same"), ("R.json", "r.JSON"), ("link", "same"), ("a/../same", "same"),
     ("parity.png", None), ("parity.json", "parity.png")])
 @pytest.mark.usefixtures("no_work")
-def test_two_reports_that_are_one_file_are_refused_before_the_work(
+def test_two_reports_in_the_same_file_are_refused_before_the_work(
         report: str, junit: str | None, vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "same").write_text("mine")
@@ -118,18 +119,18 @@ def test_two_reports_that_are_one_file_are_refused_before_the_work(
 
 @pytest.mark.parametrize("place", [".", "/", os.devnull])
 @pytest.mark.usefixtures("no_work")
-def test_a_folder_or_a_device_is_no_place_for_a_report(place: str, vit: Path) -> None:
+def test_a_folder_or_a_device_is_refused_as_a_report(place: str, vit: Path) -> None:
     result = call("parity", vit, "--golden", "--report", place)
     assert (result.code, "is not a regular file" in result.err) == (2, True)
 
 
-def test_the_folder_of_a_report_is_made_with_golden_chunks_too(vit: Path, tmp_path: Path) -> None:
+def test_the_folder_of_a_report_is_created_with_golden_chunks_too(vit: Path, tmp_path: Path) -> None:
     assert call("parity", vit, "--golden", "--report", tmp_path / "new" / "er" / "r.json").code == 0
     assert (tmp_path / "new" / "er" / "r.json").is_file()
 
 
 @pytest.mark.usefixtures("no_work")
-def test_a_folder_that_cannot_be_written_ends_golden_chunks_with_5_before_the_work(
+def test_a_report_folder_that_cannot_be_written_exits_with_5_before_the_work(
         vit: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     result = call("parity", vit, "--golden", "--report", tmp_path / "file" / "r.json")
@@ -147,7 +148,7 @@ def test_measure_writes_no_report_among_the_parts_of_a_bundle(vit: Path) -> None
 @pytest.mark.parametrize("arguments", [
     ("onnx", "--model", "vit-t", "--checkpoint", "random"), ("cpu", "--int8", "dynamic", "--from", "BUNDLE"),
     ("data", "esc50")], ids=lambda arguments: arguments[0])
-def test_no_command_puts_its_output_into_a_bundle(
+def test_no_command_writes_its_output_into_a_bundle(
         arguments: tuple[str, ...], vit: Path, random_vit: Path) -> None:
     before = content(vit.parent)
     words = [str(random_vit) if word == "BUNDLE" else word for word in arguments]
@@ -157,7 +158,7 @@ def test_no_command_puts_its_output_into_a_bundle(
     assert sorted(os.listdir(vit)) == sorted({name.split("/")[0] for name in content(vit)})
 
 
-def test_what_lies_beside_bundles_is_a_place(vit: Path, tmp_path: Path) -> None:
+def test_paths_next_to_bundles_are_accepted(vit: Path, tmp_path: Path) -> None:
     check_outside(vit.parent / "other")
     check_places([("report", vit.parent / "r.json"), ("picture", tmp_path / "r.json")], [vit])
     with pytest.raises(UsageError, match=r"is inside the bundle .*such as .*reports/\{0}\.json"):
@@ -167,7 +168,8 @@ def test_what_lies_beside_bundles_is_a_place(vit: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["{}", '{"bundle": "of a web page", "version": 2}', "", "\x00"])
-def test_a_bundle_json_of_another_program_is_in_nobodys_way(text: str, vit: Path, tmp_path: Path) -> None:
+def test_a_bundle_json_of_another_program_does_not_block_a_report(
+        text: str, vit: Path, tmp_path: Path) -> None:
     (tmp_path / "bundle.json").write_text(text)
     check_outside(vit)
     assert call("parity", vit, "--golden", "--report", tmp_path / "r.json").code == 0
@@ -178,7 +180,7 @@ def test_a_bundle_json_of_another_program_is_in_nobodys_way(text: str, vit: Path
     (["--report", "out.PNG"], "the report out.PNG and the report's picture out.png"),
     (["--report", "r.json", "--junit", "r.png"], "the report's picture r.png and the JUnit report r.png")])
 @pytest.mark.usefixtures("no_work")
-def test_reports_that_are_one_file_are_named_by_what_they_are(
+def test_reports_in_the_same_file_are_named(
         options: list[str], what: str, vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = call("parity", vit, *options)

@@ -1,4 +1,4 @@
-"""`satexport models` and the paper's figures: every SAT and ViT, the numbers of the sources, JSON."""
+"""`satexport models`: every SAT and ViT, the figures of the paper, JSON."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ vit 10 52 / 105 / 210    2.7 / 10 / 42     44.2 / 45.7 / 47.4
 
 
 def printed() -> dict[str, list[float]]:
-    """Memory, GFLOPs and mAP of each variant, read off the table above."""
+    """Memory, GFLOPs and mAP of each variant, from the table above."""
     found = {}
     for line in TABLE_2.strip().splitlines():
         kind, delay, *values = line.replace("/", " ").split()
@@ -36,20 +36,20 @@ def printed() -> dict[str, list[float]]:
 
 
 def document() -> dict[str, dict[str, Any]]:
-    """What `models --json` says of each variant."""
+    """The output of `models --json` for each variant."""
     models = json.loads(call("models", "--json").out)["models"]
     return {entry["name"]: entry for entry in models if entry["family"] == "sat"}
 
 
 def rows() -> list[list[str]]:
-    """The cells of what `models` prints: fifteen lines of sizes, then fifteen of the paper."""
+    """The cells that `models` prints: fifteen lines of sizes, then fifteen with the paper's figures."""
     lines = [line for line in call("models").out.splitlines() if line.startswith("│")]
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines]
     return [row for row in cells if name_of(row) in NAMES]
 
 
 def name_of(row: list[str]) -> str:
-    """The variant of a row, whose first cells are "sat-t" and "2 s"."""
+    """The variant of a row that starts with cells such as "sat-t" and "2 s"."""
     return f"{row[0]}-{row[1].replace(' ', '')}"
 
 
@@ -78,21 +78,21 @@ def test_both_tables_list_every_variant() -> None:
     (["sat-s", "1 s"], ["25/48", "384", "6", "token", "24", "1.70"]),
     (["sat-b", "2 s"], ["48/48", "768", "12", "mean", "12", "3.54"]),
     (["vit-b", "10 s"], ["248/0", "768", "12", "mean", "-", "-"])], ids=str)
-def test_a_model_is_listed_with_its_sizes_and_what_it_remembers(start: list[str], cells: list[str]) -> None:
+def test_a_model_is_listed_with_its_sizes_and_its_memory(start: list[str], cells: list[str]) -> None:
     assert [row[2:] for row in rows()[:15] if row[:2] == start] == [cells]
 
 
 def test_the_papers_figures_are_printed_as_the_papers() -> None:
     out = call("models").out
-    assert out.index("the paper's figures") < out.index("GFLOPs")
+    assert out.index("figures of the paper") < out.index("GFLOPs")
     assert NOTE in out.splitlines()
-    for model, delay, gflops, memory, score, _ in rows()[15:]:
+    for model, delay, gflops, memory, score, *_ in rows()[15:]:
         assert [float(memory), float(gflops), float(score)] == printed()[f"{model}-{delay[:-2]}s"]
 
 
 @pytest.mark.parametrize("file", sorted({published.file for published in PUBLISHED.values()}))
-def test_every_published_file_is_named_whole(file: str) -> None:
-    assert file in [row[-1] for row in rows()[15:]]
+def test_every_published_file_is_listed_with_its_full_name(file: str) -> None:
+    assert file in [row[-2] for row in rows()[15:]]
 
 
 def test_a_vit_file_serves_every_delay_and_a_sat_file_its_own() -> None:
@@ -110,7 +110,7 @@ def test_json_is_one_document_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_json_says_of_a_model_what_the_export_does_with_it(name: str) -> None:
+def test_json_describes_a_model_as_the_export_does(name: str) -> None:
     entry = document()[name]
     variant = find_model(entry["model"])[entry["delay"]]
     assert variant.name == name
@@ -127,7 +127,7 @@ def test_the_size_of_a_cache_is_that_of_keys_and_values_of_every_layer(name: str
 
 
 @pytest.mark.parametrize(("command", "has"), [("models", b"sat-t"), ("targets", b"cpu-int8")])
-def test_a_list_needs_no_package_of_an_extra_and_lets_its_reader_leave(command: str, has: bytes) -> None:
+def test_the_list_needs_no_extra_and_its_output_may_be_closed_early(command: str, has: bytes) -> None:
     absent = "import sys; sys.modules.update(dict.fromkeys(('torch', 'onnx', 'onnxruntime', 'soundfile')))"
     program = [sys.executable, "-c", f"{absent}\n{START}", command]
     assert has in subprocess.run(program, capture_output=True, check=True).stdout

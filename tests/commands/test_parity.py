@@ -1,4 +1,4 @@
-"""`satexport parity` as a user meets it."""
+"""`satexport parity` as a user sees it."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def labelled(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def spoiled(bundle: Path) -> Path:
-    """A bundle whose hashes are right and whose initial cache is not: zeros, as one would guess."""
+    """A bundle with valid hashes but a wrong initial cache: zeros, as a user might assume."""
     np.save(bundle / INITIAL_CACHE, np.zeros_like(np.load(bundle / INITIAL_CACHE)))
     reseal(bundle)
     return bundle
 
 
-def test_parity_passes_on_the_demo_and_its_report_explains_itself(bundle: Path, labelled: Path) -> None:
+def test_parity_passes_on_the_demo_and_its_report_has_definitions(bundle: Path, labelled: Path) -> None:
     result = call("parity", bundle, "--minutes", 0.1, "--data", labelled, "--junit", bundle.parent / "p.xml")
     assert (result.code, result.err) == (0, "")
     assert "Parity: passed." in result.out
@@ -75,7 +75,7 @@ def test_golden_parity_prints_one_json_document_which_is_its_report(bundle: Path
     assert json.loads(result.out) == json.loads((bundle / "reports" / "parity-golden.json").read_bytes())
 
 
-def test_parity_fails_where_the_initial_cache_is_wrong(spoiled: Path) -> None:
+def test_golden_parity_fails_if_the_initial_cache_is_wrong(spoiled: Path) -> None:
     result = call("parity", spoiled, "--golden", "--junit", spoiled.parent / "p.xml")
     assert result.code == 1
     assert "largest score difference, golden chunks failed" in result.err
@@ -85,13 +85,13 @@ def test_parity_fails_where_the_initial_cache_is_wrong(spoiled: Path) -> None:
     assert len(failures) == 1
 
 
-def test_parity_against_pytorch_fails_there_too(spoiled: Path, labelled: Path) -> None:
+def test_parity_with_pytorch_fails_if_the_initial_cache_is_wrong(spoiled: Path, labelled: Path) -> None:
     result = call("parity", spoiled, "--minutes", 0.1, "--data", labelled)
     assert result.code == 1
     assert "largest score difference, 0.1 min of stream failed" in result.err
 
 
-def test_a_reader_that_leaves_early_does_not_turn_failed_into_passed(spoiled: Path) -> None:
+def test_closing_the_output_early_does_not_hide_a_failure(spoiled: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run([sys.executable, "-c", START, "parity", spoiled, "--golden"],
@@ -100,7 +100,7 @@ def test_a_reader_that_leaves_early_does_not_turn_failed_into_passed(spoiled: Pa
     assert (done.returncode, "failed" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
 
 
-def test_a_gate_that_cannot_be_judged_is_skipped_or_fails_where_data_are_required(
+def test_a_gate_without_data_is_skipped_or_fails_if_data_are_required(
         random_vit: Path, tmp_path: Path) -> None:
     bundle = copy_of(random_vit, tmp_path)
     result = call("parity", bundle, "--minutes", 0.1)
@@ -116,12 +116,12 @@ def test_a_gate_that_cannot_be_judged_is_skipped_or_fails_where_data_are_require
 
 
 @pytest.mark.parametrize("option", [("--data", "x"), ("--folds", "4"), ("--map", "x"), ("--checkpoint", "x")])
-def test_golden_takes_no_option_that_it_would_ignore(random_vit: Path, option: tuple[str, str]) -> None:
+def test_golden_refuses_options_that_it_would_ignore(random_vit: Path, option: tuple[str, str]) -> None:
     result = call("parity", random_vit, "--golden", *option)
     assert (result.code, "--golden needs neither" in result.err) == (2, True)
 
 
-def test_weights_of_another_file_end_with_4(random_vit: Path, tmp_path: Path) -> None:
+def test_weights_of_another_file_exit_with_4(random_vit: Path, tmp_path: Path) -> None:
     bundle = copy_of(random_vit, tmp_path)
     result = call("parity", bundle, "--checkpoint", vit_file(tmp_path, 1))
     assert result.code == 4
@@ -129,7 +129,7 @@ def test_weights_of_another_file_end_with_4(random_vit: Path, tmp_path: Path) ->
     assert not (bundle / "reports" / "parity.json").exists()
 
 
-def test_weights_that_are_not_known_here_end_with_4_and_what_to_do(bundle: Path) -> None:
+def test_unknown_weights_exit_with_4_and_advice(bundle: Path) -> None:
     import onnx
 
     graph = onnx.load(bundle / "model.onnx")
@@ -146,7 +146,7 @@ def test_weights_that_are_not_known_here_end_with_4_and_what_to_do(bundle: Path)
     assert call("parity", bundle, "--golden").code == 0
 
 
-def test_a_bundle_that_takes_no_report_still_gets_its_table_and_ends_with_5(bundle: Path) -> None:
+def test_a_report_that_cannot_be_written_exits_with_5_after_the_table(bundle: Path) -> None:
     with no_file_longer_than(100):
         result = call("parity", bundle, "--golden")
     assert result.code == 5

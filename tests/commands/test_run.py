@@ -1,4 +1,4 @@
-"""`satexport run` as a user meets it."""
+"""`satexport run` as a user sees it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def lines(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_tags_of_a_file_come_one_line_per_chunk(demo: Path, wav: Path) -> None:
+def test_tags_of_a_file_are_printed_one_line_per_chunk(demo: Path, wav: Path) -> None:
     result = call("run", demo, wav, "--top", 2)
     assert (result.code, result.err) == (0, "")
     name, *rows = result.out.splitlines()
@@ -42,7 +42,7 @@ def test_tags_of_a_file_come_one_line_per_chunk(demo: Path, wav: Path) -> None:
         ["0.0", "-", "2.0"], ["2.0", "-", "4.0"], ["4.0", "-", "6.0"], ["6.0", "-", "7.0"]]
 
 
-def test_json_lines_cover_the_whole_file_and_are_all_there_is(demo: Path, wav: Path) -> None:
+def test_json_lines_cover_the_whole_file_and_are_the_only_output(demo: Path, wav: Path) -> None:
     result = call("run", demo, wav, "--json", "--top", 5)
     assert (result.code, result.err) == (0, "")
     found = lines(result.out)
@@ -55,21 +55,21 @@ def test_json_lines_cover_the_whole_file_and_are_all_there_is(demo: Path, wav: P
         assert 0 <= scores[-1] <= scores[0] <= 1
 
 
-def test_the_demo_hears_what_is_there(demo: Path, tmp_path: Path) -> None:
+def test_the_demo_recognizes_white_noise(demo: Path, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, 4 * RATE)
     soundfile.write(tmp_path / "noise.wav", noise, RATE)
     found = lines(call("run", demo, tmp_path / "noise.wav", "--json").out)
     assert [line["tags"][0]["label"] for line in found] == ["White noise"] * 2
 
 
-def test_pcm_on_standard_input_is_heard_like_the_same_audio_in_a_file(demo: Path, wav: Path) -> None:
+def test_pcm_on_standard_input_is_scored_like_the_same_audio_in_a_file(demo: Path, wav: Path) -> None:
     pcm, _ = soundfile.read(wav, dtype="int16")
     piped = lines(call("run", demo, "-", "--json", stdin=pcm.tobytes()).out)
     filed = lines(call("run", demo, wav, "--json").out)
     assert piped == [line | {"file": "-"} for line in filed]
 
 
-def test_a_file_on_standard_input_ends_with_4_and_what_to_do(demo: Path, wav: Path) -> None:
+def test_a_file_on_standard_input_exits_with_4_and_advice(demo: Path, wav: Path) -> None:
     result = call("run", demo, "-", stdin=wav.read_bytes())
     assert (result.code, result.out) == (4, "standard input, mono 16-bit PCM at 16000 Hz\n")
     assert "starts like a file of type WAV" in result.err
@@ -77,7 +77,7 @@ def test_a_file_on_standard_input_ends_with_4_and_what_to_do(demo: Path, wav: Pa
 
 
 @pytest.mark.skipif(not Path("/dev/fd").exists(), reason="needs /dev/fd")
-def test_a_pipe_is_heard_like_a_file(demo: Path, wav: Path) -> None:
+def test_a_pipe_is_scored_like_a_file(demo: Path, wav: Path) -> None:
     reading, writing = os.pipe()
     with os.fdopen(reading), subprocess.Popen(["cat", wav], stdout=writing):
         os.close(writing)
@@ -87,7 +87,7 @@ def test_a_pipe_is_heard_like_a_file(demo: Path, wav: Path) -> None:
     assert lines(result.out) == [line | {"file": f"/dev/fd/{reading}"} for line in filed]
 
 
-def test_what_must_be_known_of_a_file_is_said_on_standard_error(demo: Path, tmp_path: Path) -> None:
+def test_warnings_about_a_file_are_printed_to_standard_error(demo: Path, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, 2 * RATE)
     soundfile.write(tmp_path / "a.wav", np.stack([noise, -noise], 1), RATE)
     content = (tmp_path / "a.wav").read_bytes()
@@ -97,11 +97,11 @@ def test_what_must_be_known_of_a_file_is_said_on_standard_error(demo: Path, tmp_
     assert [line["end"] for line in lines(result.out)] == [2]
     cut, cancelled = result.err.splitlines()
     assert cut.startswith(f"{tmp_path / 'a.wav'}: its header announces no audio")
-    assert cancelled.startswith(f"{tmp_path / 'a.wav'}: the mean of its 2 channels")
+    assert cancelled.startswith(f"{tmp_path / 'a.wav'}: its 2 channels cancel each other")
 
 
 @pytest.mark.parametrize(("name", "rate", "channels"), [("a.wav", 8_000, 2), ("a.ogg", 44_100, 1)])
-def test_files_of_another_rate_and_kind_are_heard_to_their_end(
+def test_files_of_other_rates_and_formats_are_scored_to_their_end(
         name: str, rate: int, channels: int, demo: Path, tmp_path: Path) -> None:
     soundfile.write(tmp_path / name, 0.1 * np.ones((3 * rate, channels)), rate)
     found = lines(call("run", demo, tmp_path / name, "--json").out)
@@ -130,7 +130,8 @@ def bad(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_file_ends_with_4_and_the_others_are_heard(name: str, bad: Path, wav: Path, demo: Path) -> None:
+def test_a_bad_file_exits_with_4_and_the_others_are_scored(
+        name: str, bad: Path, wav: Path, demo: Path) -> None:
     result = call("run", demo, wav, bad / name, wav, "--json")
     assert result.code == 4
     assert result.err.startswith(f"Error: {bad / name}: ")
@@ -138,12 +139,12 @@ def test_a_bad_file_ends_with_4_and_the_others_are_heard(name: str, bad: Path, w
     assert [line["end"] for line in lines(result.out)] == [2, 4, 6, 7] * 2
 
 
-def test_standard_input_without_audio_ends_with_4(demo: Path) -> None:
+def test_standard_input_without_audio_exits_with_4(demo: Path) -> None:
     result = call("run", demo, "-")
     assert (result.code, "standard input: is empty" in result.err) == (4, True)
 
 
-def test_standard_input_can_be_heard_once(demo: Path) -> None:
+def test_standard_input_can_be_read_only_once(demo: Path) -> None:
     result = call("run", demo, "-", "-")
     assert (result.code, "- stands there more than once" in result.err) == (2, True)
 
@@ -156,19 +157,19 @@ def test_an_error_that_cannot_be_printed_keeps_its_exit_code(demo: Path) -> None
     assert done.returncode == 4
 
 
-def test_a_name_that_is_no_text_can_be_printed(demo: Path) -> None:
+def test_a_name_that_is_not_utf8_can_be_printed(demo: Path) -> None:
     result = call("run", demo, os.fsdecode(b"\xff.wav"))
     assert result.code == 4
     assert result.out == "\\udcff.wav\n"
 
 
-def test_run_says_that_the_weights_are_random(random_vit: Path, wav: Path) -> None:
+def test_run_warns_that_the_weights_are_random(random_vit: Path, wav: Path) -> None:
     result = call("run", random_vit, wav, "--json")
     assert (result.code, RANDOM_WEIGHTS in result.err) == (0, True)
     assert len(lines(result.out)) == 4
 
 
-def test_a_changed_bundle_is_not_run(random_vit: Path, wav: Path) -> None:
+def test_a_modified_bundle_is_not_run(random_vit: Path, wav: Path) -> None:
     bundle = copy_of(random_vit, wav.parent)
     (bundle / "labels.txt").write_text("Nothing\n" * 527)
     result = call("run", bundle, wav)
@@ -176,7 +177,8 @@ def test_a_changed_bundle_is_not_run(random_vit: Path, wav: Path) -> None:
     assert "labels.txt" in result.err
 
 
-def test_a_reader_that_leaves_early_ends_run_in_peace(demo: Path, tmp_path: Path, audio: FloatArray) -> None:
+def test_closing_the_output_of_run_early_is_not_an_error(
+        demo: Path, tmp_path: Path, audio: FloatArray) -> None:
     soundfile.write(tmp_path / "minute.wav", audio, RATE)
     process = start("run", demo, tmp_path / "minute.wav")
     assert process.stdout

@@ -1,4 +1,4 @@
-"""`satexport targets` lists every target that ships."""
+"""`satexport targets` lists every shipped target."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_every_target_is_listed_with_its_gates_budgets_and_description(
                      "step 20 ms / resident 150.5 MB / transient 10 MB", "the one on my desk"]
 
 
-def test_the_list_of_targets_says_how_to_have_one_of_ones_own() -> None:
+def test_the_list_of_targets_explains_how_to_write_one() -> None:
     assert "--target FILE.toml" in call("targets").out.splitlines()[-1]
 
 
@@ -37,7 +37,7 @@ def test_the_list_of_targets_in_json_is_one_document_with_every_key() -> None:
     assert json.loads(result.out) == json.loads(expected)
 
 
-def test_a_shipped_target_that_is_damaged_ends_the_list_with_4_and_its_name(
+def test_a_damaged_shipped_target_exits_with_4_and_its_name(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(tmp_path, monkeypatch)
     (tmp_path / "any.toml").write_text("name = 1")

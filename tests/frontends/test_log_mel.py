@@ -1,4 +1,4 @@
-"""Front ends: rows of numbers, the same as numbers and as nodes, whatever the row."""
+"""Front ends: numpy, ONNX nodes and torch agree for all parameters."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ rows = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 
 
 def by_torch(row: FrontEnd, audio: FloatArray) -> FloatArray:
-    """The same by torch.stft, [N, bands, frames]."""
+    """The same features with torch.stft, [N, bands, frames]."""
     spectrum = torch.stft(torch.from_numpy(audio.astype(np.float64)), row.n_fft, row.hop,
                           window=torch.from_numpy(window(row)), center=True, pad_mode="reflect",
                           return_complex=True)
@@ -58,7 +58,7 @@ def by_nodes(row: FrontEnd, audio: FloatArray) -> FloatArray:
 
 
 @rows
-def test_numbers_and_nodes_are_what_torch_computes(row: FrontEnd) -> None:
+def test_numpy_and_onnx_nodes_agree_with_torch(row: FrontEnd) -> None:
     audio = synthetic_stream(2, "calibrate", rate=row.sample_rate).reshape(2, -1)
     expected = by_torch(row, audio)
     assert expected.shape == (2, row.bands, row.frame_count(row.sample_rate))
@@ -68,16 +68,16 @@ def test_numbers_and_nodes_are_what_torch_computes(row: FrontEnd) -> None:
 
 @rows
 @pytest.mark.parametrize("hertz", [440.0, 1000.0, 4000.0])
-def test_a_tone_is_loudest_in_the_band_that_it_is_in(row: FrontEnd, hertz: float) -> None:
+def test_a_tone_is_loudest_in_its_band(row: FrontEnd, hertz: float) -> None:
     tone = np.sin(2 * np.pi * hertz * np.arange(row.sample_rate) / row.sample_rate)[None].astype(np.float32)
     found = int(log_mel(row, tone, 20)[0, :, 10].argmax())
     mel = [2595 * np.log10(1 + f / 700) for f in (row.f_min, hertz, row.f_max)]
-    band = (mel[1] - mel[0]) / (mel[2] - mel[0]) * (row.bands + 1) - 1  # its place among the bands' centres
+    band = (mel[1] - mel[0]) / (mel[2] - mel[0]) * (row.bands + 1) - 1  # its position among the bands
     assert abs(found - band) < 1
 
 
 @pytest.mark.parametrize(("n_fft", "hop"), [(400, 160), (480, 160), (512, 441)])
-def test_frames_that_are_no_whole_rows_are_refused_with_a_way_out(n_fft: int, hop: int) -> None:
+def test_frames_that_are_not_whole_rows_are_refused(n_fft: int, hop: int) -> None:
     row = replace(FRONT_ENDS["log-mel-16k"], n_fft=n_fft, hop=hop)
     with pytest.raises(UsageError, match="Export with --input mel") as caught:
         write_log_mel(Writer(20), row, 16_000, "audio")
@@ -85,7 +85,7 @@ def test_frames_that_are_no_whole_rows_are_refused_with_a_way_out(n_fft: int, ho
 
 
 @rows
-def test_what_a_contract_says_of_a_front_end_finds_it_again(
+def test_a_front_end_is_found_by_its_description_in_a_contract(
         row: FrontEnd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(FRONT_ENDS, row.name, row)
     assert find_front_end(row.parameters()) is row
@@ -93,12 +93,12 @@ def test_what_a_contract_says_of_a_front_end_finds_it_again(
 
 @pytest.mark.parametrize("changes", [
     {"name": "mel-2"}, {"hop": 320}, {"extra": 1}, {"name": None}, {"name": []}], ids=str)
-def test_a_front_end_that_is_not_here_was_made_by_a_newer_version(changes: dict[str, object]) -> None:
+def test_an_unknown_front_end_needs_a_newer_version(changes: dict[str, object]) -> None:
     with pytest.raises(BundleError, match="a newer version of satexport created this bundle"):
         find_front_end(FRONT_ENDS["log-mel-16k"].parameters() | changes)
 
 
-def test_a_chunk_is_what_the_graph_takes() -> None:
+def test_a_chunk_is_converted_to_the_input_of_the_graph() -> None:
     audio = synthetic_stream(4, "calibrate", rate=16_000).reshape(2, -1)
     variant, row = VARIANTS["sat-t", 2], FRONT_ENDS["log-mel-16k"]
     np.testing.assert_array_equal(model_input(contract_of(variant), audio), audio)
@@ -107,7 +107,7 @@ def test_a_chunk_is_what_the_graph_takes() -> None:
     assert model_input(contract_of(variant), audio[:, ::2]).flags.c_contiguous
 
 
-def test_the_memory_of_a_front_end_follows_from_its_frames() -> None:
+def test_the_memory_of_a_front_end_is_computed_from_its_frames() -> None:
     contract = contract_of(VARIANTS["sat-t", 2])
     assert front_end_bytes(contract) == 2 * 4 * 512 * 200
     for unknown in ({}, {"n_fft": "512", "hop": 160}, {"n_fft": 512, "hop": 0}):

@@ -1,9 +1,9 @@
-"""Draw doubtful files, use them, and report what did not end well.
+"""Generate mutated files, use them, and report faults.
 
     python -m tests.fuzz [--seed N] [--count N] [--seconds N] [--commands N] [--kind NAME] [--only N]
 
-Every input follows from the seed and its number, so `--seed S --only N` gives one of them again. What ended
-badly is kept in build/fuzz/, with the reason beside it.
+Every input is determined by the seed and its number, so `--seed S --only N` repeats one of them. Inputs that
+cause a fault are kept in build/fuzz/ together with the reason.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ KEPT = ROOT / "build" / "fuzz"
 
 
 class Fuzz:
-    """A campaign: what is drawn, by whom it is used, and how it ended."""
+    """A campaign: how inputs are drawn and used, and their results."""
 
     def __init__(
         self, seed: int, folder: Path, bundle: Path, network: Path | None,
@@ -44,7 +44,7 @@ class Fuzz:
         prepare(self.valid, bundle)
 
     def work(self, lane: int, numbers: Iterator[int], by_command: int) -> None:
-        """Use inputs until there are no more; every so many of them by the command, too."""
+        """Use inputs until there are no more; a share of them also with the real command."""
         sandbox = Sandbox(self.folder / f"lane-{lane}", self.network)
         worker = Worker(sandbox, self.valid, "tests.fuzz.kinds", self.seconds)
         try:
@@ -61,7 +61,7 @@ class Fuzz:
             worker.stop()
 
     def draw(self, number: int, place: Path) -> tuple[str, Doubtful]:
-        """The input with a number."""
+        """The input with this number."""
         random = Random(f"{self.seed}/{number}")
         kind = random.choices(self.kinds, [KINDS[kind].share for kind in self.kinds])[0]
         return kind, KINDS[kind].draw(random, self.valid, place)
@@ -82,7 +82,7 @@ class Fuzz:
                 (keep / "reason.txt").write_text(f"{kind}: {how}{text}\n", "utf-8", "backslashreplace")
 
     def table(self) -> str:
-        """How inputs ended by kind, as Markdown."""
+        """The results by kind, as a Markdown table."""
         columns = ("accepted", "refused", "fault", "by command: accepted", "by command: refused")
         lines = [
             f"| kind | inputs | {' | '.join(columns[:2])} | {' | '.join(columns[3:])} | faults |",
@@ -103,7 +103,7 @@ class Fuzz:
 
 
 def numbers_until(count: int, seconds: float) -> Iterator[int]:
-    """0, 1, ... below a count, until so many seconds have gone by."""
+    """0, 1, ... below a count, until the time is over."""
     end = time.monotonic() + seconds
     for number in range(count):
         if time.monotonic() > end:
@@ -124,7 +124,7 @@ def fuzz(campaign: Fuzz, numbers: Iterator[int], by_command: int, lanes: int) ->
 
 
 def main() -> None:
-    """Run a campaign as the command line says; exit code 1 where an input ended badly."""
+    """Run a campaign with the options of the command line; returns 1 if an input caused a fault."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__.partition("\n")[0])
     parser.add_argument("--seed", type=int, help="default: a new one, which is printed")
     parser.add_argument("--count", type=int, default=2_000, help="inputs; default 2000")
@@ -164,7 +164,7 @@ def exported_demo(folder: Path) -> Path:
 
 
 def compiled_network(folder: Path) -> Path | None:
-    """The library that records and refuses the network, None without a C compiler."""
+    """The library that records and blocks network access; None without a C compiler."""
     from tests.fake_network import compile_fake_network
 
     try:

@@ -1,4 +1,4 @@
-"""Uses that end badly, each in its own way: what the fuzzing must see."""
+"""Uses that each cause a different fault, which the fuzzer must detect."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _look_up() -> None:
         return
 
 
-WAYS: dict[str, tuple[Callable[[], object], str]] = {  # what it does, words of the fault
+WAYS: dict[str, tuple[Callable[[], object], str]] = {  # what it does -> text of the fault
     "an error of Python's": (lambda: _raise(ValueError("odd")), "ValueError: odd"),
     "a result that is wrong": (lambda: _raise(WrongError("no audio")), "accepted: no audio"),
     "a message that reports itself": (lambda: _raise(DataError("looks like a fault")), "no readable message"),
@@ -42,7 +42,7 @@ WAYS: dict[str, tuple[Callable[[], object], str]] = {  # what it does, words of 
     "a file in the home folder": (lambda: (Path.home() / "id").write_text("me"), "left home/id"),
     "a traceback beside the answer": (
         lambda: print("Traceback (most recent call last)", file=sys.stderr), "standard error"),
-    "a look-up of a host": (_look_up, "network: getaddrinfo example.org")}
+    "a DNS lookup": (_look_up, "network: getaddrinfo example.org")}
 
 
 def _kind(way: Callable[[], object]) -> Kind:

@@ -1,7 +1,7 @@
-"""The kinds of files that satexport reads: how valid ones (`valid`) are made doubtful, and how they are used.
+"""The kinds of files that satexport reads: how valid ones (from `valid`) are mutated, and how they are used.
 
-A use returns where the file was accepted and what came of it is right, raises satexport's own error where it
-was refused, and `WrongError` where it was accepted and should not have been.
+A use returns if the file was accepted with a correct result, raises one of satexport's errors if it was
+refused, and `WrongError` if it was accepted but should have been refused.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from tests.fuzz.valid import RATE
 
 
 class WrongError(Exception):
-    """A file that should have been refused was accepted, or what came of it is not right."""
+    """A file was accepted that should have been refused, or its result is wrong."""
 
 
 @dataclass(frozen=True)
 class Doubtful:
-    """A file, or a bundle's folder, that was changed."""
+    """A mutated file or bundle folder."""
 
     path: Path
     must_be_refused: bool = False
@@ -35,17 +35,17 @@ class Doubtful:
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of input; `share` is how many of a hundred inputs are of it."""
+    """A kind of input; `share` is its percentage of all inputs."""
 
     share: int
-    draw: Callable[[Random, Path, Path], Doubtful]  # from the folder of the valid ones into an empty one
-    use: Callable[[Path, Path], None]  # the input, the folder of the valid ones
-    command: Callable[[Path, Path, Path], list[str]]  # the input, the valid ones, a folder to write into
+    draw: Callable[[Random, Path, Path], Doubtful]  # from the folder of valid files into an empty folder
+    use: Callable[[Path, Path], None]  # the input, the folder of valid files
+    command: Callable[[Path, Path, Path], list[str]]  # the input, valid files, an output folder
     by_stdin: bool = False  # the command reads it there
 
 
 def require(holds: bool, what: str) -> None:
-    """Raise `WrongError` where something that must hold does not."""
+    """Raise `WrongError` unless a condition holds."""
     if not holds:
         raise WrongError(what)
 
@@ -129,7 +129,7 @@ def _load_checkpoint(path: Path, _valid: Path) -> None:
 
 
 def _draw_bundle(random: Random, valid: Path, place: Path) -> Doubtful:
-    """A part is changed; every other time with hashes that are right, as by somebody who means it."""
+    """Modify a part; in half of the cases with valid hashes, as an attacker would."""
     bundle = Path(shutil.copytree(valid / "bundle" / "onnx", place / "onnx"))
     manifest = json.loads((bundle / "bundle.json").read_bytes())
     part = bundle / random.choice(sorted([*manifest["files"], "bundle.json", "bundle.json"]))
@@ -152,7 +152,7 @@ def _draw_bundle(random: Random, valid: Path, place: Path) -> Doubtful:
 
 
 def _seal(bundle: Path) -> bool:
-    """Make hashes, sizes and seal right again; False where bundle.json has no such places any more."""
+    """Update hashes, sizes and seal; False if bundle.json no longer has these keys."""
     from satexport.files import json_text
 
     try:
@@ -189,7 +189,7 @@ def _read_target(path: Path, _valid: Path) -> None:
 
 
 def _draw_beside_clips(part: str) -> Callable[[Random, Path, Path], Doubtful]:
-    """A changed table or manifest in a folder of clips."""
+    """A mutated table or manifest in a folder of clips."""
     draw = _changed_file(part, mutations.change_text)
 
     def beside(random: Random, valid: Path, place: Path) -> Doubtful:

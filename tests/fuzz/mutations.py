@@ -1,4 +1,4 @@
-"""Changes that make a valid file a doubtful one. Each takes a source of randomness and gives new content."""
+"""Mutations of valid files. Each takes a random generator and returns new content."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ WORDS = (
 
 
 class Canary:
-    """An object whose unpickling would leave a file: nothing in a file may be executed."""
+    """An object that writes a file when unpickled, to detect that code from a file was executed."""
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return os.system, ("touch canary",)
 
 
 def change_bytes(random: Random, content: bytes) -> bytes:
-    """Some edits of bytes, more often near the beginning, where formats keep their lengths."""
+    """Some edits of bytes, more often near the start, where formats store lengths."""
     changed = bytearray(content)
     for _ in range(random.choice((1, 1, 1, 2, 4, 16))):
         random.choice(_EDITS)(random, changed)
@@ -84,7 +84,7 @@ _EDITS = (_flip, _flip, _write_length, _write_length, _truncate, _remove, _inser
 
 
 def change_text(random: Random, content: bytes) -> bytes:
-    """Edits of lines and words, and now and then of the encoding or the bytes."""
+    """Edits of lines and words, sometimes of the encoding or the bytes."""
     lines = content.decode("utf-8", "replace").split("\n")
     for _ in range(random.choice((1, 1, 2, 4))):
         random.choice((_change_line, _change_line, _drop_line, _repeat_line, _swap_lines))(random, lines)
@@ -126,7 +126,7 @@ def _swap_lines(random: Random, lines: list[str]) -> None:
 
 
 def change_json(random: Random, content: bytes) -> bytes:
-    """Another value, key or depth somewhere in a JSON document; now and then edits of its text."""
+    """Another value, key or depth somewhere in a JSON document; sometimes edits of its text."""
     if random.random() < 0.2:
         return change_text(random, content)
     document = json.loads(content)
@@ -181,7 +181,7 @@ def _deep(depth: int) -> Any:
 
 
 def change_safetensors(random: Random, content: bytes) -> bytes:
-    """A header that says something else, of the right length; or edits of the bytes."""
+    """A header with other content of the right length; or edits of the bytes."""
     if random.random() < 0.4:
         return change_bytes(random, content)
     length = struct.unpack("<Q", content[:8])[0]
@@ -190,8 +190,8 @@ def change_safetensors(random: Random, content: bytes) -> bytes:
 
 
 def change_zip(random: Random, content: bytes) -> bytes:
-    """A zip (.pt, .npz) whose entries were dropped, renamed, doubled or changed, with checksums that are
-    right; a pickle in place of one; or edits of the bytes."""
+    """A zip (.pt, .npz) whose entries were dropped, renamed, duplicated or modified, with valid checksums; or
+    with a pickle instead of an entry; or with edits of the bytes."""
     if random.random() < 0.3:
         return change_bytes(random, content)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -220,7 +220,7 @@ def change_zip(random: Random, content: bytes) -> bytes:
 
 
 def hostile_pickle(random: Random) -> bytes:
-    """A pickle that would run a command, or holds what no checkpoint does."""
+    """A pickle that would run a command, or contains objects that no checkpoint has."""
     objects: tuple[object, ...] = (
         Canary(),
         {"weight": Canary()},

@@ -1,4 +1,4 @@
-"""The valid files that `kinds` makes doubtful ones of."""
+"""The valid files that `kinds` mutates."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ TARGETS = ("cpu-fp32", "cpu-int8", "openvino-int8", "jetson-orin-nano", "onnx")
 
 
 def prepare(folder: Path, bundle: Path) -> None:
-    """Write the valid files; `bundle` is the demo's."""
+    """Write the valid files; `bundle` is that of the demo."""
     import soundfile
     import torch
 
@@ -82,7 +82,7 @@ def prepare(folder: Path, bundle: Path) -> None:
 
 
 def _prepare_sets(folder: Path) -> None:
-    """Clips, and tables and manifests over them."""
+    """Clips, and tables and manifests that list them."""
     import soundfile
 
     from satexport.audio.labels import audioset_labels

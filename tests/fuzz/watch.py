@@ -1,4 +1,4 @@
-"""Processes that are watched while they use doubtful files: time, memory, what they leave behind."""
+"""Watch processes while they use mutated files: time, memory, remaining files."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from satexport.terminal import printable
 from tests import ROOT
 from tests.fuzz.kinds import Doubtful, Kind
 
-SECONDS = 20  # that an input may take by the Python interface
-COMMAND_SECONDS = 120  # and by the command, which may export, calibrate and prove where it was accepted
+SECONDS = 20  # per input with the Python interface
+COMMAND_SECONDS = 120  # with the command, which may export, calibrate and verify an accepted input
 BYTES = 1_000_000_000  # resident
 LONGEST = 2_000  # characters of a message
-REFUSED = (2, 3, 4)  # exit codes that say that the input is at fault; 5: the run
+REFUSED = (2, 3, 4)  # exit codes for invalid input; 5 is for failed runs
 
 
 @dataclass
 class Ending:
-    """How an input ended: "accepted", "refused" or "fault"."""
+    """The result of an input: "accepted", "refused" or "fault"."""
 
     end: str
     text: str = ""
@@ -36,7 +36,7 @@ class Ending:
 
 
 class Sandbox:
-    """Folders that a process may write into and must leave empty, and an environment that points to them."""
+    """Folders that a process can write into but must leave empty, and an environment that points to them."""
 
     def __init__(self, folder: Path, network: Path | None) -> None:
         self.folder, self.look_ups = folder, folder / "look_ups"
@@ -63,7 +63,7 @@ class Sandbox:
             self.environment |= {"LD_PRELOAD": str(network), "FAKE_NETWORK_LOG": str(self.look_ups)}
 
     def strays(self) -> list[str]:
-        """What was left where nothing may be, and hosts that were asked for; both are removed."""
+        """Files that were left in the sandbox, and hosts that were looked up; removes both."""
         found = []
         for place in self.places:
             for path in sorted(place.iterdir()):
@@ -76,7 +76,7 @@ class Sandbox:
 
 
 class Worker:
-    """A worker process, started when it is needed, again after it died or has grown too large."""
+    """A worker process, started on demand, and restarted after it crashed or uses too much memory."""
 
     def __init__(self, sandbox: Sandbox, valid: Path, module: str, seconds: float = SECONDS) -> None:
         self._sandbox, self._valid, self._module, self._seconds = sandbox, valid, module, seconds
@@ -84,7 +84,7 @@ class Worker:
         self._errors = sandbox.folder / "stderr"
 
     def use(self, kind: str, doubtful: Doubtful) -> Ending:
-        """Have it use an input and watch."""
+        """Let it use an input and watch it."""
         process = self._process or self._start()
         assert process.stdin
         assert process.stdout
@@ -114,7 +114,7 @@ class Worker:
         return ending
 
     def stop(self) -> int | None:
-        """End it; returns the exit code, None where there was no process."""
+        """Stop it; returns the exit code, None if there was no process."""
         if not self._process:
             return None
         process, self._process = self._process, None
@@ -139,7 +139,7 @@ class Worker:
 
 
 def run_command(kind: Kind, doubtful: Doubtful, valid: Path, sandbox: Sandbox) -> Ending:
-    """Use an input by the real command and look at what a user would see."""
+    """Use an input with the real command and check what a user would see."""
     out = sandbox.folder / "out"
     out.mkdir()
     arguments = kind.command(doubtful.path, valid, out)
@@ -171,11 +171,11 @@ def run_command(kind: Kind, doubtful: Doubtful, valid: Path, sandbox: Sandbox) -
 
 
 def faults_of_command(text: str, code: int, doubtful: Doubtful) -> list[str]:
-    """What is wrong with how a command ended: code and standard error."""
+    """The faults in the exit code and standard error of a command."""
     if code == 0:
         return ["accepted, although it was changed"] if doubtful.must_be_refused else []
     errors = [line for line in text.splitlines() if line.startswith("Error: ")]
-    if code == 1:  # a gate that failed is a right result
+    if code == 1:  # a failed gate is a correct result
         return [] if errors and "Traceback" not in text else [f"exit code 1 without a gate: {text}"]
     if len(errors) != 1:
         return [f"{len(errors)} messages, exit code {code}: {text}"]
@@ -183,7 +183,7 @@ def faults_of_command(text: str, code: int, doubtful: Doubtful) -> list[str]:
 
 
 def faults_of_message(text: str, code: int) -> list[str]:
-    """What is wrong with a message, as the command prints it, and its exit code."""
+    """The faults in a message, as the command prints it, and its exit code."""
     found = []
     if code not in REFUSED:
         found.append(f"exit code {code}: {text}")
@@ -195,7 +195,7 @@ def faults_of_message(text: str, code: int) -> list[str]:
 
 
 def half_bundles(out: Path) -> list[str]:
-    """What a command left of a bundle that is not whole."""
+    """Incomplete bundles that a command left."""
     from satexport.bundle.folder import open_bundle
     from satexport.errors import SatexportError
 
@@ -204,12 +204,13 @@ def half_bundles(out: Path) -> list[str]:
         try:
             open_bundle(folder)
         except SatexportError as error:
-            found.append(f"half a bundle: {error}")
+            found.append(f"a partial bundle: {error}")
     return found
 
 
 def wait_for(process: int, handle: int, seconds: float) -> str:
-    """Wait until a handle can be read, or the process must be ended: why, or ""."""
+    """Wait until a handle can be read; returns the reason if the process must be stopped instead, otherwise
+    ""."""
     end = time.monotonic() + seconds
     while not select.select([handle], [], [], 0.05)[0]:
         if time.monotonic() > end:
@@ -222,7 +223,7 @@ def wait_for(process: int, handle: int, seconds: float) -> str:
 
 
 def resident(process: int) -> int:
-    """Bytes that a process has in memory, 0 where it is no more."""
+    """Resident memory of a process in bytes, 0 if it has ended."""
     try:
         pages = int(Path(f"/proc/{process}/statm").read_text("ascii").split()[1])
     except (OSError, IndexError):

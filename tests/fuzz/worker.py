@@ -1,7 +1,7 @@
-"""The process that uses doubtful files: it reads a line of JSON for each and writes one about how it ended.
-What kills it, or what it waits for, is for the parent to see.
+"""The process that uses mutated files: it reads a line of JSON for each and writes a line with the result.
+The parent detects a crash or a hang.
 
-    python -m tests.fuzz.worker MODULE    whose KINDS they are of
+    python -m tests.fuzz.worker MODULE    the module that defines KINDS
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from tests.fuzz.kinds import Kind, WrongError
 
 
 def use(kind: Kind, path: Path, valid: Path) -> dict[str, Any]:
-    """How the use of a file ended: "accepted", "refused" with exit code and message, or "fault" and why."""
+    """The result of using a file: "accepted", "refused" with exit code and message, or "fault" with the
+    reason."""
     try:
         kind.use(path, valid)
     except SatexportError as error:
         return {"end": "refused", "exit": error.exit_code, "text": str(error)}
     except WrongError as error:
         return {"end": "fault", "text": f"accepted: {error}"}
-    except BaseException:  # an interrupt out of a library, too, is no way to end
+    except BaseException:  # even a KeyboardInterrupt from a library is a fault
         return {"end": "fault", "text": traceback.format_exc(limit=-6)}
     return {"end": "accepted", "text": ""}
 
@@ -34,7 +35,7 @@ def use(kind: Kind, path: Path, valid: Path) -> dict[str, Any]:
 def main() -> None:
     """Use files until there are no more."""
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what a library prints is no reply
+    os.dup2(2, 1)  # keep the output of libraries out of the replies
     kinds = importlib.import_module(sys.argv[1]).KINDS
     for line in sys.stdin:
         asked = json.loads(line)

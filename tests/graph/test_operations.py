@@ -1,4 +1,4 @@
-"""Operations are counted on the graph; here they are counted by hand, from the published shapes."""
+"""The operations counted on the graph equal those computed by hand from the published shapes."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def block(d: int, asking: int, new: int, all_tokens: int) -> int:
 
 
 def model_by_hand(d: int, patches: int, cached: int, class_token: bool) -> int:
-    """A multiply-add is two; k and v of layer 0's cache are projected once more, since they carry the
-    position code twice; behind the last block's attention only a class token is worked on."""
+    """A multiply-add counts as two. Keys and values of layer 0's cache are projected again, because they
+    contain the position code twice. After the last block's attention only a class token is processed."""
     new = patches + class_token
     last = block(d, 1 if class_token else new, new, new + cached)
     again = 2 * cached * 2 * d * d
@@ -41,7 +41,7 @@ def front_end_by_hand(frames: int) -> int:
     ("sat-t", 1, model_by_hand(192, 24, 24, False), 101),
     ("sat-s", 2, model_by_hand(384, 48, 48, True), 201),
     ("vit-t", 1, model_by_hand(192, 24, 0, False), 101)])
-def test_the_count_is_that_of_the_published_shapes(model: str, delay: int, by_hand: int, frames: int) -> None:
+def test_the_count_matches_the_published_shapes(model: str, delay: int, by_hand: int, frames: int) -> None:
     assert count_operations(exported(model, delay)) == {
         "model": by_hand, "front_end": front_end_by_hand(frames)}
 
@@ -50,7 +50,7 @@ def test_sat_t_at_2_s_takes_0_564_gflop() -> None:
     assert round(count_operations(exported("sat-t", 2))["model"] / 1e9, 3) == 0.564
 
 
-def test_the_last_block_of_sat_s_works_on_its_class_token_alone() -> None:
+def test_the_last_block_of_sat_s_processes_only_the_class_token() -> None:
     d, new, cached = 384, 49, 48
     saved = block(d, new, new, new + cached) - block(d, 1, new, new + cached)
     with_all_tokens = model_by_hand(d, 48, cached, True) + saved
@@ -60,28 +60,28 @@ def test_the_last_block_of_sat_s_works_on_its_class_token_alone() -> None:
 
 @pytest.mark.parametrize("options", [GraphOptions(streams=3), GraphOptions(streams=ANY)],
                          ids=lambda options: options.suffix)
-def test_the_count_is_that_of_one_stream_whatever_the_graph_runs(options: GraphOptions) -> None:
+def test_the_count_is_per_stream_for_any_number_of_streams(options: GraphOptions) -> None:
     model = exported("sat-t", 1, options)
     before = model.model.SerializeToString()
     assert count_operations(model) == count_operations(exported("sat-t", 1))
     assert model.model.SerializeToString() == before  # counting changes nothing
 
 
-def test_a_graph_that_hears_mel_has_no_front_end_to_count() -> None:
+def test_a_graph_with_mel_input_has_no_front_end_operations() -> None:
     audio, mel = (count_operations(exported("sat-t", 1, GraphOptions(input=kind)))
                   for kind in ("audio", "mel"))
     assert mel == {"model": audio["model"], "front_end": 0}
 
 
-def test_a_hidden_cache_is_paid_for_with_products() -> None:
+def test_a_hidden_cache_costs_additional_products() -> None:
     keys_values, hidden = (count_operations(exported("sat-t", 1, GraphOptions(cache=kind)))["model"]
                            for kind in ("kv", "hidden"))
-    again = 2 * 24 * 2 * 192**2  # k and v of the old tokens, which every block but one had cached
+    again = 2 * 24 * 2 * 192**2  # keys and values of the old tokens, which all blocks but one had cached
     assert hidden == keys_values + (BLOCKS - 1) * again
 
 
 @pytest.mark.parametrize("options", [GraphOptions(), GraphOptions(streams=3)], ids=["one stream", "three"])
-def test_onnxsim_moves_no_product(options: GraphOptions) -> None:
+def test_onnxsim_does_not_change_the_count(options: GraphOptions) -> None:
     model = exported("sat-t", 1, options)
     simpler = simplify(model)
     assert not simpler.why_not
@@ -96,7 +96,7 @@ def product(*left: int | str) -> Graph:
     return Graph(helper.make_model(helper.make_graph([node], "graph", values[:2], values[2:])), {})
 
 
-def test_a_product_whose_size_is_not_known_is_no_product_of_nothing() -> None:
+def test_a_product_of_unknown_size_is_an_error() -> None:
     assert count_operations(product(7, 2, 3)) == {"model": 2 * 2 * 3 * 5, "front_end": 0}
     with pytest.raises(RunError, match="operations of node product cannot be counted"):
         count_operations(product(7, "unknown", 3))

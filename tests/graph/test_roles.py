@@ -1,4 +1,4 @@
-"""Roles: nobody who rewrites a graph or counts its operations goes by a name."""
+"""Roles: rewriting a graph and counting its operations never depend on the names of nodes."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ ALL = Quantization(operators=OPERATORS)
 
 
 def shuffled(graph: Graph) -> Graph:
-    """The same graph: its nodes, and its inner tensors, have changed names among each other, and the table
-    with them."""
+    """The same graph, with the names of its nodes and of its inner tensors permuted, also in the table of
+    roles."""
     random, model = np.random.default_rng(7), clone(graph.model)
     nodes, fixed = model.graph.node, {v.name for v in (*model.graph.input, *model.graph.output)}
     tensors = {i.name for i in model.graph.initializer} | {t for node in nodes for t in node.output}
@@ -68,7 +68,7 @@ def bundle(tiny: Path) -> Bundle:
 
 @pytest.fixture(scope="module")
 def both(bundle: Bundle) -> tuple[Graph, Graph]:
-    """A graph and the same under other names."""
+    """A graph, and the same with other names."""
     graph = graph_of(bundle)
     other = shuffled(graph)
     moved = sum(a.name != b.name for a, b in zip(graph.model.graph.node, other.model.graph.node, strict=True))
@@ -77,13 +77,14 @@ def both(bundle: Bundle) -> tuple[Graph, Graph]:
 
 
 def ranges_of(graph: Graph) -> Ranges:
-    """Of every product's activations: not those of a calibration, but the same in every graph."""
+    """Ranges of the activations of all products: not calibrated, but the same in every graph."""
     return {x: (-4.0, 3.0 + number % 3) for number, product in enumerate(find_products(graph, ALL))
             for x in product.activations}
 
 
 def scores(bundle: Bundle, graph: Graph) -> FloatArray:
-    """Of the golden chunks, under ONNX Runtime; the table names nodes of the graph."""
+    """The scores of the golden chunks with ONNX Runtime; also checks that the table names nodes of the
+    graph."""
     assert set(graph.roles) <= {node.name for node in graph.model.graph.node}
     return run(OnnxRuntimeStep(graph.model.SerializeToString(), bundle.contract, bundle.initial_cache()),
                bundle, bundle.contract)
@@ -101,7 +102,7 @@ def test_the_operations_of_a_graph_with_shuffled_names_are_the_same(both: tuple[
 
 @pytest.mark.parametrize(
     "how", [{"scheme": "onnxruntime"}, {"scheme": "qdq"}, {"method": "dynamic"}], ids=str)
-def test_a_graph_with_shuffled_names_is_quantised_alike(
+def test_a_graph_with_shuffled_names_is_quantized_the_same_way(
         bundle: Bundle, both: tuple[Graph, Graph], how: dict[str, str]) -> None:
     wanted = replace(ALL, **how)  # type: ignore[arg-type]
     float_layers = ["patch", "01.kv", "02.mixed"]
@@ -115,7 +116,7 @@ def test_a_graph_with_shuffled_names_is_quantised_alike(
 
 
 @pytest.mark.parametrize("dtype", ["fp16", "int8"])
-def test_the_cache_of_a_graph_with_shuffled_names_is_stored_alike(
+def test_the_cache_of_a_graph_with_shuffled_names_is_stored_the_same_way(
         bundle: Bundle, both: tuple[Graph, Graph], dtype: str) -> None:
     initial = list(bundle.initial_cache())
     samples = [{spec.name: array for spec, array in zip(bundle.contract.cache_in, initial, strict=True)}]
@@ -129,7 +130,7 @@ def test_the_cache_of_a_graph_with_shuffled_names_is_stored_alike(
 
 
 @pytest.mark.parametrize("int8", [False, True], ids=["fp16", "int8"])
-def test_a_graph_with_shuffled_names_is_written_for_tensorrt_alike(
+def test_a_graph_with_shuffled_names_is_written_for_tensorrt_the_same_way(
         bundle: Bundle, both: tuple[Graph, Graph], int8: bool) -> None:
     wanted = Quantization(scheme="qdq", symmetric=True, scales="fp16")
     graph, other = (to_fp16(quantize(graph, wanted, ranges_of(graph), []) if int8 else graph)
@@ -141,13 +142,13 @@ def test_a_graph_with_shuffled_names_is_written_for_tensorrt_alike(
                      for name in (*node.input, *node.output)}
         constants = [i.data_type for i in found.model.graph.initializer if i.name in front_end]
         assert TensorProto.FLOAT16 not in constants
-    spoiled = Graph(other.model, {**other.roles, **{  # the rule goes by the table, too
+    spoiled = Graph(other.model, {**other.roles, **{  # the rule uses the table too
         node.name: Role(FRONT) for node in other.model.graph.node if node.op_type == "Gelu"}})
     assert {b.rule for b in find_violations(spoiled, "10.3")} == {"front end in fp32"}
 
 
 def marks(file: Path) -> Counter[tuple[str, str]]:
-    """How many layers of each type carry which attribute."""
+    """The number of layers of each type that have each attribute."""
     return Counter((layer.get("type", ""), mark.get("name", "")) for layer in ET.parse(file).iter("layer")
                    for mark in layer.iter("attribute"))
 
@@ -159,7 +160,7 @@ def targets() -> list[Target]:
 
 
 @pytest.mark.parametrize("target", targets(), ids=lambda target: target.name)
-def test_a_graph_with_shuffled_names_is_written_for_openvino_alike(
+def test_a_graph_with_shuffled_names_is_written_for_openvino_the_same_way(
         bundle: Bundle, both: tuple[Graph, Graph], target: Target, tmp_path: Path) -> None:
     target, found, attributes, executed = resolve(target), [], [], []
     settings = OpenVinoSettings.of(target)
@@ -181,14 +182,14 @@ def test_a_graph_with_shuffled_names_is_written_for_openvino_alike(
     assert executed[0]["front end"]["f32"] > 10
 
 
-# Where the table comes from, and what it says.
+# The origin and content of the table.
 
 @pytest.mark.parametrize(
     "options",
     [GraphOptions(), GraphOptions(cache="hidden", input="mel", streams=3), GraphOptions(streams=ANY)],
     ids=lambda options: options.suffix)
 @pytest.mark.parametrize("model", ["sat-t", "sat-s", "vit-t"])
-def test_every_product_has_a_role_and_the_front_end_is_what_tokens_are_made_of(
+def test_every_product_has_a_role_and_the_front_end_ends_before_the_tokens(
         model: str, options: GraphOptions) -> None:
     if model == "vit-t" and options.cache == "hidden":
         return
@@ -198,12 +199,12 @@ def test_every_product_has_a_role_and_the_front_end_is_what_tokens_are_made_of(
     kinds = Counter(role.kind for role in set(graph.roles.values()))
     assert kinds == {"front_end": 1, "patch": 1, "head": 1, "linear": DEPTH * 5, "attention": DEPTH * 2}
     front_end = [graph.kind(node) == FRONT for node in nodes]
-    assert front_end == sorted(front_end, reverse=True)  # it comes first, and whole
+    assert front_end == sorted(front_end, reverse=True)  # it is the first part, without gaps
     made = {name for node in nodes if graph.kind(node) == FRONT for name in node.output}
     assert len({x for node in nodes if graph.kind(node) != FRONT for x in node.input if x in made}) == 1
 
 
-def test_onnxsim_gives_a_fused_product_another_name_and_it_keeps_its_role() -> None:
+def test_a_product_that_onnxsim_renames_keeps_its_role() -> None:
     graph = exported(SAT, 2)
     simpler = simplify(graph).graph
     fused = {node.name: node for node in simpler.model.graph.node if node.op_type == "Gemm"}
@@ -215,7 +216,7 @@ def test_onnxsim_gives_a_fused_product_another_name_and_it_keeps_its_role() -> N
         node.name for node in graph.model.graph.node if graph.kind(node) == FRONT}
 
 
-def test_a_graph_of_onnxsim_in_which_a_layer_cannot_be_found_is_not_kept(
+def test_a_graph_of_onnxsim_without_some_layer_is_rejected(
         monkeypatch: pytest.MonkeyPatch) -> None:
     graph = exported(SAT, 2)
     smaller = clone(graph.model)
@@ -229,7 +230,7 @@ def test_a_graph_of_onnxsim_in_which_a_layer_cannot_be_found_is_not_kept(
     assert simplified.why_not == "layer attention 01.mixed is missing in it"
 
 
-def test_nodes_have_the_role_of_the_innermost_block_that_they_are_written_in() -> None:
+def test_nodes_have_the_role_of_the_innermost_block() -> None:
     g = Writer(20)
     g.op("Relu", "before", "x")
     with g.role("linear", "00.fc1"):
@@ -243,14 +244,14 @@ def test_nodes_have_the_role_of_the_innermost_block_that_they_are_written_in() -
     assert roles_from_json(roles_to_json(g.roles)) == g.roles
 
 
-def test_a_bundle_keeps_the_table_of_its_graph(bundle: Bundle) -> None:
+def test_a_bundle_stores_the_roles_of_its_graph(bundle: Bundle) -> None:
     names = [node.name for node in graph_of(bundle).model.graph.node]
     assert set(bundle.roles) <= set(names)
     assert list(bundle.roles) == [name for name in names if name in bundle.roles]
     assert bundle.roles["block_01/logits"] == Role("attention", "01.logits")
 
 
-def test_a_product_whose_weight_is_computed_is_an_error_and_not_left_out(both: tuple[Graph, Graph]) -> None:
+def test_a_product_with_a_computed_weight_is_an_error(both: tuple[Graph, Graph]) -> None:
     model = clone(both[0].model)
     gemm = next(node for node in model.graph.node if node.op_type == "Gemm")
     gemm.input[1] = "computed"
@@ -258,11 +259,11 @@ def test_a_product_whose_weight_is_computed_is_an_error_and_not_left_out(both: t
         find_products(Graph(model, both[0].roles), ALL)
 
 
-def test_a_bias_that_went_into_its_int8_product_has_left_the_table() -> None:
+def test_a_bias_fused_into_an_int8_product_has_no_role() -> None:
     graph = exported(SAT, 2)
     result = quantize(graph, ALL, ranges_of(graph), ["00.fc2"])
     names = {node.name for node in result.model.graph.node}
     assert set(result.roles) <= names
     assert {"block_00/fc1/sum", "block_00/fc1/product"} - names == {"block_00/fc1/sum"}
     assert result.roles["block_00/fc1/product"] == Role("linear", "00.fc1")
-    assert result.roles["block_00/fc2/sum"] == Role("linear", "00.fc2")  # in float as before
+    assert result.roles["block_00/fc2/sum"] == Role("linear", "00.fc2")  # still in float

@@ -120,7 +120,7 @@ def test_a_changed_bundle_beside_a_whole_one_ends_with_4_before_any_work(
     (bundle / GRAPH).write_bytes(data)
     result = call("measure", tiny, bundle)
     assert (result.code, result.out) == (4, "")
-    assert f"{bundle / GRAPH} was changed" in result.err
+    assert f"{bundle / GRAPH} was modified" in result.err
 
 
 @pytest.mark.parametrize("options", [
@@ -194,7 +194,7 @@ def test_more_streams_than_the_memory_holds_end_with_2_and_say_how_much_is_there
                  "--streams", 1_000_000_000)):
         assert (result.code, result.out) == (2, "")
         assert "1000000000 streams of sat-t-" in result.err
-        assert "3.0 GB are free. Ask for " in result.err
+        assert "3.0 GB are available. Use at most " in result.err
     assert not (tmp_path / "build").exists()
 
 

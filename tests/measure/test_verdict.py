@@ -112,7 +112,7 @@ def test_a_budget_that_is_exceeded_ends_with_1_and_names_value_and_limit(bundle:
     assert (bundle / "reports" / "measure.png").exists()
 
 
-def test_a_reader_that_leaves_early_does_not_turn_failed_into_passed(bundle: Path) -> None:
+def test_closing_the_output_early_does_not_hide_a_failure(bundle: Path) -> None:
     budgets(bundle, step_ms=0.001)
     reading, writing = os.pipe()
     os.close(reading)

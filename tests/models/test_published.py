@@ -87,7 +87,7 @@ def test_a_file_that_changed_since_its_first_use_is_refused(site: Site, cached: 
     save_torch(cached, {"model": hollow(SAT_T), "epoch": 2})  # a valid one, but another
     message = checkpoint_refusal()
     assert f"has SHA-256 {sha256_of(cached)[:12]}..., expected {first}" in message
-    assert f"remove {NAME}.sha256" in message
+    assert f"remove {cached}.sha256" in message
     assert cached.is_file()
     cached.unlink()
     assert load_checkpoint("published", SAT_T).sha256 == first
@@ -103,7 +103,7 @@ def test_a_file_that_the_server_changed_since_the_first_use_is_refused(site: Sit
 def test_a_damaged_note_is_said_and_not_believed(cached: Path) -> None:
     load_checkpoint("published", SAT_T)
     cached.with_name(f"{NAME}.sha256").write_bytes(b"\xff" * 1000)
-    assert f"remove {NAME}.sha256" in checkpoint_refusal()
+    assert f"remove {cached}.sha256" in checkpoint_refusal()
 
 
 @pytest.mark.parametrize("body", [b"<!DOCTYPE html><title>Log in</title>", b"", b"PK\x03\x04 and no more"],

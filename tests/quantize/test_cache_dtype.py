@@ -1,4 +1,4 @@
-"""Caches stored in fewer bytes: smaller, hardly another, and forgotten as before."""
+"""Caches stored in fewer bytes: smaller, almost equal, and with the same history."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_scores_hardly_move_and_a_start_is_forgotten_after_as_many_chunks(
     streams = stored_streams(tiny, dtype, samples)
     audio, expected = open_bundle(tiny).golden()
     found = golden_scores(streams, audio)[0]
-    assert 1e-6 < np.abs(found - expected).max() < LARGEST[dtype]  # the cache is stored as it says
+    assert 1e-6 < np.abs(found - expected).max() < LARGEST[dtype]  # really stored in this dtype
     streams.reset()
     other = stored_streams(tiny, dtype, samples)
     other.feed(audio[::-1].reshape(1, -1))
@@ -76,7 +76,7 @@ def test_hidden_tokens_and_the_mixed_cache_of_sat_s_are_stored_too(
 
 
 def fp32_like(path: Path) -> Path:
-    """The bundle again, as if its weights were fp32."""
+    """A copy of the bundle with a target that says fp32."""
     copy = copy_of(path, path.parents[2] / "copy")
     manifest = manifest_of(copy)
     target = replace(find_target("cpu-fp32"), name="fp32-like")

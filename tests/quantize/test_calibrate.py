@@ -1,4 +1,4 @@
-"""Calibration: what a set gives, from which streams, and which sets are refused."""
+"""Calibration: the samples of a set, the streams that they come from, and the sets that are refused."""
 
 from __future__ import annotations
 

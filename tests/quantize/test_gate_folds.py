@@ -1,4 +1,4 @@
-"""Which folds gate is a fact of the set, and every command that gates reads it."""
+"""The set says which folds are for the gates, and every command with a gate reads it."""
 
 from __future__ import annotations
 

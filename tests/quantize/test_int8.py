@@ -1,4 +1,4 @@
-"""int8 graphs: which nodes they have, how near their scores are, what is refused."""
+"""int8 graphs: their nodes, how close their scores are, and what is refused."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def all_ranges(fp32: Graph, samples: list[Sample]) -> Ranges:
 
 
 def largest_difference(tiny: Path, model: onnx.ModelProto) -> float:
-    """From PyTorch, over the golden chunks."""
+    """Score differences from PyTorch over the golden chunks."""
     bundle = open_bundle(tiny)
     audio, expected = bundle.golden()
     step = OnnxRuntimeStep(model.SerializeToString(), bundle.contract, bundle.initial_cache())
@@ -57,7 +57,7 @@ def largest_difference(tiny: Path, model: onnx.ModelProto) -> float:
 
 
 def layers_bytes(model: onnx.ModelProto) -> int:
-    """Bytes of the matrices of the blocks."""
+    """Bytes of the weight matrices in the blocks."""
     return sum(i.ByteSize() for i in model.graph.initializer if len(i.dims) == 2 and i.name[:2].isdecimal())
 
 
@@ -113,7 +113,7 @@ def test_other_ways_to_find_ranges_give_narrower_ones(
 
 def test_ranges_hold_what_streams_with_a_history_show(
         fp32: Graph, samples: list[Sample], ranges: Ranges) -> None:
-    """One chunk alone is not enough: ranges over all samples are wider, and never narrower."""
+    """A single chunk is not enough: ranges over all samples are wider, and never narrower."""
     first = find_ranges(fp32, STATIC, samples[:1])
     assert all(ranges[x][0] <= low and high <= ranges[x][1] for x, (low, high) in first.items())
     assert np.mean([(high - low) / (ranges[x][1] - ranges[x][0]) for x, (low, high) in first.items()]) < 0.95

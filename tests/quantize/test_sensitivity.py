@@ -1,4 +1,4 @@
-"""Sensitivity: the layer that costs most is found, shown and left out, and no more than must be."""
+"""Sensitivity: the most costly layers are found, shown and left in float, and no more than necessary."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from tests.tiny import DEPTH, FEW
 
 
 class Spoiled:
-    """A graph, and a way to int8 that ruins two layers, in its last block and in its middle: their ranges are
-    far too wide."""
+    """A graph, and a quantiser that ruins two of its layers, one in the last block and one in the middle,
+    with ranges that are far too wide."""
 
     def __init__(self, path: Path) -> None:
         self.source: Bundle = open_bundle(path)
@@ -61,7 +61,7 @@ def spoiled(tiny: Path) -> Spoiled:
 
 @pytest.fixture(scope="module")
 def trained(demo: Path) -> Spoiled:
-    """The same of a model that hears, for what its mAP decides."""
+    """The same with a trained model, for choices by mAP."""
     return Spoiled(demo)
 
 

@@ -109,3 +109,13 @@ def test_the_threads_of_a_machine_are_counted_as_a_person_counts() -> None:
     one = type(report)(**{**vars(report), "eager": (), "bundles": (
         MeasureEntry(**{**vars(report.bundles[0]), "threads": 1}),)})
     assert one.machine.endswith(", 1 thread")
+
+
+def test_a_figure_that_a_paper_does_not_give_is_a_dash_and_has_no_mark(tmp_path: Path) -> None:
+    report = measure_report()
+    silent = MeasureEntry(**{**vars(report.bundles[0]), "name": "silent", "paper": {
+        "gflops": None, "memory_mb": None, "map": 48.1, "note": ""}})
+    report = type(report)(**{**vars(report), "bundles": (*report.bundles, silent)})
+    table = to_markdown(blocks.describe(report)).split("paper: model, GFLOP")[1]
+    assert [cell.strip() for cell in table.splitlines()[0].strip("| ").split("|")] == ["0.5", "-", "0.5"]
+    assert pictures.write_picture(tmp_path / "measure.png", report) == []

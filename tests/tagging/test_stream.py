@@ -21,7 +21,7 @@ from satexport.tagging.tagger import Tagger, load
 
 
 class Listening:
-    """A step that keeps what it hears, and whose call number `fails` does."""
+    """A step that records its inputs, and whose call number `fails` fails."""
 
     def __init__(self, step: Step) -> None:
         self._step, self.heard, self.fails = step, list[FloatArray](), 0
@@ -52,7 +52,7 @@ def test_blocks_of_any_size_give_the_scores_of_the_whole(
     np.testing.assert_array_equal(np.concatenate([stream.feed(b) for b in blocks]), whole)
 
 
-def test_reset_gives_the_first_answer_again(stream: Stream, audio: FloatArray) -> None:
+def test_reset_repeats_the_first_scores(stream: Stream, audio: FloatArray) -> None:
     first = stream.feed(audio[:70_000])
     assert stream.waiting == 6_000
     assert not np.array_equal(stream.feed(audio[:64_000])[0], first[0])  # the cache has a history
@@ -75,7 +75,7 @@ def test_flush_scores_the_rest_padded_with_zeros(stream: Stream, tagger: Tagger,
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e4, 1e300])
-def test_bad_samples_raise_and_leave_the_stream_as_it_was(
+def test_bad_samples_raise_and_leave_the_stream_unchanged(
         tagger: Tagger, audio: FloatArray, bad: float) -> None:
     stream, untouched = tagger.stream(), tagger.stream()
     for s in (stream, untouched):
@@ -95,7 +95,7 @@ def test_wrong_shapes_and_types_are_named(stream: Stream) -> None:
         stream.feed(np.zeros(100, np.int32))
 
 
-def test_lists_of_different_lengths_are_no_audio(stream: Stream, lanes: Tagger) -> None:
+def test_lists_of_different_lengths_are_refused(stream: Stream, lanes: Tagger) -> None:
     ragged: Any = [[0.0, 0.1], [0.2]]
     for use in (stream.feed, lanes.streams(2).feed):
         with pytest.raises(AudioError, match=r"are not an array .* equally many for each stream"):
@@ -126,7 +126,7 @@ def lanes(tiny_lanes: Path) -> Tagger:
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_microphones_heard_together_score_as_each_does_alone(
+def test_streams_in_a_batch_score_like_single_streams(
         one: Tagger, lanes: Tagger, audio: FloatArray, count: int) -> None:
     sounds = audio[:count * 96_000].reshape(count, -1)
     streams = lanes.streams(count)
@@ -136,7 +136,7 @@ def test_microphones_heard_together_score_as_each_does_alone(
         np.testing.assert_allclose(found[:, lane], one.stream().feed(sound), atol=2e-6)
 
 
-def test_one_stream_is_reset_by_itself_and_hears_silence_for_what_waited(
+def test_a_single_stream_can_be_reset_and_gets_silence_for_its_waiting_samples(
         one: Tagger, lanes: Tagger, audio: FloatArray) -> None:
     sounds = audio[:2 * 160_000].reshape(2, -1)
     streams = lanes.streams(2)
@@ -150,7 +150,7 @@ def test_one_stream_is_reset_by_itself_and_hears_silence_for_what_waited(
     np.testing.assert_allclose(found[:, 1], one.stream().feed(again), atol=2e-6)
 
 
-def test_as_many_streams_as_the_graph_runs_and_no_others(one: Tagger, lanes: Tagger) -> None:
+def test_only_the_number_of_streams_of_the_graph_is_accepted(one: Tagger, lanes: Tagger) -> None:
     with pytest.raises(UsageError, match="runs 1 streams in one step, not 4"):
         one.streams(4)
     for count in (None, 0, -3):
@@ -166,7 +166,7 @@ def test_as_many_streams_as_the_graph_runs_and_no_others(one: Tagger, lanes: Tag
             streams.reset(number)
 
 
-def test_a_step_writes_into_the_other_buffer_and_leaves_the_one_it_read(
+def test_a_step_writes_to_the_other_buffer_and_keeps_its_input(
         tagger: Tagger, audio: FloatArray) -> None:
     cache = tagger.step.initial_cache(1)
     before = [array.copy() for array in cache.now]
@@ -177,7 +177,7 @@ def test_a_step_writes_into_the_other_buffer_and_leaves_the_one_it_read(
     assert [id(array) for array in third.now] == [id(array) for array in cache.now]
 
 
-def test_after_a_step_that_failed_the_next_call_returns_all_that_was_missed(
+def test_after_a_failed_step_the_next_call_returns_all_missing_scores(
         tagger: Tagger, audio: FloatArray) -> None:
     def failing() -> Stream:
         step = Listening(tagger.step)
@@ -189,7 +189,7 @@ def test_after_a_step_that_failed_the_next_call_returns_all_that_was_missed(
     for more, rows in ((4_000, 3), (40_000, 4)):
         stream = failing()
         with pytest.raises(RunError):
-            stream.feed(audio[:96_000])  # its first chunk was heard
+            stream.feed(audio[:96_000])  # its first chunk was scored
         assert stream.waiting == 64_000
         found = stream.feed(audio[96_000:96_000 + more])
         assert len(found) == rows
@@ -202,7 +202,7 @@ def test_after_a_step_that_failed_the_next_call_returns_all_that_was_missed(
     assert (stream.waiting, len(stream.flush())) == (0, 0)
 
 
-def test_a_reset_drops_what_a_failed_step_left(tagger: Tagger, audio: FloatArray) -> None:
+def test_a_reset_drops_the_samples_of_a_failed_step(tagger: Tagger, audio: FloatArray) -> None:
     step = Listening(tagger.step)
     step.fails = 2
     stream = Stream(step, tagger.contract)
@@ -212,7 +212,7 @@ def test_a_reset_drops_what_a_failed_step_left(tagger: Tagger, audio: FloatArray
     np.testing.assert_array_equal(stream.feed(audio[:32_000]), tagger.stream().feed(audio[:32_000]))
 
 
-def test_a_second_thread_on_a_stream_is_refused_and_the_first_goes_on(
+def test_a_second_thread_on_a_stream_is_refused_and_the_first_continues(
         tagger: Tagger, audio: FloatArray) -> None:
     class Waiting:
         def __getattr__(self, name: str) -> Any:
@@ -237,7 +237,8 @@ def test_a_second_thread_on_a_stream_is_refused_and_the_first_goes_on(
     assert stream.waiting == 8_000
 
 
-def test_bundles_loaded_by_several_threads_at_a_time_score_alike(random_vit: Path, audio: FloatArray) -> None:
+def test_bundles_loaded_by_concurrent_threads_give_the_same_scores(
+        random_vit: Path, audio: FloatArray) -> None:
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: load(random_vit).stream().feed(audio[:64_000]), range(8)))
     for scores in found:
@@ -246,14 +247,14 @@ def test_bundles_loaded_by_several_threads_at_a_time_score_alike(random_vit: Pat
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("amplitude", [9e-12, 1e-20, 1e-30, 1e-42])
-def test_sounds_too_quiet_for_numbers_are_heard_as_silence(
+def test_samples_that_are_too_quiet_count_as_silence(
         amplitude: float, dtype: type[np.floating[Any]], tagger: Tagger, audio: FloatArray) -> None:
     sound = (amplitude * audio[:32_000] / np.abs(audio[:32_000]).max()).astype(dtype)
     given = sound.copy()
     step = Listening(tagger.step)
     scores = Stream(step, tagger.contract).feed(sound)
     assert not step.heard[0].any()
-    np.testing.assert_array_equal(sound, given)  # the caller's samples stay as they were
+    np.testing.assert_array_equal(sound, given)  # the caller's samples are unchanged
     np.testing.assert_array_equal(scores, tagger.stream().feed(np.zeros(32_000)))
 
 
@@ -267,7 +268,7 @@ QUIET: dict[str, NDArray[np.float64]] = {
 
 
 @pytest.mark.parametrize("sound", QUIET)
-def test_no_sound_fills_the_front_end_with_subnormal_numbers(sound: str, tagger: Tagger) -> None:
+def test_no_audio_causes_subnormal_numbers_in_the_front_end(sound: str, tagger: Tagger) -> None:
     import onnx
     import onnxruntime
 
@@ -285,7 +286,7 @@ def test_no_sound_fills_the_front_end_with_subnormal_numbers(sound: str, tagger:
     assert ((values > 0) & (values < np.finfo(np.float32).tiny)).mean() < 1e-3
 
 
-def test_the_public_names_are_what_the_docstring_shows(tagger: Tagger, audio: FloatArray) -> None:
+def test_the_public_names_work_as_in_the_docstring(tagger: Tagger, audio: FloatArray) -> None:
     loaded = satexport.load(tagger.bundle.path)
     scores = loaded.stream().feed(audio[:32_000])
     best = loaded.top(scores[0], 3)

@@ -28,7 +28,7 @@ class TensorRtSettings:
     memory_mb: int = 0        # of the board, shared by CPU and GPU, MB; 0: not stated
     module: str = JETSON_MODULE  # the Python package, or RTX_MODULE
     optimization_level: int = 3  # of the builder, 0 to 5
-    max_graph_difference: float = 0.05  # largest difference between the scores of an engine and of its graph
+    max_graph_difference: float = 0.05  # largest score difference of an engine from its graph, golden chunks
     twin_map_kept: float = 0.999  # least mAP of the fp16 twin of an int8 graph / PyTorch's mAP
 
     @classmethod

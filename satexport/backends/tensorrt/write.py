@@ -51,7 +51,7 @@ export ORT_DISABLE_TELEMETRY="${ORT_DISABLE_TELEMETRY:-1}"  # no runtime sends t
 export PYTHONPATH="$here/runtime.zip${PYTHONPATH:+:$PYTHONPATH}"
 exec "$python" -m satexport.pipeline.board "$here" "$@"
 """
-RTX_RULES = "10.3"  # TensorRT for RTX counts its versions separately; the rules of this one hold for it
+RTX_RULES = "10.3"  # TensorRT version whose rules are applied to TensorRT for RTX, which counts separately
 
 
 def write_build_bundle(folder: Path, graphs: Mapping[str, Graph],

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from satexport.bundle.contract import Contract
 from satexport.files import PACKAGE_FOLDER
-from satexport.models.family import Checkpoint, Reference, Rewrite
+from satexport.models.family import Checkpoint, Reference, Rewrite, Shapes
 from satexport.models.sat.interface import initial_cache, interface
 from satexport.models.sat.keys import MARK, resembles
 from satexport.models.sat.paper import PAPER
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = ["DEMOS", "MARK", "PAPER", "PUBLISHED", "VARIANTS", "caution", "count_classes", "describe",
-           "find_model", "interface", "options", "random", "read", "reference", "resembles", "rewrites"]
+           "find_model", "hub_types", "interface", "options", "random", "read", "reference", "resembles",
+           "rewrites"]
 
 DEMOS: Final = {"sat-t-2s": PACKAGE_FOLDER / "data" / "demo-sat-t-2s.safetensors"}
 
@@ -28,7 +29,11 @@ def options(variant: Variant) -> frozenset[str]:
     return frozenset({"input", "streams"} | ({"cache"} if variant.has_cache else set()))
 
 
-def caution(variant: Variant) -> str:
+def hub_types(variant: Variant) -> frozenset[str]:
+    return frozenset()
+
+
+def caution(variant: Variant, shapes: Shapes) -> str:
     if variant.has_cache and variant.pooling == "token":
         return (f"SAT-S files of 1 s and of 2 s have the same shapes: make sure that this one was trained at "
                 f"{variant.delay} s.")

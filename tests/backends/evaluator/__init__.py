@@ -1,1 +1,1 @@
-"""A runtime that satexport does not have: the reference evaluator of ONNX."""
+"""A backend that is not part of satexport: the reference evaluator of ONNX."""

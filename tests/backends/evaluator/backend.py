@@ -1,4 +1,4 @@
-"""ONNX's own evaluator as a backend: what a new runtime takes, in one file and one line in BACKENDS."""
+"""ONNX's reference evaluator as a backend: a new runtime needs this file and a line in BACKENDS."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ GRAPH = "graph.onnx"
 
 @dataclass(frozen=True)
 class Settings:
-    """A target's table [evaluator]."""
+    """The table [evaluator] of a target."""
 
     most_streams: int = 2
     verbose: int = 0
 
 
 class EvaluatorStep(ProcessBound):
-    """A graph node by node in numpy; the cache is a list of arrays."""
+    """Runs a graph node by node in numpy; the cache is a list of arrays."""
 
     def __init__(self, graph: Path, contract: Contract, cache: Iterable[NDArray[Any]], verbose: int) -> None:
         from onnx.reference import ReferenceEvaluator

@@ -1,4 +1,4 @@
-"""`satexport openvino` as a user meets it, and what only OpenVINO can get wrong."""
+"""`satexport openvino` from the user's view, and faults that only OpenVINO can have."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_the_precisions_are_asked_for_and_read_back(made: Made) -> None:
 @pytest.mark.usefixtures("bf16")
 def test_the_front_end_stays_in_f32_in_a_model_of_bf16(
         tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And without the marks it would not, which breaks the scores; such a bundle is refused."""
+    """Without the attribute `precise` it is in bf16, which spoils the scores; such a bundle is refused."""
     audio, expected = open_bundle(tiny).golden()
     path = compiled(tiny, "openvino-bf16", tmp_path)
     tagger = load(path)
@@ -117,7 +117,7 @@ def test_a_request_that_is_new_or_reset_has_heard_silence(
     assert not np.array_equal(scores(), first)
     request.reset_state()
     np.testing.assert_array_equal(scores(), first)
-    for state in request.query_state():  # silence, written by hand
+    for state in request.query_state():  # set the state to silence
         state.state = type(state.state)(silence[state.name])
     np.testing.assert_array_equal(scores(), first)
 

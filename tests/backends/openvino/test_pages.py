@@ -1,4 +1,4 @@
-"""Pages of a file of weights, given back after the model was compiled."""
+"""Pages of a mapped file of weights are released after the model was compiled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `satexport openvino` refuses, and what it says where something is missing."""
+"""What `satexport openvino` refuses, and its messages if something is missing."""
 
 from __future__ import annotations
 

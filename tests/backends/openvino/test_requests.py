@@ -1,4 +1,4 @@
-"""Streams that several requests of OpenVINO share, and what OpenVINO compiled, kept for the next time."""
+"""Streams that several infer requests share, and the cache of compiled models."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ need("openvino", "openvino")
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four streams of a small model under the target that shares them between two requests."""
+    """Four streams of a small model, which the target shares between two requests."""
     folder = tmp_path_factory.mktemp("shared")
     source = export(folder, SAT, 2, "random", GraphOptions(streams=4), use_onnxsim=False)
     return compiled(source, "openvino-throughput", folder)
@@ -96,7 +96,7 @@ def usual(request: pytest.FixtureRequest, tiny: Path, tmp_path_factory: pytest.T
 
 @pytest.fixture
 def keeping(usual: Path, tmp_path: Path) -> Path:
-    """A bundle whose target wants the compiled model kept."""
+    """A bundle whose target keeps the compiled model."""
     path = copy_of(usual, tmp_path)
     manifest = manifest_of(path)
     manifest["target"]["openvino"]["model_cache"] = True

@@ -1,4 +1,4 @@
-"""Engines for several files of tests, and a bundle to run on them."""
+"""Engines for several test files, and a bundle to run on them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
 
 @pytest.fixture
 def trt(library: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeTensorRt]:
-    """TensorRT and a GPU on this machine."""
+    """A fake TensorRT and a fake GPU on this machine."""
     monkeypatch.setattr(cuda, "LIBRARIES", (library._name,))
     fake, before = FakeTensorRt(library), library.fake_live()
     monkeypatch.setitem(sys.modules, "tensorrt", fake)

@@ -1,4 +1,4 @@
-"""Graphs that are written by hand, node by node."""
+"""Graphs written by hand, node by node."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NORMED = "block/normed/quantized"
 
 
 class Drawn:
-    """A graph that is being written, or spoiled."""
+    """A graph that a test writes or changes."""
 
     def __init__(self, body: int = HALF, opset: int = 20) -> None:
         self.body, self.opset = body, opset
@@ -86,8 +86,8 @@ class Drawn:
 
 
 def good(body: int = HALF, opset: int = 20) -> Drawn:
-    """One step of a tiny model, N = 1, T = 4 new tokens, 4 cached, d = 8, 2 heads of 4: front end in fp32, an
-    int8 MatMul and an int8 Gemm, attention over a cache, LayerNormalization in fp32."""
+    """One step of a tiny model that breaks no rule: N = 1, T = 4 new tokens, 4 cached, d = 8, 2 heads of 4;
+    front end in fp32, an int8 MatMul and an int8 Gemm, attention over a cache, LayerNormalization in fp32."""
     g = Drawn(body, opset)
     frames = g.reshape("mel/frames", g.add_input("audio", FLOAT, 1, 32), 4, 8)
     power = g.op("MatMul", "mel/power", frames, g.constant("mel.filters", np.eye(8), FLOAT))

@@ -1,4 +1,4 @@
-"""A CUDA runtime over host memory, compiled here."""
+"""A fake CUDA runtime on host memory, compiled for the tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
 def fake_cudart(folder: Path) -> ctypes.CDLL:
-    """Compile the fake into a folder; skips the test where there is no C compiler."""
+    """Compile the fake into a folder; skips the test if there is no C compiler."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if not compiler:
         pytest.skip("needs a C compiler (cc or gcc) for the fake CUDA runtime")

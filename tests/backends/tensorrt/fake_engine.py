@@ -1,4 +1,4 @@
-"""An engine over host memory: ONNX Runtime in the place of TensorRT and its GPU."""
+"""A fake engine on host memory: ONNX Runtime in place of TensorRT and its GPU."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from satexport.errors import RunError
 
 
 def memory(address: int, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-    """An array over what lies at an address."""
+    """A view of the memory at an address as an array."""
     size = prod(shape) * np.dtype(dtype).itemsize
     found: NDArray[Any] = np.ndarray(shape, dtype, memoryview((ctypes.c_char * size).from_address(address)))
     return found
 
 
 class Graph:
-    """A graph whose tensors lie at addresses, in the dtypes that an engine has for them."""
+    """A graph whose tensors are read from and written to addresses, in an engine's dtypes."""
 
     def __init__(self, content: bytes, dtype: str = "float32") -> None:
         options = onnxruntime.SessionOptions()
@@ -46,7 +46,7 @@ graph_of = cache(Graph)
 
 
 class FakeEngine:
-    """The thin interface over host memory. Steps run when something waits for them; new memory is NaN."""
+    """The `Engine` interface on host memory. Steps run when a call waits for them; new memory is NaN."""
 
     def __init__(self, content: bytes, dtype: str = "float32") -> None:
         self.graph, self.buffers = graph_of(content, dtype), dict[int, "ctypes.Array[ctypes.c_char]"]()

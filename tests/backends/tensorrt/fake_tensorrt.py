@@ -1,4 +1,4 @@
-"""TensorRT's own calls, as far as they are used, over the fake CUDA runtime."""
+"""The parts of TensorRT's API that satexport uses, on the fake CUDA runtime."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.backends.tensorrt.fake_engine import graph_of
 
 
 class FakeTensorRt:
-    """The module `tensorrt`: a plan is an ONNX file, a step a kernel on the fake CUDA stream."""
+    """The module `tensorrt`: a plan is an ONNX file, and a step is a kernel on the fake CUDA stream."""
 
     __version__ = "10.3.0"
     TensorIOMode = SimpleNamespace(INPUT="input", OUTPUT="output")
@@ -23,7 +23,7 @@ class FakeTensorRt:
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self.library = library
-        self.refused = ""  # the call that says no
+        self.refused = ""  # name of the call that fails
         self.word = "FLOAT"
         self.information: str | None = '{"Layers": ["gemm"]}'
 

@@ -1,4 +1,4 @@
-"""Graphs of which each breaks one rule of TensorRT."""
+"""Graphs that each break one rule for TensorRT."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from onnx import TensorProto, helper
 
 from tests.backends.tensorrt.drawn import DOUBLE, FLOAT, HALF, INT8, NORMED, Drawn
 
-# Each spoils the good graph so that it breaks one rule.
+# Each function changes the good graph so that it breaks one rule.
 
 def nothing(g: Drawn) -> None:
-    """The graph is good, but not for this TensorRT."""
+    """The graph is good, but not for this TensorRT version."""
 
 
 def half_quantised_below_19(g: Drawn) -> None:
@@ -30,7 +30,7 @@ def free_input(g: Drawn) -> None:
 
 def free_node(g: Drawn) -> None:
     found = g.op("NonZero", "found", "mel/tokens")
-    g.add_output(g.op("Cast", "found/float", found, to=FLOAT), FLOAT, 2, None)  # free as well, but no news
+    g.add_output(g.op("Cast", "found/float", found, to=FLOAT), FLOAT, 2, None)  # dynamic as a consequence
 
 
 def double_constant(g: Drawn) -> None:
@@ -81,7 +81,7 @@ def int8_front_end(g: Drawn) -> None:
 
 
 def quantised(node: str, place: int, dtype: int | None = None) -> Callable[[Drawn], None]:
-    """int8 and back before an input of a node."""
+    """Quantise and dequantise an input of a node."""
     return lambda g: g.behind(node, place, lambda x: g.requantize(x, dtype))
 
 
@@ -100,7 +100,7 @@ def late_scale(g: Drawn) -> None:
 
 
 def no_zero_point(g: Drawn) -> None:
-    """Which is uint8 to ONNX."""
+    """Without a zero point ONNX assumes uint8."""
     for name in (NORMED, f"{NORMED}/float"):
         del g.node(name).input[2]
 
@@ -112,12 +112,12 @@ def computed(place: int) -> Callable[[Drawn], None]:
 
 
 def put(name: str, values: ArrayLike, dtype: int = HALF) -> Callable[[Drawn], str]:
-    """Other values for a constant."""
+    """Give a constant other values."""
     return lambda g: g.constant(name, values, dtype)
 
 
 def other_scale(node: str) -> Callable[[Drawn], None]:
-    """A scale in fp32 among fp16."""
+    """An fp32 scale among fp16 tensors."""
     return lambda g: g.behind(node, 1, lambda x: g.constant("other.scale", 0.1, FLOAT))
 
 
@@ -145,7 +145,7 @@ def one_buffer(g: Drawn) -> None:
 @dataclass(frozen=True)
 class Case:
     rule: str
-    node: str  # one of those that are named
+    node: str  # one of the nodes in the violations
     spoil: Callable[[Drawn], object]
     body: int = HALF
     opset: int = 20

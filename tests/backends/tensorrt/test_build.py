@@ -1,4 +1,4 @@
-"""How engines are built, and what their layers tell, as far as it is no call to TensorRT."""
+"""How engines are built, and how their layers are counted: all that needs no call to TensorRT."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The CUDA runtime by ctypes, against one over host memory that is compiled here."""
+"""The CUDA calls through ctypes, tested with a fake CUDA runtime on host memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.backends.tensorrt.fake_cuda import KERNEL
 
 @pytest.fixture
 def fake(library: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Iterator[ctypes.CDLL]:
-    """The fake, first among the libraries; what a test makes it must destroy."""
+    """The fake as the first of the libraries. A test must destroy whatever it creates."""
     monkeypatch.setattr(cuda, "LIBRARIES", (library._name, *cuda.LIBRARIES))
     before = library.fake_live()
     yield library

@@ -1,5 +1,5 @@
-"""What needs a CUDA GPU, whichever it is; skipped, and says so, where there is none. Nothing here tells of a
-Jetson."""
+"""Tests that need any CUDA GPU; they are skipped, with the reason, if there is none. They show nothing about
+a Jetson."""
 
 from __future__ import annotations
 

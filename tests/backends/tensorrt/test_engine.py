@@ -1,4 +1,4 @@
-"""Engines that do not fit, and what TensorRT refuses."""
+"""Engines that do not match the contract, and errors of TensorRT."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.backends.tensorrt.fake_engine import FakeEngine
 from tests.backends.tensorrt.fake_tensorrt import FakeTensorRt
 from tests.bundle.copies import GRAPH
 
-# What does not fit.
+# Engines that do not match.
 
 def test_an_engine_runs_the_number_of_streams_it_was_built_for(runtime: Runtime) -> None:
     with pytest.raises(UsageError, match=r"runs 1 streams in one step, not 2\. Export with --streams 2"):
@@ -59,7 +59,7 @@ def test_an_engine_of_another_graph_is_refused(tiny: Path, case: str) -> None:
         TensorRtStep(engine, bundle.contract, bundle.initial_cache())
 
 
-# TensorRT's own refusals.
+# Errors of TensorRT.
 
 def test_a_plan_that_tensorrt_cannot_read_says_why_and_what_to_do(
         trt: FakeTensorRt, tmp_path: Path) -> None:

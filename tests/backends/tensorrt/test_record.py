@@ -1,4 +1,4 @@
-"""A bundle's engine and the record beside it, which says what it is."""
+"""A bundle's engine and its record, engine.json."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ENGINE = "fp16.engine"
 
 
 def built(tiny: Path, folder: Path, **changes: object) -> Bundle:
-    """A bundle with an engine beside it, and the record that says what it is; None leaves a key out."""
+    """A bundle with an engine and its record; None leaves a key out."""
     path = copy_of(tiny, folder)
     bundle = open_bundle(path)
     (path / ENGINE).write_bytes(bundle.graph.read_bytes())

@@ -1,4 +1,4 @@
-"""A graph that TensorRT can be asked to build breaks no rule; each rule has a graph that breaks it alone."""
+"""A good graph breaks no rule for TensorRT; for each rule there is a graph that breaks only this rule."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""runtime.zip: what a board needs of satexport, and nothing else."""
+"""runtime.zip: the parts of satexport that a board needs, and nothing else."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def module(file: str) -> str:
-    """The name of a module by its path below the package's parent."""
+    """The name of a module, from its path below the package's parent."""
     return file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
 def sources(runtime: Path) -> dict[str, bytes]:
-    """Module -> its source, as in the zip."""
+    """Module -> its source, as in the zip file."""
     with zipfile.ZipFile(runtime) as archive:
         return {module(name): archive.read(name) for name in archive.namelist()}
 

@@ -30,7 +30,7 @@ def test_scores_are_those_of_onnx_runtime(runtime: Runtime, tiny_tagger: Tagger,
     np.testing.assert_allclose(found, tiny_tagger.stream().feed(audio[:256_000]), atol=1e-6)
 
 
-def test_reset_gives_the_first_answer_again(runtime: Runtime, audio: FloatArray) -> None:
+def test_reset_repeats_the_first_scores(runtime: Runtime, audio: FloatArray) -> None:
     stream = runtime.stream()
     first = stream.feed(audio[:96_000])
     kept = first.copy()

@@ -1,4 +1,4 @@
-"""`satexport trt` as a user meets it on a workstation, and the graphs that it writes for TensorRT."""
+"""`satexport trt` on a workstation from the user's view, and the graphs that it writes for TensorRT."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from tests.tiny import SAT, SAT_2S
 
 
 class Made(NamedTuple):
-    """What `satexport trt --int8` made and said."""
+    """The bundle and the output of `satexport trt --int8`."""
 
     output: Path
     path: Path
@@ -150,7 +150,7 @@ def test_a_broken_rule_leaves_no_bundle(
 
 
 def _refused(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A graph with a node that TensorRT refuses."""
+    """A graph with a node that TensorRT rejects."""
     model.graph.node.add(op_type="DynamicQuantizeLinear", input=[model.graph.input[0].name],
                          output=["a", "b", "c"], name="bad")
     return model

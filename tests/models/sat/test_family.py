@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,9 @@ def test_who_exports_a_file_of_sat_s_is_told_to_make_sure_of_its_delay(tmp_path:
                       "--checkpoint", tmp_path / f"{model}.safetensors")
         assert result.code == 0
         assert ("make sure that this one was trained at 1 s" in result.err) == told
+        report = json.loads((tmp_path / variant.name / "onnx" / "reports" / "export.json").read_text("utf-8"))
+        assert (report["caution"] is not None) == told
+        assert not told or report["caution"] in result.err
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=lambda variant: variant.name)

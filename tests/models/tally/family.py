@@ -26,7 +26,8 @@ from tests.models.tally.reference import Cache, NumpyTally
 from tests.models.tally.variants import LOG_MEL, VARIANTS, Variant, find_model
 
 __all__ = ["DEMOS", "MARK", "PAPER", "PUBLISHED", "VARIANTS", "caution", "count_classes", "describe",
-           "find_model", "interface", "options", "random", "read", "reference", "resembles", "rewrites"]
+           "find_model", "hub_types", "interface", "options", "random", "read", "reference", "resembles",
+           "rewrites"]
 
 MARK: Final = "hidden.weight"
 PUBLISHED: Final[Mapping[str, Published]] = {}
@@ -55,7 +56,11 @@ def resembles(shapes: Shapes) -> Sequence[Variant]:
     return [v for v in VARIANTS.values() if shapes.get(MARK) == (v.width, LOG_MEL.bands)]
 
 
-def caution(variant: Variant) -> str:
+def hub_types(variant: Variant) -> frozenset[str]:
+    return frozenset({"tally", "TallyForAudioClassification"})
+
+
+def caution(variant: Variant, shapes: Shapes) -> str:
     return ""
 
 

@@ -148,7 +148,7 @@ def test_models_lists_it() -> None:
     assert "1 variants of tally" in result.out
     *_, entry = json.loads(call("models", "--json").out)["models"]
     assert (entry["name"], entry["hidden"], entry["cache_bytes"]) == ("tally-1s", 32, 4 * 3 * 32)
-    assert entry["paper"] is entry["file"] is None
+    assert entry["paper"] is entry["file"] is entry["licence"] is None
 
 
 # Bad input.
@@ -224,7 +224,7 @@ def test_a_checkpoint_that_nobody_published_says_what_else_there_is() -> None:
 def test_a_file_tells_its_model_and_its_delay_if_its_shapes_do(
         model: str, trained: int, asked: int | None, delay: int, tmp_path: Path) -> None:
     save_file(load_checkpoint("random", find_variant(model, trained)).state, tmp_path / "w.safetensors")
-    assert recognize_variant(tmp_path / "w.safetensors", asked) == find_variant(model, delay)
+    assert recognize_variant(str(tmp_path / "w.safetensors"), asked) == find_variant(model, delay)
 
 
 def test_a_file_of_no_known_model_asks_for_one(tmp_path: Path) -> None:
