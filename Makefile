@@ -67,7 +67,7 @@ lock: $(UV)
 	$(COMPILE) $(UPGRADE) --extra openvino --output-file constraints.txt
 	$(COMPILE) --constraint constraints.txt --generate-hashes --no-emit-package torch --output-file requirements.lock
 
-# Check that every pin has a wheel on every system that README names. Installs nothing.
+# Check that every pin has a wheel on every system in docs/install.md. Installs nothing.
 check-lock: .venv/installed $(UV)
 	$(BIN)/python tools/check_lock.py $(UV)
 

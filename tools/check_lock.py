@@ -1,4 +1,4 @@
-"""Check that every pinned package has a wheel for each Python and system listed in README.
+"""Check that every pinned package has a wheel for each Python and system in docs/install.md.
 
     python tools/check_lock.py UV
 

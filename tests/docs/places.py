@@ -18,14 +18,18 @@ from satexport.audio.labels import audioset_labels
 from satexport.audio.synthetic import synthetic_stream
 from satexport.bundle.contract import GraphOptions
 from satexport.bundle.folder import open_bundle
+from satexport.files import write_json
 from satexport.models.checkpoint import load_checkpoint
 from satexport.models.families import find_variant
 from satexport.pipeline.build import compile_bundle
 from satexport.pipeline.plan import BuildOptions
+from satexport.report.records import Report
+from satexport.report.serialize import to_json
 from satexport.targets import find_target
 from tests import ROOT
 from tests.docs.commands import FENCE
 from tests.machine import need
+from tests.report.records import measure_report, parity_report
 from tests.tiny import FEW, SAT, export
 
 RATE = 16_000  # Hz
@@ -96,6 +100,15 @@ def eight_streams(kit: Kit, place: Path) -> None:
     export(place.parent / "made", SAT, 2, "random", GraphOptions(streams=8), use_onnxsim=False).rename(place)
 
 
+def report(make: Callable[[], Report]) -> Maker:
+    """A report in the folder of a bundle."""
+    return lambda kit, place: write_json(place, to_json(make()))
+
+
+def nothing(kit: Kit, place: Path) -> None:
+    """For what the command itself writes."""
+
+
 PLACES: dict[str, Maker] = {
     "build/sat-t-2s/onnx": copy_of("demo"),
     "build/sat-b-2s/onnx": copy_of("demo"),
@@ -113,7 +126,12 @@ PLACES: dict[str, Maker] = {
     "mine.safetensors": safetensors,
     "mine.txt": class_names,
     "my-board.toml": own_target,
-    "/tmp/sizing": lambda kit, place: None,  # an output folder: see `local`
+    "build/sat-t-2s/onnx/reports/parity.json": report(parity_report),
+    "build/sat-t-2s/onnx/reports/measure.json": report(measure_report),
+    "/tmp/sizing": nothing,
+    "parity.xml": nothing,
+    "report.md": nothing,
+    "measure.png": nothing,
 }
 
 
@@ -131,5 +149,5 @@ def put(kit: Kit, folder: Path, words: tuple[str, ...]) -> list[Path]:
         if word in PLACES and not place.exists():
             place.parent.mkdir(parents=True, exist_ok=True)
             PLACES[word](kit, place)
-            bundles += [place] if word.startswith("build/sat") else []
+            bundles += [place] if word.startswith("build/sat") and place.is_dir() else []
     return bundles
