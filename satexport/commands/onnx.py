@@ -55,6 +55,7 @@ def onnx_command(model: str | None, delay: int | None, checkpoint: str, labels: 
       satexport onnx --model sat-b --delay 2
       satexport onnx --model sat-s --delay 1 --checkpoint mine.safetensors --labels mine.txt
       satexport onnx --checkpoint mine.pt                     the model that its shapes tell
+      satexport onnx --checkpoint hub:mispeech/ced-tiny       from the Hugging Face Hub
       satexport onnx --model vit-t --delay 10 --checkpoint random --output /tmp/sizing
       satexport onnx --model sat-b --delay 2 --streams 8      eight microphones in one step
     """

@@ -219,8 +219,8 @@ def test_a_checkpoint_that_nobody_published_says_what_else_there_is() -> None:
 
 
 @pytest.mark.parametrize(("model", "trained", "asked", "delay"), [
-    ("sat-t", 2, None, 2), ("sat-t", 1, None, 1), ("sat-t", 2, 1, 1), ("vit-t", 10, None, 2),
-    ("vit-t", 10, 10, 10), ("sat-s", 1, None, 2)])
+    ("sat-t", 2, None, 2), ("sat-t", 1, None, 1), ("sat-t", 2, 1, 1), ("vit-s", 10, None, 2),
+    ("vit-s", 10, 10, 10), ("sat-s", 1, None, 2), ("ced-mini", 10, None, 2), ("ced-small", 2, 1, 1)])
 def test_a_file_tells_its_model_and_its_delay_if_its_shapes_do(
         model: str, trained: int, asked: int | None, delay: int, tmp_path: Path) -> None:
     save_file(load_checkpoint("random", find_variant(model, trained)).state, tmp_path / "w.safetensors")
