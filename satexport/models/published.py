@@ -1,4 +1,4 @@
-"""Published checkpoints, fetched on demand to the user's cache folder; each is whole or not there."""
+"""Published checkpoints, downloaded on demand to the user's cache folder; a file there is always complete."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from satexport.errors import CheckpointError, RunError
 from satexport.files import download_folder, sha256_of, write_text
 from satexport.models.family import Published
 
-MIRRORED: Final = "https://zenodo.org/"  # what $SATEXPORT_ZENODO stands in for, a folder of files
+MIRRORED: Final = "https://zenodo.org/"  # $SATEXPORT_ZENODO, a folder of files, replaces it
 
 
 @contextmanager
 def fetch_published(published: Published) -> Iterator[Path]:
-    """Give a published file to a block that reads it: the one in the cache folder,
-    put there by hand or before, else fetched.
+    """Give the path of a published file to a block that reads it. A file in the cache folder is used,
+    whether it was downloaded or put there by hand; otherwise it is downloaded.
 
-    If no checksum was published, the SHA-256 of a file that the block could read is noted beside it
-    as `NAME.sha256`, and from then on the file must have it. Raises `CheckpointError` if it has
-    another, or if the block does, and `RunError` if nothing can be fetched.
+    If no checksum was published, a file that the block could read gets its SHA-256 noted next to it in
+    `NAME.sha256`, and must have that SHA-256 from then on. Raises `CheckpointError` if the SHA-256 differs or
+    the block raises one, `RunError` if the download fails.
     """
     name, url = published.file, _find_url(published)
     path = download_folder() / "published" / name
@@ -43,16 +43,16 @@ def fetch_published(published: Published) -> Iterator[Path]:
             when = f"as at its first use ({note.name})"
             trust = f"; if you trust it as it is, remove {note.name}"
         raise CheckpointError(f"{path}: has SHA-256 {sha256[:12]}..., expected {known} {when}: the file was "
-                              f"changed or damaged. Remove it, and it is fetched again{trust}.")
+                              f"changed or damaged. Remove it to download it again{trust}.")
     try:
         yield path
     except CheckpointError as error:
         if fetched:
             path.unlink(missing_ok=True)
-        what = "It came so from the server and was removed" if fetched else "Remove it to fetch it again"
+        what = "The downloaded file was removed" if fetched else "Remove it to download it again"
         raise CheckpointError(f"{error} {what}. {by_hand}.") from None
     if known is None:
-        with suppress(RunError):  # a folder that cannot be written keeps the file as it is, too
+        with suppress(RunError):  # in a folder that cannot be written the file does not change, either
             write_text(note, f"{sha256}  {name}\n")  # as sha256sum has it
 
 
@@ -64,7 +64,8 @@ def _find_url(published: Published) -> str:
 
 
 def _read_note(note: Path) -> str | None:
-    """The SHA-256 in a note, whatever stands for it in a damaged one, None without one."""
+    """Return the SHA-256 in a note, or its first 64 characters if the note is damaged; None without a
+    note."""
     try:
         return note.read_text(encoding="utf-8", errors="replace").partition(" ")[0][:64]
     except FileNotFoundError:
