@@ -133,7 +133,7 @@ def test_a_model_that_is_not_known_here_is_refused_before_the_work(
 def test_a_bundle_is_measured_without_pytorch_where_its_model_is_not_known(bundle: Path) -> None:
     result = call("measure", change_bundle(bundle, change_family), "--steps", 2, "--pause", 0.01)
     assert result.code == 0
-    assert "no PyTorch beside ced-mini-2s: the model is of the family 'ced'" in result.err
+    assert "ced-mini-2s is not compared with PyTorch: the model is of the family 'ced'" in result.err
 
 
 def test_a_device_is_told_before_it_listens_that_it_lacks_the_front_end(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Commands as a user calls them, in this process or in one of their own."""
+"""Run commands as a user does, in this process or in a separate one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Result:
 
 
 class Made(NamedTuple):
-    """An output folder in which a command has made a bundle of the demo, and what it said."""
+    """An output folder, the bundle of the demo that a command made there, and the command's result."""
 
     output: Path
     path: Path
@@ -57,14 +57,14 @@ def call(*arguments: object, stdin: bytes = b"") -> Result:
 
 
 def start(*arguments: object, before: str = "") -> subprocess.Popen[str]:
-    """Start a command in a process of its own; `before` is Python that runs before it."""
+    """Start a command in a separate process; `before` is Python code that runs first."""
     return subprocess.Popen([sys.executable, "-c", f"{before}\n{START}", *map(str, arguments)],
                             encoding="utf-8", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 @contextmanager
 def no_file_longer_than(size: int) -> Iterator[None]:
-    """As on a full disk, writing stops in the middle of a file."""
+    """Make writing stop in the middle of a file, as on a full disk."""
     resource = need_posix("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))

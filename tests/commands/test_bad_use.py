@@ -1,4 +1,4 @@
-"""What a newcomer does wrong is answered in words, and leaves nothing behind."""
+"""Typical mistakes get an explanation and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -39,29 +39,29 @@ sys.meta_path.insert(0, Interrupt())
 # Interrupts and standard output.
 
 @pytest.mark.parametrize("module", ["satexport.commands.group", "click", "satexport.commands.trt"])
-def test_an_interrupt_while_the_command_line_is_still_imported_ends_it_as_later(module: str) -> None:
+def test_an_interrupt_during_the_first_imports_ends_the_command_with_130(module: str) -> None:
     process = start("models", before=INTERRUPTED.format(module))
     out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (130, "")
-    assert err.splitlines() == ["Interrupted; what was there before is untouched."]
+    assert err.splitlines() == ["Interrupted; existing files are unchanged."]
 
 
 @needs_dev_full
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("arguments", [["--help"], ["onnx", "--help"], ["--version"], ["models"],
                                        ["targets", "--json"]], ids=" ".join)
-def test_a_full_standard_output_is_named_and_no_fault_of_ours(
+def test_a_full_standard_output_is_reported_and_not_as_a_bug(
         arguments: list[str], unbuffered: str) -> None:
     with open("/dev/full", "w", encoding="utf-8") as full:
         done = subprocess.run([sys.executable, "-c", START, *arguments], stdout=full, stderr=subprocess.PIPE,
                               env=os.environ | {"PYTHONUNBUFFERED": unbuffered}, encoding="utf-8",
                               check=False)
     assert done.returncode == 5
-    assert done.stderr == ("Error: standard output takes nothing (No space left on device): what was to be "
-                           "printed is lost. Make room there, or send it elsewhere.\n")
+    assert done.stderr == ("Error: cannot write to standard output (No space left on device): the rest of "
+                           "the output is lost. Make room on its disk, or redirect it.\n")
 
 
-# Targets of one's own.
+# The user's own targets.
 
 @pytest.fixture
 def write_target(tmp_path: Path) -> Callable[[str], str]:
@@ -93,7 +93,7 @@ def write_target(tmp_path: Path) -> Callable[[str], str]:
      "backend is 'coreml', expected onnxruntime or openvino or tensorrt"),
     ("#" * 300_000, 4, "longer than 0.2 MB"), ("", 4, "lacks the key 'backend'")],
     ids=lambda value: str(value)[:30])
-def test_a_target_of_ones_own_that_cannot_be_is_explained(
+def test_an_invalid_target_file_is_explained(
         text: str, code: int, words: str, write_target: Callable[[str], str]) -> None:
     result = call("bundle", "--target", write_target(text))
     assert (result.code, words in result.err) == (code, True), result.err
@@ -101,7 +101,7 @@ def test_a_target_of_ones_own_that_cannot_be_is_explained(
 
 @pytest.mark.parametrize(("command", "option", "kind"), [
     ("bundle", "--target", "target"), ("cpu", "--target", "target"), ("onnx", "--target", "target")])
-def test_a_toml_that_is_not_there_is_a_missing_file_and_no_unknown_name(
+def test_a_missing_toml_is_reported_as_a_missing_file(
         command: str, option: str, kind: str, tmp_path: Path) -> None:
     result = call(command, option, tmp_path / "x.toml")
     assert (result.code, f"x.toml: no such file; expected a TOML of a {kind}" in result.err) == (2, True)
@@ -111,12 +111,12 @@ def test_a_toml_that_is_not_there_is_a_missing_file_and_no_unknown_name(
 
 
 @pytest.mark.parametrize("name", ["../targets/cpu-fp32", "common/jetson", "x" * 5000, "jetson"])
-def test_what_is_no_name_of_a_shipped_target_is_not_looked_for_elsewhere(name: str) -> None:
+def test_an_unknown_target_name_is_not_searched_elsewhere(name: str) -> None:
     result = call("bundle", "--target", name)
     assert (result.code, "no target" in result.err, "or pass a FILE.toml" in result.err) == (2, True, True)
 
 
-def test_a_command_that_a_target_is_not_for_names_the_one_that_it_is_for() -> None:
+def test_a_target_of_another_backend_names_the_command_to_use() -> None:
     for command in ("onnx", "cpu", "trt"):
         result = call(command, "--model", "sat-t", "--checkpoint", "random", "--target", "openvino-fp32")
         assert (result.code, "satexport bundle --target openvino-fp32`" in result.err) == (2, True)
@@ -126,12 +126,12 @@ def test_a_command_that_a_target_is_not_for_names_the_one_that_it_is_for() -> No
     ("sat-t-48x3x0", "expected a depth from 1 to 24"), ("sat-t-48x3x999", "expected a depth from 1 to 24"),
     ("vit-t-48x0x2", "expected a width up to 1024"), ("sat-b-0x3", "expected a width up to 1024"),
     ("sat-b-99999x3", "expected a width up to 1024"), ("sat-t-48x3x02", "unknown model 'sat-t-48x3x02'")])
-def test_a_size_that_cannot_be_says_which_can(model: str, words: str, tmp_path: Path) -> None:
+def test_an_impossible_size_says_which_are_possible(model: str, words: str, tmp_path: Path) -> None:
     result = call("onnx", "--model", model, "--checkpoint", "random", "--output", tmp_path)
     assert (result.code, words in result.err) == (2, True), result.err
 
 
-def test_a_bundle_for_a_board_says_what_is_still_to_be_done_there(
+def test_a_bundle_for_a_board_says_the_next_step(
         tiny: Path, tmp_path: Path, quick: tuple[object, ...]) -> None:
     result = call("bundle", "--target", "jetson-thor", "--from", tiny, "--output", tmp_path, *quick)
     assert (result.code, "Copy " in result.err, "run ./build.sh in it" in result.err) == (0, True, True)
@@ -140,7 +140,7 @@ def test_a_bundle_for_a_board_says_what_is_still_to_be_done_there(
 
 @pytest.mark.parametrize("how", [
     KeyboardInterrupt(), GateError("no"), OSError(errno.ENOSPC, "full")], ids=repr)
-def test_an_export_that_does_not_end_well_leaves_no_folder(
+def test_a_failed_export_leaves_no_folder(
         how: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise how
@@ -151,7 +151,7 @@ def test_an_export_that_does_not_end_well_leaves_no_folder(
     assert not os.listdir(tmp_path)
 
 
-def test_a_bundle_that_does_not_end_well_leaves_no_folder(
+def test_a_failed_build_leaves_no_folder(
         tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -162,7 +162,7 @@ def test_a_bundle_that_does_not_end_well_leaves_no_folder(
     assert (result.code, os.listdir(tmp_path)) == (130, [])
 
 
-def test_a_folder_that_was_there_before_stays_when_an_export_fails(
+def test_an_existing_folder_stays_when_an_export_fails(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export_module, "count_operations", lambda *_: pytest.fail("never mind"))
     (tmp_path / "mine").mkdir()
@@ -171,7 +171,7 @@ def test_a_folder_that_was_there_before_stays_when_an_export_fails(
     assert os.listdir(tmp_path) == ["mine"]
 
 
-def test_a_report_of_a_command_that_fails_leaves_no_folder(tiny: Path, tmp_path: Path) -> None:
+def test_a_failed_command_leaves_no_folder_for_its_report(tiny: Path, tmp_path: Path) -> None:
     missing = tmp_path / "nothing.csv"
     result = call("parity", tiny, "--data", missing, "--report", tmp_path / "some" / "r.json")
     assert (result.code, os.listdir(tmp_path)) == (4, [])
@@ -193,7 +193,7 @@ def test_a_bundle_that_cannot_be_written_to_says_where_else_reports_may_go(
         command: str, more: list[str], tiny: Path, tmp_path: Path) -> None:
     bundle = copy_of(tiny, tmp_path)
     shutil.rmtree(bundle / "reports")
-    (bundle / "reports").write_text("in the way, as a disk is that can only be read")
+    (bundle / "reports").write_text("prevents writing, as a read-only disk does")
     result = call(command, bundle, *more)
     assert result.code == 5
     assert "cannot be written" in result.err
@@ -201,7 +201,8 @@ def test_a_bundle_that_cannot_be_written_to_says_where_else_reports_may_go(
 
 
 @pytest.mark.parametrize(("samples", "end"), [(1, "2.0001"), (16, "2.001"), (160, "2.01"), (1600, "2.1")])
-def test_the_end_of_a_short_last_chunk_is_told_from_its_start(samples: int, end: str, tiny: Path) -> None:
+def test_the_printed_end_of_a_short_last_chunk_differs_from_its_start(
+        samples: int, end: str, tiny: Path) -> None:
     result = call("run", tiny, "-", stdin=bytes(2 * (32_000 + samples)))
     assert result.out.splitlines()[-1].startswith(f"      2.0 - {end} s")
 

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: exit codes, words, and what is left behind."""
+"""The command line as a user runs it: exit codes, messages, and files left behind."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ONNX = ("onnx", "--model", VIT, "--checkpoint", "random", "--no-simplify", "--ou
 COMMANDS = sorted(cli.commands)
 
 
-def test_help_is_there_at_once_and_loads_nothing_heavy() -> None:
+def test_help_loads_no_heavy_package() -> None:
     program = f"""
 import sys
 from satexport.commands.group import cli
@@ -42,7 +42,7 @@ print([name for name in ("numpy", "torch", "onnx", "onnxruntime", "rich") if nam
 
 
 def examples() -> list[list[str]]:
-    """Every command line that a help text shows, without what pipes into it or explains it."""
+    """Return the words of every command line in a help text, without the pipe into it or the explanation."""
     texts = [cli.help or "", *(command.help or "" for command in cli.commands.values())]
     lines = [line.strip() for text in texts for line in text.splitlines() if " satexport " in f" {line} "]
     return [line.split("satexport ", 1)[1].split("   ")[0].split()
@@ -78,7 +78,7 @@ def test_wrong_use_ends_with_2_and_says_what_is_wrong(arguments: list[str], tmp_
 
 
 @pytest.mark.parametrize(("model", "delay", "has"), [("sat-b", 10, "1, 2"), ("vit-t", 3, "1, 2, 10")])
-def test_a_delay_that_a_model_does_not_have_lists_those_it_has(model: str, delay: int, has: str) -> None:
+def test_an_unknown_delay_lists_the_delays_of_the_model(model: str, delay: int, has: str) -> None:
     result = call("onnx", "--model", model, "--delay", delay, "--checkpoint", "random")
     assert result.code == 2
     assert f"{model} has no delay of {delay} s; it has {has}." in result.err
@@ -125,7 +125,7 @@ def test_json_of_an_export_is_one_document_and_nothing_else(tmp_path: Path) -> N
     assert document == {"bundle": document["bundle"], **written}
 
 
-def test_a_disk_that_becomes_full_ends_with_5_and_leaves_the_former_bundle(
+def test_a_full_disk_ends_with_5_and_keeps_the_old_bundle(
         random_vit: Path, tmp_path: Path) -> None:
     before = content(copy_of(random_vit, tmp_path))
     with no_file_longer_than(500_000):
@@ -137,7 +137,7 @@ def test_a_disk_that_becomes_full_ends_with_5_and_leaves_the_former_bundle(
 
 def test_an_output_folder_that_cannot_be_written_ends_with_5(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    for place in (tmp_path / "file", Path("/proc")):  # root may write everywhere but there
+    for place in (tmp_path / "file", Path("/proc")):  # where not even root may write
         result = call(*ONNX, place)
         assert (result.code, "cannot be written" in result.err) == (5, True)
 
@@ -145,7 +145,7 @@ def test_an_output_folder_that_cannot_be_written_ends_with_5(tmp_path: Path) -> 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_in_the_middle_of_an_export_leaves_nothing(
         number: signal.Signals, tmp_path: Path) -> None:
-    process = start(*ONNX, tmp_path,  # a background job may have been born deaf to SIGINT
+    process = start(*ONNX, tmp_path,  # a background job may ignore SIGINT from its start
                     before="import signal; signal.signal(signal.SIGINT, signal.default_int_handler)")
     while not list(tmp_path.glob("*/.onnx.partial-*")) and process.poll() is None:
         time.sleep(0.01)
@@ -173,7 +173,7 @@ def test_a_missing_package_ends_with_3_and_names_the_extra(
 
 
 @needs_dev_full
-def test_a_place_for_standard_output_that_is_full_ends_with_5(random_vit: Path) -> None:
+def test_a_full_standard_output_ends_with_5(random_vit: Path) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run([sys.executable, "-c", START, "parity", random_vit, "--golden", "--json"],
                               stdout=full, stderr=subprocess.PIPE, encoding="utf-8", check=False)

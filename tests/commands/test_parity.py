@@ -1,4 +1,4 @@
-"""`satexport parity` as a user meets it."""
+"""`satexport parity` as a user runs it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RATE = 16_000  # Hz
 
 @pytest.fixture
 def bundle(demo: Path, tmp_path: Path) -> Path:
-    """The demo's bundle, to write reports into."""
+    """A copy of the demo's bundle, to write reports into."""
     return copy_of(demo, tmp_path)
 
 
@@ -46,7 +46,7 @@ def labelled(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def spoiled(bundle: Path) -> Path:
-    """A bundle whose hashes are right and whose initial cache is not: zeros, as one would guess."""
+    """A bundle with correct hashes and a wrong initial cache: zeros."""
     np.save(bundle / INITIAL_CACHE, np.zeros_like(np.load(bundle / INITIAL_CACHE)))
     reseal(bundle)
     return bundle
@@ -75,7 +75,7 @@ def test_golden_parity_prints_one_json_document_which_is_its_report(bundle: Path
     assert json.loads(result.out) == json.loads((bundle / "reports" / "parity-golden.json").read_bytes())
 
 
-def test_parity_fails_where_the_initial_cache_is_wrong(spoiled: Path) -> None:
+def test_golden_parity_fails_if_the_initial_cache_is_wrong(spoiled: Path) -> None:
     result = call("parity", spoiled, "--golden", "--junit", spoiled.parent / "p.xml")
     assert result.code == 1
     assert "largest score difference, golden chunks failed" in result.err
@@ -85,13 +85,13 @@ def test_parity_fails_where_the_initial_cache_is_wrong(spoiled: Path) -> None:
     assert len(failures) == 1
 
 
-def test_parity_against_pytorch_fails_there_too(spoiled: Path, labelled: Path) -> None:
+def test_parity_with_pytorch_fails_if_the_initial_cache_is_wrong(spoiled: Path, labelled: Path) -> None:
     result = call("parity", spoiled, "--minutes", 0.1, "--data", labelled)
     assert result.code == 1
     assert "largest score difference, 0.1 min of stream failed" in result.err
 
 
-def test_a_reader_that_leaves_early_does_not_turn_failed_into_passed(spoiled: Path) -> None:
+def test_a_closed_pipe_does_not_hide_a_failed_gate(spoiled: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run([sys.executable, "-c", START, "parity", spoiled, "--golden"],
@@ -100,7 +100,7 @@ def test_a_reader_that_leaves_early_does_not_turn_failed_into_passed(spoiled: Pa
     assert (done.returncode, "failed" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
 
 
-def test_a_gate_that_cannot_be_judged_is_skipped_or_fails_where_data_are_required(
+def test_a_gate_that_cannot_be_judged_is_skipped_or_fails_with_require_data(
         random_vit: Path, tmp_path: Path) -> None:
     bundle = copy_of(random_vit, tmp_path)
     result = call("parity", bundle, "--minutes", 0.1)
@@ -118,7 +118,7 @@ def test_a_gate_that_cannot_be_judged_is_skipped_or_fails_where_data_are_require
 @pytest.mark.parametrize("option", [("--data", "x"), ("--folds", "4"), ("--map", "x"), ("--checkpoint", "x")])
 def test_golden_takes_no_option_that_it_would_ignore(random_vit: Path, option: tuple[str, str]) -> None:
     result = call("parity", random_vit, "--golden", *option)
-    assert (result.code, "--golden needs neither" in result.err) == (2, True)
+    assert (result.code, "--golden takes neither" in result.err) == (2, True)
 
 
 def test_weights_of_another_file_end_with_4(random_vit: Path, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_weights_of_another_file_end_with_4(random_vit: Path, tmp_path: Path) ->
     assert not (bundle / "reports" / "parity.json").exists()
 
 
-def test_weights_that_are_not_known_here_end_with_4_and_what_to_do(bundle: Path) -> None:
+def test_unknown_weights_end_with_4_and_advice(bundle: Path) -> None:
     import onnx
 
     graph = onnx.load(bundle / "model.onnx")
@@ -146,7 +146,7 @@ def test_weights_that_are_not_known_here_end_with_4_and_what_to_do(bundle: Path)
     assert call("parity", bundle, "--golden").code == 0
 
 
-def test_a_bundle_that_takes_no_report_still_gets_its_table_and_ends_with_5(bundle: Path) -> None:
+def test_a_bundle_that_cannot_be_written_still_shows_its_table_and_ends_with_5(bundle: Path) -> None:
     with no_file_longer_than(100):
         result = call("parity", bundle, "--golden")
     assert result.code == 5

@@ -1,4 +1,4 @@
-"""`satexport run` as a user meets it."""
+"""`satexport run` as a user runs it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RATE = 16_000  # Hz
 
 @pytest.fixture
 def wav(tmp_path: Path, audio: FloatArray) -> Path:
-    """Seven seconds: three full chunks of 2 s and a half one."""
+    """Seven seconds of audio: three full chunks of 2 s and half a chunk."""
     soundfile.write(tmp_path / "seven.wav", audio[:7 * RATE], RATE, subtype="PCM_16")
     return tmp_path / "seven.wav"
 
@@ -42,7 +42,7 @@ def test_tags_of_a_file_come_one_line_per_chunk(demo: Path, wav: Path) -> None:
         ["0.0", "-", "2.0"], ["2.0", "-", "4.0"], ["4.0", "-", "6.0"], ["6.0", "-", "7.0"]]
 
 
-def test_json_lines_cover_the_whole_file_and_are_all_there_is(demo: Path, wav: Path) -> None:
+def test_json_lines_cover_the_whole_file_and_nothing_else_is_printed(demo: Path, wav: Path) -> None:
     result = call("run", demo, wav, "--json", "--top", 5)
     assert (result.code, result.err) == (0, "")
     found = lines(result.out)
@@ -55,21 +55,21 @@ def test_json_lines_cover_the_whole_file_and_are_all_there_is(demo: Path, wav: P
         assert 0 <= scores[-1] <= scores[0] <= 1
 
 
-def test_the_demo_hears_what_is_there(demo: Path, tmp_path: Path) -> None:
+def test_the_demo_recognises_white_noise(demo: Path, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, 4 * RATE)
     soundfile.write(tmp_path / "noise.wav", noise, RATE)
     found = lines(call("run", demo, tmp_path / "noise.wav", "--json").out)
     assert [line["tags"][0]["label"] for line in found] == ["White noise"] * 2
 
 
-def test_pcm_on_standard_input_is_heard_like_the_same_audio_in_a_file(demo: Path, wav: Path) -> None:
+def test_pcm_on_standard_input_is_scored_like_the_same_audio_in_a_file(demo: Path, wav: Path) -> None:
     pcm, _ = soundfile.read(wav, dtype="int16")
     piped = lines(call("run", demo, "-", "--json", stdin=pcm.tobytes()).out)
     filed = lines(call("run", demo, wav, "--json").out)
     assert piped == [line | {"file": "-"} for line in filed]
 
 
-def test_a_file_on_standard_input_ends_with_4_and_what_to_do(demo: Path, wav: Path) -> None:
+def test_a_file_on_standard_input_ends_with_4_and_advice(demo: Path, wav: Path) -> None:
     result = call("run", demo, "-", stdin=wav.read_bytes())
     assert (result.code, result.out) == (4, "standard input, mono 16-bit PCM at 16000 Hz\n")
     assert "begins like a file of the kind WAV" in result.err
@@ -77,7 +77,7 @@ def test_a_file_on_standard_input_ends_with_4_and_what_to_do(demo: Path, wav: Pa
 
 
 @pytest.mark.skipif(not Path("/dev/fd").exists(), reason="needs /dev/fd")
-def test_a_pipe_is_heard_like_a_file(demo: Path, wav: Path) -> None:
+def test_a_pipe_is_scored_like_a_file(demo: Path, wav: Path) -> None:
     reading, writing = os.pipe()
     with os.fdopen(reading), subprocess.Popen(["cat", wav], stdout=writing):
         os.close(writing)
@@ -87,7 +87,7 @@ def test_a_pipe_is_heard_like_a_file(demo: Path, wav: Path) -> None:
     assert lines(result.out) == [line | {"file": f"/dev/fd/{reading}"} for line in filed]
 
 
-def test_what_must_be_known_of_a_file_is_said_on_standard_error(demo: Path, tmp_path: Path) -> None:
+def test_warnings_about_a_file_go_to_standard_error(demo: Path, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, 2 * RATE)
     soundfile.write(tmp_path / "a.wav", np.stack([noise, -noise], 1), RATE)
     content = (tmp_path / "a.wav").read_bytes()
@@ -101,7 +101,7 @@ def test_what_must_be_known_of_a_file_is_said_on_standard_error(demo: Path, tmp_
 
 
 @pytest.mark.parametrize(("name", "rate", "channels"), [("a.wav", 8_000, 2), ("a.ogg", 44_100, 1)])
-def test_files_of_another_rate_and_kind_are_heard_to_their_end(
+def test_files_of_another_rate_and_kind_are_scored_to_their_end(
         name: str, rate: int, channels: int, demo: Path, tmp_path: Path) -> None:
     soundfile.write(tmp_path / name, 0.1 * np.ones((3 * rate, channels)), rate)
     found = lines(call("run", demo, tmp_path / name, "--json").out)
@@ -130,7 +130,8 @@ def bad(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_file_ends_with_4_and_the_others_are_heard(name: str, bad: Path, wav: Path, demo: Path) -> None:
+def test_a_bad_file_ends_with_4_and_the_others_are_scored(
+        name: str, bad: Path, wav: Path, demo: Path) -> None:
     result = call("run", demo, wav, bad / name, wav, "--json")
     assert result.code == 4
     assert result.err.startswith(f"Error: {bad / name}: ")
@@ -143,9 +144,9 @@ def test_standard_input_without_audio_ends_with_4(demo: Path) -> None:
     assert (result.code, "no audio came" in result.err) == (4, True)
 
 
-def test_standard_input_can_be_heard_once(demo: Path) -> None:
+def test_standard_input_can_be_read_only_once(demo: Path) -> None:
     result = call("run", demo, "-", "-")
-    assert (result.code, "- stands there more than once" in result.err) == (2, True)
+    assert (result.code, "- is given more than once" in result.err) == (2, True)
 
 
 @needs_dev_full
@@ -176,7 +177,7 @@ def test_a_changed_bundle_is_not_run(random_vit: Path, wav: Path) -> None:
     assert "labels.txt" in result.err
 
 
-def test_a_reader_that_leaves_early_ends_run_in_peace(demo: Path, tmp_path: Path, audio: FloatArray) -> None:
+def test_a_closed_pipe_ends_run_without_an_error(demo: Path, tmp_path: Path, audio: FloatArray) -> None:
     soundfile.write(tmp_path / "minute.wav", audio, RATE)
     process = start("run", demo, tmp_path / "minute.wav")
     assert process.stdout

@@ -26,7 +26,7 @@ def test_every_target_is_listed_with_its_gates_budgets_and_description(
                      "step 20 ms / resident 150.5 MB / transient 10 MB", "the one on my desk"]
 
 
-def test_the_list_of_targets_says_how_to_have_one_of_ones_own() -> None:
+def test_the_list_of_targets_says_how_to_use_a_target_file() -> None:
     assert "--target FILE.toml" in call("targets").out.splitlines()[-1]
 
 
