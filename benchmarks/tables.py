@@ -1,7 +1,8 @@
-"""The results tables: docs/results/CPU.json to docs/results/CPU.md, their index, README's headline figures.
+"""Write the results pages from docs/results/*.json: a page per CPU, their index, and README's headline
+figures.
 
-A JSON file holds the figures of every case that ran on one kind of CPU. The pages are made only of them, so a
-run on one CPU replaces neither the figures nor the pages of another.
+A JSON file holds the figures of every case that ran on one kind of CPU. The pages are made only from these
+files, so that a run on one CPU changes neither the figures nor the page of another.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ README = ROOT / "README.md"
 BEGIN, END = "<!-- headline figures: make results -->", "<!-- headline figures end -->"
 FIGURES: Sequence[Figure[Any]] = [figure for figures in (
     MEASURE_FIGURES, DIFFERENCE_FIGURES, PARITY_FIGURES, SET_FIGURES) for figure in figures if figure.brief]
-TELLING = ("avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm", "bf16")  # name a CPU
+TELLING = ("avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm", "bf16")  # in file names
 VERSIONS = ("satexport", "onnxruntime", "openvino", "torch", "onnx", "python")
 
 
@@ -62,7 +63,7 @@ def _preface(results: Mapping[str, Any]) -> str:
 
 
 def _version(case: Mapping[str, Any], package: str) -> str:
-    """The version of a package without its build, as OpenVINO's has one."""
+    """Return the version of a package, without a build number such as OpenVINO's."""
     return str(case["versions"][package]).partition("-")[0]
 
 
@@ -89,7 +90,7 @@ def _row(case: Case, result: Mapping[str, Any], figures: Sequence[Figure[Any]]) 
 
 
 def _computed(table: CaseTable, found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """What runtimes compute in, as read back from them."""
+    """Yield a list of the precisions that the runtimes report to compute in."""
     lines = []
     for case in table.cases:
         executed = found.get(case.name, {}).get("executed")
@@ -121,7 +122,7 @@ def headline(cases: Cases) -> str:
 
 
 def index(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the list of the CPUs that results are of, by the names of their files."""
+    """Return the index page: a table of the CPUs that have results, given the results by file name."""
     head, rule = "| results | CPU | cores | flags | cases |", "| --- | --- | ---: | --- | ---: |"
     lines = "\n".join(
         f"| [{name}]({name}.md) | {found['cpu']} | {found['cpu_cores']} | {' '.join(found['cpu_flags'])} | "
@@ -134,16 +135,16 @@ def index(results: Mapping[str, Mapping[str, Any]]) -> str:
 
 def pages(cases: Cases) -> dict[Path, str]:
     """Return every generated file and its content: a page per CPU, the index, and README."""
-    found = {path.stem: read_results(path) for path in sorted(RESULTS.glob("*.json"))}
-    written = {RESULTS / f"{name}.md": page(results, cases) for name, results in found.items()}
-    written[RESULTS / "README.md"] = index(found)
+    by_cpu = {path.stem: read_results(path) for path in sorted(RESULTS.glob("*.json"))}
+    contents = {RESULTS / f"{name}.md": page(results, cases) for name, results in by_cpu.items()}
+    contents[RESULTS / "README.md"] = index(by_cpu)
     before, rest = README.read_text("utf-8").split(BEGIN)
-    written[README] = f"{before}{BEGIN}\n{headline(cases)}\n{END}{rest.split(END)[1]}"
-    return written
+    contents[README] = f"{before}{BEGIN}\n{headline(cases)}\n{END}{rest.split(END)[1]}"
+    return contents
 
 
 def write_pages() -> None:
-    """Write every page again, from the JSON files."""
+    """Write all pages from the JSON files."""
     for path, content in pages(read_cases()).items():
         write_text(path, content)
 
