@@ -3,8 +3,8 @@
     python benchmarks/sounds.py build/sat-t-2s/onnx build/sat-t-2s/openvino-int8
 
 A CPU may compute a hundred times more slowly with subnormal numbers, so that a device that keeps up with
-music could fall behind in a very quiet room. No sound may take more than 1.5 times as long as noise (`MOST`);
-otherwise the exit code is 1. For this reason, streams replace samples below 1e-11 by zeros
+music could fall behind in a very quiet room. No sound may take more than 1.5 times as long as noise
+(`LARGEST_RATIO`); otherwise the exit code is 1. For this reason, streams replace samples below 1e-11 by zeros
 (`satexport.tagging.stream.QUIETEST`).
 
 On an AMD EPYC (2 cores, AVX-512, nothing else running; ONNX Runtime 1.31.1, OpenVINO 2026.4.1; the demo)
@@ -29,10 +29,10 @@ from satexport.step import FloatArray
 from satexport.tagging.stream import Stream
 from satexport.tagging.tagger import Tagger
 
-MOST = 1.5    # largest allowed time of a step / time of a step over noise
-TURNS = 8     # of each sound, A B A B
-CHUNKS = 15   # in a turn: more than a cache remembers at 2 s
-WARM_UP = 3   # chunks at the beginning of a turn that do not count
+LARGEST_RATIO = 1.5   # allowed for the time of a step over any sound / over noise
+TURNS = 8             # of each sound, A B A B
+CHUNKS = 15           # in a turn: more than a cache remembers at 2 s
+WARM_UP = 3           # chunks at the beginning of a turn that do not count
 
 
 def sounds(samples: int, rate: int) -> dict[str, FloatArray]:
@@ -83,7 +83,7 @@ def main() -> None:
         print_table(Table(
             title=f"{path}: a step", head=("sound", "ms", "times noise"),
             rows=[(name, f"{median:.2f}", f"{ratio:.2f}") for name, (median, ratio) in by_sound.items()]))
-        slow |= max(ratio for _, ratio in by_sound.values()) > MOST
+        slow |= max(ratio for _, ratio in by_sound.values()) > LARGEST_RATIO
     print(origin()["cpu"], *origin()["cpu_flags"])
     sys.exit(int(slow))
 

@@ -43,16 +43,16 @@ def read_results(path: Path) -> dict[str, Any]:
 
 def page(results: Mapping[str, Any], cases: Cases) -> str:
     """Return a CPU's page as Markdown."""
-    found: Mapping[str, Mapping[str, Any]] = results["cases"]
+    by_case: Mapping[str, Mapping[str, Any]] = results["cases"]
     blocks = [f"# Results: {results['cpu']}, {results['cpu_cores']} cores", _preface(results)]
     for table in cases.tables:
-        blocks += [f"## {table.title}", *_table(table, found)]
+        blocks += [f"## {table.title}", *_table(table, by_case)]
     return "\n\n".join(block.strip() for block in blocks) + "\n"
 
 
 def _preface(results: Mapping[str, Any]) -> str:
     ran = [case for case in results["cases"].values() if "figures" in case]
-    versions = "; ".join(f"{name} {', '.join(found)}" for name in VERSIONS if (found := sorted(
+    versions = "; ".join(f"{name} {', '.join(ran_with)}" for name in VERSIONS if (ran_with := sorted(
         {_version(case, name) for case in ran if name in case["versions"]})))
     steps, threads = (" and ".join(map(str, sorted({case[key] for case in ran})))
                       for key in ("steps", "threads"))
@@ -67,18 +67,18 @@ def _version(case: Mapping[str, Any], package: str) -> str:
     return str(case["versions"][package]).partition("-")[0]
 
 
-def _table(table: CaseTable, found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def _table(table: CaseTable, by_case: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     if table.note:
         yield table.note
-    known = [case for case in table.cases if case.name in found]
-    ran = [found[case.name]["figures"] for case in known if "figures" in found[case.name]]
+    known = [case for case in table.cases if case.name in by_case]
+    ran = [by_case[case.name]["figures"] for case in known if "figures" in by_case[case.name]]
     figures = [figure for figure in FIGURES if any(row.get(figure.key) is not None for row in ran)]
     if known:
         yield markdown_rows(Table(title="", head=["", *(figure.head for figure in figures)],
-                                  rows=[_row(case, found[case.name], figures) for case in known]))
-    if missing := [case.name for case in table.cases if case.name not in found]:
+                                  rows=[_row(case, by_case[case.name], figures) for case in known]))
+    if missing := [case.name for case in table.cases if case.name not in by_case]:
         yield f"Not run on this CPU yet: {', '.join(missing)}."
-    yield from _computed(table, found)
+    yield from _computed(table, by_case)
     for quoted in table.quoted:
         yield from _quoted(quoted)
 
@@ -89,11 +89,11 @@ def _row(case: Case, result: Mapping[str, Any], figures: Sequence[Figure[Any]]) 
     return [case.name, *(figure.write(result["figures"].get(figure.key)) for figure in figures)]
 
 
-def _computed(table: CaseTable, found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def _computed(table: CaseTable, by_case: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Yield a list of the precisions that the runtimes report to compute in."""
     lines = []
     for case in table.cases:
-        executed = found.get(case.name, {}).get("executed")
+        executed = by_case.get(case.name, {}).get("executed")
         if executed:
             parts = [f"{part} {', '.join(f'{count} in {precision}' for precision, count in counts.items())}"
                      for part, counts in executed.items()]
@@ -125,8 +125,8 @@ def index(results: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the index page: a table of the CPUs that have results, given the results by file name."""
     head, rule = "| results | CPU | cores | flags | cases |", "| --- | --- | ---: | --- | ---: |"
     lines = "\n".join(
-        f"| [{name}]({name}.md) | {found['cpu']} | {found['cpu_cores']} | {' '.join(found['cpu_flags'])} | "
-        f"{sum('figures' in case for case in found['cases'].values())} |" for name, found in results.items())
+        f"| [{name}]({name}.md) | {cpu['cpu']} | {cpu['cpu_cores']} | {' '.join(cpu['cpu_flags'])} | "
+        f"{sum('figures' in case for case in cpu['cases'].values())} |" for name, cpu in results.items())
     return ("# Results\n\nOne page for each kind of CPU that `make results` ran on; a run replaces only its "
             "own. [definitions.md](../definitions.md) says what each figure means, "
             "[performance.md](../performance.md) what was learned.\n\n"

@@ -16,8 +16,10 @@ from satexport.commands.options import cache_dtype_option
 @cache_dtype_option
 @compile_options
 def bundle_command(target_name: str, **options: Any) -> None:
-    """Make a bundle for any target, prove it against PyTorch and measure it, as far as it runs on this
-    machine. `satexport targets` lists the targets; cpu, openvino and trt are shortcuts for some of them.
+    """Make a bundle for any target, prove it and measure it.
+
+    The bundle is proven against PyTorch and measured as far as it runs on this machine. `satexport targets`
+    lists the targets; cpu, openvino and trt are shortcuts for some of them.
 
     \b
     Examples:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from satexport.commands.console import print_json, reader_may_leave
+from satexport.commands.console import ignore_closed_pipe, print_json
 from satexport.commands.options import json_option, minutes_option, parse_folds, parse_streams, threads_option
 from satexport.errors import GateError, UsageError, requires_extra
 from satexport.terminal import note
@@ -91,7 +91,7 @@ class SharedOptions:
 
 
 target_option = click.option("--target", "target_name", metavar="NAME|FILE.toml",
-                             help="The target to build for. Default: this command's for the precision.")
+                             help="Target to build for. Default: the command's own for the precision.")
 
 
 def compile_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -141,7 +141,7 @@ def run_compile(target: Target, options: SharedOptions) -> Path:
             checkpoint=None if options.model else options.checkpoint, minutes=options.minutes,
             threads=options.threads, measure=options.measured)
         record = compile_bundle(_find_source(options), target, options.output, build, proof)
-    with reader_may_leave():
+    with ignore_closed_pipe():
         if options.as_json:
             print_json(_to_json(record))
         else:

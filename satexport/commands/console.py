@@ -21,7 +21,7 @@ def print_json(content: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def reader_may_leave() -> Iterator[None]:
+def ignore_closed_pipe() -> Iterator[None]:
     """Print inside this block. If the reader of a pipe closes it, the rest of the output is discarded and the
     command still ends with its own exit code. Raises `RunError` if writing fails for another reason, such as
     a full disk."""

@@ -33,8 +33,10 @@ TARGETS = {"fp32": "cpu-fp32", "int8": "cpu-int8"}
 @target_option
 @compile_options
 def cpu_command(fp32: bool, int8: str | None, **options: Any) -> None:
-    """Make an int8 or fp32 bundle for ONNX Runtime on a CPU, prove the file that ships against PyTorch and
-    measure it. The default precision is the target's; without a target it is int8.
+    """Make a CPU bundle for ONNX Runtime, prove it and measure it.
+
+    The file that ships is proven against PyTorch. It is int8 or fp32; the default is the target's precision,
+    and int8 without a target.
 
     \b
     Examples:

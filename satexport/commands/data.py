@@ -14,8 +14,9 @@ from satexport.terminal import note, say
 @click.option("--output", type=click.Path(path_type=Path), metavar="DIR",
               help="Folder to put the set's own folder in. Default: the user's cache folder.")
 def data_command(name: str, output: Path | None) -> None:
-    """Download a labelled set for `satexport parity`: ESC-50, 2000 clips of 5 s, about 600 MB, not for
-    commercial use.
+    """Download a labelled set for `satexport parity`.
+
+    esc50: ESC-50, 2000 clips of 5 s, about 600 MB, not for commercial use.
 
     \b
     Examples:

@@ -11,7 +11,7 @@ import sys
 import click
 
 from satexport.commands.bundle import bundle_command
-from satexport.commands.console import is_output_broken, reader_may_leave
+from satexport.commands.console import ignore_closed_pipe, is_output_broken
 from satexport.commands.cpu import cpu_command
 from satexport.commands.data import data_command
 from satexport.commands.measure import measure_command
@@ -100,6 +100,6 @@ def _call() -> int:
     except OSError as error:
         if not is_output_broken():
             raise
-        with reader_may_leave():  # click itself was printing help
+        with ignore_closed_pipe():  # click itself was printing help
             raise error
         return 0

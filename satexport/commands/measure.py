@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from satexport.commands.console import print_json, reader_may_leave
+from satexport.commands.console import ignore_closed_pipe, print_json
 from satexport.commands.options import Seconds, json_option, threads_option
 from satexport.errors import GateError, RunError
 from satexport.measure.schedule import PAUSE, PAUSED_STEPS, PAUSED_TURNS, STEPS, TURNS
@@ -22,8 +22,8 @@ from satexport.terminal import note
 @click.option("--streams", type=click.IntRange(1), metavar="N",
               help="Number of streams, for a bundle exported with --streams dynamic.")
 @click.option("--steps", type=click.IntRange(2, 10_000), default=STEPS, show_default=True,
-              help=f"Most steps to time in each of {TURNS} bursts. Then come {PAUSED_TURNS} turns of at most "
-                   f"{PAUSED_STEPS} steps, each step after a pause.")
+              help=f"Largest number of steps in each of {TURNS} bursts. Then come {PAUSED_TURNS} turns of at "
+                   f"most {PAUSED_STEPS} steps, each step after a pause.")
 @click.option("--pause", type=Seconds(0.01, 60), default=PAUSE, show_default=True, metavar="SECONDS",
               help="Pause before each step that is timed as in a live stream.")
 @click.option("--report", "folder", type=click.Path(path_type=Path), metavar="DIR",
@@ -34,9 +34,11 @@ from satexport.terminal import note
 def measure_command(bundles: tuple[Path, ...], eager: bool, checkpoint: str | None, streams: int | None,
                     steps: int, pause: float, folder: Path | None, threads: int | None,
                     as_json: bool) -> None:
-    """Measure bundles: operations, memory by kind, and latency in bursts and after pauses. They take turns
-    with each other and with PyTorch eager; the paper's figures are shown next to theirs. Run it on a
-    machine that does nothing else.
+    """Measure the memory and speed of bundles.
+
+    Reports operations, memory by kind, and latency in bursts and after pauses. The bundles take turns with
+    each other and with PyTorch eager; the paper's figures are shown next to theirs. Run it on a machine that
+    does nothing else.
 
     \b
     Examples:
@@ -69,7 +71,7 @@ def measure_command(bundles: tuple[Path, ...], eager: bool, checkpoint: str | No
         notes = write_picture(picture, report)
     except RunError as error:  # still show what was measured
         refused = error
-    with reader_may_leave():
+    with ignore_closed_pipe():
         if as_json:
             print_json(to_json(report))
         else:

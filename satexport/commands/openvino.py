@@ -34,8 +34,10 @@ TARGETS = {name: f"openvino-{name}" for name in ("fp32", "bf16", "int8")}
 @compile_options
 def openvino_command(fp32: bool, bf16: bool, int8: bool, explicit_cache: bool, compress: str | None,
                      **options: Any) -> None:
-    """Make a bundle for OpenVINO, prove the file that ships against PyTorch and measure it. The default
-    precision is the target's; without a target it is int8.
+    """Make a bundle for OpenVINO, prove it and measure it.
+
+    The file that ships is proven against PyTorch. The default is the target's precision, and int8 without a
+    target.
 
     \b
     Examples:

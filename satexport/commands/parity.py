@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from satexport.commands.console import print_json, reader_may_leave
+from satexport.commands.console import ignore_closed_pipe, print_json
 from satexport.commands.options import json_option, minutes_option, parse_folds, threads_option
 from satexport.errors import GateError, RunError, UsageError, requires_extra
 from satexport.terminal import note
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
               help="The weights, if this machine does not find them by their SHA-256.")
 @minutes_option
 @click.option("--report", "report_file", type=click.Path(path_type=Path), metavar="FILE",
-              help="File for the JSON report; a PNG of the drift curve goes next to it. Default: parity.json "
-                   "in the bundle's reports/.")
+              help="File for the JSON report; a PNG of the drift curve goes next to it. Default: "
+                   "parity.json, or parity-golden.json with --golden, in the bundle's reports/.")
 @click.option("--require-data", is_flag=True, help="Fail if a gate could not be judged.")
 @click.option("--junit", "junit_file", type=click.Path(path_type=Path), metavar="FILE",
               help="Also write the gates to this file as JUnit XML.")
@@ -47,8 +47,10 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
                    checkpoint: str | None, minutes: float, report_file: Path | None,
                    require_data: bool, junit_file: Path | None,
                    threads: int | None, as_json: bool) -> None:
-    """Prove a bundle: compare the scores of the file that ships with those of PyTorch fp32, over a long
-    stream and a labelled set.
+    """Prove a bundle: compare its scores with those of PyTorch.
+
+    Runs the file that ships and PyTorch fp32 over a long stream and a labelled set, and judges the gates of
+    the bundle's target.
 
     \b
     Examples:
@@ -84,7 +86,7 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
         _write_reports(report, places)
     except RunError as error:  # such as a bundle on a read-only disk: still show the result
         refused = error
-    with reader_may_leave():
+    with ignore_closed_pipe():
         if as_json:
             print_json(to_json(report))
         else:

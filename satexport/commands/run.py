@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from satexport.commands.console import reader_may_leave
+from satexport.commands.console import ignore_closed_pipe
 from satexport.commands.options import threads_option
 from satexport.errors import AudioError, SatexportError, UsageError
 from satexport.terminal import note, say
@@ -29,12 +29,13 @@ if TYPE_CHECKING:
 @threads_option
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per chunk.")
 def run_command(bundle: Path, audio: tuple[str, ...], top: int, threads: int | None, as_json: bool) -> None:
-    """Stream audio through a bundle and print the top tags of each chunk as soon as it is scored.
+    """Tag audio with a bundle: print the top tags of each chunk.
 
     AUDIO is a file (wav, flac, ogg, mp3 or another format that soundfile reads; any sample rate), or - for
     mono signed 16-bit little-endian PCM on standard input at the model's sample rate, which is printed.
-    Channels are averaged. Each file is a separate stream that starts from silence. A file that comes through
-    a pipe (/dev/stdin) is scored after the pipe has ended.
+    Channels are averaged. Each file is a separate stream that starts from silence, and the tags of a chunk
+    are printed as soon as it is scored. A file that comes through a pipe (/dev/stdin) is scored after the
+    pipe has ended.
 
     \b
     Examples:
@@ -51,7 +52,7 @@ def run_command(bundle: Path, audio: tuple[str, ...], top: int, threads: int | N
     if tagger.contract.has_random_weights:
         note(RANDOM_WEIGHTS)
     failure: SatexportError | None = None
-    with reader_may_leave():
+    with ignore_closed_pipe():
         for name in audio:  # a bad file does not stop the others
             try:
                 print_tags(tagger, name, top, as_json)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from satexport.commands.console import print_json, reader_may_leave
+from satexport.commands.console import ignore_closed_pipe, print_json
 from satexport.commands.options import json_option
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def targets_command(as_json: bool) -> None:
     from satexport.targets import shipped
 
     targets = shipped()
-    with reader_may_leave():
+    with ignore_closed_pipe():
         if as_json:
             print_json({"targets": [target.to_dict() for target in targets]})
         else:

@@ -16,7 +16,7 @@ from satexport.commands.compile import (
     run_compile,
     target_option,
 )
-from satexport.commands.console import print_json, reader_may_leave
+from satexport.commands.console import ignore_closed_pipe, print_json
 from satexport.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,8 +41,10 @@ DEFAULT_TARGET, RTX_TARGET = "jetson-orin-nano", "rtx"
 @target_option
 @compile_options
 def trt_command(int8: bool, fp16: bool, rtx: bool, build: Path | None, engine: bool, **options: Any) -> None:
-    """Make a build bundle for a Jetson: graphs that meet TensorRT's rules, proven in ONNX Runtime, and the
-    program that builds and proves their engines on the board. The default precision is the target's.
+    """Make a build bundle for a Jetson, or build its engines there.
+
+    A build bundle has graphs that meet TensorRT's rules and are proven in ONNX Runtime, and the program that
+    builds and proves their engines on the board. The default precision is the target's.
 
     \b
     Examples:
@@ -116,7 +118,7 @@ def _build_engines(path: Path, as_json: bool, quiet: bool = False) -> None:
     from satexport.report.terminal import print_blocks
 
     report = build_bundle(path, this_board())
-    with reader_may_leave():
+    with ignore_closed_pipe():
         if as_json:
             print_json({"bundle": str(path)} | to_json(report))
         elif not quiet:

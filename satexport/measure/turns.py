@@ -73,8 +73,8 @@ def measure(bundles: Sequence[Bundle], options: MeasureOptions) -> MeasureReport
 
     Raises `MissingError` if a bundle's runtime is not installed, `UsageError` for a number of streams that a
     bundle cannot run or that does not fit into memory, `RunError` if a process dies. If `options.checkpoint`
-    is set, raises `CheckpointError` or `BundleError` if PyTorch cannot use it; without it, a note says why
-    PyTorch was not measured.
+    is set, raises `CheckpointError` or `BundleError` if PyTorch cannot use it. Otherwise, and if torch is not
+    installed, a note in the report says why PyTorch was not measured.
     """
     notes: list[str] = []
     with ExitStack() as stack:

@@ -24,7 +24,7 @@ MAX_PICKLE: Final = 20_000_000    # bytes of the pickle with the names and shape
 MAX_OPCODES: Final = 1_000_000    # of that pickle; a state dict has 25 per tensor
 MAX_TUPLES: Final = 20_000        # a state dict has 4 per tensor; 100,000 nested ones crash Python's hash
 PROTOCOLS: Final = (2, 3)         # pickle protocols that torch reads without executing code
-LEVELS: Final = 3                 # depth of nested dicts that are searched for weights
+MAX_LEVELS: Final = 3             # depth of nested dicts that are searched for weights
 # calls for which torch would allocate any amount of memory that a hundred bytes can ask for
 GROWING: Final = ("builtins bytearray", "__builtin__ bytearray", "_codecs encode")
 DAMAGED: Final = ("is damaged, or was not written by torch.save. If it was truncated, copy or download it "
@@ -96,7 +96,7 @@ def _find_places(loaded: object, marks: Collection[str], place: str = "",
         for mark in marks if isinstance(key, str) else ():
             if key == mark or key.endswith(f".{mark}"):
                 yield place, key.removesuffix(mark)
-    if level < LEVELS:
+    if level < MAX_LEVELS:
         for key, value in loaded.items():
             if isinstance(key, str | int):
                 yield from _find_places(value, marks, f"{place}[{key!r}]", level + 1)

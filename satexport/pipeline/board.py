@@ -58,7 +58,7 @@ GRAPHS = ("int8", "fp16")     # names, without their ending, of the graphs that 
 BUILDING = ".building-"       # prefix of the folder for engines that are not proven yet
 BUILD_REPORT = "build.json"   # in reports/
 ENGINE = ".engine"
-ROOM = 4                      # a build needs its workspace and at least this many times the graph's size
+MEMORY_FACTOR = 4             # a build needs its workspace and at least this many times the graph's size
 
 
 def build_bundle(path: Path, board: Board) -> BuildReport:
@@ -118,7 +118,7 @@ def check_memory(bundle: Bundle, board: Board) -> None:
     """Raise `RunError` if too little memory is free for a build."""
     settings = TensorRtSettings.of(bundle.target)
     largest = max(file.stat().st_size for file in find_graphs(bundle))
-    needed = int(settings.workspace_mb * MB) + ROOM * largest
+    needed = int(settings.workspace_mb * MB) + MEMORY_FACTOR * largest
     if (free := board.free_bytes()) < needed:
         raise RunError(f"{free / MB:.0f} MB of memory are free, a build needs {needed / MB:.0f}: end other "
                        "programs, or make the bundle with a smaller workspace_mb.")
