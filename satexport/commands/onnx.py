@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from satexport.commands.console import print_json, reader_may_leave
+from satexport.commands.console import ignore_closed_pipe, print_json
 from satexport.commands.options import json_option, parse_streams
 from satexport.errors import UsageError, requires_extra
 from satexport.terminal import note, say
@@ -80,7 +80,7 @@ def onnx_command(model: str | None, delay: int | None, checkpoint: str, labels: 
 
         export = export_onnx(load_checkpoint(checkpoint, variant, labels), target, output, options, opset,
                              simplify)
-    with reader_may_leave():
+    with ignore_closed_pipe():
         if as_json:
             print_json({"bundle": str(export.path), **to_json(export.report)})
         else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from satexport.commands.console import print_json, reader_may_leave
+from satexport.commands.console import ignore_closed_pipe, print_json
 from satexport.commands.options import json_option
 from satexport.errors import DataError, UsageError
 
@@ -52,7 +52,7 @@ def report_command(paths: tuple[Path, ...], markdown: bool, output: Path | None,
         _write(reports, output)
         return
     blocks = [block for report in reports for block in describe(report)]
-    with reader_may_leave():
+    with ignore_closed_pipe():
         if as_json:
             print_json({"reports": [to_json(report) for report in reports]})
         elif markdown:

@@ -119,7 +119,7 @@ def test_what_is_no_checkpoint_is_neither_noted_nor_kept(site: Site, cached: Pat
                                                          body: bytes) -> None:
     site.body = body
     message = checkpoint_refusal()
-    assert "came so from the server and was removed" in message
+    assert "The downloaded file was removed" in message
     assert site.url in message
     assert not os.listdir(cached.parent)
     site.body = weights
@@ -131,7 +131,7 @@ def test_a_file_of_another_variant_put_there_by_hand_is_not_noted_but_kept(site:
     save_torch(cached, hollow(find_model("sat-s")[2]))
     message = checkpoint_refusal()
     assert "looks like sat-s" in message
-    assert "Remove it to fetch it again" in message
+    assert "Remove it to download it again" in message
     assert os.listdir(cached.parent) == [NAME]
     assert not site.asked
 
