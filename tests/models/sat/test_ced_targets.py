@@ -88,7 +88,7 @@ def test_an_export_of_seeded_weights_scores_as_pytorch(model: str, delay: int, t
     save_file(seeded.state_dict(expected_shapes(variant, 527)) | front_end, tmp_path / "w.safetensors")
     checkpoint = load_checkpoint(str(tmp_path / "w.safetensors"), variant)
     exported = export_onnx(checkpoint, find_target("onnx"), tmp_path)
-    assert exported.golden_difference < 1e-4
+    assert exported.report.golden.max_difference < 1e-4
     audio = seeded.waveform(4 * delay).reshape(4, -1)
     scores = load(exported.path).stream().feed(audio.reshape(-1))
     expected = pytorch_scores(checkpoint, audio)
