@@ -111,10 +111,11 @@ def check_download(path: Path, note: Path, stated: str | None) -> Iterator[None]
     stated, or else the one in the note, a file that is written when the block has read the file for the first
     time. Raises `CheckpointError`."""
     try:
-        sha256, expected = sha256_of(path), stated or _read_note(note)
+        sha256, noted = sha256_of(path), _read_note(note)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error}); expected a checkpoint "
                               "file that you may read.") from None
+    expected = stated or noted
     if expected not in (None, sha256):
         when, trust = "as published", ""
         if stated is None:
@@ -123,7 +124,7 @@ def check_download(path: Path, note: Path, stated: str | None) -> Iterator[None]
                               f"was changed or damaged. Remove {path.resolve()}, and it is fetched again"
                               f"{trust}.")
     yield
-    if expected is None:
+    if noted is None:
         with suppress(RunError):  # a folder that cannot be written keeps the file as it is, too
             write_text(note, f"{sha256}  {path.name}\n")  # as sha256sum has it
 
@@ -132,7 +133,7 @@ def _read_note(note: Path) -> str | None:
     """The SHA-256 in a note, whatever stands for it in a damaged one, None without one."""
     try:
         return note.read_text(encoding="utf-8", errors="replace").partition(" ")[0][:64]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 
