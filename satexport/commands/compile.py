@@ -31,8 +31,8 @@ _OPTIONS = (
     click.option("--delay", type=int, metavar="SECONDS",
                  help="With --model: length of a chunk. Default: 2 if the model has it."),
     click.option("--checkpoint", metavar="FILE|hub:OWNER/REPO|published|demo|random",
-                 help="With --model: weights, as of `satexport onnx`. Without: the export's own, where they "
-                      "are not known by SHA-256."),
+                 help="With --model: the weights to export, as in `satexport onnx`. Without --model: the "
+                      "export's weights, if this machine does not find them by their SHA-256."),
     click.option("--labels", type=click.Path(path_type=Path), metavar="FILE",
                  help="With --model: names of the classes, one per line. Default: AudioSet's 527."),
     click.option("--streams", metavar="N|dynamic",

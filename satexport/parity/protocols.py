@@ -131,8 +131,8 @@ def compare_on_stream(reference: Reference, tagger: Tagger, minutes: float, adva
 
 
 def compare_on_set(reference: Reference, tagger: Tagger, data: LabelledSet, advance: Advance) -> SetParity:
-    """Compare both over a labelled set by streamed score; score PyTorch by the protocol of the model's paper,
-    too. Raises `DataError` if a clip cannot be read or the bundle was calibrated on it."""
+    """Compare both over a labelled set by streamed score, and also score PyTorch by the protocol of the
+    model's paper. Raises `DataError` if a clip cannot be read or the bundle was calibrated on it."""
     candidate = proof_streams(tagger.step, tagger.contract)
     stream = reference_streams(reference, tagger.contract)
     calibrated_on = tagger.bundle.calibrated_on()
@@ -155,7 +155,7 @@ def compare_on_set(reference: Reference, tagger: Tagger, data: LabelledSet, adva
     pytorch = average_precisions(truth, np.stack([rows.mean(0) for rows in expected]), labels)
     streamed = np.stack([rows.mean(0) for rows in scores])
     bundle = (average_precisions(truth, streamed, labels) if np.isfinite(streamed).all()
-              else dict.fromkeys(pytorch, float("nan")))  # a bundle gone wrong: fails its gates
+              else dict.fromkeys(pytorch, float("nan")))  # a broken bundle fails its gates
     clip_protocol = average_precisions(truth, np.stack(paper), labels) if paper else None
     return SetParity(
         name=data.name, clips=len(scores),

@@ -158,8 +158,8 @@ def test_the_command_makes_the_bundle_of_any_target(
     ((), 2, "Missing option '--target'"),
     (("--target", "nothing"), 2, "no target 'nothing'"),
     (("--target", "onnx"), 2, "is the export itself"),
-    (("--target", "openvino-fp32", "--cache-dtype", "fp16"), 2, "OpenVINO, which keeps the cache as fp32"),
-    (("--target", "jetson-thor", "--cache-dtype", "int8"), 2, "TensorRT, which keeps the cache as fp32"),
+    (("--target", "openvino-fp32", "--cache-dtype", "fp16"), 2, "OpenVINO, which keeps the cache in fp32"),
+    (("--target", "jetson-thor", "--cache-dtype", "int8"), 2, "TensorRT, which keeps the cache in fp32"),
     (("--target", "cpu-fp32", "--ranges", "entropy"), 2, "--ranges applies only to int8"),
     (("--target", "cpu-fp32", "--calibration", "esc50"), 2, "this bundle needs no calibration")])
 def test_wrong_use_of_the_command_is_named_and_leaves_nothing(

@@ -93,7 +93,7 @@ def test_a_model_is_listed_with_its_sizes_and_what_it_remembers(start: list[str]
 
 def test_the_papers_figures_are_printed_as_the_papers() -> None:
     out = call("models").out
-    assert out.index("the paper's figures") < out.index("GFLOPs")
+    assert out.index("figures of the paper") < out.index("GFLOPs")
     assert {NOTE, CED_NOTE} <= set(out.splitlines())
     for model, delay, gflops, memory, score, *_ in rows()[LISTED:]:
         figures = [None if cell == "-" else float(cell) for cell in (memory, gflops, score)]

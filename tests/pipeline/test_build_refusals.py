@@ -24,7 +24,7 @@ from tests.tiny import SAT_2S
     (["--fp32", "--calibration", "synthetic"], 2, "this bundle needs no calibration"),
     (["--fp32", "--leave-out", "00.fc1"], 2, "--leave-out applies only to int8"),
     (["--fp32", "--sensitivity"], 2, "--sensitivity applies only to int8"),
-    (["--int8", "--data", "nothing"], 4, "nothing there"),
+    (["--int8", "--data", "nothing"], 4, "does not exist"),
     (["--int8", "--folds", "4"], 4, "has no folds"),
     (["--int8", "--target", "onnx"], 2, "target onnx is fp32"),
     (["--target", "onnx"], 2, "is the export itself"),

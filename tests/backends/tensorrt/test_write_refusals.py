@@ -29,7 +29,7 @@ from tests.tiny import FEW, SAT, SAT_2S
     (("--rtx", "--target", "jetson-thor"), "is for tensorrt: leave --rtx out"),
     (("--rtx", "--int8"), "target rtx is fp16, --int8 asks for int8"),
     (("--fp16", "--ranges", "entropy"), "--ranges applies only to int8"),
-    (("--rtx", "--engine"), "--rtx makes an engine by itself"),
+    (("--rtx", "--engine"), "--rtx always makes an engine"),
     (("--build", "b", "--int8"), "--build uses a finished bundle"),
     (("--build", "b", "--minutes", "3"), "--build uses a finished bundle")])
 def test_wrong_use_is_named(tiny: Path, tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:

@@ -206,9 +206,9 @@ def test_a_file_that_two_families_could_have_written_asks_for_the_model(tmp_path
 
 
 @pytest.mark.parametrize("what", ["published", "demo", "random"])
-def test_a_word_does_not_tell_the_model(what: str, tmp_path: Path) -> None:
+def test_a_word_does_not_name_a_model(what: str, tmp_path: Path) -> None:
     result = call("onnx", "--checkpoint", what, "--output", tmp_path)
-    assert (result.code, "say --model NAME" in result.err) == (2, True)
+    assert (result.code, "add --model NAME" in result.err) == (2, True)
 
 
 def test_a_checkpoint_that_nobody_published_says_what_else_there_is() -> None:
