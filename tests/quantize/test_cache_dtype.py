@@ -106,7 +106,7 @@ def test_a_bundle_with_a_smaller_cache_says_so_in_its_name_contract_and_report_a
     np.testing.assert_array_equal(
         whole.feed(audio), np.concatenate([parts.feed(part) for part in np.array_split(audio, 10)]))
     again = call("cpu", "--int8", "--from", fp32_like(path), "--output", output)
-    assert (again.code, f"is {dtype} already" in again.err) == (2, True)
+    assert (again.code, f"is already {dtype}" in again.err) == (2, True)
     whole.reset()
     np.testing.assert_array_equal(whole.feed(audio[:32_000]), tagger.stream().feed(audio[:32_000]))
     result = call("measure", path, "--no-eager", "--steps", 2, "--pause", 0.01, "--json")
