@@ -1,4 +1,4 @@
-"""The cases of `benchmarks/cases.toml`: which bundles the results tables show, and what README quotes."""
+"""Read `benchmarks/cases.toml`: the bundles in the results tables, and the results that README quotes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ class CaseRow:
     input: str = "audio"
     cache_dtype: str = "fp32"
     streams: int = 1
-    one_stream: str = ""                    # target of the one stream beside several; "": the same target
+    one_stream: str = ""                    # target of the bundle for one stream that several streams are
+                                            # compared with; "": the same target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """As the tables have it, "sat-b-2s-int8-x8"."""
+        """The name in the tables, "sat-b-2s-int8-x8"."""
         demo = "-demo" if self.row.checkpoint == "demo" else ""
         target = "" if self.target == "onnx" else f"-{self.target.removeprefix('cpu-')}"
         real = "" if self.row.calibration == "synthetic" else f"-{self.row.calibration}"
@@ -61,7 +62,7 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class QuotedTable:
-    """A [[table.quoted]]: figures that others published, which nothing here measured."""
+    """A [[table.quoted]]: figures that others published and that were not measured here."""
 
     title: str
     source: str
@@ -85,12 +86,12 @@ class Headline:
 
     cpu: str                   # name of a file in docs/results
     cases: tuple[str, ...]
-    figures: tuple[str, ...]   # keys
+    figures: tuple[str, ...]   # keys of figures
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cases:
-    """All of cases.toml."""
+    """The content of cases.toml."""
 
     headline: Headline
     tables: tuple[CaseTable, ...] = field(default_factory=tuple)

@@ -1,14 +1,14 @@
-"""Which int8: what each choice of the quantiser costs in accuracy, and what it is worth in speed.
+"""Compare the choices of int8 quantisation: what each costs in accuracy and gains in speed.
 
-    python benchmarks/quantization.py ESC-10              accuracy, minutes
+    python benchmarks/quantization.py ESC-10              accuracy; takes minutes
     python benchmarks/quantization.py --speed sat-b       speed, on a machine that does nothing else
-    python benchmarks/quantization.py ESC-10 --openvino   the same under OpenVINO, beside nncf's quantiser
+    python benchmarks/quantization.py ESC-10 --openvino   both under OpenVINO, compared with nncf's quantiser
                                                           (pip install nncf==3.4.0)
 
 Accuracy is that of the demo checkpoint, calibrated on ESC-10 fold 1 and compared with the fp32 graph on
-fold 2, streamed; fold 4, which gates, is not touched. Speed is measured in turns on seeded weights, which
-decide no choice: their activations have other ranges than trained ones, their scores are all alike, and
-they have no mAP; they tell time and memory, and that nothing overflows.
+fold 2, streamed; fold 4, which gates, is not used. Speed is measured in turns on seeded weights. These show
+time, memory and overflows, but they must not decide a choice: their activations have other ranges than
+trained ones, their scores are all alike, and they have no mAP.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from satexport.bundle.target import OPERATORS, Quantization, Target
 from satexport.graph.roles import Graph
 from satexport.measure.latency import StepTimer, take_turns
 from satexport.measure.schedule import plan_turns
-from satexport.measure.turns import Settings, measure
+from satexport.measure.turns import MeasureOptions, measure
 from satexport.models.checkpoint import load_checkpoint
 from satexport.models.families import find_variant
 from satexport.parity.differences import compare
@@ -85,7 +85,7 @@ SPEED_FIGURES = ("burst_median_ms", "paused_median_ms", "times_eager_burst", "ti
 
 
 def accuracy(folder: Path) -> Iterator[str]:
-    """Lines of a table in Markdown, one per choice."""
+    """Yield the lines of a Markdown table of accuracy, one per choice."""
     yield "| int8 | mean difference | largest | top-1 agree | mAP |"
     yield "| --- | ---: | ---: | ---: | ---: |"
     with tempfile.TemporaryDirectory() as place:
@@ -106,7 +106,7 @@ def accuracy(folder: Path) -> Iterator[str]:
 
 
 def demo(folder: Path, place: Path) -> tuple[Bundle, Graph, LabelledSet, list[Sample]]:
-    """The demo's export, its graph, the clips that judge and the samples that calibrate."""
+    """Return the demo's export, its graph, the clips to judge on and the samples to calibrate with."""
     checkpoint = load_checkpoint("demo", find_variant("sat-t", 2))
     source = open_bundle(export_onnx(checkpoint, find_target("onnx"), place).path)
     return (source, Graph(onnx.load(source.graph), source.roles), load_set(folder, source.labels, folds=[2]),
@@ -118,13 +118,14 @@ def onnxruntime(graph: Graph, contract: Contract, initial: list[FloatArray]) -> 
 
 
 def scores(step: Step, contract: Contract, clips: LabelledSet) -> list[FloatArray]:
-    """Of each clip's chunks, [chunks, classes] each, from silence."""
+    """Return the scores [chunks, classes] of each clip, streamed from silence."""
     streams = StreamBatch(step, contract)
     return [clip_chunks(streams, [clip.read(contract.sample_rate)])[0] for clip in clips.clips]
 
 
 def under_openvino(folder: Path, threads: int) -> Iterator[str]:
-    """Lines of a table in Markdown: accuracy of the demo, and its step in turns."""
+    """Yield the lines of a Markdown table: the demo's accuracy under OpenVINO, and its step times in
+    turns."""
     yield "| OpenVINO | mean difference | largest | top-1 agree | mAP | step, ms: burst / paused |"
     yield "| --- | ---: | ---: | ---: | ---: | ---: |"
     with tempfile.TemporaryDirectory() as place:
@@ -146,7 +147,7 @@ def under_openvino(folder: Path, threads: int) -> Iterator[str]:
 
 
 def openvino_models(model: Graph, samples: list[Sample]) -> dict[str, tuple[Target, Any]]:
-    """Models as OpenVINO has read them, and what they are to be compiled as."""
+    """Return by name each target and the model that OpenVINO read, to compile for it."""
     def read(graph: Graph) -> Any:
         return import_runtime("openvino").Core().read_model(graph.model.SerializeToString())
 
@@ -159,7 +160,7 @@ def openvino_models(model: Graph, samples: list[Sample]) -> dict[str, tuple[Targ
                          "int8, operators: all": replace(shipped, operators=OPERATORS)}.items():
         models[name] = target, read(quantize(model, choice, find_ranges(model, choice, samples), ()))
     try:
-        nncf = import_runtime("nncf")  # it reports its use as OpenVINO does
+        nncf = import_runtime("nncf")  # which, like OpenVINO, reports its use unless told not to
         advanced = import_runtime("nncf.quantization.advanced_parameters")
         estimators = import_runtime("nncf.quantization.range_estimator")
     except ImportError:
@@ -167,13 +168,13 @@ def openvino_models(model: Graph, samples: list[Sample]) -> dict[str, tuple[Targ
         return models
     ranges = estimators.RangeEstimatorParametersSet.MINMAX
     data = nncf.Dataset(samples)
-    whole = {"model_type": nncf.ModelType.TRANSFORMER, "subset_size": len(samples)}
+    common = {"model_type": nncf.ModelType.TRANSFORMER, "subset_size": len(samples)}
     front_end, attention = ([name for name, role in model.roles.items() if role.kind == kind]
                             for kind in ("front_end", "attention"))
     models["nncf, its defaults, front end left out"] = target, nncf.quantize(
-        read(model), data, **whole, ignored_scope=nncf.IgnoredScope(names=front_end, validate=False))
+        read(model), data, **common, ignored_scope=nncf.IgnoredScope(names=front_end, validate=False))
     models["nncf, min-max, front end and attention left out"] = target, nncf.quantize(
-        read(model), data, **whole, preset=nncf.QuantizationPreset.PERFORMANCE,
+        read(model), data, **common, preset=nncf.QuantizationPreset.PERFORMANCE,
         ignored_scope=nncf.IgnoredScope(names=[*front_end, *attention], validate=False),
         advanced_parameters=advanced.AdvancedQuantizationParameters(
             activations_range_estimator_params=ranges, weights_range_estimator_params=ranges,
@@ -182,42 +183,44 @@ def openvino_models(model: Graph, samples: list[Sample]) -> dict[str, tuple[Targ
 
 
 def row(expected: list[FloatArray], source: Bundle, clips: LabelledSet, name: str,
-        found: list[FloatArray]) -> str:
-    differences = compare(np.concatenate(expected), np.concatenate(found))
-    precisions = average_precisions(clips.truth(source.labels), np.stack([one.mean(0) for one in found]),
-                                    source.labels)
+        clip_scores: list[FloatArray]) -> str:
+    """Return a line of the tables: differences from the `expected` scores of each clip, and mAP."""
+    differences = compare(np.concatenate(expected), np.concatenate(clip_scores))
+    means = np.stack([chunks.mean(0) for chunks in clip_scores])
+    precisions = average_precisions(clips.truth(source.labels), means, source.labels)
     return (f"| {name} | {differences.mean:.1e} | {differences.largest:.1e} | "
             f"{differences.top1_agreement:.4f} | {np.mean(list(precisions.values())):.4f} |")
 
 
 def speed(model: str, threads: int) -> Iterator[str]:
-    """Lines of a table in Markdown, one per scheme, measured in turns."""
+    """Yield a Markdown table of speed with a row for each scheme, measured in turns."""
     with tempfile.TemporaryDirectory() as place:
         checkpoint = load_checkpoint("random", find_variant(model, 2))
         bundles = [open_bundle(export_onnx(checkpoint, find_target("onnx"), Path(place)).path)]
         for name, choice in SPEED.items():
             target = replace(find_target("cpu-int8"), name=name, quantization=choice)
             options = BuildOptions(calibration=find_calibration("synthetic"))
-            made = compile_bundle(bundles[0], target, Path(place), options)
-            bundles.append(open_bundle(made.path))
-        report = measure(bundles, Settings(threads=threads))
+            record = compile_bundle(bundles[0], target, Path(place), options)
+            bundles.append(open_bundle(record.path))
+        report = measure(bundles, MeasureOptions(threads=threads))
     figures = [figure for figure in MEASURE_FIGURES if figure.key in SPEED_FIGURES]
     entries = {entry.name: entry for entry in report.bundles}
     yield markdown_rows(rows_table("", f"{model} at 2 s", figures, entries))
 
 
 def main() -> None:
+    """Print the tables that the command line asks for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("folder", nargs="?", type=Path, help="ESC-10 or ESC-50, for accuracy")
-    parser.add_argument("--speed", metavar="MODEL", help="sat-t, sat-s or sat-b")
-    parser.add_argument("--openvino", action="store_true", help="with a folder: under OpenVINO")
+    parser.add_argument("folder", nargs="?", type=Path, help="ESC-10 or ESC-50, to compare accuracy")
+    parser.add_argument("--speed", metavar="MODEL", help="compare speed of this model: sat-t, sat-s or sat-b")
+    parser.add_argument("--openvino", action="store_true", help="with a folder: compare under OpenVINO")
     parser.add_argument("--threads", type=int, default=2)
-    wanted = parser.parse_args()
-    if wanted.folder is None and wanted.speed is None:
-        parser.error("say a folder in ESC-50 layout, or --speed MODEL.")
-    judged = partial(under_openvino, threads=wanted.threads) if wanted.openvino else accuracy
-    for lines in (judged(wanted.folder) if wanted.folder else (),
-                  speed(wanted.speed, wanted.threads) if wanted.speed else ()):
+    options = parser.parse_args()
+    if options.folder is None and options.speed is None:
+        parser.error("pass a folder in ESC-50 layout, or --speed MODEL.")
+    compare_accuracy = partial(under_openvino, threads=options.threads) if options.openvino else accuracy
+    for lines in (compare_accuracy(options.folder) if options.folder else (),
+                  speed(options.speed, options.threads) if options.speed else ()):
         for line in lines:
             print(line, flush=True)
 

@@ -1,12 +1,12 @@
-"""The results tables in docs/results: every case of cases.toml exported, proven for ten minutes, measured.
+"""Make the results tables in docs/results: export, prove (over 10 minutes of audio) and measure every case.
 
-    make results                                        everything, an hour on two idle cores
-    python -m benchmarks.results --only ced-base-10s    one case; `--table OpenVINO` those of a table
-    python -m benchmarks.tables                         the pages again, from docs/results/*.json
+    make results                                        all cases: an hour on two idle cores
+    python -m benchmarks.results --only ced-base-10s    one case; `--table OpenVINO`: the cases of a table
+    python -m benchmarks.tables                         only write the pages again, from docs/results/*.json
 
-A case is written to the JSON file of this CPU as soon as it has run; other cases and other CPUs stay as they
-were. A case that this CPU or installation cannot run is written with the reason. What was learned about speed
-is in docs/performance.md.
+benchmarks/cases.toml lists the cases. The result of a case goes to the JSON file of this CPU as soon as it
+has run; results of other cases and other CPUs stay as they are. For a case that this CPU or installation
+cannot run, the reason is written. docs/performance.md describes what was learned about speed.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from satexport.bundle.contract import USUAL_OPTIONS
 from satexport.bundle.folder import Bundle, open_bundle
 from satexport.errors import MissingError, SatexportError
 from satexport.files import write_json
-from satexport.measure.turns import Settings, measure
+from satexport.measure.turns import MeasureOptions, measure
 from satexport.models.checkpoint import load_checkpoint
 from satexport.models.families import find_variant
 from satexport.origin import origin
 from satexport.parity.protocols import find_gate_set
 from satexport.pipeline.build import compile_bundle
 from satexport.pipeline.export import export_onnx
-from satexport.pipeline.plan import BuildOptions, ProofOptions, gate_folds
+from satexport.pipeline.plan import BuildOptions, ProofOptions, choose_gate_folds
 from satexport.pipeline.prove import judge
 from satexport.quantize.calibration_set import find_calibration
 from satexport.report.figures import values
@@ -42,7 +42,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def run_case(case: Case, threads: int, minutes: float, esc10: Path) -> dict[str, Any]:
-    """Export, prove and measure one bundle; returns its figures, or why it cannot run here."""
+    """Export, prove and measure one bundle; returns its figures, or the reason why it cannot run here."""
     if case.row.calibration == "esc50" and not esc10.is_dir():
         return {"why_not": f"needs ESC-10 or ESC-50 (--esc10 {esc10} is not there)"}
     folder = Path(tempfile.mkdtemp(prefix=f"{case.name}-"))
@@ -58,10 +58,10 @@ def _run(case: Case, folder: Path, threads: int, minutes: float, esc10: Path) ->
     path, others = _make_bundles(case, folder, esc10)
     tagger = load(path, threads, share_cores=True)
     data = str(esc10) if case.row.calibration == "esc50" else "synthetic"
-    folds = gate_folds(data, None, find_calibration(case.row.calibration))
+    folds = choose_gate_folds(data, None, find_calibration(case.row.calibration))
     proof = ProofOptions(minutes=minutes if case.options == USUAL_OPTIONS else 1, threads=threads)
     parity = judge(tagger, proof, find_gate_set(tagger.bundle, data, folds))
-    measured = measure([tagger.bundle, *others], Settings(threads=threads))
+    measured = measure([tagger.bundle, *others], MeasureOptions(threads=threads))
     (over, differences), *_ = parity.differences.items()
     figures = {**values(measured.bundles[0]), **values(differences), **values(parity),
                **(values(parity.labelled_set) if parity.labelled_set else {})}
@@ -71,8 +71,8 @@ def _run(case: Case, folder: Path, threads: int, minutes: float, esc10: Path) ->
 
 
 def _make_bundles(case: Case, folder: Path, esc10: Path) -> tuple[Path, list[Bundle]]:
-    """Make the bundle of a case, and what is measured in turns with it: the one stream that several streams
-    are compared with."""
+    """Make the bundle of a case and return its path. For a case of several streams, also return the bundle
+    for one stream that it is measured in turns and compared with."""
     checkpoint = load_checkpoint(case.row.checkpoint, find_variant(case.model, case.delay))
     pairs = [(case.options, case.target)]
     if case.options.streams > 1:
@@ -90,28 +90,29 @@ def _make_bundles(case: Case, folder: Path, esc10: Path) -> tuple[Path, list[Bun
 
 def _keep(case: Case, result: dict[str, Any]) -> None:
     """Write the result of a case to the JSON file of this CPU."""
-    made = origin()
-    path = RESULTS / f"{cpu_name(made)}.json"
-    results = read_results(path) | {"kind": "results", **{key: made[key] for key in (
+    machine = origin()
+    path = RESULTS / f"{cpu_name(machine)}.json"
+    results = read_results(path) | {"kind": "results", **{key: machine[key] for key in (
         "cpu", "cpu_cores", "cpu_flags", "system")}}
     write_json(path, results | {"cases": {**results["cases"], case.name: result}})
 
 
 def main() -> None:
-    """Run the cases that are asked for, then write the pages."""
+    """Run the cases that the command line selects, then write the pages."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", nargs="+", metavar="NAME", help="only these cases, such as sat-t-2s")
-    parser.add_argument("--table", metavar="TITLE", help="only the cases of tables with this in their title")
+    parser.add_argument("--table", metavar="TITLE", help="only the cases of tables whose title contains this")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--esc10", type=Path, default=ROOT.parent / "shared" / "esc10",
-                        help="ESC-10 or ESC-50, for the demo in int8")
-    parser.add_argument("--minutes", type=float, default=10, help="of stream for the score difference")
+                        help="folder of ESC-10 or ESC-50, for the demo in int8")
+    parser.add_argument("--minutes", type=float, default=10,
+                        help="minutes of audio over which to compare scores")
     options = parser.parse_args()
     tables = [table for table in read_cases().tables if not options.table or options.table in table.title]
     cases = [case for table in tables for case in table.cases
              if not options.only or case.name in options.only]
     if not cases:
-        parser.error("no case is called so; benchmarks/cases.toml has them.")
+        parser.error("no case has this name; benchmarks/cases.toml lists them.")
     for case in cases:
         print(case.name, flush=True)
         try:

@@ -1,7 +1,8 @@
-"""The results tables: docs/results/CPU.json to docs/results/CPU.md, their index, README's headline figures.
+"""Write the results pages from docs/results/*.json: a page per CPU, their index, and README's headline
+figures.
 
-A JSON file holds the figures of every case that ran on one kind of CPU. The pages are made only of them, so a
-run on one CPU replaces neither the figures nor the pages of another.
+A JSON file holds the figures of every case that ran on one kind of CPU. The pages are made only from these
+files, so that a run on one CPU changes neither the figures nor the page of another.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ README = ROOT / "README.md"
 BEGIN, END = "<!-- headline figures: make results -->", "<!-- headline figures end -->"
 FIGURES: Sequence[Figure[Any]] = [figure for figures in (
     MEASURE_FIGURES, DIFFERENCE_FIGURES, PARITY_FIGURES, SET_FIGURES) for figure in figures if figure.brief]
-TELLING = ("avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm", "bf16")  # name a CPU
+TELLING = ("avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm", "bf16")  # in file names
 VERSIONS = ("satexport", "onnxruntime", "openvino", "torch", "onnx", "python")
 
 
@@ -43,16 +44,16 @@ def read_results(path: Path) -> dict[str, Any]:
 
 def page(results: Mapping[str, Any], cases: Cases) -> str:
     """Return a CPU's page as Markdown."""
-    found: Mapping[str, Mapping[str, Any]] = results["cases"]
+    by_case: Mapping[str, Mapping[str, Any]] = results["cases"]
     blocks = [f"# Results: {results['cpu']}, {results['cpu_cores']} cores", _preface(results)]
     for table in cases.tables:
-        blocks += [f"## {table.title}", *_table(table, found)]
+        blocks += [f"## {table.title}", *_table(table, by_case)]
     return "\n\n".join(block.strip() for block in blocks) + "\n"
 
 
 def _preface(results: Mapping[str, Any]) -> str:
     ran = [case for case in results["cases"].values() if "figures" in case]
-    versions = "; ".join(f"{name} {', '.join(found)}" for name in VERSIONS if (found := sorted(
+    versions = "; ".join(f"{name} {', '.join(ran_with)}" for name in VERSIONS if (ran_with := sorted(
         {_version(case, name) for case in ran if name in case["versions"]})))
     steps, threads = (" and ".join(map(str, sorted({case[key] for case in ran})))
                       for key in ("steps", "threads"))
@@ -63,22 +64,22 @@ def _preface(results: Mapping[str, Any]) -> str:
 
 
 def _version(case: Mapping[str, Any], package: str) -> str:
-    """The version of a package without its build, as OpenVINO's has one."""
+    """Return the version of a package, without a build number such as OpenVINO's."""
     return str(case["versions"][package]).partition("-")[0]
 
 
-def _table(table: CaseTable, found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def _table(table: CaseTable, by_case: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     if table.note:
         yield table.note
-    known = [case for case in table.cases if case.name in found]
-    ran = [found[case.name]["figures"] for case in known if "figures" in found[case.name]]
+    known = [case for case in table.cases if case.name in by_case]
+    ran = [by_case[case.name]["figures"] for case in known if "figures" in by_case[case.name]]
     figures = [figure for figure in FIGURES if any(row.get(figure.key) is not None for row in ran)]
     if known:
         yield markdown_rows(Table(title="", head=["", *([figure.head for figure in figures] or [""])],
-                                  rows=[_row(case, found[case.name], figures) for case in known]))
-    if missing := [case.name for case in table.cases if case.name not in found]:
+                                  rows=[_row(case, by_case[case.name], figures) for case in known]))
+    if missing := [case.name for case in table.cases if case.name not in by_case]:
         yield f"Not run on this CPU yet: {', '.join(missing)}."
-    yield from _computed(table, found)
+    yield from _computed(table, by_case)
     for quoted in table.quoted:
         yield from _quoted(quoted)
 
@@ -89,11 +90,11 @@ def _row(case: Case, result: Mapping[str, Any], figures: Sequence[Figure[Any]]) 
     return [case.name, *(figure.write(result["figures"].get(figure.key)) for figure in figures)]
 
 
-def _computed(table: CaseTable, found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """What runtimes compute in, as read back from them."""
+def _computed(table: CaseTable, by_case: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a list of the precisions that the runtimes report to compute in."""
     lines = []
     for case in table.cases:
-        executed = found.get(case.name, {}).get("executed")
+        executed = by_case.get(case.name, {}).get("executed")
         if executed:
             parts = [f"{part} {', '.join(f'{count} in {precision}' for precision, count in counts.items())}"
                      for part, counts in executed.items()]
@@ -123,10 +124,10 @@ def headline(cases: Cases) -> str:
 
 
 def index(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the list of the CPUs that results are of, by the names of their files."""
-    rows = [(f"[{name}]({name}.md)", found["cpu"], str(found["cpu_cores"]), " ".join(found["cpu_flags"]),
-             str(sum("figures" in case for case in found["cases"].values())))
-            for name, found in results.items()]
+    """Return the index page: a table of the CPUs that have results, given the results by file name."""
+    rows = [(f"[{name}]({name}.md)", cpu["cpu"], str(cpu["cpu_cores"]), " ".join(cpu["cpu_flags"]),
+             str(sum("figures" in case for case in cpu["cases"].values())))
+            for name, cpu in results.items()]
     head = ("results", "CPU", "cores", "flags", "cases")
     table = align_rows([head, *rows], [False, False, True, False, True])
     return ("# Results\n\nOne page for each kind of CPU that `make results` ran on. A run replaces only its "
@@ -137,16 +138,16 @@ def index(results: Mapping[str, Mapping[str, Any]]) -> str:
 
 def pages(cases: Cases) -> dict[Path, str]:
     """Return every generated file and its content: a page per CPU, the index, and README."""
-    found = {path.stem: read_results(path) for path in sorted(RESULTS.glob("*.json"))}
-    written = {RESULTS / f"{name}.md": page(results, cases) for name, results in found.items()}
-    written[RESULTS / "README.md"] = index(found)
+    by_cpu = {path.stem: read_results(path) for path in sorted(RESULTS.glob("*.json"))}
+    contents = {RESULTS / f"{name}.md": page(results, cases) for name, results in by_cpu.items()}
+    contents[RESULTS / "README.md"] = index(by_cpu)
     before, rest = README.read_text("utf-8").split(BEGIN)
-    written[README] = f"{before}{BEGIN}\n{headline(cases)}\n{END}{rest.split(END)[1]}"
-    return written
+    contents[README] = f"{before}{BEGIN}\n{headline(cases)}\n{END}{rest.split(END)[1]}"
+    return contents
 
 
 def write_pages() -> None:
-    """Write every page again, from the JSON files."""
+    """Write all pages from the JSON files."""
     for path, content in pages(read_cases()).items():
         write_text(path, content)
 

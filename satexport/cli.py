@@ -1,16 +1,16 @@
-"""The command line: how the process begins and how it is interrupted. What else it takes is imported inside
-of `main`, so that Ctrl-C in the first moments ends it as it does later."""
+"""The entry point of the command line. `main` imports everything else inside its `try`, so that Ctrl-C during
+these imports ends the process as it does later."""
 
 from __future__ import annotations
 
 import sys
 from typing import NoReturn
 
-INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
+INTERRUPTED = 130  # exit code after Ctrl-C: 128 + SIGINT
 
 
 def main() -> NoReturn:
-    """Run the command line and end the process with the exit code of what happened."""
+    """Run the command line and end the process with its exit code."""
     try:
         from satexport.commands.group import run
 
@@ -18,6 +18,6 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         from satexport.terminal import note
 
-        note("Interrupted; what was there before is untouched.")
+        note("Interrupted; existing files are unchanged.")
         code = INTERRUPTED
     sys.exit(code)

@@ -39,6 +39,7 @@ class Hub(ThreadingHTTPServer):
         self.moves_to = ""           # the commit that main is at after the repository was listed
         self.gated: set[str] = set()
         self.knows_sha256 = True     # of files that Git LFS keeps
+        self.states_sha256_of: bytes | None = None  # in place of theirs
         self.status = 0              # of every answer, if not 0
         self.lost = 0                # bytes that lack at the end of each file that Git LFS keeps
         self.cuts: list[int] = []    # bytes after which the next transfers break off
@@ -106,10 +107,8 @@ class Answer(BaseHTTPRequestHandler):
         if self._refuse(repository, revision):
             return None
         files = self.server.repositories[repository]
-        known = self.server.knows_sha256
-        siblings = [{"rfilename": name, "size": len(content), "blobId": hashlib.sha1(content).hexdigest()} | (
-            {"lfs": {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 134}}
-            if known and name.endswith(LFS) else {}) for name, content in files.items()]
+        siblings = [{"rfilename": name, "size": len(content), "blobId": hashlib.sha1(content).hexdigest(),
+                     **self._lfs(name, content)} for name, content in files.items()]
         commit = self.server.revisions[revision]
         if self.server.moves_to:
             self.server.revisions["main"] = self.server.moves_to
@@ -117,6 +116,13 @@ class Answer(BaseHTTPRequestHandler):
             "_id": "1", "id": repository, "modelId": repository, "sha": commit,
             "private": False, "gated": "auto" if repository in self.server.gated else False, "tags": [],
             "downloads": 1, "likes": 1, "siblings": siblings}).encode(), {"Content-Type": "application/json"})
+
+    def _lfs(self, name: str, content: bytes) -> dict[str, dict[str, object]]:
+        """What a listing says of a file that Git LFS keeps."""
+        if not self.server.knows_sha256 or not name.endswith(LFS):
+            return {}
+        sha256 = hashlib.sha256(self.server.states_sha256_of or content).hexdigest()
+        return {"lfs": {"sha256": sha256, "size": len(content), "pointerSize": 134}}
 
     def _resolve(self, repository: str, revision: str, file: str) -> None:
         if self._refuse(repository, revision):

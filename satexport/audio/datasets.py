@@ -1,8 +1,8 @@
 """Labelled data sets: their clips and the labels of each.
 
-Four kinds are supported: the word "synthetic"; a folder in ESC-50 layout (`meta/esc50.csv`, `audio/`); a
-list in AudioSet style; a csv `filename,labels` with the labels separated by semicolons. The audio of a clip
-is read only when it is scored, at the model's sample rate.
+Four kinds are supported: the word "synthetic"; a folder in ESC-50 layout (`meta/esc50.csv`, `audio/`); a list
+in AudioSet style; a csv `filename,labels` with the labels separated by semicolons. The audio of a clip is
+read only when it is scored, at the model's sample rate.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Hand-written tables and lists: UTF-8 text, one entry per line; csv files are parsed strictly.
 
-A row that does not fit the header is an error that names its line: a cell that is silently ignored would be
-a missing label. Standard library only, because devices read labels too.
+A row that does not fit the header is an error that names its line: a cell that is silently ignored would be a
+missing label. Standard library only, because devices read labels too.
 """
 
 from __future__ import annotations

@@ -90,8 +90,9 @@ def find_export(folder: Path) -> Path:
 
 
 def for_one_stream(bundle: Bundle, folder: Path, notes: list[str]) -> list[Bundle]:
-    """The single-stream bundle in an output folder to compare a multi-stream bundle with; empty, with a note,
-    if it cannot be opened, and empty if `bundle` has one stream or an open number of them."""
+    """The single-stream bundle in an output folder to compare a multi-stream bundle with. Empty if it cannot
+    be opened (adds a note), is of another checkpoint, or if `bundle` has one stream or an open number of
+    them."""
     contract = bundle.contract
     if contract.options.streams in (1, ANY):
         return []

@@ -1,5 +1,7 @@
-"""What the commands that make a target's bundle share: their options, and the way from them to a bundle that
-is reported. Which of them go together is said in `satexport.pipeline.plan`."""
+"""What the commands that make bundles share: their options, and building and reporting the bundle.
+
+`satexport.pipeline.plan` checks which options go together.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from satexport.commands.console import print_json, reader_may_leave
+from satexport.commands.console import ignore_closed_pipe, print_json
 from satexport.commands.options import json_option, minutes_option, parse_folds, parse_streams, threads_option
 from satexport.errors import GateError, UsageError, requires_extra
 from satexport.terminal import note
@@ -23,44 +25,47 @@ if TYPE_CHECKING:
 
 _OPTIONS = (
     click.option("--from", "source", type=click.Path(path_type=Path), metavar="BUNDLE",
-                 help="The fp32 export. Default: the one in the output folder."),
-    click.option("--model", metavar="NAME", help="Export first: one that `satexport models` lists, such as "
-                                                 "sat-t."),
-    click.option("--delay", type=int, metavar="SECONDS", help="With --model: length of a chunk. Default: 2."),
+                 help="The fp32 export to start from. Default: the one in the output folder."),
+    click.option("--model", metavar="NAME",
+                 help="Export this model first; `satexport models` lists them, such as sat-t."),
+    click.option("--delay", type=int, metavar="SECONDS",
+                 help="With --model: length of a chunk. Default: 2 if the model has it."),
     click.option("--checkpoint", metavar="FILE|hub:OWNER/REPO|published|demo|random",
-                 help="With --model: weights, as of `satexport onnx`. Without: the export's own, where they "
-                      "are not known by SHA-256."),
+                 help="With --model: the weights to export, as in `satexport onnx`. Without --model: the "
+                      "export's weights, if this machine does not find them by their SHA-256."),
     click.option("--labels", type=click.Path(path_type=Path), metavar="FILE",
-                 help="With --model: names of the classes."),
-    click.option("--streams", metavar="N|dynamic", help="With --model: microphones that one step serves."),
+                 help="With --model: names of the classes, one per line. Default: AudioSet's 527."),
+    click.option("--streams", metavar="N|dynamic",
+                 help="With --model: number of microphones that one step serves. Default: 1."),
     click.option("--calibration", metavar="NAME|FILE.toml|DIR",
-                 help="Calibration set, or a folder of audio. Default: the target's."),
+                 help="A calibration set, or a folder of audio. Default: the target's."),
     click.option("--ranges", type=click.Choice(["minmax", "percentile", "entropy"]),
-                 help="How ranges are found. Default: the target's."),
-    click.option("--sensitivity", is_flag=True, help="Show what each layer costs in int8."),
+                 help="How to find the ranges of int8 values. Default: the target's."),
+    click.option("--sensitivity", is_flag=True, help="Show how much int8 in each layer changes the scores."),
     click.option("--leave-out", multiple=True, metavar="LAYER|auto",
-                 help="Keep a layer in float, such as 00.fc1; auto: as few as the mAP gate needs."),
+                 help="Keep a layer in float, such as 00.fc1; auto: as few layers as the mAP gate needs. "
+                      "May be repeated."),
     click.option("--data", default="synthetic", show_default=True, metavar="DIR|CSV|synthetic",
-                 help="Labelled set of the mAP gate, as of `satexport parity`; a folder in ESC-50 layout "
-                      "also holds the recordings of the calibration set esc50."),
+                 help="Labelled set for the mAP gate, as in `satexport parity`. A folder in ESC-50 layout "
+                      "also provides the recordings of the calibration set esc50."),
     click.option("--folds", metavar="N,N",
-                 help="Folds of a set in ESC-50 layout that gate. Default: gate_folds of the calibration "
-                      "set, 4 of esc50."),
+                 help="Folds to gate on, of a set in ESC-50 layout. Default: gate_folds of the calibration "
+                      "set; 4 for esc50."),
     click.option("--map", "category_map", type=click.Path(path_type=Path), metavar="CSV",
-                 help="Which label each category of the set is: category,label."),
-    click.option("--require-data", is_flag=True, help="A gate that could not be judged fails."),
+                 help="CSV that gives the label of each category of the set: category,label."),
+    click.option("--require-data", is_flag=True, help="Fail if a gate could not be judged."),
     minutes_option,
     click.option("--measure/--no-measure", "measured", default=True, show_default=True,
-                 help="Measure the bundle beside its export and PyTorch eager."),
+                 help="Measure the bundle in turns with its export and PyTorch eager."),
     click.option("--output", type=click.Path(path_type=Path), default=Path("build"), show_default=True,
-                 metavar="DIR", help="Folder of the bundles."),
+                 metavar="DIR", help="Folder for the bundles."),
     threads_option, json_option,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
-    """Of the command line, as `compile_options` names them."""
+class SharedOptions:
+    """The values of `compile_options`, and --target and --cache-dtype of the commands that have them."""
 
     source: Path | None
     model: str | None
@@ -86,35 +91,36 @@ class Options:
 
 
 target_option = click.option("--target", "target_name", metavar="NAME|FILE.toml",
-                             help="Default: the one for the precision that is asked for.")
+                             help="Target to build for. Default: the command's own for the precision.")
 
 
 def compile_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that the commands share."""
+    """Add the shared options to a command."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
-def find_for(backend: str, name: str | None, asked: str | None, defaults: dict[str, str],
-             default: str) -> Target:
-    """The target that is named, or the default one of the precision that is asked for. Raises `UsageError`
-    where it is another backend's, or wants another precision."""
+def choose_target(backend: str, name: str | None, precision: str | None, defaults: dict[str, str],
+                  default: str) -> Target:
+    """Return the target of this name; without a name the one that `defaults` has for the precision, or for
+    the precision `default` without either. Raises `UsageError` if the target is for another backend or has
+    another precision."""
     from satexport.targets import find_target
 
-    target = find_target(name or defaults[asked or default])
+    target = find_target(name or defaults[precision or default])
     if target.backend != backend:
         raise UsageError(f"target {target.name} is for {target.backend}; this command writes for {backend}. "
                          f"Use `satexport bundle --target {name}`.")
-    if asked and target.precision != asked:
-        raise UsageError(f"target {target.name} wants {target.precision}, --{asked} asks for {asked}: leave "
-                         "one of them out.")
+    if precision and target.precision != precision:
+        raise UsageError(f"target {target.name} is {target.precision}, --{precision} asks for {precision}: "
+                         "leave one of them out.")
     return target
 
 
-def run_compile(target: Target, options: Options) -> Path:
-    """Make the bundle, export first where a model is named, and report; returns its path. Raises `GateError`
-    where a gate failed."""
+def run_compile(target: Target, options: SharedOptions) -> Path:
+    """Make a bundle, exporting first if a model is named, print the result and return the bundle's path.
+    Raises `GateError` if a gate failed."""
     from satexport.bundle.gates import failures
     from satexport.report.blocks import describe_bundle
     from satexport.report.terminal import print_blocks
@@ -130,12 +136,12 @@ def run_compile(target: Target, options: Options) -> Path:
         build = plan.plan_build(target, calibration=options.calibration, data=options.data,
                                 cache_dtype=options.cache_dtype, sensitivity=options.sensitivity)
         proof = plan.ProofOptions(
-            data=options.data, folds=plan.gate_folds(options.data, folds, build.calibration),
+            data=options.data, folds=plan.choose_gate_folds(options.data, folds, build.calibration),
             category_map=options.category_map, require_data=options.require_data,
             checkpoint=None if options.model else options.checkpoint, minutes=options.minutes,
             threads=options.threads, measure=options.measured)
-        record = compile_bundle(_source(options), target, options.output, build, proof)
-    with reader_may_leave():
+        record = compile_bundle(_find_source(options), target, options.output, build, proof)
+    with ignore_closed_pipe():
         if options.as_json:
             print_json(_to_json(record))
         else:
@@ -148,23 +154,23 @@ def run_compile(target: Target, options: Options) -> Path:
 
 
 def note_engine(path: Path) -> None:
-    """Say what is still to be done where a bundle is one that a board builds its engines of."""
+    """Tell the user the next step if the engines of a bundle are built on a board."""
     if (path / "build.sh").is_file():
         note(f"No engine was built: that happens on the board. Copy {path} there and run ./build.sh in it.")
 
 
-def _check_source(options: Options) -> None:
-    """Raise `UsageError` for options of an export that do not go together."""
+def _check_source(options: SharedOptions) -> None:
+    """Raise `UsageError` for export options that do not go together."""
     if options.source and options.model:
-        raise UsageError("--from takes an export, --model makes one: choose one of them.")
+        raise UsageError("--from uses an existing export, --model makes a new one: choose one of them.")
     for option, value in (("--delay", options.delay), ("--labels", options.labels),
                           ("--streams", options.streams)):
         if value is not None and not options.model:
-            raise UsageError(f"{option} is of an export: say --model, too, or leave it out.")
+            raise UsageError(f"{option} applies only to a new export: add --model, or leave {option} out.")
 
 
-def _source(options: Options) -> Bundle | ExportOptions:
-    """The export, or the options of one that is made first."""
+def _find_source(options: SharedOptions) -> Bundle | ExportOptions:
+    """Return the existing export, or the options of the one to make first."""
     from satexport.bundle.contract import GraphOptions
     from satexport.bundle.folder import open_bundle
     from satexport.bundle.places import find_export

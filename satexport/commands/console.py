@@ -1,4 +1,4 @@
-"""How the commands end: JSON, pipes whose reader leaves, packages that are absent."""
+"""What commands write to standard output: JSON, and output whose pipe or disk fails."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from satexport.errors import RunError
 
 
 def print_json(content: Mapping[str, Any]) -> None:
+    """Print JSON on standard output."""
     import click
 
     from satexport.files import json_text
@@ -20,9 +21,10 @@ def print_json(content: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def reader_may_leave() -> Iterator[None]:
-    """Where the reader of a pipe goes away, what is printed here is lost, but not the exit code. Raises
-    `RunError` where standard output takes nothing for another reason, such as a full disk."""
+def ignore_closed_pipe() -> Iterator[None]:
+    """Print inside this block. If the reader of a pipe closes it, the rest of the output is discarded and the
+    command still ends with its own exit code. Raises `RunError` if writing fails for another reason, such as
+    a full disk."""
     try:
         yield
         sys.stdout.flush()
@@ -30,12 +32,13 @@ def reader_may_leave() -> Iterator[None]:
         _discard_output()
     except OSError as error:
         _discard_output()
-        raise RunError(f"standard output takes nothing ({error.strerror or error}): what was to be printed "
-                       "is lost. Make room there, or send it elsewhere.") from None
+        raise RunError(f"cannot write to standard output ({error.strerror or error}): the rest of the output "
+                       "is lost. Make room on its disk, or redirect it.") from None
 
 
-def takes_nothing() -> bool:
-    """Does standard output refuse a line break? Whoever asks has seen an `OSError` that may be of a file."""
+def is_output_broken() -> bool:
+    """Return whether standard output cannot be written, by writing a line break. It tells whether an
+    `OSError` came from standard output or from another file."""
     try:
         print(flush=True)
     except OSError:
@@ -44,5 +47,5 @@ def takes_nothing() -> bool:
 
 
 def _discard_output() -> None:
-    """Let go what waits to be printed: it would be tried again at the end of the process."""
+    """Discard buffered output, which Python would otherwise try to write again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

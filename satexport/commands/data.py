@@ -1,4 +1,4 @@
-"""`satexport data`: labelled sets that can be fetched."""
+"""`satexport data`: download a labelled set."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from satexport.terminal import note, say
 @click.command("data")
 @click.argument("name", type=click.Choice(["esc50"]))
 @click.option("--output", type=click.Path(path_type=Path), metavar="DIR",
-              help="Where its folder is put. Default: the user's cache folder.")
+              help="Folder to put the set's own folder in. Default: the user's cache folder.")
 def data_command(name: str, output: Path | None) -> None:
-    """Fetch a labelled set for parity: ESC-50, 2000 clips of 5 s, about 600 MB, not for commercial use.
+    """Download a labelled set for `satexport parity`.
+
+    esc50: ESC-50, 2000 clips of 5 s, about 600 MB, not for commercial use.
 
     \b
     Examples:
@@ -26,4 +28,4 @@ def data_command(name: str, output: Path | None) -> None:
 
     if output:
         check_outside(output / name)
-    say(f"{name} is there: satexport parity BUNDLE --data {fetch_esc50(output, note)}")
+    say(f"{name} is ready: satexport parity BUNDLE --data {fetch_esc50(output, note)}")

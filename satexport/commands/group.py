@@ -1,5 +1,5 @@
-"""The group of commands, and how each of them ends. Heavy packages are imported by the command that needs
-them."""
+"""The group of all commands, and how each of them ends. Each command imports the heavy packages that it
+needs when it runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 import click
 
 from satexport.commands.bundle import bundle_command
-from satexport.commands.console import reader_may_leave, takes_nothing
+from satexport.commands.console import ignore_closed_pipe, is_output_broken
 from satexport.commands.cpu import cpu_command
 from satexport.commands.data import data_command
 from satexport.commands.measure import measure_command
@@ -34,7 +34,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 @click.group(context_settings=CONTEXT)
 @click.version_option(__version__)
 def cli() -> None:
-    """Make of a streaming audio tagger's checkpoint something a device can run and you can trust.
+    """Turn the checkpoint of a streaming audio tagger into something a device can run and you can trust.
 
     \b
     checkpoint -> model -> fold -> graph -> simplify -> calibrate -> quantize -> compile -> stream
@@ -43,9 +43,9 @@ def cli() -> None:
     \b
     Examples:
       satexport models                                              what can be exported
-      satexport targets                                             and for which devices
+      satexport targets                                             the devices it can be exported for
       satexport onnx --model sat-t --delay 2 --checkpoint demo
-      satexport bundle --target cpu-int8                            a bundle for any of them; or, for short,
+      satexport bundle --target cpu-int8                            a bundle for any target; or, for short,
       satexport cpu --int8
       satexport openvino --int8
       satexport trt --int8
@@ -55,7 +55,7 @@ def cli() -> None:
       satexport run build/sat-t-2s/onnx dog.wav
 
     \b
-    Exit codes: 0 fine, 1 a gate failed, 2 wrong use, 3 something is not installed,
+    Exit codes: 0 success, 1 a gate failed, 2 wrong use, 3 something is not installed,
     4 bad input, 5 the run failed, 130 interrupted.
     """
 
@@ -66,30 +66,30 @@ for command in (onnx_command, bundle_command, cpu_command, openvino_command, trt
 
 
 def run() -> int:
-    """Run the command line and return the exit code of what happened. An interrupt is the caller's."""
+    """Run the command line and return its exit code. The caller handles `KeyboardInterrupt`."""
     open_standard_streams()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that staged folders vanish
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files and labels may be in any encoding
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that staged folders are removed
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names and labels may be in any encoding
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        if "" in sys.argv[1:]:  # click would take it for the current folder
-            raise UsageError("an argument is empty, as of a shell variable without a value; expected one.")
+        if "" in sys.argv[1:]:  # click would use the current folder
+            raise UsageError("an argument is empty; expected a value. Check for an unset shell variable.")
         return _call()
     except SatexportError as error:
         note(f"Error: {error.message}", *error.lines)
         return error.exit_code
     except click.ClickException as error:
         text = io.StringIO()
-        error.message = printable(error.message)  # type: ignore[misc]  # what stands around it has lines
+        error.message = printable(error.message)  # type: ignore[misc]  # click adds lines around it
         error.show(text)
         click.echo("\n".join(map(printable, text.getvalue().split("\n"))), err=True, nl=False)
         return error.exit_code
     except click.Abort:
         raise KeyboardInterrupt from None
-    except Exception as error:  # a fault of ours
+    except Exception as error:  # a bug in satexport
         if os.environ.get("SATEXPORT_TRACEBACK"):
             raise
-        note(f"Error: {type(error).__name__}: {error}. If this looks like a fault of satexport, "
+        note(f"Error: {type(error).__name__}: {error}. If this looks like a bug in satexport, "
              "set SATEXPORT_TRACEBACK=1 and report what it prints.")
         return RunError.exit_code
 
@@ -98,8 +98,8 @@ def _call() -> int:
     try:
         return cli.main(standalone_mode=False) or 0
     except OSError as error:
-        if not takes_nothing():
+        if not is_output_broken():
             raise
-        with reader_may_leave():  # help is printed by click
+        with ignore_closed_pipe():  # click itself was printing help
             raise error
         return 0

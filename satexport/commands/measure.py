@@ -1,4 +1,4 @@
-"""`satexport measure`: what bundles take and how fast they are."""
+"""`satexport measure`: measure the memory and speed of bundles."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from satexport.commands.console import print_json, reader_may_leave
+from satexport.commands.console import ignore_closed_pipe, print_json
 from satexport.commands.options import Seconds, json_option, threads_option
 from satexport.errors import GateError, RunError
 from satexport.measure.schedule import PAUSE, PAUSED_STEPS, PAUSED_TURNS, STEPS, TURNS
@@ -16,26 +16,29 @@ from satexport.terminal import note
 @click.command("measure")
 @click.argument("bundles", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="BUNDLE...")
 @click.option("--eager/--no-eager", default=True, show_default=True,
-              help="Measure PyTorch eager beside the bundles, in turns.")
+              help="Also measure PyTorch eager, in turns with the bundles.")
 @click.option("--checkpoint", metavar="FILE|hub:OWNER/REPO",
-              help="The weights, where they are not known by SHA-256.")
+              help="The weights, if this machine does not find them by their SHA-256.")
 @click.option("--streams", type=click.IntRange(1), metavar="N",
-              help="Streams of a bundle that leaves their number open.")
+              help="Number of streams, for a bundle exported with --streams dynamic.")
 @click.option("--steps", type=click.IntRange(2, 10_000), default=STEPS, show_default=True,
-              help=f"Steps of each of {TURNS} bursts, at most; then {PAUSED_TURNS} turns of at most "
-                   f"{PAUSED_STEPS} steps, each after a pause.")
+              help=f"Largest number of steps in each of {TURNS} bursts. Then come {PAUSED_TURNS} turns of at "
+                   f"most {PAUSED_STEPS} steps, each step after a pause.")
 @click.option("--pause", type=Seconds(0.01, 60), default=PAUSE, show_default=True, metavar="SECONDS",
-              help="Before a step of the kind that a live stream makes.")
+              help="Pause before each step that is timed as in a live stream.")
 @click.option("--report", "folder", type=click.Path(path_type=Path), metavar="DIR",
-              help="Where measure.json and measure.png go. Default: the bundle's reports/; of several "
-                   "bundles build/measure, and into the reports/ of each its own measure.json.")
+              help="Folder for measure.json and measure.png. Default: the bundle's reports/; for several "
+                   "bundles build/measure, and a measure.json of its own in each bundle's reports/.")
 @threads_option
 @json_option
 def measure_command(bundles: tuple[Path, ...], eager: bool, checkpoint: str | None, streams: int | None,
                     steps: int, pause: float, folder: Path | None, threads: int | None,
                     as_json: bool) -> None:
-    """Measure bundles: GFLOPs, memory by kind, latency in bursts and after pauses, beside PyTorch eager
-    and beside the paper, in turns on a machine that does nothing else.
+    """Measure the memory and speed of bundles.
+
+    Reports operations, memory by kind, and latency in bursts and after pauses. The bundles take turns with
+    each other and with PyTorch eager; the paper's figures are shown next to theirs. Run it on a machine that
+    does nothing else.
 
     \b
     Examples:
@@ -46,7 +49,7 @@ def measure_command(bundles: tuple[Path, ...], eager: bool, checkpoint: str | No
     from satexport.bundle.gates import failures
     from satexport.bundle.places import check_places
     from satexport.files import write_json
-    from satexport.measure.turns import Settings, measure
+    from satexport.measure.turns import MeasureOptions, measure
     from satexport.report.blocks import describe
     from satexport.report.pictures import write_picture
     from satexport.report.serialize import to_json
@@ -58,17 +61,17 @@ def measure_command(bundles: tuple[Path, ...], eager: bool, checkpoint: str | No
     own = [] if folder or len(bundles) == 1 else [bundle.reports / "measure.json" for bundle in opened]
     places = [("report", file), ("report's picture", picture), *(("report", path) for path in own)]
     check_places(places, bundles)  # before the work
-    report = measure(opened, Settings(threads=threads, streams=streams, steps=steps, pause=pause,
-                                      checkpoint=checkpoint, eager=eager))
+    report = measure(opened, MeasureOptions(threads=threads, streams=streams, steps=steps, pause=pause,
+                                            checkpoint=checkpoint, eager=eager))
     refused, notes = None, []
     try:
         write_json(file, to_json(report))
         for number, path in enumerate(own):
             write_json(path, to_json(report.select_bundle(number)))
         notes = write_picture(picture, report)
-    except RunError as error:  # what was measured is shown all the same
+    except RunError as error:  # still show what was measured
         refused = error
-    with reader_may_leave():
+    with ignore_closed_pipe():
         if as_json:
             print_json(to_json(report))
         else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from satexport.commands.console import print_json, reader_may_leave
+from satexport.commands.console import ignore_closed_pipe, print_json
 from satexport.commands.options import json_option
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def models_command(as_json: bool) -> None:
     from satexport.models.families import all_variants
 
     facts = [list_facts(variant) for variant in all_variants()]
-    with reader_may_leave():
+    with ignore_closed_pipe():
         if as_json:
             print_json({"models": facts})
             return

@@ -1,4 +1,4 @@
-"""`satexport onnx`: checkpoint to bundle."""
+"""`satexport onnx`: export a checkpoint to a bundle."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from satexport.commands.console import print_json, reader_may_leave
+from satexport.commands.console import ignore_closed_pipe, print_json
 from satexport.commands.options import json_option, parse_streams
 from satexport.errors import UsageError, requires_extra
 from satexport.terminal import note, say
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 @click.command("onnx")
 @click.option("--model", metavar="NAME",
-              help="One that `satexport models` lists, such as sat-t. Default: the one that a file, or a "
-                   "repository on the Hub, is of by its shapes.")
+              help="A model that `satexport models` lists, such as sat-t. Default: the one that the shapes "
+                   "in the checkpoint match.")
 @click.option("--delay", type=int, metavar="SECONDS",
-              help="Length of a chunk, as `satexport models` lists them. Default: the one that a file is of "
-                   "by its shapes, else 2.")
+              help="Length of a chunk, one that `satexport models` lists. Default: the one that the shapes "
+                   "in the checkpoint match, else 2.")
 @click.option("--checkpoint", default="published", show_default=True,
               metavar="FILE|hub:OWNER/REPO|published|demo|random",
               help="A .pt or .safetensors file; hub:OWNER/REPO[/FILE][@REVISION]: one on the Hugging Face "
@@ -31,30 +31,36 @@ if TYPE_CHECKING:
 @click.option("--labels", type=click.Path(path_type=Path), metavar="FILE",
               help="Names of the classes, one per line. Default: AudioSet's 527.")
 @click.option("--target", "target_name", default="onnx", show_default=True, metavar="NAME|FILE.toml",
-              help="Facts and gates.")
-@click.option("--opset", type=click.IntRange(17, 23), default=20, show_default=True, help="ONNX opset.")
+              help="Target for ONNX Runtime in fp32, whose gates the export must pass.")
+@click.option("--opset", type=click.IntRange(17, 23), default=20, show_default=True,
+              help="ONNX opset of the graph.")
 @click.option("--cache", type=click.Choice(["kv", "hidden"]), default="kv", show_default=True,
-              help="What the cache keeps: keys and values, or the published hidden tokens, half the state.")
+              help="What the cache stores. kv: keys and values; hidden: hidden tokens, as published, which "
+                   "halves the state.")
 @click.option("--input", "input_form", type=click.Choice(["audio", "mel"]), default="audio",
               show_default=True,
-              help="audio: the front end is in the graph; mel: the device has one of its own.")
+              help="Input of the graph. audio: the graph contains the front end; mel: the device computes "
+                   "the mel features.")
 @click.option("--streams", default="1", show_default=True, metavar="N|dynamic",
-              help="Microphones that one step serves, each with a cache of its own.")
+              help="Number of microphones that one step serves, each with its own cache.")
 @click.option("--simplify/--no-simplify", default=True, show_default=True,
-              help="Try onnxsim and keep its graph if it is equal and smaller.")
+              help="Try onnxsim, and keep its graph if the scores are equal and it is smaller.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("build"), show_default=True,
-              metavar="DIR", help="Folder of the bundles.")
+              metavar="DIR", help="Folder for the bundles.")
 @json_option
 def onnx_command(model: str | None, delay: int | None, checkpoint: str, labels: Path | None, target_name: str,
                  opset: int, cache: str, input_form: str, streams: str, simplify: bool, output: Path,
                  as_json: bool) -> None:
-    """Export a checkpoint: a stateful ONNX graph in a bundle, proven against PyTorch.
+    """Export a checkpoint to a bundle.
+
+    The bundle has an ONNX graph with the cache as inputs and outputs, proven against PyTorch.
 
     \b
     Examples:
       satexport onnx --model sat-b --delay 2
       satexport onnx --model sat-s --delay 1 --checkpoint mine.safetensors --labels mine.txt
-      satexport onnx --checkpoint mine.pt                     the model that its shapes tell
+      satexport onnx --checkpoint mine.pt                     finds the model by the shapes
+      satexport onnx --checkpoint hub:mispeech/ced-tiny       from the Hugging Face Hub
       satexport onnx --model vit-t --delay 10 --checkpoint random --output /tmp/sizing
       satexport onnx --model sat-b --delay 2 --streams 8      eight microphones in one step
     """
@@ -68,8 +74,8 @@ def onnx_command(model: str | None, delay: int | None, checkpoint: str, labels: 
     target = find_target(target_name)
     options = GraphOptions(cache=cache, input=input_form, streams=parse_streams(streams))
     if (target.backend, target.precision) != ("onnxruntime", "fp32"):
-        raise UsageError(f"target {target.name} wants {target.precision} for {target.backend}; this "
-                         "command writes fp32 for onnxruntime. Leave --target out, then `satexport bundle "
+        raise UsageError(f"target {target.name} is {target.precision} for {target.backend}; this command "
+                         "writes fp32 for onnxruntime. Leave --target out, then run `satexport bundle "
                          f"--target {target_name}`.")
     variant = _find_variant(model, delay, checkpoint)
     check_options(variant, options)
@@ -79,7 +85,7 @@ def onnx_command(model: str | None, delay: int | None, checkpoint: str, labels: 
 
         export = export_onnx(load_checkpoint(checkpoint, variant, labels), target, output, options, opset,
                              simplify)
-    with reader_may_leave():
+    with ignore_closed_pipe():
         if as_json:
             print_json({"bundle": str(export.path), **to_json(export.report)})
         else:
@@ -91,8 +97,8 @@ def onnx_command(model: str | None, delay: int | None, checkpoint: str, labels: 
 
 
 def _find_variant(model: str | None, delay: int | None, checkpoint: str) -> Variant:
-    """The variant that is named, or the one that a checkpoint file resembles. Raises `UsageError` if neither
-    tells."""
+    """Return the variant of this name, or without a name the one that the checkpoint matches. Raises
+    `UsageError` if there is neither a name nor a file."""
     from satexport.models.families import find_variant
 
     if model:
@@ -101,6 +107,6 @@ def _find_variant(model: str | None, delay: int | None, checkpoint: str) -> Vari
         from satexport.models.checkpoint import WORDS, recognize_variant
 
         if checkpoint in WORDS:
-            raise UsageError(f"--checkpoint {checkpoint} does not tell the model: say --model NAME "
+            raise UsageError(f"--checkpoint {checkpoint} does not name a model: add --model NAME "
                              "(`satexport models` lists them), or pass a file or hub:OWNER/REPO.")
         return recognize_variant(checkpoint, delay)

@@ -11,7 +11,7 @@ from satexport.errors import UsageError
 
 
 class Seconds(click.FloatRange):
-    """A range of seconds or minutes; NaN, which compares with no bound, is outside of it."""
+    """A range of seconds or minutes. Rejects NaN, which `click.FloatRange` accepts."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         number = super().convert(value, param, ctx)
@@ -21,20 +21,20 @@ class Seconds(click.FloatRange):
 
 
 minutes_option = click.option("--minutes", type=Seconds(0.1, 240), default=10.0, show_default=True,
-                              help="Length of the stream for differences and drift.")
+                              help="Minutes of audio over which to compare scores and measure their drift.")
 json_option = click.option("--json", "as_json", is_flag=True,
-                           help="Print the machine-readable result on standard output.")
+                           help="Print the result as JSON on standard output.")
 threads_option = click.option("--threads", type=click.IntRange(1, 256), metavar="N",
-                              help="Threads of the runtime. Default: the target's; without any measure takes "
-                                   "all cores, the other commands leave it to the runtime.")
+                              help="Threads of the runtime. Default: the target's. If the target sets none, "
+                                   "measure uses all cores; the other commands let the runtime decide.")
 
 cache_dtype_option = click.option(
     "--cache-dtype", default="fp32", show_default=True, type=click.Choice(["fp32", "fp16", "int8"]),
-    help="How the cache is stored, where the runtime can: fp16 halves the state, int8 quarters it.")
+    help="Data type of the cache, if the runtime supports it: fp16 halves the state, int8 quarters it.")
 
 
 def parse_folds(text: str | None) -> list[int] | None:
-    """"1,2" to [1, 2]."""
+    """Parse "1,2" to [1, 2]. Raises `UsageError` if a part is no number."""
     if text is None:
         return None
     try:
@@ -44,7 +44,7 @@ def parse_folds(text: str | None) -> list[int] | None:
 
 
 def parse_streams(text: str) -> int:
-    """"8" to 8, "dynamic" to ANY."""
+    """Parse "8" to 8 and "dynamic" to ANY. Raises `UsageError` for anything but these and a number from 1."""
     from satexport.bundle.contract import ANY
 
     if text == "dynamic":

@@ -1,4 +1,4 @@
-"""`satexport parity`: a bundle against PyTorch."""
+"""`satexport parity`: compare a bundle with PyTorch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from satexport.commands.console import print_json, reader_may_leave
+from satexport.commands.console import ignore_closed_pipe, print_json
 from satexport.commands.options import json_option, minutes_option, parse_folds, threads_option
 from satexport.errors import GateError, RunError, UsageError, requires_extra
 from satexport.terminal import note
@@ -21,30 +21,36 @@ if TYPE_CHECKING:
 
 @click.command("parity")
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--golden", is_flag=True, help="Only the golden chunks in the bundle; needs no torch.")
+@click.option("--golden", is_flag=True,
+              help="Compare only over the golden chunks in the bundle, with the scores stored there; needs "
+                   "no torch.")
 @click.option("--data", default="synthetic", show_default=True, metavar="DIR|CSV|synthetic",
-              help="Labelled set: ESC-50 layout, AudioSet-style csv, or csv filename,labels.")
+              help="Labelled set: a folder in ESC-50 layout, an AudioSet-style CSV, or a CSV of "
+                   "filename,labels.")
 @click.option("--folds", metavar="N,N",
-              help="Folds of a set in ESC-50 layout that gate. Default: gate_folds of the calibration set "
+              help="Folds to gate on, of a set in ESC-50 layout. Default: gate_folds of the calibration set "
                    "esc50, which is 4.")
 @click.option("--map", "category_map", type=click.Path(path_type=Path), metavar="CSV",
-              help="Which label each category of the set is: category,label.")
+              help="CSV that gives the label of each category of the set: category,label.")
 @click.option("--checkpoint", metavar="FILE|hub:OWNER/REPO",
-              help="The weights, where they are not known by SHA-256.")
+              help="The weights, if this machine does not find them by their SHA-256.")
 @minutes_option
 @click.option("--report", "report_file", type=click.Path(path_type=Path), metavar="FILE",
-              help="The JSON report, the drift curve beside it as a PNG. Default: parity.json in the "
-                   "bundle's reports/.")
-@click.option("--require-data", is_flag=True, help="A gate that could not be judged fails.")
+              help="File for the JSON report; a PNG of the drift curve goes next to it. Default: "
+                   "parity.json, or parity-golden.json with --golden, in the bundle's reports/.")
+@click.option("--require-data", is_flag=True, help="Fail if a gate could not be judged.")
 @click.option("--junit", "junit_file", type=click.Path(path_type=Path), metavar="FILE",
-              help="Also write JUnit XML.")
+              help="Also write the gates to this file as JUnit XML.")
 @threads_option
 @json_option
 def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, category_map: Path | None,
                    checkpoint: str | None, minutes: float, report_file: Path | None,
                    require_data: bool, junit_file: Path | None,
                    threads: int | None, as_json: bool) -> None:
-    """Prove a bundle: the file that ships against PyTorch fp32, over a stream and a labelled set.
+    """Prove a bundle: compare its scores with those of PyTorch.
+
+    Runs the file that ships and PyTorch fp32 over a long stream and a labelled set, and judges the gates of
+    the bundle's target.
 
     \b
     Examples:
@@ -62,9 +68,9 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
     from satexport.report.terminal import print_blocks
 
     if golden and (data, folds, category_map, checkpoint) != ("synthetic", None, None, None):
-        raise UsageError("--golden needs neither --data, --folds, --map nor --checkpoint: the golden "
-                         "chunks and their scores are in the bundle.")
-    tagger = load(bundle, threads, share_cores=not golden)  # without --golden PyTorch is beside it
+        raise UsageError("--golden takes neither --data, --folds, --map nor --checkpoint: the golden chunks "
+                         "and their scores are in the bundle. Leave them out.")
+    tagger = load(bundle, threads, share_cores=not golden)  # without --golden PyTorch runs, too
     file = report_file or tagger.bundle.reports / ("parity-golden.json" if golden else "parity.json")
     pictures = {} if golden else {"report's picture": file.with_name(f"{file.stem}.png")}
     places = {"report": file} | pictures | ({"JUnit report": junit_file} if junit_file else {})
@@ -78,9 +84,9 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
     refused = None
     try:
         _write_reports(report, places)
-    except RunError as error:  # such as a bundle on a read-only disk: the result is shown all the same
+    except RunError as error:  # such as a bundle on a read-only disk: still show the result
         refused = error
-    with reader_may_leave():
+    with ignore_closed_pipe():
         if as_json:
             print_json(to_json(report))
         else:
@@ -96,7 +102,7 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
 @requires_extra("export")
 def _run_parity(tagger: Tagger, *, data: str, folds: Sequence[int] | None, category_map: Path | None,
                 checkpoint: str | None, minutes: float) -> ParityResult:
-    """Parity over the folds that were asked for, or those of the set that gate."""
+    """Compare over the chosen folds, by default those of the set that gate."""
     from satexport.parity.protocols import find_gate_set, run_parity
     from satexport.quantize.calibration_set import default_folds
 
@@ -105,7 +111,8 @@ def _run_parity(tagger: Tagger, *, data: str, folds: Sequence[int] | None, categ
 
 
 def _write_reports(report: ParityReport, places: dict[str, Path]) -> None:
-    """Write a report to its places, by what they are called. Raises `RunError` where one refuses."""
+    """Write a report to the given places, whose keys say what goes there. Raises `RunError` if one cannot be
+    written."""
     from satexport.files import write_json, write_text
     from satexport.report.junit import junit
     from satexport.report.pictures import write_picture

@@ -1,4 +1,4 @@
-"""`satexport report`: reports that lie in bundles or files, shown again."""
+"""`satexport report`: show the reports in bundles or files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from satexport.commands.console import print_json, reader_may_leave
+from satexport.commands.console import ignore_closed_pipe, print_json
 from satexport.commands.options import json_option
 from satexport.errors import DataError, UsageError
 
@@ -22,11 +22,12 @@ ENDINGS = (".md", ".json", ".png")  # of --output
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH...")
 @click.option("--markdown", is_flag=True, help="Print Markdown.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE",
-              help="Write a file instead: .md, .json, or .png (of one parity or measure report).")
+              help="Write a file instead of printing: .md, .json, or .png (of one parity or measure report).")
 @json_option
 def report_command(paths: tuple[Path, ...], markdown: bool, output: Path | None, as_json: bool) -> None:
-    """Show the reports of bundles again: PATH is a bundle, for all that lies in its reports/, or one JSON
-    report.
+    """Show the reports of bundles again.
+
+    PATH is a bundle, to show everything in its reports/, or one JSON report.
 
     \b
     Examples:
@@ -52,7 +53,7 @@ def report_command(paths: tuple[Path, ...], markdown: bool, output: Path | None,
         _write(reports, output)
         return
     blocks = [block for report in reports for block in describe(report)]
-    with reader_may_leave():
+    with ignore_closed_pipe():
         if as_json:
             print_json({"reports": [to_json(report) for report in reports]})
         elif markdown:

@@ -1,4 +1,4 @@
-"""`satexport run`: what a bundle hears."""
+"""`satexport run`: tag audio with a bundle."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from satexport.commands.console import reader_may_leave
+from satexport.commands.console import ignore_closed_pipe
 from satexport.commands.options import threads_option
 from satexport.errors import AudioError, SatexportError, UsageError
 from satexport.terminal import note, say
@@ -24,16 +24,18 @@ if TYPE_CHECKING:
 @click.command("run")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("audio", nargs=-1, required=True, metavar="AUDIO...")
-@click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Tags per chunk.")
+@click.option("--top", type=click.IntRange(1), default=3, show_default=True,
+              help="Number of tags to print per chunk.")
 @threads_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per chunk and line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per chunk.")
 def run_command(bundle: Path, audio: tuple[str, ...], top: int, threads: int | None, as_json: bool) -> None:
-    """Stream audio through a bundle and print the top tags of every chunk as they come.
+    """Tag audio with a bundle: print the top tags of each chunk.
 
-    AUDIO is a file (wav, flac, ogg, mp3 and what else soundfile reads; any rate), or - for mono signed 16-bit
-    little-endian PCM on standard input at the model's sample rate, which is printed. Channels are averaged.
-    Each file is a stream of its own, from silence; one that comes through a pipe (/dev/stdin) is heard when
-    it has ended.
+    AUDIO is a file (wav, flac, ogg, mp3 or another format that soundfile reads; any sample rate), or - for
+    mono signed 16-bit little-endian PCM on standard input at the model's sample rate, which is printed.
+    Channels are averaged. Each file is a separate stream that starts from silence, and the tags of a chunk
+    are printed as soon as it is scored. A file that comes through a pipe (/dev/stdin) is scored after the
+    pipe has ended.
 
     \b
     Examples:
@@ -44,13 +46,14 @@ def run_command(bundle: Path, audio: tuple[str, ...], top: int, threads: int | N
     from satexport.bundle.contract import RANDOM_WEIGHTS
 
     if audio.count("-") > 1:
-        raise UsageError("AUDIO: - stands there more than once; standard input can be heard once.")
+        raise UsageError("AUDIO: - is given more than once; standard input can be read only once. Leave the "
+                         "others out.")
     tagger = load(bundle, threads)
     if tagger.contract.has_random_weights:
         note(RANDOM_WEIGHTS)
     failure: SatexportError | None = None
-    with reader_may_leave():
-        for name in audio:  # one bad file does not keep the others from being heard
+    with ignore_closed_pipe():
+        for name in audio:  # a bad file does not stop the others
             try:
                 print_tags(tagger, name, top, as_json)
             except SatexportError as error:
@@ -78,24 +81,25 @@ def print_tags(tagger: Tagger, name: str, top: int, as_json: bool) -> None:
 
 
 def _end(start: float, end: float) -> str:
-    """The end of a chunk, with as many digits as tell it from its start."""
+    """Format the end of a chunk with enough digits to differ from its start."""
     return next((text for digits in range(1, 6) if float(text := f"{end:.{digits}f}") > start), f"{end:.6f}")
 
 
 def timed_scores(tagger: Tagger, name: str) -> Iterator[tuple[float, float, FloatArray]]:
-    """Start and end in seconds and the scores of each chunk; the last one is padded with zeros."""
+    """Yield start and end in seconds and the scores [classes] of each chunk; the last chunk is padded with
+    zeros."""
     from satexport.audio.files import audio_blocks, pcm_blocks
 
     stream: Stream = tagger.stream()
-    delay, rate, number = tagger.contract.hop_seconds, tagger.contract.sample_rate, 0
+    hop, rate, number = tagger.contract.hop_seconds, tagger.contract.sample_rate, 0
     for block in pcm_blocks(sys.stdin.buffer, rate) if name == "-" else audio_blocks(name, rate):
         try:
             rows = stream.feed(block)
         except AudioError as error:
             raise AudioError(f"{name}: {error}") from None
         for scores in rows:
-            yield number * delay, (number + 1) * delay, scores
+            yield number * hop, (number + 1) * hop, scores
             number += 1
     rest = stream.waiting / rate
     for scores in stream.flush():
-        yield number * delay, number * delay + rest, scores
+        yield number * hop, number * hop + rest, scores

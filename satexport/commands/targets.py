@@ -1,4 +1,4 @@
-"""`satexport targets`: the devices that satexport knows."""
+"""`satexport targets`: list the devices that satexport knows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from satexport.commands.console import print_json, reader_may_leave
+from satexport.commands.console import ignore_closed_pipe, print_json
 from satexport.commands.options import json_option
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ COLUMNS = ("target", "backend", "precision", "threads", "gates", "budgets", "des
 @click.command("targets")
 @json_option
 def targets_command(as_json: bool) -> None:
-    """List the targets: devices, gates and budgets.
+    """List the targets with their devices, gates and budgets.
 
     \b
     Examples:
@@ -33,18 +33,18 @@ def targets_command(as_json: bool) -> None:
     from satexport.targets import shipped
 
     targets = shipped()
-    with reader_may_leave():
+    with ignore_closed_pipe():
         if as_json:
             print_json({"targets": [target.to_dict() for target in targets]})
         else:
             print_table(Table(title="targets", head=COLUMNS, rows=[_row(target) for target in targets]))
-            click.echo("One of your own is a TOML: pass --target FILE.toml (README: A target of your own).")
+            click.echo("To use a target of your own, pass --target FILE.toml (README: A target of your own).")
 
 
 def _row(target: Target) -> list[Cell]:
-    """The cells of a target; gates and budgets are one per line."""
+    """Return the cells of a target, with a line for each gate and budget."""
     gates, limits = target.gates, []
-    for key, value in asdict(target.budgets).items():  # the unit ends the key
+    for key, value in asdict(target.budgets).items():  # each key ends with its unit
         if value is not None:
             name, _, unit = key.rpartition("_")
             limits.append(f"{name} {value:g} {UNITS[unit]}")

@@ -32,12 +32,12 @@ class Graph:
         return {node.input[1] for node in self.model.graph.node
                 if node.op_type in MATRIX_PRODUCTS and self.kind(node) in WITH_WEIGHTS} & constants
 
-    def rewritten(self, model: onnx.ModelProto) -> Graph:
+    def with_model(self, model: onnx.ModelProto) -> Graph:
         """The result of a rewriter that keeps the names of nodes, with the roles of the nodes that remain."""
         return Graph(model, {node.name: self.roles[node.name] for node in model.graph.node
                              if node.name in self.roles})
 
-    def renamed(self, model: onnx.ModelProto) -> Graph:
+    def with_renamed_nodes(self, model: onnx.ModelProto) -> Graph:
         """The result of a tool that renames nodes: a node gets the role of the node that previously computed
         its output."""
         by_output = {output: self.roles[node.name] for node in self.model.graph.node

@@ -34,7 +34,7 @@ def simplify(graph: Graph) -> Simplified:
     except Exception as error:  # if the tool fails, the original graph is still valid
         return Simplified(graph, f"onnxsim failed: {type(error).__name__}")
     replace(simplified.metadata_props, graph.model.metadata_props)  # onnxsim writes each entry twice
-    result = graph.renamed(simplified)  # onnxsim names the Gemm nodes that it creates "Gemm_0"
+    result = graph.with_renamed_nodes(simplified)  # onnxsim names the Gemm nodes that it creates "Gemm_0"
     if lost := sorted(str(role) for role in graph.layers() - result.layers()):
         return Simplified(graph, f"layer {lost[0]} is missing in it")
     nodes, size = graph_size(simplified)

@@ -1,1 +1,1 @@
-"""What a bundle takes: memory, time."""
+"""Measure the memory and speed of bundles."""

@@ -1,4 +1,4 @@
-"""A target's budgets: which figure each is for, and the gates over them."""
+"""A target's budgets: which figure each one limits, and the gates that judge them."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ from satexport.measure.records import MemoryBytes
 from satexport.memory import MB
 
 JUDGED_BY = {  # the command that judges each key of a target's [budgets]
-    "step_ms": "by `satexport measure`, and on the board where an engine is built",
+    "step_ms": "by `satexport measure`, and on the board when an engine is built",
     "resident_mb": "by `satexport measure`", "transient_mb": "by `satexport measure`",
-    "device_mb": "on the board where an engine is built"}
-Figures = Mapping[str, float | None]  # ms and MB by the budgets' keys; None: could not be measured here
+    "device_mb": "on the board when an engine is built"}
+Figures = Mapping[str, float | None]  # ms and MB by budget key; None: could not be measured here
 
 
 def bundle_figures(latency: StepLatency, memory: MemoryBytes) -> Figures:
-    """What `satexport measure` judges of a bundle."""
+    """Return the figures of a bundle that `satexport measure` judges."""
     return {"step_ms": latency.slowest_p99_ms, "resident_mb": _megabytes(memory.resident),
             "transient_mb": _megabytes(memory.transient)}
 
 
 def engine_figures(latency: StepLatency, memory: MemoryBytes) -> Figures:
-    """What the board judges of an engine."""
+    """Return the figures of an engine that the board judges."""
     return {"step_ms": latency.slowest_p99_ms, "device_mb": _megabytes(memory.device)}
 
 
 def budget_gates(budgets: Budgets, figures: Figures, prefix: str = "") -> tuple[Gate, ...]:
-    """A gate for each budget that the target sets, its name after `prefix`. One whose figure is None is
-    skipped, one that has no figure here is judged by another command."""
+    """Return a gate for each budget that the target sets, named `prefix` and the budget's key. A gate is
+    "skipped" if its figure is None, and "elsewhere" if `figures` lacks it, because another command judges
+    it."""
     return tuple(_budget_gate(key, limit, figures, prefix) for key, limit in asdict(budgets).items()
                  if limit is not None)
 

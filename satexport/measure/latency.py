@@ -1,7 +1,7 @@
-"""The one clock: single steps are timed in turns, in bursts and after pauses, and their times summarised.
+"""Time single steps in turns, in bursts and after pauses, and summarise their times.
 
-`satexport measure`, the board and the benchmarks time a step by it, with the turns of
-`satexport.measure.schedule`. Imports numpy alone.
+`satexport measure`, the board and the benchmarks all use these functions, with the turns of
+`satexport.measure.schedule`. Imports only numpy.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import numpy as np
 from satexport.measure.schedule import WARM_UP, Turn
 from satexport.step import FloatArray, Step
 
-NOISE_CHUNKS = 4     # of noise, fed in turns
-NOISE_LEVEL = 0.1    # root mean square: 20 dB under full scale
+NOISE_CHUNKS = 4     # different chunks of noise, fed one after the other
+NOISE_LEVEL = 0.1    # root mean square: 20 dB below full scale
 
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
-    """Quantiles over the times of single steps."""
+    """Quantiles of the times of single steps."""
 
     median_ms: float
     p90_ms: float
@@ -39,7 +39,7 @@ class StepLatency:
 
     @property
     def slowest_p99_ms(self) -> float:
-        """The p99 of a step, of the slower kind."""
+        """The larger p99 of the two."""
         return max(self.burst.p99_ms, self.paused.p99_ms)
 
 
@@ -51,19 +51,19 @@ class _Times:
     paused: list[float] = field(default_factory=list)
 
 
-RunTurn = Callable[[Turn], Sequence[float]]  # seconds of each step of a turn
+RunTurn = Callable[[Turn], Sequence[float]]  # runs a turn, returns the seconds of each step
 
 
 class StepTimer:
-    """A step with one cache, which is carried on from step to step; it is fed the inputs [chunks, N, ...] in
-    turns."""
+    """Times a step. It feeds the step the chunks of `inputs` [chunks, N, ...] one after the other, over and
+    over, and carries the cache from step to step."""
 
     def __init__(self, step: Step, inputs: FloatArray) -> None:
         self._step, self._inputs, self._count = step, inputs, 0
         self._cache: Any = step.initial_cache(len(inputs[0]))
 
     def run_turn(self, turn: Turn) -> list[float]:
-        """Seconds of each step of a turn. Raises what the step raises."""
+        """Run a turn and return the seconds of each step. Raises the errors of the step."""
         for _ in range(0 if turn.pause else WARM_UP):
             self.run_step()
         times: list[float] = []
@@ -73,7 +73,7 @@ class StepTimer:
         return times
 
     def run_step(self) -> float:
-        """Seconds of one step, from its input in host memory to its scores there."""
+        """Run one step and return its seconds, from the input in host memory to the scores in host memory."""
         chunk = self._inputs[self._count % len(self._inputs)]
         self._count += 1
         start = time.perf_counter()
@@ -83,23 +83,23 @@ class StepTimer:
 
 def take_turns(runs: Sequence[RunTurn], turns: Sequence[Turn],
                advance: Callable[[], None] = lambda: None) -> list[StepLatency]:
-    """Latency of each of some steps, which take turns, A B A B: a machine that becomes slower or faster does
-    so for all of them. `advance` is called after each turn of each step."""
-    measured = [_Times() for _ in runs]
+    """Time several steps in turns, A B A B, and return the latency of each. If the machine becomes slower or
+    faster meanwhile, this affects all of them alike. Calls `advance` after each turn of each step."""
+    times_of_runs = [_Times() for _ in runs]
     for turn in turns:
-        for run_turn, times in zip(runs, measured, strict=True):
+        for run_turn, times in zip(runs, times_of_runs, strict=True):
             (times.paused if turn.pause else times.burst).extend(run_turn(turn))
             advance()
-    return [StepLatency(summarize(times.burst), summarize(times.paused)) for times in measured]
+    return [StepLatency(summarize(times.burst), summarize(times.paused)) for times in times_of_runs]
 
 
 def summarize(seconds: Sequence[float]) -> Latency:
-    """Quantiles over the times of some steps, at least one."""
+    """Return the quantiles of the times of steps, of which there is at least one."""
     median, p90, p99 = np.percentile(np.asarray(seconds) * 1000, (50, 90, 99)).tolist()
     return Latency(median_ms=median, p90_ms=p90, p99_ms=p99, steps=len(seconds))
 
 
 def make_noise(*shape: int) -> FloatArray:
-    """White noise [NOISE_CHUNKS, *shape] at NOISE_LEVEL, the same every time."""
+    """Return white noise [NOISE_CHUNKS, *shape], float32, at NOISE_LEVEL; the same on every call."""
     noise = np.random.default_rng(0).standard_normal((NOISE_CHUNKS, *shape), np.float32)
     return NOISE_LEVEL * noise

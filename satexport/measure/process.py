@@ -1,4 +1,4 @@
-"""The process that is measured, seen from the one that measures: how it is started, asked and ended."""
+"""Start, command and end a process that is measured, from the process that measures it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from satexport.errors import RunError
 
 
 class Process:
-    """A `satexport.measure.worker` and how to talk to it; leaving the block ends it."""
+    """A context manager that starts a `satexport.measure.worker`, sends it commands, and ends it."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._process = subprocess.Popen(
             [sys.executable, "-m", "satexport.measure.worker"], stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, text=True, start_new_session=True)  # Ctrl-C is for the parent alone
+            stdout=subprocess.PIPE, text=True, start_new_session=True)  # Ctrl-C reaches only the parent
 
     def __enter__(self) -> Process:
         return self
@@ -30,8 +30,8 @@ class Process:
         self._process.communicate()
 
     def ask(self, do: str, **arguments: Any) -> Any:
-        """Have its `Worker` do something and return the reply; blocks until it is done. Raises the error that
-        the worker met, `RunError` if it died."""
+        """Call the method `do` of its `Worker` and return the reply; blocks until it comes. Raises the error
+        that the worker raised, or `RunError` if the process died."""
         assert self._process.stdin
         assert self._process.stdout
         try:
@@ -40,8 +40,9 @@ class Process:
         except BrokenPipeError:
             line = ""
         if not line:
-            raise RunError(f"{self.name}: the process that is measured ended (exit code "
-                           f"{self._process.wait()}); was there enough memory?")
+            raise RunError(f"{self.name}: the measured process ended early (exit code "
+                           f"{self._process.wait()}). It may have run out of memory: end other programs and "
+                           "try again.")
         reply = json.loads(line)
         if "error" in reply:
             raise getattr(errors, reply["error"])(reply["message"])

@@ -1,8 +1,8 @@
-"""What was measured, as records: one for each thing that steps, on any device and by any command.
+"""The records of measurements, the same on every device and from every command.
 
-A bundle, PyTorch beside it and an engine on a board have the same record, `MeasureEntry`; `MeasureReport`
-is `measure.json`, and `satexport.report.records.BuildReport` holds the entries of a board's engines. What
-their figures are called and mean stands in `satexport.report.figures`. Imports only numpy.
+A bundle, PyTorch eager and an engine on a board each have a `MeasureEntry`. `MeasureReport` is
+`measure.json`; `satexport.report.records.BuildReport` holds the entries of a board's engines.
+`satexport.report.figures` names and defines the figures. Imports only numpy.
 """
 
 from __future__ import annotations
@@ -19,45 +19,48 @@ from satexport.origin import origin
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryBytes:
-    """Memory by kind, bytes; None: not counted."""
+    """Memory by kind, in bytes; None: not counted."""
 
     weights: int | None
-    state: int
+    state: int                   # of one stream
     transient: int | None
     resident: int | None
-    device: int | None = None    # of an engine
+    device: int | None = None    # only for an engine
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureEntry:
-    """What was measured of a bundle, of PyTorch eager or of an engine. A field that is None by default stands
-    in the JSON only if it is set."""
+    """The measurement of a bundle, of PyTorch eager or of an engine. A field whose default is None is in the
+    JSON only if it is set."""
 
     name: str
     variant: str
     streams: int
-    threads: int | None              # None: an engine has none
-    hop_seconds: float               # of audio that are new in each step
+    threads: int | None              # None: an engine, which has none
+    hop_seconds: float               # seconds of new audio in each step
     latency: StepLatency
     memory_bytes: MemoryBytes
     load_seconds: float | None       # None: not measured
-    paper: Mapping[str, Any] | None  # figures of this variant; None: it has none
+    paper: Mapping[str, Any] | None  # the paper's figures of this variant; None: it has none
 
-    bundle: str | None = None        # its path
+    # Of a bundle or an engine
+    bundle: str | None = None        # path
     bundle_sha256: str | None = None
     target: Mapping[str, Any] | None = None
-    options: Mapping[str, Any] | None = None      # of its graph
+    options: Mapping[str, Any] | None = None      # of the graph
     tokens: Mapping[str, int] | None = None       # of one step: "new" and "cached"
     checkpoint: Mapping[str, str] | None = None
     operations: Mapping[str, int] | None = None
     executed: Mapping[str, Mapping[str, int]] | None = None
-    gates: tuple[Gate, ...] | None = None         # its budgets
+    gates: tuple[Gate, ...] | None = None         # of its budgets
 
-    eager: str | None = None         # the name of PyTorch beside it
+    # Of a bundle
+    eager: str | None = None         # name of the PyTorch entry that it is compared with
     times_eager: Mapping[str, float] | None = None
     times_one_stream: float | None = None
 
-    precision: str | None = None     # of an engine
+    # Of an engine
+    precision: str | None = None
     build_seconds: float | None = None
     cuda_graphs: bool | None = None
 
@@ -67,23 +70,23 @@ class MeasureEntry:
 
     @property
     def chunks_per_core_second(self) -> float | None:
-        """None if it has no threads of its own."""
+        """None for an engine, which has no threads of its own."""
         return self.streams / (self.latency.burst.median_ms / 1000 * self.threads) if self.threads else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureReport:
-    """Bundles that were measured in turns, and PyTorch beside them."""
+    """Bundles and PyTorch eager, measured in turns: `measure.json`."""
 
     bundles: tuple[MeasureEntry, ...]
-    eager: tuple[MeasureEntry, ...]
+    eager: tuple[MeasureEntry, ...]      # PyTorch, one entry for each `Baseline` of the bundles
     notes: tuple[str, ...]               # what could not be measured, and why
     settings: Mapping[str, Any]
     origin: Mapping[str, Any] = field(default_factory=origin)
 
     @property
     def gates(self) -> tuple[Gate, ...]:
-        """The budgets of all bundles."""
+        """The gates over the budgets of all bundles."""
         return tuple(gate for entry in self.bundles for gate in entry.gates or ())
 
     @property
@@ -92,18 +95,18 @@ class MeasureReport:
 
     @property
     def machine(self) -> str:
-        """What it was measured on: "AMD EPYC, 2 threads"."""
+        """The CPU and the threads of the measurement: "AMD EPYC, 2 threads"."""
         threads = list(dict.fromkeys(entry.threads for entry in (*self.bundles, *self.eager)))
         return f"{self.origin['cpu']}, {', '.join(map(str, threads))} thread{'' if threads == [1] else 's'}"
 
     @property
     def warning(self) -> str | None:
-        """Whether figures are of random weights, in words."""
+        """A sentence for the user if any weights are random; None otherwise."""
         sources = {entry.checkpoint["source"] for entry in self.bundles if entry.checkpoint}
         return RANDOM_WEIGHTS if "random" in sources else None
 
     def select_bundle(self, number: int) -> MeasureReport:
-        """The part that is about one of the bundles."""
+        """Return the report of only one bundle and the PyTorch entry that it is compared with."""
         entry = self.bundles[number]
         return replace(self, bundles=(entry,),
                        eager=tuple(row for row in self.eager if row.name == entry.eager))

@@ -1,9 +1,9 @@
-"""Measure: what a bundle takes and how fast it is, beside PyTorch eager and beside the paper.
+"""Measure the memory and speed of bundles, in turns with PyTorch eager.
 
-Each bundle, and PyTorch once per checkpoint, runs in a process of its own (`satexport.measure.worker`). They
-take turns, A B A B, and only one works at a time, so that a machine that becomes slower or faster
-does so for all of them: quote the ratios, not the milliseconds. What each figure means stands in
-`satexport.report.figures`, and in every report.
+Each bundle, and PyTorch once per checkpoint and number of threads, runs in a process of its own
+(`satexport.measure.worker`). The processes take turns, A B A B, and only one works at a time, so that a
+machine that becomes slower or faster affects all of them alike: quote the ratios, not the milliseconds.
+`satexport.report.figures` defines the figures, and every report contains their definitions.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ Baseline = tuple[str, str, int]  # variant, SHA-256 of the weights, threads
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class MeasureOptions:
     """How to measure."""
 
     threads: int | None = None    # None: the target's, or all cores
-    streams: int | None = None    # of a bundle that leaves their number open
-    steps: int = STEPS            # of one turn of a burst
-    pause: float = PAUSE          # before a step after a pause, s, above 0
-    checkpoint: str | None = None
-    eager: bool = True
+    streams: int | None = None    # for bundles that run any number; None: there is none among them
+    steps: int = STEPS            # of each burst, at most
+    pause: float = PAUSE          # before each step after a pause, s, above 0
+    checkpoint: str | None = None  # file with the weights for PyTorch; None: found by their SHA-256
+    eager: bool = True            # also measure PyTorch eager
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One line of the tables: a bundle, or PyTorch eager with its weights, in its process."""
+    """A bundle, or PyTorch eager with the bundle's weights, and the process that runs it."""
 
     name: str
     bundle: Bundle
@@ -59,100 +59,106 @@ class Row:
 
     @property
     def baseline(self) -> Baseline:
-        """What must be the same for rows to be compared."""
+        """What two rows must share to be compared."""
         contract = self.bundle.contract
         return contract.variant, contract.checkpoint.sha256, self.threads
 
     def run_turn(self, turn: Turn) -> list[float]:
-        """Seconds of each step of a turn."""
+        """Run a turn in the process and return the seconds of each step."""
         return cast("list[float]", self.process.ask("run", **asdict(turn))["seconds"])
 
 
-def measure(bundles: Sequence[Bundle], settings: Settings) -> MeasureReport:
-    """Return the report on some bundles.
+def measure(bundles: Sequence[Bundle], options: MeasureOptions) -> MeasureReport:
+    """Measure bundles and return the report.
 
-    Raises `MissingError` if a bundle's runtime is not here, `UsageError` for a number of streams
-    that a bundle does not run or the memory does not hold, `RunError` if a process dies.
+    Raises `MissingError` if a bundle's runtime is not installed, `UsageError` for a number of streams that a
+    bundle cannot run or that does not fit into memory, `RunError` if a process dies. If `options.checkpoint`
+    is set, raises `CheckpointError` or `BundleError` if PyTorch cannot use it. Otherwise, and if torch is not
+    installed, a note in the report says why PyTorch was not measured.
     """
     notes: list[str] = []
     with ExitStack() as stack:
-        rows, eager = _start(bundles, settings, stack, notes)
+        rows, eager = _start(bundles, options, stack, notes)
         running = [*rows, *eager.values()]
-        turns = plan_turns(settings.steps, settings.pause)
+        turns = plan_turns(options.steps, options.pause)
         with progress("measure", len(turns) * len(running)) as advance:
             latencies = take_turns([row.run_turn for row in running], turns, advance)
-        entries = [_entry(row, latency, settings, notes)
+        entries = [_entry(row, latency, options, notes)
                    for row, latency in zip(running, latencies, strict=True)]
     measured, references = entries[:len(rows)], dict(zip(eager, entries[len(rows):], strict=True))
     return MeasureReport(
-        bundles=tuple(_judge(entry, row, references.get(row.baseline), _one_stream(row, rows, measured))
+        bundles=tuple(_judge(entry, row, references.get(row.baseline),
+                             _find_one_stream(row, rows, measured))
                       for row, entry in zip(rows, measured, strict=True)),
-        eager=tuple(references.values()), notes=tuple(dict.fromkeys(notes)), settings=asdict(settings))
+        eager=tuple(references.values()), notes=tuple(dict.fromkeys(notes)), settings=asdict(options))
 
 
-def _start(bundles: Sequence[Bundle], settings: Settings, stack: ExitStack,
+def _start(bundles: Sequence[Bundle], options: MeasureOptions, stack: ExitStack,
            notes: list[str]) -> tuple[list[Row], dict[Baseline, Row]]:
-    """Start and load a process per bundle, and one of PyTorch for all with the same weights and
-    threads, if it can be."""
+    """Start a process for each bundle and load it there. Where possible, also start a process of PyTorch for
+    each `Baseline`, which the bundles with this baseline share."""
     rows: list[Row] = []
     eager: dict[Baseline, Row] = {}
-    for bundle, name, streams in zip(bundles, _names(bundles), _streams(bundles, settings), strict=True):
-        threads = settings.threads or bundle.target.threads or cores()
+    names, stream_counts = _name_bundles(bundles), _choose_streams(bundles, options)
+    for bundle, name, streams in zip(bundles, names, stream_counts, strict=True):
+        threads = options.threads or bundle.target.threads or cores()
         process = stack.enter_context(Process(name))
         loaded = process.ask("load", bundle=str(bundle.path), threads=threads, streams=streams, arena=True)
         row = Row(name=name, bundle=bundle, process=process, threads=threads, streams=streams,
                   load_seconds=loaded["seconds"], state=state_bytes(bundle.contract),
                   executed=loaded["executed"])
         rows.append(row)
-        if settings.eager and row.baseline not in eager:
-            usual = f"{bundle.contract.variant}/PyTorch eager"
-            taken = any(other.name == usual for other in eager.values())
+        if options.eager and row.baseline not in eager:
+            eager_name = f"{bundle.contract.variant}/PyTorch eager"
+            if any(other.name == eager_name for other in eager.values()):
+                eager_name = f"PyTorch eager for {name}"
             try:
-                eager[row.baseline] = _start_eager(
-                    f"PyTorch eager beside {name}" if taken else usual, row, settings, stack)
+                eager[row.baseline] = _start_eager(eager_name, row, options, stack)
             except (CheckpointError, MissingError, BundleError) as error:
-                if settings.checkpoint and not isinstance(error, MissingError):
+                if options.checkpoint and not isinstance(error, MissingError):
                     raise
-                notes.append(f"no PyTorch beside {bundle.contract.variant}: {error}")
+                notes.append(f"{bundle.contract.variant} is not compared with PyTorch: {error}")
     return rows, eager
 
 
-def _start_eager(name: str, row: Row, settings: Settings, stack: ExitStack) -> Row:
+def _start_eager(name: str, row: Row, options: MeasureOptions, stack: ExitStack) -> Row:
+    """Start a process of PyTorch with the weights and threads of a bundle's row."""
     process = stack.enter_context(Process(name))
-    loaded = process.ask("load_eager", bundle=str(row.bundle.path), checkpoint=settings.checkpoint,
+    loaded = process.ask("load_eager", bundle=str(row.bundle.path), checkpoint=options.checkpoint,
                          threads=row.threads)
     return replace(row, name=name, process=process, streams=1, load_seconds=loaded["seconds"],
                    state=loaded["state"], executed=None)
 
 
-def _names(bundles: Sequence[Bundle]) -> list[str]:
-    """Variant and folder of each bundle, its path where others are called the same."""
+def _name_bundles(bundles: Sequence[Bundle]) -> list[str]:
+    """Return a name for each bundle: its variant and folder, or its path if several share these."""
     names = [f"{bundle.contract.variant}/{bundle.path.resolve().name}" for bundle in bundles]
     return [name if names.count(name) == 1 else str(bundle.path)
             for name, bundle in zip(names, bundles, strict=True)]
 
 
-def _streams(bundles: Sequence[Bundle], settings: Settings) -> list[int]:
-    """How many streams each bundle is measured with: its own number, or the one that was asked for."""
-    own = [bundle.contract.options.streams for bundle in bundles]
-    if settings.streams is not None and ANY not in own:
-        raise UsageError(f"--streams {settings.streams} is for a bundle that leaves their number open; "
-                         f"{bundles[0].path} runs {own[0]}. Export with --streams {settings.streams}.")
-    for bundle in (bundle for bundle, streams in zip(bundles, own, strict=True) if streams == ANY):
-        if settings.streams is None:
-            raise UsageError(f"{bundle.path} runs any number of streams: say with --streams N how many.")
-        check_streams(bundle.contract, settings.streams)
-    return [settings.streams or 1 if streams == ANY else streams for streams in own]
+def _choose_streams(bundles: Sequence[Bundle], options: MeasureOptions) -> list[int]:
+    """Return the number of streams to measure each bundle with: the bundle's own, or `options.streams` for
+    one that runs any number. Raises `UsageError` if that is missing, needless or too large."""
+    counts = [bundle.contract.options.streams for bundle in bundles]
+    if options.streams is not None and ANY not in counts:
+        raise UsageError(f"--streams {options.streams} is for a bundle that runs any number of streams; "
+                         f"{bundles[0].path} runs {counts[0]}. Export with --streams {options.streams}.")
+    for bundle in (bundle for bundle, count in zip(bundles, counts, strict=True) if count == ANY):
+        if options.streams is None:
+            raise UsageError(f"{bundle.path} runs any number of streams: add --streams N.")
+        check_streams(bundle.contract, options.streams)
+    return [options.streams or 1 if count == ANY else count for count in counts]
 
 
-def _entry(row: Row, latency: StepLatency, settings: Settings, notes: list[str]) -> MeasureEntry:
-    """What was measured of one bundle, or of PyTorch with its weights."""
+def _entry(row: Row, latency: StepLatency, options: MeasureOptions, notes: list[str]) -> MeasureEntry:
+    """Measure the memory of a row and return its entry, without budgets and comparisons."""
     from satexport.models.families import find_paper_figures
 
     contract, paper = row.bundle.contract, find_paper_figures(row.bundle.contract)
     resident = cast("int | None", row.process.ask("resident")["bytes"])
     memory = MemoryBytes(weights=None if row.is_eager else row.bundle.graph_bytes, state=row.state,
-                         transient=_transient(row, settings, notes), resident=resident)
+                         transient=_measure_transient(row, options, notes), resident=resident)
     entry = MeasureEntry(
         name=row.name, variant=contract.variant, streams=row.streams, threads=row.threads,
         hop_seconds=contract.hop_seconds, latency=latency, memory_bytes=memory,
@@ -163,12 +169,13 @@ def _entry(row: Row, latency: StepLatency, settings: Settings, notes: list[str])
         checkpoint=asdict(contract.checkpoint), operations=row.bundle.operations, executed=row.executed)
 
 
-def _transient(row: Row, settings: Settings, notes: list[str]) -> int | None:
-    """Count in a process of its own: without the arena, and with every allocation slowed down."""
+def _measure_transient(row: Row, options: MeasureOptions, notes: list[str]) -> int | None:
+    """Count the transient bytes of a step, in a separate process: it runs without the arena, and the counting
+    slows every allocation down. Returns None and adds a note if memray is not installed."""
     with Process(row.name) as process:
         try:
             if row.is_eager:
-                process.ask("load_eager", bundle=str(row.bundle.path), checkpoint=settings.checkpoint,
+                process.ask("load_eager", bundle=str(row.bundle.path), checkpoint=options.checkpoint,
                             threads=row.threads)
             else:
                 process.ask("load", bundle=str(row.bundle.path), threads=row.threads, streams=row.streams,
@@ -179,28 +186,27 @@ def _transient(row: Row, settings: Settings, notes: list[str]) -> int | None:
             return None
 
 
-def _one_stream(row: Row, rows: Sequence[Row], entries: Sequence[MeasureEntry]) -> MeasureEntry | None:
-    """What several streams are compared with: the first entry of one stream with the same weights, threads,
-    runtime and precision. None for one stream, or if there is none."""
-    def kind(of: Row) -> tuple[Any, ...]:
-        return of.baseline, of.bundle.target.backend, of.bundle.target.precision
+def _find_one_stream(row: Row, rows: Sequence[Row], entries: Sequence[MeasureEntry]) -> MeasureEntry | None:
+    """Return the entry that a row of several streams is compared with: the first of one stream with the same
+    weights, threads, runtime and precision. None if there is none, or the row itself has one stream."""
+    def comparable(row: Row) -> tuple[Any, ...]:
+        return row.baseline, row.bundle.target.backend, row.bundle.target.precision
 
     if row.streams == 1:
         return None
     return next((entry for other, entry in zip(rows, entries, strict=True)
-                 if other.streams == 1 and kind(other) == kind(row)), None)
+                 if other.streams == 1 and comparable(other) == comparable(row)), None)
 
 
 def _judge(entry: MeasureEntry, row: Row, eager: MeasureEntry | None,
            one_stream: MeasureEntry | None) -> MeasureEntry:
-    """A bundle's entry with its budgets, beside PyTorch and beside one stream."""
+    """Return a bundle's entry with the gates over its budgets and its ratios to PyTorch and to one stream."""
     figures = bundle_figures(entry.latency, entry.memory_bytes)
     entry = replace(entry, gates=budget_gates(row.bundle.target.budgets, figures, f"{entry.name}: "))
     if eager:
-        own, other = entry.latency, eager.latency
         entry = replace(entry, eager=eager.name, times_eager={
-            "burst": other.burst.median_ms * row.streams / own.burst.median_ms,
-            "paused": other.paused.median_ms * row.streams / own.paused.median_ms})
+            "burst": eager.latency.burst.median_ms * row.streams / entry.latency.burst.median_ms,
+            "paused": eager.latency.paused.median_ms * row.streams / entry.latency.paused.median_ms})
     if one_stream and entry.chunks_per_core_second and one_stream.chunks_per_core_second:
         times = entry.chunks_per_core_second / one_stream.chunks_per_core_second
         entry = replace(entry, times_one_stream=times)

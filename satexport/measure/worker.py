@@ -1,5 +1,6 @@
-"""The process that is measured. `satexport measure` starts one for each bundle and one for PyTorch,
-tells it what to do in lines of JSON and reads a line of JSON for each; the others wait meanwhile."""
+"""The process that is measured. `satexport measure` starts one for each bundle and one for PyTorch. It writes
+commands to its standard input and reads a reply to each, all as lines of JSON; only one process works at a
+time."""
 
 from __future__ import annotations
 
@@ -26,17 +27,17 @@ from satexport.runtimes import import_runtime
 
 
 class Worker:
-    """A loaded bundle, or PyTorch, under the clock. What the other process asks for are its methods."""
+    """Loads and times a bundle, or PyTorch. Its methods are the commands that the parent process sends."""
 
     def __init__(self) -> None:
         self.timer: StepTimer
         self.imported = 0   # resident size after the imports, bytes
 
     def load(self, bundle: str, threads: int, streams: int, arena: bool) -> dict[str, Any]:
-        """Load a bundle; returns the seconds it took, hashes and initial cache included, and what the
-        runtime computes in."""
+        """Load a bundle. Returns the seconds it took, including hashes and the initial cache, and the
+        precisions that the runtime computes in."""
         opened = open_bundle(bundle)
-        with suppress(KeyError, ImportError):  # load_step says which is not here
+        with suppress(KeyError, ImportError):  # load_step raises the error for a missing runtime
             import_runtime(find_backend(opened.target.backend).PACKAGE)
         contract = opened.contract
         noise = make_noise(streams, contract.hop_samples)
@@ -50,9 +51,9 @@ class Worker:
 
     @requires_extra("export")
     def load_eager(self, bundle: str, checkpoint: str | None, threads: int) -> dict[str, float]:
-        """Load PyTorch with a bundle's weights, as the model was published; returns the seconds it took and
-        the bytes of its state.
-        `checkpoint` is a file to take where they are not known on this machine."""
+        """Load the published PyTorch model with a bundle's weights. Returns the seconds it took and the bytes
+        of its state. `checkpoint` is the file to use if this machine does not find the weights by their
+        SHA-256."""
         import torch
 
         from satexport.models.checkpoint import find_weights
@@ -74,16 +75,18 @@ class Worker:
         return {"seconds": time.perf_counter() - start, "state": reference.state_bytes()}
 
     def run(self, **turn: Any) -> dict[str, list[float]]:
-        """Take a turn, whose fields are those of `Turn`: seconds of each step."""
+        """Run a turn, given the fields of a `Turn`, and return the seconds of each step."""
         return {"seconds": self.timer.run_turn(Turn(**turn))}
 
     def resident(self) -> dict[str, int | None]:
-        """Peak resident size so far, above what it was after the imports, in bytes."""
+        """Return the peak resident size so far minus the size after the imports, in bytes; None if the system
+        does not tell."""
         peak = _resident("VmHWM")
         return {"bytes": peak - self.imported if peak else None}
 
     def transient(self) -> dict[str, Any]:
-        """The most that one steady step has allocated at a time, in bytes, as memray counts."""
+        """Return the most bytes allocated at a time inside one steady step, as memray counts. Raises
+        `MissingError` if memray is not installed."""
         try:
             import memray
         except ImportError:
@@ -101,7 +104,8 @@ class Worker:
 
 
 def _resident(key: str) -> int:
-    """A size from /proc/self/status in bytes: VmRSS now, VmHWM at its highest; 0 where there is none."""
+    """Return a size from /proc/self/status in bytes, VmRSS (now) or VmHWM (peak); 0 if the system has no such
+    file."""
     try:
         lines = Path("/proc/self/status").read_text("ascii").splitlines()
     except OSError:
@@ -110,10 +114,10 @@ def _resident(key: str) -> int:
 
 
 def main() -> None:
-    """Answer commands until there are no more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    """Read commands from standard input and reply to each, until the input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
     replies = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a library prints is no reply
+    os.dup2(2, 1)  # libraries that print to standard output must not disturb the replies
     worker = Worker()
     for line in sys.stdin:
         command = json.loads(line)

@@ -1,8 +1,8 @@
 """Checkpoints: weights from a file, from the Hub, from the package or from a seed, checked before use.
 
-A file holds a published state dict in float32 or float16. Loading is strict: every entry is
-there, has its shape and is finite, where published loaders pass over missing ones in
-silence; and an error says what the file looks like instead. What is expected, a family knows.
+A file holds a published state dict in float32 or float16. Loading is strict: every entry must exist, have the
+right shape and be finite (published loaders silently skip missing entries). An error says which model the
+file looks like instead. The model's family defines what is expected.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ WORDS = ("published", "demo", "random")  # that stand for a checkpoint in place 
 
 
 def load_checkpoint(what: str, variant: V, labels: Path | None = None, seed: int = 0) -> Checkpoint[V]:
-    """Return the weights of a variant: "published" (fetched if it is not in the cache folder),
-    "demo", "random" (by `seed`, 0 or more), a file, or one on the Hub, hub:OWNER/REPO[/FILE][@REVISION].
+    """Return the weights of a variant: "published" (downloaded if it is not in the cache folder), "demo",
+    "random" (from `seed`, 0 or more), a file, or hub:OWNER/REPO[/FILE][@REVISION], a file on the Hub.
 
-    `labels` names the classes of a head that is not AudioSet's. The path of a file is remembered
-    under its hash.
+    `labels` is a file that names the classes, for a head that does not have AudioSet's. The path of a
+    checkpoint file is remembered by the file's SHA-256, for `find_weights`.
 
-    Raises `CheckpointError` for a file that is missing, damaged, hostile, foreign or of
-    another variant, `DataError` for labels that do not fit, `UsageError` for a demo or a published
-    file that does not exist, `RunError` for a download that fails; for one on the Hub also what
-    `fetch_from_hub` does.
+    Raises `CheckpointError` if the file is missing, damaged, hostile, of an unknown model or of another
+    variant, `DataError` if the labels do not fit the classes, `UsageError` if the variant has no demo or no
+    published file, `RunError` if a download fails, and for a file on the Hub also what `fetch_from_hub`
+    raises.
     """
     if what == "random":
         return _random(variant, labels, seed)
     if what == "published":
         published = find_family(variant.family).PUBLISHED.get(variant.name)
         if published is None:
-            raise UsageError(f"no checkpoint of {variant.name} was published: pass --checkpoint FILE, or "
-                             "random for a model of that size.")
+            raise UsageError(f"there is no published checkpoint of {variant.name}: pass --checkpoint FILE, "
+                             "or random for a model of that size.")
         with fetch_published(published) as path:
             return _read(path, variant, labels, is_sure=True)
     if what == "demo":
@@ -65,12 +65,12 @@ def load_checkpoint(what: str, variant: V, labels: Path | None = None, seed: int
 
 
 def recognize_variant(what: str, delay: int | None = None) -> Variant:
-    """Return the variant that a file of weights, or one on the Hub, is of by its shapes and by what its
-    repository says: at `delay` seconds; without one at the delay that the shapes tell, or else at the usual
-    one.
+    """Return the variant that the shapes in a file of weights, or in one on the Hub, and the config of its
+    repository match, at a delay of `delay` seconds. None: the delay that the shapes show, or the default one
+    if they show none.
 
-    Raises `CheckpointError` for a file that cannot be read or resembles no model, `UsageError` if it
-    resembles several; for one on the Hub also what `fetch_from_hub` does.
+    Raises `CheckpointError` if the file cannot be read or matches no model, `UsageError` if it matches
+    several, and for a file on the Hub also what `fetch_from_hub` raises.
     """
     if is_hub_name(what):
         with fetch_from_hub(what) as weights:
@@ -80,8 +80,8 @@ def recognize_variant(what: str, delay: int | None = None) -> Variant:
         alike = resembling(read_weights(Path(what), marks()).shapes)
     models = list(dict.fromkeys(variant.model for variant in alike))
     if not models:
-        raise CheckpointError(f"{what}: is of no model that is known by its shapes: pass --model (`satexport "
-                              "models` lists them), and an error says what does not fit.")
+        raise CheckpointError(f"{what}: its shapes match no known model. Pass --model (`satexport models` "
+                              "lists them) to see what does not fit.")
     if len(models) > 1:
         raise UsageError(f"{what} could be a checkpoint of {' or of '.join(models)}: say which with --model.")
     if delay is None and len(alike) == 1:
@@ -90,9 +90,10 @@ def recognize_variant(what: str, delay: int | None = None) -> Variant:
 
 
 def find_weights(bundle: Bundle, checkpoint: str | None = None) -> Checkpoint[Variant]:
-    """Return the weights that a bundle was made from: `checkpoint` (a file, or one on the Hub), or the file
-    that is known by the SHA-256 in the bundle. Raises `CheckpointError` if there is none or it is another,
-    `BundleError` if the model is not known here."""
+    """Return the weights that a bundle was made from: those that `checkpoint` names (a file, or one on the
+    Hub), by default those in the file that this machine remembers by the SHA-256 in the bundle. Raises
+    `CheckpointError` if there is no such file or it has another SHA-256, `BundleError` if this version does
+    not know the model."""
     origin, variant = bundle.contract.checkpoint, find_contract_variant(bundle.contract)
     demos = find_family(variant.family).DEMOS.values()
     is_file = origin.source in ("file", "hub")
@@ -129,7 +130,7 @@ def _read(path: Path, variant: V, labels: Path | None, source: Literal["file", "
 
 
 def _check_family(path: Path, file: StateFile, variant: Variant) -> None:
-    """Raise `CheckpointError` for a file that is of another family by its shapes."""
+    """Raise `CheckpointError` if the shapes in a file match another family."""
     alike = resembling(file.shapes)
     if alike and variant.family not in {other.family for other in alike}:
         model, delay = alike[0].model, alike[0].delay

@@ -17,7 +17,8 @@ _LACKED = {"cache": "cache", "input": "other input", "streams": "graph for sever
 
 
 def find_family(name: str) -> Family[Any]:
-    """Return the family of this name. Raises `BundleError` if there is none: only a bundle can name one."""
+    """Return the family of this name. Raises `BundleError` if there is none, because only bundles name a
+    family."""
     if name not in FAMILIES:
         raise made_by_newer(f"the model is of the family {name!r}, which this satexport does not have (it "
                             f"has {', '.join(FAMILIES)})")
@@ -30,9 +31,9 @@ def all_variants() -> list[Variant]:
 
 
 def find_variant(model: str, delay: int | None = None) -> Variant:
-    """Return the variant of a model, "sat-t" or "sat-t-48x3", at a delay in seconds; without one at 2 s, or
-    at the model's first if it has no such. Raises `UsageError` that names the models or delays that exist, or
-    says which sizes can be."""
+    """Return the variant of a model, such as "sat-t" or "sat-t-48x3", at a delay in seconds. None:
+    USUAL_DELAY, or the model's first delay if it does not have that one. Raises `UsageError` if the model or
+    delay does not exist or the size is impossible; its message lists what exists."""
     variants = next(filter(None, (find_family(name).find_model(model) for name in FAMILIES)), {})
     if not variants:
         models = sorted({variant.model for variant in all_variants()})
@@ -46,7 +47,7 @@ def find_variant(model: str, delay: int | None = None) -> Variant:
 
 
 def named_variant(name: str) -> Variant:
-    """Return the variant by its own name, such as "sat-t-2s". Raises `UsageError` if it is none."""
+    """Return the variant of this name, such as "sat-t-2s". Raises `UsageError` if there is none."""
     model, _, _ = name.rpartition("-")
     for family in map(find_family, FAMILIES):
         for variant in family.find_model(model).values():
@@ -56,7 +57,8 @@ def named_variant(name: str) -> Variant:
 
 
 def find_contract_variant(contract: Contract) -> Variant:
-    """Return the variant that a graph was made of. Raises `BundleError` if it is not known here."""
+    """Return the variant that a graph was made from. Raises `BundleError` if this version does not know
+    it."""
     find_family(contract.family)
     try:
         return named_variant(contract.variant)
@@ -66,7 +68,7 @@ def find_contract_variant(contract: Contract) -> Variant:
 
 
 def resembling(shapes: Shapes) -> list[Variant]:
-    """Return the variants of all families that a state dict of these shapes could be of."""
+    """Return the variants of all families that a state dict of these shapes could belong to."""
     return [variant for name in FAMILIES for variant in find_family(name).resembles(shapes)]
 
 
@@ -86,7 +88,7 @@ def models_of_type(types: frozenset[str]) -> list[str]:
 
 
 def marks() -> frozenset[str]:
-    """Return the names of weights by which state dicts of the families are known."""
+    """Return the weight names by which the state dicts of all families are recognised, one per family."""
     return frozenset(find_family(name).MARK for name in FAMILIES)
 
 
@@ -96,7 +98,8 @@ def make_reference(checkpoint: Checkpoint[Any]) -> Reference:
 
 
 def find_paper_figures(contract: Contract) -> PaperFigures | None:
-    """Return what a paper claims of the variant; None if none does, or the family is not known here."""
+    """Return the figures that a paper gives for the variant; None if there are none, or if this version does
+    not know the family."""
     if contract.family not in FAMILIES:
         return None
     return find_family(contract.family).PAPER.get(contract.variant)

@@ -1,6 +1,6 @@
-"""What a family of models is: its protocol, and the records that it shares with everybody.
+"""The protocol of a family of models, and the records that families share with the rest of satexport.
 
-A family is a package with a module that meets `Family`, and one line in `families`. Nothing else names it.
+A family is a package with a module that meets `Family`, and a line in `families`. Nothing else names it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from satexport.graph.roles import Graph
 
 State = dict[str, NDArray[np.float32]]  # weights by name, contiguous
-Shapes = dict[str, tuple[int, ...]]     # of the tensors of a state dict
+Shapes = dict[str, tuple[int, ...]]     # shapes of the tensors of a state dict, by name
 
 
 class Variant(Protocol):
-    """A model at a delay: what its graph hears and remembers. Each family's own frozen dataclass."""
+    """A model at a delay: the audio that its graph takes and what it remembers. Each family has a frozen
+    dataclass for it."""
 
     @property
     def name(self) -> str:
@@ -32,23 +33,23 @@ class Variant(Protocol):
 
     @property
     def model(self) -> str:
-        """As `--model` takes it, "sat-b"; unique among all families."""
+        """The name for `--model`, "sat-b"; unique among all families."""
 
     @property
     def family(self) -> str:
-        """The key of FAMILIES that it belongs to, "sat"."""
+        """The key of its family in FAMILIES, "sat"."""
 
     @property
     def delay(self) -> int:
-        """Whole seconds of audio that are new in each step, as `--delay` takes them."""
+        """Whole seconds of new audio in each step, the number for `--delay`."""
 
     @property
     def sample_rate(self) -> int:
-        """Hz."""
+        """In Hz."""
 
     @property
     def window_samples(self) -> int:
-        """Samples that one step hears: as many as `hop_samples`, for a stream keeps no history of audio."""
+        """Samples that one step takes: as many as `hop_samples`, because a stream keeps no earlier audio."""
 
     @property
     def hop_samples(self) -> int:
@@ -56,18 +57,18 @@ class Variant(Protocol):
 
     @property
     def memory_steps(self) -> int:
-        """Earlier steps that scores depend on; 0: the model has no state."""
+        """Number of earlier steps that the scores depend on; 0: the model has no state."""
 
     @property
     def front_end(self) -> str:
-        """The name of a row of FRONT_ENDS."""
+        """The name of its row in FRONT_ENDS."""
 
 
 V = TypeVar("V", bound=Variant)
 
 
 class Entry(NamedTuple):
-    """One tensor of a file, its values not yet read."""
+    """A tensor in a file, whose values have not been read yet."""
 
     shape: tuple[int, ...]
     dtype: str  # "float32"
@@ -75,11 +76,12 @@ class Entry(NamedTuple):
 
 
 class StateFile(NamedTuple):
-    """The tensors of a state dict by name, and the Python that reads and writes such a file."""
+    """The tensors of a state dict by name, and Python code that reads and writes such a file, for advice in
+    errors."""
 
     entries: dict[str, Entry]
-    load: str  # statements that set `state`
-    save: str  # a statement with {} for the new state dict
+    load: str  # Python statements that set `state`
+    save: str  # a Python statement with {} in place of the new state dict
 
     @property
     def shapes(self) -> Shapes:
@@ -88,14 +90,14 @@ class StateFile(NamedTuple):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Checkpoint(Generic[V]):
-    """Weights of a variant, complete and finite, and where they come from."""
+    """The weights of a variant, complete and finite, and where they come from."""
 
     variant: V
-    state: State = field(repr=False)             # as the family's `read` gives it
+    state: State = field(repr=False)             # as the family's `read` returns it
     labels: tuple[str, ...] = field(repr=False)  # one per class, in the order of the head
     source: Literal["file", "hub", "demo", "random"]
-    name: str    # the file's name, "hub:OWNER/REPO/FILE@COMMIT", "demo", "random (seed 0)"
-    sha256: str  # of the file; of random weights: of their bytes, keys sorted
+    name: str    # for people: the file's name, "hub:OWNER/REPO/FILE@COMMIT", "demo", "random (seed 0)"
+    sha256: str  # of the file; for random weights: of their bytes in the order of the sorted keys
     dtype: str   # as stored: "float16" if any weight is, else "float32"
     caution: str = ""  # what to make sure of that neither the file nor its repository tells, a sentence
 
@@ -109,14 +111,14 @@ class Published:
     """A public checkpoint file."""
 
     url: str
-    file: str                    # its name, under which it is kept
-    sha256: str | None = None    # None: none was published; the one of the first use counts
-    licence: str | None = None   # as its page states it; None: nobody has read it
+    file: str                    # the file name in the cache folder
+    sha256: str | None = None    # None: none was published, so the file's SHA-256 at its first use counts
+    licence: str | None = None   # as the file's page states it; None: not looked up
 
 
 @dataclass(frozen=True, kw_only=True)
 class PaperFigures:
-    """What a paper claims of a variant, by the paper's own definitions; None: it does not say."""
+    """The figures that a paper gives for a variant, by the paper's own definitions. None: it gives none."""
 
     memory_mb: float | None  # MB of one step
     gflops: float | None     # 1e9 operations of one step
@@ -127,36 +129,36 @@ class PaperFigures:
 
 @dataclass(frozen=True, kw_only=True)
 class Interface:
-    """What a graph takes and gives, in the terms of a `Contract`."""
+    """The inputs and outputs of a graph, in the terms of a `Contract`."""
 
     input: TensorSpec                  # audio [N, window_samples] in [-1, 1], or mel [N, bands, frames] in dB
     scores: TensorSpec                 # [N, classes] in (0, 1)
     cache_in: tuple[TensorSpec, ...]   # [N, ...] each; none for a model without a state
-    cache_out: tuple[TensorSpec, ...]  # as many, of the same shapes
-    tokens: dict[str, int]             # of one step: "new", and "cached" from before
+    cache_out: tuple[TensorSpec, ...]  # the same number and shapes as `cache_in`
+    tokens: dict[str, int]             # of one step: "new", and "cached" from earlier steps
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rewrite:
-    """A graph of the same function as the one before it."""
+    """A graph that computes the same function as the graph before it."""
 
-    name: str                   # of what was done, for reports
+    name: str                   # of the rewrite, for reports
     graph: Graph                # with the contract in its metadata, and the roles of its nodes
-    cache: Sequence[FloatArray]  # after silence, [1, ...] for each cache input
+    cache: Sequence[FloatArray]  # the cache after silence, [1, ...] for each cache input
 
 
 class Reference(Step, Protocol):
-    """A published model in float32, which every graph is held against. It takes audio
-    [N, window_samples] in [-1, 1], whatever the graph takes."""
+    """A published model in float32, with which every graph is compared. It takes audio [N, window_samples] in
+    [-1, 1], even if the graph takes features."""
 
     clip_protocol: str  # how `clip_scores` scores a clip, for reports; "" if it does not
 
     def state_bytes(self) -> int:
-        """Bytes of one stream's cache as the reference keeps it."""
+        """Return the bytes of one stream's cache in the reference's own layout."""
 
     def clip_scores(self, audio: FloatArray) -> FloatArray | None:
-        """Scores [classes] of a whole clip [samples] by the protocol of the model's paper; None if that is
-        the streamed one."""
+        """Return the scores [classes] of a whole clip [samples] by the protocol of the model's paper; None if
+        that is the streamed protocol."""
 
 
 class Family(Protocol[V]):
@@ -168,7 +170,7 @@ class Family(Protocol[V]):
 
     @property
     def MARK(self) -> str:  # noqa: N802
-        """A weight by whose name a state dict of the family is known, behind any prefix."""
+        """The name of a weight by which a state dict of the family is recognised, also after any prefix."""
 
     @property
     def PUBLISHED(self) -> Mapping[str, Published]:  # noqa: N802
@@ -180,49 +182,49 @@ class Family(Protocol[V]):
 
     @property
     def PAPER(self) -> Mapping[str, PaperFigures]:  # noqa: N802
-        """What was claimed, by the name of the variant."""
+        """The figures of papers by the name of the variant."""
 
     def find_model(self, model: str) -> Mapping[int, V]:
-        """Return the variants of a model by delay: of a published one, or of one of another size if the
-        family has names for these; empty if the name is none of the family's. Raises `UsageError` for a size
-        that cannot be."""
+        """Return the variants of a model by delay. The model is a published one, or one of another size if
+        the family has names for sizes. Empty if the name is not in the family. Raises `UsageError` for an
+        impossible size."""
 
     def options(self, variant: V) -> frozenset[str]:
-        """Return the fields of `GraphOptions` that may have another value than the usual one."""
+        """Return the fields of `GraphOptions` that may differ from USUAL_OPTIONS."""
 
     def read(self, file: StateFile, variant: V, path: Path) -> State:
-        """Return the weights of a file, float32, contiguous and finite. Strict: raises `CheckpointError`,
-        which says what fits not, what the file is instead and what to do, for a missing or surplus entry,
-        another shape or a front end of other numbers."""
+        """Return the weights of a file, float32, contiguous and finite. It is strict: a missing or surplus
+        entry, another shape or other numbers in the front end raise `CheckpointError`, which says what does
+        not fit, what the file is instead and what to do."""
 
     def resembles(self, shapes: Shapes) -> Sequence[V]:
-        """Return the variants that a state dict of these shapes could be of, the likeliest first."""
+        """Return the variants that a state dict of these shapes could belong to, the likeliest first."""
 
     def hub_types(self, variant: V) -> frozenset[str]:
         """Return the values of `model_type` and `architectures` in the config.json of a repository on the
         Hugging Face Hub that has weights of the variant; empty if no such repository is known. A repository
-        whose config.json has only other values is refused before its weights are fetched."""
+        whose config.json has only other values is refused before its weights are downloaded."""
 
     def caution(self, variant: V, shapes: Shapes) -> str:
-        """Return what to make sure of that the shapes of a file do not tell, a sentence; "" if there is
-        nothing."""
+        """Return a sentence about what the user must check because the shapes in a file do not show it; "" if
+        there is nothing."""
 
     def random(self, variant: V, classes: int, seed: int) -> State:
-        """Return weights made from a seed, the same bits on every platform, for which activations stay of
-        moderate size and scores differ between chunks."""
+        """Return weights made from a seed, with the same bits on every platform. With these weights
+        activations stay moderate and scores differ between chunks."""
 
     def count_classes(self, state: State) -> int:
         """Return the number of classes that the weights score."""
 
     def interface(self, variant: V, classes: int, options: GraphOptions) -> Interface:
-        """Return what the graph takes and gives; its first dimension is `options.streams`."""
+        """Return the inputs and outputs of the graph; their first dimension is `options.streams`."""
 
     def reference(self, checkpoint: Checkpoint[V]) -> Reference:
         """Return the published model with these weights."""
 
     def rewrites(self, checkpoint: Checkpoint[V], contract: Contract, silence: Any) -> Iterator[Rewrite]:
-        """Write the graph as it was published, then each rewrite of it; the caller proves each before it asks
-        for the next, and the last ships. `silence` is the reference's `initial_cache(1)`."""
+        """Yield the graph as it was published, then each rewrite of it. The caller proves each graph before
+        it asks for the next; the last one ships. `silence` is the reference's `initial_cache(1)`."""
 
     def describe(self, variant: V) -> Mapping[str, str | int]:
-        """Return what sets the variant apart, as further columns of `satexport models`."""
+        """Return more facts about the variant, as further columns of `satexport models`."""

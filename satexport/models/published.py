@@ -1,4 +1,4 @@
-"""Published checkpoints, fetched on demand to the user's cache folder; each is whole or not there."""
+"""Published checkpoints, downloaded on demand to the user's cache folder; a file there is always complete."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from satexport.files import download_folder
 from satexport.models.family import Published
 from satexport.models.weightfile import check_download
 
-MIRRORED: Final = "https://zenodo.org/"  # what $SATEXPORT_ZENODO stands in for, a folder of files
+MIRRORED: Final = "https://zenodo.org/"  # $SATEXPORT_ZENODO, a folder of files, replaces it
 
 
 @contextmanager
 def fetch_published(published: Published) -> Iterator[Path]:
-    """Give a published file to a block that reads it: the one in the cache folder,
-    put there by hand or before, else fetched.
+    """Give the path of a published file to a block that reads it. A file in the cache folder is used,
+    whether it was downloaded or put there by hand; otherwise it is downloaded.
 
-    If no checksum was published, the SHA-256 of a file that the block could read is noted beside it
-    as `NAME.sha256`, and from then on the file must have it. Raises `CheckpointError` if it has
-    another, or if the block does, and `RunError` if nothing can be fetched.
+    If no checksum was published, a file that the block could read gets its SHA-256 noted next to it in
+    `NAME.sha256`, and must have that SHA-256 from then on. Raises `CheckpointError` if the SHA-256 differs or
+    the block raises one, `RunError` if the download fails.
     """
     name, url = published.file, _find_url(published)
     path = download_folder() / "published" / name
@@ -38,7 +38,7 @@ def fetch_published(published: Published) -> Iterator[Path]:
         except CheckpointError as error:
             if fetched:
                 path.unlink(missing_ok=True)
-            what = "It came so from the server and was removed" if fetched else "Remove it to fetch it again"
+            what = "The downloaded file was removed" if fetched else "Remove it to download it again"
             raise CheckpointError(f"{error} {what}. {by_hand}.") from None
 
 

@@ -1,4 +1,5 @@
-"""Files that torch.save wrote: tensors alone, read by torch after a look at what they ask it to build."""
+"""Read files that torch.save wrote. Their pickles are inspected first, so that torch builds only tensors and
+nothing that is too large."""
 
 from __future__ import annotations
 
@@ -18,30 +19,31 @@ from satexport.models.family import Entry, StateFile
 from satexport.models.resave import MAX_CODE, SAVE_WEIGHTS, resave, torch_code
 from satexport.terminal import clipped, shown
 
-MAX_BYTES: Final = 2_000_000_000  # of a file, read whole; 86 M weights with their optimizer have 1 GB
-MAX_PICKLE: Final = 20_000_000    # bytes of the names and shapes in it
-MAX_OPCODES: Final = 1_000_000    # of that pickle; a state dict has 25 for each tensor
-MAX_TUPLES: Final = 20_000        # four for each tensor; a hundred thousand, nested, crash Python's hash
-PROTOCOLS: Final = (2, 3)         # of pickle, that torch reads where it executes nothing
-LEVELS: Final = 3                 # of dicts in dicts that are looked through for weights
-# what torch would build, of any size that a hundred bytes can say
+MAX_BYTES: Final = 2_000_000_000  # of a file, read into memory; 86 M weights with their optimizer have 1 GB
+MAX_PICKLE: Final = 20_000_000    # bytes of the pickle with the names and shapes
+MAX_OPCODES: Final = 1_000_000    # of that pickle; a state dict has 25 per tensor
+MAX_TUPLES: Final = 20_000        # a state dict has 4 per tensor; 100,000 nested ones crash Python's hash
+PROTOCOLS: Final = (2, 3)         # pickle protocols that torch reads without executing code
+MAX_LEVELS: Final = 3             # depth of nested dicts that are searched for weights
+# calls for which torch would allocate any amount of memory that a hundred bytes can ask for
 GROWING: Final = ("builtins bytearray", "__builtin__ bytearray", "_codecs encode")
-DAMAGED: Final = ("is damaged, or something else than torch.save wrote it. If it was truncated, copy or "
-                  f"download it again; else {SAVE_WEIGHTS}.")
+DAMAGED: Final = ("is damaged, or was not written by torch.save. If it was truncated, copy or download it "
+                  f"again; otherwise {SAVE_WEIGHTS}.")
 
 
 def read_torch(path: Path, marks: Collection[str]) -> StateFile:
-    """The tensors of a state dict, bare or the entry `model`. `marks` are names of weights by which state
-    dicts elsewhere in the file are known. Raises `CheckpointError`, `OSError`."""
+    """Return the tensors of a state dict, which is the whole file or its entry `model`. `marks` are weight
+    names by which an error recognises state dicts elsewhere in the file. Raises `CheckpointError` if the file
+    is anything else, `OSError` if it cannot be read."""
     import torch
 
     if fault := _fault(path):
         raise CheckpointError(f"{path}: {fault}")
-    # An open file: from a path, torch.load would judge by the ending. Not mapped into memory:
-    # the weights must not change when the file does.
+    # Pass an open file: for a path, torch.load looks at the ending. Do not map it into memory: the weights
+    # must not change if the file does.
     try:
         with path.open("rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of protocol 3
+            warnings.simplefilter("ignore")  # torch warns of protocol 3
             loaded = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile file raises anything, OSError too
         raise CheckpointError(f"{path}: {_refusal(error)}") from error
@@ -49,58 +51,59 @@ def read_torch(path: Path, marks: Collection[str]) -> StateFile:
     if isinstance(loaded, dict) and isinstance(loaded.get("model"), dict):
         state, place = loaded["model"], "['model']"
     if fault := _stranger(state):
-        raise CheckpointError(f"{path}: {fault}, expected a state dict (names and tensors), bare or as the "
-                              f"entry 'model'. {_advice(path, loaded, marks)}")
+        raise CheckpointError(f"{path}: {fault}, expected a state dict (names and tensors), by itself or as "
+                              f"the entry 'model'. {_advice(path, loaded, marks)}")
     return StateFile({key: Entry(tuple(value.shape), str(value.dtype).removeprefix("torch."),
                                  partial(value.numpy, force=True)) for key, value in state.items()},
                      *torch_code(path, place))
 
 
 def _stranger(state: object) -> str:
-    """What of this is no name or no tensor, in words; "" where it is a state dict."""
+    """Describe why this is no state dict; "" if it is one."""
     import torch
 
     if not isinstance(state, dict) or not state:
         return "holds an empty dict" if state == {} else f"holds one {type(state).__name__}"
     for key, value in state.items():
         if not isinstance(key, str):
-            return f"its key {shown(key)} is no name but {type(key).__name__}"
+            return f"its key {shown(key)} is not a name but {type(key).__name__}"
         if not isinstance(value, torch.Tensor):
-            return f"its entry {shown(key)} is no tensor but {type(value).__name__}"
+            return f"its entry {shown(key)} is not a tensor but {type(value).__name__}"
     return ""
 
 
 def _advice(path: Path, loaded: object, marks: Collection[str]) -> str:
-    """How to save the weights alone that lie somewhere in this."""
-    found = list(_places(loaded, marks))
-    if not found:
-        return f"If it has weights, {SAVE_WEIGHTS}."
-    place, prefix = found[0]
-    others = ", ".join(clipped(other) for other in sorted({other for other, _ in found[1:]}))
-    words = [f"The weights are in {clipped(place)}" if place else "The weights are beside that",
+    """Return advice on how to save only the weights that are somewhere in a loaded file."""
+    places = list(_find_places(loaded, marks))
+    if not places:
+        return f"If it contains weights, {SAVE_WEIGHTS}."
+    place, prefix = places[0]
+    others = ", ".join(clipped(other) for other in sorted({other for other, _ in places[1:]}))
+    words = [f"The weights are in {clipped(place)}" if place else "The weights are next to it",
              f", their names start with {shown(prefix)}" if prefix else "",
-             f" (others are in {others})" if found[1:] else ""]
+             f" (others are in {others})" if places[1:] else ""]
     return f"{''.join(words)}: " + resave(*torch_code(path, place), prefix, [
         "isinstance(k, str)", "isinstance(v, torch.Tensor)"])
 
 
-def _places(loaded: object, marks: Collection[str], place: str = "",
-            level: int = 0) -> Iterator[tuple[str, str]]:
-    """Where in dicts of dicts state dicts lie, "['model']", and what their names start with."""
+def _find_places(loaded: object, marks: Collection[str], place: str = "",
+                 level: int = 0) -> Iterator[tuple[str, str]]:
+    """Yield where in nested dicts there are state dicts, such as "['model']", and the prefix of their
+    names."""
     if not isinstance(loaded, Mapping):
         return
     for key in loaded:
         for mark in marks if isinstance(key, str) else ():
             if key == mark or key.endswith(f".{mark}"):
                 yield place, key.removesuffix(mark)
-    if level < LEVELS:
+    if level < MAX_LEVELS:
         for key, value in loaded.items():
             if isinstance(key, str | int):
-                yield from _places(value, marks, f"{place}[{key!r}]", level + 1)
+                yield from _find_places(value, marks, f"{place}[{key!r}]", level + 1)
 
 
 def _refusal(error: Exception) -> str:
-    """Say in plain words why torch.load refused a file."""
+    """Describe why torch.load refused a file."""
     text = str(error)
     if code := re.search(r"GLOBAL ([\w.]+)", text):
         return _needs(code[1])
@@ -110,14 +113,14 @@ def _refusal(error: Exception) -> str:
 
 
 def _needs(name: str) -> str:
-    return (f"is a pickle that needs {name}, expected tensors alone; nothing in it was executed. If it is a "
-            f"whole model or has other objects beside the weights, {SAVE_WEIGHTS}.")
+    return (f"is a pickle that needs {name}, expected only tensors; nothing in it was executed. If it is a "
+            f"whole model or has other objects besides the weights, {SAVE_WEIGHTS}.")
 
 
-# Before torch reads it: how long is what the file says it holds?
+# Checks before torch reads the file: how much would it build?
 
 def _fault(path: Path) -> str:
-    """Why a file is not given to torch, in words; "" where nothing speaks against it."""
+    """Describe why torch must not read a file; "" if it may."""
     size = path.stat().st_size
     if size > MAX_BYTES:
         return f"has {size / 1e9:.1f} GB, expected at most {MAX_BYTES / 1e9:g}: {SAVE_WEIGHTS}."
@@ -136,7 +139,7 @@ def _zip_fault(path: Path, archive: zipfile.ZipFile, size: int) -> str:
     if any(part.filename.endswith("/constants.pkl") for part in parts):
         return ""  # TorchScript: torch says so
     if sum(part.file_size for part in parts) > size:
-        return f"unpacks to more than it holds, which no file of torch.save does: {SAVE_WEIGHTS}."
+        return f"unpacks to more bytes than it has, which no file of torch.save does: {SAVE_WEIGHTS}."
     for part in parts:
         if part.filename.endswith("data.pkl"):
             if part.file_size > MAX_PICKLE:
@@ -147,7 +150,8 @@ def _zip_fault(path: Path, archive: zipfile.ZipFile, size: int) -> str:
 
 
 def _pickle_fault(path: Path, file: IO[bytes], pickles: int) -> str:
-    """What pickles in a row ask for that torch must not build. Where one is damaged, torch says so."""
+    """Describe what consecutive pickles would build and torch must not; "" if nothing. If a pickle is
+    damaged, torch reports that."""
     tuples = number = 0
     try:
         for _ in range(pickles):
@@ -174,9 +178,9 @@ def _too_many() -> str:
 
 def _of_protocol(path: Path, protocol: int) -> str:
     fault = (f"is written in pickle protocol {protocol or '0 or 1'}; torch reads weights without executing "
-             "anything from protocol 2 alone, its default. Save it again where it was made, without "
+             "anything only from protocol 2, its default. Save it again where it was made, without "
              "pickle_protocol.")
     load, save = torch_code(path, weights_only=False)
     how = f"{load}; {save.format('state')}"
     return fault if protocol == 0 or len(how) > MAX_CODE else (
-        f"{fault} Or, where you trust who made the file, for this executes what is in it: {how}")
+        f"{fault} Or, only if you trust the file, because this executes the code in it: {how}")

@@ -1,14 +1,14 @@
-"""Files of weights: what is in one, and where one with a known SHA-256 lies.
+"""Read files of weights, and find a file by its SHA-256.
 
-A file is a state dict written by `torch.save` (.pt, .pth), bare or as the entry `model`, or
-by safetensors. Its content decides which, not its ending, and nothing in it is executed.
+A file is a state dict that `torch.save` wrote (.pt, .pth), by itself or as the entry `model`, or that
+safetensors wrote. Its content decides which, not its ending, and nothing in it is executed.
 
-So that `parity` finds the weights that a bundle was made from, one small text file per
-checkpoint in the user's cache folder holds the path it was last loaded from. Nothing is
-copied, and a path counts only while its file still has the hash.
+So that `parity` finds the weights that a bundle was made from, the user's cache folder has a small text file
+for each checkpoint, with the path from which it was last loaded. Nothing is copied, and a path counts only
+while its file still has the same SHA-256.
 
-A file that was downloaded must have the SHA-256 that its publisher states or, if none is stated, the one that
-it had at its first use.
+A downloaded file must have the SHA-256 that its publisher states or, if none is stated, the one that it had
+at its first use.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ DTYPES: Final = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": 
 
 
 def read_weights(path: Path, marks: Collection[str] = ()) -> StateFile:
-    """Return the tensors of a file of weights. `marks` are names of weights by which state dicts are known
-    that lie elsewhere in the file: the error says then how to save them by themselves.
+    """Return the tensors of a file of weights. `marks` are weight names by which state dicts elsewhere in the
+    file are recognised; the error then says how to save only them.
 
-    Raises `CheckpointError` where the file is missing, empty, truncated, something else, or
-    a pickle that needs more than tensors.
+    Raises `CheckpointError` if the file is missing, empty, truncated, of another kind, or a pickle that needs
+    more than tensors.
     """
     try:
         if path.exists() and not path.is_file():
@@ -61,7 +61,7 @@ def read_weights(path: Path, marks: Collection[str] = ()) -> StateFile:
     if not head:
         found = "is empty"
     elif head.lstrip().lower().startswith((b"<!doctype", b"<html")):
-        found = "is an HTML page and not the file behind it"
+        found = "is an HTML page instead of a checkpoint"
     else:
         found = f"is neither a PyTorch nor a safetensors file (it starts with {head[:8]!r})"
     raise CheckpointError(f"{path}: {found}; expected a state dict written by torch.save or "
@@ -72,8 +72,8 @@ def _read_safetensors(path: Path, header: int) -> StateFile:
     from safetensors import SafetensorError, safe_open
 
     if header > MAX_HEADER:
-        raise CheckpointError(f"{path}: says that its header has {header} bytes, expected at most "
-                              f"{MAX_HEADER}: it is a damaged safetensors file, or no state dict.")
+        raise CheckpointError(f"{path}: declares a header of {header} bytes, expected at most {MAX_HEADER}: "
+                              "it is a damaged safetensors file, or no state dict.")
     try:
         file: Any = safe_open(path, framework="numpy")
     except SafetensorError as error:
@@ -91,7 +91,7 @@ def read_floats(path: Path, key: str, entry: Entry) -> NDArray[np.float32]:
     if entry.dtype not in ("float32", "float16"):
         raise CheckpointError(
             f"{path}: {key} is {entry.dtype}, expected float32 or float16: save bfloat16 and "
-            "float64 again as v.float(); integer (quantised) weights cannot be used, take the "
+            "float64 again as v.float(); integer (quantised) weights cannot be used, pass the "
             "checkpoint they were made from.")
     try:
         value = np.ascontiguousarray(entry.read(), np.float32).reshape(entry.shape)
@@ -101,7 +101,7 @@ def read_floats(path: Path, key: str, entry: Entry) -> NDArray[np.float32]:
     if not np.isfinite(value).all():
         raise CheckpointError(f"{path}: {key} has NaN or infinite values, expected finite ones: "
                               "training diverged, or a value was too large for float16; "
-                              "take an earlier checkpoint, or save it in float32.")
+                              "pass an earlier checkpoint, or save it in float32.")
     return value
 
 
@@ -111,10 +111,11 @@ def check_download(path: Path, note: Path, stated: str | None) -> Iterator[None]
     stated, or else the one in the note, a file that is written when the block has read the file for the first
     time. Raises `CheckpointError`."""
     try:
-        sha256, expected = sha256_of(path), stated or _read_note(note)
+        sha256, noted = sha256_of(path), _read_note(note)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error}); expected a checkpoint "
                               "file that you may read.") from None
+    expected = stated or noted
     if expected not in (None, sha256):
         when, trust = "as published", ""
         if stated is None:
@@ -123,7 +124,7 @@ def check_download(path: Path, note: Path, stated: str | None) -> Iterator[None]
                               f"was changed or damaged. Remove {path.resolve()}, and it is fetched again"
                               f"{trust}.")
     yield
-    if expected is None:
+    if noted is None:
         with suppress(RunError):  # a folder that cannot be written keeps the file as it is, too
             write_text(note, f"{sha256}  {path.name}\n")  # as sha256sum has it
 
@@ -132,13 +133,13 @@ def _read_note(note: Path) -> str | None:
     """The SHA-256 in a note, whatever stands for it in a damaged one, None without one."""
     try:
         return note.read_text(encoding="utf-8", errors="replace").partition(" ")[0][:64]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 
 def remember(sha256: str, path: Path) -> None:
-    """Note where the file with this hash lies. A cache folder that cannot be written is no
-    error: the file then has to be named again."""
+    """Note the path of the file with this SHA-256. A cache folder that cannot be written is no error: the
+    user then has to name the file again."""
     try:
         note = _note(sha256)
         note.parent.mkdir(parents=True, exist_ok=True)
@@ -148,9 +149,9 @@ def remember(sha256: str, path: Path) -> None:
 
 
 def find_by_sha256(sha256: str, shipped: Iterable[Path] = ()) -> Path | None:
-    """Return a file with this hash: one of those that are shipped, or the one that was remembered
-    if it is still there and still the same; else None."""
-    if not re.fullmatch("[0-9a-f]{64}", sha256):  # a bundle's word must not become a path
+    """Return a file with this SHA-256: one of the `shipped` files, or the remembered one if it still exists
+    unchanged; else None."""
+    if not re.fullmatch("[0-9a-f]{64}", sha256):  # it comes from a bundle and must not become another path
         return None
     for find in (*(partial(Path, path) for path in shipped), partial(_remembered, sha256)):
         try:

@@ -1,1 +1,1 @@
-"""How far the scores of two steps are apart."""
+"""Compare the scores of two steps."""

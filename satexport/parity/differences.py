@@ -1,4 +1,4 @@
-"""How far scores are apart. Imports numpy alone."""
+"""Differences between the scores of two runs. Imports only numpy."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from satexport.step import FloatArray
 
 @dataclass(frozen=True, kw_only=True)
 class Differences:
-    """Score differences over chunks."""
+    """Statistics of the score differences over chunks."""
 
     chunks: int
-    largest: float
-    mean: float
-    top1_agreement: float
-    p50: float             # quantiles over the chunks of the mean difference of a chunk
+    largest: float         # of any class in any chunk
+    mean: float            # over classes and chunks
+    top1_agreement: float  # share of chunks in which both rank the same class first
+    p50: float             # quantiles over the chunks of a chunk's mean difference
     p90: float
     p99: float
 
@@ -29,16 +29,16 @@ class Differences:
 class Drift:
     """How the score difference of the same sounds changes from the beginning of a stream to its end."""
 
-    chunks: int    # compared, of each stream
-    first: float   # their mean score difference when heard first
-    again: float   # and at the end
-    slope: float   # per chunk
-    drift: float   # slope * chunks of the stream / mean
+    chunks: int    # chunks compared, of each stream
+    first: float   # their mean score difference at the beginning of the stream
+    again: float   # their mean score difference when repeated at its end
+    slope: float   # (again - first) / chunks between the two
+    drift: float   # slope * chunks of the stream / mean score difference
 
 
 def compare(reference: FloatArray, candidate: FloatArray, streams: int = 1) -> Differences:
-    """Differences of two runs over the same chunks, scores [chunks, classes] each; of several streams
-    the chunks that were heard together follow each other."""
+    """Return the differences of two runs over the same chunks, scores [chunks, classes] each. With several
+    `streams`, the rows of one step, one per stream, must follow each other."""
     gap = np.abs(candidate.astype(np.float64) - reference)
     curve = difference_curve(reference, candidate, streams)
     agreement = float((reference.argmax(1) == candidate.argmax(1)).mean())
@@ -49,25 +49,27 @@ def compare(reference: FloatArray, candidate: FloatArray, streams: int = 1) -> D
 
 def difference_curve(reference: FloatArray, candidate: FloatArray,
                      streams: int = 1) -> NDArray[np.float64]:
-    """Mean score difference of each chunk [chunks]; of several streams heard together the mean over them."""
+    """Return the mean score difference of each chunk [chunks]; with several `streams` that of each step, over
+    its streams [chunks / streams]."""
     gap = np.abs(candidate.astype(np.float64) - reference)
     return np.asarray(gap.mean(1).reshape(-1, streams).mean(1))
 
 
 def compute_drift(curve: NDArray[np.float64], length: int, memory: int) -> Drift | None:
-    """Drift of a curve [chunks] whose chunks from `length` on are its first ones again; `memory` is the
-    number of chunks that a cache remembers. None if the stream is too short to tell."""
-    heard_again = len(curve) - length
-    if heard_again <= memory:
+    """Return the drift of a `difference_curve` [chunks] whose chunks from `length` on repeat its first
+    chunks. `memory` is the number of chunks that a cache remembers; so many of the repeated chunks are left
+    out. None if the stream is too short to tell."""
+    repeated = len(curve) - length
+    if repeated <= memory:
         return None
-    first, again = (float(part[memory:heard_again].mean()) for part in (curve, curve[length:]))
+    first, again = (float(part[memory:repeated].mean()) for part in (curve, curve[length:]))
     slope, mean = (again - first) / length, float(curve[:length].mean())
-    return Drift(chunks=heard_again - memory, first=first, again=again, slope=slope,
+    return Drift(chunks=repeated - memory, first=first, again=again, slope=slope,
                  drift=slope * length / mean if mean else 0.0)
 
 
 def judge_difference(gates: Gates, name: str, differences: Differences) -> Gate:
-    """Is the largest score difference within the target's limit? NaN fails."""
+    """Judge whether the largest score difference is within the target's limit; NaN fails."""
     limit, value = gates.max_score_difference, differences.largest
     return Gate(name=f"largest score difference, {name}", status="passed" if value <= limit else "failed",
                 value=value, limit=limit, note=f"{value:.1e}, at most {limit:g}")

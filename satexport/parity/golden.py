@@ -1,5 +1,8 @@
-"""The golden chain: chunks of one stream, longer than the model remembers, and how a step is run
-over it. What proves a graph at export proves the bundle on the device; imports numpy alone."""
+"""Run a step over the golden chunks and compare its scores with PyTorch's, which are stored in the bundle.
+
+The golden chunks are consecutive chunks of one stream, more than the model remembers. The same functions
+prove a graph during export and a bundle on a device. Imports only numpy.
+"""
 
 from __future__ import annotations
 
@@ -13,40 +16,45 @@ from satexport.step import FloatArray, Step
 from satexport.tagging.stream import StreamBatch
 from satexport.tagging.tagger import Tagger
 
-SOME_STREAMS = 3  # that prove a graph for any number of them
+SOME_STREAMS = 3  # number of streams that proves a graph for any number
 GOLDEN_CHUNKS = "golden chunks"
 
 
 def proof_streams(step: Step, contract: Contract) -> StreamBatch:
-    """The streams that a graph is proven with: as many as it runs, some where that is open."""
+    """Return the streams to prove a graph with: as many as it runs, SOME_STREAMS if it runs any number."""
     streams = contract.options.streams
     return StreamBatch(step, contract, SOME_STREAMS if streams == ANY else streams)
 
 
 def golden_scores(streams: StreamBatch, audio: FloatArray) -> FloatArray:
-    """Scores [N, chunks, classes] of the consecutive chunks [chunks, samples] of one stream from
-    silence, heard by each of N streams. Each is reset and begins one chunk after the one before it
-    and hears the chunks in another order before and after (any that differs): none may hear another."""
+    """Return the scores [N, chunks, classes] that each of N streams gives to the same consecutive chunks
+    [chunks, samples], starting from silence.
+
+    Each stream is reset and starts these chunks one step after the stream before it; before and after, it
+    gets the chunks in another order (any order that differs will do). The streams thus run on different audio
+    at the same time, and a stream that affected another would change its scores.
+    """
     count, chunks = len(streams), len(audio)
     rows = []
     streams.reset()
     for turn in range(chunks + count - 1):
         if 0 < turn < count:
             streams.reset(turn)
-        heard = [turn - lane if 0 <= turn - lane < chunks else (5 * turn + 3 * lane) % chunks
-                 for lane in range(count)]
-        rows.append(streams.feed(audio[heard])[0])
+        inputs = [turn - lane if 0 <= turn - lane < chunks else (5 * turn + 3 * lane) % chunks
+                  for lane in range(count)]
+        rows.append(streams.feed(audio[inputs])[0])
     return np.stack([[rows[lane + chunk][lane] for chunk in range(chunks)] for lane in range(count)])
 
 
 def run_golden(tagger: Tagger) -> ParityResult:
-    """The bundle over its own golden chunks against PyTorch's scores in it; needs no torch."""
+    """Run a bundle over its golden chunks and judge its scores against PyTorch's, which are in the bundle;
+    needs no torch."""
     audio, _ = tagger.bundle.golden()
     return judge_golden(tagger.bundle, golden_scores(proof_streams(tagger.step, tagger.contract), audio))
 
 
 def judge_golden(bundle: Bundle, scores: FloatArray) -> ParityResult:
-    """Scores [N, chunks, classes] of the golden chunks, each of N streams having heard them, against
+    """Judge the scores [N, chunks, classes] that each of N streams gave to the golden chunks, against
     PyTorch's in the bundle."""
     _, expected = bundle.golden()
     count, _, classes = scores.shape

@@ -1,4 +1,4 @@
-"""Metrics of a labelled set."""
+"""Metrics over a labelled set."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from satexport.errors import DataError, MissingError
 
 def average_precisions(truth: NDArray[np.bool_], scores: NDArray[np.floating],
                        labels: Sequence[str]) -> dict[str, float]:
-    """Average precision of each label that has a positive; truth and scores [clips, labels].
+    """Return the average precision of each label that has a positive clip; truth and scores are
+    [clips, labels].
 
-    The step-wise one of scikit-learn. Raises `DataError` where the shapes differ, a score is
-    NaN or nothing is positive, and `MissingError` without scikit-learn.
+    It is scikit-learn's `average_precision_score`, without interpolation. Raises `DataError` if the shapes
+    differ, a score is not finite or no clip is positive, `MissingError` if scikit-learn is not installed.
     """
     try:
         from sklearn.metrics import average_precision_score
@@ -27,9 +28,10 @@ def average_precisions(truth: NDArray[np.bool_], scores: NDArray[np.floating],
         raise DataError(f"truth is {truth.shape}, scores are {scores.shape}; both must be "
                         f"[clips, {len(labels)}].")
     if not np.isfinite(scores).all():
-        raise DataError("some scores are NaN or infinite; a model that gives these is broken.")
+        raise DataError("some scores are NaN or infinite, expected finite scores: check the model's weights.")
     positive = np.flatnonzero(truth.any(axis=0)).tolist()
     if not positive:
-        raise DataError("no clip has a label; mean average precision needs some.")
+        raise DataError("no clip has a label; mean average precision needs at least one: check the labels of "
+                        "the set.")
     return {labels[i]: float(average_precision_score(truth[:, i], scores[:, i]))
             for i in positive}

@@ -1,8 +1,8 @@
-"""Parity: two steps over the same audio, how far apart their scores are, and a verdict.
+"""Parity: run two steps over the same audio, compare their scores and judge the difference.
 
-The reference is PyTorch fp32 with the published hidden-state cache and the bundle's own weights;
-the candidate is the file that ships. What the figures and protocols are stands in
-`satexport.report.figures`, and in every report.
+The reference is PyTorch fp32 with the published hidden-state cache and the bundle's weights; the candidate is
+the file that ships. `satexport.report.figures` defines the figures and protocols, and every report contains
+their definitions.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ from satexport.progress import progress
 from satexport.tagging.stream import StreamBatch, clip_chunks
 from satexport.tagging.tagger import Tagger
 
-HEARD_AGAIN = 60  # s at the end of the stream, after as many chunks as a cache remembers
+REPEATED_SECONDS = 60  # repeated at the end of the stream, after as many chunks as a cache remembers
 Advance = Callable[[], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StreamParity:
-    """A long stream scored by both."""
+    """The comparison over a long stream."""
 
     differences: Differences
     drift: Drift | None         # None: the stream is too short to tell
-    curve: tuple[float, ...]    # mean score difference of each chunk, then of those repeated at its end
+    curve: tuple[float, ...]    # mean score difference of each chunk, then of the chunks repeated at the end
 
 
 @dataclass(frozen=True)
 class GateSet:
-    """The set that mAP is judged on, or None and why there is none."""
+    """The labelled set that mAP is judged on, or None and the reason."""
 
     labelled: LabelledSet | None
     why_not: str = ""
@@ -63,54 +63,56 @@ class GateSet:
 
 def run_parity(tagger: Tagger, *, minutes: float, gate_set: GateSet | None = None,
                checkpoint: str | None = None) -> ParityResult:
-    """The bundle against PyTorch over so many minutes of stream and a labelled set, without one over the
-    synthetic set.
+    """Compare a bundle with PyTorch over `minutes` of stream and a labelled set, by default the synthetic
+    one. `checkpoint` is the file of the bundle's weights; None finds it by its SHA-256.
 
-    Raises `CheckpointError` if the weights are not found or are others, `DataError` if a clip cannot be used.
+    Raises `CheckpointError` if the weights are not found or are not the bundle's, `DataError` if a clip
+    cannot be used.
     """
     gate_set = gate_set or find_gate_set(tagger.bundle)
     labelled = gate_set.labelled
     reference = make_reference(find_weights(tagger.bundle, checkpoint))
     lanes = len(proof_streams(tagger.step, tagger.contract))
-    steps = sum(stream_steps(tagger.contract, minutes, lanes)) + (len(labelled.clips) if labelled else 0)
-    with progress("parity", steps) as advance:
-        # the set first: what is wrong with a clip shows before the long stream
-        scored = set_parity(reference, tagger, labelled, advance) if labelled else None
-        stream = stream_parity(reference, tagger, minutes, advance)
+    clips = len(labelled.clips) if labelled else 0
+    with progress("parity", sum(count_stream_steps(tagger.contract, minutes, lanes)) + clips) as advance:
+        # the set first: a bad clip fails before the long stream
+        of_set = compare_on_set(reference, tagger, labelled, advance) if labelled else None
+        stream = compare_on_stream(reference, tagger, minutes, advance)
     limits = tagger.bundle.target.gates
     differences = {f"{minutes:g} min of stream": stream.differences}
-    if scored:
-        differences[scored.name] = scored.differences
-    gates = [judge_difference(limits, name, apart) for name, apart in differences.items()]
-    return ParityResult(gates=(*gates, judge_map(limits, scored, gate_set.why_not)), differences=differences,
-                        curve=stream.curve, drift=stream.drift, labelled_set=scored)
+    if of_set:
+        differences[of_set.name] = of_set.differences
+    gates = [judge_difference(limits, name, found) for name, found in differences.items()]
+    return ParityResult(gates=(*gates, judge_map(limits, of_set, gate_set.why_not)), differences=differences,
+                        curve=stream.curve, drift=stream.drift, labelled_set=of_set)
 
 
 def find_gate_set(bundle: Bundle, data: str = "synthetic", folds: Sequence[int] | None = None,
                   category_map: Path | None = None) -> GateSet:
-    """Return the set that a bundle's mAP is judged on. Raises `DataError` where it cannot be used."""
+    """Return the set to judge a bundle's mAP on. Raises `DataError` if the set cannot be used."""
     if bundle.contract.has_random_weights:
         if (data, folds, category_map) != ("synthetic", None, None):
-            load_set(data, bundle.labels, folds=folds, category_map=category_map)  # bad input is said
+            load_set(data, bundle.labels, folds=folds, category_map=category_map)  # raises for bad input
         return GateSet(None, "random weights: no mAP is claimed")
     if data == "synthetic" and not set(SYNTHETIC_CLASSES) <= set(bundle.labels):
         return GateSet(None, "the model lacks labels of the synthetic set: pass --data")
     return GateSet(load_set(data, bundle.labels, folds=folds, category_map=category_map))
 
 
-def stream_steps(contract: Contract, minutes: float, streams: int) -> tuple[int, int]:
-    """Steps in so many minutes, one at least, shared by the streams; and how many are heard again."""
+def count_stream_steps(contract: Contract, minutes: float, streams: int) -> tuple[int, int]:
+    """Return the number of steps for `minutes` of audio, which the streams share (at least one), and how many
+    of them are repeated at the end."""
     steps = max(1, int(minutes * 60 / contract.hop_seconds) // streams)
-    return steps, min(steps, contract.memory_steps + int(HEARD_AGAIN // contract.hop_seconds))
+    return steps, min(steps, contract.memory_steps + int(REPEATED_SECONDS // contract.hop_seconds))
 
 
-def stream_parity(reference: Reference, tagger: Tagger, minutes: float, advance: Advance) -> StreamParity:
-    """Both over synthetic sounds, never reset: one stream of so many minutes, or as many streams as
-    the bundle runs that share the minutes, and then the first of them again."""
+def compare_on_stream(reference: Reference, tagger: Tagger, minutes: float, advance: Advance) -> StreamParity:
+    """Compare both over synthetic sounds, without a reset: one stream of `minutes`, or as many streams as the
+    bundle runs that share the minutes, and then the first chunks of each again."""
     contract = tagger.contract
     candidate = proof_streams(tagger.step, contract)
     count = len(candidate)
-    chunks, again = stream_steps(contract, minutes, count)
+    chunks, again = count_stream_steps(contract, minutes, count)
     references = [reference_streams(reference, contract) for _ in range(count)]
     audio = synthetic_stream(chunks * count * contract.hop_seconds, "evaluate", rate=contract.sample_rate)
     audio = audio.reshape(count, chunks, -1)
@@ -128,9 +130,9 @@ def stream_parity(reference: Reference, tagger: Tagger, minutes: float, advance:
         drift=compute_drift(curve, chunks, contract.memory_steps), curve=tuple(curve.tolist()))
 
 
-def set_parity(reference: Reference, tagger: Tagger, data: LabelledSet, advance: Advance) -> SetParity:
-    """Both over a labelled set by streamed score, and PyTorch by the paper's protocol. Raises `DataError` if
-    the bundle was calibrated on one of the clips."""
+def compare_on_set(reference: Reference, tagger: Tagger, data: LabelledSet, advance: Advance) -> SetParity:
+    """Compare both over a labelled set by streamed score, and also score PyTorch by the protocol of the
+    model's paper. Raises `DataError` if a clip cannot be read or the bundle was calibrated on it."""
     candidate = proof_streams(tagger.step, tagger.contract)
     stream = reference_streams(reference, tagger.contract)
     calibrated_on = tagger.bundle.calibrated_on()
@@ -140,8 +142,8 @@ def set_parity(reference: Reference, tagger: Tagger, data: LabelledSet, advance:
         audios = [clip.read(tagger.contract.sample_rate) for clip in clips]
         for clip, audio in zip(clips, audios, strict=True):
             if calibrated_on and clip_hash(audio) in calibrated_on:
-                raise DataError(f"{clip.name} of {data.name} is one of the clips that {tagger.bundle.path} "
-                                "was calibrated on; a clip that gates may not be. Choose other folds.")
+                raise DataError(f"{tagger.bundle.path} was calibrated on {clip.name} of {data.name}; a gate "
+                                "needs clips that were not used for calibration. Choose other folds.")
         scores += clip_chunks(candidate, audios)
         for audio in audios:
             expected += clip_chunks(stream, [audio])
@@ -153,7 +155,7 @@ def set_parity(reference: Reference, tagger: Tagger, data: LabelledSet, advance:
     pytorch = average_precisions(truth, np.stack([rows.mean(0) for rows in expected]), labels)
     streamed = np.stack([rows.mean(0) for rows in scores])
     bundle = (average_precisions(truth, streamed, labels) if np.isfinite(streamed).all()
-              else dict.fromkeys(pytorch, float("nan")))  # a bundle gone wrong: fails its gates
+              else dict.fromkeys(pytorch, float("nan")))  # a broken bundle fails its gates
     clip_protocol = average_precisions(truth, np.stack(paper), labels) if paper else None
     return SetParity(
         name=data.name, clips=len(scores),
@@ -169,8 +171,8 @@ def _mean(average_precision: dict[str, float]) -> float:
 
 
 def judge_map(gates: Gates, result: SetParity | None, why_not: str) -> Gate:
-    """Does the bundle keep the target's share of PyTorch's mAP? Skipped, never passed, if it could not be
-    judged."""
+    """Judge whether the bundle keeps the target's share of PyTorch's mAP. Without a result the gate is
+    skipped, for the reason `why_not`."""
     limit, name = gates.map_kept, "mAP kept"
     if result is None:
         return Gate(name=name, status="skipped", value=None, limit=limit, note=why_not)
@@ -180,11 +182,12 @@ def judge_map(gates: Gates, result: SetParity | None, why_not: str) -> Gate:
 
 
 def _on(result: SetParity) -> str:
-    """", on fold 4 of ESC-50" where only some folds of a set gate."""
+    """Return ", on fold 4 of ESC-50" if only some folds of a set gate, else ""."""
     folds: Any = result.origin.get("folds")
     return f", on fold {', '.join(folds)} of {result.name}" if folds else ""
 
 
 def reference_streams(step: Reference, contract: Contract, count: int = 1) -> StreamBatch:
-    """PyTorch beside a graph: it hears audio, whatever the graph takes."""
+    """Return streams of PyTorch to compare a graph with. They always take audio, even if the graph takes
+    features."""
     return StreamBatch(step, replace(contract, options=USUAL_OPTIONS), count)

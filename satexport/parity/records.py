@@ -1,6 +1,5 @@
-"""What parity found, as records: of golden chunks, of a long stream and of a labelled set, on any device and
-by any command. What their figures are called and mean stands in `satexport.report.figures`. Imports only
-numpy.
+"""The records of parity, over golden chunks, a long stream or a labelled set; the same on every device and
+from every command. `satexport.report.figures` names and defines the figures. Imports only numpy.
 """
 
 from __future__ import annotations
@@ -18,27 +17,27 @@ from satexport.tagging.tagger import Tagger
 
 @dataclass(frozen=True, kw_only=True)
 class SetParity:
-    """A labelled set scored by both."""
+    """The comparison of PyTorch and a bundle over a labelled set."""
 
     name: str
     clips: int
     differences: Differences
     pytorch_map: float
     bundle_map: float
-    clip_protocol_map: float | None                # PyTorch, the paper's protocol; None: it has none
-    clip_protocol: str                             # what that protocol is; "": it has none
-    average_precision: Mapping[str, tuple[float, float]]  # class -> PyTorch, bundle
+    clip_protocol_map: float | None                # of PyTorch by the paper's protocol; None: it has none
+    clip_protocol: str                             # describes that protocol; "": it has none
+    average_precision: Mapping[str, tuple[float, float]]  # class -> (PyTorch, bundle)
     origin: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ParityResult:
-    """How far two steps are apart, and the gates over it."""
+    """Score differences between two steps, and the gates that judge them."""
 
     gates: tuple[Gate, ...]
-    differences: Mapping[str, Differences]      # over what -> how far
+    differences: Mapping[str, Differences]      # by what was compared: "10 min of stream", "golden chunks"
     curve: tuple[float, ...] | None = None      # mean score difference of each chunk of a long stream, then
-                                                # of those repeated at its end; None: there was none
+                                                # of the chunks repeated at its end; None: no long stream
     drift: Drift | None = None                  # None: no long stream, or it is too short to tell
     labelled_set: SetParity | None = None       # None: no labelled set was judged
 
@@ -49,10 +48,10 @@ class ParityResult:
 
 @dataclass(frozen=True, kw_only=True)
 class ParityReport(ParityResult):
-    """A result, and what it is about: `parity.json`."""
+    """A result, and the bundle that it is about: `parity.json`."""
 
     variant: str
-    target: str                     # its name, with the graph's options
+    target: str                     # the target's name, followed by the graph's options
     bundle_sha256: str
     checkpoint: CheckpointOrigin
     executed: Mapping[str, Mapping[str, int]]
@@ -63,14 +62,14 @@ class ParityReport(ParityResult):
 
     @property
     def warning(self) -> str | None:
-        """Whether the weights are random, in words."""
+        """A sentence for the user if the weights are random; None otherwise."""
         return RANDOM_WEIGHTS if self.checkpoint.source == "random" else None
 
 
 def report_parity(tagger: Tagger, result: ParityResult, threads: int | None = None, *,
                   graph: str | None = None, runtime: str | None = None) -> ParityReport:
-    """Return the report on a loaded bundle that runs with this many threads. `graph` and `runtime` say what
-    was run if it was not the bundle as it is."""
+    """Return the report on a loaded bundle. `threads` is the number it was loaded with. `graph` and `runtime`
+    say what ran instead of the bundle itself, if anything did."""
     contract = tagger.contract
     return ParityReport(
         **vars(result), variant=contract.variant, bundle_sha256=tagger.bundle.sha256,

@@ -1,1 +1,1 @@
-"""The stages in a row: export, build, prove; and what a board does."""
+"""Export, build and prove a bundle; build its engines on a board."""

@@ -1,14 +1,14 @@
-"""On the board: a build bundle's graphs to engines, proven there, the faster one that passes kept.
+"""Build the engines of a build bundle on the board, prove them, and keep the fastest that passes.
 
     ./build.sh                        `python3 -m satexport.pipeline.board .` from its own runtime.zip
     satexport trt --build BUNDLE      the same
 
-Every graph of the bundle is built, runs the golden chunks, and is timed; what the engine computes in is
-read back from the engine inspector. The fastest that passes its gates stays, with `engine.json`, which says
-what it was built from and for. In `reports/`, `build.json` and `layers-*.json` tell of all of them: parity
-and figures are the records that `satexport parity` and `satexport measure` write, too. Needs numpy, the
-board's TensorRT and its CUDA runtime alone. What TensorRT and the device do lies behind `Board` and
-`Engine`, so that everything else runs against fakes.
+For each graph of the bundle it builds an engine, runs the golden chunks, times steps and reads from
+TensorRT's engine inspector which precisions the engine computes in. The fastest engine that passes its gates
+is kept, with `engine.json`, which says what it was built from and for. `reports/` gets `build.json` and
+`layers-*.json` about all engines; parity and measurements are the same records that `satexport parity` and
+`satexport measure` write. Needs only numpy, the board's TensorRT and its CUDA runtime. All calls of TensorRT
+and the device go through `Board` and `Engine`, so that tests can replace both by fakes.
 """
 
 from __future__ import annotations
@@ -54,25 +54,28 @@ from satexport.step import FloatArray
 from satexport.tagging.tagger import Tagger
 from satexport.terminal import note
 
-GRAPHS = ("int8", "fp16")     # names of the graphs without their ending, as far as a bundle has them
-BUILDING = ".building-"       # begins the name of a folder of engines that are not proven yet
+GRAPHS = ("int8", "fp16")     # names, without their ending, of the graphs that a bundle may have
+BUILDING = ".building-"       # prefix of the folder for engines that are not proven yet
 BUILD_REPORT = "build.json"   # in reports/
 ENGINE = ".engine"
-ROOM = 4                      # times the graph's size that a build needs beside its workspace, at least
+MEMORY_FACTOR = 4             # a build needs its workspace and at least this many times the graph's size
 
 
 def build_bundle(path: Path, board: Board) -> BuildReport:
-    """Build, prove and measure every graph of a bundle, keep the fastest engine that passes. Raises
-    `MissingError` if the board is not the one that the bundle is for, `RunError` if it lacks memory,
-    `GateError` if no engine passes: what was there before then stays."""
+    """Build, prove and measure an engine for every graph of a bundle, and keep the fastest that passes.
+
+    Raises `UsageError` if the bundle has no engines to build, `MissingError` if it is for another board,
+    `RunError` if too little memory is free, `GateError` if no engine passes. An engine that was kept earlier
+    then stays.
+    """
     bundle = open_bundle(path)
     check_target(bundle.target, board)
     check_memory(bundle, board)
     check_writable(path)
     check_writable(bundle.reports)
-    with _engines(path) as folder:
+    with _temporary_folder(path) as folder:
         engines = [_try_to_build(bundle, board, graph, folder / f"{graph.stem}{ENGINE}")
-                   for graph in graphs(bundle)]
+                   for graph in find_graphs(bundle)]
         report = BuildReport(bundle_sha256=bundle.sha256, engines=tuple(sorted(engines, key=_rank)),
                              settings={"steps": STEPS, "pause": PAUSE}, board=BoardFacts(
                                  tensorrt=board.tensorrt, device=board.description,
@@ -86,43 +89,45 @@ def build_bundle(path: Path, board: Board) -> BuildReport:
     return report
 
 
-def graphs(bundle: Bundle) -> list[Path]:
-    """The graphs that engines are built of."""
+def find_graphs(bundle: Bundle) -> list[Path]:
+    """Return the graphs of a bundle that engines are built from."""
     return [file for name in GRAPHS if (file := bundle.path / f"{name}.onnx").is_file()]
 
 
 def check_target(target: Target, board: Board) -> None:
-    """Raise `MissingError` where the TensorRT or the device is not what the target says."""
+    """Check that a target's engines can be built on this board. Raises `MissingError` if its TensorRT is too
+    old or the device is another one, `UsageError` if the target has no engines to build."""
     if target.backend != "tensorrt":
-        raise UsageError(f"a bundle for {target.backend} has no engines to build; expected one of "
-                         "`satexport trt`.")
-    wanted = TensorRtSettings.of(target)
-    if wanted.module != PACKAGE:
-        raise UsageError(f"{target.name} is for {wanted.module}, whose engine is made with the bundle, by "
-                         "`satexport trt --rtx`.")
-    if _numbers(board.tensorrt)[:2] < _numbers(wanted.version):
-        raise MissingError(f"TensorRT {board.tensorrt} is here; {target.name} expects {wanted.version} or "
-                           f"newer, which JetPack {wanted.jetpack} has. Update JetPack, or make the bundle "
-                           "for a target with the one that is here.")
-    if board.compute_capability not in wanted.compute_capability:
+        raise UsageError(f"a bundle for {target.backend} has no engines to build; expected one that "
+                         "`satexport trt` made.")
+    settings = TensorRtSettings.of(target)
+    if settings.module != PACKAGE:
+        raise UsageError(f"{target.name} is for {settings.module}: `satexport trt --rtx` already makes the "
+                         "engine, together with the bundle.")
+    if _parse_version(board.tensorrt)[:2] < _parse_version(settings.version):
+        raise MissingError(f"TensorRT {board.tensorrt} is here; {target.name} expects {settings.version} or "
+                           f"newer, which JetPack {settings.jetpack} has. Update JetPack, or make the bundle "
+                           "for a target of this version.")
+    if board.compute_capability not in settings.compute_capability:
         raise MissingError(f"this is {board.description}, compute capability {board.compute_capability}; "
-                           f"{target.name} is {' or '.join(wanted.compute_capability)}. Make the bundle for "
-                           "a target of this board.")
+                           f"{target.name} is {' or '.join(settings.compute_capability)}. Make the bundle "
+                           "for a target of this board.")
 
 
 def check_memory(bundle: Bundle, board: Board) -> None:
-    """Raise `RunError` where too little memory is free for a build."""
-    wanted = TensorRtSettings.of(bundle.target)
-    needed = int(wanted.workspace_mb * MB) + ROOM * max(file.stat().st_size for file in graphs(bundle))
+    """Raise `RunError` if too little memory is free for a build."""
+    settings = TensorRtSettings.of(bundle.target)
+    largest = max(file.stat().st_size for file in find_graphs(bundle))
+    needed = int(settings.workspace_mb * MB) + MEMORY_FACTOR * largest
     if (free := board.free_bytes()) < needed:
-        raise RunError(f"{free / MB:.0f} MB of memory are free, a build needs {needed / MB:.0f}: end what "
-                       "else runs, or make the bundle with a smaller workspace_mb.")
+        raise RunError(f"{free / MB:.0f} MB of memory are free, a build needs {needed / MB:.0f}: end other "
+                       "programs, or make the bundle with a smaller workspace_mb.")
 
 
 @contextmanager
-def _engines(path: Path) -> Iterator[Path]:
-    """A folder beside the bundle's files for engines that are not proven yet; it vanishes."""
-    for left in path.glob(f"{BUILDING}*"):  # by one that was killed
+def _temporary_folder(path: Path) -> Iterator[Path]:
+    """Give a folder inside the bundle for engines that are not proven yet, and remove it at the end."""
+    for left in path.glob(f"{BUILDING}*"):  # from a run that was killed
         shutil.rmtree(left, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=BUILDING, dir=path))
     try:
@@ -132,7 +137,8 @@ def _engines(path: Path) -> Iterator[Path]:
 
 
 def _try_to_build(bundle: Bundle, board: Board, graph: Path, file: Path) -> EngineRecord:
-    """An engine, or why there is none: the other one may still be built."""
+    """Build an engine. If that fails, return a record with the reason, so that the next graph is still
+    tried."""
     print(f"building {graph.name} ...", file=sys.stderr, flush=True)
     try:
         return _build(bundle, board, graph, file)
@@ -147,7 +153,7 @@ def _build(bundle: Bundle, board: Board, graph: Path, file: Path) -> EngineRecor
     name = f".timing-{board.tensorrt}-{board.compute_capability}.cache"
     board.build(graph, file, TensorRtSettings.of(bundle.target), bundle.path / name)
     seconds = time.perf_counter() - start
-    board.load(file).close()  # libraries that are loaded once are no engine's
+    board.load(file).close()  # loads the libraries, whose memory must not count as the engine's
     before = board.free_bytes()
     engine = board.load(file)
     try:
@@ -165,16 +171,15 @@ def _build(bundle: Bundle, board: Board, graph: Path, file: Path) -> EngineRecor
         entry = replace(_entry(tagger, file, latency, memory), build_seconds=seconds, gates=budgets,
                         cuda_graphs=engine.captured)
         result = judge_golden(bundle, scores)
-        judged = *result.gates, graph_gate(bundle, scores, graph.stem)
-        result = replace(result, gates=judged)
-        return EngineRecord(precision=graph.stem, gates=(*judged, *budgets, *int8_gates(
+        result = replace(result, gates=(*result.gates, graph_gate(bundle, scores, graph.stem)))
+        return EngineRecord(precision=graph.stem, gates=(*result.gates, *budgets, *int8_gates(
             bundle, graph.stem, layers)), parity=report_parity(tagger, result), measure=entry)
     finally:
-        engine.close()  # the next engine is built in the memory of this one
+        engine.close()  # building the next engine needs its memory
 
 
 def _entry(tagger: Tagger, file: Path, latency: StepLatency, memory: MemoryBytes) -> MeasureEntry:
-    """What was measured of an engine, beside its budgets."""
+    """Return the entry of an engine, without its budgets."""
     bundle, contract = tagger.bundle, tagger.contract
     return MeasureEntry(
         name=f"{contract.variant}/{file.name}", variant=contract.variant, streams=contract.options.streams,
@@ -186,8 +191,8 @@ def _entry(tagger: Tagger, file: Path, latency: StepLatency, memory: MemoryBytes
 
 
 def graph_gate(bundle: Bundle, scores: FloatArray, precision: str) -> Gate:
-    """Does the engine compute what its graph says, as ONNX Runtime computed it on the workstation? Scores
-    [N, chunks, classes] of the golden chunks."""
+    """Judge whether the engine computes the same as its graph: compare its scores [N, chunks, classes] of the
+    golden chunks with those that ONNX Runtime computed on the workstation."""
     expected = bundle.arrays(GRAPH_SCORES, [precision])[0]
     limit = TensorRtSettings.of(bundle.target).max_graph_difference
     gap = float(np.abs(scores - expected).max())
@@ -196,26 +201,27 @@ def graph_gate(bundle: Bundle, scores: FloatArray, precision: str) -> Gate:
 
 
 def int8_gates(bundle: Bundle, precision: str, information: Mapping[str, Any]) -> tuple[Gate, ...]:
-    """Do the products take int8? TensorRT may merge those of one input, so half of them is enough; if it
-    fused more than it shows, nobody can tell. No gate for an engine without int8."""
+    """Judge whether the matrix products take int8 inputs. TensorRT may merge products of the same input, so
+    half of them is enough. Skipped if too few are known and opaque fused layers may hide more. No gate for an
+    engine without int8."""
     if precision != "int8":
         return ()
     layers, limit = int8_layers(information), bundle.int8_layers() // 2
     status = "passed" if layers.known >= limit else "skipped" if layers.may_be_more else "failed"
-    why = "; others are fused, and TensorRT does not look into them" if status == "skipped" else ""
+    why = "; others may be in fused layers that TensorRT does not describe" if status == "skipped" else ""
     return (Gate(name="int8 is delivered", status=status, value=layers.known, limit=limit,
                  note=f"{layers.known} layers take int8, at least {limit}{why}"),)
 
 
 def _rank(engine: EngineRecord) -> tuple[bool, float]:
-    """Those that pass first, the faster first."""
+    """Return the sort key of an engine: engines that pass come first, then the faster."""
     return not engine.passed, engine.measure.latency.burst.median_ms if engine.measure else math.inf
 
 
 def _keep(bundle: Bundle, board: Board, engine: EngineRecord, folder: Path) -> None:
-    """Put an engine out of a folder in the place of the one that was kept before."""
+    """Move an engine from a folder into the bundle, in place of the one that was kept before."""
     assert engine.measure
-    (bundle.path / RECORD).unlink(missing_ok=True)  # no moment has a record of another engine
+    (bundle.path / RECORD).unlink(missing_ok=True)  # the record must never describe another engine
     kept = bundle.path / f"{engine.precision}{ENGINE}"
     os.replace(folder / kept.name, kept)
     write_json(bundle.path / RECORD, engine_record(
@@ -225,25 +231,25 @@ def _keep(bundle: Bundle, board: Board, engine: EngineRecord, folder: Path) -> N
             (bundle.path / name).unlink(missing_ok=True)
 
 
-def _numbers(version: str) -> tuple[int, ...]:
+def _parse_version(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`python3 -m satexport.pipeline.board BUNDLE`: the exit code."""
+    """Run `python3 -m satexport.pipeline.board BUNDLE` and return its exit code."""
     from satexport.backends.tensorrt.build import this_board
 
     open_standard_streams()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that unfinished engines vanish
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that unfinished engines are removed
     try:
         if len(arguments) != 1:
-            raise UsageError(f"expected the bundle's folder alone, found {list(arguments)}.")
+            raise UsageError(f"found the arguments {list(arguments)}; expected only the bundle's folder.")
         report = build_bundle(Path(arguments[0]), this_board())
     except SatexportError as error:
         note(f"Error: {error.message}", *error.lines)
         return error.exit_code
     except KeyboardInterrupt:
-        print("Interrupted; what was there before is untouched.", file=sys.stderr)
+        print("Interrupted; existing files are unchanged.", file=sys.stderr)
         return 130
     print_blocks(describe(report))
     return 0

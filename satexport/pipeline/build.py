@@ -1,8 +1,9 @@
-"""A target's bundle, made of an fp32 export: check, write, prove, publish.
+"""Build a target's bundle from an fp32 export: check, write, prove, publish.
 
-All of it happens beside the bundle's place: what was there before stays until the new bundle has been proven
-and measured. One whose gates failed is written, too, and its reports say so. Which runtime it is for, and
-what that takes, only the target's backend knows."""
+The bundle is built in a staging folder: an earlier bundle stays until the new one has been proven and
+measured. A bundle whose gates failed is also written, and its reports say so. Everything that depends on the
+runtime is done by the target's backend.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ from satexport.files import check_writable, write_json
 from satexport.graph.roles import Graph
 from satexport.models.families import find_contract_variant
 from satexport.parity.protocols import GateSet, find_gate_set
-from satexport.pipeline.plan import BuildOptions, ExportOptions, ProofOptions, is_calibrated
+from satexport.pipeline.plan import BuildOptions, ExportOptions, ProofOptions, needs_calibration
 from satexport.pipeline.prove import prove, write_graph_scores
 from satexport.quantize.cache_dtype import store_cache
 from satexport.quantize.calibrate import Calibration, calibrate
@@ -50,13 +51,13 @@ ON_SYNTHETIC = "Calibrated on synthetic sounds. Real audio is better: --calibrat
 
 def compile_bundle(source: Bundle | ExportOptions, target: Target, folder: Path, options: BuildOptions,
                    proof: ProofOptions | None = None) -> BundleRecord:
-    """Write a bundle at its `bundle_path` from an fp32 export, which is made first where options of one are
-    given; prove the very file and measure it. Without a proof it is only written, and loaded.
+    """Write a bundle at its `bundle_path`, prove the file that ships and measure it. Without a proof the
+    bundle is only written and loaded. `source` is an fp32 export, or the options to make one first.
 
-    Raises `UsageError` where the export is not fp32, a layer to leave out does not exist or a choice has no
-    meaning for this model or backend, `DataError` where the calibration set cannot be used or shares a clip
-    with the set that gates, `MissingError` where the runtime or a precision is not here, `RunError` where
-    nothing can be written. What was there before is then untouched.
+    Raises `UsageError` if the export is not fp32, a layer to leave out does not exist or an option does not
+    apply to this model or backend, `DataError` if the calibration set cannot be used or shares a clip with
+    the set that gates, `MissingError` if this machine lacks the runtime or a precision, `RunError` if the
+    bundle cannot be written. An earlier bundle is then unchanged.
     """
     backend = find_backend(target.backend)
     target = backend.resolve(target)
@@ -80,19 +81,20 @@ def compile_bundle(source: Bundle | ExportOptions, target: Target, folder: Path,
         sensitivity=quantized.sensitivity if quantized else None)
 
 
-def _export(wanted: ExportOptions, folder: Path) -> Bundle:
-    """Export as `satexport onnx` does."""
+def _export(options: ExportOptions, folder: Path) -> Bundle:
+    """Export as `satexport onnx` does, and open the export."""
     from satexport.models.checkpoint import load_checkpoint
     from satexport.models.families import find_variant
     from satexport.pipeline.export import export_onnx
 
-    checkpoint = load_checkpoint(wanted.checkpoint, find_variant(wanted.model, wanted.delay), wanted.labels)
-    return open_bundle(export_onnx(checkpoint, find_target("onnx"), folder, wanted.options).path)
+    variant = find_variant(options.model, options.delay)
+    checkpoint = load_checkpoint(options.checkpoint, variant, options.labels)
+    return open_bundle(export_onnx(checkpoint, find_target("onnx"), folder, options.options).path)
 
 
 def _check(source: Bundle, target: Target, options: BuildOptions, backend: Backend) -> Contract:
-    """The contract that the bundle will have, its cache's scales aside. Raises `UsageError` where none can be
-    made of this export for this target."""
+    """Return the contract that the bundle will have, still without the scales of an int8 cache. Raises
+    `UsageError` if this export cannot become a bundle for this target."""
     contract = source.contract
     check_known(source)
     if source.graph.suffix != ".onnx":
@@ -102,8 +104,8 @@ def _check(source: Bundle, target: Target, options: BuildOptions, backend: Backe
         raise UsageError(f"{source.path} is {source.target.precision}; expected an fp32 export. Make one "
                          "with `satexport onnx`.")
     if contract.options.cache_dtype != "fp32":
-        raise UsageError(f"the cache of {source.path} is {contract.options.cache_dtype} already; begin "
-                         "with the export of `satexport onnx`.")
+        raise UsageError(f"the cache of {source.path} is already {contract.options.cache_dtype}; expected "
+                         "the fp32 export that `satexport onnx` makes.")
     if options.cache_dtype != "fp32":
         if not contract.cache_in:
             raise UsageError(f"{contract.variant} has no cache: leave --cache-dtype out.")
@@ -113,18 +115,19 @@ def _check(source: Bundle, target: Target, options: BuildOptions, backend: Backe
 
 
 def _check_proof(source: Bundle, proof: ProofOptions) -> GateSet:
-    """The set that gates. Raises before the work what is wrong with it, or `BundleError` for a model that is
-    not known here."""
+    """Return the set that gates, so that bad input fails before the work. Raises `DataError` if the set
+    cannot be used, `BundleError` if this version does not know the model."""
     find_contract_variant(source.contract)
     return find_gate_set(source, proof.data, proof.folds, proof.category_map)
 
 
 def _write(source: Bundle, target: Target, options: BuildOptions, backend: Backend,
            stage: Path) -> Quantized | None:
-    """Write the bundle without its reports on parity and speed; returns what became of its layers."""
-    graph = fp32 = _graph_of(source)
+    """Write the bundle without its reports on parity and speed; returns the result of quantisation, None if
+    the target is not int8."""
+    graph = fp32 = _load_graph(source)
     contract, initial, quantized = source.contract, list(source.initial_cache()), None
-    clips = _choosing_clips(source, fp32, target, options)
+    clips = _find_choosing_clips(source, fp32, target, options)
     calibration = _calibrate(source, target, options)
     if target.quantization:
         quantized = choose_and_quantize(source, fp32, target.quantization, calibration.samples, clips=clips,
@@ -147,10 +150,10 @@ def _write(source: Bundle, target: Target, options: BuildOptions, backend: Backe
     return quantized
 
 
-def _choosing_clips(source: Bundle, graph: Graph, target: Target,
-                    options: BuildOptions) -> LabelledSet | None:
-    """The clips that layers are chosen on; None where none are. Raises `UsageError` for a layer that does not
-    exist, or where no mAP can choose."""
+def _find_choosing_clips(source: Bundle, graph: Graph, target: Target,
+                         options: BuildOptions) -> LabelledSet | None:
+    """Return the clips on which layers to leave out are chosen; None if nothing is chosen. Raises
+    `UsageError` if a layer does not exist, or if no mAP is available to choose by."""
     if not target.quantization:
         return None
     left_out = target.quantization.leave_out
@@ -164,7 +167,7 @@ def _choosing_clips(source: Bundle, graph: Graph, target: Target,
 
 
 def _calibrate(source: Bundle, target: Target, options: BuildOptions) -> Calibration:
-    """Inputs of steps for ranges and scales; empty where nothing needs them."""
+    """Return step inputs from which ranges and scales are computed; empty if nothing needs them."""
     static = target.quantization is not None and target.quantization.method == "static"
     if static or options.cache_dtype == "int8":
         return calibrate(source, options.calibration, options.recordings)
@@ -173,7 +176,7 @@ def _calibrate(source: Bundle, target: Target, options: BuildOptions) -> Calibra
 
 def _write_calibration(stage: Path, source: Bundle, calibration: Calibration,
                        quantized: Quantized | None) -> None:
-    """Write what the bundle was calibrated on, and how; nothing for one without."""
+    """Write what the bundle was calibrated on, and how. Writes nothing for a bundle that was not."""
     clips, facts = set(calibration.clip_hashes), dict[str, Any]()
     if quantized:
         clips |= quantized.clip_hashes
@@ -185,8 +188,8 @@ def _write_calibration(stage: Path, source: Bundle, calibration: Calibration,
 
 def _prove(source: Bundle, bundle: Bundle, path: Path, backend: Backend,
            proof: ProofOptions | None, gate_set: GateSet | None) -> ProofRecord:
-    """Load what of the bundle runs here, and prove it where that is wanted. None of its files is open
-    afterwards."""
+    """Load the parts of the bundle that run on this machine, prove them if there are proof options, and close
+    them, so that none of the bundle's files stays open."""
     load = LoadOptions(threads=proof.threads if proof else None, share_cores=True)
     candidates = backend.candidates(bundle, load)
     try:
@@ -199,17 +202,18 @@ def _prove(source: Bundle, bundle: Bundle, path: Path, backend: Backend,
 
 
 def _notes(source: Bundle, target: Target, options: BuildOptions) -> list[str]:
-    """What its maker should know of a bundle."""
+    """Return warnings about a bundle for the user who builds it."""
     notes = [RANDOM_WEIGHTS] if source.contract.has_random_weights else []
-    if options.calibration.source == "synthetic" and is_calibrated(target, options.cache_dtype,
-                                                                   options.sensitivity):
+    if options.calibration.source == "synthetic" and needs_calibration(target, options.cache_dtype,
+                                                                       options.sensitivity):
         notes.append(ON_SYNTHETIC)
     return notes
 
 
-def _graph_of(source: Bundle) -> Graph:
-    """The graph of an export. Raises `BundleError` where it is none, or wants weights from outside."""
+def _load_graph(source: Bundle) -> Graph:
+    """Load the graph of an export. Raises `BundleError` if the file is no ONNX graph, or if its weights are
+    in another file."""
     try:
         return Graph(onnx.load(source.graph), source.roles)
-    except Exception as error:  # onnx and protobuf have no common class but this
+    except Exception as error:  # the only class that errors of onnx and protobuf share
         raise BundleError(f"{source.graph} cannot be read ({error}). Export it again.") from None

@@ -1,8 +1,8 @@
-"""Checkpoint to bundle: the stages in a row, each rewrite proven before the next one begins.
+"""Export a checkpoint to a bundle in stages, each rewrite of the graph proven before the next one begins.
 
-A stage is proven by running its graph over a chain of chunks, the cache carried, beside the graph
-before it; the first is held against PyTorch. What ships is then held against PyTorch over the
-whole golden chain, which is longer than the model remembers.
+A rewrite is proven by running the graphs before and after it over the same consecutive chunks, with the cache
+carried from chunk to chunk; every graph is also compared with PyTorch. The finished graph is then compared
+with PyTorch over all golden chunks, more than the model remembers.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ from satexport.step import PCM_SCALE, FloatArray
 from satexport.tagging.tagger import check_streams
 from satexport.version import __version__
 
-REWRITE_TOLERANCE = 1e-5  # scores, graph before and after a rewrite
-REWRITE_CHUNKS = 4        # chunks of the chain that proves a rewrite
-LEAST = 3         # chunks
+REWRITE_TOLERANCE = 1e-5  # largest allowed score difference between the graphs before and after a rewrite
+REWRITE_CHUNKS = 4        # golden chunks that prove a rewrite
+MIN_GOLDEN_CHUNKS = 3
 
 
 class _Prover:
-    """Runs graphs over the same chain, compares each with the one accepted before it, and keeps a record of
-    each."""
+    """Runs each graph over the same chunks, compares it with the last graph that was kept, and records the
+    result as a `Stage`."""
 
     def __init__(self, contract: Contract, reference: FloatArray, audio: FloatArray) -> None:
         self.contract = contract
@@ -68,7 +68,7 @@ class _Prover:
         self._before: FloatArray | None = None
 
     def judge(self, name: str, graph: Graph, cache: list[FloatArray]) -> Stage:
-        """Run a graph; it is kept where no score moved by more than the tolerance."""
+        """Run a graph. It is kept if no score moved by more than the tolerance."""
         step = OnnxRuntimeStep(graph.model.SerializeToString(), self.contract, cache)
         scores = golden_scores(proof_streams(step, self.contract), self._audio)
         moved = None if self._before is None else _largest(scores, self._before)
@@ -85,7 +85,8 @@ class _Prover:
 
 def make_contract(variant: Variant, classes: int, options: GraphOptions, opset: int = DEFAULT_OPSET, *,
                   labels_sha256: str, checkpoint: CheckpointOrigin) -> Contract:
-    """Return the contract of a variant's graph. Raises `UsageError` for an option that it does not have."""
+    """Return the contract of a variant's graph. Raises `UsageError` for an option that the variant does not
+    have."""
     check_options(variant, options)
     interface = find_family(variant.family).interface(variant, classes, options)
     return Contract(
@@ -100,11 +101,11 @@ def make_contract(variant: Variant, classes: int, options: GraphOptions, opset: 
 def export_onnx(checkpoint: Checkpoint[V], target: Target, folder: Path,
                 options: GraphOptions = USUAL_OPTIONS, opset: int = DEFAULT_OPSET,
                 use_onnxsim: bool = True) -> ExportRecord:
-    """Write a bundle at its `bundle_path` and return what was done.
+    """Write a bundle at its `bundle_path` and return its path and report.
 
-    Raises `UsageError` for an option that the variant does not have, `GateError` if a rewrite or the
-    finished graph differs from PyTorch by more than the target allows, `RunError` if the bundle cannot be
-    written. What was there before is then untouched.
+    Raises `UsageError` for an option that the variant does not have, `GateError` if a rewrite moves a score
+    by more than REWRITE_TOLERANCE or the finished graph differs from PyTorch by more than the target allows,
+    `RunError` if the bundle cannot be written. An earlier bundle is then unchanged.
     """
     contract = make_contract(
         checkpoint.variant, checkpoint.classes, options, opset,
@@ -112,7 +113,7 @@ def export_onnx(checkpoint: Checkpoint[V], target: Target, folder: Path,
         checkpoint=CheckpointOrigin(name=checkpoint.name, source=checkpoint.source, sha256=checkpoint.sha256))
     check_streams(contract, max(1, options.streams))
     path = bundle_path(folder, contract, target)
-    reference = make_reference(checkpoint)  # before a folder is made: its package may be missing
+    reference = make_reference(checkpoint)  # before any folder is created: its package may be missing
     with staged_bundle(path) as stage, progress("export", None) as advance:
         audio = golden_audio(checkpoint.variant)
         expected = golden_scores(reference_streams(reference, contract), audio)[0]
@@ -140,15 +141,15 @@ def export_onnx(checkpoint: Checkpoint[V], target: Target, folder: Path,
 
 def _rewrite(prover: _Prover, checkpoint: Checkpoint[V], reference: Reference, use_onnxsim: bool,
              advance: Callable[[], None]) -> tuple[Graph, list[FloatArray]]:
-    """Have the family write and rewrite the graph, then simplify it, proving each step; returns graph and
-    initial cache."""
+    """Let the family write and rewrite the graph, then simplify it, and prove each result; returns the graph
+    and its initial cache."""
     family = find_family(checkpoint.variant.family)
     for rewrite in family.rewrites(checkpoint, prover.contract, reference.initial_cache(1)):
         graph, cache = rewrite.graph, list(rewrite.cache)
         stage = prover.judge(rewrite.name, graph, cache)
         if not stage.kept:
-            raise GateError(f"the rewrite {rewrite.name!r} moved a score by {stage.from_before:.1e}, allowed "
-                            f"is {REWRITE_TOLERANCE:.0e}. No bundle was written; please report this.")
+            raise GateError(f"the rewrite {rewrite.name!r} moved a score by {stage.from_before:.1e}, at most "
+                            f"{REWRITE_TOLERANCE:.0e} is allowed. No bundle was written; please report this.")
         advance()
     if use_onnxsim:
         simplified = simplify(graph)
@@ -166,7 +167,7 @@ def _check_against_pytorch(golden: GoldenDifference, target: Target) -> None:
     limit = target.gates.max_score_difference
     if not golden.max_difference <= limit:
         raise GateError(f"the graph differs from PyTorch by {golden.max_difference:.1e} over "
-                        f"{golden.chunks} chunks, target {target.name} allows {limit:.0e}. "
+                        f"{golden.chunks} chunks, the target {target.name} allows at most {limit:.0e}. "
                         "No bundle was written.")
 
 
@@ -175,9 +176,9 @@ def _largest(a: FloatArray, b: FloatArray) -> float:
 
 
 def golden_audio(variant: Variant) -> FloatArray:
-    """Consecutive chunks [N, hop_samples] of synthetic sounds, 16 bits; one more than the model
-    remembers."""
-    chunks = max(LEAST, variant.memory_steps + 1)
+    """Return consecutive chunks [N, hop_samples] of synthetic sounds, float32 in [-1, 1] with 16-bit
+    resolution; at least one more than the model remembers."""
+    chunks = max(MIN_GOLDEN_CHUNKS, variant.memory_steps + 1)
     seconds = chunks * variant.hop_samples / variant.sample_rate
     audio = synthetic_stream(seconds, "calibrate", rate=variant.sample_rate)
     return audio.reshape(chunks, variant.hop_samples)

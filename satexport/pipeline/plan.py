@@ -1,4 +1,4 @@
-"""What is asked of a build and what goes with what: everything that can be said before the work."""
+"""The options of a build, and the checks of how they go together that are possible before any work."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from satexport.quantize.calibration_set import CalibrationSet, default_folds, fi
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions:
-    """The export that a bundle is made of, where it is made first."""
+    """An export to make first, and then a bundle from it."""
 
     model: str
-    delay: int | None = None          # s; None: the usual one of the model
+    delay: int | None = None          # s; None: the model's default
     checkpoint: str = "published"     # or "demo", "random", a file, "hub:OWNER/REPO"
     labels: Path | None = None
     options: GraphOptions = USUAL_OPTIONS
@@ -26,47 +26,47 @@ class ExportOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class BuildOptions:
-    """What a bundle is made by, beside its target."""
+    """Build options that are not in the target."""
 
     calibration: CalibrationSet
-    recordings: Path | None = None   # of the calibration set, where it does not say it
-    cache_dtype: str = "fp32"
-    sensitivity: bool = False        # find what each layer costs
+    recordings: Path | None = None   # folder of the calibration set's recordings; None: the set names it
+    cache_dtype: str = "fp32"        # or "fp16", "int8"
+    sensitivity: bool = False        # measure how much int8 in each layer changes the scores
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProofOptions:
-    """How a bundle is proven and measured."""
+    """How to prove and measure a bundle."""
 
-    data: str = "synthetic"
+    data: str = "synthetic"           # the labelled set that gates
     folds: Sequence[int] | None = None
     category_map: Path | None = None
     require_data: bool = False        # a gate that could not be judged fails
-    checkpoint: str | None = None
-    minutes: float = 10.0
-    threads: int | None = None
+    checkpoint: str | None = None     # file with the bundle's weights; None: found by their SHA-256
+    minutes: float = 10.0             # length of the stream
+    threads: int | None = None        # None: the target's, or the runtime decides
     measure: bool = True
 
 
 def apply_choices(target: Target, *, ranges: str | None = None, leave_out: Sequence[str] = (),
                   sensitivity: bool = False) -> Target:
-    """A target with what was asked for in place of its own choices. Raises `UsageError` for what has no
-    meaning for it."""
+    """Return a target with these choices instead of its own; layers of `leave_out` are added to the target's.
+    Raises `UsageError` for a choice that does not apply to the target."""
     if not target.quantization:
-        for option, given in (("--ranges", ranges), ("--leave-out", leave_out),
+        for option, value in (("--ranges", ranges), ("--leave-out", leave_out),
                               ("--sensitivity", sensitivity)):
-            if given:
-                raise UsageError(f"{option} is of int8: leave it out, or ask for --int8.")
+            if value:
+                raise UsageError(f"{option} applies only to int8: leave it out, or add --int8.")
         return target
     if ranges and target.quantization.method == "dynamic":
-        raise UsageError("--ranges: dynamic quantisation finds its own at every step. Leave it out.")
+        raise UsageError("--ranges: dynamic quantisation computes ranges at every step. Leave it out.")
     return replace(target, quantization=replace(
         target.quantization, ranges=ranges or target.quantization.ranges,
         leave_out=(*target.quantization.leave_out, *leave_out)))
 
 
-def is_calibrated(target: Target, cache_dtype: str, sensitivity: bool) -> bool:
-    """Does a bundle need a calibration set?"""
+def needs_calibration(target: Target, cache_dtype: str, sensitivity: bool) -> bool:
+    """Return whether building a bundle needs a calibration set."""
     int8 = target.quantization
     return sensitivity or cache_dtype == "int8" or (int8 is not None and (
         int8.method == "static" or AUTO in int8.leave_out))
@@ -74,20 +74,23 @@ def is_calibrated(target: Target, cache_dtype: str, sensitivity: bool) -> bool:
 
 def plan_build(target: Target, *, calibration: str | None = None, data: str = "synthetic",
                cache_dtype: str = "fp32", sensitivity: bool = False) -> BuildOptions:
-    """The build options of a target: `calibration` is a set in place of its own, `data` the labelled set that
-    gates, which in ESC-50 layout also holds the recordings of the calibration set esc50.
+    """Return the build options of a target. `calibration` is a set to use instead of the target's; `data` is
+    the labelled set that gates, which in ESC-50 layout also holds the recordings of the calibration set
+    esc50.
 
-    Raises `UsageError` for a set where nothing is calibrated or that does not exist, `DataError` for a
-    damaged one."""
-    if calibration and not is_calibrated(target, cache_dtype, sensitivity):
-        raise UsageError("--calibration: nothing here is calibrated. Leave it out, or ask for --int8.")
+    Raises `UsageError` for a set that does not exist or if nothing needs calibration, `DataError` for a
+    damaged set.
+    """
+    if calibration and not needs_calibration(target, cache_dtype, sensitivity):
+        raise UsageError("--calibration: this bundle needs no calibration. Leave it out, or add --int8.")
     chosen = find_calibration(calibration or (target.quantization or Quantization()).calibration)
     recordings = Path(data) if chosen.source == "esc50" and is_esc50(data) else None
     return BuildOptions(calibration=chosen, recordings=recordings, cache_dtype=cache_dtype,
                         sensitivity=sensitivity)
 
 
-def gate_folds(data: str, folds: Sequence[int] | None, calibration: CalibrationSet) -> Sequence[int] | None:
-    """The folds of a labelled set that gate: those that are asked for, else those that the calibration set
-    leaves for it."""
+def choose_gate_folds(data: str, folds: Sequence[int] | None,
+                      calibration: CalibrationSet) -> Sequence[int] | None:
+    """Return the folds of a labelled set to gate on: `folds`, by default the `gate_folds` of the calibration
+    set; None for a set without folds."""
     return folds or default_folds(data, calibration)

@@ -1,4 +1,4 @@
-"""A bundle proven and measured: what of it runs on this machine, against PyTorch and beside its export."""
+"""Prove a bundle against PyTorch and measure it against its export, as far as it runs on this machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from satexport.bundle.folder import GRAPH_SCORES, REPORTS, Bundle, write_arrays
 from satexport.bundle.gates import Gate, fail_skipped
 from satexport.bundle.places import for_one_stream
 from satexport.files import write_json
-from satexport.measure.turns import Settings, measure
+from satexport.measure.turns import MeasureOptions, measure
 from satexport.parity.golden import golden_scores, proof_streams
 from satexport.parity.protocols import GateSet, run_parity
 from satexport.parity.records import ParityReport, report_parity
@@ -26,8 +26,9 @@ from satexport.tagging.tagger import Tagger
 
 def write_graph_scores(folder: Path, graphs: Mapping[str, Step], contract: Contract,
                        audio: FloatArray) -> None:
-    """Write what graphs make of the golden chunks [chunks, samples], scores [chunks, classes] of each by its
-    name, for the engines that another machine makes of them; nothing where there are none."""
+    """Write the scores [chunks, classes] of each graph over the golden chunks [chunks, samples], by the name
+    of the graph. Another machine compares the engines that it builds from these graphs with them. Writes
+    nothing if there are no graphs."""
     scores = {name: golden_scores(proof_streams(step, contract), audio)[0] for name, step in graphs.items()}
     if scores:
         write_arrays(folder / GRAPH_SCORES, scores)
@@ -35,15 +36,15 @@ def write_graph_scores(folder: Path, graphs: Mapping[str, Step], contract: Contr
 
 def prove(source: Bundle, bundle: Bundle, place: Path, candidates: Mapping[str, Candidate],
           options: ProofOptions, gate_set: GateSet) -> ProofRecord:
-    """Hold candidates of a bundle against PyTorch, then measure the bundle beside its export `source`, where
-    it runs here and that is asked for. The reports are written into the bundle, which will lie at
-    `place`."""
+    """Compare the candidates of a bundle with PyTorch; then, if the bundle runs here and the options ask for
+    it, measure it in turns with its export `source`. Writes the reports into the bundle, which will be moved
+    to `place`."""
     gates: list[Gate] = []
     reports: dict[str, ParityReport] = {}
     notes: list[str] = []
     for name, candidate in candidates.items():
-        held = replace(bundle, target=replace(bundle.target, gates=candidate.gates))
-        report = judge(Tagger(held, candidate.step), options, gate_set, **candidate.facts)
+        gated = replace(bundle, target=replace(bundle.target, gates=candidate.gates))
+        report = judge(Tagger(gated, candidate.step), options, gate_set, **candidate.facts)
         write_json(bundle.reports / candidate.report, to_json(report))
         if name == ITSELF:
             notes += write_picture(bundle.reports / "parity.png", report)
@@ -58,8 +59,8 @@ def prove(source: Bundle, bundle: Bundle, place: Path, candidates: Mapping[str, 
 
 
 def judge(tagger: Tagger, options: ProofOptions, gate_set: GateSet, **facts: str) -> ParityReport:
-    """Return the report on a tagger against PyTorch; `facts` as for `report_parity`. Raises what `run_parity`
-    does."""
+    """Compare a tagger with PyTorch and return the report; `facts` are passed on to `report_parity`. Raises
+    the errors of `run_parity`."""
     result = run_parity(tagger, gate_set=gate_set, checkpoint=options.checkpoint, minutes=options.minutes)
     if options.require_data:
         result = replace(result, gates=fail_skipped(result.gates))
@@ -68,16 +69,16 @@ def judge(tagger: Tagger, options: ProofOptions, gate_set: GateSet, **facts: str
 
 def _measure(source: Bundle, bundle: Bundle, place: Path, options: ProofOptions,
              proven: ProofRecord) -> ProofRecord:
-    """The record with what measuring the bundle, its export and PyTorch in turns found."""
+    """Measure the bundle, its export and PyTorch in turns, and return the record with the results."""
     streams = 1 if source.contract.options.streams == ANY else None
-    settings = Settings(threads=options.threads, streams=streams, checkpoint=options.checkpoint)
+    measure_options = MeasureOptions(threads=options.threads, streams=streams, checkpoint=options.checkpoint)
     notes: list[str] = []
-    report = measure([source, bundle, *for_one_stream(bundle, place.parents[1], notes)], settings)
-    export, own, *others = report.bundles
-    own = replace(own, bundle=str(place))  # where it will lie
-    report = replace(report, bundles=(export, own, *others))
+    report = measure([source, bundle, *for_one_stream(bundle, place.parents[1], notes)], measure_options)
+    export, entry, *others = report.bundles
+    entry = replace(entry, bundle=str(place))  # its final path
+    report = replace(report, bundles=(export, entry, *others))
     reports = bundle.path / REPORTS
     notes += [*report.notes, *write_picture(reports / "measure.png", report)]
     write_json(reports / "measure.json", to_json(report.select_bundle(1)))
     return replace(proven, measured=report, notes=(*proven.notes, *notes),
-                   gates=(*proven.gates, *(own.gates or ())))
+                   gates=(*proven.gates, *(entry.gates or ())))

@@ -73,7 +73,7 @@ def store_cache(source: Graph, contract: Contract, dtype: str, initial: Sequence
     replace(graph.value_info, [])
     helper.set_model_props(result, stored.to_metadata())
     onnx.checker.check_model(result, full_check=False)
-    return StoredCache(source.rewritten(result), stored, converted)
+    return StoredCache(source.with_model(result), stored, converted)
 
 
 def _find_scale(caches: Sequence[Array]) -> NDArray[np.float32]:

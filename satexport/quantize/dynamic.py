@@ -50,4 +50,4 @@ def quantize_dynamic(graph: Graph, quantization: Quantization, chosen: Sequence[
             logging.disable(logging.NOTSET)
         result: onnx.ModelProto = onnx.load(after)
     replace(result.metadata_props, graph.model.metadata_props)
-    return graph.renamed(result)
+    return graph.with_renamed_nodes(result)

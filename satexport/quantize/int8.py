@@ -51,7 +51,7 @@ def quantize(graph: Graph, quantization: Quantization, ranges: Ranges, leave_out
         return graph
     if quantization.method == "dynamic":
         return quantize_dynamic(graph, quantization, chosen)
-    return graph.rewritten(_quantize_static(graph.model, quantization, chosen, ranges))
+    return graph.with_model(_quantize_static(graph.model, quantization, chosen, ranges))
 
 
 def _quantize_static(model: onnx.ModelProto, quantization: Quantization, chosen: Sequence[Product],

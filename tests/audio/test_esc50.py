@@ -44,7 +44,7 @@ def esc50(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_esc50_is_downloaded_once_after_its_licence_was_printed(site: Site, esc50: Path) -> None:
     first = call("data", "esc50")
-    assert (first.code, first.out) == (0, f"esc50 is there: satexport parity BUNDLE --data {esc50}\n")
+    assert (first.code, first.out) == (0, f"esc50 is ready: satexport parity BUNDLE --data {esc50}\n")
     assert "CC BY-NC 3.0" in first.err
     assert (esc50 / "audio" / "1.wav").read_bytes() == BODY
     assert os.listdir(esc50.parent) == ["ESC-50"]

@@ -160,8 +160,8 @@ def test_the_command_makes_the_bundle_of_any_target(
     (("--target", "onnx"), 2, "is the export itself"),
     (("--target", "openvino-fp32", "--cache-dtype", "fp16"), 2, "OpenVINO, which keeps the cache in fp32"),
     (("--target", "jetson-thor", "--cache-dtype", "int8"), 2, "TensorRT, which keeps the cache in fp32"),
-    (("--target", "cpu-fp32", "--ranges", "entropy"), 2, "--ranges is of int8"),
-    (("--target", "cpu-fp32", "--calibration", "esc50"), 2, "nothing here is calibrated")])
+    (("--target", "cpu-fp32", "--ranges", "entropy"), 2, "--ranges applies only to int8"),
+    (("--target", "cpu-fp32", "--calibration", "esc50"), 2, "this bundle needs no calibration")])
 def test_wrong_use_of_the_command_is_named_and_leaves_nothing(
         tiny: Path, tmp_path: Path, arguments: tuple[str, ...], code: int, words: str) -> None:
     output = output_with(tiny, tmp_path)

@@ -83,8 +83,7 @@ def make_a_broken_link(part: Path) -> None:
 @pytest.mark.parametrize("name", [MANIFEST, GRAPH, INITIAL_CACHE, LABELS, GOLDEN])
 @pytest.mark.parametrize("spoil", [Path.unlink, empty, truncate, lengthen, give_windows_line_ends,
                                    make_a_folder, make_a_broken_link])
-def test_an_incomplete_part_is_named(
-        spoil: Callable[[Path], None], name: str, sat: Path) -> None:
+def test_an_incomplete_part_is_named(spoil: Callable[[Path], None], name: str, sat: Path) -> None:
     spoil(sat / name)
     with pytest.raises(BundleError, match=name):
         open_bundle(sat)
@@ -215,8 +214,7 @@ def test_an_initial_cache_that_is_not_an_array_is_an_error(data: bytes, sat: Pat
         load(sat)
 
 
-def test_running_streams_reset_to_their_own_silence_after_the_bundle_was_replaced(
-        sat: Path) -> None:
+def test_running_streams_reset_to_their_own_silence_after_the_bundle_was_replaced(sat: Path) -> None:
     stream, audio = load(sat).stream(), np.zeros(64_000, np.float32)
     before = stream.feed(audio)
     values = np.load(sat / INITIAL_CACHE)

@@ -43,7 +43,7 @@ def test_an_interrupt_during_imports_exits_like_a_later_one(module: str) -> None
     process = start("models", before=INTERRUPTED.format(module))
     out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (130, "")
-    assert err.splitlines() == ["Interrupted; what was there before is untouched."]
+    assert err.splitlines() == ["Interrupted; existing files are unchanged."]
 
 
 @needs_dev_full
@@ -57,8 +57,8 @@ def test_a_full_standard_output_is_reported_without_a_traceback(
                               env=os.environ | {"PYTHONUNBUFFERED": unbuffered}, encoding="utf-8",
                               check=False)
     assert done.returncode == 5
-    assert done.stderr == ("Error: standard output takes nothing (No space left on device): what was to be "
-                           "printed is lost. Make room there, or send it elsewhere.\n")
+    assert done.stderr == ("Error: cannot write to standard output (No space left on device): the rest of "
+                           "the output is lost. Make room on its disk, or redirect it.\n")
 
 
 # Users' targets.
@@ -193,7 +193,7 @@ def test_a_read_only_bundle_suggests_another_path_for_reports(
         command: str, more: list[str], tiny: Path, tmp_path: Path) -> None:
     bundle = copy_of(tiny, tmp_path)
     shutil.rmtree(bundle / "reports")
-    (bundle / "reports").write_text("in the way, as a disk is that can only be read")
+    (bundle / "reports").write_text("prevents writing, as a read-only disk does")
     result = call(command, bundle, *more)
     assert result.code == 5
     assert "cannot be written" in result.err

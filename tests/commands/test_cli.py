@@ -69,7 +69,7 @@ def test_a_precision_that_the_export_cannot_deliver_is_refused(tmp_path: Path) -
     (tmp_path / "a.toml").write_text('name = "a"\nbackend = "onnxruntime"\nprecision = "int8"\n'
                                      "[gates]\nmax_score_difference = 0.1\nmap_kept = 1\n[quantization]\n")
     result = call(*ONNX, tmp_path, "--target", tmp_path / "a.toml")
-    assert (result.code, "wants int8" in result.err) == (2, True)
+    assert (result.code, "a is int8 for onnxruntime" in result.err) == (2, True)
 
 
 # The export.

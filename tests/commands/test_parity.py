@@ -28,7 +28,7 @@ RATE = 16_000  # Hz
 
 @pytest.fixture
 def bundle(demo: Path, tmp_path: Path) -> Path:
-    """The demo's bundle, to write reports into."""
+    """A copy of the demo's bundle, to write reports into."""
     return copy_of(demo, tmp_path)
 
 
@@ -118,7 +118,7 @@ def test_a_gate_without_data_is_skipped_or_fails_if_data_are_required(
 @pytest.mark.parametrize("option", [("--data", "x"), ("--folds", "4"), ("--map", "x"), ("--checkpoint", "x")])
 def test_golden_refuses_options_that_it_would_ignore(random_vit: Path, option: tuple[str, str]) -> None:
     result = call("parity", random_vit, "--golden", *option)
-    assert (result.code, "--golden needs neither" in result.err) == (2, True)
+    assert (result.code, "--golden takes neither" in result.err) == (2, True)
 
 
 def test_weights_of_another_file_exit_with_4(random_vit: Path, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ RATE = 16_000  # Hz
 
 @pytest.fixture
 def wav(tmp_path: Path, audio: FloatArray) -> Path:
-    """Seven seconds: three full chunks of 2 s and a half one."""
+    """Seven seconds of audio: three full chunks of 2 s and half a chunk."""
     soundfile.write(tmp_path / "seven.wav", audio[:7 * RATE], RATE, subtype="PCM_16")
     return tmp_path / "seven.wav"
 
@@ -146,7 +146,7 @@ def test_standard_input_without_audio_exits_with_4(demo: Path) -> None:
 
 def test_standard_input_can_be_read_only_once(demo: Path) -> None:
     result = call("run", demo, "-", "-")
-    assert (result.code, "- stands there more than once" in result.err) == (2, True)
+    assert (result.code, "- is given more than once" in result.err) == (2, True)
 
 
 @needs_dev_full

@@ -19,9 +19,6 @@ FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<content>.*?)^```$", re.MULTILINE
 PLACEHOLDER = re.compile(r"(-?[A-Z]+\.?)+(\.toml)?")  # BUNDLE, FILE.toml, A, AUDIO...
 IMAGES = {"satexport-cpu", "satexport-openvino", "satexport-jetson"}  # their command is satexport
 
-NOT_MERGED = {  # what other branches add: delete the line of one that is there
-    r"\bced-": "CED models are not merged yet",
-}
 NEEDS = {  # pattern of a shown command -> what it needs and a test does not have
     r"^docker ": "Docker",
     r"^arecord ": "a microphone (arecord)",
@@ -48,10 +45,6 @@ class Shown:
     def needs(self) -> str | None:
         """What it needs to run and no test has, None if nothing."""
         return _find(NEEDS, self.text)
-
-    @property
-    def not_merged(self) -> str | None:
-        return _find(NOT_MERGED, self.text)
 
 
 def _find(table: dict[str, str], text: str) -> str | None:

@@ -17,7 +17,7 @@ from tests.docs.commands import Shown, shown_commands
 from tests.docs.places import Kit, local, put
 from tests.machine import has_bf16, need
 
-WHOLE = [shown for shown in shown_commands() if shown.is_whole and not shown.not_merged]
+WHOLE = [shown for shown in shown_commands() if shown.is_whole]
 PAGES = {page: list(every) for page, every in groupby(WHOLE, key=lambda shown: shown.page)}
 QUICK = re.compile(r"satexport (models|targets|run|onnx|report)\b|--golden")
 SHORTER = {  # the command -> options that only make it shorter

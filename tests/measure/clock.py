@@ -1,10 +1,10 @@
-"""A clock that a test moves on."""
+"""A clock that a test advances."""
 
 from __future__ import annotations
 
 
 class Clock:
-    """In the place of the module `time`: only steps and pauses make it go on."""
+    """Replaces the module `time`; only steps and pauses advance it."""
 
     def __init__(self) -> None:
         self.now = 0.0

@@ -1,4 +1,4 @@
-"""What several tests of measuring need."""
+"""Fixtures for the tests of measuring."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.bundle.copies import copy_of
 
 @pytest.fixture(scope="module")
 def whole_turns() -> Iterator[None]:
-    """A turn has all its steps, however long this machine takes for them."""
+    """Give every turn all its steps, however slow this machine is."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(schedule, "TURN_SECONDS", 1e9)
         yield
@@ -21,12 +21,12 @@ def whole_turns() -> Iterator[None]:
 
 @pytest.fixture
 def bundle(tiny: Path, tmp_path: Path) -> Path:
-    """A bundle, to write reports into or to spoil."""
+    """A copy of a bundle, to write reports into or to damage."""
     return copy_of(tiny, tmp_path)
 
 
 @pytest.fixture
 def few_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For what is measured in this process."""
+    """Make measurements in this process short."""
     monkeypatch.setattr(schedule, "TURNS", 3)
     monkeypatch.setattr(schedule, "PAUSED_TURNS", 2)

@@ -1,4 +1,4 @@
-"""Bundles that are measured, and what their reports say."""
+"""Bundles to measure, and their reports."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WEIGHTS = DEPTH * 12 * 48 * 48 * 4  # bytes of the matrices of its blocks
 
 
 def retarget(bundle: Path, **changes: Any) -> Path:
-    """Write a bundle's manifest anew with another target, every hash right."""
+    """Rewrite a bundle's manifest with another target and correct hashes."""
     manifest = manifest_of(bundle)
     (bundle / MANIFEST).unlink()
     target = replace(Target.from_dict(manifest["target"], bundle), **changes)
@@ -45,7 +45,7 @@ def export_form(folder: Path, options: GraphOptions) -> Path:
 
 
 def without(packages: tuple[str, ...], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The processes that start from here on lack some packages."""
+    """Make processes that start from now on lack some packages."""
     for name in packages:
         (folder / f"{name}.py").write_text(f"raise ModuleNotFoundError('No module {name}', name='{name}')")
     monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
@@ -60,7 +60,7 @@ class Measured(NamedTuple):
 
     @property
     def entries(self) -> list[dict[str, Any]]:
-        """What was found of each bundle and of PyTorch."""
+        """The entries of all bundles and of PyTorch."""
         return [*self.report["bundles"], *self.report["eager"]]
 
 

@@ -29,17 +29,17 @@ def test_budgets_of_every_shipped_target_are_judged_where_they_can_be(target: Ta
                                    else "passed")
 
 
-def test_figures_are_in_the_units_of_the_budgets_and_a_step_is_the_slower_kind() -> None:
+def test_figures_have_the_units_of_the_budgets_and_step_ms_is_the_slower_kind() -> None:
     latency = StepLatency(burst=summarize([0.003]), paused=summarize([0.004]))
     memory = MemoryBytes(weights=1, state=2, transient=3_000_000, resident=4_500_000, device=5_000_000)
     assert bundle_figures(latency, memory) == {"step_ms": 4.0, "resident_mb": 4.5, "transient_mb": 3.0}
     assert engine_figures(latency, memory) == {"step_ms": 4.0, "device_mb": 5.0}
 
 
-def test_a_budget_of_another_command_is_shown_with_the_one_that_judges_it() -> None:
+def test_a_budget_that_another_command_judges_names_that_command() -> None:
     (gate,) = budget_gates(Budgets(device_mb=1.0), MEASURED)
     assert (gate.status, gate.value) == ("elsewhere", None)
-    assert gate.note == "judged on the board where an engine is built"
+    assert gate.note == "judged on the board when an engine is built"
     (gate,) = budget_gates(Budgets(resident_mb=1.0), BUILT)
     assert gate.note == "judged by `satexport measure`"
     (gate,) = budget_gates(Budgets(transient_mb=1.0), MEASURED)

@@ -1,4 +1,4 @@
-"""The clock: which steps count, in which order, and what the summary says."""
+"""Timing: which steps count, in which order they run, and what the summary contains."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.measure.clock import Clock
 
 
 class Counting:
-    """A step whose cache counts its steps; each takes as long as `seconds` says of its number."""
+    """A step whose cache counts the steps. Step number n takes `seconds(n)`."""
 
     def __init__(self, clock: Clock, seconds: Callable[[int], float]) -> None:
         self.clock, self.seconds = clock, seconds
@@ -47,13 +47,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_a_turn_ends_after_so_much_work_and_has_a_step_at_least(clock: Clock) -> None:
+def test_a_turn_ends_after_its_seconds_and_has_at_least_one_step(clock: Clock) -> None:
     for seconds, steps in ((1.0, 3), (0.1, 1), (9.0, 10)):
         timer = StepTimer(Counting(clock, lambda _: 0.4), make_noise(1, 16))
         assert timer.run_turn(Turn(10, seconds, 0.0)) == pytest.approx([0.4] * steps)
 
 
-def test_steps_that_warm_up_do_not_count_and_a_paused_step_has_none_before_it(clock: Clock) -> None:
+def test_warm_up_steps_do_not_count_and_paused_turns_have_none(clock: Clock) -> None:
     step = Counting(clock, lambda number: 1.0 + number)
     timer = StepTimer(step, make_noise(1, 16))
     assert timer.run_turn(Turn(2, 1e9, 0.0)) == [3.0, 4.0]
@@ -61,7 +61,7 @@ def test_steps_that_warm_up_do_not_count_and_a_paused_step_has_none_before_it(cl
     assert clock.now == sum((1, 2, 3, 4, 5)) + 0.25
 
 
-def test_the_cache_is_carried_on_and_the_chunks_take_turns(clock: Clock) -> None:
+def test_the_cache_is_carried_and_the_chunks_are_fed_in_rotation(clock: Clock) -> None:
     step, noise = Counting(clock, lambda _: 0.1), make_noise(2, 16)
     StepTimer(step, noise).run_turn(Turn(3, 1e9, 0.0))
     assert len(step.inputs) == schedule.WARM_UP + 3
@@ -69,7 +69,7 @@ def test_the_cache_is_carried_on_and_the_chunks_take_turns(clock: Clock) -> None
         np.testing.assert_array_equal(chunk, noise[number % len(noise)])
 
 
-def test_steps_take_turns_and_bursts_and_pauses_are_summarised_apart() -> None:
+def test_steps_take_turns_and_bursts_and_pauses_are_summarised_separately() -> None:
     turns, order = plan_turns(steps=20, pause=0.5), []
     assert turns == [Turn(20, 1.0, 0.0)] * 10 + [Turn(10, 1.0, 0.5)] * 2
 
@@ -95,7 +95,7 @@ def test_a_summary_has_the_quantiles_in_milliseconds() -> None:
     assert summary.steps == 101
 
 
-def test_noise_is_the_same_every_time_and_20_db_under_full_scale() -> None:
+def test_noise_is_the_same_every_time_and_20_db_below_full_scale() -> None:
     noise = make_noise(2, 10_000)
     assert noise.shape == (latency.NOISE_CHUNKS, 2, 10_000)
     assert noise.dtype == np.float32

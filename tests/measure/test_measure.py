@@ -1,4 +1,4 @@
-"""`satexport measure`: every figure is there and means what the design says."""
+"""`satexport measure`: every figure exists and has the documented meaning."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def one(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Measured:
     return Measured(path, result, json.loads(result.out))
 
 
-def test_json_is_the_report_and_all_there_is_on_standard_output(one: Measured) -> None:
+def test_json_output_is_exactly_the_report(one: Measured) -> None:
     assert (one.result.code, one.result.err) == (0, f"{RANDOM_WEIGHTS}\n")
     assert one.report == report_in(one.path)
 
@@ -54,7 +54,7 @@ def test_the_report_says_what_it_was_measured_with(one: Measured) -> None:
     assert {"satexport", "python", "numpy", "onnxruntime", "torch", "memray"} <= set(origin["versions"])
     assert origin["cpu"]
     assert set(origin["cpu_flags"]) <= set(CPU_FLAGS)
-    assert origin["cpu_cores"] == found["threads"] == cores()  # where nobody says how many
+    assert origin["cpu_cores"] == found["threads"] == cores()  # the default
     assert one.report["settings"]["steps"] == STEPS
     assert found["bundle_sha256"] == open_bundle(one.path).sha256
     assert found["checkpoint"]["sha256"] == manifest["contract"]["checkpoint"]["sha256"]
@@ -62,13 +62,13 @@ def test_the_report_says_what_it_was_measured_with(one: Measured) -> None:
     assert found["tokens"] == {"new": 48, "cached": 48}
 
 
-def test_a_bundle_measured_alone_has_nothing_beside_it(one: Measured) -> None:
+def test_a_bundle_measured_alone_has_no_comparison(one: Measured) -> None:
     (found,) = one.report["bundles"]
     assert one.report["eager"] == []
     assert not {"eager", "times_eager"} & set(found)
 
 
-def test_a_target_without_budgets_passes_nothing(one: Measured) -> None:
+def test_a_target_without_budgets_is_skipped(one: Measured) -> None:
     assert (one.report["verdict"], one.report["gates"]) == ("skipped", [])
 
 
@@ -78,11 +78,12 @@ def test_a_measured_bundle_is_still_a_bundle(one: Measured) -> None:
     assert satexport.load(one.path).contract.variant == f"{SAT}-2s"
 
 
-# Several bundles beside PyTorch.
+# Several bundles and PyTorch.
 
 @pytest.fixture(scope="module")
 def several(tiny: Path, tiny_lanes: Path, tmp_path_factory: pytest.TempPathFactory) -> Measured:
-    """One stream, two, and three of any number; the one for two wants one thread, the others two."""
+    """Bundles for one stream, for two, and for any number, run with three. The one for two streams has one
+    thread, the others two."""
     folder = tmp_path_factory.mktemp("several")
     two = export_form(folder / "build", GraphOptions(streams=2))
     paths = [retarget(copy_of(tiny, folder / "build"), threads=2), retarget(two, threads=1),
@@ -132,7 +133,7 @@ def test_the_memory_of_a_bundle_is_counted_by_kind(several: Measured) -> None:
 
 
 @needs_proc
-def test_pytorch_has_memory_of_its_own(several: Measured) -> None:
+def test_the_memory_of_pytorch_is_counted_separately(several: Measured) -> None:
     for entry in several.report["eager"]:
         found = entry["memory_bytes"]
         assert (found["weights"], entry["streams"]) == (None, 1)
@@ -143,7 +144,7 @@ def test_pytorch_has_memory_of_its_own(several: Measured) -> None:
 
 def test_a_bundle_is_compared_with_pytorch_at_its_own_threads(several: Measured) -> None:
     rows = {row["name"]: row for row in several.report["eager"]}
-    assert sorted(row["threads"] for row in rows.values()) == [1, 2]  # the same weights at 2 are one row
+    assert sorted(row["threads"] for row in rows.values()) == [1, 2]  # one row per weights and threads
     for entry in several.report["bundles"]:
         eager = rows[entry["eager"]]
         assert eager["threads"] == entry["threads"]
@@ -176,7 +177,7 @@ def test_every_figure_is_defined(several: Measured) -> None:
     assert set(one) == measured - {"times_one_stream"} | about
 
 
-def test_the_report_on_several_lies_in_build_measure(several: Measured) -> None:
+def test_the_report_on_several_bundles_goes_to_build_measure(several: Measured) -> None:
     assert sorted(os.listdir(several.path / "build" / "measure")) == ["measure.json", "measure.png"]
 
 

@@ -1,4 +1,4 @@
-"""The processes that are measured: they end, are killed, are interrupted."""
+"""The measured processes end early, are killed or are interrupted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from satexport.bundle.folder import open_bundle
 from satexport.errors import RunError
-from satexport.measure.turns import Settings, measure
+from satexport.measure.turns import MeasureOptions, measure
 from tests.bundle.copies import content
 from tests.commands.calls import START, start
 from tests.machine import PATIENCE, needs_memray, needs_proc
@@ -22,27 +22,27 @@ from tests.tiny import SAT
 
 pytestmark = [needs_memray, pytest.mark.usefixtures("whole_turns")]
 
-# Processes that end.
 
-def test_a_process_that_ends_by_itself_is_an_error(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_ends_early_is_an_error(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
-    with pytest.raises(RunError, match=rf"{SAT}-2s/onnx: the process .* ended \(exit code 1\)") as caught:
-        measure([open_bundle(tiny)], Settings(eager=False))
+    message = rf"{SAT}-2s/onnx: the measured process ended early \(exit code 1\)"
+    with pytest.raises(RunError, match=message) as caught:
+        measure([open_bundle(tiny)], MeasureOptions(eager=False))
     assert caught.value.exit_code == 5
 
 
 def workers_of(parent: int) -> list[int]:
-    """The processes that a `satexport measure` has started."""
-    found = []
+    """Return the processes that a `satexport measure` has started."""
+    workers = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             command = (folder / "cmdline").read_bytes()
-            its_parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:  # gone meanwhile
+            parent_of_process = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:  # the process has just ended
             continue
-        if its_parent == parent and b"satexport.measure.worker" in command:
-            found.append(int(folder.name))
-    return found
+        if parent_of_process == parent and b"satexport.measure.worker" in command:
+            workers.append(int(folder.name))
+    return workers
 
 
 def wait_for_worker(process: subprocess.Popen[str], library: str) -> list[int]:
@@ -63,7 +63,7 @@ def test_a_process_that_is_killed_ends_the_command_with_5(bundle: Path) -> None:
     os.kill(worker, signal.SIGKILL)
     out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (5, "")
-    assert f"{SAT}-2s/onnx: the process that is measured ended (exit code -9); was there enough" in err
+    assert f"{SAT}-2s/onnx: the measured process ended early (exit code -9). It may have run out of" in err
     assert "Traceback" not in err
     assert not (bundle / "reports" / "measure.json").exists()
 
@@ -82,11 +82,11 @@ def test_an_interrupt_ends_with_130_and_leaves_no_process_and_no_report(
         workers = wait_for_worker(process, "onnxruntime")
         time.sleep(0.5)
     else:
-        workers = wait_for_worker(process, "_multiarray_umath")  # of numpy, the first of many
+        workers = wait_for_worker(process, "_multiarray_umath")  # of numpy, which is imported first
     (os.kill if to == "the command" else os.killpg)(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (130, "")
-    assert err.strip() == "Interrupted; what was there before is untouched."
+    assert err.strip() == "Interrupted; existing files are unchanged."
     assert workers
     assert not [worker for worker in workers if Path(f"/proc/{worker}").exists()]
     assert content(bundle) == before

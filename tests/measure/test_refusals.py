@@ -1,4 +1,4 @@
-"""What `satexport measure` says where something is missing or wrong."""
+"""What `satexport measure` does if something is missing or wrong."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from tests.tiny import SAT, VIT, vit_file
 
 pytestmark = [needs_memray, pytest.mark.usefixtures("whole_turns")]
 
-# What is missing.
+# Something is missing.
 
-def test_a_device_that_has_numpy_and_the_runtime_alone_is_measured(
+def test_a_device_with_only_numpy_and_the_runtime_is_measured(
         bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "fakes").mkdir()
     without(("torch", "onnx", "onnxsim", "safetensors", "sklearn", "scipy", "soundfile", "soxr", "memray",
@@ -35,7 +35,8 @@ def test_a_device_that_has_numpy_and_the_runtime_alone_is_measured(
     out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     assert "step in a burst, ms" in out
-    assert f"no PyTorch beside {SAT}-2s: torch is not installed: pip install 'satexport[export]'" in err
+    assert (f"{SAT}-2s is not compared with PyTorch: torch is not installed: pip install 'satexport[export]'"
+            in err)
     assert "no measure.png: matplotlib is not installed: pip install 'satexport[measure]'" in err
     assert "Traceback" not in err
     report = report_in(bundle)
@@ -54,7 +55,7 @@ def test_a_runtime_that_is_not_installed_ends_with_3_and_names_the_extra(
     assert not (bundle / "reports" / "measure.json").exists()
 
 
-def test_a_bundle_for_a_backend_that_is_not_here_ends_with_3(bundle: Path) -> None:
+def test_a_bundle_for_an_unknown_backend_ends_with_3(bundle: Path) -> None:
     retarget(bundle, backend="tflite")
     result = call("measure", bundle, *QUICK)
     assert (result.code, result.out) == (3, "")
@@ -64,7 +65,7 @@ def test_a_bundle_for_a_backend_that_is_not_here_ends_with_3(bundle: Path) -> No
 
 @pytest.fixture(scope="module")
 def lost(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of a file of weights that was moved since."""
+    """A bundle whose file of weights was moved after the export."""
     folder = tmp_path_factory.mktemp("lost")
     file = vit_file(folder, 7)
     checkpoint = load_checkpoint(str(file), find_variant(VIT, 2))
@@ -73,10 +74,10 @@ def lost(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_weights_that_are_not_known_here_are_measured_without_pytorch(lost: Path) -> None:
+def test_a_bundle_with_unknown_weights_is_measured_without_pytorch(lost: Path) -> None:
     result = call("measure", lost, *QUICK)
     assert result.code == 0
-    assert f"no PyTorch beside {VIT}-2s: " in result.err
+    assert f"{VIT}-2s is not compared with PyTorch: " in result.err
     assert "seed-7.safetensors" in result.err
     assert "pass --checkpoint FILE" in result.err
     report = report_in(lost)
@@ -84,9 +85,9 @@ def test_weights_that_are_not_known_here_are_measured_without_pytorch(lost: Path
     assert "eager" not in report["bundles"][0]
 
 
-def test_weights_that_were_named_serve_a_bundle_whose_are_not_known_and_no_other(
+def test_a_named_checkpoint_is_used_only_for_bundles_whose_weights_are_unknown(
         lost: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SATEXPORT_CACHE", str(tmp_path))  # loading a file makes it known
+    monkeypatch.setenv("SATEXPORT_CACHE", str(tmp_path))  # because loading a file remembers it
     moved = lost.parents[1] / "moved.safetensors"
     with Process("eager") as process:
         for path in (tiny, lost):
@@ -94,7 +95,7 @@ def test_weights_that_were_named_serve_a_bundle_whose_are_not_known_and_no_other
             assert loaded["seconds"] > 0
 
 
-def test_weights_that_were_named_and_do_not_fit_end_with_4(lost: Path, tmp_path: Path) -> None:
+def test_a_named_checkpoint_that_does_not_fit_ends_with_4(lost: Path, tmp_path: Path) -> None:
     result = call("measure", lost, *QUICK, "--checkpoint", vit_file(tmp_path, 8))
     assert (result.code, result.out) == (4, "")
     assert "seed-8.safetensors has the SHA-256" in result.err
@@ -112,7 +113,7 @@ def test_a_folder_that_is_no_bundle_ends_with_4(tmp_path: Path) -> None:
     assert not os.listdir(tmp_path / "empty")
 
 
-def test_a_changed_bundle_beside_a_whole_one_ends_with_4_before_any_work(
+def test_a_changed_bundle_among_several_ends_with_4_before_any_work(
         bundle: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure_module, "Process", None)  # nothing may start
     data = bytearray((bundle / GRAPH).read_bytes())
@@ -127,7 +128,7 @@ def test_a_changed_bundle_beside_a_whole_one_ends_with_4_before_any_work(
     ("--threads", 0), ("--threads", -1), ("--threads", 257), ("--streams", 0), ("--streams", -1),
     ("--streams", "x"), ("--steps", 1), ("--steps", "x"), ("--pause", 0), ("--pause", "inf"),
     ("--pause", "nan")], ids=lambda options: " ".join(map(str, options)))
-def test_options_that_cannot_be_meant_end_with_2(
+def test_invalid_option_values_end_with_2(
         options: tuple[object, ...], tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure_module, "Process", None)
     result = call("measure", tiny, *options)
@@ -140,7 +141,7 @@ def test_measure_without_a_bundle_ends_with_2() -> None:
 
 
 @pytest.mark.parametrize("place", ["below a file", "a file system that takes no files"])
-def test_a_place_that_takes_no_report_ends_with_5_before_any_work(
+def test_a_report_folder_that_cannot_be_written_ends_with_5_before_any_work(
         place: str, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure_module, "Process", None)
     (tmp_path / "file").write_text("mine")
@@ -152,11 +153,11 @@ def test_a_place_that_takes_no_report_ends_with_5_before_any_work(
     assert content(tmp_path) == before
 
 
-def test_a_place_that_fails_at_the_end_still_gets_its_table(
+def test_the_table_is_shown_even_if_the_report_cannot_be_written(
         bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def measured(*arguments: Any) -> MeasureReport:
         report = measure(*arguments)
-        (bundle / "reports" / "measure.json").mkdir()  # in the way, for root, too
+        (bundle / "reports" / "measure.json").mkdir()  # prevents writing the file, even for root
         return report
 
     measure = measure_module.measure
@@ -167,15 +168,15 @@ def test_a_place_that_fails_at_the_end_still_gets_its_table(
     assert "measure.json: cannot be written" in result.err
 
 
-def test_any_number_of_streams_must_be_said(bundle: Path, tiny_lanes: Path,
+def test_a_bundle_for_any_number_of_streams_needs_the_option_streams(bundle: Path, tiny_lanes: Path,
                                             monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure_module, "Process", None)
     result = call("measure", bundle, tiny_lanes, *QUICK, "--report", bundle.parent / "report")
     assert (result.code, result.out) == (2, "")
-    assert f"{tiny_lanes} runs any number of streams: say with --streams N how many." in result.err
+    assert f"{tiny_lanes} runs any number of streams: add --streams N." in result.err
 
 
-def test_a_number_of_streams_that_no_bundle_would_heed_ends_with_2(
+def test_streams_that_no_bundle_leaves_open_end_with_2(
         bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure_module, "Process", None)
     result = call("measure", bundle, *QUICK, "--streams", 8)
@@ -184,7 +185,7 @@ def test_a_number_of_streams_that_no_bundle_would_heed_ends_with_2(
     assert "onnx runs 1" in result.err
 
 
-def test_more_streams_than_the_memory_holds_end_with_2_and_say_how_much_is_there(
+def test_more_streams_than_fit_into_memory_end_with_2_and_name_the_free_memory(
         tiny_lanes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure_module, "Process", None)
     monkeypatch.setattr("satexport.tagging.tagger.available_bytes", lambda: 3 * 10**9)
@@ -199,7 +200,7 @@ def test_more_streams_than_the_memory_holds_end_with_2_and_say_how_much_is_there
 
 
 @pytest.mark.parametrize("streams", ["0", "-1", "x", " ", "1.5", "1e3"])
-def test_an_export_for_a_number_of_streams_that_is_none_ends_with_2(streams: str, tmp_path: Path) -> None:
+def test_an_invalid_number_of_streams_ends_an_export_with_2(streams: str, tmp_path: Path) -> None:
     result = call("onnx", "--model", "sat-t", "--checkpoint", "demo", "--output", tmp_path / "build",
                   "--streams", streams)
     assert result.code == 2
@@ -207,7 +208,7 @@ def test_an_export_for_a_number_of_streams_that_is_none_ends_with_2(streams: str
     assert not os.listdir(tmp_path)
 
 
-def test_a_model_without_a_cache_has_no_form_of_it(tmp_path: Path) -> None:
+def test_a_model_without_a_cache_refuses_the_option_cache(tmp_path: Path) -> None:
     result = call("onnx", "--model", "vit-t", "--checkpoint", "random", "--cache", "hidden",
                   "--output", tmp_path / "build")
     assert (result.code, "vit-t-2s has no cache" in result.err) == (2, True)

@@ -1,4 +1,4 @@
-"""How the bundles that are measured take turns."""
+"""Measured bundles take turns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from satexport.bundle.contract import GraphOptions
 from satexport.bundle.folder import open_bundle
 from satexport.measure import turns as measure_module
 from satexport.measure.process import Process
-from satexport.measure.turns import Settings, measure
+from satexport.measure.turns import MeasureOptions, measure
 from tests.machine import needs_memray, needs_proc
 from tests.measure.measured import HIDDEN_OF_MLP, export_form
 from tests.tiny import DEPTH
@@ -21,7 +21,7 @@ from tests.tiny import DEPTH
 pytestmark = [needs_memray, pytest.mark.usefixtures("whole_turns")]
 
 
-def test_bundles_take_turns_and_those_of_one_name_are_told_apart(
+def test_bundles_take_turns_and_bundles_of_the_same_name_are_named_by_path(
         few_turns: None, tiny: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     turns, ask = [], Process.ask
 
@@ -31,15 +31,16 @@ def test_bundles_take_turns_and_those_of_one_name_are_told_apart(
         return ask(process, do, **arguments)
 
     monkeypatch.setattr(Process, "ask", listening)
-    report = measure([open_bundle(tiny), open_bundle(bundle)], Settings(steps=1, pause=0.02, eager=False))
+    options = MeasureOptions(steps=1, pause=0.02, eager=False)
+    report = measure([open_bundle(tiny), open_bundle(bundle)], options)
     a, b = str(tiny), str(bundle)
     assert [entry.name for entry in report.bundles] == [a, b]
     assert turns == 3 * [(a, 0), (b, 0)] + 2 * [(a, 0.02), (b, 0.02)]
 
 
-def test_a_bundle_with_a_hidden_cache_that_hears_mel_is_measured(few_turns: None, tmp_path: Path) -> None:
+def test_a_bundle_with_a_hidden_cache_and_mel_input_is_measured(few_turns: None, tmp_path: Path) -> None:
     bundle = open_bundle(export_form(tmp_path, GraphOptions(cache="hidden", input="mel")))
-    (entry,) = measure([bundle], Settings(steps=1, pause=0.01, eager=False)).bundles
+    (entry,) = measure([bundle], MeasureOptions(steps=1, pause=0.01, eager=False)).bundles
     assert entry.memory_bytes.state == DEPTH * 48 * 48 * 4
     assert HIDDEN_OF_MLP < (entry.memory_bytes.transient or 0) < 4e6
     assert entry.operations
@@ -47,8 +48,8 @@ def test_a_bundle_with_a_hidden_cache_that_hears_mel_is_measured(few_turns: None
 
 
 @needs_proc
-def test_the_threads_that_were_asked_for_are_those_that_work(few_turns: None, tiny: Path) -> None:
-    settings = Settings(threads=1, steps=1, pause=0.01, eager=False)
+def test_the_chosen_number_of_threads_is_used(few_turns: None, tiny: Path) -> None:
+    options = MeasureOptions(threads=1, steps=1, pause=0.01, eager=False)
     seen = []
 
     class Counted(Process):
@@ -61,6 +62,6 @@ def test_the_threads_that_were_asked_for_are_those_that_work(few_turns: None, ti
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measure_module, "Process", Counted)
         for threads in (1, 3):
-            (entry,) = measure([open_bundle(tiny)], replace(settings, threads=threads)).bundles
+            (entry,) = measure([open_bundle(tiny)], replace(options, threads=threads)).bundles
             assert entry.threads == threads
     assert seen[1] - seen[0] == 2

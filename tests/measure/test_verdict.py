@@ -1,4 +1,4 @@
-"""Budgets and the figures of the paper beside what was measured."""
+"""Budgets, and the paper's figures next to measured ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = [needs_memray, pytest.mark.usefixtures("whole_turns")]
 
 @pytest.fixture(scope="module")
 def pair(demo: Path, random_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> Measured:
-    """The demo, whose budget is met, beside a small ViT with random weights, whose budget is not."""
+    """The demo, whose budget is met, and a small ViT with random weights, whose budget is not."""
     folder = tmp_path_factory.mktemp("pair")
     paths = [budgets(copy_of(demo, folder), transient_mb=1000),
              budgets(copy_of(random_vit, folder), transient_mb=0.03)]
@@ -35,17 +35,17 @@ def pair(demo: Path, random_vit: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 def of_pair(pair: Measured, key: str) -> list[object]:
-    """What stands in the report on both, in the demo's and in the ViT's."""
+    """Return an entry of three reports: the one on both bundles, the demo's and the ViT's."""
     places = ("build/measure", "sat-t-2s/onnx", f"{VIT}-2s/onnx")
     return [report_in(pair.path / place)[key] for place in places]
 
 
-def test_random_weights_are_said_of_the_bundle_that_has_them_alone(pair: Measured) -> None:
+def test_only_the_bundle_with_random_weights_has_a_warning(pair: Measured) -> None:
     assert RANDOM_WEIGHTS in pair.result.err
     assert of_pair(pair, "warning") == [RANDOM_WEIGHTS, None, RANDOM_WEIGHTS]
 
 
-def test_a_budget_of_one_of_several_bundles_fails_that_one_alone(pair: Measured) -> None:
+def test_a_budget_fails_only_its_own_bundle(pair: Measured) -> None:
     assert pair.result.code == 1
     assert f"{VIT}-2s/onnx: transient_mb failed" in pair.result.err
     assert "sat-t-2s/onnx: transient_mb failed" not in pair.result.err
@@ -57,7 +57,7 @@ def test_a_budget_of_one_of_several_bundles_fails_that_one_alone(pair: Measured)
     assert (len(demo), len(vit)) == (1, 1)
 
 
-def test_the_figures_of_the_paper_stand_beside_with_their_difference(pair: Measured) -> None:
+def test_the_papers_figures_are_shown_with_their_note(pair: Measured) -> None:
     paper = PAPER["sat-t-2s"]
     demo, small = pair.report["bundles"]
     assert demo["paper"] == asdict(paper)
@@ -76,7 +76,7 @@ def test_a_model_without_a_cache_has_no_state(pair: Measured) -> None:
 # Budgets.
 
 @needs_proc
-def test_a_budget_of_a_target_file_that_is_met_is_passed(bundle: Path, tmp_path: Path) -> None:
+def test_a_budget_that_is_met_passes(bundle: Path, tmp_path: Path) -> None:
     file = tmp_path / "board.toml"
     file.write_text('name = "board"\nbackend = "onnxruntime"\nprecision = "fp32"\n'
                     "[gates]\nmax_score_difference = 1e-4\nmap_kept = 0.999\n"

@@ -177,7 +177,7 @@ def test_a_wrong_delay_is_told_by_the_width_of_the_time_code(tmp_path: Path) -> 
 
 def test_a_foreign_checkpoint_is_called_no_sat_or_vit(shared: Path) -> None:
     message = refusal(shared / "checkpoints" / "mn04_as_mAP_432.pt")
-    assert "It is no SAT or ViT" in message
+    assert "It is no SAT, ViT or CED" in message
     assert "features.0.0.weight (8, 1, 3, 3) is not expected" in message
 
 

@@ -74,13 +74,13 @@ def zipped(method: int, bits: int, at: int = 0, header: int = 0) -> bytes:
     ids=["deflate", "bzip2", "lzma", "an unknown method", "encrypted"])
 def test_a_zip_that_cannot_be_unpacked_is_called_damaged(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "w.pt").write_bytes(content)
-    assert "is damaged, or something else than torch.save wrote it" in refusal(tmp_path / "w.pt")
+    assert "is damaged, or was not written by torch.save" in refusal(tmp_path / "w.pt")
 
 
 def test_a_zip_that_torch_did_not_write_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "w.pt", "w") as archive:
         archive.writestr("a/readme.txt", "hello")
-    assert "something else than torch.save wrote it" in refusal(tmp_path / "w.pt")
+    assert "was not written by torch.save" in refusal(tmp_path / "w.pt")
 
 
 @both_formats

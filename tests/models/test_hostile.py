@@ -74,7 +74,7 @@ def test_what_would_grow_to_gigabytes_is_not_built(
     torch.save({"model": sat_t, "rest": Growing(*how)}, tmp_path / "w.pt",
                _use_new_zipfile_serialization=not legacy)
     message = refusal(tmp_path / "w.pt")
-    assert f"{name}, expected tensors alone; nothing in it was executed" in message
+    assert f"{name}, expected only tensors; nothing in it was executed" in message
 
 
 def test_tuples_in_tuples_do_not_crash_the_process(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_zip_that_unpacks_to_more_than_it_holds_is_not_unpacked(sat_t: State, 
     path = save_torch(tmp_path / "w.pt", {"time_pos_embed": torch.zeros(10_000_000)})
     packed = repacked(path, zipfile.ZIP_DEFLATED)
     assert packed.stat().st_size < 100_000
-    assert "unpacks to more than it holds" in refusal(packed)
+    assert "unpacks to more bytes than it has" in refusal(packed)
 
 
 def test_a_tensor_that_claims_more_values_than_there_are_is_refused(sat_t: State, tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_tensor_that_claims_more_values_than_there_are_is_refused(sat_t: State
 def test_a_file_larger_than_any_of_its_kind_is_not_read(tmp_path: Path) -> None:
     with save_torch(tmp_path / "w.pt", {"a": torch.zeros(1)}).open("r+b") as file:
         file.truncate(3 * 10**9)  # of holes
-    assert "has 3.0 GB, expected at most 2: save the weights alone" in refusal(tmp_path / "w.pt")
+    assert "has 3.0 GB, expected at most 2: save only the weights" in refusal(tmp_path / "w.pt")
 
 
 @pytest.mark.parametrize(("header", "words"), [
@@ -147,9 +147,9 @@ def test_a_torchscript_program_is_called_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("content", "words"), [
     ([torch.zeros(2)], "holds one list"),
     ({}, "holds an empty dict"),
-    ({"epoch": 3}, "its entry 'epoch' is no tensor but int"),
-    ({3: torch.zeros(2)}, "its key 3 is no name but int"),
-    ({"model": {"epoch": "three"}}, "its entry 'epoch' is no tensor but str"),
+    ({"epoch": 3}, "its entry 'epoch' is not a tensor but int"),
+    ({3: torch.zeros(2)}, "its key 3 is not a name but int"),
+    ({"model": {"epoch": "three"}}, "its entry 'epoch' is not a tensor but str"),
 ])
 def test_what_is_no_state_dict_is_refused(content: object, words: str, tmp_path: Path) -> None:
     assert words in refusal(save_torch(tmp_path / "w.pt", content))

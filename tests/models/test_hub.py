@@ -75,21 +75,23 @@ def test_a_named_revision_is_the_one_that_is_fetched(tally: Hub) -> None:
 
 
 def test_the_hubs_own_sha256_is_checked_at_the_first_use(tally: Hub, tmp_path: Path) -> None:
-    load("hub:me/tally", "tally")
-    assert not list((tmp_path / "cache").rglob("*.sha256"))  # nothing to note: the Hub states it
-    blobs(tmp_path)[0].write_bytes(OTHERS)
+    tally.states_sha256_of = OTHERS
     code, message = load("hub:me/tally", "tally")
-    assert (code, "the file was changed or damaged. Remove " in message) == (4, True)
+    assert (code, "as published: the file was changed or damaged. Remove " in message) == (4, True)
     assert f"Remove {blobs(tmp_path)[0]}, and it is fetched again" in message
-    blobs(tmp_path)[0].unlink()
+    assert not list((tmp_path / "cache").rglob("*.sha256"))
+    tally.states_sha256_of = None
     assert load("hub:me/tally", "tally")[1] == "hub"
 
 
-def test_a_file_without_a_stated_sha256_must_stay_as_at_its_first_use(tally: Hub, tmp_path: Path) -> None:
-    tally.knows_sha256 = False
+@pytest.mark.parametrize("states", [True, False], ids=["stated, then offline", "not stated"])
+def test_a_file_must_stay_as_at_its_first_use(
+        states: bool, tally: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tally.knows_sha256 = states
     sha256 = load("hub:me/tally", "tally")[3]
     note = tmp_path / "cache" / "hub" / "me" / "tally" / COMMIT / "model.safetensors.sha256"
     assert note.read_text() == f"{sha256}  model.safetensors\n"
+    monkeypatch.setenv("HF_HUB_OFFLINE", str(int(states)))
     blobs(tmp_path)[0].write_bytes(OTHERS)
     code, message = load("hub:me/tally", "tally")
     assert (code, f"expected {sha256} as at its first use ({note})" in message) == (4, True)

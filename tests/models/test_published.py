@@ -12,7 +12,7 @@ from satexport.errors import CheckpointError, RunError
 from satexport.files import sha256_of
 from satexport.models.checkpoint import load_checkpoint
 from satexport.models.published import fetch_published
-from satexport.models.sat.published import PUBLISHED, ZENODO
+from satexport.models.sat.published import PUBLISHED
 from satexport.models.sat.variants import VARIANTS, find_model
 from satexport.models.weightfile import find_by_sha256
 from tests.commands.calls import call
@@ -46,15 +46,22 @@ def checkpoint_refusal() -> str:
 
 
 def test_every_variant_has_a_published_file_that_its_name_belongs_to() -> None:
-    assert ZENODO == "https://zenodo.org/record/7964975/files"
-    assert len({published.file for published in PUBLISHED.values()}) == 9
+    assert len({published.file for published in PUBLISHED.values()}) == 13
     assert PUBLISHED.keys() == {variant.name for variant in VARIANTS.values()}
     for variant in VARIANTS.values():
-        size = {"t": ("SAT_T", "tiny"), "s": ("SAT_S", "small"), "b": ("SAT_B", "base")}[variant.model[-1]]
-        start = (f"{size[0]}_stream{variant.delay}s_mAP_" if variant.has_cache
-                 else f"audiotransformer_{size[1]}_mAP_")
-        assert PUBLISHED[variant.name].file.startswith(start)
-        assert PUBLISHED[variant.name].url == f"{ZENODO}/{PUBLISHED[variant.name].file}?download=1"
+        published = PUBLISHED[variant.name]
+        sizes = {"t": ("SAT_T", "tiny"), "s": ("SAT_S", "small"), "b": ("SAT_B", "base")}
+        size = sizes.get(variant.model[-1])
+        if variant.has_cache and size:
+            start, record = f"{size[0]}_stream{variant.delay}s_mAP_", "7964975"
+        elif size and variant.model.startswith("vit"):
+            start, record = f"audiotransformer_{size[1]}_mAP_4", "7964975"
+        else:
+            start = f"audiotransformer_{variant.model.removeprefix('ced-')}_mAP_4"
+            record = "8275319" if variant.model == "ced-small" else "8275347"
+            assert published.licence == "Apache-2.0"
+        assert published.file.startswith(start)
+        assert published.url == f"https://zenodo.org/record/{record}/files/{published.file}?download=1"
 
 
 def test_a_published_checkpoint_is_fetched_once_and_its_hash_noted(site: Site, cached: Path) -> None:
@@ -112,7 +119,7 @@ def test_what_is_no_checkpoint_is_neither_noted_nor_kept(site: Site, cached: Pat
                                                          body: bytes) -> None:
     site.body = body
     message = checkpoint_refusal()
-    assert "came so from the server and was removed" in message
+    assert "The downloaded file was removed" in message
     assert site.url in message
     assert not os.listdir(cached.parent)
     site.body = weights
@@ -124,7 +131,7 @@ def test_a_file_of_another_variant_put_there_by_hand_is_not_noted_but_kept(site:
     save_torch(cached, hollow(find_model("sat-s")[2]))
     message = checkpoint_refusal()
     assert "looks like sat-s" in message
-    assert "Remove it to fetch it again" in message
+    assert "Remove it to download it again" in message
     assert os.listdir(cached.parent) == [NAME]
     assert not site.asked
 

@@ -74,7 +74,7 @@ def test_advice_that_would_be_too_long_to_be_typed_in_is_none(sat_t: State, tmp_
                   sat_t | {f"norm.{i}.{'norm.' * i}weight": torch.zeros(1) for i in range(40)}):
         message = refusal(save_torch(tmp_path / "w.pt", state))
         assert "import torch" not in message
-        assert message.endswith("save the weights alone: torch.save(model.state_dict(), 'weights.pt')")
+        assert message.endswith("save only the weights: torch.save(model.state_dict(), 'weights.pt')")
 
 
 def test_advice_on_safetensors_works_as_it_stands(
@@ -106,6 +106,6 @@ def test_a_protocol_that_torch_does_not_read_safely_is_named(
     message = refusal(path)
     assert f"is written in pickle protocol {protocol if protocol > 1 else '0 or 1'}; torch reads" in message
     if protocol > 1:  # no torch reads the others
-        assert "where you trust who made the file" in message
+        assert "only if you trust the file" in message
         exec(message[message.index("import torch"):], {})
         assert load_checkpoint("weights.pt", SAT_T).classes == 527

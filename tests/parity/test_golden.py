@@ -1,4 +1,4 @@
-"""The proof of every graph notices a step that forgets, remembers or overhears."""
+"""The golden chunks expose a step that forgets, remembers too much or mixes up its streams."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from satexport.bundle.contract import Contract
 from satexport.models.families import named_variant
 from satexport.models.sat.variants import VARIANTS, Variant
 from satexport.parity.golden import SOME_STREAMS, golden_scores, proof_streams
-from satexport.pipeline.export import LEAST, golden_audio
+from satexport.pipeline.export import MIN_GOLDEN_CHUNKS, golden_audio
 from satexport.step import FloatArray, Step
 from satexport.tagging.stream import StreamBatch
 from satexport.tagging.tagger import Tagger, load
 
-HONEST = 1e-5  # of any score, from PyTorch
+CORRECT = 1e-5  # of any score, from PyTorch
 
 
 @pytest.fixture(scope="module")
@@ -28,19 +28,19 @@ def dynamic(tiny_lanes: Path) -> Tagger:
 
 
 def largest_difference(step: Step, tagger: Tagger) -> float:
-    """Of any score of any stream from PyTorch's over the golden chain."""
+    """Return the largest difference of any score of any stream from PyTorch's over the golden chunks."""
     audio, expected = tagger.bundle.golden()
     found = golden_scores(proof_streams(step, tagger.contract), audio)
     assert found.shape == (SOME_STREAMS, *expected.shape)
     return float(np.abs(found - expected).max())
 
 
-def test_an_honest_step_is_that_of_pytorch_in_every_stream(dynamic: Tagger) -> None:
-    assert largest_difference(dynamic.step, dynamic) < HONEST
+def test_a_correct_step_matches_pytorch_in_every_stream(dynamic: Tagger) -> None:
+    assert largest_difference(dynamic.step, dynamic) < CORRECT
 
 
 class Violation:
-    """A step that does as told, but for what a child does wrong."""
+    """A correct step; each subclass does one thing wrong."""
 
     def __init__(self, step: Step) -> None:
         self._step = step
@@ -56,7 +56,7 @@ class Violation:
 
 
 class Averages(Violation):
-    """Every stream remembers what all heard."""
+    """Every stream remembers the average of all streams."""
 
     def __call__(self, x: FloatArray, cache: Any) -> tuple[FloatArray, Any]:
         scores, cache = self._step(x, cache)
@@ -66,7 +66,7 @@ class Averages(Violation):
 
 
 class Leaks(Violation):
-    """A hundredth of what one stream remembers gets into the next one's memory."""
+    """A hundredth of each stream's cache is added to the next stream's."""
 
     def __call__(self, x: FloatArray, cache: Any) -> tuple[FloatArray, Any]:
         scores, cache = self._step(x, cache)
@@ -84,7 +84,7 @@ class SwapsScores(Violation):
 
 
 class SwapsCaches(Violation):
-    """Two streams get each other's memory."""
+    """Two streams get each other's cache."""
 
     def __call__(self, x: FloatArray, cache: Any) -> tuple[FloatArray, Any]:
         scores, cache = self._step(x, cache)
@@ -94,21 +94,21 @@ class SwapsCaches(Violation):
 
 
 class HearsTheFirst(Violation):
-    """Every stream hears the first one's chunk."""
+    """Every stream gets the first stream's chunk."""
 
     def __call__(self, x: FloatArray, cache: Any) -> tuple[FloatArray, Any]:
         return self._step(np.repeat(x[:1], len(x), 0), cache)
 
 
 class NeverSilent(Violation):
-    """A stream that is reset remembers."""
+    """A reset stream still remembers."""
 
     def silence(self, cache: Any, stream: int) -> Any:
         return cache
 
 
 class SilencesAll(Violation):
-    """A reset of one stream is one of all."""
+    """A reset of one stream resets all."""
 
     def silence(self, cache: Any, stream: int) -> Any:
         for lane in range(SOME_STREAMS):
@@ -117,21 +117,21 @@ class SilencesAll(Violation):
 
 
 class SilencesTheFirst(Violation):
-    """A reset takes another stream."""
+    """A reset always resets the first stream."""
 
     def silence(self, cache: Any, stream: int) -> Any:
         return self._step.silence(cache, 0)
 
 
 class ForgetsToSwap(Violation):
-    """What was written is never read."""
+    """The written cache is never read."""
 
     def __call__(self, x: FloatArray, cache: Any) -> tuple[FloatArray, Any]:
         return self._step(x, cache)[0], cache
 
 
 class StartsFromZeros(Violation):
-    """The initial cache as one would guess it."""
+    """The initial cache is zeros, a wrong but plausible guess."""
 
     def initial_cache(self, streams: int) -> Any:
         cache = self._step.initial_cache(streams)
@@ -141,7 +141,7 @@ class StartsFromZeros(Violation):
 
 
 class KeepsOneLayer(Violation):
-    """The last layer's cache is that of the chunk before."""
+    """The last layer's cache is one chunk old."""
 
     def __call__(self, x: FloatArray, cache: Any) -> tuple[FloatArray, Any]:
         before = cache.now[-1].copy()
@@ -153,38 +153,39 @@ class KeepsOneLayer(Violation):
 @pytest.mark.parametrize("fault", [
     Averages, Leaks, SwapsScores, SwapsCaches, HearsTheFirst, NeverSilent, SilencesAll, SilencesTheFirst,
     ForgetsToSwap, StartsFromZeros, KeepsOneLayer], ids=lambda fault: fault.__name__)
-def test_the_golden_chain_notices(fault: Callable[[Step], Step], dynamic: Tagger) -> None:
+def test_the_golden_chunks_expose_a_faulty_step(fault: Callable[[Step], Step], dynamic: Tagger) -> None:
     limit = dynamic.bundle.target.gates.max_score_difference
     assert largest_difference(fault(dynamic.step), dynamic) > 10 * limit
 
 
 @pytest.mark.parametrize("streams", [1, 2, 5])
-def test_each_stream_gets_the_scores_of_the_chain_whatever_else_is_heard(
+def test_each_stream_gets_the_golden_scores_whatever_the_other_streams_get(
         streams: int, dynamic: Tagger) -> None:
     audio, expected = dynamic.bundle.golden()
     together = StreamBatch(dynamic.step, dynamic.contract, streams)
-    together.feed(np.random.default_rng(0).normal(0, 0.1, (streams, 40_000)))  # forgotten at the start
+    together.feed(np.random.default_rng(0).normal(0, 0.1, (streams, 40_000)))  # golden_scores resets first
     found = golden_scores(together, audio)
     assert found.shape == (streams, *expected.shape)
-    assert np.abs(found - expected).max() < HONEST
+    assert np.abs(found - expected).max() < CORRECT
 
 
-def test_a_graph_for_a_fixed_number_of_streams_is_proven_with_it(dynamic: Tagger, tagger: Tagger) -> None:
+def test_a_graph_for_a_fixed_number_of_streams_is_proven_with_that_number(
+        dynamic: Tagger, tagger: Tagger) -> None:
     assert len(proof_streams(tagger.step, tagger.contract)) == 1
     assert len(proof_streams(dynamic.step, dynamic.contract)) == SOME_STREAMS > 1
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=lambda variant: variant.name)
-def test_the_golden_chain_is_longer_than_the_model_remembers_and_fits_into_16_bits(
+def test_the_golden_chunks_are_more_than_the_model_remembers_and_fit_into_16_bits(
         variant: Variant) -> None:
     audio = golden_audio(variant)
-    assert audio.shape == (max(LEAST, variant.memory_steps + 1), variant.hop_samples)
+    assert audio.shape == (max(MIN_GOLDEN_CHUNKS, variant.memory_steps + 1), variant.hop_samples)
     assert 0.1 < np.abs(audio).max() <= 1
     assert np.array_equal(audio * 32_768, np.round(audio * 32_768))
     assert not np.array_equal(audio[0], audio[1])
 
 
-def test_the_bundle_carries_the_chain_it_was_proven_with(dynamic: Tagger) -> None:
+def test_the_bundle_contains_the_golden_chunks_it_was_proven_with(dynamic: Tagger) -> None:
     contract: Contract = dynamic.contract
     audio, scores = dynamic.bundle.golden()
     np.testing.assert_array_equal(audio, golden_audio(named_variant(dynamic.bundle.contract.variant)))

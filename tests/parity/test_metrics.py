@@ -9,7 +9,7 @@ from satexport.errors import DataError
 from satexport.parity.metrics import average_precisions
 
 
-def test_average_precision_is_the_step_wise_one_over_classes_with_a_positive() -> None:
+def test_average_precision_is_step_wise_and_over_classes_with_a_positive() -> None:
     truth = np.array([[0, 0, 0], [1, 1, 0], [1, 0, 0]], dtype=bool)
     scores = np.array([[0.9, 0.5, 0.1], [0.8, 0.6, 0.2], [0.7, 0.7, 0.3]])
     found = average_precisions(truth, scores, ["a", "b", "c"])

@@ -1,4 +1,4 @@
-"""Parity: what passes, what fails, what is skipped, and the figures themselves."""
+"""Parity: which gates pass, fail or are skipped, and the figures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from satexport.models.families import make_reference, named_variant
 from satexport.models.family import Reference
 from satexport.parity.differences import compare, compute_drift
 from satexport.parity.golden import run_golden
-from satexport.parity.protocols import find_gate_set, reference_streams, run_parity, set_parity, stream_parity
+from satexport.parity.protocols import (
+    compare_on_set,
+    compare_on_stream,
+    find_gate_set,
+    reference_streams,
+    run_parity,
+)
 from satexport.step import FloatArray
 from satexport.tagging.stream import clip_chunks
 from satexport.tagging.tagger import Tagger, load
@@ -37,7 +43,7 @@ def test_the_demo_keeps_its_map_on_the_synthetic_set(tagger: Tagger) -> None:
     assert [gate.status for gate in result.gates] == ["passed"] * 3
     scored = result.labelled_set
     assert scored
-    assert scored.pytorch_map >= 0.90  # it must hear
+    assert scored.pytorch_map >= 0.90  # a trained model
     assert round(scored.bundle_map, 3) == round(scored.pytorch_map, 3)
     assert result.differences["1 min of stream"].chunks == 30
 
@@ -69,7 +75,7 @@ def test_a_clip_is_streamed_from_silence_with_its_last_chunk_padded(
         np.testing.assert_array_equal(row[None], expected)
 
 
-def test_clips_heard_together_score_as_each_does_alone(
+def test_clips_scored_together_score_as_each_does_alone(
         small: Tagger, reference: Reference, audio: FloatArray) -> None:
     clips = [audio[:80_000], audio[100_000:120_000], audio[200_000:264_000]]
     together = clip_chunks(reference_streams(reference, small.contract, 4), clips)
@@ -87,7 +93,7 @@ def test_a_clip_shorter_than_a_patch_is_scored(reference: Reference, audio: Floa
 
 
 class Shifted:
-    """A step whose scores are wrong by a constant."""
+    """A step whose scores have a constant error."""
 
     def __init__(self, step: Reference, error: float) -> None:
         self._step, self._error = step, error
@@ -129,11 +135,11 @@ def test_random_weights_claim_no_map(random_vit: Path) -> None:
     assert verdict(result.gates) == "skipped"
 
 
-def test_the_clip_protocol_of_the_paper_stands_beside_the_streamed_one(
+def test_the_papers_clip_protocol_is_reported_next_to_the_streamed_one(
         tagger: Tagger, few_clips: Path) -> None:
     calls: list[int] = []
     demo = make_reference(load_checkpoint("demo", named_variant(tagger.bundle.contract.variant)))
-    result = set_parity(demo, tagger, load_set(str(few_clips), tagger.labels), lambda: calls.append(1))
+    result = compare_on_set(demo, tagger, load_set(str(few_clips), tagger.labels), lambda: calls.append(1))
     assert len(calls) == result.clips
     assert 0.8 < (result.clip_protocol_map or 0) <= 1
     assert result.clip_protocol.startswith("one spectrogram per clip")
@@ -153,9 +159,9 @@ def test_differences_are_per_chunk() -> None:
     assert steady.mean == pytest.approx(0.01, rel=1e-4)
 
 
-def test_drift_is_what_the_same_sounds_cost_more_at_the_end() -> None:
+def test_drift_is_how_much_more_the_same_sounds_differ_at_the_end() -> None:
     random = np.random.default_rng(0)
-    sounds = random.uniform(1e-3, 3e-3, 100)  # that differ by themselves, and make no drift
+    sounds = random.uniform(1e-3, 3e-3, 100)  # they vary from chunk to chunk, which is no drift
     curve = np.concatenate((sounds, sounds[:30]))
     steady = compute_drift(curve, 100, 12)
     assert steady
@@ -170,12 +176,12 @@ def test_drift_is_what_the_same_sounds_cost_more_at_the_end() -> None:
     assert compute_drift(curve[:112], 100, 12) is None
 
 
-def test_a_bundle_that_wears_out_has_a_drift(tiny: Path, reference: Reference) -> None:
+def test_a_bundle_whose_scores_move_over_time_has_a_drift(tiny: Path, reference: Reference) -> None:
     tagger = load(tiny)
     step = tagger.step
 
     class Wearing:
-        """A step whose scores move by more and more."""
+        """A step whose scores move a little more at each step."""
 
         steps = 0
 
@@ -196,8 +202,8 @@ def test_a_bundle_that_wears_out_has_a_drift(tiny: Path, reference: Reference) -
             scores, cache = step(x, cache)
             return scores + np.float32(1e-5 * self.steps), cache
 
-    steady = stream_parity(reference, tagger, 1, lambda: None).drift
-    worn = stream_parity(reference, Tagger(tagger.bundle, Wearing()), 1, lambda: None).drift
+    steady = compare_on_stream(reference, tagger, 1, lambda: None).drift
+    worn = compare_on_stream(reference, Tagger(tagger.bundle, Wearing()), 1, lambda: None).drift
     assert steady
     assert worn
     assert abs(steady.drift) < 0.1

@@ -1,4 +1,4 @@
-"""What several tests of the pipeline need."""
+"""Fixtures for the tests of the pipeline."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ from tests.bundle.copies import output_with
 
 @pytest.fixture
 def export(tiny: Path, tmp_path: Path) -> Path:
-    """An output folder that holds the export of a small model."""
+    """An output folder with the export of a small model."""
     return output_with(tiny, tmp_path)

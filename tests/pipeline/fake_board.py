@@ -1,4 +1,5 @@
-"""A board without a GPU: ONNX Runtime in the place of TensorRT, and a clock that steps and pauses move."""
+"""A board without a GPU: ONNX Runtime in place of TensorRT, and a clock that only steps and pauses
+advance."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ LAYERS = {"int8": {"Layers": [layer("Quantize", "Half", "Int8"),
           "fp16": {"Layers": [layer("gemm", "Half", "Half NC/8HW8")]}}
 
 
-CLOCK = Clock()  # a step takes as long as its engine says, however fast this machine is
+CLOCK = Clock()  # the engine decides how long a step takes, not the speed of this machine
 
 
 class Timed(FakeEngine):
@@ -30,7 +31,7 @@ class Timed(FakeEngine):
 
 
 class Slow(Timed):
-    """An engine that takes its time."""
+    """An engine whose step takes 110 ms."""
 
     def download(self, array: Any, address: int) -> None:
         super().download(array, address)
@@ -38,19 +39,20 @@ class Slow(Timed):
 
 
 class FakeBoard:
-    """A board whose engines are the graphs themselves. The `slow` one takes its time, the `broken` one
-    gives other scores, the one that `fails` is not built."""
+    """A board whose engines are the graphs themselves. The engine named by `slow` is slow, the one named by
+    `broken` gives wrong scores, the one named by `forgets` loses its cache, and the one named by `fails`
+    cannot be built."""
 
     tensorrt, compute_capability, description = "10.3.0.26", "8.7", "a fake Orin"
 
     def __init__(self) -> None:
         self.free, self.built, self.layers_of = 4_000_000_000, list[str](), dict(LAYERS)
         self.slow, self.fails, self.broken, self.forgets = "int8", "", "", ""
-        self.asked = 0
+        self.calls_of_free_bytes = 0
 
     def free_bytes(self) -> int:
-        self.asked += 1
-        return self.free - 50_000_000 * (self.asked > 1 and self.asked % 2 == 1)
+        self.calls_of_free_bytes += 1
+        return self.free - 50_000_000 * (self.calls_of_free_bytes > 1 and self.calls_of_free_bytes % 2 == 1)
 
     def build(self, graph: Path, engine: Path, settings: TensorRtSettings, timing_cache: Path) -> None:
         if graph.stem == self.fails:
@@ -66,16 +68,16 @@ class FakeBoard:
 
 
 class Forgetful(Timed):
-    """An engine whose every other step reads the caches of silence."""
+    """An engine whose every other step reads the caches of silence instead of its own."""
 
-    first: ClassVar[dict[int, Any]] = {}  # what was uploaded last to each address
+    first: ClassVar[dict[int, Any]] = {}  # the last upload to each address
 
     def upload(self, address: int, array: Any) -> None:
         self.first[address] = array.copy()
         super().upload(address, array)
 
     def free(self, address: int) -> None:
-        self.first.pop(address, None)  # another tensor may lie there next
+        self.first.pop(address, None)  # the next tensor may get this address
         super().free(address)
 
     def close(self) -> None:
@@ -94,7 +96,7 @@ class Forgetful(Timed):
 
 
 class Wrong(Timed):
-    """An engine whose scores are others."""
+    """An engine with wrong scores."""
 
     def download(self, array: Any, address: int) -> None:
         super().download(array, address)

@@ -1,4 +1,4 @@
-"""What happens on the board, with ONNX Runtime in the place of TensorRT."""
+"""Building engines on a board, with ONNX Runtime in place of TensorRT."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ ORIN = find_target("jetson-orin-nano")
 
 @pytest.fixture(scope="module")
 def shipped(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A build bundle as it comes to the board."""
+    """A build bundle as it is copied to the board."""
     folder = tmp_path_factory.mktemp("shipped")
-    target = replace(ORIN, budgets=Budgets())  # how fast this machine is must decide nothing
+    target = replace(ORIN, budgets=Budgets())  # the speed of this machine must decide nothing
     return compile_bundle(open_bundle(tiny), target, folder, BuildOptions(calibration=FEW)).path
 
 
@@ -51,7 +51,7 @@ def bundle(shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 def reports(bundle: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The report on the build, and what engine.json says of the engine that is kept."""
+    """Return the report on the build, and engine.json of the engine that is kept."""
     build, record = (json.loads((bundle / name).read_bytes())
                      for name in ("reports/build.json", "engine.json"))
     return build, record
@@ -71,7 +71,7 @@ def test_both_engines_are_built_and_proven_and_the_faster_is_kept(bundle: Path) 
     for entry in measured:
         burst = entry["latency"]["burst"]
         assert burst["median_ms"] <= burst["p90_ms"] <= burst["p99_ms"]
-        assert entry["memory_bytes"]["device"] == 50_000_000  # of the second time that it is loaded
+        assert entry["memory_bytes"]["device"] == 50_000_000  # of the second load of the engine
     assert report["board"]["device"] == "a fake Orin"
     assert [entry["executed"] for entry in measured] == [
         {"layers": {"f16": 1}}, {"layers": {"i8": 1, "f16": 60}}]
@@ -85,7 +85,7 @@ def test_both_engines_are_built_and_proven_and_the_faster_is_kept(bundle: Path) 
     assert not list(bundle.glob(".*"))
 
 
-def test_an_engine_has_the_record_of_a_bundle_and_no_report_of_another_is_overwritten(bundle: Path) -> None:
+def test_an_engine_has_the_record_of_a_bundle_and_other_reports_are_kept(bundle: Path) -> None:
     for name in ("measure", "parity"):
         (bundle / "reports" / f"{name}.json").write_text("of `satexport measure` and `satexport parity`")
     build_bundle(bundle, FakeBoard())
@@ -107,7 +107,7 @@ def test_an_engine_has_the_record_of_a_bundle_and_no_report_of_another_is_overwr
     assert report["engines"][0]["parity"]["verdict"] == "passed"
 
 
-def test_the_script_of_a_bundle_and_the_command_tell_of_every_engine(
+def test_the_build_script_and_the_command_report_every_engine(
         bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     board = FakeBoard()
     board.fails = "fp16"
@@ -132,7 +132,7 @@ def test_the_script_of_a_bundle_and_the_command_tell_of_every_engine(
     ({"Layers": [layer("Quantize", "Half", "Int8"), *[layer("gemm", "Half", "Half")] * 60]}, "failed"),
     ({"Layers": [*[layer("gemm", "Int8", "Half")] * 30, *[layer("gemm", "Half", "Half")] * 30]}, "passed"),
     ({"Layers": [layer("Myelin", "Half", "Half")]}, "skipped"), ({}, "skipped")])
-def test_int8_that_is_not_delivered_fails_and_what_cannot_be_seen_is_skipped(
+def test_int8_that_is_not_delivered_fails_and_int8_that_cannot_be_seen_is_skipped(
         bundle: Path, layers: dict[str, Any], status: str) -> None:
     board = FakeBoard()
     board.slow, board.layers_of = "fp16", LAYERS | {"int8": layers}
@@ -145,7 +145,7 @@ def test_int8_that_is_not_delivered_fails_and_what_cannot_be_seen_is_skipped(
     assert [report["verdict"], report["engines"][0]["verdict"]] == [kept, kept]
 
 
-def test_where_one_engine_cannot_be_built_the_other_is_kept(bundle: Path) -> None:
+def test_if_one_engine_cannot_be_built_the_other_is_kept(bundle: Path) -> None:
     board = FakeBoard()
     board.fails = "fp16"
     build_bundle(bundle, board)
@@ -177,8 +177,8 @@ def test_a_faster_engine_that_is_wrong_is_not_kept(bundle: Path) -> None:
     assert [engine["parity"]["verdict"] for engine in report["engines"]] == ["passed", "failed"]
 
 
-def test_where_no_engine_passes_the_reports_say_why_and_the_old_engine_stays(bundle: Path) -> None:
-    (bundle / ".building-old").mkdir()  # a killed build left it
+def test_if_no_engine_passes_the_reports_say_why_and_the_old_engine_stays(bundle: Path) -> None:
+    (bundle / ".building-old").mkdir()  # left by a killed build
     (bundle / ".building-old" / "int8.engine").write_bytes(b"half")
     build_bundle(bundle, FakeBoard())
     assert not (bundle / ".building-old").exists()
@@ -187,7 +187,7 @@ def test_where_no_engine_passes_the_reports_say_why_and_the_old_engine_stays(bun
     board = FakeBoard()
     board.free = 10_000_000_000
     _set_budgets(bundle, Budgets(step_ms=1e-6, device_mb=1))
-    (bundle / ".timing-10.3.0.26-8.7.cache.lock").touch()  # trtexec leaves it
+    (bundle / ".timing-10.3.0.26-8.7.cache.lock").touch()  # as trtexec leaves it
     with pytest.raises(GateError, match=r"no engine passes.*step_ms failed.*device_mb failed"):
         build_bundle(bundle, board)
     assert (bundle / "engine.json").read_bytes() == before
@@ -219,7 +219,7 @@ def test_a_board_that_cannot_build_is_told_what_it_lacks_and_nothing_changes(
     assert not list(bundle.glob(".*"))
 
 
-def test_a_bundle_that_was_changed_on_the_way_is_not_built(bundle: Path) -> None:
+def test_a_bundle_that_was_changed_in_transit_is_not_built(bundle: Path) -> None:
     graph = bundle / "int8.onnx"
     graph.write_bytes(graph.read_bytes()[:-1])
     with pytest.raises(BundleError, match=r"int8\.onnx"):

@@ -19,18 +19,18 @@ from tests.tiny import SAT_2S
     (["--int8", "--from", "nothing"], 4, "no such folder"),
     (["--int8", "--calibration", "nothing"], 2, "no calibration set"),
     (["--int8", "--leave-out", "fc1"], 2, "no layer 'fc1'"),
-    (["--int8", "dynamic", "--ranges", "entropy"], 2, "finds its own at every step"),
-    (["--int8", "dynamic", "--calibration", "synthetic"], 2, "nothing here is calibrated"),
-    (["--fp32", "--calibration", "synthetic"], 2, "nothing here is calibrated"),
-    (["--fp32", "--leave-out", "00.fc1"], 2, "--leave-out is of int8"),
-    (["--fp32", "--sensitivity"], 2, "--sensitivity is of int8"),
+    (["--int8", "dynamic", "--ranges", "entropy"], 2, "computes ranges at every step"),
+    (["--int8", "dynamic", "--calibration", "synthetic"], 2, "this bundle needs no calibration"),
+    (["--fp32", "--calibration", "synthetic"], 2, "this bundle needs no calibration"),
+    (["--fp32", "--leave-out", "00.fc1"], 2, "--leave-out applies only to int8"),
+    (["--fp32", "--sensitivity"], 2, "--sensitivity applies only to int8"),
     (["--int8", "--data", "nothing"], 4, "does not exist"),
     (["--int8", "--folds", "4"], 4, "has no folds"),
-    (["--int8", "--target", "onnx"], 2, "wants fp32"),
+    (["--int8", "--target", "onnx"], 2, "target onnx is fp32"),
     (["--target", "onnx"], 2, "is the export itself"),
-    (["--int8", "--delay", "1"], 2, "say --model, too"),
+    (["--int8", "--delay", "1"], 2, "add --model"),
     (["--int8", "--calibration", "esc50"], 4, "satexport data esc50")])
-def test_wrong_use_and_bad_input_are_said_and_leave_nothing(
+def test_wrong_use_and_bad_input_are_reported_and_leave_nothing_behind(
         export: Path, arguments: list[str], code: int, words: str) -> None:
     result = call("cpu", *arguments, "--output", export)
     assert result.code == code
@@ -52,14 +52,14 @@ map_kept = 0.99
     assert (result.code, words in result.err) == (3, True)
 
 
-def test_what_is_wrong_with_the_gate_shows_before_any_work(
+def test_a_bad_gate_set_fails_before_any_work(
         export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compile_module, "calibrate", None)
     for arguments, code in ((["--leave-out", "fc1"], 2), (["--data", "nothing"], 4), (["--folds", "4"], 4)):
         assert call("cpu", "--int8", *arguments, "--output", export).code == code
 
 
-def test_none_or_several_exports_are_listed(export: Path, tmp_path: Path, random_vit: Path) -> None:
+def test_no_export_and_several_exports_are_errors(export: Path, tmp_path: Path, random_vit: Path) -> None:
     empty = call("cpu", "--int8", "--output", tmp_path / "empty")
     assert empty.code == 2
     assert "contains no export" in empty.err

@@ -1,4 +1,4 @@
-"""From a checkpoint of one's own to a bundle that is proven: the whole way, in one test each."""
+"""Exports from a user's checkpoint to a proven bundle, each end to end in one test."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CLASSES = ("Dial tone", "White noise", "Mains hum")
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A training checkpoint of somebody's own vit-t with three classes, and its labels file."""
+    """A user's training checkpoint of vit-t with three classes, and its labels file."""
     folder = tmp_path_factory.mktemp("own")
     state = load_checkpoint("random", find_variant(VIT, 2)).state
     tensors = {key: torch.from_numpy(value).half() for key, value in state.items()}
@@ -48,7 +48,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "own.pt", folder / "labels.txt"
 
 
-def test_a_model_of_ones_own_is_exported_and_proven_with_its_own_labels(
+def test_a_users_own_model_is_exported_and_proven_with_its_own_labels(
         own: tuple[Path, Path], tmp_path: Path) -> None:
     checkpoint = load_checkpoint(str(own[0]), find_variant(VIT, 2), own[1])
     tagger = load(export_onnx(checkpoint, find_target("onnx"), tmp_path).path)
@@ -95,7 +95,7 @@ def test_the_graph_that_ships_has_plain_nodes_and_the_contracts_values_in_order(
         assert shapes == [(s.name, s.shape) for s in specs]
 
 
-def test_another_opset_gets_a_bundle_of_its_own(tmp_path: Path) -> None:
+def test_another_opset_gets_its_own_bundle(tmp_path: Path) -> None:
     checkpoint = load_checkpoint("random", find_variant(VIT, 1))
     export = export_onnx(checkpoint, find_target("onnx"), tmp_path, opset=17)
     assert export.path == tmp_path / f"{VIT}-1s" / "onnx-opset17"
@@ -106,7 +106,7 @@ def test_another_opset_gets_a_bundle_of_its_own(tmp_path: Path) -> None:
     (GraphOptions(cache="hidden"), "onnx-hidden"), (GraphOptions(streams=ANY), "onnx-dynamic"),
     (GraphOptions(cache="hidden", input="mel", streams=2), "onnx-hidden-mel-x2"),
     (GraphOptions(input="mel"), "onnx-mel"), (GraphOptions(streams=2), "onnx-x2")])
-def test_a_form_that_is_not_the_usual_one_gets_a_bundle_that_is_named_and_proven(
+def test_each_graph_option_gets_its_own_named_and_proven_bundle(
         tmp_path: Path, options: GraphOptions, name: str) -> None:
     checkpoint = load_checkpoint("random", find_variant(SAT, 2))
     export = export_onnx(checkpoint, find_target("onnx"), tmp_path, options)
@@ -125,7 +125,7 @@ def test_a_form_that_is_not_the_usual_one_gets_a_bundle_that_is_named_and_proven
     (GraphOptions(cache="hidden"), "onnx-hidden"), (GraphOptions(streams=ANY), "onnx-dynamic"),
     (GraphOptions(cache="hidden", input="mel", streams=2), "onnx-hidden-mel-x2"),
     (GraphOptions(input="mel"), "onnx-mel"), (GraphOptions(streams=2), "onnx-x2")])
-def test_the_demo_keeps_its_map_in_every_form(
+def test_the_demo_keeps_its_map_with_every_graph_option(
         tmp_path: Path, few_clips: Path, options: GraphOptions, name: str) -> None:
     checkpoint = load_checkpoint("demo", find_variant("sat-t", 2))
     export = export_onnx(checkpoint, find_target("onnx"), tmp_path, options)
@@ -140,7 +140,7 @@ def test_the_demo_keeps_its_map_in_every_form(
     assert tagger.stream().feed(golden_audio(checkpoint.variant)[0]).shape == (1, 527)
 
 
-def test_the_golden_chunks_are_pytorchs_own_scores(demo: Path) -> None:
+def test_the_golden_scores_are_those_of_pytorch(demo: Path) -> None:
     tagger = load(demo)
     audio, scores = tagger.bundle.golden()
     checkpoint = load_checkpoint("demo", VARIANTS["sat-t", 2])
@@ -160,16 +160,16 @@ def test_a_rewrite_that_moves_the_scores_stops_the_export(
     assert not list(tmp_path.rglob("*.onnx"))
 
 
-def test_a_graph_that_is_not_pytorchs_stops_the_export(
+def test_a_graph_that_differs_from_pytorch_stops_the_export(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # PyTorch has its own
+    # the PyTorch model computes its own window
     monkeypatch.setattr("satexport.frontends.log_mel.window", lambda row: np.hamming(512))
     with pytest.raises(GateError, match="differs from PyTorch by"):
         export_onnx(load_checkpoint("random", find_variant(VIT, 1)), find_target("onnx"), tmp_path)
     assert not list(tmp_path.rglob("*.onnx"))
 
 
-def test_an_onnxsim_graph_that_is_not_equal_is_not_kept(
+def test_an_onnxsim_graph_with_other_scores_is_not_kept(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def spoil(graph: Graph) -> Simplified:
         spoiled = clone(graph.model)

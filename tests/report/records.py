@@ -1,4 +1,4 @@
-"""Reports that nothing had to run for."""
+"""Reports with made-up figures."""
 
 from __future__ import annotations
 

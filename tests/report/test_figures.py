@@ -1,4 +1,4 @@
-"""Figures: one row of the table, and the figure is in the terminal, Markdown, picture, JSON and docs."""
+"""A figure is one row of a table; it appears on the terminal, in Markdown, the picture, JSON and docs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ENERGY = Figure[MeasureEntry](key="energy_mj", title="energy", unit="mJ", format
 
 @pytest.fixture
 def with_energy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row more in the table of figures, and nothing else."""
+    """Add one row to the table of figures, and nothing else."""
     added = (*MEASURE_FIGURES, ENERGY)
     monkeypatch.setattr(figures, "FIGURES", {**FIGURES, MeasureEntry: added})
     monkeypatch.setattr(figures, "KIND_FIGURES", {**KIND_FIGURES, "measure": (added,)})
@@ -53,7 +53,7 @@ def test_a_figure_that_is_added_appears_everywhere(
 
 
 def drawn_titles(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The titles of all panels that are drawn from here on."""
+    """Return a list that collects the titles of all panels drawn from now on."""
     from matplotlib.axes import Axes
 
     titles: list[str] = []
@@ -103,7 +103,7 @@ def test_a_picture_has_a_panel_for_each_figure_and_no_bar_without_a_number(
                       if figure.pictured and not figure.beside and figure.of(report.bundles[0]) is not None]
 
 
-def test_the_threads_of_a_machine_are_counted_as_a_person_counts() -> None:
+def test_one_thread_is_singular() -> None:
     report = measure_report()
     assert report.machine.endswith(", 2 threads")
     one = type(report)(**{**vars(report), "eager": (), "bundles": (

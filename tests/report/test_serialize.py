@@ -1,4 +1,4 @@
-"""Reports as JSON: what was written is read again, and what cannot be says why."""
+"""Reports as JSON: a written report can be read back, and an error says why a file cannot."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.report.records import all_reports, measure_report, parity_report
 
 
 @pytest.mark.parametrize("report", all_reports(), ids=kind_of)
-def test_a_report_that_was_written_is_read_as_it_was(report: Report, tmp_path: Path) -> None:
+def test_a_written_report_is_read_back_unchanged(report: Report, tmp_path: Path) -> None:
     file = tmp_path / "report.json"
     file.write_text(json_text(to_json(report)), "utf-8")
     assert read_report(file) == report
@@ -32,7 +32,7 @@ def test_a_report_says_what_it_is_where_it_comes_from_and_what_its_words_mean() 
     assert content["warning"] is None
 
 
-def test_a_score_difference_that_is_no_number_is_read_as_none() -> None:
+def test_a_nan_score_difference_is_null_in_json() -> None:
     report = parity_report()
     gone_wrong = replace(report.differences["ESC-50"], largest=math.nan)
     report = replace(report, differences={"ESC-50": gone_wrong})

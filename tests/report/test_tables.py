@@ -1,4 +1,4 @@
-"""Tables: no terminal is too narrow, and none is commanded."""
+"""Tables fit every terminal width, and their cells cannot send control codes to it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def table(monkeypatch: pytest.MonkeyPatch, width: int) -> str:
     return out.getvalue()
 
 
-def test_a_table_is_a_table_where_its_words_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_is_drawn_if_its_words_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     found = table(monkeypatch, 50)
     assert "│ one         │      12.5 │ x │ \\x1b[31mred │" in found
     assert "[b]:dog:" in found
@@ -37,7 +37,7 @@ def test_a_table_is_a_table_where_its_words_fit(monkeypatch: pytest.MonkeyPatch)
     assert "\x1b[2J" not in found
 
 
-def test_a_table_that_is_too_wide_for_a_terminal_is_a_block_of_lines_for_each_row(
+def test_a_table_too_wide_for_the_terminal_is_a_block_of_lines_for_each_row(
         monkeypatch: pytest.MonkeyPatch) -> None:
     assert table(monkeypatch, 40) == (
         "t\\x1b[2J\n\nname: one\nmegabytes: 12.5\nx\nnotes: \\x1b[31mred, [b]:dog:\n"

@@ -45,7 +45,7 @@ def to_fp16(source: Graph) -> Graph:
     for field, content in ((graph.node, nodes), (graph.initializer, constants), (graph.value_info, [])):
         replace(field, content)
     onnx.checker.check_model(result, full_check=True)
-    return source.rewritten(result)
+    return source.with_model(result)
 
 
 class _Rewriter:

@@ -1,1 +1,1 @@
-"""Streaming Audio Transformers, and the ViTs that they were made from."""
+"""Streaming Audio Transformers, the ViTs that they were made from, and CED, ViTs with other weights."""

@@ -1,4 +1,5 @@
-"""Streaming Audio Transformers (SAT) and their ViT siblings without a cache, as a `Family`."""
+"""Streaming Audio Transformers (SAT), their ViT siblings without a cache, and CED, which are ViTs with other
+weights, as a `Family`."""
 
 from __future__ import annotations
 
@@ -30,13 +31,18 @@ def options(variant: Variant) -> frozenset[str]:
 
 
 def hub_types(variant: Variant) -> frozenset[str]:
-    return frozenset()
+    return frozenset({"ced", "CedForAudioClassification"} if variant.is_ced else ())
 
 
 def caution(variant: Variant, shapes: Shapes) -> str:
     if variant.has_cache and variant.pooling == "token":
         return (f"SAT-S files of 1 s and of 2 s have the same shapes: make sure that this one was trained at "
                 f"{variant.delay} s.")
+    others = dict.fromkeys(other.model for other in resembles(shapes) if other.model != variant.model)
+    if others:
+        return (f"files of {variant.model} and of {' and '.join(others)} have the same shapes: make sure "
+                f"that this one is of {variant.model}. Streamed scores are the same for both; the clip "
+                "protocol and the paper's figures are not.")
     return ""
 
 

@@ -1,6 +1,7 @@
 """State dicts: the names and shapes of a published one, and what another one looks like.
 
-Source of names and shapes: the published checkpoints (Zenodo record 7964975).
+Source of names and shapes: the published checkpoints (Zenodo records 7964975, 8275347 and 8275319; the Hub's
+repositories mispeech/ced-*). On the Hub a CED has other names, and its front end is no part of it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ HEAD: Final = "outputlayer.1.weight"
 HEAD_BIAS: Final = "outputlayer.1.bias"
 # One definition for PyTorch and graph: the file's copies differ from these by rounding only
 # (5e-6 in float32, 5e-4 in float16), and are checked, then replaced by them.
+HUB_PREFIX: Final = "encoder."  # of the names that a CED has on the Hub, but for those of its output layer
 FRONT_END: Final[dict[str, Callable[[], NDArray[np.float64]]]] = {
     "front_end.0.spectrogram.window": partial(frontend.window, LOG_MEL),
     "front_end.0.mel_scale.fb": partial(frontend.mel_filterbank, LOG_MEL),
@@ -58,26 +60,42 @@ def expected_shapes(variant: Variant, classes: int) -> Shapes:
     return shapes
 
 
+def hub_name(name: str) -> str:
+    """The name on the Hub of a weight of a CED."""
+    return name if name.startswith("outputlayer.") else HUB_PREFIX + name.replace("init_bn.1.", "init_bn.")
+
+
+def find_names(found: Shapes, variant: Variant) -> Callable[[str], str]:
+    """Return the function from published names to those that a state dict has: the Hub's if it is a CED from
+    there and a CED is asked for."""
+    is_from_hub = variant.is_ced and MARK not in found and hub_name(MARK) in found
+    return hub_name if is_from_hub else str
+
+
 def shapes_like(found: Shapes, variant: Variant) -> Shapes:
-    """The shapes of a variant with as many classes, and of a ViT as long a time code, as were found."""
-    head, time = found.get(HEAD, ()), found.get(MARK, ())
+    """The shapes of a variant with as many classes, and without a cache as long a time code, as were found,
+    by the names that the state dict has."""
+    name = find_names(found, variant)
+    head, time = found.get(name(HEAD), ()), found.get(name(MARK), ())
     expected = expected_shapes(variant, head[0] if len(head) == 2 and head[0] > 0 else len(audioset_labels()))
     if not variant.has_cache and len(time) == 4 and 0 < time[3] <= MAX_COLUMNS:
         expected[MARK] = (*expected[MARK][:3], time[3])
-    return expected
+    return {name(key): shape for key, shape in expected.items()
+            if name is not hub_name or key not in FRONT_END}
 
 
 def advice(found: Shapes, asked: Variant, file: StateFile) -> str:
     """What a state dict that does not fit looks like, and what to do."""
-    prefixes = [] if MARK in found else [key.removesuffix(MARK) for key in found if key.endswith(f".{MARK}")]
+    prefixes = [] if MARK in found or resembles(found) else [
+        key.removesuffix(MARK) for key in found if key.endswith(f".{MARK}")]
     prefix, words = "", []
     if prefixes:
-        prefix = prefixes[0]
+        prefix = prefixes[0].removesuffix(HUB_PREFIX if asked.is_ced else "")
         words.append(f"Its names start with {' or '.join(map(shown, prefixes))}.")
         found = {key.removeprefix(prefix): shape for key, shape in found.items() if key.startswith(prefix)}
     expected = shapes_like(found, asked)
     fits = all(found.get(key) == shape for key, shape in expected.items())
-    extra = [key for key in found if key not in expected and key != COUNTER]
+    extra = [key for key in found if key not in expected and key != find_names(found, asked)(COUNTER)]
     if fits or prefix:
         if not fits:
             words.append(_looks_like(found, asked))
@@ -104,13 +122,14 @@ def _without(extra: list[str], expected: Shapes, prefix: str) -> list[str]:
 def _looks_like(found: Shapes, asked: Variant) -> str:
     alike = resembles(found)
     if not alike:
-        return "It is no SAT or ViT of a published size: `satexport models` lists what can be exported."
+        return "It is no SAT, ViT or CED of a published size: `satexport models` lists what can be exported."
     if asked in alike:
         return "The rest of it fits: it is incomplete or was changed; save the whole state dict."
     guess = next((v for v in alike if v.delay == asked.delay), alike[0])
-    delays = " or ".join(f"{v.delay} s" for v in alike)
+    models = " or ".join(dict.fromkeys(v.model for v in alike))
+    delays = " or ".join(dict.fromkeys(f"{v.delay} s" for v in alike))
     unsure = " (its shapes do not tell which)" if len(alike) > 1 else ""
-    return (f"This looks like {guess.model} at {delays}{unsure}: "
+    return (f"This looks like {models} at {delays}{unsure}: "
             f"pass --model {guess.model} --delay {guess.delay}.")
 
 
@@ -121,9 +140,10 @@ def resembles(found: Shapes) -> list[Variant]:
 
 def _resembles(found: Shapes, variant: Variant) -> bool:
     """True where width, kind of attention, pooling and time code are the variant's."""
+    name = find_names(found, variant)
     attention = "attn.to_q.weight" if variant.has_cache else "attn.qkv.weight"
-    time = found.get(MARK, ())
-    return (found.get("freq_pos_embed") == (1, variant.width, ROWS, 1)
+    time = found.get(name(MARK), ())
+    return (found.get(name("freq_pos_embed")) == (1, variant.width, ROWS, 1)
             and any(key.endswith(attention) for key in found)
-            and ("cls_token" in found) == (variant.pooling == "token")
+            and (name("cls_token") in found) == (variant.pooling == "token")
             and (not variant.has_cache or time[-1:] == (variant.time_columns,)))

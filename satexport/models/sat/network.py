@@ -114,7 +114,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A SAT or ViT audio tagger with the published parameter names."""
+    """A SAT, ViT or CED audio tagger with the published parameter names."""
 
     def __init__(self, variant: Variant, classes: int = 527) -> None:
         super().__init__()
@@ -135,13 +135,13 @@ class Transformer(nn.Module):
     def forward(self, audio: Tensor, cache: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """One step: a chunk of audio [B, samples] and the cache [depth, B, C, d] to the scores
         [B, classes] in (0, 1) and the new cache (None for a model without one)."""
-        mel = self.front_end(audio)[..., :self.variant.chunk_frames]
-        logits, cache = self.logits(mel, cache)
+        features = self._features(audio)[..., :self.variant.chunk_frames]
+        logits, cache = self.logits(features, cache)
         return logits.sigmoid(), cache
 
-    def logits(self, mel: Tensor, cache: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """The same from decibels [B, 64, F]; scores before the sigmoid."""
-        x = self._tokens(mel)
+    def logits(self, features: Tensor, cache: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The same from features [B, 1, 64, F]; scores before the sigmoid."""
+        x = self._tokens(features)
         empty = x[:, :0]
         carried = []
         for number, block in enumerate(self.blocks):
@@ -164,23 +164,36 @@ class Transformer(nn.Module):
 
     def clip_scores(self, audio: Tensor) -> Tensor:
         """The paper's protocol for a clip [B, samples]: one spectrogram, split into pieces of
-        chunk_frames with a last incomplete one dropped, the cache starting empty, the pieces'
-        scores averaged. A clip that is shorter than one piece is scored as it is, one shorter
-        than a patch (0.15 s) with zeros behind it."""
-        mel = self.front_end(F.pad(audio, (0, max(0, (PATCH - 1) * LOG_MEL.hop - audio.shape[1]))))
-        size = self.variant.chunk_frames
-        pieces = torch.split(mel, size, dim=-1)
-        whole = [p for p in pieces if p.shape[-1] == size] or [mel]
+        chunk_frames, the cache starting empty, the pieces' scores averaged. A clip that is no longer
+        than one piece is scored as it is, one shorter than a patch (0.15 s) with zeros behind it."""
+        features = self._features(F.pad(audio, (0, max(0, (PATCH - 1) * LOG_MEL.hop - audio.shape[1]))))
         cache, scores = None, []
-        for piece in whole:
+        for piece in self._pieces(features):
             logits, cache = self.logits(piece, cache)
             scores.append(logits.sigmoid())
         return torch.stack(scores).mean(0)
 
-    def _tokens(self, mel: Tensor) -> Tensor:
-        """Decibels [B, 64, F] to tokens [B, T, d], frequency-major, position codes added."""
-        x: Tensor = self.init_bn(mel.unsqueeze(2)).transpose(1, 2)         # [B, 1, 64, F]
-        x = self.patch_embed(x)                                            # [B, d, 4, columns]
+    def _pieces(self, features: Tensor) -> list[Tensor]:
+        """Features [B, 1, 64, F] of a clip to the pieces that are scored: a last, incomplete one is dropped.
+        A CED has zeros put behind it; but of several pieces that are all whole, the published code leaves out
+        the last."""
+        size = self.variant.chunk_frames
+        *whole, last = torch.split(features, size, dim=-1)
+        missing = size - last.shape[-1]
+        if not whole:
+            return [last]
+        if self.variant.is_ced:
+            return [*whole, F.pad(last, (0, missing))] if missing else whole
+        return whole if missing else [*whole, last]
+
+    def _features(self, audio: Tensor) -> Tensor:
+        """Audio [B, samples] to decibels after the batch norm, [B, 1, 64, F]."""
+        mel = self.front_end(audio)
+        return cast(Tensor, self.init_bn(mel.unsqueeze(2)).transpose(1, 2))
+
+    def _tokens(self, features: Tensor) -> Tensor:
+        """Features [B, 1, 64, F] to tokens [B, T, d], frequency-major, position codes added."""
+        x: Tensor = self.patch_embed(features)                             # [B, d, 4, columns]
         x = x + self.time_pos_embed[..., :x.shape[-1]] + self.freq_pos_embed
         x = x.flatten(2).transpose(1, 2)
         if self.variant.pooling == "token":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 import torch
 
@@ -20,14 +22,18 @@ def load_model(checkpoint: Checkpoint[Variant]) -> Transformer:
     return model.eval().requires_grad_(False)
 
 
+DROPPED: Final = ("one spectrogram per clip, the cache starting empty, a last incomplete piece dropped, the "
+                  "pieces' scores averaged")
+PADDED: Final = ("one spectrogram per clip, a last incomplete piece of several padded with zeros after the "
+                 "batch norm (a whole one left out), the pieces' scores averaged")
+
+
 class PyTorchStep:
     """The published model as a step; the cache is its hidden tokens, [depth, N, C, d]."""
 
-    clip_protocol = ("one spectrogram per clip, the cache starting empty, a last incomplete piece dropped, "
-                     "the pieces' scores averaged")
-
     def __init__(self, checkpoint: Checkpoint[Variant]) -> None:
         self.model = load_model(checkpoint)
+        self.clip_protocol = PADDED if checkpoint.variant.is_ced else DROPPED
         with torch.inference_mode():
             self._initial = self.model.silence_cache()
 

@@ -1,4 +1,4 @@
-"""Weights of a SAT or ViT: from a file, strictly, or from a seed."""
+"""Weights of a SAT, ViT or CED: from a file, strictly, or from a seed."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from satexport.models.sat.keys import (
     MARK,
     advice,
     expected_shapes,
+    find_names,
     shapes_like,
 )
 from satexport.models.sat.variants import Variant
@@ -35,18 +36,24 @@ def read(file: StateFile, variant: Variant, path: Path) -> State:
     `num_batches_tracked` is dropped (`load_state_dict` is strict without it, too).
 
     SAT files tell their delay by the width of `time_pos_embed`, but for SAT-S, which has 24 columns at both:
-    it loads at either delay, and whoever asks has to know. A ViT's time code is cut or resized to the
-    variant's columns. Raises `CheckpointError`.
+    it loads at either delay, and whoever asks has to know. The time code of a ViT or CED is cut or resized to
+    the variant's columns. A CED may have the names that it has on the Hub, without a front end: it then gets
+    the published one. Raises `CheckpointError`.
     """
-    classes = _check_shapes(path, file, variant)
-    return {key: _read_weight(path, key, file.entries[key], shape)
-            for key, shape in expected_shapes(variant, classes).items()}
+    classes, name = _check_shapes(path, file, variant), find_names(file.shapes, variant)
+    state = {}
+    for key, shape in expected_shapes(variant, classes).items():
+        is_there = key not in FRONT_END or name(key) in file.entries
+        state[key] = (_read_weight(path, key, name(key), file.entries[name(key)], shape) if is_there
+                      else FRONT_END[key]().astype(np.float32))
+    return state
 
 
 def _check_shapes(path: Path, file: StateFile, variant: Variant) -> int:
     """Return the number of classes, or raise `CheckpointError` naming three misfits, the
     count, and what the file looks like."""
-    found = {key: shape for key, shape in file.shapes.items() if key != COUNTER}
+    counter = find_names(file.shapes, variant)(COUNTER)
+    found = {key: shape for key, shape in file.shapes.items() if key != counter}
     expected = shapes_like(found, variant)
     misfits = [f"{key} is {shape}, expected {expected[key]}" if key in expected else
                f"{shown(key)[1:-1]} {shape} is not expected"
@@ -59,13 +66,14 @@ def _check_shapes(path: Path, file: StateFile, variant: Variant) -> int:
     return expected[HEAD][0]
 
 
-def _read_weight(path: Path, key: str, entry: Entry, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Read one entry as contiguous float32 of this shape."""
-    value = read_floats(path, key, entry)
+def _read_weight(path: Path, key: str, name: str, entry: Entry,
+                 shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Read one entry as contiguous float32 of this shape: `key` is its published name, `name` the file's."""
+    value = read_floats(path, name, entry)
     if key == MARK:
         return np.ascontiguousarray(_fit_columns(value, shape[-1]), np.float32)
     if key.endswith("running_var") and value.min() < 0:
-        raise CheckpointError(f"{path}: {key} has negative values, expected variances: "
+        raise CheckpointError(f"{path}: {name} has negative values, expected variances: "
                               "the file is damaged; copy or download it again.")
     if key in FRONT_END:
         ours = FRONT_END[key]().astype(np.float32)

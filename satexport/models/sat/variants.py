@@ -1,8 +1,9 @@
-"""The models: nine published checkpoints, fifteen variants (a model at a delay). One of another size is
+"""The models: thirteen published checkpoints, 27 variants (a model at a delay). One of another size is
 named by it: `sat-t-48x3` is sat-t with tokens of 48 and 3 heads, `sat-t-48x3x2` the same with 2 blocks.
 
-Source of every number: "Streaming Audio Transformers for Online Audio Tagging"
-(Dinkel et al., 2023) and the behaviour of its published implementation.
+Source of every number: "Streaming Audio Transformers for Online Audio Tagging" (Dinkel et al., 2023), for CED
+"CED: Consistent ensemble distillation for audio tagging" (Dinkel et al., 2023, arXiv 2308.11957), and the
+behaviour of their published implementations. A CED is a ViT with other weights and another clip protocol.
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ BLOCK_EPS = 1e-6      # of the block norms and the last norm
 OUTPUT_EPS = 1e-5     # of the output layer's norm
 DEPTH = 12            # transformer blocks of the published models
 WIDEST, DEEPEST = 1024, 24  # of a model of another size
-_RESIZED = re.compile(r"(?P<model>(?:sat|vit)-[tsb])-(?P<width>{0})x(?P<heads>{0})"
+_RESIZED = re.compile(r"(?P<model>(?:sat|vit)-[tsb]|ced-[a-z]+)-(?P<width>{0})x(?P<heads>{0})"
                       r"(?:x(?P<depth>{0}))?".replace("{0}", "0|[1-9][0-9]{0,8}"))
 _SIZES: dict[str, tuple[int, int, Literal["mean", "token"]]] = {  # width, heads, pooling
     "t": (192, 3, "mean"),
     "s": (384, 6, "token"),
     "b": (768, 12, "mean"),
 }
+_CED_SIZES = {"tiny": (192, 3), "mini": (256, 4), "small": (384, 6), "base": (768, 12)}  # width, heads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +41,8 @@ class Variant:
 
     `chunk_frames` is the length of the pieces that a spectrogram is split into,
     `cache_frames` what the cache spans (0: the model has no cache), and `time_columns`
-    the width of the checkpoint's `time_pos_embed`.
+    the width of the checkpoint's `time_pos_embed`. `is_ced` decides on the clip protocol and on the names
+    that a state dict may have.
     """
 
     family: ClassVar[str] = "sat"
@@ -55,6 +58,7 @@ class Variant:
     chunk_frames: int
     cache_frames: int
     time_columns: int
+    is_ced: bool = False
 
     @property
     def name(self) -> str:
@@ -134,6 +138,11 @@ def _table() -> dict[tuple[str, int], Variant]:
             table[f"vit-{size}", delay] = Variant(
                 model=f"vit-{size}", delay=delay, width=width, heads=heads, depth=DEPTH, pooling=pooling,
                 chunk_frames=1012, cache_frames=0, time_columns=63)
+    for size, (width, heads) in _CED_SIZES.items():
+        for delay in (1, 2, 10):
+            table[f"ced-{size}", delay] = Variant(
+                model=f"ced-{size}", delay=delay, width=width, heads=heads, depth=DEPTH, pooling="mean",
+                chunk_frames=1012, cache_frames=0, time_columns=63, is_ced=True)
     return table
 
 

@@ -68,10 +68,10 @@ def test_a_target_that_openvino_cannot_take_says_which_key(
 
 @pytest.mark.parametrize(("arguments", "words"), [
     (("--fp32", "--int8"), "--fp32 and --int8: choose one"),
-    (("--fp32", "--target", "openvino-int8"), "wants int8, --fp32 asks for fp32"),
+    (("--fp32", "--target", "openvino-int8"), "is int8, --fp32 asks for fp32"),
     (("--target", "cpu-int8"), "is for onnxruntime; this command writes for openvino"),
-    (("--fp32", "--ranges", "entropy"), "--ranges is of int8"),
-    (("--fp32", "--calibration", "esc50"), "nothing here is calibrated")])
+    (("--fp32", "--ranges", "entropy"), "--ranges applies only to int8"),
+    (("--fp32", "--calibration", "esc50"), "this bundle needs no calibration")])
 def test_wrong_use_is_named(tiny: Path, tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
     result = call("openvino", *arguments, "--output", output_with(tiny, tmp_path))
     assert (result.code, words in result.err) == (2, True), result.err

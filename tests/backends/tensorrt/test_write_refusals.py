@@ -27,11 +27,11 @@ from tests.tiny import FEW, SAT, SAT_2S
     (("--target", "cpu-int8"), "is for onnxruntime; this command writes for tensorrt"),
     (("--target", "rtx"), "is for tensorrt_rtx: add --rtx"),
     (("--rtx", "--target", "jetson-thor"), "is for tensorrt: leave --rtx out"),
-    (("--rtx", "--int8"), "target rtx wants fp16, --int8 asks for int8"),
-    (("--fp16", "--ranges", "entropy"), "--ranges is of int8"),
-    (("--rtx", "--engine"), "--rtx makes an engine by itself"),
-    (("--build", "b", "--int8"), "--build takes a bundle that is made already"),
-    (("--build", "b", "--minutes", "3"), "--build takes a bundle that is made already")])
+    (("--rtx", "--int8"), "target rtx is fp16, --int8 asks for int8"),
+    (("--fp16", "--ranges", "entropy"), "--ranges applies only to int8"),
+    (("--rtx", "--engine"), "--rtx always makes an engine"),
+    (("--build", "b", "--int8"), "--build uses a finished bundle"),
+    (("--build", "b", "--minutes", "3"), "--build uses a finished bundle")])
 def test_wrong_use_is_named(tiny: Path, tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
     result = call("trt", *arguments, "--output", output_with(tiny, tmp_path))
     assert (result.code, words in result.err) == (2, True), result.err

@@ -18,7 +18,7 @@ from satexport.models.sat.folds import FOLDS
 from satexport.models.sat.graph import build_graph
 from satexport.models.sat.interface import initial_cache
 from satexport.models.sat.reference import PyTorchStep
-from satexport.models.sat.variants import Variant, find_model
+from satexport.models.sat.variants import VARIANTS, Variant, find_model
 from satexport.models.sat.weights import graph_weights
 from satexport.parity.golden import golden_scores
 from satexport.parity.protocols import reference_streams
@@ -29,6 +29,10 @@ from satexport.tagging.stream import StreamBatch
 ALLOWED = {  # what TensorRT 10.3's and OpenVINO's parsers take; no STFT, DFT, control flow, If, Loop
     "Add", "Concat", "Conv", "Gelu", "LayerNormalization", "Log", "MatMul", "Max", "Mul", "Pad", "ReduceMax",
     "ReduceMean", "ReduceSum", "Reshape", "Sigmoid", "Slice", "Softmax", "Split", "Sub", "Transpose"}
+
+
+# A variant of each graph: ced-tiny's is that of vit-t and ced-base's that of vit-b (`test_ced_targets.py`).
+DISTINCT = [key for key in VARIANTS if key[0] not in ("ced-tiny", "ced-base")]
 
 
 class Written(NamedTuple):

@@ -16,12 +16,13 @@ from satexport.models.checkpoint import load_checkpoint
 from satexport.models.sat.folds import FOLDS
 from satexport.models.sat.graph import OPSETS
 from satexport.models.sat.reference import PyTorchStep
-from satexport.models.sat.variants import LOG_MEL, VARIANTS, find_model
+from satexport.models.sat.variants import LOG_MEL, find_model
 from satexport.models.sat.weights import graph_weights
 from satexport.parity.golden import golden_scores
 from satexport.pipeline.export import REWRITE_TOLERANCE, golden_audio
 from tests.models.sat.graphs import (
     ALLOWED,
+    DISTINCT,
     Small,
     contract_of,
     folded,
@@ -40,8 +41,8 @@ def sat_t() -> Small:
 
 
 @pytest.mark.parametrize(("model", "delay"), [
-    *((f"{model}-{TINY}", delay) for model, delay in VARIANTS),
-    *(pytest.param(*variant, marks=pytest.mark.long) for variant in VARIANTS)])
+    *((f"{model}-{TINY}", delay) for model, delay in DISTINCT),
+    *(pytest.param(*variant, marks=pytest.mark.long) for variant in DISTINCT)])
 def test_every_variant_equals_pytorch_for_longer_than_it_remembers(model: str, delay: int) -> None:
     checkpoint = load_checkpoint("random", find_model(model)[delay])
     audio = golden_audio(checkpoint.variant)
