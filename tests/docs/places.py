@@ -131,6 +131,7 @@ PLACES: dict[str, Maker] = {
     "my-board.toml": own_target,
     "build/sat-t-2s/onnx/reports/parity.json": report(parity_report),
     "build/sat-t-2s/onnx/reports/measure.json": report(measure_report),
+    "build/sat-t-2s/cpu-int8/reports/measure.json": report(measure_report),
     "/tmp/sizing": nothing,
     "parity.xml": nothing,
     "report.md": nothing,
@@ -149,8 +150,9 @@ def put(kit: Kit, folder: Path, words: tuple[str, ...]) -> list[Path]:
     bundles = []
     for word in words:
         place = folder / local(word)
+        bundle = folder.joinpath(*Path(word).parts[:3])  # build/VARIANT/TARGET
         if word in PLACES and not place.exists():
+            bundles += [bundle] if word.startswith("build/sat") and not bundle.exists() else []
             place.parent.mkdir(parents=True, exist_ok=True)
             PLACES[word](kit, place)
-            bundles += [place] if word.startswith("build/sat") and place.is_dir() else []
     return bundles
