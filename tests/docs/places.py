@@ -94,6 +94,8 @@ def own_target(kit: Kit, place: Path) -> None:
 def int8_bundle(kit: Kit, place: Path) -> None:
     source, options = open_bundle(kit.bundle("demo")), BuildOptions(calibration=FEW)
     compile_bundle(source, find_target("cpu-int8"), place.parent / "made", options).path.rename(place)
+    (place / "reports").mkdir(exist_ok=True)
+    write_json(place / "reports" / "measure.json", to_json(measure_report()))
 
 
 def eight_streams(kit: Kit, place: Path) -> None:
@@ -128,6 +130,7 @@ PLACES: dict[str, Maker] = {
     "my-board.toml": own_target,
     "build/sat-t-2s/onnx/reports/parity.json": report(parity_report),
     "build/sat-t-2s/onnx/reports/measure.json": report(measure_report),
+    "build/sat-t-2s/cpu-int8/reports/measure.json": report(measure_report),
     "/tmp/sizing": nothing,
     "parity.xml": nothing,
     "report.md": nothing,
