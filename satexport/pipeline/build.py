@@ -8,6 +8,7 @@ runtime is done by the target's backend.
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from satexport.bundle.folder import (
 )
 from satexport.bundle.places import check_outside, staged_bundle
 from satexport.bundle.target import AUTO, Target
-from satexport.errors import BundleError, UsageError
+from satexport.errors import BundleError, DataError, UsageError
 from satexport.files import check_writable, write_json
 from satexport.graph.roles import Graph
 from satexport.models.families import find_contract_variant
@@ -42,8 +43,8 @@ from satexport.quantize.calibration_set import choosing_set
 from satexport.quantize.choose import Quantized, choose_and_quantize
 from satexport.quantize.products import check_layers
 from satexport.quantize.sensitivity import check_labels
-from satexport.report.records import BundleRecord, ProofRecord
-from satexport.report.serialize import to_json
+from satexport.report.records import BundleRecord, ExportReport, ProofRecord
+from satexport.report.serialize import read_report, to_json
 from satexport.targets import find_target
 
 ON_SYNTHETIC = "Calibrated on synthetic sounds. Real audio is better: --calibration esc50, or a folder."
@@ -204,6 +205,10 @@ def _prove(source: Bundle, bundle: Bundle, path: Path, backend: Backend,
 def _notes(source: Bundle, target: Target, options: BuildOptions) -> list[str]:
     """Return warnings about a bundle for the user who builds it."""
     notes = [RANDOM_WEIGHTS] if source.contract.has_random_weights else []
+    with suppress(DataError):  # the report is missing or of another version
+        report = read_report(source.reports / "export.json")
+        if isinstance(report, ExportReport) and report.caution:
+            notes.append(f"{source.contract.checkpoint.name}: {report.caution}")
     if options.calibration.source == "synthetic" and needs_calibration(target, options.cache_dtype,
                                                                        options.sensitivity):
         notes.append(ON_SYNTHETIC)

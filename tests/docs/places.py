@@ -97,12 +97,6 @@ def own_target(kit: Kit, place: Path) -> None:
 def int8_bundle(kit: Kit, place: Path) -> None:
     source, options = open_bundle(kit.bundle("demo")), BuildOptions(calibration=FEW)
     compile_bundle(source, find_target("cpu-int8"), place.parent / "made", options).path.rename(place)
-    write_json(place / "reports" / "measure.json", to_json(measure_report()))
-
-
-def measured_bundle(kit: Kit, place: Path) -> None:
-    shutil.rmtree(place.parents[1])  # the empty folders of the report
-    int8_bundle(kit, place.parents[1])
 
 
 def eight_streams(kit: Kit, place: Path) -> None:
@@ -124,7 +118,6 @@ PLACES: dict[str, Maker] = {
     "build/sat-b-2s/onnx-x8": eight_streams,
     "build/sat-t-2s/onnx-x8": eight_streams,
     "build/sat-t-2s/cpu-int8": int8_bundle,
-    "build/sat-t-2s/cpu-int8/reports/measure.json": measured_bundle,
     "build/clip.wav": sound(8),
     "dog.wav": sound(5),
     "rain.flac": sound(5),
