@@ -232,6 +232,13 @@ def test_where_the_model_was_said_the_report_says_that_the_file_does_not_tell(
     assert f"w.pt: {report['caution']}" in result.err
 
 
+def test_a_bundle_made_from_such_a_file_repeats_it(tmp_path: Path, quick: tuple[object, ...]) -> None:
+    path = save_torch(tmp_path / "w.pt", hollow(VARIANTS["ced-tiny", 1]))
+    result = call("cpu", "--fp32", "--model", "ced-tiny", "--delay", 1, "--checkpoint", path,
+                  "--output", tmp_path, *quick)
+    assert "w.pt: files of ced-tiny and of vit-t have the same shapes" in result.err.lower()
+
+
 @pytest.mark.parametrize("model", ["ced-mini", "ced-small", "vit-s"])
 def test_a_width_or_a_missing_class_token_tells(model: str, tmp_path: Path) -> None:
     path = save_torch(tmp_path / "w.pt", hollow(VARIANTS[model, 2]))
