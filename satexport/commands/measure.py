@@ -6,9 +6,8 @@ from pathlib import Path
 
 import click
 
-from satexport.commands.console import ignore_closed_pipe, print_json
+from satexport.commands.console import finish_report
 from satexport.commands.options import Seconds, json_option, threads_option
-from satexport.errors import GateError, RunError
 from satexport.measure.schedule import PAUSE, PAUSED_STEPS, PAUSED_TURNS, STEPS, TURNS
 from satexport.terminal import note
 
@@ -46,14 +45,11 @@ def measure_command(bundles: tuple[Path, ...], eager: bool, checkpoint: str | No
       satexport measure build/sat-b-2s/onnx build/sat-b-2s/onnx-x8 --threads 2
     """
     from satexport.bundle.folder import open_bundle
-    from satexport.bundle.gates import failures
     from satexport.bundle.places import check_places
     from satexport.files import write_json
     from satexport.measure.turns import MeasureOptions, measure
-    from satexport.report.blocks import describe
     from satexport.report.pictures import write_picture
     from satexport.report.serialize import to_json
-    from satexport.report.terminal import print_blocks
 
     opened = [open_bundle(path) for path in bundles]
     place = folder or (opened[0].reports if len(bundles) == 1 else Path("build/measure"))
@@ -63,23 +59,13 @@ def measure_command(bundles: tuple[Path, ...], eager: bool, checkpoint: str | No
     check_places(places, bundles)  # before the work
     report = measure(opened, MeasureOptions(threads=threads, streams=streams, steps=steps, pause=pause,
                                             checkpoint=checkpoint, eager=eager))
-    refused, notes = None, []
-    try:
+
+    def write() -> list[str]:
         write_json(file, to_json(report))
         for number, path in enumerate(own):
             write_json(path, to_json(report.select_bundle(number)))
-        notes = write_picture(picture, report)
-    except RunError as error:  # still show what was measured
-        refused = error
-    with ignore_closed_pipe():
-        if as_json:
-            print_json(to_json(report))
-        else:
-            print_blocks(describe(report))
-    for text in (*report.notes, *notes, report.warning):
+        return write_picture(picture, report)
+
+    for text in report.notes:
         note(text)
-    failed = failures(report.gates)
-    if refused:
-        raise GateError(f"{failed}. Also: {refused}") if failed else refused
-    if failed:
-        raise GateError(f"{failed}.")
+    finish_report(report, write, as_json)

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from satexport.commands.console import ignore_closed_pipe, print_json
+from satexport.commands.console import finish_report
 from satexport.commands.options import json_option, minutes_option, parse_folds, threads_option
-from satexport.errors import GateError, RunError, UsageError, requires_extra
-from satexport.terminal import note
+from satexport.errors import UsageError, requires_extra
 
 if TYPE_CHECKING:
     from satexport.parity.records import ParityReport, ParityResult
@@ -59,13 +58,10 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
       satexport parity build/sat-t-2s/onnx --golden        on the device, without torch
     """
     from satexport import load
-    from satexport.bundle.gates import fail_skipped, failures
+    from satexport.bundle.gates import fail_skipped
     from satexport.bundle.places import check_places
     from satexport.parity.golden import run_golden
     from satexport.parity.records import report_parity
-    from satexport.report.blocks import describe
-    from satexport.report.serialize import to_json
-    from satexport.report.terminal import print_blocks
 
     if golden and (data, folds, category_map, checkpoint) != ("synthetic", None, None, None):
         raise UsageError("--golden takes neither --data, --folds, --map nor --checkpoint: the golden chunks "
@@ -81,22 +77,7 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
     if require_data:
         result = replace(result, gates=fail_skipped(result.gates))
     report = report_parity(tagger, result, threads)
-    refused = None
-    try:
-        _write_reports(report, places)
-    except RunError as error:  # such as a bundle on a read-only disk: still show the result
-        refused = error
-    with ignore_closed_pipe():
-        if as_json:
-            print_json(to_json(report))
-        else:
-            print_blocks(describe(report))
-    note(report.warning)
-    failed = failures(report.gates)
-    if refused:
-        raise GateError(f"{bundle}: {failed}. Also: {refused}") if failed else refused
-    if failed:
-        raise GateError(f"{bundle}: {failed}.")
+    finish_report(report, lambda: _write_reports(report, places), as_json, f"{bundle}: ")
 
 
 @requires_extra("export")
@@ -110,9 +91,9 @@ def _run_parity(tagger: Tagger, *, data: str, folds: Sequence[int] | None, categ
     return run_parity(tagger, gate_set=gate_set, checkpoint=checkpoint, minutes=minutes)
 
 
-def _write_reports(report: ParityReport, places: dict[str, Path]) -> None:
-    """Write a report to the given places, whose keys say what goes there. Raises `RunError` if one cannot be
-    written."""
+def _write_reports(report: ParityReport, places: dict[str, Path]) -> list[str]:
+    """Write a report to the given places, whose keys say what goes there. Returns notes; raises `RunError` if
+    a file cannot be written."""
     from satexport.files import write_json, write_text
     from satexport.report.junit import junit
     from satexport.report.pictures import write_picture
@@ -122,6 +103,5 @@ def _write_reports(report: ParityReport, places: dict[str, Path]) -> None:
         cases = [(gate.name, gate.status, gate.note) for gate in report.gates]
         write_text(file, junit(f"satexport.parity.{report.variant}", cases))
     write_json(places["report"], to_json(report))
-    if picture := places.get("report's picture"):
-        for text in write_picture(picture, report):
-            note(text)
+    picture = places.get("report's picture")
+    return write_picture(picture, report) if picture else []
