@@ -97,6 +97,8 @@ def own_target(kit: Kit, place: Path) -> None:
 def int8_bundle(kit: Kit, place: Path) -> None:
     source, options = open_bundle(kit.bundle("demo")), BuildOptions(calibration=FEW)
     compile_bundle(source, find_target("cpu-int8"), place.parent / "made", options).path.rename(place)
+    (place / "reports").mkdir(exist_ok=True)
+    report(measure_report)(kit, place / "reports" / "measure.json")
 
 
 def eight_streams(kit: Kit, place: Path) -> None:
