@@ -198,7 +198,7 @@ def paper_figures() -> str:
     for family, every in by_family():
         if facts := [fact for fact in every if fact["paper"]]:
             papers = [fact["paper"] for fact in facts]
-            sources = ", ".join(dict.fromkeys(paper["source"] for paper in papers))
+            sources = " and ".join(dict.fromkeys(paper["source"] for paper in papers))
             notes = " ".join(dict.fromkeys(paper["note"] for paper in papers))
             rows = [(code(fact["model"]), f"{fact['delay']} s", number(fact["paper"]["gflops"]),
                      number(fact["paper"]["memory_mb"]), f"{fact['paper']['map']:.1f}",
@@ -208,10 +208,11 @@ def paper_figures() -> str:
 
 
 def published_files() -> str:
-    """The addresses of the published files."""
-    files = {published.file: published.url for family in FAMILIES
+    """The addresses and licences of the published files."""
+    files = {published.file: published for family in FAMILIES
              for published in find_family(family).PUBLISHED.values()}
-    return table(("file", "fetched from"), [(code(file), f"<{url}>") for file, url in files.items()])
+    return table(("file", "licence", "downloaded from"), [
+        (code(file), published.licence or "-", f"<{published.url}>") for file, published in files.items()])
 
 
 def front_ends() -> str:

@@ -73,7 +73,7 @@ def _print_family(variants: Sequence[dict[str, Any]]) -> None:
         rows=[_variant_row(facts, details) for facts in variants]))
     papers = [facts["paper"] for facts in variants if facts["paper"]]
     if papers:
-        sources = ", ".join(dict.fromkeys(paper["source"] for paper in papers))
+        sources = " and ".join(dict.fromkeys(paper["source"] for paper in papers))
         print_table(Table(title=f"figures of the paper ({sources}); none was measured by satexport",
                           head=CLAIMS,
                           rows=[_claim(facts) for facts in variants if facts["paper"]]))

@@ -37,16 +37,16 @@ FOLDER = facts.shipped_folder("calibration")
 class CalibrationSet:
     """A TOML file; its keys are the fields."""
 
-    name: str
+    name: str                         # of the set, in reports
     source: str                       # one of SOURCES
-    licence: str
+    licence: str                      # of the recordings, in words
     clips: int                        # maximum; if there are more, the seed chooses
     samples: int                      # chunks to sample, maximum
     stream_seconds: float = 60.0      # minimum length of a stream
-    seed: int = 0
+    seed: int = 0                     # chooses clips and chunks
     folds: tuple[int, ...] = ()       # of ESC-50, for calibration
     choose_folds: tuple[int, ...] = ()  # of ESC-50, for the choice of layers
-    gate_folds: tuple[int, ...] = ()    # of ESC-50, for the gates; see `default_folds`
+    gate_folds: tuple[int, ...] = ()    # of ESC-50, for the gates
     folder: str = ""                  # for `source = "folder"`, relative to the TOML file
     checksums: dict[str, str] = field(default_factory=dict)  # file in the folder of the data -> SHA-256
 

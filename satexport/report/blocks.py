@@ -173,7 +173,7 @@ def _describe_build(report: BuildReport) -> Iterator[Block]:
     yield Table(title="gates", head=["engine", "gate", "", "condition"], texts=4,
                 rows=[[engine.precision, gate.name, gate.status, gate.note]
                       for engine in report.engines for gate in engine.gates])
-    yield f"Kept: {report.kept}." if report.kept else "Kept: none, for no engine passes."
+    yield f"Kept: {report.kept}." if report.kept else "Kept: none; no engine passes its gates."
 
 
 def _against_pytorch(report: ParityReport) -> str:

@@ -17,7 +17,7 @@ CHOICES: dict[str, tuple[object, ...]] = {"floats": (AUTO, "bf16", "fp32"), "wei
 class OpenVinoSettings:
     """How OpenVINO runs a model; see `satexport.backends.openvino.write`."""
 
-    device: str = "CPU"
+    device: str = "CPU"       # OpenVINO's name of the device; only "CPU" was tried
     stateful: bool = True     # the infer request keeps the cache; false: cache inputs and outputs as in ONNX
     floats: str = AUTO        # precision of what is not quantised, "bf16" or "fp32"; AUTO: the target's
                               # precision; for int8: bf16 if the machine that builds the bundle has it

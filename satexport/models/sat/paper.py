@@ -21,7 +21,7 @@ from satexport.models.family import PaperFigures
 
 SOURCE: Final = "arXiv 2305.17834, Table 2"
 NOTE: Final = (
-    "The paper's memory agrees with the live tensors of a pass with autograd on and no cache, and its "
+    "The memory in the SAT paper agrees with the live tensors of a pass with autograd on and no cache; its "
     "GFLOPs are those of the pass without any cache.")
 _TABLE: Final = {  # by the name of the variant: memory in MB, GFLOPs, mAP in %
     "sat-t-2s": (9, 0.5, 43.3),
@@ -41,7 +41,7 @@ _TABLE: Final = {  # by the name of the variant: memory in MB, GFLOPs, mAP in %
     "vit-b-10s": (210, 42, 47.4),
 }
 CED_SOURCE: Final = "arXiv 2308.11957"
-CED_NOTE: Final = "The mAP of CED is of clips of 10 s, trained on all of AudioSet (AS-2M)."
+CED_NOTE: Final = "The mAP in the CED paper is for clips of 10 s after training on all of AudioSet (AS-2M)."
 _CED_MAP: Final = {"ced-tiny-10s": 48.1, "ced-mini-10s": 49.0, "ced-small-10s": 49.6, "ced-base-10s": 50.0}
 PAPER: Final = {
     name: PaperFigures(memory_mb=memory, gflops=gflops, map=score, source=SOURCE, note=NOTE)
