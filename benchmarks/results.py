@@ -124,7 +124,8 @@ def main() -> None:
             result, failed = {"why_not": f"failed: {error}"}, True
         _keep(case, result)
     write_pages()
-    sys.exit(int(failed))
+    if failed:
+        sys.exit(1)
 
 
 if __name__ == "__main__":
