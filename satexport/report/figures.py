@@ -2,7 +2,7 @@
 
 A row here is a line of the tables on the terminal and in Markdown, a panel of the picture, a value in the
 JSON report, a column of the results in docs/results and an entry of docs/definitions.md. To add a figure, add
-its row; nothing else names it. `TERMS` defines the words that the definitions use. Imports only numpy.
+its row; no renderer names it. `TERMS` defines the words that the definitions use. Imports only numpy.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ FIGURES: Mapping[type, Sequence[Figure[Any]]] = {  # of each record that has any
     MeasureEntry: MEASURE_FIGURES, Differences: DIFFERENCE_FIGURES, ParityReport: PARITY_FIGURES,
     SetParity: SET_FIGURES, Stage: STAGE_FIGURES}
 
-TERMS: Mapping[str, Mapping[str, str]] = {  # kind of report -> term -> definition
+_TERMS = {  # kind of report -> term -> definition
     "export": {
         "kept": "false: the graph of the stage before ships instead, for the reason given"},
     "parity": {
@@ -246,11 +246,11 @@ TERMS: Mapping[str, Mapping[str, str]] = {  # kind of report -> term -> definiti
         "layers": "score differences from the fp32 graph with only this layer in int8, over `chains` chains "
                   "of clips of `chain_seconds` s or more, the cache carried"},
 }
-TERMS = {**TERMS, "build": {**TERMS["parity"], **TERMS["measure"]}}
+TERMS: Mapping[str, Mapping[str, str]] = {**_TERMS, "build": {**_TERMS["parity"], **_TERMS["measure"]}}
 KIND_FIGURES: Mapping[str, Sequence[Sequence[Figure[Any]]]] = {  # that a kind of report has
     "export": (STAGE_FIGURES,), "parity": (DIFFERENCE_FIGURES, PARITY_FIGURES, SET_FIGURES),
     "measure": (MEASURE_FIGURES,), "sensitivity": (DIFFERENCE_FIGURES,),
-    "build": (MEASURE_FIGURES, DIFFERENCE_FIGURES)}
+    "build": (MEASURE_FIGURES, DIFFERENCE_FIGURES, PARITY_FIGURES)}
 
 
 def definitions(kind: str) -> dict[str, str]:

@@ -49,14 +49,14 @@ def draw(report: Report) -> bytes:
     """Return the bytes of a PNG of a report that `has_picture`. Raises `ModuleNotFoundError` if matplotlib is
     not installed."""
     if isinstance(report, MeasureReport):
-        return measure_png(report)
+        return png_of(draw_measure(report))
     assert isinstance(report, ParityReport), "has_picture"
-    return drift_png(report)
+    return png_of(draw_drift(report))
 
 
-def drift_png(report: ParityReport) -> bytes:
-    """Return the bytes of a PNG of a parity report: mean score difference of each chunk over the stream, its
-    quantiles, and the sounds that the stream repeats at its end."""
+def draw_drift(report: ParityReport) -> Canvas:
+    """Return a picture of a parity report: mean score difference of each chunk over the stream, quantiles of
+    it, and the sounds that the stream repeats at its end."""
     canvas = new_canvas(10, 4)
     (over, found), *_ = report.differences.items()
     curve = np.asarray(report.curve)
@@ -72,12 +72,12 @@ def drift_png(report: ParityReport) -> bytes:
              ylabel="score difference", ylim=(0, None))
     axes.legend(fontsize="small")
     axes.spines[["top", "right"]].set_visible(False)
-    return png_of(canvas)
+    return canvas
 
 
-def measure_png(report: MeasureReport) -> bytes:
-    """Return the bytes of a PNG that compares bundles and PyTorch eager: a panel for each figure with a scale
-    of its own from zero, a bar and the value for each of them, and marks for figures that belong there."""
+def draw_measure(report: MeasureReport) -> Canvas:
+    """Return a picture that compares bundles and PyTorch eager: for each figure a panel with a scale of its
+    own from zero, a bar and the value for each of them, and marks for figures that belong there."""
     entries = [*report.bundles, *report.eager]
     figures = present([figure for figure in MEASURE_FIGURES if figure.pictured], entries)
     panels = [figure for figure in figures if not figure.beside]
@@ -96,7 +96,7 @@ def measure_png(report: MeasureReport) -> bytes:
         canvas.legend(handles=list(marks.values()), loc="outside lower right", fontsize="small",
                       frameon=False, ncols=len(marks))
     canvas.suptitle(report.machine, fontsize="medium", x=0.01, ha="left")
-    return png_of(canvas)
+    return canvas
 
 
 def _draw_panel(axes: Axes, panel: Figure[MeasureEntry], marks: Sequence[Figure[MeasureEntry]],
