@@ -51,7 +51,7 @@ def test_every_path_of_a_shown_command_has_a_stand_in(shown: Shown) -> None:
 
 
 def test_a_quoted_word_may_go_on_in_the_next_line() -> None:
-    lines = ["python3 -c '", "satexport x", "'", "satexport run a.wav  # the clip's", "arecord | satexport run -"]
+    lines = ["python3 -c '", "satexport x", "'", "satexport run a.wav  # it's", "arecord | satexport run -"]
     assert [shown.words for shown in in_lines("page", lines)] == [("run", "a.wav"), ("run", "-")]
 
 
