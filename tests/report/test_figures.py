@@ -1,4 +1,4 @@
-"""A figure is one row of a table; it appears on the terminal, in Markdown, the picture, JSON and docs."""
+"""One row of a table defines a figure for the terminal, Markdown, the picture, JSON and docs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ENERGY = Figure[MeasureEntry](key="energy_mj", title="energy", unit="mJ", format
 
 @pytest.fixture
 def with_energy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Add one row to the table of figures, and nothing else."""
+    """Add one row to the table of figures, and change nothing else."""
     added = (*MEASURE_FIGURES, ENERGY)
     monkeypatch.setattr(figures, "FIGURES", {**FIGURES, MeasureEntry: added})
     monkeypatch.setattr(figures, "KIND_FIGURES", {**KIND_FIGURES, "measure": (added,)})
@@ -53,21 +53,21 @@ def test_a_figure_that_is_added_appears_everywhere(
 
 
 def drawn_titles(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return a list that collects the titles of all panels drawn from now on."""
+    """Return a list to which each panel drawn later adds its title."""
     from matplotlib.axes import Axes
 
     titles: list[str] = []
     set_title = Axes.set_title
 
-    def noted(axes: Axes, label: str, **options: Any) -> Any:
+    def record_title(axes: Axes, label: str, **options: Any) -> Any:
         titles.append(label)
         return set_title(axes, label, **options)
 
-    monkeypatch.setattr(Axes, "set_title", noted)
+    monkeypatch.setattr(Axes, "set_title", record_title)
     return titles
 
 
-def test_every_figure_has_a_key_of_its_own_and_is_defined() -> None:
+def test_every_figure_has_a_unique_key_and_a_definition() -> None:
     for kind, groups in KIND_FIGURES.items():
         keys = [figure.key for group in groups for figure in group]
         assert len(set(keys)) == len(keys), kind
@@ -76,10 +76,10 @@ def test_every_figure_has_a_key_of_its_own_and_is_defined() -> None:
 
 
 def test_a_mark_belongs_to_a_panel_that_is_drawn() -> None:
-    panels = {figure.key for figure in MEASURE_FIGURES if figure.pictured and not figure.beside}
+    panels = {figure.key for figure in MEASURE_FIGURES if figure.pictured and not figure.panel_of}
     for figure in MEASURE_FIGURES:
-        assert not figure.beside or figure.beside in panels
-        assert bool(figure.beside) == bool(figure.mark)
+        assert not figure.panel_of or figure.panel_of in panels
+        assert bool(figure.panel_of) == bool(figure.mark)
         assert not figure.mark or figure.mark in pictures.MARKS
 
 
@@ -100,7 +100,7 @@ def test_a_picture_has_a_panel_for_each_figure_and_no_bar_without_a_number(
     assert pictures.write_picture(tmp_path / "measure.png", report) == []
     assert (tmp_path / "measure.png").read_bytes().startswith(b"\x89PNG")
     assert titles == [figure.head for figure in MEASURE_FIGURES
-                      if figure.pictured and not figure.beside and figure.of(report.bundles[0]) is not None]
+                      if figure.pictured and not figure.panel_of and figure.of(report.bundles[0]) is not None]
 
 
 def test_one_thread_is_singular() -> None:
@@ -113,9 +113,9 @@ def test_one_thread_is_singular() -> None:
 
 def test_a_figure_that_a_paper_does_not_give_is_a_dash_and_has_no_mark(tmp_path: Path) -> None:
     report = measure_report()
-    silent = MeasureEntry(**{**vars(report.bundles[0]), "name": "silent", "paper": {
+    without = MeasureEntry(**{**vars(report.bundles[0]), "name": "no figures", "paper": {
         "gflops": None, "memory_mb": None, "map": 48.1, "note": ""}})
-    report = type(report)(**{**vars(report), "bundles": (*report.bundles, silent)})
+    report = type(report)(**{**vars(report), "bundles": (*report.bundles, without)})
     table = to_markdown(blocks.describe(report)).split("paper: model, GFLOP")[1]
     assert [cell.strip() for cell in table.splitlines()[0].strip("| ").split("|")] == ["0.5", "-", "0.5"]
     assert pictures.write_picture(tmp_path / "measure.png", report) == []
