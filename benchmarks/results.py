@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -113,13 +114,18 @@ def main() -> None:
              if not options.only or case.name in options.only]
     if not cases:
         parser.error("no case has this name; benchmarks/cases.toml lists them.")
+    failed = False
     for case in cases:
         print(case.name, flush=True)
         try:
-            _save(case, run_case(case, options.threads, options.minutes, options.esc10))
+            result = run_case(case, options.threads, options.minutes, options.esc10)
         except SatexportError as error:
             print(f"{case.name}: {error}", flush=True)
+            result, failed = {"why_not": f"failed: {error}"}, True
+        _save(case, result)
     write_pages()
+    if failed:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

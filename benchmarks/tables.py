@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.cases import Case, Cases, CaseTable, QuotedTable, read_cases
 from satexport.files import write_text
-from satexport.report.blocks import Table
+from satexport.report.blocks import Table, describe_executed
 from satexport.report.figures import DIFFERENCE_FIGURES, MEASURE_FIGURES, PARITY_FIGURES, SET_FIGURES, Figure
 from satexport.report.markdown import align_rows, markdown_rows
 
@@ -58,9 +58,14 @@ def _preface(results: Mapping[str, Any]) -> str:
         {_version(case, name) for case in ran if name in case["versions"]})))
     steps, threads = (" and ".join(map(str, sorted({case[key] for case in ran})))
                       for key in ("steps", "threads"))
-    return (f"Written by `make results`; do not edit. CPU flags: `{' '.join(results['cpu_flags'])}`. "
+    if not ran:
+        return "Written by `make results`; do not edit. No case ran on this CPU."
+    note = f"{results['note']} " if "note" in results else ""
+    return (f"{note}Written by `make results`; do not edit. CPU flags: `{' '.join(results['cpu_flags'])}`. "
             f"{versions}. {threads} threads, bursts in turns of at most {steps} steps. Each bundle ran in "
-            "turns with PyTorch eager: quote the ratios, not the milliseconds. "
+            "turns with PyTorch eager: quote the ratios, not the milliseconds. The column \"compared over\" "
+            "gives the length of the stream for score differences, \"mAP on\" the labelled set for mAP "
+            "(ESC-50: fold 4 of ESC-10, its part with ten classes). Weights are random except the demo's. "
             "[definitions.md](../definitions.md) defines each figure.")
 
 
@@ -76,8 +81,9 @@ def _table(table: CaseTable, by_case: Mapping[str, Mapping[str, Any]]) -> Iterat
     ran = [by_case[case.name]["figures"] for case in known if "figures" in by_case[case.name]]
     figures = [figure for figure in FIGURES if any(row.get(figure.key) is not None for row in ran)]
     if known:
-        yield markdown_rows(Table(title="", head=["", *([figure.head for figure in figures] or [""])],
-                                  rows=[_row(case, by_case[case.name], figures) for case in known]))
+        head = ["", *([figure.head for figure in figures] or [""]), "compared over", "mAP on"]
+        rows = [_row(case, by_case[case.name], figures) for case in known]
+        yield markdown_rows(Table(title="", head=head, rows=rows))
     if missing := [case.name for case in table.cases if case.name not in by_case]:
         yield f"Not run on this CPU yet: {', '.join(missing)}."
     yield from _computed(table, by_case)
@@ -87,21 +93,17 @@ def _table(table: CaseTable, by_case: Mapping[str, Mapping[str, Any]]) -> Iterat
 
 def _row(case: Case, result: Mapping[str, Any], figures: Sequence[Figure[Any]]) -> list[str]:
     if "why_not" in result:
-        return [case.name, f"not run: {result['why_not']}", *[""] * (len(figures) - 1)]
-    return [case.name, *(figure.write(result["figures"].get(figure.key)) for figure in figures)]
+        return [case.name, f"not run: {result['why_not']}", *[""] * (max(1, len(figures)) + 1)]
+    return [case.name, *(figure.write(result["figures"].get(figure.key)) for figure in figures),
+            result["over"].removesuffix(" of stream"), result["set"] or "-"]
 
 
 def _computed(table: CaseTable, by_case: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Yield a list of the precisions that the runtimes report, if any case has them."""
-    lines = []
-    for case in table.cases:
-        executed = by_case.get(case.name, {}).get("executed")
-        if executed:
-            parts = [f"{part} {', '.join(f'{count} in {precision}' for precision, count in counts.items())}"
-                     for part, counts in executed.items()]
-            lines.append(f"{case.name}: {'; '.join(parts)}")
+    """Yield a list of the precisions that the runtimes compute in, if any runtime reports them."""
+    lines = [f"- {case.name}: {sentence}" for case in table.cases
+             for sentence in describe_executed(by_case.get(case.name, {}).get("executed", {}))]
     if lines:
-        yield "Computed, layers as read back from the runtime:\n\n" + "\n".join(f"- {line}" for line in lines)
+        yield "As read back from the runtime:\n\n" + "\n".join(lines)
 
 
 def _quoted(quoted: QuotedTable) -> Iterator[str]:
@@ -113,14 +115,16 @@ def headline(cases: Cases) -> str:
     """Return README's table."""
     results = read_results(RESULTS / f"{cases.headline.cpu}.json")
     figures = [figure for key in cases.headline.figures for figure in FIGURES if figure.key == key]
-    rows = [[name, *(figure.write(results["cases"][name]["figures"].get(figure.key)) for figure in figures)]
-            for name in cases.headline.cases]
-    last = results["cases"][cases.headline.cases[-1]]
+    ran = {name: result for name in cases.headline.cases
+           if "figures" in (result := results["cases"].get(name, {}))}
+    rows = [[name, *(figure.write(result["figures"].get(figure.key)) for figure in figures)]
+            for name, result in ran.items()]
+    last: Mapping[str, Any] = list(ran.values())[-1]
     versions = ", ".join(f"{name} {_version(last, name)}" for name in VERSIONS if name in last["versions"])
     table = markdown_rows(Table(title="", head=["", *(figure.head for figure in figures)], rows=rows))
     origin = (f"{results['cpu']}, {results['cpu_cores']} cores ({' '.join(results['cpu_flags'])}), "
-              f"{last['threads']} threads; {versions}; seeded weights. Names without a runtime: ONNX "
-              f"Runtime. All figures: [docs/results](docs/results/{cases.headline.cpu}.md).")
+              f"{last['threads']} threads; {versions}; random weights. Rows without openvino ran under "
+              f"ONNX Runtime. All figures: [docs/results](docs/results/{cases.headline.cpu}.md).")
     return f"{table}\n\n{textwrap.fill(origin, 118, break_long_words=False, break_on_hyphens=False)}"
 
 

@@ -14,9 +14,8 @@ import io
 import re
 import textwrap
 import tokenize
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -27,14 +26,20 @@ from satexport.backends.openvino.settings import OpenVinoSettings
 from satexport.backends.tensorrt.settings import JETSON_MODULE, TensorRtSettings
 from satexport.bundle.target import Budgets, Gates, Quantization
 from satexport.commands.group import cli
-from satexport.commands.models import list_facts
+from satexport.commands.models import (
+    group_by_family,
+    list_facts,
+    paper_notes,
+    papers_table,
+    sizes_table,
+)
 from satexport.facts import toml_text
 from satexport.files import write_text
 from satexport.frontends.rows import FRONT_ENDS
 from satexport.models.families import FAMILIES, all_variants, find_family
 from satexport.quantize.calibration_set import CalibrationSet
 from satexport.report.figures import KIND_FIGURES, TERMS
-from satexport.report.markdown import align_rows
+from satexport.report.markdown import align_rows, markdown_rows
 from satexport.targets import shipped
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -42,7 +47,6 @@ WIDTH = 100  # characters of a line of help
 BLOCK = re.compile(r"<!-- make docs: (?P<name>[\w -]+) -->\n.*?<!-- make docs end -->", re.DOTALL)
 TYPES = {str: "text", int: "whole number", float: "number", bool: "true or false"}
 PLURALS = {str: "texts", int: "whole numbers", float: "numbers"}
-CLAIMS = ("model", "delay", "GFLOPs", "memory, MB", "mAP", "published file")
 
 
 # Markdown.
@@ -170,40 +174,23 @@ def _default(field: dataclasses.Field[Any]) -> str:
 
 # Models.
 
-def by_family() -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Each family and what is known of its variants, as `satexport models --json` prints it."""
-    for family, facts in groupby(map(list_facts, all_variants()), key=lambda facts: str(facts["family"])):
-        yield family, list(facts)
-
-
 def variants() -> str:
     """The variants of every family: sizes and caches."""
     parts: list[str] = []
-    for family, facts in by_family():
-        details = list(find_family(family).describe(next(
-            variant for variant in all_variants() if variant.name == facts[0]["name"])))
-        head = ("model", "delay", "new tokens", "cached tokens", *details, "chunks remembered", "cache, MB")
-        rows = [(code(fact["model"]), f"{fact['delay']} s", f"{fact['new_tokens']}",
-                 f"{fact['cache_tokens']}", *(f"{fact[detail]}" for detail in details),
-                 f"{fact['memory_steps'] or '-'}",
-                 f"{fact['cache_bytes'] / 1e6:.2f}" if fact["cache_bytes"] else "-") for fact in facts]
+    for facts in group_by_family(map(list_facts, all_variants())):
         front_end = ", ".join(code(name) for name in dict.fromkeys(fact["front_end"] for fact in facts))
-        parts += [f"### The family `{family}`", f"Front end: {front_end}.", table(head, rows, head[1:])]
+        parts += [f"### The family `{facts[0]['family']}`", f"Front end: {front_end}.",
+                  markdown_rows(sizes_table(facts))]
     return "\n\n".join(parts)
 
 
 def paper_figures() -> str:
-    """What the papers claim, and which file belongs to it."""
-    parts = []
-    for family, every in by_family():
-        if facts := [fact for fact in every if fact["paper"]]:
-            papers = [fact["paper"] for fact in facts]
-            sources = " and ".join(dict.fromkeys(paper["source"] for paper in papers))
-            notes = " ".join(dict.fromkeys(paper["note"] for paper in papers))
-            rows = [(code(fact["model"]), f"{fact['delay']} s", number(fact["paper"]["gflops"]),
-                     number(fact["paper"]["memory_mb"]), f"{fact['paper']['map']:.1f}",
-                     code(fact["file"]) if fact["file"] else "-") for fact in facts]
-            parts.append(f"Family `{family}`, from {sources}. {notes}\n\n{table(CLAIMS, rows, CLAIMS[1:-1])}")
+    """The figures that papers give, and which file belongs to them."""
+    parts: list[str] = []
+    for facts in group_by_family(map(list_facts, all_variants())):
+        if papers := papers_table(facts):
+            notes = textwrap.fill(" ".join(paper_notes(facts)), 118)
+            parts += [f"Family `{facts[0]['family']}`, {papers.title}.", notes, markdown_rows(papers)]
     return "\n\n".join(parts)
 
 

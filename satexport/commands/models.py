@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,7 @@ from satexport.commands.options import json_option
 
 if TYPE_CHECKING:
     from satexport.models.family import Variant
-
-CLAIMS = ("model", "delay", "GFLOPs", ("memory", "MB"), "mAP", "published file", "licence")
+    from satexport.report.blocks import Table
 
 
 @click.command("models")
@@ -29,14 +28,16 @@ def models_command(as_json: bool) -> None:
       satexport models --json
     """
     from satexport.models.families import all_variants
+    from satexport.report.terminal import print_blocks
 
     facts = [list_facts(variant) for variant in all_variants()]
     with ignore_closed_pipe():
         if as_json:
             print_json({"models": facts})
             return
-        for _, variants in groupby(facts, key=lambda facts: str(facts["family"])):
-            _print_family(list(variants))
+        for variants in group_by_family(facts):
+            tables = filter(None, (sizes_table(variants), papers_table(variants)))
+            print_blocks([*tables, *paper_notes(variants)])
 
 
 def list_facts(variant: Variant) -> dict[str, Any]:
@@ -59,26 +60,40 @@ def list_facts(variant: Variant) -> dict[str, Any]:
     }
 
 
-def _print_family(variants: Sequence[dict[str, Any]]) -> None:
-    """Print the variants of one family and the figures of its papers."""
+def group_by_family(facts: Iterable[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Return the facts of the variants of each family."""
+    return [list(group) for _, group in groupby(facts, key=lambda fact: str(fact["family"]))]
+
+
+def sizes_table(variants: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the table of the variants of one family."""
     from satexport.models.families import find_family, named_variant
     from satexport.report.blocks import Table
-    from satexport.report.terminal import print_table
 
     family = str(variants[0]["family"])
     details = list(find_family(family).describe(named_variant(variants[0]["name"])))
-    print_table(Table(
-        title=f"{len(variants)} variants of {family}: a model at a delay; the cache in fp32",
-        head=("model", "delay", "tokens new/cached", *details, "chunks in cache", "cache MB"),
-        rows=[_variant_row(facts, details) for facts in variants]))
-    papers = [facts["paper"] for facts in variants if facts["paper"]]
-    if papers:
-        sources = " and ".join(dict.fromkeys(paper["source"] for paper in papers))
-        print_table(Table(title=f"figures of the paper ({sources}); none was measured by satexport",
-                          head=CLAIMS,
-                          rows=[_claim(facts) for facts in variants if facts["paper"]]))
-        for text in dict.fromkeys(paper["note"] for paper in papers):
-            click.echo(text)
+    return Table(
+        title=f"{len(variants)} variants of {family}: a model at a delay; the cache in fp32", texts=2,
+        head=("model", "delay", "tokens new/cached", *details, "remembered chunks", "cache, MB"),
+        rows=[_variant_row(facts, details) for facts in variants])
+
+
+def papers_table(variants: Sequence[Mapping[str, Any]]) -> Table | None:
+    """Return the table of the figures that papers give for the variants of one family, or None without
+    any."""
+    from satexport.report.blocks import Table
+
+    if not (named := [facts for facts in variants if facts["paper"]]):
+        return None
+    sources = " and ".join(dict.fromkeys(facts["paper"]["source"] for facts in named))
+    return Table(title=f"figures of the paper ({sources}); none was measured by satexport", texts=2,
+                 head=("model", "delay", "GFLOPs", "memory, MB", "mAP", "published file", "licence"),
+                 rows=[_paper_row(facts) for facts in named])
+
+
+def paper_notes(variants: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what must be known of these figures, in sentences."""
+    return list(dict.fromkeys(facts["paper"]["note"] for facts in variants if facts["paper"]))
 
 
 def _variant_row(facts: Mapping[str, Any], details: Sequence[str]) -> list[str]:
@@ -89,7 +104,7 @@ def _variant_row(facts: Mapping[str, Any], details: Sequence[str]) -> list[str]:
             *(f"{facts[name]}" for name in details), steps, size]
 
 
-def _claim(facts: Mapping[str, Any]) -> list[str]:
+def _paper_row(facts: Mapping[str, Any]) -> list[str]:
     paper = facts["paper"]
     figures = ("-" if paper[key] is None else f"{paper[key]:g}" for key in ("gflops", "memory_mb"))
     return [facts["model"], f"{facts['delay']} s", *figures, f"{paper['map']:.1f}", facts["file"] or "-",

@@ -37,7 +37,7 @@ def report_command(paths: tuple[Path, ...], markdown: bool, output: Path | None,
       satexport report build/sat-t-2s/onnx/reports/measure.json -o measure.png
     """
     from satexport.bundle.places import check_places
-    from satexport.report.blocks import describe
+    from satexport.report.blocks import describe_stored
     from satexport.report.markdown import to_markdown
     from satexport.report.serialize import to_json
     from satexport.report.terminal import print_blocks
@@ -52,7 +52,7 @@ def report_command(paths: tuple[Path, ...], markdown: bool, output: Path | None,
         check_places([("report", output)], [path for path in paths if path.is_dir()])
         _write(reports, output)
         return
-    blocks = [block for report in reports for block in describe(report)]
+    blocks = [block for report in reports for block in describe_stored(report)]
     with ignore_closed_pipe():
         if as_json:
             print_json({"reports": [to_json(report) for report in reports]})
@@ -66,10 +66,10 @@ def _read(path: Path) -> list[Report]:
     """Return the report in a file, or those of a bundle. Raises `DataError` if there is none, or one that
     this version does not read."""
     from satexport.bundle.folder import open_bundle
-    from satexport.report.serialize import read_report, read_reports
+    from satexport.report.serialize import read_file, read_reports
 
     if not path.is_dir():
-        return [read_report(path)]
+        return read_file(path)
     reports = read_reports(folder := open_bundle(path).reports)
     if not reports:
         raise DataError(f"{folder}: has no reports. `satexport parity {path}` and `satexport measure {path}` "
@@ -81,13 +81,13 @@ def _write(reports: Sequence[Report], output: Path) -> None:
     """Write reports into a file, as its ending says."""
     from satexport.errors import requires_extra
     from satexport.files import write_bytes, write_json, write_text
-    from satexport.report.blocks import describe
+    from satexport.report.blocks import describe_stored
     from satexport.report.markdown import to_markdown
     from satexport.report.pictures import draw, has_picture
     from satexport.report.serialize import to_json
 
     if output.suffix == ".md":
-        write_text(output, to_markdown(block for report in reports for block in describe(report)))
+        write_text(output, to_markdown(block for report in reports for block in describe_stored(report)))
     elif output.suffix == ".json":
         write_json(output, {"reports": [to_json(report) for report in reports]})
     else:

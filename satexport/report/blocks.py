@@ -50,6 +50,13 @@ def describe(report: Report) -> list[Block]:
     return list(_DESCRIBE[kind_of(report)](report))
 
 
+def describe_stored(report: Report) -> list[Block]:
+    """Return the blocks of a stored report: those of `describe`, its warnings and its origin."""
+    warnings = (getattr(report, "warning", None), getattr(report, "caution", None),
+                *getattr(report, "notes", ()))
+    return [*describe(report), *filter(None, warnings), _describe_origin(report.origin)]
+
+
 def rows_table(title: str, first: str, figures: Sequence[Figure[R]], records: Mapping[str, R]) -> Table:
     """Return a table with a row for each record and a column for each figure that any record has."""
     shown = present(figures, records.values())
@@ -86,11 +93,17 @@ def describe_bundle(record: BundleRecord) -> Iterator[Block]:
         for over, row in twin.differences.items()}
     yield columns_table(_against_pytorch(proof.parity), DIFFERENCE_FIGURES, differences)
     yield from _describe_drift(proof.parity)
-    yield from _describe_executed(proof.parity.executed)
+    yield from describe_executed(proof.parity.executed)
     yield gates_table("gates", proof.gates)
     if record.finished:
         yield str(record.finished["summary"])
     yield f"Gates: {verdict(proof.gates)}. Bundle: {record.path}"
+
+
+def _describe_origin(origin: Mapping[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in origin["versions"].items())
+    flags = " ".join(origin["cpu_flags"])
+    return f"Made on {origin['cpu']}, {origin['cpu_cores']} cores ({flags}), {origin['system']}; {versions}."
 
 
 def _describe_export(report: ExportReport) -> Iterator[Block]:
@@ -104,7 +117,7 @@ def _describe_export(report: ExportReport) -> Iterator[Block]:
 def _describe_parity(report: ParityReport) -> Iterator[Block]:
     yield columns_table(_against_pytorch(report), DIFFERENCE_FIGURES, report.differences)
     yield from _describe_drift(report)
-    yield from _describe_executed(report.executed)
+    yield from describe_executed(report.executed)
     if scored := report.labelled_set:
         yield columns_table(f"mAP over {len(scored.average_precision)} classes", SET_FIGURES,
                             {scored.name: scored})
@@ -123,12 +136,12 @@ def _describe_drift(report: ParityReport) -> Iterator[Block]:
         "that are repeated at the end." if report.drift else "the stream is too short to measure it.")
 
 
-def _describe_executed(executed: Mapping[str, Mapping[str, int]]) -> Iterator[Block]:
+def describe_executed(executed: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
     """Yield a sentence on the precisions that the runtime computes in; nothing if it does not report them."""
     parts = [f"{part} {', '.join(f'{count} in {precision}' for precision, count in counts.items())}"
              for part, counts in executed.items()]
     if parts:
-        yield f"Layers by precision, as the runtime reports: {'; '.join(parts)}."
+        yield f"Layers by compute precision: {'; '.join(parts)}."
 
 
 def _describe_measure(report: MeasureReport) -> Iterator[Block]:
@@ -169,7 +182,7 @@ def _describe_build(report: BuildReport) -> Iterator[Block]:
             (engine.precision, over): differences for engine in report.engines if engine.parity
             for over, differences in engine.parity.differences.items()})
     for precision, entry in measured.items():
-        for block in _describe_executed(entry.executed or {}):
+        for block in describe_executed(entry.executed or {}):
             yield f"{precision}: {block}"
     yield Table(title="gates", head=["engine", "gate", "", "condition"], texts=4,
                 rows=[[engine.precision, gate.name, gate.status, gate.note]

@@ -2,7 +2,7 @@
 
 Each row below gives a line of the tables on the terminal and in Markdown, a panel of the picture, a value in
 the JSON report, a column of the results in docs/results and an entry of docs/definitions.md. To add a figure,
-add its row; no other code names it. `TERMS` defines the words that the definitions use. Imports only numpy.
+add its row; no renderer names it. `TERMS` defines the words that the definitions use. Imports only numpy.
 """
 
 from __future__ import annotations
@@ -215,7 +215,7 @@ FIGURES: Mapping[type, Sequence[Figure[Any]]] = {  # record -> its figures
     MeasureEntry: MEASURE_FIGURES, Differences: DIFFERENCE_FIGURES, ParityReport: PARITY_FIGURES,
     SetParity: SET_FIGURES, Stage: STAGE_FIGURES}
 
-TERMS: Mapping[str, Mapping[str, str]] = {  # kind of report -> term -> definition
+_TERMS = {  # kind of report -> term -> definition
     "export": {
         "kept": "false: the graph of the stage before ships instead, for the reason given"},
     "parity": {
@@ -247,11 +247,11 @@ TERMS: Mapping[str, Mapping[str, str]] = {  # kind of report -> term -> definiti
         "layers": "score differences from the fp32 graph with only this layer in int8, over `chains` chains "
                   "of clips of `chain_seconds` s or more, with the cache passed from chunk to chunk"},
 }
-TERMS = {**TERMS, "build": {**TERMS["parity"], **TERMS["measure"]}}
+TERMS: Mapping[str, Mapping[str, str]] = {**_TERMS, "build": {**_TERMS["parity"], **_TERMS["measure"]}}
 KIND_FIGURES: Mapping[str, Sequence[Sequence[Figure[Any]]]] = {  # kind of report -> its figures
     "export": (STAGE_FIGURES,), "parity": (DIFFERENCE_FIGURES, PARITY_FIGURES, SET_FIGURES),
     "measure": (MEASURE_FIGURES,), "sensitivity": (DIFFERENCE_FIGURES,),
-    "build": (MEASURE_FIGURES, DIFFERENCE_FIGURES)}
+    "build": (MEASURE_FIGURES, DIFFERENCE_FIGURES, PARITY_FIGURES)}
 
 
 def definitions(kind: str) -> dict[str, str]:

@@ -49,14 +49,14 @@ def draw(report: Report) -> bytes:
     """Return the bytes of a PNG of a report that `has_picture`. Raises `ModuleNotFoundError` if matplotlib is
     not installed."""
     if isinstance(report, MeasureReport):
-        return measure_png(report)
+        return png_of(draw_measure(report))
     assert isinstance(report, ParityReport), "has_picture"
-    return drift_png(report)
+    return png_of(draw_drift(report))
 
 
-def drift_png(report: ParityReport) -> bytes:
-    """Return the bytes of a PNG of a parity report: the mean score difference of each chunk of the stream,
-    its quantiles, and the range of the sounds that the stream repeats at its end."""
+def draw_drift(report: ParityReport) -> Canvas:
+    """Return a picture of a parity report: the mean score difference of each chunk of the stream, its
+    quantiles, and the range of the sounds that the stream repeats at its end."""
     canvas = new_canvas(10, 4)
     (over, differences), *_ = report.differences.items()
     curve = np.asarray(report.curve)
@@ -72,12 +72,12 @@ def drift_png(report: ParityReport) -> bytes:
              ylabel="score difference", ylim=(0, None))
     axes.legend(fontsize="small")
     axes.spines[["top", "right"]].set_visible(False)
-    return png_of(canvas)
+    return canvas
 
 
-def measure_png(report: MeasureReport) -> bytes:
-    """Return the bytes of a PNG that compares bundles and PyTorch eager. Each figure has a panel with its own
-    scale from zero, and a bar and the value for each entry; figures with `panel_of` are marks in panels."""
+def draw_measure(report: MeasureReport) -> Canvas:
+    """Return a picture that compares bundles and PyTorch eager. Each figure has a panel with its own scale
+    from zero, and a bar and the value for each entry; figures with `panel_of` are marks in panels."""
     entries = [*report.bundles, *report.eager]
     figures = present([figure for figure in MEASURE_FIGURES if figure.pictured], entries)
     panels = [figure for figure in figures if not figure.panel_of]
@@ -96,7 +96,7 @@ def measure_png(report: MeasureReport) -> bytes:
         canvas.legend(handles=list(marks.values()), loc="outside lower right", fontsize="small",
                       frameon=False, ncols=len(marks))
     canvas.suptitle(report.machine, fontsize="medium", x=0.01, ha="left")
-    return png_of(canvas)
+    return canvas
 
 
 def _draw_panel(axes: Axes, panel: Figure[MeasureEntry], marks: Sequence[Figure[MeasureEntry]],

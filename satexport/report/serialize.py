@@ -19,7 +19,7 @@ SCHEMA = 2
 MAX_BYTES = 50_000_000   # of a report; the curve of a day of 1 s chunks takes 2 MB
 AGAIN = {  # kind of report -> the command that makes it again
     "export": "satexport onnx", "parity": "satexport parity BUNDLE", "measure": "satexport measure BUNDLE",
-    "sensitivity": "satexport cpu --int8 --sensitivity", "build": "satexport trt --build BUNDLE"}
+    "sensitivity": "satexport bundle --target NAME --sensitivity", "build": "satexport trt --build BUNDLE"}
 COMPUTED = ("verdict", "kept", "gates", "warning")  # properties of records that are also in their JSON
 
 
@@ -51,6 +51,14 @@ def read_report(path: Path) -> Report:
     return from_json(_read_json(path), path)
 
 
+def read_file(path: Path) -> list[Report]:
+    """Return the reports in a file: one, or those that `satexport report --json` collected. Raises what
+    `read_report` does."""
+    content = _read_json(path)
+    several = content.get("reports") if isinstance(content, Mapping) else None
+    return [from_json(part, path) for part in (several if isinstance(several, list) else [content])]
+
+
 def read_reports(folder: Path) -> list[Report]:
     """Return the reports in a folder, in the order in which a bundle gets them. Skips JSON files that are not
     reports. Raises `DataError` if a file cannot be read."""
@@ -79,7 +87,7 @@ def _encode(value: Any) -> Any:
     if is_dataclass(value):
         content = {f.name: _encode(getattr(value, f.name)) for f in fields(value)
                    if f.default is not None or getattr(value, f.name) is not None}
-        names = {f.name for f in fields(value)}
+        names = {f.name for f in fields(value) if f.default is not None}  # those that are always there
         figures = {key: figure for key, figure in values(value).items() if key not in names}
         computed = {name: _encode(getattr(value, name)) for name in COMPUTED
                     if isinstance(getattr(type(value), name, None), property)}

@@ -37,7 +37,8 @@ def print_table(table: Table) -> None:
     if sum(words) + 3 * len(words) + 1 > console.width:  # each column has a border and two spaces
         _print_rows(table.title, *cells)
         return
-    grid = RichTable(title=Text(printable(table.title)), title_justify="left", header_style="bold")
+    say(table.title)  # rich would wrap it to the width of the table
+    grid = RichTable(header_style="bold")
     for number, column in enumerate(cells[0]):
         grid.add_column(Text(column), justify="left" if number < table.texts else "right", overflow="fold")
     for row in cells[1:]:

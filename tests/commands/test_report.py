@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from satexport.bundle.contract import RANDOM_WEIGHTS
 from satexport.files import json_text
+from satexport.origin import origin
 from satexport.report.serialize import SCHEMA, to_json
+from satexport.version import __version__
 from tests.bundle.copies import content, copy_of
 from tests.commands.calls import call
 from tests.report.records import measure_report, parity_report
@@ -30,6 +33,9 @@ def test_the_reports_of_a_bundle_are_shown_in_the_order_of_their_making(reported
     places = [result.out.index(text) for text in (
         "golden chunks: largest", "Parity: passed.", "step in a burst, ms", "Budgets: passed.")]
     assert places == sorted(places)
+    assert RANDOM_WEIGHTS in result.out
+    assert f"Made on {origin()['cpu']}, " in result.out
+    assert f"satexport {__version__}" in result.out
 
 
 def test_one_report_is_shown_as_markdown(reported: Path) -> None:
@@ -42,6 +48,11 @@ def test_one_report_is_shown_as_markdown(reported: Path) -> None:
 def test_json_has_every_report(reported: Path) -> None:
     result = call("report", reported, "--json")
     assert [report["kind"] for report in json.loads(result.out)["reports"]] == ["export", "parity", "measure"]
+
+
+def test_collected_reports_are_shown_like_the_bundle(reported: Path, tmp_path: Path) -> None:
+    assert call("report", reported, "-o", tmp_path / "all.json").code == 0
+    assert call("report", tmp_path / "all.json").out == call("report", reported).out
 
 
 @pytest.mark.parametrize(("name", "begins"), [("r.md", b"**"), ("r.json", b"{"), ("r.png", b"\x89PNG")])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import click
@@ -57,8 +57,9 @@ def shown_commands() -> list[Shown]:
     helps = {"satexport": cli.help or ""} | {f"satexport {name}": command.help or ""
                                             for name, command in cli.commands.items()}
     for name, text in helps.items():
-        lines = (line.strip().split("   ")[0] for line in text.splitlines())
-        found += (shown for line in lines for shown in _in_line(f"{name} --help", line))
+        lines = [line.strip().split("   ")[0] for line in text.splitlines()
+                 if re.match(r" *(arecord .*\| )?satexport ", line)]
+        found += in_lines(f"{name} --help", lines)
     return list(dict.fromkeys(found))
 
 
@@ -68,8 +69,7 @@ def _in_page(page: str, text: str) -> Iterator[Shown]:
         if fence["language"] == "":  # a command and its output
             lines = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
         if fence["language"] in ("", "sh"):
-            for line in lines:
-                yield from _in_line(page, line)
+            yield from in_lines(page, lines)
     for code in re.findall(r"`([^`]+)`", FENCE.sub("", text)):
         name, *words = shlex.split(code.replace("\n", " ")) if code.startswith("satexport ") else [""]
         if name:
@@ -77,14 +77,31 @@ def _in_page(page: str, text: str) -> Iterator[Shown]:
             yield Shown(page=page, text=code, words=tuple(filter(None, plain)), is_whole=False)
 
 
-def _in_line(page: str, line: str) -> Iterator[Shown]:
-    """The commands in a line of a shell, which may join them by pipes."""
-    lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;")
+def in_lines(page: str, lines: Iterable[str]) -> Iterator[Shown]:
+    """The commands in lines of a shell. A command whose quotes are open at the end of a line goes on in the
+    next one. Raises `ValueError` if no later line closes them."""
+    command = ""
+    for line in lines:
+        command = f"{command}\n{line}" if command else line
+        if (words := _split(command)) is not None:
+            yield from _in_command(page, command, words)
+            command = ""
+    if command:
+        raise ValueError(f"{page}: a quote is not closed in {command!r}")
+
+
+def _split(command: str) -> list[str] | None:
+    """The words of a command, as a shell reads them; None if a quote is not closed."""
+    lexer = shlex.shlex(command, posix=True, punctuation_chars="|&;")
     lexer.whitespace_split = True
     try:
-        words = list(lexer)
-    except ValueError:  # a text over several lines, such as a program for python -c
-        return
+        return list(lexer)
+    except ValueError:
+        return None
+
+
+def _in_command(page: str, line: str, words: list[str]) -> Iterator[Shown]:
+    """The commands of satexport in a command, which may join several by pipes."""
     starts = [0, *(number + 1 for number, word in enumerate(words) if set(word) <= set("|&;"))]
     for start, end in zip(starts, [*(number - 1 for number in starts[1:]), len(words)], strict=True):
         part = words[start:end]

@@ -126,7 +126,6 @@ PLACES: dict[str, Maker] = {
     "my-recordings/": recordings,
     "ESC-50": link_to("few_real"),
     "ESC-10": link_to("few_real"),
-    "../shared/esc10": link_to("few_real"),
     "mine.pt": state_dict,
     "mine.safetensors": safetensors,
     "mine.txt": class_names,

@@ -13,7 +13,7 @@ from satexport.commands.group import cli
 from satexport.errors import UsageError
 from satexport.models.families import find_variant
 from satexport.targets import find_target
-from tests.docs.commands import FENCE, PAGES, PLACEHOLDER, Shown, parse, shown_commands
+from tests.docs.commands import FENCE, PAGES, PLACEHOLDER, Shown, in_lines, parse, shown_commands
 from tests.docs.places import PLACES
 
 SHOWN = shown_commands()
@@ -48,6 +48,16 @@ def test_every_path_of_a_shown_command_has_a_stand_in(shown: Shown) -> None:
     paths = [word for word in shown.words if re.search(r"[/.]", word) and not re.fullmatch(r"[\d.]+", word)]
     assert [path for path in paths if path not in PLACES and not PLACEHOLDER.fullmatch(path)
             and not re.fullmatch(r"\d\d\.\w+", path)] == []
+
+
+def test_a_quoted_word_may_go_on_in_the_next_line() -> None:
+    lines = ["python3 -c '", "satexport x", "'", "satexport run a.wav  # it's", "arecord | satexport run -"]
+    assert [shown.words for shown in in_lines("page", lines)] == [("run", "a.wav"), ("run", "-")]
+
+
+def test_a_quote_that_no_line_closes_is_an_error() -> None:
+    with pytest.raises(ValueError, match="page: a quote is not closed"):
+        list(in_lines("page", ["satexport run 'a.wav", "satexport models"]))
 
 
 def test_every_command_is_shown_in_its_own_help_and_on_a_page() -> None:

@@ -42,6 +42,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "root.md").write_text(f"before {tables.BEGIN}{tables.END} after", "utf-8")
     other = {"kind": "results", "cpu": "Other", "cpu_cores": 4, "cpu_flags": [], "cases": {
         name: {"figures": {"burst_median_ms": 7.0}, "threads": 4, "steps": 40, "executed": {},
+               "over": "1 min of stream", "set": None,
                "versions": {"onnxruntime": "1.0"}} for name in CASES.headline.cases}}
     (tmp_path / f"{CASES.headline.cpu}.json").write_text(json.dumps(other), "utf-8")
     return tmp_path
@@ -59,7 +60,8 @@ def test_a_run_replaces_only_its_own_cpu_and_a_case_that_cannot_run_says_why(
         if "bf16" in case.target:
             raise MissingError("this CPU has no bf16")
         return {"figures": {"burst_median_ms": 5.0, "weights_mb": 22.3}, "threads": 2, "steps": 40,
-                "executed": {}, "versions": {"onnxruntime": "1.31.1"}}
+                "executed": {}, "over": "10 min of stream", "set": None,
+                "versions": {"onnxruntime": "1.31.1"}}
 
     other = (folder / f"{CASES.headline.cpu}.json").read_bytes()
     own = "a-machine-2-cores"
@@ -69,7 +71,7 @@ def test_a_run_replaces_only_its_own_cpu_and_a_case_that_cannot_run_says_why(
     assert (folder / f"{CASES.headline.cpu}.json").read_bytes() == other
     page = (folder / f"{own}.md").read_text("utf-8")
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines()]
-    assert ["sat-t-2s", "5.00", "22.3"] in rows
+    assert ["sat-t-2s", "5.00", "22.3", "10 min", "-"] in rows
     assert ["sat-t-2s-openvino-bf16", "not run: this CPU has no bf16"] in [row[:2] for row in rows]
     assert "Not run on this CPU yet: sat-t-1s" in page
     run_results(monkeypatch, case_runs, "--only", "sat-t-1s")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from benchmarks import tables
 from benchmarks.cases import read_cases
 from satexport.measure.records import MeasureEntry
 from satexport.report import blocks, figures, pictures
-from satexport.report.figures import FIGURES, KIND_FIGURES, MEASURE_FIGURES, Figure, definitions
+from satexport.report.figures import FIGURES, KIND_FIGURES, MEASURE_FIGURES, TERMS, Figure
 from satexport.report.markdown import to_markdown
 from satexport.report.serialize import to_json
 from satexport.report.terminal import print_blocks
@@ -35,7 +36,7 @@ def with_energy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("with_energy")
 def test_a_figure_that_is_added_appears_everywhere(
-        capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        capsys: pytest.CaptureFixture[str]) -> None:
     report = measure_report()
     print_blocks(blocks.describe(report))
     assert "│ energy, mJ" in capsys.readouterr().out
@@ -43,35 +44,23 @@ def test_a_figure_that_is_added_appears_everywhere(
     content = to_json(report)
     assert content["bundles"][0]["figures"]["energy_mj"] == 12.34
     assert content["definitions"]["energy_mj"] == "energy of one step"
-    titles = drawn_titles(monkeypatch)
-    pictures.measure_png(report)
-    assert "energy, mJ" in titles
+    assert "energy, mJ" in panels_of(pictures.draw_measure(report))
     cases = read_cases()
     results: dict[str, Any] = json.loads((tables.RESULTS / f"{cases.headline.cpu}.json").read_bytes())
     results["cases"]["sat-t-2s"]["figures"]["energy_mj"] = 12.34
     assert "| energy, mJ |" in tables.page(results, cases)
 
 
-def drawn_titles(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return a list to which each panel drawn later adds its title."""
-    from matplotlib.axes import Axes
-
-    titles: list[str] = []
-    set_title = Axes.set_title
-
-    def record_title(axes: Axes, label: str, **options: Any) -> Any:
-        titles.append(label)
-        return set_title(axes, label, **options)
-
-    monkeypatch.setattr(Axes, "set_title", record_title)
-    return titles
+def panels_of(canvas: Any) -> dict[str, Any]:
+    """Return the visible panels of a picture by their titles."""
+    return {axes.get_title("left"): axes for axes in canvas.axes if axes.get_visible()}
 
 
 def test_every_figure_has_a_unique_key_and_a_definition() -> None:
     for kind, groups in KIND_FIGURES.items():
         keys = [figure.key for group in groups for figure in group]
         assert len(set(keys)) == len(keys), kind
-        assert set(keys) <= set(definitions(kind))
+        assert not set(keys) & set(TERMS[kind])
     assert all(figure.definition and figure.title for group in FIGURES.values() for figure in group)
 
 
@@ -85,22 +74,36 @@ def test_a_mark_belongs_to_a_panel_that_is_drawn() -> None:
 
 def test_every_figure_of_a_report_is_in_its_json() -> None:
     for report in all_reports():
-        content = json.dumps(to_json(report))
-        for group in KIND_FIGURES[to_json(report)["kind"]]:
-            for figure in group:
-                assert f'"{figure.key}"' in content, figure.key
+        content = to_json(report)
+        defined = {figure.key for group in KIND_FIGURES[content["kind"]] for figure in group}
+        assert defined <= set(content.pop("definitions"))
+        assert defined <= set(re.findall(r'"(\w+)":', json.dumps(content)))
 
 
 @pytest.mark.parametrize("bundles", [1, 7])
-def test_a_picture_has_a_panel_for_each_figure_and_no_bar_without_a_number(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bundles: int) -> None:
+def test_a_picture_has_a_panel_for_each_figure_and_a_value_for_each_bar(tmp_path: Path, bundles: int) -> None:
     report = measure_report()
     report = type(report)(**{**vars(report), "bundles": report.bundles * bundles})
-    titles = drawn_titles(monkeypatch)
+    canvas = pictures.draw_measure(report)
+    pictured = {figure.head: figure for figure in MEASURE_FIGURES
+                if figure.pictured and not figure.panel_of and figure.of(report.bundles[0]) is not None}
+    panels = panels_of(canvas)
+    assert list(panels) == list(pictured)
+    for head, axes in panels.items():
+        assert [text.get_text() for text in axes.texts] == [
+            pictured[head].text(entry) for entry in (*report.bundles, *report.eager)]
+        assert axes.get_xlim()[0] == 0
     assert pictures.write_picture(tmp_path / "measure.png", report) == []
     assert (tmp_path / "measure.png").read_bytes().startswith(b"\x89PNG")
-    assert titles == [figure.head for figure in MEASURE_FIGURES
-                      if figure.pictured and not figure.panel_of and figure.of(report.bundles[0]) is not None]
+
+
+def test_the_legend_lies_on_no_panel() -> None:
+    canvas = pictures.draw_measure(measure_report())
+    pictures.png_of(canvas)  # which lays it out
+    legend = canvas.legends[0].get_window_extent()
+    assert [text.get_text() for text in canvas.legends[0].get_texts()] == ["p99", "paper"]
+    for axes in panels_of(canvas).values():
+        assert not legend.overlaps(axes.get_window_extent())
 
 
 def test_one_thread_is_singular() -> None:
@@ -111,11 +114,12 @@ def test_one_thread_is_singular() -> None:
     assert one.machine.endswith(", 1 thread")
 
 
-def test_a_figure_that_a_paper_does_not_give_is_a_dash_and_has_no_mark(tmp_path: Path) -> None:
+def test_a_figure_that_a_paper_does_not_give_is_a_dash_and_has_no_mark() -> None:
     report = measure_report()
     without = MeasureEntry(**{**vars(report.bundles[0]), "name": "no figures", "paper": {
         "gflops": None, "memory_mb": None, "map": 48.1, "note": ""}})
     report = type(report)(**{**vars(report), "bundles": (*report.bundles, without)})
     table = to_markdown(blocks.describe(report)).split("paper: model, GFLOP")[1]
     assert [cell.strip() for cell in table.splitlines()[0].strip("| ").split("|")] == ["0.5", "-", "0.5"]
-    assert pictures.write_picture(tmp_path / "measure.png", report) == []
+    marks = panels_of(pictures.draw_measure(report))["model, GFLOP"].lines
+    assert [list(mark.get_ydata()) for mark in marks] == [[0, 2]]  # of the other bundle and of PyTorch
