@@ -1,4 +1,4 @@
-"""Read `benchmarks/cases.toml`: the bundles in the results tables, and the results that README quotes."""
+"""Read `benchmarks/cases.toml`: the cases in the results tables, and the results that README quotes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class CaseRow:
     delays: tuple[int, ...] = (2,)          # s
     targets: tuple[str, ...] = ("onnx",)
     checkpoint: str = "random"              # or "demo"
-    calibration: str = "synthetic"          # of int8; the set of that name also gates
+    calibration: str = "synthetic"          # of int8; the set of that name is also the gate's labelled set
     cache: str = "kv"
     input: str = "audio"
     cache_dtype: str = "fp32"
@@ -39,7 +39,7 @@ class CaseRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A bundle that is exported, proven and measured."""
+    """A bundle to export, prove and measure."""
 
     model: str
     delay: int         # s
@@ -62,7 +62,7 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class QuotedTable:
-    """A [[table.quoted]]: figures that others published and that were not measured here."""
+    """A [[table.quoted]]: figures that others published, not measured by this benchmark."""
 
     title: str
     source: str
@@ -82,7 +82,7 @@ class CaseTable:
 
 @dataclass(frozen=True, kw_only=True)
 class Headline:
-    """README's table: which results it quotes."""
+    """The results that README's table quotes."""
 
     cpu: str                   # name of a file in docs/results
     cases: tuple[str, ...]
@@ -101,7 +101,7 @@ class Cases:
 
 
 def read_cases(path: Path = FILE) -> Cases:
-    """Return the cases in a file. Raises `DataError` for a key that is unknown or of another type."""
+    """Return the cases in a file. Raises `DataError` for an unknown key or a value of the wrong type."""
     content = tomllib.loads(path.read_text("utf-8"))
     headline = Headline(**check_fields(Headline, content["headline"], path))
     return Cases(headline=headline, tables=tuple(_read_table(table, path) for table in content["table"]))

@@ -1,12 +1,12 @@
-"""Make the results tables in docs/results: export, prove (over 10 minutes of audio) and measure every case.
+"""Write the results tables in docs/results: export, prove (over 10 minutes of audio) and measure every case.
 
     make results                                        all cases: an hour on two idle cores
     python -m benchmarks.results --only ced-base-10s    one case; `--table OpenVINO`: the cases of a table
     python -m benchmarks.tables                         only write the pages again, from docs/results/*.json
 
-benchmarks/cases.toml lists the cases. The result of a case goes to the JSON file of this CPU as soon as it
-has run; results of other cases and other CPUs stay as they are. For a case that this CPU or installation
-cannot run, the reason is written. docs/performance.md describes what was learned about speed.
+benchmarks/cases.toml lists the cases. Each result is written to the JSON file of this CPU as soon as its case
+has run; results of other cases and other CPUs do not change. If this CPU or installation cannot run a case,
+the file records the reason. docs/performance.md describes what was learned about speed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def run_case(case: Case, threads: int, minutes: float, esc10: Path) -> dict[str, Any]:
-    """Export, prove and measure one bundle; returns its figures, or the reason why it cannot run here."""
+    """Export, prove and measure one bundle. Returns its figures, or the reason why it cannot run here."""
     if case.row.calibration == "esc50" and not esc10.is_dir():
         return {"why_not": f"needs ESC-10 or ESC-50 (--esc10 {esc10} is not there)"}
     folder = Path(tempfile.mkdtemp(prefix=f"{case.name}-"))
@@ -72,8 +72,8 @@ def _run(case: Case, folder: Path, threads: int, minutes: float, esc10: Path) ->
 
 
 def _make_bundles(case: Case, folder: Path, esc10: Path) -> tuple[Path, list[Bundle]]:
-    """Make the bundle of a case and return its path. For a case of several streams, also return the bundle
-    for one stream that it is measured in turns and compared with."""
+    """Build the bundle of a case and return its path. For several streams, also return the bundle for one
+    stream that it is compared with, measured in turns with it."""
     checkpoint = load_checkpoint(case.row.checkpoint, find_variant(case.model, case.delay))
     pairs = [(case.options, case.target)]
     if case.options.streams > 1:
@@ -89,7 +89,7 @@ def _make_bundles(case: Case, folder: Path, esc10: Path) -> tuple[Path, list[Bun
     return paths[0], [open_bundle(path) for path in paths[1:]]
 
 
-def _keep(case: Case, result: dict[str, Any]) -> None:
+def _save(case: Case, result: dict[str, Any]) -> None:
     """Write the result of a case to the JSON file of this CPU."""
     machine = origin()
     path = RESULTS / f"{cpu_name(machine)}.json"
@@ -122,7 +122,7 @@ def main() -> None:
         except SatexportError as error:
             print(f"{case.name}: {error}", flush=True)
             result, failed = {"why_not": f"failed: {error}"}, True
-        _keep(case, result)
+        _save(case, result)
     write_pages()
     if failed:
         sys.exit(1)

@@ -1,8 +1,8 @@
 """Write the results pages from docs/results/*.json: a page per CPU, their index, and README's headline
 figures.
 
-A JSON file holds the figures of every case that ran on one kind of CPU. The pages are made only from these
-files, so that a run on one CPU changes neither the figures nor the page of another.
+A JSON file contains the figures of every case that ran on one kind of CPU. The pages are generated only from
+these files, so that a run on one CPU changes neither the figures nor the page of another.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ README = ROOT / "README.md"
 BEGIN, END = "<!-- headline figures: make results -->", "<!-- headline figures end -->"
 FIGURES: Sequence[Figure[Any]] = [figure for figures in (
     MEASURE_FIGURES, DIFFERENCE_FIGURES, PARITY_FIGURES, SET_FIGURES) for figure in figures if figure.brief]
-TELLING = ("avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm", "bf16")  # in file names
+NAMED_FLAGS = ("avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm", "bf16")  # of a CPU
 VERSIONS = ("satexport", "onnxruntime", "openvino", "torch", "onnx", "python")
 
 
 def cpu_name(origin: Mapping[str, Any]) -> str:
-    """Return the name of a CPU's files, such as "amd-epyc-2-cores-avx512_vnni-avx512_bf16"."""
+    """Return the file name of a CPU's results without its ending: model, cores and NAMED_FLAGS, such as
+    "amd-epyc-2-cores-avx512_vnni-avx512_bf16"."""
     model = re.sub(r"[^a-z0-9]+", "-", str(origin["cpu"]).lower()).strip("-")
-    flags = [flag for flag in origin["cpu_flags"] if flag in TELLING]
+    flags = [flag for flag in origin["cpu_flags"] if flag in NAMED_FLAGS]
     return "-".join([model, str(origin["cpu_cores"]), "cores", *flags])
 
 
@@ -62,9 +63,9 @@ def _preface(results: Mapping[str, Any]) -> str:
     note = f"{results['note']} " if "note" in results else ""
     return (f"{note}Written by `make results`; do not edit. CPU flags: `{' '.join(results['cpu_flags'])}`. "
             f"{versions}. {threads} threads, bursts in turns of at most {steps} steps. Each bundle ran in "
-            "turns with PyTorch eager: quote the ratios, not the milliseconds. Score differences are over a "
-            "stream as long as \"compared over\" says, mAP is on the set that \"mAP on\" names (ESC-50: fold "
-            "4 of ESC-10, its part with ten classes). Weights are random, but for the demo's. "
+            "turns with PyTorch eager: quote the ratios, not the milliseconds. The column \"compared over\" "
+            "gives the length of the stream for score differences, \"mAP on\" the labelled set for mAP "
+            "(ESC-50: fold 4 of ESC-10, its part with ten classes). Weights are random except the demo's. "
             "[definitions.md](../definitions.md) defines each figure.")
 
 
@@ -98,7 +99,7 @@ def _row(case: Case, result: Mapping[str, Any], figures: Sequence[Figure[Any]]) 
 
 
 def _computed(table: CaseTable, by_case: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Yield a list of the precisions that the runtimes report to compute in."""
+    """Yield a list of the precisions that the runtimes compute in, if any runtime reports them."""
     lines = [f"- {case.name}: {sentence}" for case in table.cases
              for sentence in describe_executed(by_case.get(case.name, {}).get("executed", {}))]
     if lines:
@@ -128,7 +129,7 @@ def headline(cases: Cases) -> str:
 
 
 def index(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the index page: a table of the CPUs that have results, given the results by file name."""
+    """Return the index page: a table of the CPUs that have results; `results` are by file name."""
     rows = [(f"[{name}]({name}.md)", cpu["cpu"], str(cpu["cpu_cores"]), " ".join(cpu["cpu_flags"]),
              str(sum("figures" in case for case in cpu["cases"].values())))
             for name, cpu in results.items()]

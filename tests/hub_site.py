@@ -1,7 +1,7 @@
-"""A server on this machine that answers as the Hugging Face Hub does, for the real huggingface_hub.
+"""A local server that answers like the Hugging Face Hub, for the real huggingface_hub.
 
 Statuses and headers are those that the Hub sends and huggingface_hub 2.4.0 reads (`hf_raise_for_status`,
-`get_hf_file_metadata`). A file that Git LFS keeps is handed out by another host, as there.
+`get_hf_file_metadata`). As on the Hub, another host serves the files in Git LFS.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-LFS = (".safetensors", ".pt", ".pth", ".bin")  # endings of files that Git LFS keeps
+LFS = (".safetensors", ".pt", ".pth", ".bin")  # endings of files in Git LFS
 
 
-class Asked(NamedTuple):
-    """A request."""
+class Request(NamedTuple):
+    """A request that the server received."""
 
     method: str
     path: str
@@ -28,7 +28,7 @@ class Asked(NamedTuple):
 
 
 class Hub(ThreadingHTTPServer):
-    """The repositories that it has, how it misbehaves next, and what it was asked."""
+    """A Hub: its repositories, its faults, and the requests that it received."""
 
     daemon_threads = True
 
@@ -36,16 +36,16 @@ class Hub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Answer)
         self.repositories: dict[str, dict[str, bytes]] = {}
         self.revisions = {"main": COMMIT, COMMIT: COMMIT}
-        self.moves_to = ""           # the commit that main is at after the repository was listed
+        self.moves_to = ""           # the commit to which main moves after the repository was listed
         self.gated: set[str] = set()
-        self.knows_sha256 = True     # of files that Git LFS keeps
-        self.states_sha256_of: bytes | None = None  # in place of theirs
+        self.knows_sha256 = True     # whether it states the SHA-256 of files in Git LFS
+        self.states_sha256_of: bytes | None = None  # content whose SHA-256 it states instead of the file's
         self.status = 0              # of every answer, if not 0
-        self.lost = 0                # bytes that lack at the end of each file that Git LFS keeps
+        self.lost = 0                # bytes missing at the end of each file in Git LFS
         self.cuts: list[int] = []    # bytes after which the next transfers break off
-        self.hold = threading.Event()  # clear: a transfer stops in the middle and waits
+        self.hold = threading.Event()  # while it is clear, a transfer stops in the middle and waits
         self.hold.set()
-        self.asked: list[Asked] = []
+        self.requests: list[Request] = []
 
     @property
     def url(self) -> str:
@@ -53,17 +53,17 @@ class Hub(ThreadingHTTPServer):
 
     @property
     def storage(self) -> str:
-        """The host that hands out what Git LFS keeps."""
+        """The host that serves files in Git LFS."""
         return f"http://localhost:{self.server_address[1]}"
 
     @property
     def fetched(self) -> list[str]:
-        """The names of the files whose content was asked for."""
-        return [asked.path.rpartition("/")[2] for asked in self.asked
-                if asked.method == "GET" and not asked.path.startswith("/api/")]
+        """The names of the files whose content was requested."""
+        return [request.path.rpartition("/")[2] for request in self.requests
+                if request.method == "GET" and not request.path.startswith("/api/")]
 
     def environment(self, folder: Path) -> dict[str, str]:
-        """Settings of a user of this Hub whose folders lie in `folder`."""
+        """Return the environment of a user of this Hub, with the cache folders in `folder`."""
         return {"HF_ENDPOINT": self.url, "HF_HOME": str(folder / "hf"), "NO_PROXY": "*", "no_proxy": "*",
                 "SATEXPORT_CACHE": str(folder / "cache"), "HF_HUB_DISABLE_XET": "1"}
 
@@ -77,11 +77,11 @@ class Answer(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         hub, path = self.server, self.path.partition("?")[0]
-        hub.asked.append(Asked(self.command, path, dict(self.headers)))
+        hub.requests.append(Request(self.command, path, dict(self.headers)))
         if hub.status:
             return self._send(hub.status)
         if stored := re.fullmatch(r"/storage/([^/]+/[^/]+)/(.+)", path):
-            return self._hand_out(hub.repositories[stored[1]][stored[2]])
+            return self._send_stored(hub.repositories[stored[1]][stored[2]])
         if listed := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", path):
             return self._list(listed[1], unquote(listed[2] or "main"))
         if resolved := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
@@ -89,7 +89,7 @@ class Answer(BaseHTTPRequestHandler):
         return self._send(404)
 
     def _refuse(self, repository: str, revision: str) -> bool:
-        """Answer with an error if there is no such repository or revision."""
+        """Send an error and return True if there is no such repository or revision."""
         if repository not in self.server.repositories:
             if "Authorization" in self.headers:
                 self._error(404, "RepoNotFound", "Repository not found")
@@ -118,7 +118,7 @@ class Answer(BaseHTTPRequestHandler):
             "downloads": 1, "likes": 1, "siblings": siblings}).encode(), {"Content-Type": "application/json"})
 
     def _lfs(self, name: str, content: bytes) -> dict[str, dict[str, object]]:
-        """What a listing says of a file that Git LFS keeps."""
+        """Return what a listing states about a file in Git LFS; empty for other files."""
         if not self.server.knows_sha256 or not name.endswith(LFS):
             return {}
         sha256 = hashlib.sha256(self.server.states_sha256_of or content).hexdigest()
@@ -154,20 +154,20 @@ class Answer(BaseHTTPRequestHandler):
         if self.command == "GET":
             self.wfile.write(content)
 
-    def _hand_out(self, content: bytes) -> None:
-        """Send a file that Git LFS keeps, from the byte on that is asked for."""
-        hub, asked = self.server, re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        start, end = int(asked[1]) if asked else 0, len(content) - hub.lost
+    def _send_stored(self, content: bytes) -> None:
+        """Send a file in Git LFS, starting at the byte that the request names."""
+        hub, span = self.server, re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        start, end = int(span[1]) if span else 0, len(content) - hub.lost
         self.close_connection = True
-        self.send_response(206 if asked else 200)
+        self.send_response(206 if span else 200)
         self.send_header("Content-Length", str(end - start))
         self.send_header("Content-Range", f"bytes {start}-{end - 1}/{end}")
         self.end_headers()
-        until = start + hub.cuts.pop(0) if hub.cuts else end
-        middle = (start + until) // 2
+        stop = start + hub.cuts.pop(0) if hub.cuts else end
+        middle = (start + stop) // 2
         self.wfile.write(content[start:middle])
         hub.hold.wait()
-        self.wfile.write(content[middle:until])
+        self.wfile.write(content[middle:stop])
 
     def log_message(self, *_: object) -> None:
         pass

@@ -58,14 +58,14 @@ def test_of_several_files_one_must_be_named() -> None:
 
 
 def test_a_repository_without_weights_says_what_it_has() -> None:
-    with pytest.raises(CheckpointError, match=r"no weights are in it, only README\.md, tf_model\.h5; exp"):
+    with pytest.raises(CheckpointError, match=r"repository has no weights, only README\.md, tf_model\.h5; "):
         repository("tf_model.h5", "README.md").choose_weights(None)
-    with pytest.raises(CheckpointError, match=r"in what the cache has of it \(the Hub cannot be reached\)"):
+    with pytest.raises(CheckpointError, match=r"the cache \(the Hub cannot be reached\) has no weights"):
         repository(is_cached_only=True).choose_weights(None)
 
 
 def test_a_file_that_is_not_there_lists_the_weights_that_are() -> None:
-    with pytest.raises(CheckpointError, match=rf"no file 'c\.pt' at {COMMIT}; the weights in it are a\.pt:"):
+    with pytest.raises(CheckpointError, match=rf"no file 'c\.pt' at {COMMIT}; the weights .* are a\.pt:"):
         repository("a.pt", "README.md").choose_weights("c.pt")
 
 

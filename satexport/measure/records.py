@@ -36,7 +36,7 @@ class MeasureEntry:
     name: str
     variant: str
     streams: int
-    threads: int | None              # None: an engine, which has none
+    threads: int | None              # None: an engine, which does not compute in CPU threads
     hop_seconds: float               # seconds of new audio in each step
     latency: StepLatency
     memory_bytes: MemoryBytes
@@ -70,7 +70,7 @@ class MeasureEntry:
 
     @property
     def chunks_per_core_second(self) -> float | None:
-        """None for an engine, which has no threads of its own."""
+        """None for an engine, which does not compute in CPU threads."""
         return self.streams / (self.latency.burst.median_ms / 1000 * self.threads) if self.threads else None
 
 

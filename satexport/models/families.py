@@ -13,7 +13,7 @@ FAMILIES = {  # name -> module that meets `Family`
     "sat": "satexport.models.sat.family",
 }
 USUAL_DELAY = 2  # s
-_LACKED = {"cache": "cache", "input": "other input", "streams": "graph for several streams"}  # by option
+_MISSING = {"cache": "cache", "input": "other input", "streams": "graph for several streams"}  # by option
 
 
 def find_family(name: str) -> Family[Any]:
@@ -31,9 +31,10 @@ def all_variants() -> list[Variant]:
 
 
 def find_variant(model: str, delay: int | None = None) -> Variant:
-    """Return the variant of a model, such as "sat-t" or "sat-t-48x3", at a delay in seconds. None:
-    USUAL_DELAY, or the model's first delay if it does not have that one. Raises `UsageError` if the model or
-    delay does not exist or the size is impossible; its message lists what exists."""
+    """Return the variant of a model, such as "sat-t" or "sat-t-48x3", at a delay in seconds. If the delay is
+    None, it is USUAL_DELAY, or the model's first delay if the model does not have that one. Raises
+    `UsageError` if the model or delay does not exist or the size is impossible; its message lists what
+    exists."""
     variants = next(filter(None, (find_family(name).find_model(model) for name in FAMILIES)), {})
     if not variants:
         models = sorted({variant.model for variant in all_variants()})
@@ -53,12 +54,11 @@ def named_variant(name: str) -> Variant:
         for variant in family.find_model(model).values():
             if variant.name == name:
                 return cast(Variant, variant)
-    raise UsageError(f"{name!r} is no variant; expected a model and its delay, such as sat-t-2s.")
+    raise UsageError(f"{name!r} is not a variant; expected a model and its delay, such as sat-t-2s.")
 
 
 def find_contract_variant(contract: Contract) -> Variant:
-    """Return the variant that a graph was made from. Raises `BundleError` if this version does not know
-    it."""
+    """Return the variant of a graph. Raises `BundleError` if this version does not know it."""
     find_family(contract.family)
     try:
         return named_variant(contract.variant)
@@ -73,17 +73,17 @@ def resembling(shapes: Shapes) -> list[Variant]:
 
 
 def all_hub_types() -> frozenset[str]:
-    """Return all that the config.json of a repository on the Hub may say of a model that is read here."""
+    """Return the model types that config.json of a repository on the Hub may state, for all variants."""
     return frozenset[str]().union(*(hub_types(variant) for variant in all_variants()))
 
 
 def hub_types(variant: Variant) -> frozenset[str]:
-    """Return what the config.json of a repository with weights of the variant may say of its model."""
+    """Return the model types that config.json of a repository with weights of the variant may state."""
     return find_family(variant.family).hub_types(variant)
 
 
 def models_of_type(types: frozenset[str]) -> list[str]:
-    """Return the published models whose weights a repository of one of these types may have."""
+    """Return the published models whose weights a repository with one of these model types may contain."""
     return list(dict.fromkeys(variant.model for variant in all_variants() if hub_types(variant) & types))
 
 
@@ -98,7 +98,7 @@ def make_reference(checkpoint: Checkpoint[Any]) -> Reference:
 
 
 def find_paper_figures(contract: Contract) -> PaperFigures | None:
-    """Return the figures that a paper gives for the variant; None if there are none, or if this version does
+    """Return the figures that a paper gives for the variant; None if it gives none or if this version does
     not know the family."""
     if contract.family not in FAMILIES:
         return None
@@ -107,7 +107,7 @@ def find_paper_figures(contract: Contract) -> PaperFigures | None:
 
 def check_options(variant: Variant, options: GraphOptions) -> None:
     """Raise `UsageError` for an option of the graph that the variant does not have."""
-    taken = find_family(variant.family).options(variant)
-    for name, lacked in _LACKED.items():
-        if getattr(options, name) != getattr(USUAL_OPTIONS, name) and name not in taken:
-            raise UsageError(f"{variant.name} has no {lacked}: leave --{name} out.")
+    allowed = find_family(variant.family).options(variant)
+    for name, missing in _MISSING.items():
+        if getattr(options, name) != getattr(USUAL_OPTIONS, name) and name not in allowed:
+            raise UsageError(f"{variant.name} has no {missing}: leave --{name} out.")

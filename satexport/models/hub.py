@@ -1,5 +1,5 @@
-"""Checkpoints in repositories of the Hugging Face Hub: what a repository says of its model is read before its
-weights are fetched."""
+"""Checkpoints in repositories on the Hugging Face Hub. The model types in a repository's config.json are
+checked before its weights are fetched."""
 
 from __future__ import annotations
 
@@ -24,39 +24,40 @@ class HubWeights(NamedTuple):
     """A file of weights from the Hub."""
 
     path: Path
-    name: str              # hub:OWNER/REPO/FILE@COMMIT, which names the same file for ever
-    types: frozenset[str]  # of its model, as the repository says; empty if it does not
+    name: str              # hub:OWNER/REPO/FILE@COMMIT, which always names the same content
+    types: frozenset[str]  # the model types that the repository states; empty if it states none
 
 
 @contextmanager
-def fetch_from_hub(what: str, types_read: frozenset[str] | None = None) -> Iterator[HubWeights]:
-    """Give the weights that `hub:OWNER/REPO[/FILE][@REVISION]` names to a block that reads them: the file in
-    the Hub's cache, else fetched.
+def fetch_from_hub(text: str, expected_types: frozenset[str] | None = None) -> Iterator[HubWeights]:
+    """Fetch the weights that `hub:OWNER/REPO[/FILE][@REVISION]` names, unless the Hub's cache has them, for a
+    block that reads them.
 
-    Its SHA-256 must be the one that the Hub states or, if it states none, the one at the first use of this
-    file at this commit. `types_read` are the `hub_types` of the variant that is asked for; None: of all.
+    Their SHA-256 must be the one that the Hub states or, if it states none, the one at the first use of this
+    file at this commit. `expected_types` are the `hub_types` of the chosen variant; None: of all variants.
 
-    Raises `UsageError` for a name of another form or one of several files, `MissingError` without
-    huggingface_hub, `CheckpointError` for what does not exist, is not handed out, is of another model or
-    changed, `RunError` for a transfer that fails.
+    Raises `UsageError` for a malformed name or one that fits several files, `MissingError` without
+    huggingface_hub, `CheckpointError` if the file does not exist, needs access rights, belongs to another
+    model or has changed, and `RunError` if the transfer fails.
     """
-    asked = parse_hub_name(what)
-    repository = open_repository(asked)
-    file = repository.choose_weights(asked.file)
+    name = parse_hub_name(text)
+    repository = open_repository(name)
+    file = repository.choose_weights(name.file)
     types = _read_types(repository)
-    _check_types(repository, types, types_read)
-    path, name = repository.fetch(file), repository.full_name(file)
+    _check_types(repository, types, expected_types)
+    path, full_name = repository.fetch(file), repository.full_name(file)
     note = download_folder() / "hub" / repository.name / repository.commit / f"{file}.sha256"
     with check_download(path, note, repository.files[file]):
         try:
-            yield HubWeights(path, name, types)
+            yield HubWeights(path, full_name, types)
         except CheckpointError as error:
-            raise CheckpointError(f"{error} The file is {name}; to fetch it again, remove {path.resolve()}."
-                                  ) from None
+            raise CheckpointError(f"{error} The file is {full_name}; to fetch it again, remove "
+                                  f"{path.resolve()}.") from None
 
 
 def _read_types(repository: HubRepository) -> frozenset[str]:
-    """The values of `model_type` and `architectures` in the repository's config.json; none without it."""
+    """Return the values of `model_type` and `architectures` in the repository's config.json; an empty set if
+    there is no such file."""
     if CONFIG not in repository.files:
         return frozenset()
     path = repository.fetch(CONFIG)
@@ -66,24 +67,26 @@ def _read_types(repository: HubRepository) -> frozenset[str]:
             raise ValueError(f"it holds one {type(config).__name__}")
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(
-            f"{repository.full_name(CONFIG)}: cannot be read ({error}); expected a JSON object: if the "
-            "weights are of a model that `satexport models` lists, fetch them by hand and pass the file."
-        ) from None
+            f"{repository.full_name(CONFIG)}: cannot be read ({error}); expected a JSON object: if "
+            "`satexport models` lists the model, fetch the weights by hand and pass the file with "
+            "--checkpoint FILE.") from None
     architectures = config.get("architectures")
     values = [config.get("model_type"), *(architectures if isinstance(architectures, list) else [])]
     return frozenset(value for value in values if value and isinstance(value, str))
 
 
-def _check_types(repository: HubRepository, types: frozenset[str], types_read: frozenset[str] | None) -> None:
-    """Raise `CheckpointError` if the repository says that it has another model than those that are read."""
-    known = all_hub_types() if types_read is None else types_read
+def _check_types(repository: HubRepository, types: frozenset[str],
+                 expected_types: frozenset[str] | None) -> None:
+    """Raise `CheckpointError` if the repository states model types, but none of the expected ones."""
+    known = all_hub_types() if expected_types is None else expected_types
     if not types or types & known:
         return
     stated = " and ".join(map(shown, sorted(types)))
-    found = f"{repository.full_name(CONFIG)}: says that the model is {stated}"
+    problem = f"{repository.full_name(CONFIG)}: says that the model is {stated}"
     if models := models_of_type(types):
-        raise CheckpointError(f"{found}, expected one that the named model has: pass --model "
+        raise CheckpointError(f"{problem}, expected the type of the model that --model names: pass --model "
                               f"{' or '.join(models)}, or leave --model out.")
     expected = " or ".join(map(shown, sorted(all_hub_types()))) or "a repository without config.json"
-    raise CheckpointError(f"{found}, expected {expected}: no model that `satexport models` lists has such "
-                          "weights. If one does, fetch them by hand and pass the file with --model NAME.")
+    raise CheckpointError(f"{problem}, expected {expected}. If config.json is wrong and `satexport models` "
+                          "lists the model, fetch the weights by hand and pass them with --checkpoint FILE "
+                          "--model NAME.")

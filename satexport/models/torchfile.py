@@ -1,5 +1,5 @@
-"""Read files that torch.save wrote. Their pickles are inspected first, so that torch builds only tensors and
-nothing that is too large."""
+"""Read files that torch.save wrote. Their pickles are inspected first, so that torch builds only tensors of
+reasonable size."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from satexport.models.family import Entry, StateFile
 from satexport.models.resave import MAX_CODE, SAVE_WEIGHTS, resave, torch_code
 from satexport.terminal import clipped, shown
 
-MAX_BYTES: Final = 2_000_000_000  # of a file, read into memory; 86 M weights with their optimizer have 1 GB
+MAX_BYTES: Final = 2_000_000_000  # of a file, read into memory; 86 M weights and their optimizer take 1 GB
 MAX_PICKLE: Final = 20_000_000    # bytes of the pickle with the names and shapes
 MAX_OPCODES: Final = 1_000_000    # of that pickle; a state dict has 25 per tensor
 MAX_TUPLES: Final = 20_000        # a state dict has 4 per tensor; 100,000 nested ones crash Python's hash
 PROTOCOLS: Final = (2, 3)         # pickle protocols that torch reads without executing code
 MAX_LEVELS: Final = 3             # depth of nested dicts that are searched for weights
-# calls for which torch would allocate any amount of memory that a hundred bytes can ask for
+# functions that a pickle of a hundred bytes can make torch call to allocate any amount of memory
 GROWING: Final = ("builtins bytearray", "__builtin__ bytearray", "_codecs encode")
 DAMAGED: Final = ("is damaged, or was not written by torch.save. If it was truncated, copy or download it "
                   f"again; otherwise {SAVE_WEIGHTS}.")
@@ -33,24 +33,24 @@ DAMAGED: Final = ("is damaged, or was not written by torch.save. If it was trunc
 
 def read_torch(path: Path, marks: Collection[str]) -> StateFile:
     """Return the tensors of a state dict, which is the whole file or its entry `model`. `marks` are weight
-    names by which an error recognises state dicts elsewhere in the file. Raises `CheckpointError` if the file
-    is anything else, `OSError` if it cannot be read."""
+    names; an error recognises state dicts elsewhere in the file by them. Raises `CheckpointError` if the file
+    has other content, `OSError` if it cannot be read."""
     import torch
 
     if fault := _fault(path):
         raise CheckpointError(f"{path}: {fault}")
-    # Pass an open file: for a path, torch.load looks at the ending. Do not map it into memory: the weights
-    # must not change if the file does.
+    # Pass an open file, because for a path torch.load depends on the ending. Do not map it into memory,
+    # because the weights must not change if the file does.
     try:
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of protocol 3
             loaded = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile file raises anything, OSError too
-        raise CheckpointError(f"{path}: {_refusal(error)}") from error
+        raise CheckpointError(f"{path}: {_explain_refusal(error)}") from error
     state, place = loaded, ""
     if isinstance(loaded, dict) and isinstance(loaded.get("model"), dict):
         state, place = loaded["model"], "['model']"
-    if fault := _stranger(state):
+    if fault := _state_dict_fault(state):
         raise CheckpointError(f"{path}: {fault}, expected a state dict (names and tensors), by itself or as "
                               f"the entry 'model'. {_advice(path, loaded, marks)}")
     return StateFile({key: Entry(tuple(value.shape), str(value.dtype).removeprefix("torch."),
@@ -58,8 +58,8 @@ def read_torch(path: Path, marks: Collection[str]) -> StateFile:
                      *torch_code(path, place))
 
 
-def _stranger(state: object) -> str:
-    """Describe why this is no state dict; "" if it is one."""
+def _state_dict_fault(state: object) -> str:
+    """Describe why this is not a state dict; "" if it is one."""
     import torch
 
     if not isinstance(state, dict) or not state:
@@ -73,7 +73,7 @@ def _stranger(state: object) -> str:
 
 
 def _advice(path: Path, loaded: object, marks: Collection[str]) -> str:
-    """Return advice on how to save only the weights that are somewhere in a loaded file."""
+    """Return advice on how to save only the weights, which may be anywhere in a loaded file."""
     places = list(_find_places(loaded, marks))
     if not places:
         return f"If it contains weights, {SAVE_WEIGHTS}."
@@ -88,7 +88,7 @@ def _advice(path: Path, loaded: object, marks: Collection[str]) -> str:
 
 def _find_places(loaded: object, marks: Collection[str], place: str = "",
                  level: int = 0) -> Iterator[tuple[str, str]]:
-    """Yield where in nested dicts there are state dicts, such as "['model']", and the prefix of their
+    """Yield the place of each state dict in nested dicts, such as "['model']", and the prefix of its weight
     names."""
     if not isinstance(loaded, Mapping):
         return
@@ -102,22 +102,22 @@ def _find_places(loaded: object, marks: Collection[str], place: str = "",
                 yield from _find_places(value, marks, f"{place}[{key!r}]", level + 1)
 
 
-def _refusal(error: Exception) -> str:
+def _explain_refusal(error: Exception) -> str:
     """Describe why torch.load refused a file."""
     text = str(error)
     if code := re.search(r"GLOBAL ([\w.]+)", text):
-        return _needs(code[1])
+        return _code_fault(code[1])
     if "TorchScript" in text:
         return f"is a TorchScript program, expected a state dict: {SAVE_WEIGHTS}."
     return DAMAGED
 
 
-def _needs(name: str) -> str:
+def _code_fault(name: str) -> str:
     return (f"is a pickle that needs {name}, expected only tensors; nothing in it was executed. If it is a "
             f"whole model or has other objects besides the weights, {SAVE_WEIGHTS}.")
 
 
-# Checks before torch reads the file: how much would it build?
+# Checks before torch reads the file: how much memory would it need?
 
 def _fault(path: Path) -> str:
     """Describe why torch must not read a file; "" if it may."""
@@ -137,21 +137,21 @@ def _fault(path: Path) -> str:
 def _zip_fault(path: Path, archive: zipfile.ZipFile, size: int) -> str:
     parts = archive.infolist()
     if any(part.filename.endswith("/constants.pkl") for part in parts):
-        return ""  # TorchScript: torch says so
+        return ""  # TorchScript: torch.load reports that
     if sum(part.file_size for part in parts) > size:
         return f"unpacks to more bytes than it has, which no file of torch.save does: {SAVE_WEIGHTS}."
     for part in parts:
         if part.filename.endswith("data.pkl"):
             if part.file_size > MAX_PICKLE:
-                return _too_many()
+                return _size_fault()
             if fault := _pickle_fault(path, io.BytesIO(archive.read(part)), pickles=1):
                 return fault
     return ""
 
 
 def _pickle_fault(path: Path, file: IO[bytes], pickles: int) -> str:
-    """Describe what consecutive pickles would build and torch must not; "" if nothing. If a pickle is
-    damaged, torch reports that."""
+    """Describe why torch must not read the first pickles in a file; "" if it may. If a pickle is damaged,
+    torch.load reports that."""
     tuples = number = 0
     try:
         for _ in range(pickles):
@@ -162,23 +162,23 @@ def _pickle_fault(path: Path, file: IO[bytes], pickles: int) -> str:
                 if opcode.name == "PROTO":
                     protocol = int(str(argument))
                 if protocol not in PROTOCOLS:
-                    return _of_protocol(path, protocol) if protocol <= pickle.HIGHEST_PROTOCOL else DAMAGED
+                    return _protocol_fault(path, protocol) if protocol <= pickle.HIGHEST_PROTOCOL else DAMAGED
                 if opcode.name == "GLOBAL" and argument in GROWING:
-                    return _needs(str(argument).replace(" ", "."))
+                    return _code_fault(str(argument).replace(" ", "."))
                 if number > MAX_OPCODES or tuples > MAX_TUPLES:
-                    return _too_many()
-    except Exception:  # genops raises ValueError and what a decoder raises
+                    return _size_fault()
+    except Exception:  # genops raises ValueError and the errors of its decoders
         return ""
     return ""
 
 
-def _too_many() -> str:
+def _size_fault() -> str:
     return f"holds far more objects than a state dict: {SAVE_WEIGHTS}."
 
 
-def _of_protocol(path: Path, protocol: int) -> str:
+def _protocol_fault(path: Path, protocol: int) -> str:
     fault = (f"is written in pickle protocol {protocol or '0 or 1'}; torch reads weights without executing "
-             "anything only from protocol 2, its default. Save it again where it was made, without "
+             "code only from protocol 2, its default. Save it again with the program that wrote it, without "
              "pickle_protocol.")
     load, save = torch_code(path, weights_only=False)
     how = f"{load}; {save.format('state')}"

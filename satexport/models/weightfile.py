@@ -1,11 +1,11 @@
 """Read files of weights, and find a file by its SHA-256.
 
-A file is a state dict that `torch.save` wrote (.pt, .pth), by itself or as the entry `model`, or that
-safetensors wrote. Its content decides which, not its ending, and nothing in it is executed.
+A file contains a state dict that `torch.save` wrote (.pt, .pth), by itself or as the entry `model`, or one
+that safetensors wrote. Its content decides which, not its name, and nothing in it is executed.
 
-So that `parity` finds the weights that a bundle was made from, the user's cache folder has a small text file
-for each checkpoint, with the path from which it was last loaded. Nothing is copied, and a path counts only
-while its file still has the same SHA-256.
+So that `parity` finds the weights of a bundle, the user's cache folder contains a small text file for each
+checkpoint, with the path from which it was last loaded. Nothing is copied, and a path is used only while its
+file still has the same SHA-256.
 
 A downloaded file must have the SHA-256 that its publisher states or, if none is stated, the one that it had
 at its first use.
@@ -86,13 +86,13 @@ def _read_safetensors(path: Path, header: int) -> StateFile:
 
 
 def read_floats(path: Path, key: str, entry: Entry) -> NDArray[np.float32]:
-    """Return the values of one tensor of a file as contiguous float32 of its shape. Raises `CheckpointError`
-    if they are stored in another dtype than float32 or float16, cannot be read or are not finite."""
+    """Return the values of one tensor in a file as contiguous float32 of its shape. Raises `CheckpointError`
+    if their dtype is not float32 or float16, or if they cannot be read or are not finite."""
     if entry.dtype not in ("float32", "float16"):
         raise CheckpointError(
             f"{path}: {key} is {entry.dtype}, expected float32 or float16: save bfloat16 and "
-            "float64 again as v.float(); integer (quantised) weights cannot be used, pass the "
-            "checkpoint they were made from.")
+            "float64 again as v.float(). Integer (quantized) weights cannot be used: pass the "
+            "checkpoint before quantization.")
     try:
         value = np.ascontiguousarray(entry.read(), np.float32).reshape(entry.shape)
     except (RuntimeError, TypeError) as error:  # a tensor without data, or a sparse one
@@ -107,9 +107,9 @@ def read_floats(path: Path, key: str, entry: Entry) -> NDArray[np.float32]:
 
 @contextmanager
 def check_download(path: Path, note: Path, stated: str | None) -> Iterator[None]:
-    """Check the SHA-256 of a downloaded file before a block that reads it: it must be the one that was
-    stated, or else the one in the note, a file that is written when the block has read the file for the first
-    time. Raises `CheckpointError`."""
+    """Check the SHA-256 of a downloaded file before a block that reads it. It must equal the stated one or,
+    if that is None, the one in the file `note`, which is written after the block has read the file for the
+    first time. Raises `CheckpointError`."""
     try:
         sha256, noted = sha256_of(path), _read_note(note)
     except OSError as error:
@@ -121,16 +121,15 @@ def check_download(path: Path, note: Path, stated: str | None) -> Iterator[None]
         if stated is None:
             when, trust = f"as at its first use ({note})", f"; if you trust it as it is, remove {note}"
         raise CheckpointError(f"{path}: has SHA-256 {sha256[:12]}..., expected {expected} {when}: the file "
-                              f"was changed or damaged. Remove {path.resolve()}, and it is fetched again"
-                              f"{trust}.")
+                              f"was changed or damaged. Remove {path.resolve()} to fetch it again{trust}.")
     yield
     if noted is None:
-        with suppress(RunError):  # a folder that cannot be written keeps the file as it is, too
+        with suppress(RunError):  # if the folder cannot be written, the file in it cannot change either
             write_text(note, f"{sha256}  {path.name}\n")  # as sha256sum has it
 
 
 def _read_note(note: Path) -> str | None:
-    """The SHA-256 in a note, whatever stands for it in a damaged one, None without one."""
+    """Return the SHA-256 in a note; other text if the note is damaged, None if there is no note."""
     try:
         return note.read_text(encoding="utf-8", errors="replace").partition(" ")[0][:64]
     except (FileNotFoundError, NotADirectoryError):
@@ -138,10 +137,10 @@ def _read_note(note: Path) -> str | None:
 
 
 def remember(sha256: str, path: Path) -> None:
-    """Note the path of the file with this SHA-256. A cache folder that cannot be written is no error: the
+    """Note the path of the file with this SHA-256. A cache folder that cannot be written is not an error: the
     user then has to name the file again."""
     try:
-        note = _note(sha256)
+        note = _note_path(sha256)
         note.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(note, os.fsencode(path.resolve()))
     except (OSError, RuntimeError, RunError):
@@ -151,9 +150,9 @@ def remember(sha256: str, path: Path) -> None:
 def find_by_sha256(sha256: str, shipped: Iterable[Path] = ()) -> Path | None:
     """Return a file with this SHA-256: one of the `shipped` files, or the remembered one if it still exists
     unchanged; else None."""
-    if not re.fullmatch("[0-9a-f]{64}", sha256):  # it comes from a bundle and must not become another path
+    if not re.fullmatch("[0-9a-f]{64}", sha256):  # it comes from a bundle and must not lead to another path
         return None
-    for find in (*(partial(Path, path) for path in shipped), partial(_remembered, sha256)):
+    for find in (*(partial(Path, path) for path in shipped), partial(_read_path, sha256)):
         try:
             path = find()
             if path.is_file() and sha256_of(path) == sha256:
@@ -163,9 +162,9 @@ def find_by_sha256(sha256: str, shipped: Iterable[Path] = ()) -> Path | None:
     return None
 
 
-def _note(sha256: str) -> Path:
+def _note_path(sha256: str) -> Path:
     return cache_folder() / "checkpoints" / f"{sha256}.txt"
 
 
-def _remembered(sha256: str) -> Path:
-    return Path(os.fsdecode(_note(sha256).read_bytes()))
+def _read_path(sha256: str) -> Path:
+    return Path(os.fsdecode(_note_path(sha256).read_bytes()))

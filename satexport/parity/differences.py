@@ -38,7 +38,7 @@ class Drift:
 
 def compare(reference: FloatArray, candidate: FloatArray, streams: int = 1) -> Differences:
     """Return the differences of two runs over the same chunks, scores [chunks, classes] each. With several
-    `streams`, the rows of one step, one per stream, must follow each other."""
+    `streams`, the rows of one step, one per stream, must be adjacent."""
     gap = np.abs(candidate.astype(np.float64) - reference)
     curve = difference_curve(reference, candidate, streams)
     agreement = float((reference.argmax(1) == candidate.argmax(1)).mean())
@@ -49,16 +49,16 @@ def compare(reference: FloatArray, candidate: FloatArray, streams: int = 1) -> D
 
 def difference_curve(reference: FloatArray, candidate: FloatArray,
                      streams: int = 1) -> NDArray[np.float64]:
-    """Return the mean score difference of each chunk [chunks]; with several `streams` that of each step, over
-    its streams [chunks / streams]."""
+    """Return the mean score difference of each chunk, [chunks]. With several `streams`, return that of each
+    step over its streams, [chunks / streams]."""
     gap = np.abs(candidate.astype(np.float64) - reference)
     return np.asarray(gap.mean(1).reshape(-1, streams).mean(1))
 
 
 def compute_drift(curve: NDArray[np.float64], length: int, memory: int) -> Drift | None:
     """Return the drift of a `difference_curve` [chunks] whose chunks from `length` on repeat its first
-    chunks. `memory` is the number of chunks that a cache remembers; so many of the repeated chunks are left
-    out. None if the stream is too short to tell."""
+    chunks. `memory` is the number of chunks that a cache remembers; that many of the repeated chunks are left
+    out. None if the stream is too short to measure it."""
     repeated = len(curve) - length
     if repeated <= memory:
         return None

@@ -38,7 +38,7 @@ class ParityResult:
     differences: Mapping[str, Differences]      # by what was compared: "10 min of stream", "golden chunks"
     curve: tuple[float, ...] | None = None      # mean score difference of each chunk of a long stream, then
                                                 # of the chunks repeated at its end; None: no long stream
-    drift: Drift | None = None                  # None: no long stream, or it is too short to tell
+    drift: Drift | None = None                  # None: no long stream, or one too short to measure drift
     labelled_set: SetParity | None = None       # None: no labelled set was judged
 
     @property
@@ -48,15 +48,15 @@ class ParityResult:
 
 @dataclass(frozen=True, kw_only=True)
 class ParityReport(ParityResult):
-    """A result, and the bundle that it is about: `parity.json`."""
+    """A result and facts about the bundle that was compared: `parity.json`."""
 
     variant: str
     target: str                     # the target's name, followed by the graph's options
     bundle_sha256: str
     checkpoint: CheckpointOrigin
     executed: Mapping[str, Mapping[str, int]]
-    threads: int | None             # None: the target's, or the runtime decides
-    graph: str | None = None        # the graph of the bundle that was run; None: the bundle as it is
+    threads: int | None             # None: the target's number, or the runtime's choice
+    graph: str | None = None        # the graph of the bundle that was run; None: the bundle itself
     runtime: str | None = None      # the runtime that ran it; None: the bundle's
     origin: Mapping[str, Any] = field(default_factory=origin)
 
@@ -68,8 +68,8 @@ class ParityReport(ParityResult):
 
 def report_parity(tagger: Tagger, result: ParityResult, threads: int | None = None, *,
                   graph: str | None = None, runtime: str | None = None) -> ParityReport:
-    """Return the report on a loaded bundle. `threads` is the number it was loaded with. `graph` and `runtime`
-    say what ran instead of the bundle itself, if anything did."""
+    """Return the report on a loaded bundle. `threads` is the number that it was loaded with. `graph` and
+    `runtime` name the graph and the runtime that ran, if they are not those of the bundle itself."""
     contract = tagger.contract
     return ParityReport(
         **vars(result), variant=contract.variant, bundle_sha256=tagger.bundle.sha256,

@@ -1,5 +1,5 @@
-"""What each layer costs in int8, as records. What their figures are called and mean stands in
-`satexport.report.figures`. Imports only numpy."""
+"""Records of what each layer costs in int8. `satexport.report.figures` names and defines their figures.
+Imports only numpy."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class SensitivityReport:
     variant: str
     clips: str                       # name of the set that was scored
     chains: int                      # of clips
-    chain_seconds: int               # s, least length of each
+    chain_seconds: int               # s, minimum length of a chain
     all: Differences                 # every layer in int8
-    layers: tuple[LayerCost, ...]    # the most costly by their mean first
+    layers: tuple[LayerCost, ...]    # by mean difference, the largest first
     origin: Mapping[str, Any] = field(default_factory=origin)

@@ -1,7 +1,7 @@
-"""What a person reads in a report: tables and sentences, before anybody chose how to show them.
+"""The readable content of a report: tables and sentences, independent of the output format.
 
-The terminal and Markdown show the blocks of `describe`, one after the other. Figures are written as
-`satexport.report.figures` says. Imports only numpy.
+The terminal and Markdown show the blocks of `describe` in order. `satexport.report.figures` defines how
+figures are written. Imports only numpy.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from satexport.report.figures import (
 from satexport.report.records import BuildReport, BundleRecord, ExportReport, Report, kind_of
 
 BAR, BAR_WIDTH = "█", 24
-Cell = str | tuple[str, ...]   # of a table: a line, or several
+Cell = str | tuple[str, ...]   # a cell of a table: one line or several
 C = TypeVar("C", bound=Cell)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table: a head and rows of as many cells."""
+    """A table: a head, and rows with the same number of cells."""
 
     title: str
     head: Sequence[Cell]
     rows: Sequence[Sequence[Cell]]
-    texts: int = 1             # so many columns at the left are text, the others numbers
+    texts: int = 1             # number of text columns at the left; the others are numbers
 
 
-Block = Table | str            # str: a sentence
+Block = Table | str            # a table or a sentence
 
 
 def describe(report: Report) -> list[Block]:
@@ -51,15 +51,14 @@ def describe(report: Report) -> list[Block]:
 
 
 def describe_stored(report: Report) -> list[Block]:
-    """Return the blocks of a report that was made earlier: also its warnings, and where its figures come
-    from."""
+    """Return the blocks of a stored report: those of `describe`, its warnings and its origin."""
     warnings = (getattr(report, "warning", None), getattr(report, "caution", None),
                 *getattr(report, "notes", ()))
     return [*describe(report), *filter(None, warnings), _describe_origin(report.origin)]
 
 
 def rows_table(title: str, first: str, figures: Sequence[Figure[R]], records: Mapping[str, R]) -> Table:
-    """A row for each record, a column for each figure that any of them has."""
+    """Return a table with a row for each record and a column for each figure that any record has."""
     shown = present(figures, records.values())
     return Table(
         title=title, head=[first, *(figure.head for figure in shown)],
@@ -67,7 +66,7 @@ def rows_table(title: str, first: str, figures: Sequence[Figure[R]], records: Ma
 
 
 def columns_table(title: str, figures: Sequence[Figure[R]], records: Mapping[C, R]) -> Table:
-    """A row for each figure that any record has, a column for each record."""
+    """Return a table with a row for each figure that any record has and a column for each record."""
     return Table(title=title, head=["", *records],
                  rows=[[figure.head, *map(figure.text, records.values())]
                        for figure in present(figures, records.values())])
@@ -79,10 +78,10 @@ def gates_table(title: str, gates: Sequence[Gate]) -> Table:
 
 
 def describe_bundle(record: BundleRecord) -> Iterator[Block]:
-    """Yield the blocks of a bundle that was built: what each layer costs if that was measured, then the
-    export, the bundle and PyTorch in one table, and the proof."""
+    """Yield the blocks of a built bundle: what each layer costs, if that was measured; one table of the
+    export, the bundle and PyTorch; and the proof."""
     proof = record.proof
-    assert proof.parity, "a bundle that was proven"
+    assert proof.parity, "the bundle has a proof"
     if record.sensitivity:
         yield from _describe_sensitivity(record.sensitivity)
     if record.left_out:
@@ -90,8 +89,8 @@ def describe_bundle(record: BundleRecord) -> Iterator[Block]:
     if proof.measured:
         yield _measure_table(proof.measured, [figure for figure in MEASURE_FIGURES if figure.brief])
     differences: dict[Cell, Differences] = {**proof.parity.differences} | {
-        (f"{name} graph", over): found for name, twin in proof.twins.items()
-        for over, found in twin.differences.items()}
+        (f"{name} graph", over): row for name, twin in proof.twins.items()
+        for over, row in twin.differences.items()}
     yield columns_table(_against_pytorch(proof.parity), DIFFERENCE_FIGURES, differences)
     yield from _describe_drift(proof.parity)
     yield from describe_executed(proof.parity.executed)
@@ -127,22 +126,22 @@ def _describe_parity(report: ParityReport) -> Iterator[Block]:
 
 
 def _describe_drift(report: ParityReport) -> Iterator[Block]:
-    """Drift over a long stream; nothing if there was none."""
+    """Yield a sentence on the drift over a long stream; nothing if there was no long stream."""
     if report.curve is None:
         return
     (drift,) = PARITY_FIGURES
     over = next(iter(report.differences))
     yield f"Drift over {over}: " + (
         f"{drift.text(report)} of the mean difference, from {report.drift.chunks} chunks at the beginning "
-        "that are repeated at the end." if report.drift else "the stream is too short to tell.")
+        "that are repeated at the end." if report.drift else "the stream is too short to measure it.")
 
 
 def describe_executed(executed: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
-    """Yield the precisions that the runtime computes in, in a sentence, if it reports them."""
+    """Yield a sentence on the precisions that the runtime computes in; nothing if it does not report them."""
     parts = [f"{part} {', '.join(f'{count} in {precision}' for precision, count in counts.items())}"
              for part, counts in executed.items()]
     if parts:
-        yield f"Computed, layers: {'; '.join(parts)}."
+        yield f"Layers by compute precision: {'; '.join(parts)}."
 
 
 def _describe_measure(report: MeasureReport) -> Iterator[Block]:
@@ -160,7 +159,7 @@ def _measure_table(report: MeasureReport, figures: Sequence[Figure[MeasureEntry]
 
 
 def _describe_sensitivity(report: SensitivityReport) -> Iterator[Block]:
-    """What each layer costs, as bars."""
+    """Yield a table of what each layer costs, with bars."""
     top = max((cost.differences.mean for cost in report.layers), default=0.0) or 1.0
     figures = [figure for figure in DIFFERENCE_FIGURES if figure.brief]
     costs = [("all", "", report.all), *(
@@ -170,7 +169,8 @@ def _describe_sensitivity(report: SensitivityReport) -> Iterator[Block]:
         title=f"{report.variant} on {report.clips}: score difference from the fp32 graph if only this layer "
               "is int8", texts=2,
         head=["layer in int8", "mean", *(figure.head for figure in figures)],
-        rows=[[name, bar, *(figure.text(found) for figure in figures)] for name, bar, found in costs])
+        rows=[[name, bar, *(figure.text(differences) for figure in figures)]
+              for name, bar, differences in costs])
 
 
 def _describe_build(report: BuildReport) -> Iterator[Block]:
@@ -179,8 +179,8 @@ def _describe_build(report: BuildReport) -> Iterator[Block]:
         yield columns_table(f"engines on {report.board.device}, TensorRT {report.board.tensorrt}",
                             MEASURE_FIGURES, measured)
         yield columns_table("score differences from PyTorch fp32", DIFFERENCE_FIGURES, {
-            (engine.precision, over): found for engine in report.engines if engine.parity
-            for over, found in engine.parity.differences.items()})
+            (engine.precision, over): differences for engine in report.engines if engine.parity
+            for over, differences in engine.parity.differences.items()})
     for precision, entry in measured.items():
         for block in describe_executed(entry.executed or {}):
             yield f"{precision}: {block}"

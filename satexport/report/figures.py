@@ -1,8 +1,8 @@
-"""The figures: what each number of a report is called, what it means and how it is written.
+"""The figures: the name, the definition and the format of each number in a report.
 
-A row here is a line of the tables on the terminal and in Markdown, a panel of the picture, a value in the
-JSON report, a column of the results in docs/results and an entry of docs/definitions.md. To add a figure, add
-its row; no renderer names it. `TERMS` defines the words that the definitions use. Imports only numpy.
+Each row below gives a line of the tables on the terminal and in Markdown, a panel of the picture, a value in
+the JSON report, a column of the results in docs/results and an entry of docs/definitions.md. To add a figure,
+add its row; no renderer names it. `TERMS` defines the words that the definitions use. Imports only numpy.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, kw_only=True)
 class Figure(Generic[R]):
-    """A number that is taken from a record."""
+    """A number that is computed from a record."""
 
     key: str                            # in JSON and in docs/definitions.md; ends with its unit
     title: str                          # in tables and pictures, without the unit
@@ -33,10 +33,10 @@ class Figure(Generic[R]):
     of: Callable[[R], float | None]     # in `unit`; None: not measured, or it does not apply
     unit: str = ""                      # "ms"; "": a count, a ratio, a score
     format: str = ".2f"                 # format specification of the value
-    brief: bool = True                  # also in the short tables: of a built bundle, and in docs/results
-    pictured: bool = True               # a panel of the picture
-    beside: str = ""                    # key of the figure in whose panel it is a mark
-    mark: str = ""                      # what that mark is called
+    brief: bool = True                  # also in short tables: of a built bundle, and in docs/results
+    pictured: bool = True               # in the picture
+    panel_of: str = ""                  # key of the figure in whose panel this one is a mark; "": own panel
+    mark: str = ""                      # name of that mark
 
     @property
     def head(self) -> str:
@@ -80,7 +80,7 @@ MEASURE_FIGURES: Sequence[Figure[MeasureEntry]] = (
            of=lambda entry: entry.latency.burst.p90_ms,
            definition="90th percentile of the time of a single step in a burst"),
     Figure(key="burst_p99_ms", title="step in a burst, p99", unit="ms", brief=False, mark="p99",
-           beside="burst_median_ms",
+           panel_of="burst_median_ms",
            of=lambda entry: entry.latency.burst.p99_ms,
            definition="99th percentile of the time of a single step in a burst"),
     Figure(key="paused_median_ms", title="step after a pause", unit="ms",
@@ -90,9 +90,9 @@ MEASURE_FIGURES: Sequence[Figure[MeasureEntry]] = (
            of=lambda entry: entry.latency.paused.p90_ms,
            definition="90th percentile of the time of a single step after a pause"),
     Figure(key="paused_p99_ms", title="step after a pause, p99", unit="ms", brief=False, mark="p99",
-           beside="paused_median_ms", of=lambda entry: entry.latency.paused.p99_ms,
-           definition="99th percentile of the time of a single step after a pause; with so few steps nearly "
-                      "the slowest of them"),
+           panel_of="paused_median_ms", of=lambda entry: entry.latency.paused.p99_ms,
+           definition="99th percentile of the time of a single step after a pause; with so few steps it is "
+                      "nearly the time of the slowest"),
     Figure(key="real_time_factor", title="real-time factor", format=".4f", brief=False, pictured=False,
            of=lambda entry: entry.real_time_factor,
            definition="median time of a step after a pause / seconds of new audio in that step"),
@@ -109,34 +109,35 @@ MEASURE_FIGURES: Sequence[Figure[MeasureEntry]] = (
            definition="the same for steps after a pause"),
     Figure(key="weights_mb", title="weights", unit="MB", format=".1f",
            of=lambda entry: _megabytes(entry.memory_bytes.weights),
-           definition="size of the graph's file and of its weights' file, if they have one of their own; of "
-                      "an engine the size of its file"),
+           definition="size of the graph's file, plus that of a separate file of weights if there is one; "
+                      "for an engine, the size of its file"),
     Figure(key="state_mb", title="state", unit="MB", of=lambda entry: _megabytes(entry.memory_bytes.state),
            definition="size of one stream's cache, one copy; ONNX Runtime holds two per stream and "
                       "alternates between them"),
     Figure(key="transient_mb", title="transient", unit="MB",
            of=lambda entry: _megabytes(entry.memory_bytes.transient),
-           definition="most bytes allocated at a time inside one steady step, counted by memray with ONNX "
+           definition="most bytes allocated at a time during one steady step, counted by memray with ONNX "
                       "Runtime's arena off; caches, input and scores are bound buffers and not included; "
-                      "OpenVINO allocates its tensors when a request is created, so they count as resident "
-                      "only"),
+                      "OpenVINO allocates its tensors when a request is created, so they count only as "
+                      "resident"),
     Figure(key="resident_mb", title="resident", unit="MB", format=".1f",
            of=lambda entry: _megabytes(entry.memory_bytes.resident),
            definition="peak resident size of a fresh process that only loads the bundle and runs it, minus "
                       "the resident size of the same process after its imports; arena on, as in normal use"),
     Figure(key="device_mb", title="device memory", unit="MB", format=".0f",
            of=lambda entry: _megabytes(entry.memory_bytes.device),
-           definition="of an engine: free device memory before it is loaded minus free device memory after "
+           definition="for an engine: free device memory before it is loaded minus free device memory after "
                       "it has run; on a Jetson the host shares this memory"),
-    Figure(key="paper_memory_mb", title="paper: memory", unit="MB", format="g", beside="transient_mb",
+    Figure(key="paper_memory_mb", title="paper: memory", unit="MB", format="g", panel_of="transient_mb",
            mark="paper", of=_claim("memory_mb"),
            definition="what the model's paper claims, by its own definition"),
     Figure(key="model_gflop", title="model", unit="GFLOP", format=".3f", of=_operations("model"),
-           definition="operations of one chunk of one stream, counted on the exported graph: matrix products "
-                      "and convolutions, a multiply-add counts as two; the front end is counted separately"),
+           definition="operations for one chunk of one stream, counted in the exported graph: matrix "
+                      "products and convolutions, where a multiply-add counts as two; the front end is "
+                      "counted separately"),
     Figure(key="front_end_gflop", title="front end", unit="GFLOP", format=".3f", pictured=False,
            of=_operations("front_end"), definition="the same for the front end"),
-    Figure(key="paper_gflop", title="paper: model", unit="GFLOP", format="g", beside="model_gflop",
+    Figure(key="paper_gflop", title="paper: model", unit="GFLOP", format="g", panel_of="model_gflop",
            mark="paper", of=_claim("gflops"),
            definition="what the model's paper claims, by its own definition"),
     Figure(key="new_tokens", title="new tokens", format="d", brief=False, pictured=False, of=_tokens("new"),
@@ -149,15 +150,15 @@ MEASURE_FIGURES: Sequence[Figure[MeasureEntry]] = (
            of=lambda entry: entry.threads, definition="threads that the runtime computes with"),
     Figure(key="load_s", title="load", unit="s", brief=False, pictured=False,
            of=lambda entry: entry.load_seconds,
-           definition="time from a closed bundle to a step that can run: hashes, session, initial cache"),
+           definition="time to load a bundle until a step can run: hashes, session, initial cache"),
     Figure(key="build_s", title="engine build", unit="s", format=".0f", brief=False, pictured=False,
            of=lambda entry: entry.build_seconds,
-           definition="of an engine: time that TensorRT took to build it"),
+           definition="for an engine: time that TensorRT took to build it"),
 )
 
 DIFFERENCE_FIGURES: Sequence[Figure[Differences]] = (
     Figure(key="chunks", title="chunks", format="d", brief=False, of=lambda found: found.chunks,
-           definition="chunks that both scored, of all streams together"),
+           definition="chunks that both scored, in all streams together"),
     Figure(key="largest", title="largest difference", format=".1e", of=lambda found: found.largest,
            definition="largest score difference of any class in any chunk"),
     Figure(key="mean", title="mean difference", format=".1e", of=lambda found: found.mean,
@@ -176,7 +177,7 @@ DIFFERENCE_FIGURES: Sequence[Figure[Differences]] = (
 PARITY_FIGURES: Sequence[Figure[ParityReport]] = (
     Figure(key="drift_share", title="drift", format="+.1%",
            of=lambda report: report.drift.drift if report.drift else None,
-           definition="at its end the long stream repeats its first sounds. Drift is the slope of the mean "
+           definition="the long stream repeats its first sounds at its end. Drift is the slope of the mean "
                       "score difference between the first time and the repetition, times the length of the "
                       "stream, divided by the mean difference. Chunks whose cache still remembers other "
                       "sounds are left out. A line fitted through the curve would say little, because score "
@@ -205,12 +206,12 @@ STAGE_FIGURES: Sequence[Figure[Stage]] = (
            definition="size of the graph with its weights"),
     Figure(key="from_before", title="from before", format=".1e", of=lambda stage: stage.from_before,
            definition="largest score difference from the graph of the stage before, over a short chain of "
-                      "chunks with the cache carried"),
+                      "chunks with the cache passed from chunk to chunk"),
     Figure(key="from_pytorch", title="from PyTorch", format=".1e", of=lambda stage: stage.from_pytorch,
            definition="the same against the published model in PyTorch fp32"),
 )
 
-FIGURES: Mapping[type, Sequence[Figure[Any]]] = {  # of each record that has any
+FIGURES: Mapping[type, Sequence[Figure[Any]]] = {  # record -> its figures
     MeasureEntry: MEASURE_FIGURES, Differences: DIFFERENCE_FIGURES, ParityReport: PARITY_FIGURES,
     SetParity: SET_FIGURES, Stage: STAGE_FIGURES}
 
@@ -218,8 +219,8 @@ _TERMS = {  # kind of report -> term -> definition
     "export": {
         "kept": "false: the graph of the stage before ships instead, for the reason given"},
     "parity": {
-        "score difference": "absolute difference of one class's score in one chunk, candidate minus PyTorch "
-                            "fp32, the cache carried from chunk to chunk on both sides",
+        "score difference": "absolute difference between the candidate's and PyTorch fp32's score of one "
+                            "class in one chunk; both pass the cache from chunk to chunk",
         "curve": "mean score difference of each chunk of the long stream, then of the sounds that it repeats",
         "streamed score": "the stream starts from silence at each clip, the last incomplete chunk is padded "
                           "with zeros, and the scores of the clip's chunks are averaged",
@@ -237,17 +238,17 @@ _TERMS = {  # kind of report -> term -> definition
                  "compared with it without a front end of its own",
         "paper": "what the model's paper claims, by its own definitions; `note` says how they differ",
         "executed": EXECUTED,
-        "layers": "in `executed`, of an engine: what the engine inspector reports about the output of each "
+        "layers": "in `executed`, for an engine: what the engine inspector reports about the output of each "
                   "layer. `fused` layers are ones that TensorRT merged and does not describe. The network is "
                   "strongly typed, so precisions are the graph's",
-        "cuda_graphs": "of an engine: whether its steps are captured CUDA graphs"},
+        "cuda_graphs": "for an engine: whether its steps are captured CUDA graphs"},
     "sensitivity": {
         "all": "every layer in int8",
         "layers": "score differences from the fp32 graph with only this layer in int8, over `chains` chains "
-                  "of clips of `chain_seconds` s or more, the cache carried"},
+                  "of clips of `chain_seconds` s or more, with the cache passed from chunk to chunk"},
 }
 TERMS: Mapping[str, Mapping[str, str]] = {**_TERMS, "build": {**_TERMS["parity"], **_TERMS["measure"]}}
-KIND_FIGURES: Mapping[str, Sequence[Sequence[Figure[Any]]]] = {  # that a kind of report has
+KIND_FIGURES: Mapping[str, Sequence[Sequence[Figure[Any]]]] = {  # kind of report -> its figures
     "export": (STAGE_FIGURES,), "parity": (DIFFERENCE_FIGURES, PARITY_FIGURES, SET_FIGURES),
     "measure": (MEASURE_FIGURES,), "sensitivity": (DIFFERENCE_FIGURES,),
     "build": (MEASURE_FIGURES, DIFFERENCE_FIGURES, PARITY_FIGURES)}
@@ -260,7 +261,7 @@ def definitions(kind: str) -> dict[str, str]:
 
 
 def values(record: object) -> dict[str, float | None]:
-    """Return the figures of a record by key; empty for a record that has none."""
+    """Return the values of a record's figures by key; empty for a record without figures."""
     return {figure.key: figure.of(record) for figure in FIGURES.get(type(record), ())}
 
 

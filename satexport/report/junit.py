@@ -1,4 +1,4 @@
-"""JUnit XML, for a CI."""
+"""JUnit XML, for CI systems."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from satexport.terminal import printable
 
 
 def junit(name: str, cases: Sequence[tuple[str, str, str]]) -> str:
-    """JUnit XML of (case, "passed" | "failed" | "skipped", message)."""
+    """Return JUnit XML of the suite `name`; each case is (name, "passed" | "failed" | "skipped", message)."""
     count = {status: str(sum(c[1] == status for c in cases)) for status in ("failed", "skipped")}
     name = _xml_text(name)
     suite = ElementTree.Element("testsuite", name=name, tests=str(len(cases)),
@@ -26,6 +26,6 @@ def junit(name: str, cases: Sequence[tuple[str, str, str]]) -> str:
 
 
 def _xml_text(text: str) -> str:
-    r"""The text, `printable`, and what else XML 1.0 has no place for (its production 2, Char) as its escape:
-    halves of surrogate pairs, which names of files may hold, U+FFFE and U+FFFF."""
-    return re.sub("[\ud800-\udfff\ufffe\uffff]", lambda found: f"\\u{ord(found[0]):x}", printable(text))
+    r"""Return the text made `printable`, with the other characters that XML 1.0 forbids (production 2, Char)
+    as escapes: lone surrogates, which file names may contain, U+FFFE and U+FFFF."""
+    return re.sub("[\ud800-\udfff\ufffe\uffff]", lambda match: f"\\u{ord(match[0]):x}", printable(text))

@@ -23,9 +23,10 @@ def markdown_rows(table: Table) -> str:
 
 
 def align_rows(cells: Sequence[Sequence[str]], is_number: Sequence[bool]) -> str:
-    """Return rows of cells in Markdown, the first one as the head; the columns line up in a text editor, too.
+    """Return rows of cells in Markdown, the first one as the head. The columns also line up in a text editor.
 
-    Columns of numbers are aligned to the right. A last column of texts is not padded: it may hold sentences.
+    Columns of numbers are aligned to the right. A last column of text is not padded: it may contain
+    sentences.
     """
     widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
     if not is_number[-1]:
@@ -41,5 +42,5 @@ def _line(row: Sequence[str], widths: Sequence[int], is_number: Sequence[bool]) 
 
 
 def _escape(text: str) -> str:
-    r"""The text as Markdown shows it as it is: names of files and labels may hold what Markdown obeys."""
+    r"""Escape a text so that Markdown shows it unchanged: file names and labels may contain its markup."""
     return "".join(f"\\{c}" if c in "\\`*[]<>|#" else c for c in printable(text))

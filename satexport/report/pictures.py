@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 COLUMNS = 4          # panels in a row of the picture of a measurement
-ROOM = 1.25          # width of a panel / its longest bar; the values stand at the right
+ROOM = 1.25          # width of a panel / its longest bar; leaves room for the values at the right
 MARKS = {"p99": "o", "paper": "D"}
 BUNDLE, EAGER, GREY = "#2a6f97", "#a9b4bd", "#555555"
 
 
 def has_picture(report: Report) -> bool:
-    """Is there a picture of this report?"""
+    """Return whether there is a picture of this report."""
     return isinstance(report, MeasureReport) or (
         isinstance(report, ParityReport) and report.curve is not None)
 
 
 def write_picture(path: Path, report: Report) -> list[str]:
-    """Draw a report that `has_picture` into a PNG; returns a note, in a list, if matplotlib is not installed.
-    Raises `RunError` if the file cannot be written."""
+    """Draw a report that `has_picture` into a PNG file. Returns notes for the user: one if matplotlib is not
+    installed. Raises `RunError` if the file cannot be written."""
     try:
         content = draw(report)
     except ModuleNotFoundError as error:
@@ -55,17 +55,17 @@ def draw(report: Report) -> bytes:
 
 
 def draw_drift(report: ParityReport) -> Canvas:
-    """Return a picture of a parity report: mean score difference of each chunk over the stream, quantiles of
-    it, and the sounds that the stream repeats at its end."""
+    """Return a picture of a parity report: the mean score difference of each chunk of the stream, its
+    quantiles, and the range of the sounds that the stream repeats at its end."""
     canvas = new_canvas(10, 4)
-    (over, found), *_ = report.differences.items()
+    (over, differences), *_ = report.differences.items()
     curve = np.asarray(report.curve)
     axes = canvas.subplots()
     axes.plot(curve, linewidth=0.8, color=BUNDLE, label="mean over the classes, each chunk")
     if report.drift:
-        axes.axvspan(found.chunks, len(curve) - 1, alpha=0.15,
-                     label=f"the first chunks again: drift {report.drift.drift:+.1%} of the mean")
-    for name, value in (("p50", found.p50), ("p90", found.p90), ("p99", found.p99)):
+        axes.axvspan(differences.chunks, len(curve) - 1, alpha=0.15,
+                     label=f"first chunks, repeated: drift {report.drift.drift:+.1%} of the mean")
+    for name, value in (("p50", differences.p50), ("p90", differences.p90), ("p99", differences.p99)):
         axes.axhline(value, color="grey", linewidth=0.6, linestyle=":")
         axes.annotate(name, (1, value), xycoords=("axes fraction", "data"), fontsize="x-small")
     axes.set(title=f"{report.variant} / {report.target} against PyTorch fp32, {over}", xlabel="chunk",
@@ -76,17 +76,17 @@ def draw_drift(report: ParityReport) -> Canvas:
 
 
 def draw_measure(report: MeasureReport) -> Canvas:
-    """Return a picture that compares bundles and PyTorch eager: for each figure a panel with a scale of its
-    own from zero, a bar and the value for each of them, and marks for figures that belong there."""
+    """Return a picture that compares bundles and PyTorch eager. Each figure has a panel with its own scale
+    from zero, and a bar and the value for each entry; figures with `panel_of` are marks in panels."""
     entries = [*report.bundles, *report.eager]
     figures = present([figure for figure in MEASURE_FIGURES if figure.pictured], entries)
-    panels = [figure for figure in figures if not figure.beside]
+    panels = [figure for figure in figures if not figure.panel_of]
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
     canvas = new_canvas(2.8 * columns + 1.6, rows * (0.75 + 0.3 * len(entries)) + 0.9)
     grid = canvas.subplots(rows, columns, sharey=True, squeeze=False).flatten()
     for axes, panel in zip(grid, panels, strict=False):
-        _draw_panel(axes, panel, [figure for figure in figures if figure.beside == panel.key], entries,
+        _draw_panel(axes, panel, [figure for figure in figures if figure.panel_of == panel.key], entries,
                     len(report.bundles))
     for axes in grid[len(panels):]:
         axes.set_visible(False)
@@ -101,19 +101,19 @@ def draw_measure(report: MeasureReport) -> Canvas:
 
 def _draw_panel(axes: Axes, panel: Figure[MeasureEntry], marks: Sequence[Figure[MeasureEntry]],
                 entries: Sequence[MeasureEntry], bundles: int) -> None:
-    """One figure of all entries, of which the first `bundles` are bundles and the others PyTorch."""
+    """Draw one figure of all entries; the first `bundles` of them are bundles, the others PyTorch."""
     values = [panel.of(entry) for entry in entries]
     longest = max((value for figure in (panel, *marks) for entry in entries
                    if (value := figure.of(entry)) is not None), default=0.0)
     axes.barh(range(len(entries)), [value or 0 for value in values], 0.62,
               color=[BUNDLE] * bundles + [EAGER] * (len(entries) - bundles))
-    for place, value in enumerate(values):
-        axes.annotate(panel.write(value), (1, place), xycoords=("axes fraction", "data"), ha="right",
+    for row, value in enumerate(values):
+        axes.annotate(panel.write(value), (1, row), xycoords=("axes fraction", "data"), ha="right",
                       va="center", fontsize="small")
     for mark in marks:
-        places = [(value, place) for place, entry in enumerate(entries)
+        points = [(value, row) for row, entry in enumerate(entries)
                   if (value := mark.of(entry)) is not None]
-        axes.plot(*zip(*places, strict=True), MARKS[mark.mark], color=GREY, markersize=5,
+        axes.plot(*zip(*points, strict=True), MARKS[mark.mark], color=GREY, markersize=5,
                   markerfacecolor="white", linestyle="none", label=mark.mark)
     axes.set_title(panel.head, fontsize="small", loc="left")
     axes.set(xlim=(0, longest * ROOM or 1), yticks=range(len(entries)),
@@ -124,8 +124,8 @@ def _draw_panel(axes: Axes, panel: Figure[MeasureEntry], marks: Sequence[Figure[
 
 
 def new_canvas(width: float, height: float) -> Canvas:
-    """An empty picture, in inches. matplotlib keeps its list of fonts in satexport's cache folder, or
-    silently in a temporary one if that cannot be written."""
+    """Return an empty picture; its size is in inches. matplotlib keeps its list of fonts in satexport's cache
+    folder, or in a temporary folder, without a warning, if that one cannot be written."""
     with suppress(RuntimeError):  # no home folder
         os.environ.setdefault("MPLCONFIGDIR", str(cache_folder() / "matplotlib"))
     logging.getLogger("matplotlib").setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Records above those of parity and measure: an export, a board's engines, a bundle that was built.
+"""Records of an export, of a board's engines and of a built bundle; they contain those of parity and measure.
 
 Imports only numpy.
 """
@@ -20,12 +20,13 @@ from satexport.quantize.records import SensitivityReport
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A graph after a stage of an export; the differences are the largest of any score over a chain."""
+    """A graph after a stage of an export. Its differences are the largest of any score over a chain of
+    chunks."""
 
     name: str
     nodes: int
     bytes: int
-    from_before: float | None   # against the graph before; None for the first
+    from_before: float | None   # from the graph of the stage before; None for the first stage
     from_pytorch: float
     kept: bool = True
     why_not: str = ""           # why it was not kept
@@ -33,7 +34,7 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class GoldenDifference:
-    """The finished graph against PyTorch over the golden chunks."""
+    """The comparison of the finished graph with PyTorch over the golden chunks."""
 
     chunks: int
     max_difference: float       # of any score
@@ -41,8 +42,8 @@ class GoldenDifference:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportReport:
-    """What an export did and proved: `export.json`. It carries no time, so that the same checkpoint gives the
-    same bytes."""
+    """What an export did and proved: `export.json`. It contains no time, so that the same checkpoint gives
+    the same bytes."""
 
     variant: str
     target: str                        # the name of the bundle's folder
@@ -52,12 +53,12 @@ class ExportReport:
     operations: Mapping[str, int]      # of one chunk of one stream: "model" and "front_end"
     stages: tuple[Stage, ...]
     golden: GoldenDifference
-    caution: str | None                # what to check, because the checkpoint does not tell it
+    caution: str | None                # what the user must check, because the checkpoint does not tell it
     origin: Mapping[str, Any] = field(default_factory=origin)
 
     @property
     def warning(self) -> str | None:
-        """Whether the weights are random, in words."""
+        """A sentence for the user if the weights are random; None otherwise."""
         return RANDOM_WEIGHTS if self.checkpoint.source == "random" else None
 
 
@@ -74,9 +75,9 @@ class EngineRecord:
     """An engine that was built, or that could not be."""
 
     precision: str
-    gates: tuple[Gate, ...]          # of its proof, its budgets, and what it computes in
-    parity: ParityReport | None      # None: it was not built, or does not run
-    measure: MeasureEntry | None     # the same
+    gates: tuple[Gate, ...]          # of its proof, its budgets and the precisions that it computes in
+    parity: ParityReport | None      # None: it was not built or does not run
+    measure: MeasureEntry | None     # None: it was not built or does not run
 
     @property
     def verdict(self) -> str:
@@ -84,7 +85,7 @@ class EngineRecord:
 
     @property
     def passed(self) -> bool:
-        """No gate failed; a skipped one is no failure."""
+        """Whether no gate failed; a skipped gate did not fail."""
         return not failures(self.gates)
 
 
@@ -93,7 +94,7 @@ class BoardFacts:
     """The machine that engines are built on."""
 
     tensorrt: str
-    device: str                # what a person calls it
+    device: str                # its name for people
     compute_capability: str
 
 
@@ -113,12 +114,12 @@ class BuildReport:
 
     @property
     def kept(self) -> str | None:
-        """The precision of the engine that is kept. None: no engine passes."""
+        """The precision of the engine that is kept; None if no engine passes its gates."""
         return self.engines[0].precision if self.engines[0].passed else None
 
 
 Report = ExportReport | ParityReport | MeasureReport | SensitivityReport | BuildReport
-KINDS: Mapping[str, type] = {  # by `kind` in their JSON, in the order in which a bundle gets them
+KINDS: Mapping[str, type] = {  # `kind` in the JSON -> record, in the order in which a bundle gets its reports
     "export": ExportReport, "sensitivity": SensitivityReport, "parity": ParityReport,
     "measure": MeasureReport, "build": BuildReport}
 
@@ -130,10 +131,10 @@ def kind_of(report: Report) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class ProofRecord:
-    """What a proof found."""
+    """The results of a proof."""
 
     gates: tuple[Gate, ...] = ()
-    parity: ParityReport | None = None       # of the bundle; of its own graph if it runs only elsewhere
+    parity: ParityReport | None = None       # of the bundle; of its main graph if only other machines run it
     twins: Mapping[str, ParityReport] = field(default_factory=dict)  # of its other graphs, by name
     measured: MeasureReport | None = None    # with the export and PyTorch
     notes: Sequence[str] = ()
@@ -147,5 +148,5 @@ class BundleRecord:
     proof: ProofRecord
     left_out: tuple[str, ...] = ()                # layers in float
     sensitivity: SensitivityReport | None = None
-    finished: Mapping[str, Any] | None = None     # what the backend made of the finished bundle
-    notes: Sequence[str] = ()                     # what its maker should know
+    finished: Mapping[str, Any] | None = None     # what the backend reports on the finished bundle
+    notes: Sequence[str] = ()                     # for the user who builds it

@@ -1,4 +1,4 @@
-"""Reports as JSON, and back. Imports only numpy."""
+"""Write reports as JSON and read them. Imports only numpy."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ from satexport.report.records import KINDS, Report, kind_of
 from satexport.terminal import shown
 
 SCHEMA = 2
-MAX_BYTES = 50_000_000   # of a report; the curve of a day of chunks of 1 s has 2 MB
-AGAIN = {  # how to make a report of a kind again
+MAX_BYTES = 50_000_000   # of a report; the curve of a day of 1 s chunks takes 2 MB
+AGAIN = {  # kind of report -> the command that makes it again
     "export": "satexport onnx", "parity": "satexport parity BUNDLE", "measure": "satexport measure BUNDLE",
     "sensitivity": "satexport bundle --target NAME --sensitivity", "build": "satexport trt --build BUNDLE"}
-COMPUTED = ("verdict", "kept", "gates", "warning")  # properties of records that their JSON has, too
+COMPUTED = ("verdict", "kept", "gates", "warning")  # properties of records that are also in their JSON
 
 
 def to_json(report: Report) -> dict[str, Any]:
-    """Return a report as JSON: kind, schema, what its record says, its figures, and what they mean."""
+    """Return a report as JSON: its kind and schema, the fields of its record, its figures and definitions."""
     kind = kind_of(report)
     return {"kind": kind, "schema": SCHEMA, **_encode(report), "definitions": definitions(kind)}
 
 
-def from_json(content: Any, where: Path) -> Report:
-    """Return the report that JSON holds. Raises `DataError`, which names `where`, if it is no report, one of
-    another schema or a damaged one."""
+def from_json(content: Any, path: Path) -> Report:
+    """Return the report in JSON content. Raises `DataError`, which names `path`, if the content is not a
+    report, has another schema or is damaged."""
     kind = content.get("kind") if isinstance(content, Mapping) else None
     if not isinstance(kind, str) or kind not in KINDS or "schema" not in content:
-        raise DataError(f"{where}: is no report of satexport: its `kind` is {shown(kind)}; expected one of "
+        raise DataError(f"{path}: is not a report of satexport: its `kind` is {shown(kind)}; expected one of "
                         f"{', '.join(KINDS)}.")
     schema = content["schema"]
     if not isinstance(schema, int) or schema < SCHEMA:
-        raise DataError(f"{where}: is a report of schema {shown(schema)}; this satexport reads schema "
+        raise DataError(f"{path}: is a report of schema {shown(schema)}; this satexport reads schema "
                         f"{SCHEMA}. Make it again: `{AGAIN[kind]}`.")
     if schema > SCHEMA:
-        raise DataError(f"{where}: is a report of schema {schema}, made by a newer satexport; this one reads "
+        raise DataError(f"{path}: is a report of schema {schema}, made by a newer satexport; this one reads "
                         f"schema {SCHEMA}. Update satexport, or make the report again: `{AGAIN[kind]}`.")
-    return cast(Report, _decode_record(KINDS[kind], content, f"{where}: "))
+    return cast(Report, _decode_record(KINDS[kind], content, f"{path}: "))
 
 
 def read_report(path: Path) -> Report:
-    """Return the report in a file. Raises `DataError` if there is none, or not one that `from_json` reads."""
+    """Return the report in a file. Raises `DataError` if there is no file, or none that `from_json` reads."""
     return from_json(_read_json(path), path)
 
 
@@ -60,8 +60,8 @@ def read_file(path: Path) -> list[Report]:
 
 
 def read_reports(folder: Path) -> list[Report]:
-    """Return the reports in a folder, in the order in which a bundle gets them, without JSON files that are
-    no reports. Raises `DataError` if one cannot be read."""
+    """Return the reports in a folder, in the order in which a bundle gets them. Skips JSON files that are not
+    reports. Raises `DataError` if a file cannot be read."""
     contents = {path: _read_json(path) for path in sorted(folder.glob("*.json"))}
     reports = [from_json(content, path) for path, content in contents.items()
                if isinstance(content, Mapping) and "kind" in content]
@@ -77,13 +77,13 @@ def _read_json(path: Path) -> Any:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}); expected a report.") from None
     except (ValueError, RecursionError):
-        raise DataError(f"{path}: is no JSON; expected a report, such as BUNDLE/reports/parity.json."
+        raise DataError(f"{path}: is not JSON; expected a report, such as BUNDLE/reports/parity.json."
                         ) from None
 
 
 def _encode(value: Any) -> Any:
-    """A record as JSON: its fields, but for those that are None by default and were not set, then its figures
-    that are no fields."""
+    """Return a value as JSON. A record becomes its computed properties, its fields, except unset ones whose
+    default is None, and those of its figures that are not fields."""
     if is_dataclass(value):
         content = {f.name: _encode(getattr(value, f.name)) for f in fields(value)
                    if f.default is not None or getattr(value, f.name) is not None}
@@ -100,7 +100,7 @@ def _encode(value: Any) -> Any:
 
 
 def _decode_record(record: type, content: Any, where: str) -> Any:
-    """A dataclass from its JSON; what else stands there was computed from it."""
+    """Return a dataclass from its JSON. Ignores keys that are not fields: they were computed from fields."""
     if not isinstance(content, Mapping):
         raise DataError(f"{where}is {shown(content)}, expected a table: the report is damaged.")
     hints, given = get_type_hints(record), {}
@@ -113,7 +113,7 @@ def _decode_record(record: type, content: Any, where: str) -> Any:
 
 
 def _decode(hint: Any, value: Any, where: str) -> Any:
-    """A value of a type that records have, from JSON, where NaN is null."""
+    """Return a value of the type `hint` from JSON, in which null stands for NaN."""
     origin, parts = get_origin(hint), get_args(hint)
     if origin in (UnionType, Union):
         known = next(part for part in parts if part is not NoneType)
@@ -132,7 +132,8 @@ def _decode(hint: Any, value: Any, where: str) -> Any:
 
 
 def _is_plain(value: object, hint: Any) -> bool:
-    """Is a value of JSON a str, int, float or bool as the type says? A whole number may be a float."""
+    """Return whether a JSON value has the type `hint`: str, int, float or bool. An int also counts as a
+    float, and so does null."""
     if hint is float:
         return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
     return type(value) is hint

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from satexport.report.blocks import Block, Cell, Table
 from satexport.terminal import printable, say
 
-UNFOLDED = 1000  # columns of a table that no terminal shows: a program reads whole names
+UNFOLDED = 1000  # columns if standard output is not a terminal, so that programs read whole names
 
 
 def print_blocks(blocks: Iterable[Block]) -> None:
@@ -21,8 +21,8 @@ def print_blocks(blocks: Iterable[Block]) -> None:
 
 
 def print_table(table: Table) -> None:
-    """Print a table on standard output. If a terminal is too narrow for the longest word of each column, or
-    rich is not installed, as on a board, each row is a block of lines."""
+    """Print a table on standard output. Each row becomes a block of lines if the terminal is too narrow for
+    the longest word of each column, or if rich is not installed, as on a board."""
     cells = [["\n".join(map(printable, _lines(cell))) for cell in row] for row in (table.head, *table.rows)]
     try:
         from rich.console import Console
@@ -34,7 +34,7 @@ def print_table(table: Table) -> None:
     console = Console(width=None if sys.stdout.isatty() else UNFOLDED)
     words = [max(len(word) for cell in column for word in (*cell.split(), ""))
              for column in zip(*cells, strict=True)]
-    if sum(words) + 3 * len(words) + 1 > console.width:  # three for a line and two spaces
+    if sum(words) + 3 * len(words) + 1 > console.width:  # each column has a border and two spaces
         _print_rows(table.title, *cells)
         return
     say(table.title)  # rich would wrap it to the width of the table
@@ -43,7 +43,7 @@ def print_table(table: Table) -> None:
         grid.add_column(Text(column), justify="left" if number < table.texts else "right", overflow="fold")
     for row in cells[1:]:
         grid.add_row(*map(Text, row))
-    with console.capture() as text:  # rich by itself ends the process if the reader of a pipe has gone
+    with console.capture() as text:  # otherwise rich ends the process if the reader of a pipe has closed it
         console.print(grid)
     print(text.get(), end="")
 

@@ -86,7 +86,7 @@ def nothing(hub: Hub) -> None:
 
 
 @pytest.mark.parametrize(("name", "settings", "prepare", "code", "words"), [
-    ("hub:tiny", {}, nothing, 2, "hub:tiny: is no name on the Hugging Face Hub; expected hub:OWNER/REPO"),
+    ("hub:tiny", {}, nothing, 2, "hub:tiny: is not a name on the Hugging Face Hub; expected hub:OWNER/REPO"),
     ("hub:me/none", {}, nothing, 4, "has no such repository, or it is private; expected hub:OWNER/REPO"),
     ("hub:me/none", {"HF_TOKEN": "hf_a"}, nothing, 4, "has no such repository, or it is private"),
     ("hub:me/tiny", {"HF_TOKEN": "hf_wrong"}, nothing, 4, "does not accept the token that was sent"),
@@ -98,7 +98,7 @@ def nothing(hub: Hub) -> None:
     ("hub:me/tiny", {}, damage_config, 4, f"config.json@{COMMIT}: cannot be read"),
     ("hub:me/tiny", {}, store_half, 4, "is a damaged safetensors file, probably truncated"),
     ("hub:me/tiny", {}, lose_a_byte, 5, "the transfer broke off (Consistency check failed"),
-    ("hub:me/tiny", {}, answer_503, 5, "cannot hand it out now (status 503): try again later"),
+    ("hub:me/tiny", {}, answer_503, 5, "cannot serve it now (status 503): try again later"),
     ("hub:me/tiny", {"HF_ENDPOINT": NOTHING}, nothing, 5, f"no answer from {NOTHING} ("),
     ("hub:me/tiny", {"HF_ENDPOINT": "nonsense"}, nothing, 5, "no answer from nonsense ("),
     ("hub:me/tiny", {"HF_ENDPOINT": "http://["}, nothing, 2, "huggingface_hub refuses its settings ("),
@@ -177,9 +177,9 @@ def test_a_bundle_of_hub_weights_names_them_so_that_they_are_found_again(
                               encoding="utf-8", stdout=subprocess.PIPE)
         return done.stdout.strip()
 
-    tiny_hub.asked.clear()
+    tiny_hub.requests.clear()
     assert find() == origin["sha256"]
-    assert tiny_hub.asked == []  # known by its SHA-256, where it lies in the Hub's cache
+    assert tiny_hub.requests == []  # found by its SHA-256 in the Hub's cache
     (tmp_path / "hf").rename(tmp_path / "elsewhere")
     assert f"which is not known on this machine: pass --checkpoint {NAME}, or use --golden" in find()
     assert find(NAME) == origin["sha256"]

@@ -69,8 +69,8 @@ def test_a_file_is_written_by_its_ending(reported: Path, tmp_path: Path, name: s
     (("BUNDLE/reports/export.json", "-o", "r.png"), 2, "0 of the reports have a picture, expected 1"),
     (("BUNDLE", "-o", "BUNDLE/labels.txt.md"), 2, "is inside the bundle"),
     (("nowhere.json",), 4, "no such file; expected a report"),
-    (("BUNDLE/labels.txt",), 4, "is no JSON; expected a report"),
-    (("BUNDLE/bundle.json",), 4, "is no report of satexport"),
+    (("BUNDLE/labels.txt",), 4, "is not JSON; expected a report"),
+    (("BUNDLE/bundle.json",), 4, "is not a report of satexport"),
     (("FOLDER",), 4, "bundle.json"),
 ])
 def test_wrong_use_and_bad_input_say_what_is_expected(

@@ -1,4 +1,4 @@
-"""Files of weights as users have them, and the words in which one is refused."""
+"""Files of weights as users have them, and the error message if one is refused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WEIGHT = "blocks.3.mlp.fc1.bias"
 
 
 def hollow(variant: Variant, classes: int = 527) -> State:
-    """The state dict of a variant with all weights zero: a small file with the right shapes."""
+    """Return the state dict of a variant with all weights zero: a small file with the right shapes."""
     with torch.device("meta"):
         state = Transformer(variant, classes).state_dict()
     return {key: value if value.device.type == "cpu" else torch.zeros(()).expand(value.shape)
@@ -44,11 +44,11 @@ both_formats = pytest.mark.parametrize("save", [save_torch, save_safetensors])
 
 
 def refusal(path: Path, variant: Variant = SAT_T) -> str:
-    """The message of the error that loading the file raises."""
-    with pytest.raises(CheckpointError) as caught:
+    """Return the message of the error that loading the file raises."""
+    with pytest.raises(CheckpointError) as error:
         load_checkpoint(str(path), variant)
-    assert str(path) in str(caught.value)
-    return str(caught.value)
+    assert str(path) in str(error.value)
+    return str(error.value)
 
 
 def renamed(state: State, prefix: str) -> State:

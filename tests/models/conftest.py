@@ -1,4 +1,4 @@
-"""What several tests of checkpoints need."""
+"""Fixtures for tests of checkpoints."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from tests.models.checkpoints import SAT_T, State
 
 
 @pytest.fixture
-def cache_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def own_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each test an empty cache folder."""
     monkeypatch.setenv("SATEXPORT_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """Small models on a busy machine: several threads wait for each other."""
+    """Use one thread: on a busy machine, several threads of a small model wait for each other."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -28,5 +29,5 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def sat_t() -> State:
-    """The state dict of the model itself, which does not know `expected_shapes`."""
+    """The state dict of the model itself, independent of `expected_shapes`."""
     return dict(Transformer(SAT_T).state_dict())

@@ -1,4 +1,4 @@
-"""What loads, what is refused as another model, and in which words."""
+"""Checkpoints that load, and the errors for checkpoints of another model."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from tests.models.checkpoints import (
     save_torch,
 )
 
-pytestmark = pytest.mark.usefixtures("cache_of_its_own", "one_thread")
+pytestmark = pytest.mark.usefixtures("own_cache_folder", "one_thread")
 
-# What loads.
+# Checkpoints that load.
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=lambda v: v.name)
 def test_expected_shapes_are_those_of_the_model(variant: Variant) -> None:
@@ -71,7 +71,7 @@ def test_the_entry_model_of_a_training_checkpoint_loads(sat_t: State, tmp_path: 
     np.testing.assert_array_equal(loaded.state[WEIGHT], sat_t[WEIGHT].numpy())
 
 
-def test_the_content_decides_and_not_the_ending(sat_t: State, tmp_path: Path) -> None:
+def test_the_content_of_a_file_decides_and_not_its_ending(sat_t: State, tmp_path: Path) -> None:
     for path in (save_safetensors(tmp_path / "w.pt", sat_t),
                  save_torch(tmp_path / "w.safetensors", sat_t)):
         assert load_checkpoint(str(path), SAT_T).classes == 527
@@ -121,10 +121,10 @@ def test_the_time_code_of_a_vit_is_cut_or_resized_as_published(
     variant = find_model("vit-t")[10]
     code = torch.randn(1, 192, 1, columns)
     path = save_torch(tmp_path / "v.pt", hollow(variant) | {"time_pos_embed": code})
-    found = load_checkpoint(str(path), variant).state["time_pos_embed"]
-    wanted = code[..., :63] if columns >= 63 else torch.nn.functional.interpolate(
+    loaded = load_checkpoint(str(path), variant).state["time_pos_embed"]
+    expected = code[..., :63] if columns >= 63 else torch.nn.functional.interpolate(
         code, size=(1, 63), mode="bilinear", align_corners=False)
-    np.testing.assert_allclose(found, wanted.numpy(), atol=2e-5)
+    np.testing.assert_allclose(loaded, expected.numpy(), atol=2e-5)
 
 
 # Labels.
@@ -150,10 +150,10 @@ def test_random_weights_take_the_classes_of_a_labels_file(tmp_path: Path) -> Non
     assert loaded.labels == ("dog", "cat")
 
 
-# Another model than the one that was asked for.
+# Checkpoints of another model than the chosen one.
 
-@pytest.mark.parametrize(("is_a", "asked", "advice"), [
-    (("sat-s", 2), ("sat-t", 2), "sat-s at 1 s or 2 s (its shapes do not tell which): pass"),
+@pytest.mark.parametrize(("actual", "chosen", "advice"), [
+    (("sat-s", 2), ("sat-t", 2), "sat-s at 1 s or 2 s (the shapes do not tell which): pass"),
     (("sat-s", 2), ("sat-b", 2), "pass --model sat-s --delay 2."),
     (("sat-s", 2), ("sat-t", 1), "pass --model sat-s --delay 1."),
     (("sat-t", 2), ("sat-s", 2), "sat-t at 2 s: pass --model sat-t --delay 2."),
@@ -164,51 +164,51 @@ def test_random_weights_take_the_classes_of_a_labels_file(tmp_path: Path) -> Non
     (("vit-s", 10), ("vit-t", 10), "pass --model vit-s --delay 10."),
 ])
 def test_a_file_of_another_variant_is_recognised(
-        is_a: tuple[str, int], asked: tuple[str, int], advice: str, tmp_path: Path) -> None:
-    path = save_torch(tmp_path / "w.pt", hollow(VARIANTS[is_a]))
-    assert advice in refusal(path, VARIANTS[asked])
+        actual: tuple[str, int], chosen: tuple[str, int], advice: str, tmp_path: Path) -> None:
+    path = save_torch(tmp_path / "w.pt", hollow(VARIANTS[actual]))
+    assert advice in refusal(path, VARIANTS[chosen])
 
 
-def test_a_wrong_delay_is_told_by_the_width_of_the_time_code(tmp_path: Path) -> None:
+def test_a_wrong_delay_is_recognised_by_the_width_of_the_time_code(tmp_path: Path) -> None:
     path = save_torch(tmp_path / "w.pt", hollow(find_model("sat-t")[1]))
-    assert ("is no sat-t at 2 s: time_pos_embed is (1, 192, 1, 12), expected (1, 192, 1, 24). "
+    assert ("is not a sat-t at 2 s: time_pos_embed is (1, 192, 1, 12), expected (1, 192, 1, 24). "
             "This looks like sat-t at 1 s") in refusal(path)
 
 
-def test_a_foreign_checkpoint_is_called_no_sat_or_vit(shared: Path) -> None:
+def test_the_error_for_an_unknown_architecture_says_that_it_is_not_a_sat_vit_or_ced(shared: Path) -> None:
     message = refusal(shared / "checkpoints" / "mn04_as_mAP_432.pt")
-    assert "It is no SAT, ViT or CED" in message
+    assert "It is not a SAT, ViT or CED" in message
     assert "features.0.0.weight (8, 1, 3, 3) is not expected" in message
 
 
-def test_three_misfits_are_named_and_all_are_counted(sat_t: State, tmp_path: Path) -> None:
+def test_three_mismatches_are_named_and_all_are_counted(sat_t: State, tmp_path: Path) -> None:
     state = {key: value for key, value in sat_t.items() if not key.startswith("blocks.5.norm")}
     state |= {WEIGHT: torch.zeros(5), "extra": torch.zeros(2)}
     message = refusal(save_torch(tmp_path / "w.pt", state))
     assert (f"{WEIGHT} is (5,), expected (768,); extra (2,) is not expected; "
-            "blocks.5.norm1.weight (192,) is missing; 6 misfits in all. The rest of it fits"
+            "blocks.5.norm1.weight (192,) is missing; 6 mismatches in all. Its other weights match"
             ) in message
 
 
-def test_one_surplus_entry_is_an_error(sat_t: State, tmp_path: Path) -> None:
+def test_one_extra_entry_is_an_error(sat_t: State, tmp_path: Path) -> None:
     path = save_torch(tmp_path / "w.pt", sat_t | {"extra": torch.zeros(2)})
     assert "extra (2,) is not expected" in refusal(path)
 
 
 @pytest.mark.parametrize("prefix", ["module.", "model._orig_mod."])
-def test_a_prefix_is_named_with_the_way_to_strip_it(
+def test_the_error_for_a_prefix_has_code_that_removes_it(
         prefix: str, sat_t: State, tmp_path: Path) -> None:
     path = save_torch(tmp_path / "w.pt", {prefix + key: v for key, v in sat_t.items()})
     assert f"k.removeprefix('{prefix}')" in refusal(path)
 
 
-def test_protocol_3_loads_without_a_word(sat_t: State, tmp_path: Path) -> None:
+def test_protocol_3_loads_without_a_warning(sat_t: State, tmp_path: Path) -> None:
     torch.save(sat_t, tmp_path / "w.pt", pickle_protocol=3)
     assert load_checkpoint(str(tmp_path / "w.pt"), SAT_T).classes == 527
 
 
 @pytest.mark.parametrize("key", keys.FRONT_END)
-def test_another_front_end_is_refused_and_rounding_is_replaced(
+def test_another_front_end_is_refused_and_a_rounded_one_is_replaced(
         key: str, sat_t: State, tmp_path: Path) -> None:
     near = save_torch(tmp_path / "near.pt", sat_t | {key: sat_t[key] + 5e-4})
     np.testing.assert_array_equal(load_checkpoint(str(near), SAT_T).state[key], sat_t[key].numpy())

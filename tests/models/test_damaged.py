@@ -1,4 +1,4 @@
-"""Files that are no checkpoint, or no longer."""
+"""Files that are not checkpoints, and damaged checkpoints."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.models.checkpoints import Save, State, both_formats, refusal
 
-pytestmark = pytest.mark.usefixtures("cache_of_its_own", "one_thread")
+pytestmark = pytest.mark.usefixtures("own_cache_folder", "one_thread")
 
 
 @pytest.mark.parametrize(("content", "words"), [
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("cache_of_its_own", "one_thread")
     (b"PK", "neither a PyTorch nor a safetensors file"),
     (b"hello, world", "neither a PyTorch nor a safetensors file"),
 ])
-def test_what_is_no_checkpoint_is_called_what_it_is(
+def test_the_error_says_what_a_file_is_that_is_not_a_checkpoint(
         content: bytes, words: str, tmp_path: Path) -> None:
     path = tmp_path / "w.pt"
     path.write_bytes(content)
@@ -30,23 +30,23 @@ def test_what_is_no_checkpoint_is_called_what_it_is(
 
 
 @pytest.mark.parametrize("what", ["publish", "nowhere.pt"])
-def test_a_missing_file_names_the_words_that_need_none(what: str) -> None:
+def test_the_error_for_a_missing_file_names_the_words_that_need_no_file(what: str) -> None:
     message = refusal(Path(what))
     assert "no such file" in message
     assert "demo, random" in message
 
 
-def test_a_folder_is_no_file(tmp_path: Path) -> None:
+def test_a_folder_is_refused(tmp_path: Path) -> None:
     assert "is a folder" in refusal(tmp_path)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a device is a path on POSIX systems")
-def test_a_device_is_no_file() -> None:
+def test_a_device_is_refused() -> None:
     assert "is a pipe or device" in refusal(Path(os.devnull))
 
 
 @pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError("Permission denied")])
-def test_a_file_that_may_not_be_read_says_why(
+def test_the_error_for_an_unreadable_file_says_why(
         error: OSError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def closed(*_: object) -> None:
         raise error
@@ -56,14 +56,15 @@ def test_a_file_that_may_not_be_read_says_why(
 
 
 def zipped(method: int, bits: int, at: int = 0, header: int = 0) -> bytes:
-    """A zip of one part that a method compressed, bits flipped in a byte of it, or of both its headers."""
+    """Return a zip of one part, compressed by a method, with bits flipped in a byte of the part, or in a byte
+    of both its headers."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", method) as archive:
         archive.writestr("x/data.pkl", bytes(range(200)))
     content = bytearray(file.getvalue())
-    for place in (header, content.index(b"PK\1\2") + 2 + header) if header else (
+    for offset in (header, content.index(b"PK\1\2") + 2 + header) if header else (
             content.index(b"data.pkl") + len("data.pkl") + at,):
-        content[place] ^= bits
+        content[offset] ^= bits
     return bytes(content)
 
 
@@ -95,7 +96,7 @@ def test_a_truncated_file_is_refused(
 @settings(max_examples=150)
 @given(st.sampled_from([b"", b"PK\x03\x04", b"\x80\x02", b"\x80\x02}", b"\x28" + bytes(7) + b"{"]),
        st.binary(max_size=80))
-def test_no_bytes_make_anything_but_a_checkpoint_error(
+def test_random_bytes_always_give_a_checkpoint_error(
         tmp_path_factory: pytest.TempPathFactory, magic: bytes, rest: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "fuzz.pt"
     path.write_bytes(magic + rest)

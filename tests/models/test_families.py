@@ -1,4 +1,4 @@
-"""The table of families: what its modules promise, and that nothing else names a family or a model."""
+"""The table of families: its modules meet the protocol, and no other code names a family or a model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHARED = [path for path in sorted(PACKAGE.rglob("*.py")) if path.relative_to(PAC
 
 
 def test_the_module_meets_the_protocol() -> None:
-    module: Family[Sat] = sat  # mypy holds each signature against it
+    module: Family[Sat] = sat  # mypy compares each signature with the protocol
     assert {name for name in vars(Family) if name[0] != "_"} - set(dir(module)) == set()
 
 
@@ -38,13 +38,13 @@ def test_every_variant_is_found_by_its_name_and_belongs_to_its_family() -> None:
 
 
 @pytest.mark.parametrize("variant", all_variants(), ids=lambda variant: variant.name)
-def test_what_a_variant_hears_is_what_its_front_end_and_a_stream_give_it(variant: Variant) -> None:
+def test_a_variant_takes_the_audio_that_its_front_end_and_a_stream_give(variant: Variant) -> None:
     assert FRONT_ENDS[variant.front_end].sample_rate == variant.sample_rate
     assert variant.hop_samples == variant.delay * variant.sample_rate
-    assert variant.window_samples == variant.hop_samples  # as long as a stream keeps no history of audio
+    assert variant.window_samples == variant.hop_samples  # because a stream keeps no earlier audio
 
 
-def test_what_a_family_publishes_is_of_its_variants() -> None:
+def test_the_tables_of_a_family_contain_only_its_variants() -> None:
     for name in FAMILIES:
         family = find_family(name)
         names = {variant.name for variant in family.VARIANTS.values()}
@@ -59,8 +59,8 @@ def test_the_table_imports_neither_torch_nor_onnx() -> None:
 
 
 def names_in_code(path: Path) -> Iterator[str]:
-    """What a file says in code: imported modules, names, and texts that are a single word. Docstrings and
-    sentences, such as help and errors, may give a model as an example."""
+    """Yield the imported modules, the names and the one-word strings in a file. Docstrings and sentences,
+    such as help and errors, may give a model as an example."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.ImportFrom):
             yield node.module or ""
@@ -73,11 +73,11 @@ def names_in_code(path: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", SHARED, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_nothing_but_the_table_names_a_family_or_a_model(path: Path) -> None:
+def test_only_the_table_names_a_family_or_a_model(path: Path) -> None:
     models = {variant.model for variant in all_variants()}
     named = re.compile(rf"\b(?:{'|'.join(models)})\b|\bmodels\.(?:{'|'.join(FAMILIES)})\b", re.IGNORECASE)
     assert not [name for name in names_in_code(path) if named.search(name)]
 
 
-def test_the_search_finds_what_it_looks_for() -> None:
+def test_the_search_for_names_finds_the_table() -> None:
     assert any("models.sat" in name for name in names_in_code(PACKAGE / "models" / "families.py"))

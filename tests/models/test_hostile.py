@@ -1,4 +1,4 @@
-"""Hostile and unusual content: nothing in a file is executed, and nothing grows to gigabytes."""
+"""Hostile and unusual content: nothing in a file is executed, and nothing allocates gigabytes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from satexport.models.sat.variants import find_model
 from tests.models.checkpoints import WEIGHT, Save, State, both_formats, hollow, refusal, save_torch
 
-pytestmark = pytest.mark.usefixtures("cache_of_its_own", "one_thread")
+pytestmark = pytest.mark.usefixtures("own_cache_folder", "one_thread")
 
 
 class Hostile:
@@ -48,7 +48,7 @@ def test_nothing_in_a_pickle_is_executed(
 
 
 class Growing:
-    """Unpickling it makes gigabytes of zeros, or doubles a text again and again."""
+    """Unpickling it allocates gigabytes of zeros or doubles a text repeatedly."""
 
     def __init__(self, *how: object) -> None:
         self.how = how
@@ -58,7 +58,7 @@ class Growing:
 
 
 def repacked(path: Path, compression: int, **content: bytes) -> Path:
-    """A file of torch.save with the content of some parts replaced, compressed or not."""
+    """Write a file of torch.save again, with the content of some parts replaced, compressed or not."""
     target = path.with_name("repacked.pt")
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(target, "w", compression) as new:
         for name in old.namelist():
@@ -69,7 +69,7 @@ def repacked(path: Path, compression: int, **content: bytes) -> Path:
 @pytest.mark.parametrize("legacy", [False, True])
 @pytest.mark.parametrize(("how", "name"), [
     ((bytearray, 10**12), "bytearray"), ((codecs.encode, b"a", "hex"), "_codecs.encode")])
-def test_what_would_grow_to_gigabytes_is_not_built(
+def test_a_pickle_that_would_allocate_gigabytes_is_refused(
         how: tuple[object, ...], name: str, legacy: bool, sat_t: State, tmp_path: Path) -> None:
     torch.save({"model": sat_t, "rest": Growing(*how)}, tmp_path / "w.pt",
                _use_new_zipfile_serialization=not legacy)
@@ -77,26 +77,26 @@ def test_what_would_grow_to_gigabytes_is_not_built(
     assert f"{name}, expected only tensors; nothing in it was executed" in message
 
 
-def test_tuples_in_tuples_do_not_crash_the_process(tmp_path: Path) -> None:
+def test_nested_tuples_do_not_crash_the_process(tmp_path: Path) -> None:
     nested = b"\x80\x02})" + b"\x85" * 200_000 + b"K\x01s."
     path = repacked(save_torch(tmp_path / "w.pt", {"a": 1}), zipfile.ZIP_STORED, data_pkl=nested)
     assert "far more objects than a state dict" in refusal(path)
 
 
-def test_a_pickle_that_is_larger_than_any_list_of_names_is_not_read(tmp_path: Path) -> None:
+def test_a_pickle_larger_than_any_list_of_names_is_refused(tmp_path: Path) -> None:
     many = b"\x80\x02](" + b"N" * 2_000_000 + b"e."
     path = repacked(save_torch(tmp_path / "w.pt", {"a": 1}), zipfile.ZIP_STORED, data_pkl=many)
     assert "far more objects than a state dict" in refusal(path)
 
 
-def test_a_zip_that_unpacks_to_more_than_it_holds_is_not_unpacked(sat_t: State, tmp_path: Path) -> None:
+def test_a_zip_that_unpacks_to_more_bytes_than_it_has_is_refused(sat_t: State, tmp_path: Path) -> None:
     path = save_torch(tmp_path / "w.pt", {"time_pos_embed": torch.zeros(10_000_000)})
     packed = repacked(path, zipfile.ZIP_DEFLATED)
     assert packed.stat().st_size < 100_000
     assert "unpacks to more bytes than it has" in refusal(packed)
 
 
-def test_a_tensor_that_claims_more_values_than_there_are_is_refused(sat_t: State, tmp_path: Path) -> None:
+def test_a_tensor_that_claims_more_values_than_the_file_has_is_refused(sat_t: State, tmp_path: Path) -> None:
     path = save_torch(tmp_path / "w.pt", {WEIGHT: torch.zeros(1000)})
     with zipfile.ZipFile(path) as archive:
         content = archive.read(next(name for name in archive.namelist() if name.endswith("data.pkl")))
@@ -106,7 +106,7 @@ def test_a_tensor_that_claims_more_values_than_there_are_is_refused(sat_t: State
     assert "is damaged" in refusal(repacked(path, zipfile.ZIP_STORED, data_pkl=claimed))
 
 
-def test_a_file_larger_than_any_of_its_kind_is_not_read(tmp_path: Path) -> None:
+def test_a_file_larger_than_any_checkpoint_is_refused(tmp_path: Path) -> None:
     with save_torch(tmp_path / "w.pt", {"a": torch.zeros(1)}).open("r+b") as file:
         file.truncate(3 * 10**9)  # of holes
     assert "has 3.0 GB, expected at most 2: save only the weights" in refusal(tmp_path / "w.pt")
@@ -117,13 +117,13 @@ def test_a_file_larger_than_any_of_its_kind_is_not_read(tmp_path: Path) -> None:
     (b'{"a":{"dtype":"F32","shape":[1000000000000],"data_offsets":[0,4]}}', "damaged safetensors"),
     (b'{"a":{"dtype":"F32","shape":[99999999999,99999999999],"data_offsets":[0,4]}}', "damaged safetensors"),
     (b'{"a":' * 10_000, "damaged safetensors"), (None, "expected at most 1000000")])
-def test_a_safetensors_header_that_lies_is_refused(header: bytes | None, words: str, tmp_path: Path) -> None:
+def test_a_false_safetensors_header_is_refused(header: bytes | None, words: str, tmp_path: Path) -> None:
     size = 50_000_000 if header is None else len(header)
     (tmp_path / "w").write_bytes(size.to_bytes(8, "little") + (header or b"{}") + bytes(4))
     assert words in refusal(tmp_path / "w")
 
 
-def test_a_time_code_of_hours_is_not_read(tmp_path: Path) -> None:
+def test_a_time_code_of_hours_is_refused(tmp_path: Path) -> None:
     variant = find_model("vit-t")[10]
     state = hollow(variant) | {"time_pos_embed": torch.zeros(()).expand(1, 192, 1, 10**12)}
     with zipfile.ZipFile(save_torch(tmp_path / "w.pt", state)) as archive:
@@ -132,14 +132,14 @@ def test_a_time_code_of_hours_is_not_read(tmp_path: Path) -> None:
         tmp_path / "w.pt", variant)
 
 
-def test_a_whole_pickled_model_is_told_how_to_save_its_weights(tmp_path: Path) -> None:
+def test_the_error_for_a_pickled_model_says_how_to_save_its_weights(tmp_path: Path) -> None:
     message = refusal(save_torch(tmp_path / "w.pt", torch.nn.Linear(2, 2)))
     assert "torch.nn.modules.linear.Linear" in message
     assert "torch.save(model.state_dict(), 'weights.pt')" in message
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_torchscript_program_is_called_one(tmp_path: Path) -> None:
+def test_the_error_for_a_torchscript_program_says_so(tmp_path: Path) -> None:
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "w.pt")
     assert "is a TorchScript program" in refusal(tmp_path / "w.pt")
 
@@ -151,7 +151,7 @@ def test_a_torchscript_program_is_called_one(tmp_path: Path) -> None:
     ({3: torch.zeros(2)}, "its key 3 is not a name but int"),
     ({"model": {"epoch": "three"}}, "its entry 'epoch' is not a tensor but str"),
 ])
-def test_what_is_no_state_dict_is_refused(content: object, words: str, tmp_path: Path) -> None:
+def test_content_that_is_not_a_state_dict_is_refused(content: object, words: str, tmp_path: Path) -> None:
     assert words in refusal(save_torch(tmp_path / "w.pt", content))
 
 

@@ -1,4 +1,4 @@
-"""Weights from the Hub: what is fetched and recorded, what its cache is good for, which model they are of."""
+"""Weights from the Hub: what is fetched and recorded, when the cache is enough, and which model it is."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ except SatexportError as error:
 
 
 def load(what: str, model: str = "") -> list[Any]:
-    """Load weights in a process of its own, of a model or of the one that they tell; [variant, source, name,
-    SHA-256], or [exit code, message]."""
-    done = subprocess.run([sys.executable, "-W", "error", "-c", LOAD, what, model], cwd=ROOT, check=True,
-                          encoding="utf-8", stdout=subprocess.PIPE)
-    return list(json.loads(done.stdout))
+    """Load weights in a new process, as the given model or as the one that they are recognised as. Returns
+    [variant, source, name, SHA-256] or [exit code, message]."""
+    process = subprocess.run([sys.executable, "-W", "error", "-c", LOAD, what, model], cwd=ROOT, check=True,
+                             encoding="utf-8", stdout=subprocess.PIPE)
+    return list(json.loads(process.stdout))
 
 
 @pytest.fixture
@@ -54,9 +54,9 @@ def tally(hub: Hub) -> Hub:
 
 
 def blobs(tmp_path: Path) -> list[Path]:
-    """The contents in the Hub's cache, the largest first."""
-    found = (tmp_path / "hf" / "hub" / "models--me--tally" / "blobs").iterdir()
-    return sorted(found, key=lambda path: -path.stat().st_size)
+    """Return the files in the Hub's cache, the largest first."""
+    folder = tmp_path / "hf" / "hub" / "models--me--tally" / "blobs"
+    return sorted(folder.iterdir(), key=lambda path: -path.stat().st_size)
 
 
 def test_weights_are_fetched_once_and_named_by_commit_and_file(tally: Hub, tmp_path: Path) -> None:
@@ -68,24 +68,24 @@ def test_weights_are_fetched_once_and_named_by_commit_and_file(tally: Hub, tmp_p
     assert (tmp_path / "cache" / "checkpoints" / f"{sha256}.txt").is_file()  # as parity looks for it
 
 
-def test_a_named_revision_is_the_one_that_is_fetched(tally: Hub) -> None:
+def test_a_named_revision_is_fetched(tally: Hub) -> None:
     tally.revisions |= {"refs/pr/1": LATER, LATER: LATER}
     for revision in ("refs/pr/1", LATER):
         assert load(f"hub:me/tally@{revision}", "tally")[2] == f"hub:me/tally/model.safetensors@{LATER}"
 
 
-def test_the_hubs_own_sha256_is_checked_at_the_first_use(tally: Hub, tmp_path: Path) -> None:
+def test_the_sha256_that_the_hub_states_is_checked_at_the_first_use(tally: Hub, tmp_path: Path) -> None:
     tally.states_sha256_of = OTHERS
     code, message = load("hub:me/tally", "tally")
     assert (code, "as published: the file was changed or damaged. Remove " in message) == (4, True)
-    assert f"Remove {blobs(tmp_path)[0]}, and it is fetched again" in message
+    assert f"Remove {blobs(tmp_path)[0]} to fetch it again" in message
     assert not list((tmp_path / "cache").rglob("*.sha256"))
     tally.states_sha256_of = None
     assert load("hub:me/tally", "tally")[1] == "hub"
 
 
 @pytest.mark.parametrize("states", [True, False], ids=["stated, then offline", "not stated"])
-def test_a_file_must_stay_as_at_its_first_use(
+def test_a_file_that_changed_since_its_first_use_is_refused(
         states: bool, tally: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tally.knows_sha256 = states
     sha256 = load("hub:me/tally", "tally")[3]
@@ -102,68 +102,70 @@ def test_a_file_must_stay_as_at_its_first_use(
 
 @pytest.mark.parametrize("settings", [
     {"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}], ids=str)
-def test_what_the_cache_has_needs_no_network(
+def test_cached_weights_need_no_network(
         settings: dict[str, str], tally: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = load("hub:me/tally")
-    tally.asked.clear()
+    tally.requests.clear()
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     for what in ("hub:me/tally", "hub:me/tally@main", loaded[2]):
         assert load(what) == loaded
     assert load("hub:me/tally/other.pt")[0] == 4
-    assert tally.asked == []
+    assert tally.requests == []
 
 
-def test_a_hub_that_is_down_is_replaced_by_its_cache(tally: Hub) -> None:
+def test_the_cache_is_used_while_the_hub_is_down(tally: Hub) -> None:
     loaded = load("hub:me/tally")
     tally.status = 503
     assert load("hub:me/tally") == loaded
 
 
-def test_a_cache_that_cannot_be_written_is_read(tally: Hub, tmp_path: Path) -> None:
+def test_weights_load_if_the_cache_folder_cannot_be_written(tally: Hub, tmp_path: Path) -> None:
     loaded = load("hub:me/tally")
     shutil.rmtree(tmp_path / "cache")
     (tmp_path / "cache").touch()
     assert load("hub:me/tally") == loaded
 
 
-def test_a_repository_that_changes_while_it_is_read_is_said(tally: Hub) -> None:
+def test_a_repository_that_changes_during_the_download_is_an_error(tally: Hub) -> None:
     tally.moves_to = LATER
     code, message = load("hub:me/tally")
-    assert (code, f"was at {COMMIT} and is now at {LATER}" in message) == (5, True)
+    assert (code, f"was at commit {COMMIT} and is now at {LATER}" in message) == (5, True)
 
 
-def test_a_token_goes_to_the_hub_and_to_nobody_else(
+def test_a_token_is_sent_only_to_the_hub(
         tally: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_mine")
     load("hub:me/tally", "tally")
-    sent = {asked.path.startswith("/storage/"): asked.headers.get("authorization") for asked in tally.asked}
+    sent = {request.path.startswith("/storage/"): request.headers.get("authorization")
+            for request in tally.requests}
     assert sent == {False: "Bearer hf_mine", True: None}
     monkeypatch.delenv("HF_TOKEN")
-    (tmp_path / "hf" / "token").write_text("hf_stored")  # as `hf auth login` leaves it
+    (tmp_path / "hf" / "token").write_text("hf_stored")  # as `hf auth login` writes it
     load("hub:me/tally", "tally")
-    assert tally.asked[-1].headers["authorization"] == "Bearer hf_stored"
+    assert tally.requests[-1].headers["authorization"] == "Bearer hf_stored"
 
 
-def test_nothing_is_reported_but_what_asks(
+def test_requests_report_only_the_program_unless_the_user_allows_telemetry(
         tally: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load("hub:me/tally", "tally")
-    assert {asked.path.split("/")[1] for asked in tally.asked} == {"api", "me", "storage"}
-    assert [asked.path for asked in tally.asked if asked.path.startswith("/api/")] == ["/api/models/me/tally"]
-    for asked in tally.asked:
-        names = [word.partition("/")[0] for word in asked.headers["user-agent"].split("; ")]
+    paths = [request.path for request in tally.requests]
+    assert {path.split("/")[1] for path in paths} == {"api", "me", "storage"}
+    assert [path for path in paths if path.startswith("/api/")] == ["/api/models/me/tally"]
+    for request in tally.requests:
+        names = [word.partition("/")[0] for word in request.headers["user-agent"].split("; ")]
         assert names == ["satexport", "hf_hub", "python"]
-    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "0")  # a choice of the user's own
+    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "0")  # the user's choice
     shutil.rmtree(tmp_path / "hf")
     load("hub:me/tally", "tally")
-    assert "/api/agent-harnesses" in {asked.path for asked in tally.asked}
+    assert "/api/agent-harnesses" in {request.path for request in tally.requests}
 
 
-# Which model it is.
+# Recognising the model.
 
 @pytest.mark.parametrize("config", [CONFIG, b'{"architectures": ["TallyForAudioClassification"]}',
                                     b'{"model_type": "tally", "architectures": null}', b"{}", None], ids=str)
-def test_without_a_model_shapes_and_configuration_tell_it(config: bytes | None, tally: Hub) -> None:
+def test_shapes_and_configuration_tell_the_model(config: bytes | None, tally: Hub) -> None:
     files = tally.repositories["me/tally"]
     files.pop("config.json")
     if config is not None:
@@ -171,7 +173,7 @@ def test_without_a_model_shapes_and_configuration_tell_it(config: bytes | None, 
     assert load("hub:me/tally")[0] == "tally-1s"
 
 
-def test_a_configuration_tells_models_apart_that_shapes_do_not(tally: Hub) -> None:
+def test_a_configuration_distinguishes_models_of_the_same_shapes(tally: Hub) -> None:
     sat = load_checkpoint("random", find_variant("sat-t", 2)).state
     both = sat | family.random(VARIANTS["tally", 1], 527, 0)
     files = tally.repositories["me/tally"]
@@ -180,8 +182,8 @@ def test_a_configuration_tells_models_apart_that_shapes_do_not(tally: Hub) -> No
     assert (code, "could be a checkpoint of sat-t or of tally: say which" in message) == (2, True)
     files["config.json"] = CONFIG
     tally.revisions = {"main": LATER}
-    code, message = load("hub:me/tally")  # it is told, and then its reader is strict
-    assert (code, "model.safetensors: is no tally." in message) == (4, True)
+    code, message = load("hub:me/tally")  # recognised as a tally, whose reader is strict
+    assert (code, "model.safetensors: is not a tally." in message) == (4, True)
 
 
 def test_a_model_that_the_configuration_excludes_is_refused_before_weights_are_fetched(tally: Hub) -> None:

@@ -1,4 +1,4 @@
-"""The published checkpoints: fetched once, and checked ever after."""
+"""The published checkpoints: each is fetched once and checked whenever it is used."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @pytest.fixture
 def cached(site: Site, weights: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the published sat-t at 2 s comes to lie; the server has it."""
+    """The path of the published sat-t at 2 s in an empty cache folder; the server has the file."""
     site.body = weights
     monkeypatch.setenv("SATEXPORT_ZENODO", site.url)
     monkeypatch.setenv("SATEXPORT_CACHE", str(tmp_path / "cache"))
@@ -45,7 +45,7 @@ def checkpoint_refusal() -> str:
     return str(caught.value)
 
 
-def test_every_variant_has_a_published_file_that_its_name_belongs_to() -> None:
+def test_every_variant_has_a_published_file_with_a_matching_name() -> None:
     assert len({published.file for published in PUBLISHED.values()}) == 13
     assert PUBLISHED.keys() == {variant.name for variant in VARIANTS.values()}
     for variant in VARIANTS.values():
@@ -64,7 +64,7 @@ def test_every_variant_has_a_published_file_that_its_name_belongs_to() -> None:
         assert published.url == f"https://zenodo.org/record/{record}/files/{published.file}?download=1"
 
 
-def test_a_published_checkpoint_is_fetched_once_and_its_hash_noted(site: Site, cached: Path) -> None:
+def test_a_published_checkpoint_is_fetched_once_and_its_hash_is_recorded(site: Site, cached: Path) -> None:
     loaded = load_checkpoint("published", SAT_T)
     assert site.asked[0]["path"] == f"/{NAME}?download=1"
     assert (loaded.name, loaded.source, loaded.sha256) == (NAME, "file", sha256_of(cached))
@@ -81,7 +81,7 @@ def test_a_vit_is_one_file_at_every_delay(cached: Path, delay: int) -> None:
         assert path == cached.with_name("audiotransformer_tiny_mAP_44_15.pt")
 
 
-def test_a_file_put_there_by_hand_needs_no_network(site: Site, cached: Path, weights: bytes) -> None:
+def test_a_file_put_into_the_cache_by_hand_needs_no_network(site: Site, cached: Path, weights: bytes) -> None:
     cached.parent.mkdir(parents=True)
     cached.write_bytes(weights)
     loaded = load_checkpoint("published", SAT_T)
@@ -91,7 +91,7 @@ def test_a_file_put_there_by_hand_needs_no_network(site: Site, cached: Path, wei
 
 def test_a_file_that_changed_since_its_first_use_is_refused(site: Site, cached: Path, weights: bytes) -> None:
     first = load_checkpoint("published", SAT_T).sha256
-    save_torch(cached, {"model": hollow(SAT_T), "epoch": 2})  # a valid one, but another
+    save_torch(cached, {"model": hollow(SAT_T), "epoch": 2})  # another valid file
     message = checkpoint_refusal()
     assert f"has SHA-256 {sha256_of(cached)[:12]}..., expected {first}" in message
     assert f"remove {cached}.sha256" in message
@@ -107,7 +107,7 @@ def test_a_file_that_the_server_changed_since_the_first_use_is_refused(site: Sit
     assert "as at its first use" in checkpoint_refusal()
 
 
-def test_a_damaged_note_is_said_and_not_believed(cached: Path) -> None:
+def test_a_damaged_note_is_an_error(cached: Path) -> None:
     load_checkpoint("published", SAT_T)
     cached.with_name(f"{NAME}.sha256").write_bytes(b"\xff" * 1000)
     assert f"remove {cached}.sha256" in checkpoint_refusal()
@@ -115,8 +115,8 @@ def test_a_damaged_note_is_said_and_not_believed(cached: Path) -> None:
 
 @pytest.mark.parametrize("body", [b"<!DOCTYPE html><title>Log in</title>", b"", b"PK\x03\x04 and no more"],
                          ids=["page", "empty", "truncated"])
-def test_what_is_no_checkpoint_is_neither_noted_nor_kept(site: Site, cached: Path, weights: bytes,
-                                                         body: bytes) -> None:
+def test_a_download_that_is_not_a_checkpoint_is_removed_without_a_note(
+        site: Site, cached: Path, weights: bytes, body: bytes) -> None:
     site.body = body
     message = checkpoint_refusal()
     assert "The downloaded file was removed" in message
@@ -126,7 +126,8 @@ def test_what_is_no_checkpoint_is_neither_noted_nor_kept(site: Site, cached: Pat
     load_checkpoint("published", SAT_T)
 
 
-def test_a_file_of_another_variant_put_there_by_hand_is_not_noted_but_kept(site: Site, cached: Path) -> None:
+def test_a_file_of_another_variant_put_there_by_hand_is_kept_without_a_note(
+        site: Site, cached: Path) -> None:
     cached.parent.mkdir(parents=True)
     save_torch(cached, hollow(find_model("sat-s")[2]))
     message = checkpoint_refusal()
@@ -136,7 +137,7 @@ def test_a_file_of_another_variant_put_there_by_hand_is_not_noted_but_kept(site:
     assert not site.asked
 
 
-def test_a_missing_file_says_what_to_fetch_by_hand_and_what_needs_no_file(site: Site, cached: Path) -> None:
+def test_the_error_for_a_failed_download_names_other_ways_to_get_weights(site: Site, cached: Path) -> None:
     site.status = 404
     result = call("onnx", "--model", "sat-t")  # --checkpoint published is the default
     assert result.code == 5

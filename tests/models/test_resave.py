@@ -1,4 +1,4 @@
-"""Advice on files that hold weights in another way: it works as it stands."""
+"""Advice on files that contain weights in another form: its code runs unchanged."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.models.checkpoints import (
     save_torch,
 )
 
-pytestmark = pytest.mark.usefixtures("cache_of_its_own", "one_thread")
+pytestmark = pytest.mark.usefixtures("own_cache_folder", "one_thread")
 
 FOREIGN = {"teacher." + name: torch.zeros(2) for name in ("a", "b", "c", "d")}
 WRAPPED: dict[str, Callable[[State], object]] = {
@@ -32,7 +32,7 @@ WRAPPED: dict[str, Callable[[State], object]] = {
     "the entry model, DataParallel": lambda s: {"model": renamed(s, "module."), "epoch": 3},
     "Lightning": lambda s: {"epoch": 3, "state_dict": renamed(s, "net."), "optimizer_states": [{"state": {}}],
                             "hyper_parameters": {"lr": 1e-3}},
-    "Lightning beside a model of its own": lambda s: {"model": {"name": "sat"}, "state_dict": s},
+    "Lightning with another entry model": lambda s: {"model": {"name": "sat"}, "state_dict": s},
     "Lightning with a teacher": lambda s: {"state_dict": renamed(s, "net.") | FOREIGN},
     "Lightning with a loss": lambda s: {"state_dict": renamed(s, "net.") | {"net.loss": torch.zeros(1)}},
     "EMA": lambda s: {"model_ema": renamed(s, "ema_model.") | {"initted": torch.ones(1), "step": 3}},
@@ -40,18 +40,18 @@ WRAPPED: dict[str, Callable[[State], object]] = {
     "two models": lambda s: {"state_dict": renamed(s, "net.") | renamed(s, "ema.")},
     "an optimizer": lambda s: {"optimizer": {"state": {0: {"step": torch.ones(1)}}}, "net": {"weights": s}},
     "a key that is a number": lambda s: dict([*s.items(), (3, torch.zeros(1))]),
-    "an entry that is no tensor": lambda s: {**s, "epoch": 3},
+    "an entry that is not a tensor": lambda s: {**s, "epoch": 3},
     "one entry too many": lambda s: s | {"extra": torch.zeros(1)},
-    "a teacher beside it": lambda s: s | FOREIGN,
+    "a teacher as well": lambda s: s | FOREIGN,
     "extra entries in a block": lambda s: s | {f"blocks.{i}.gamma": torch.zeros(1) for i in range(12)},
-    "many of LoRA": lambda s: renamed(s, "net.") | {
+    "many entries of LoRA": lambda s: renamed(s, "net.") | {
         f"net.blocks.{i}.attn.proj.lora_{x}.weight": torch.zeros(1) for i in range(12) for x in "AB"},
-    "a part that is a part of ours": lambda s: s | {f"norm.{i}.weight": torch.zeros(1) for i in range(4)},
+    "part of a weight's name": lambda s: s | {f"norm.{i}.weight": torch.zeros(1) for i in range(4)},
 }
 
 
 @pytest.mark.parametrize("wrap", WRAPPED.values(), ids=WRAPPED)
-def test_advice_works_as_it_stands(
+def test_code_in_advice_runs_unchanged(
         wrap: Callable[[State], object], sat_t: State, tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -69,7 +69,7 @@ def test_advice_works_as_it_stands(
     np.testing.assert_array_equal(loaded.state[WEIGHT], sat_t[WEIGHT].numpy())
 
 
-def test_advice_that_would_be_too_long_to_be_typed_in_is_none(sat_t: State, tmp_path: Path) -> None:
+def test_code_that_is_too_long_for_an_error_is_left_out(sat_t: State, tmp_path: Path) -> None:
     for state in (renamed(sat_t, "x" * 900 + "."), {"x" * 900: sat_t},
                   sat_t | {f"norm.{i}.{'norm.' * i}weight": torch.zeros(1) for i in range(40)}):
         message = refusal(save_torch(tmp_path / "w.pt", state))
@@ -77,7 +77,7 @@ def test_advice_that_would_be_too_long_to_be_typed_in_is_none(sat_t: State, tmp_
         assert message.endswith("save only the weights: torch.save(model.state_dict(), 'weights.pt')")
 
 
-def test_advice_on_safetensors_works_as_it_stands(
+def test_code_in_advice_on_safetensors_runs_unchanged(
         sat_t: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     message = refusal(save_safetensors(tmp_path / "w.safetensors", renamed(sat_t, "module.") | FOREIGN))
@@ -86,15 +86,15 @@ def test_advice_on_safetensors_works_as_it_stands(
     np.testing.assert_array_equal(loaded.state[WEIGHT], sat_t[WEIGHT].numpy())
 
 
-def test_advice_says_where_else_weights_are_and_what_they_are_of(sat_t: State, tmp_path: Path) -> None:
+def test_advice_names_the_place_prefix_and_model_of_the_weights(sat_t: State, tmp_path: Path) -> None:
     content = {"state_dict": renamed(sat_t, "net."), "ema": sat_t}
     message = refusal(save_torch(tmp_path / "w.pt", content))
     assert ("The weights are in ['state_dict'], their names start with 'net.' (others are in ['ema'])"
             ) in message
     message = refusal(save_torch(tmp_path / "w.pt", renamed(sat_t, "a.") | renamed(sat_t, "b.")))
-    assert "Its names start with 'a.' or 'b.'" in message
+    assert "Its weight names start with 'a.' or 'b.'" in message
     message = refusal(save_torch(tmp_path / "w.pt", renamed(hollow(find_model("sat-s")[2]), "module.")))
-    assert "Its names start with 'module.'. This looks like sat-s" in message
+    assert "Its weight names start with 'module.'. This looks like sat-s" in message
 
 
 @pytest.mark.parametrize("protocol", [0, 1, 4, 5])

@@ -1,4 +1,4 @@
-"""Where known weights lie."""
+"""Files of weights, found by their hash."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from satexport.models import weightfile as checkpoint_file
 from satexport.models.checkpoint import load_checkpoint
 from tests.models.checkpoints import SAT_T, State, save_torch
 
-pytestmark = pytest.mark.usefixtures("cache_of_its_own")
+pytestmark = pytest.mark.usefixtures("own_cache_folder")
 
 
 def test_a_loaded_file_is_found_again_by_its_hash(sat_t: State, tmp_path: Path) -> None:
@@ -37,21 +37,21 @@ def test_a_relative_path_is_remembered_as_an_absolute_one(
     assert checkpoint_file.find_by_sha256(sha256) == (tmp_path / "w.pt").resolve()
 
 
-def test_a_note_of_where_weights_lie_is_written_whole_or_not_at_all(
+def test_the_note_with_the_path_of_weights_is_written_whole_or_not_at_all(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "w.pt").write_bytes(b"weights")
     sha256 = sha256_of(tmp_path / "w.pt")
     checkpoint_file.remember(sha256, tmp_path / "w.pt")
 
-    def full(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    monkeypatch.setattr(os, "replace", full)
+    monkeypatch.setattr(os, "replace", fail)
     checkpoint_file.remember(sha256, tmp_path / "other.pt")
     assert checkpoint_file.find_by_sha256(sha256) == (tmp_path / "w.pt").resolve()
     assert [path.name for path in (tmp_path / "cache" / "checkpoints").iterdir()] == [f"{sha256}.txt"]
 
 
-def test_a_cache_folder_that_cannot_be_written_is_no_error(
+def test_a_cache_folder_that_cannot_be_written_is_not_an_error(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("SATEXPORT_CACHE", str(tmp_path / "file"))
@@ -60,7 +60,7 @@ def test_a_cache_folder_that_cannot_be_written_is_no_error(
 
 
 @pytest.mark.parametrize("word", ["", "../../note", "/etc/passwd", "0" * 63 + "\n"])
-def test_a_word_that_is_no_hash_does_not_become_a_path(
+def test_text_that_is_not_a_hash_does_not_become_a_path(
         word: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint_file, "_remembered", lambda _: pytest.fail("a note was looked for"))
+    monkeypatch.setattr(checkpoint_file, "_read_path", lambda _: pytest.fail("a note was read"))
     assert checkpoint_file.find_by_sha256(word) is None

@@ -117,7 +117,7 @@ def test_the_build_script_and_the_command_report_every_engine(
     rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in text.splitlines()]
     assert ["step in a burst, ms", "110.00"] in rows
     assert ["device memory, MB", "50"] in rows
-    assert "int8: Computed, layers: layers 1 in i8, 60 in f16." in text
+    assert "int8: Layers by compute precision: layers 1 in i8, 60 in f16." in text
     assert any(row[:3] == ["int8", "int8 is delivered", "passed"] for row in rows)
     assert ["fp16", "engine runs", "failed", "TensorRT builds no engine of fp16.onnx"] in rows
     assert text.endswith("Kept: int8.\n")

@@ -57,7 +57,7 @@ def parity_report() -> ParityReport:
 
 
 def all_reports() -> list[Report]:
-    """One of each kind."""
+    """Return one report of each kind."""
     stages = (Stage(name="as published", nodes=377, bytes=22_300_000, from_before=None, from_pytorch=9e-7),
               Stage(name="onnxsim", nodes=301, bytes=22_300_000, from_before=1e-7, from_pytorch=8e-7,
                     kept=False, why_not="too large"))

@@ -1,4 +1,4 @@
-"""A figure is one row of a table; it appears on the terminal, in Markdown, the picture, JSON and docs."""
+"""One row of a table defines a figure for the terminal, Markdown, the picture, JSON and docs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ENERGY = Figure[MeasureEntry](key="energy_mj", title="energy", unit="mJ", format
 
 @pytest.fixture
 def with_energy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Add one row to the table of figures, and nothing else."""
+    """Add one row to the table of figures, and change nothing else."""
     added = (*MEASURE_FIGURES, ENERGY)
     monkeypatch.setattr(figures, "FIGURES", {**FIGURES, MeasureEntry: added})
     monkeypatch.setattr(figures, "KIND_FIGURES", {**KIND_FIGURES, "measure": (added,)})
@@ -52,11 +52,11 @@ def test_a_figure_that_is_added_appears_everywhere(
 
 
 def panels_of(canvas: Any) -> dict[str, Any]:
-    """The visible panels of a picture by their titles."""
+    """Return the visible panels of a picture by their titles."""
     return {axes.get_title("left"): axes for axes in canvas.axes if axes.get_visible()}
 
 
-def test_every_figure_has_a_key_of_its_own_and_is_defined() -> None:
+def test_every_figure_has_a_unique_key_and_a_definition() -> None:
     for kind, groups in KIND_FIGURES.items():
         keys = [figure.key for group in groups for figure in group]
         assert len(set(keys)) == len(keys), kind
@@ -65,10 +65,10 @@ def test_every_figure_has_a_key_of_its_own_and_is_defined() -> None:
 
 
 def test_a_mark_belongs_to_a_panel_that_is_drawn() -> None:
-    panels = {figure.key for figure in MEASURE_FIGURES if figure.pictured and not figure.beside}
+    panels = {figure.key for figure in MEASURE_FIGURES if figure.pictured and not figure.panel_of}
     for figure in MEASURE_FIGURES:
-        assert not figure.beside or figure.beside in panels
-        assert bool(figure.beside) == bool(figure.mark)
+        assert not figure.panel_of or figure.panel_of in panels
+        assert bool(figure.panel_of) == bool(figure.mark)
         assert not figure.mark or figure.mark in pictures.MARKS
 
 
@@ -86,7 +86,7 @@ def test_a_picture_has_a_panel_for_each_figure_and_a_value_for_each_bar(tmp_path
     report = type(report)(**{**vars(report), "bundles": report.bundles * bundles})
     canvas = pictures.draw_measure(report)
     pictured = {figure.head: figure for figure in MEASURE_FIGURES
-                if figure.pictured and not figure.beside and figure.of(report.bundles[0]) is not None}
+                if figure.pictured and not figure.panel_of and figure.of(report.bundles[0]) is not None}
     panels = panels_of(canvas)
     assert list(panels) == list(pictured)
     for head, axes in panels.items():
@@ -116,9 +116,9 @@ def test_one_thread_is_singular() -> None:
 
 def test_a_figure_that_a_paper_does_not_give_is_a_dash_and_has_no_mark() -> None:
     report = measure_report()
-    silent = MeasureEntry(**{**vars(report.bundles[0]), "name": "silent", "paper": {
+    without = MeasureEntry(**{**vars(report.bundles[0]), "name": "no figures", "paper": {
         "gflops": None, "memory_mb": None, "map": 48.1, "note": ""}})
-    report = type(report)(**{**vars(report), "bundles": (*report.bundles, silent)})
+    report = type(report)(**{**vars(report), "bundles": (*report.bundles, without)})
     table = to_markdown(blocks.describe(report)).split("paper: model, GFLOP")[1]
     assert [cell.strip() for cell in table.splitlines()[0].strip("| ").split("|")] == ["0.5", "-", "0.5"]
     marks = panels_of(pictures.draw_measure(report))["model, GFLOP"].lines

@@ -1,4 +1,4 @@
-"""Reports as JSON: a written report can be read back, and an error says why a file cannot."""
+"""Reports as JSON: a written report can be read back; if a file cannot, the error says why."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_written_report_is_read_back_unchanged(report: Report, tmp_path: Path)
     assert read_report(file) == report
 
 
-def test_a_report_says_what_it_is_where_it_comes_from_and_what_its_words_mean() -> None:
+def test_a_report_contains_its_kind_schema_origin_and_definitions() -> None:
     content = to_json(measure_report())
     assert (content["kind"], content["schema"], content["verdict"]) == ("measure", SCHEMA, "passed")
     assert content["origin"]["versions"]["satexport"]
@@ -34,8 +34,8 @@ def test_a_report_says_what_it_is_where_it_comes_from_and_what_its_words_mean() 
 
 def test_a_nan_score_difference_is_null_in_json() -> None:
     report = parity_report()
-    gone_wrong = replace(report.differences["ESC-50"], largest=math.nan)
-    report = replace(report, differences={"ESC-50": gone_wrong})
+    differences = replace(report.differences["ESC-50"], largest=math.nan)
+    report = replace(report, differences={"ESC-50": differences})
     text = json_text(to_json(report))
     assert json.loads(text)["differences"]["ESC-50"]["largest"] is None
 
@@ -50,9 +50,9 @@ def damaged(**changes: Any) -> dict[str, Any]:
                                  "again: `satexport measure BUNDLE`"),
     (damaged(schema=SCHEMA + 1), r"made by a newer satexport.*Update satexport"),
     (damaged(schema="two"), "is a report of schema 'two'"),
-    (damaged(kind="weather"), "is no report of satexport: its `kind` is 'weather'; expected one of export"),
-    (damaged(schema="absent"), "is no report of satexport"),
-    ([1], "is no report of satexport"),
+    (damaged(kind="weather"), "is not a report of satexport: its `kind` is 'weather'; expected one of exp"),
+    (damaged(schema="absent"), "is not a report of satexport"),
+    ([1], "is not a report of satexport"),
     (damaged(bundles="absent"), "lacks 'bundles': the report is damaged"),
     (damaged(bundles=[{}]), "bundles lacks 'name': the report is damaged"),
     (damaged(bundles=7), "bundles is 7, expected another type: the report is damaged"),
@@ -68,9 +68,10 @@ def test_a_report_that_cannot_be_read_says_why_and_what_to_do(
 
 
 @pytest.mark.parametrize(("content", "message"), [
-    (b"", "is no JSON"), (b"{", "is no JSON"), (b"\xff\xfe", "is no JSON"), (b"[" * 100_000, "is no JSON"),
-    (None, "no such file; expected a report")])
-def test_a_file_that_is_no_json_is_named(content: bytes | None, message: str, tmp_path: Path) -> None:
+    (b"", "is not JSON"), (b"{", "is not JSON"), (b"\xff\xfe", "is not JSON"),
+    (b"[" * 100_000, "is not JSON"), (None, "no such file; expected a report")])
+def test_a_file_that_is_missing_or_not_json_is_refused(
+        content: bytes | None, message: str, tmp_path: Path) -> None:
     file = tmp_path / "measure.json"
     if content is not None:
         file.write_bytes(content)

@@ -1,4 +1,4 @@
-"""Tables fit every terminal width, and their cells cannot send control codes to it."""
+"""Tables fit the width of every terminal, and their cells cannot send it control codes."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def table(monkeypatch: pytest.MonkeyPatch, width: int) -> str:
 
 
 def test_a_table_is_drawn_if_its_words_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = table(monkeypatch, 50)
-    assert "│ one         │      12.5 │ x │ \\x1b[31mred │" in found
-    assert "[b]:dog:" in found
-    assert "\x1b[31m" not in found
-    assert "\x1b[2J" not in found
+    text = table(monkeypatch, 50)
+    assert "│ one         │      12.5 │ x │ \\x1b[31mred │" in text
+    assert "[b]:dog:" in text
+    assert "\x1b[31m" not in text
+    assert "\x1b[2J" not in text
 
 
-def test_a_table_too_wide_for_the_terminal_is_a_block_of_lines_for_each_row(
+def test_each_row_of_a_table_too_wide_for_the_terminal_is_a_block_of_lines(
         monkeypatch: pytest.MonkeyPatch) -> None:
     assert table(monkeypatch, 40) == (
         "t\\x1b[2J\n\nname: one\nmegabytes: 12.5\nx\nnotes: \\x1b[31mred, [b]:dog:\n"

@@ -1,1 +1,1 @@
-"""Streaming Audio Transformers, the ViTs that they were made from, and CED, ViTs with other weights."""
+"""Streaming Audio Transformers (SAT), ViTs without a cache, and CED, which has the architecture of a ViT."""

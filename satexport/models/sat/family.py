@@ -1,5 +1,5 @@
-"""Streaming Audio Transformers (SAT), their ViT siblings without a cache, and CED, which are ViTs with other
-weights, as a `Family`."""
+"""The `Family` of Streaming Audio Transformers (SAT), ViTs without a cache, and CED, which has the
+architecture of a ViT."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def hub_types(variant: Variant) -> frozenset[str]:
 
 def caution(variant: Variant, shapes: Shapes) -> str:
     if variant.has_cache and variant.pooling == "token":
-        return (f"SAT-S files of 1 s and of 2 s have the same shapes: make sure that this one was trained at "
-                f"{variant.delay} s.")
+        return (f"SAT-S checkpoints for 1 s and for 2 s have the same shapes: make sure that this one was "
+                f"trained for {variant.delay} s.")
     others = dict.fromkeys(other.model for other in resembles(shapes) if other.model != variant.model)
     if others:
-        return (f"files of {variant.model} and of {' and '.join(others)} have the same shapes: make sure "
-                f"that this one is of {variant.model}. Streamed scores are the same for both; the clip "
+        return (f"checkpoints of {variant.model} and {' and '.join(others)} have the same shapes: make sure "
+                f"that this one is a {variant.model}. Streamed scores are the same for both; the clip "
                 "protocol and the paper's figures are not.")
     return ""
 
@@ -54,8 +54,8 @@ def reference(checkpoint: Checkpoint[Variant]) -> Reference:
 
 def rewrites(checkpoint: Checkpoint[Variant], contract: Contract,
              silence: torch.Tensor | None) -> Iterator[Rewrite]:
-    """The graph as published, then with each of FOLDS. `silence` is the published cache of one stream,
-    hidden [depth, 1, C, d]."""
+    """Yield the graph as published, then the graph after each of FOLDS. `silence` is the published cache of
+    one stream after silence, hidden tokens [depth, 1, C, d]; None for a model without a cache."""
     from satexport.models.sat.folds import FOLDS
     from satexport.models.sat.graph import build_graph
     from satexport.models.sat.weights import graph_weights

@@ -1,11 +1,10 @@
-"""Checkpoint to the graph's weights, and the exact algebra that takes work out of the step.
+"""Exact algebra that removes work from a step.
 
-`graph_weights` lays a state dict out as the graph multiplies it ([in, out] matrices). Each fold then
-maps weights to weights of the *same* function: it moves a scale or a bias into a neighbour and leaves
-the identity (ones, zeros) behind, which `satexport.graph` does not write. So every fold is proven by
-running the graph of both.
+A fold maps the weights that `graph_weights` returns to weights of the *same* function: it moves a scale or a
+bias into a neighbouring layer and replaces it by an identity (ones, zeros), for which the graph needs no
+node. An export proves each fold by running the graphs before and after it.
 
-All arithmetic is float64; the graph rounds once, to float32.
+All arithmetic is in float64; the graph rounds once, to float32.
 """
 
 from __future__ import annotations
@@ -19,20 +18,20 @@ from satexport.models.sat.variants import PATCH, ROWS
 
 
 def _layers(w: Weights) -> list[str]:
-    """How the keys of each block begin, "00" and on."""
+    """Return the prefixes of the blocks' keys: "00", "01", ..."""
     return sorted(key.partition(".")[0] for key in w if key.endswith(".q.weight"))
 
 
 def _fold_batch_norm(w: Weights) -> Weights:
-    """The shift of the mel bands goes through the patch product into the position code. Their scale
-    stays, one product per value: folded too it would give each mel row a patch matrix of its own."""
+    """Move the shift of the mel bands through the patch product into the position code. The scale of the
+    bands stays, one multiplication per value: folding it would need one patch matrix per row of patches."""
     patch = w["patch.weight"].reshape(PATCH, PATCH, -1)                    # band, frame, d
     shift = np.einsum("rb,bfd->rd", w["mel.shift"].reshape(ROWS, PATCH), patch)
     return w | {"position": w["position"] + shift[:, None], "mel.shift": np.zeros_like(w["mel.shift"])}
 
 
 def _fold_norms(w: Weights) -> Weights:
-    """LayerNorm's scale and shift go into the linear layers that follow it."""
+    """Move the scale and shift of each LayerNorm into the linear layers that follow it."""
     followers = [("head_norm", ["head"])]
     for n in _layers(w):
         followers += [(f"{n}.norm1", [f"{n}.q", f"{n}.kv"]), (f"{n}.norm2", [f"{n}.fc1"])]
@@ -48,8 +47,8 @@ def _fold_norms(w: Weights) -> Weights:
 
 
 def _fold_kv_bias(w: Weights) -> Weights:
-    """The key bias adds the same number to every logit of a query: the softmax does not see it.
-    The value bias passes through attention unchanged (its weights sum to 1) into `proj`."""
+    """Drop the key bias: it adds the same number to all logits of a query, which the softmax cancels. Move
+    the value bias into `proj`: attention weights sum to 1, so attention leaves it unchanged."""
     folded: Weights = {}
     for n in _layers(w):
         values = np.split(w[f"{n}.kv.bias"], 2)[1]
@@ -59,7 +58,7 @@ def _fold_kv_bias(w: Weights) -> Weights:
 
 
 def _fold_attention_scale(w: Weights) -> Weights:
-    """1 / sqrt(d / heads) goes into the query projection."""
+    """Move the factor 1 / sqrt(d / heads) into the query projection."""
     names = [f"{n}.q.{kind}" for n in _layers(w) for kind in ("weight", "bias")]
     return w | {"attention.scale": np.asarray(1.0)} | {n: w[n] * w["attention.scale"] for n in names}
 

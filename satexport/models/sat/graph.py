@@ -1,12 +1,12 @@
-"""Weights to the ONNX graph of one step: (audio or mel, caches) -> (scores, new caches).
+"""Build the ONNX graph of one step from its weights: (audio or mel, caches) -> (scores, new caches).
 
-Written node by node, so that the graph is exactly what a device needs: waveform in, keys and
-values cached, identities left out, what nobody reads left out, the same bytes for the same
-weights. Standard operators only, static shapes (but for the number of streams where that is
-left open), names that say what a value is.
+The graph is written node by node, so that it contains only what a device needs: it takes a waveform, caches
+keys and values, and has neither identities nor unused outputs. The same weights give the same bytes. It uses
+only standard operators and static shapes (except for the number of streams, which may be left open), and the
+names of its tensors describe them.
 
-Tokens are rows, [N * T, d], so that N streams meet every weight in one product.
-Dimensions: N streams, T new tokens, C cached tokens, d width, h heads.
+Tokens are the rows of a matrix [N * T, d], so that one product applies a weight to the tokens of all N
+streams. Dimensions: N streams, T new tokens, C cached tokens, d width, h heads.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from satexport.graph.writer import Weights, Writer
 from satexport.models.sat.interface import keeps_hidden
 from satexport.models.sat.variants import BLOCK_EPS, LOG_MEL, OUTPUT_EPS, PATCH, ROWS, Variant
 
-OPSETS = range(17, 24)  # LayerNormalization came with 17, Gelu as one node with 20
+OPSETS = range(17, 24)  # opset 17 adds LayerNormalization, opset 20 adds Gelu
 
 
 def build_graph(variant: Variant, w: Weights, contract: Contract) -> Graph:
@@ -53,7 +53,7 @@ def _value(spec: TensorSpec) -> onnx.ValueInfoProto:
 
 
 def _features(g: Writer, variant: Variant, w: Weights, contract: Contract) -> str:
-    """The graph's input to scaled log-mel [N, 64, F]."""
+    """Write the nodes from the graph's input to scaled log-mel [N, 64, F]."""
     x, scale = contract.input.name, w["mel.scale"]
     if contract.options.input == "audio":
         x = log_mel(g, LOG_MEL, variant.window_samples, x)
@@ -66,7 +66,8 @@ def _features(g: Writer, variant: Variant, w: Weights, contract: Contract) -> st
 
 
 def _tokens(g: Writer, variant: Variant, w: Weights, x: str) -> str:
-    """Scaled log-mel [N, 64, F] to tokens [N * T, d], frequency-major, position codes added."""
+    """Write the nodes from scaled log-mel [N, 64, F] to tokens [N * T, d], frequency-major, with position
+    codes added."""
     columns, patches = variant.columns, ROWS * variant.columns
     x = g.reshape("patch/grid", x, -1, ROWS, PATCH, columns, PATCH)
     x = g.op("Transpose", "patch/rows", x, perm=[0, 1, 3, 2, 4])
@@ -74,7 +75,7 @@ def _tokens(g: Writer, variant: Variant, w: Weights, x: str) -> str:
     with g.role("patch"):
         x = g.op("MatMul", "patch/product", x, g.constant("patch.weight", w["patch.weight"]))
     position = w["position"].reshape(patches, variant.width)
-    if variant.cls_tokens:  # a row of zeros, which becomes the class token
+    if variant.cls_tokens:  # prepend a row of zeros; adding `position` makes it the class token
         x = g.op("Pad", "patch/after_class", x, g.ints(0, 1, 0, 0, 0, 0))
         position = np.vstack((w["token"], position))
     x = g.op("Add", "patch/placed", x, g.constant("position", position))
@@ -88,24 +89,27 @@ class _Block:
         self.g, self.variant, self.w, self.layer = g, variant, w, layer
         self.name, self.key = f"block_{layer:02d}", f"{layer:02d}"
         self.old, self.out = f"cache_in_{layer:02d}", f"cache_out_{layer:02d}"
-        self.hidden = hidden  # what the cache of this layer keeps
-        # after the last block only the class token is read
+        self.hidden = hidden  # the cache of this layer keeps hidden tokens, not keys and values
+        # only the class token is read after the last block
         self.queries = 1 if variant.cls_tokens and layer == variant.depth - 1 else variant.new_tokens
 
     def write(self, x: str) -> str:
-        """Tokens [N * T, d] to tokens [N * T, d], or to [N, d] where only class tokens are read."""
+        """Write the nodes from tokens [N * T, d] to tokens [N * T, d], or to [N, d] if only class tokens are
+        read."""
         g, name = self.g, self.name
         mixed = self._attention(x)
-        x = g.op("Add", f"{name}/attended", self._queried("in", x), self._linear("proj", mixed))
+        x = g.op("Add", f"{name}/attended", self._query_rows("in", x), self._linear("proj", mixed))
         y = g.norm(f"{name}/norm2", x, self.w, f"{self.key}.norm2", BLOCK_EPS)
         y = g.gelu(f"{name}/gelu", self._linear("fc1", y))
         return g.op("Add", f"{name}/out", x, self._linear("fc2", y))
 
     def _attention(self, x: str) -> str:
-        """Attention of the new tokens [N * T, d] over cached and new ones; returns such rows."""
+        """Write the attention of the new tokens [N * T, d] over cached and new tokens; returns the rows of
+        all new tokens, or [N, d] if only class tokens are read."""
         g, name, heads = self.g, self.name, self.variant.heads
         normed = self._norm1(f"{name}/norm1", x)
-        q = self._heads(f"{name}/q", self._linear("q", self._queried("normed", normed)), heads, self.queries)
+        rows = self._query_rows("normed", normed)
+        q = self._heads(f"{name}/q", self._linear("q", rows), heads, self.queries)
         if (self.w["attention.scale"] != 1).any():
             q = g.op("Mul", f"{name}/q/scaled", q, g.constant("attention.scale", self.w["attention.scale"]))
         kv = self._hidden_keys_values(x) if self.hidden else self._keys_values(x, normed)
@@ -113,41 +117,42 @@ class _Block:
         k = g.op("Transpose", f"{name}/k", k, perm=[0, 1, 3, 2])
         with g.role("attention", f"{self.key}.logits"):
             logits = g.op("MatMul", f"{name}/logits", q, k)
-        shares = g.op("Softmax", f"{name}/softmax", logits, axis=-1)
+        attention = g.op("Softmax", f"{name}/softmax", logits, axis=-1)
         with g.role("attention", f"{self.key}.mixed"):
-            mixed = g.op("MatMul", f"{name}/mixed", shares, v)
+            mixed = g.op("MatMul", f"{name}/mixed", attention, v)
         mixed = g.op("Transpose", f"{name}/mixed/tokens", mixed, perm=[0, 2, 1, 3])
         return g.reshape(f"{name}/mixed/flat", mixed, -1, self.variant.width)
 
     def _keys_values(self, x: str, normed: str) -> str:
-        """Keys and values [N, 2 h, C + T, d / h] of cached and new tokens; writes the cache."""
+        """Write keys and values [N, 2 h, C + T, d / h] of cached and new tokens, and the new cache."""
         g, name, c, t = self.g, self.name, self.variant.cache_tokens, self.variant.new_tokens
         if not self.variant.has_cache:
             return self._project("kv/new", normed, t)
         if self.layer:
             new = self._project("kv/new", normed, t, self.out if t == c else "")
-            return self._carried(self.old, new, 2)
-        # what the cache of layer 0 keeps carries the position code twice
-        kept = self._by_stream(f"{name}/kept", x)
+            return self._append_to_cache(self.old, new, 2)
+        # layer 0 caches its tokens with the position code added a second time
+        last = self._by_stream(f"{name}/kept", x)
         if t > c:
-            kept = g.slice(f"{name}/kept/last", kept, 1, t - c, t)
-        twice = g.op("Add", f"{name}/again", kept, g.constant("again", self.w["again"]))
-        self._project("kv/kept", self._norm1(f"{name}/again/norm1", twice), c, self.out)
+            last = g.slice(f"{name}/kept/last", last, 1, t - c, t)
+        last = g.op("Add", f"{name}/again", last, g.constant("again", self.w["again"]))
+        self._project("kv/kept", self._norm1(f"{name}/again/norm1", last), c, self.out)
         return g.op("Concat", f"{name}/all", self.old, self._project("kv/new", normed, t), axis=2)
 
     def _hidden_keys_values(self, x: str) -> str:
-        """The same from a cache of hidden tokens [N, C, d], all of them projected; layer 0 adds the
-        position code to its old tokens at every step."""
+        """Write the same for a cache of hidden tokens [N, C, d]: every step projects cached and new tokens.
+        Layer 0 adds the position code to its cached tokens in every step."""
         g, name, c, t = self.g, self.name, self.variant.cache_tokens, self.variant.new_tokens
         old = self.old
         if self.layer == 0:
             old = g.op("Add", f"{name}/again", old, g.constant("again", self.w["again"]))
-        both = self._carried(old, self._by_stream(self.out if t == c else f"{name}/new", x), 1)
-        return self._project("kv/all", self._norm1(f"{name}/hidden/norm1", both), c + t)
+        new = self._by_stream(self.out if t == c else f"{name}/new", x)
+        tokens = self._append_to_cache(old, new, 1)
+        return self._project("kv/all", self._norm1(f"{name}/hidden/norm1", tokens), c + t)
 
-    def _carried(self, old: str, new: str, axis: int) -> str:
-        """Old and new tokens in a row; its last C are the new cache, which is written before the row
-        is, so that nothing else must live until the runtime comes to write it."""
+    def _append_to_cache(self, old: str, new: str, axis: int) -> str:
+        """Concatenate cached and new tokens. The last C of them are the new cache; its node comes first, so
+        that no other tensor must stay in memory until the runtime writes the cache."""
         g, name, c, t = self.g, self.name, self.variant.cache_tokens, self.variant.new_tokens
         parts = [old, new]
         if t > c:
@@ -163,12 +168,12 @@ class _Block:
         return self._heads(f"{self.name}/{part}", rows, 2 * self.variant.heads, count, output)
 
     def _heads(self, name: str, x: str, heads: int, tokens: int, output: str = "") -> str:
-        """Rows [N * tokens, heads * f] to [N, heads, tokens, f]."""
+        """Split rows [N * tokens, heads * f] into heads [N, heads, tokens, f]."""
         x = self.g.reshape(f"{name}/split", x, -1, tokens, heads, self.variant.head_width)
         return self.g.op("Transpose", output or f"{name}/heads", x, perm=[0, 2, 1, 3])
 
-    def _queried(self, part: str, rows: str) -> str:
-        """The rows that ask: all, or the class tokens [N, d]."""
+    def _query_rows(self, part: str, rows: str) -> str:
+        """Return the rows that need a query: all of them, or only the class tokens [N, d]."""
         if self.queries == self.variant.new_tokens:
             return rows
         name = f"{self.name}/{part}/class"
@@ -188,7 +193,7 @@ class _Block:
 
 
 def _head(g: Writer, variant: Variant, w: Weights, x: str) -> None:
-    """Tokens [N * T, d], or class tokens [N, d], to the graph's scores [N, classes]."""
+    """Write the nodes from tokens [N * T, d], or class tokens [N, d], to the graph's scores [N, classes]."""
     x = g.norm("norm", x, w, "norm", BLOCK_EPS)
     if not variant.cls_tokens:
         x = g.mean("pooled", g.reshape("norm/streams", x, -1, variant.new_tokens, variant.width), 1)

@@ -1,4 +1,4 @@
-"""What a variant's graph takes and gives: input, scores, caches; and the cache after silence."""
+"""The inputs and outputs of a variant's graph, and its cache after silence."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def cache_specs(variant: Variant, options: GraphOptions, direction: str) -> tuple[TensorSpec, ...]:
-    """The caches, one per layer; direction "in" or "out"."""
+    """Return the specs of the caches, one per layer; `direction` is "in" or "out"."""
     if not variant.has_cache:
         return ()
     kv = (options.streams, 2 * variant.heads, variant.cache_tokens, variant.head_width)
@@ -28,13 +28,13 @@ def cache_specs(variant: Variant, options: GraphOptions, direction: str) -> tupl
 
 
 def keeps_hidden(variant: Variant, options: GraphOptions, layer: int) -> bool:
-    """Does the cache of a layer keep hidden tokens, and not keys and values?"""
+    """Return whether the cache of a layer keeps hidden tokens instead of keys and values."""
     return variant.has_cache and (
         options.cache == "hidden" or (layer == 0 and variant.keeps_hidden_layer_0))
 
 
 def interface(variant: Variant, classes: int, options: GraphOptions) -> Interface:
-    """What the graph of a variant takes and gives."""
+    """Return the inputs and outputs of a variant's graph."""
     shape = (variant.window_samples,) if options.input == "audio" else (LOG_MEL.bands, variant.used_frames)
     return Interface(
         input=TensorSpec(options.input, (options.streams, *shape)),
@@ -45,10 +45,10 @@ def interface(variant: Variant, classes: int, options: GraphOptions) -> Interfac
 
 def initial_cache(variant: Variant, options: GraphOptions, w: Weights,
                   hidden: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-    """Turn the published cache of one stream, hidden [depth, C, d], into the graph's, one per layer.
+    """Convert the published cache of one stream, hidden tokens [depth, C, d], to the graph's caches.
 
-    Keys and values [1, 2 heads, C, d / heads], or hidden tokens [1, C, d]. Layer 0's tokens get the
-    second position code before they are projected.
+    Returns one array per layer: keys and values [1, 2 heads, C, d / heads], or hidden tokens [1, C, d].
+    Layer 0 adds its second position code to the tokens before it projects them.
     """
     cache = []
     for layer in range(variant.depth):

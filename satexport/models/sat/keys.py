@@ -1,7 +1,7 @@
-"""State dicts: the names and shapes of a published one, and what another one looks like.
+"""The names and shapes in published state dicts, and advice on state dicts that do not match them.
 
 Source of names and shapes: the published checkpoints (Zenodo records 7964975, 8275347 and 8275319; the Hub's
-repositories mispeech/ced-*). On the Hub a CED has other names, and its front end is no part of it.
+repositories mispeech/ced-*). On the Hub, the weights of a CED have other names, and the front end is missing.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from satexport.models.resave import resave
 from satexport.models.sat.variants import LOG_MEL, MLP_RATIO, PATCH, ROWS, VARIANTS, Variant
 from satexport.terminal import shown
 
-MARK: Final = "time_pos_embed"  # a name that only these state dicts have, behind any prefix
-COUNTER: Final = "init_bn.1.num_batches_tracked"  # of training; no weight, may be missing
+MARK: Final = "time_pos_embed"  # a name that only these state dicts have, possibly after a prefix
+COUNTER: Final = "init_bn.1.num_batches_tracked"  # only training needs it; may be missing
 HEAD: Final = "outputlayer.1.weight"
 HEAD_BIAS: Final = "outputlayer.1.bias"
-# One definition for PyTorch and graph: the file's copies differ from these by rounding only
-# (5e-6 in float32, 5e-4 in float16), and are checked, then replaced by them.
-HUB_PREFIX: Final = "encoder."  # of the names that a CED has on the Hub, but for those of its output layer
+HUB_PREFIX: Final = "encoder."  # of a CED's names on the Hub, except those of its output layer
+# PyTorch and the graph share these front-end constants. The copies in a file differ from them only by
+# rounding (5e-6 in float32, 5e-4 in float16); they are checked, then replaced.
 FRONT_END: Final[dict[str, Callable[[], NDArray[np.float64]]]] = {
     "front_end.0.spectrogram.window": partial(frontend.window, LOG_MEL),
     "front_end.0.mel_scale.fb": partial(frontend.mel_filterbank, LOG_MEL),
 }
-MAX_COLUMNS: Final = 10_000  # of a ViT's time code, half an hour; the published ones have 63
+MAX_COLUMNS: Final = 10_000  # of a ViT's time code: half an hour; published files have 63
 
 
 def expected_shapes(variant: Variant, classes: int) -> Shapes:
-    """Return name and shape of every weight of a published state dict."""
+    """Return the shape of every weight in a published state dict, by name."""
     d = variant.width
     shapes: Shapes = {
         "time_pos_embed": (1, d, 1, variant.time_columns),
@@ -61,22 +61,23 @@ def expected_shapes(variant: Variant, classes: int) -> Shapes:
 
 
 def hub_name(name: str) -> str:
-    """The name on the Hub of a weight of a CED."""
+    """Return the name that a weight of a CED has on the Hub."""
     return name if name.startswith("outputlayer.") else HUB_PREFIX + name.replace("init_bn.1.", "init_bn.")
 
 
-def find_names(found: Shapes, variant: Variant) -> Callable[[str], str]:
-    """Return the function from published names to those that a state dict has: the Hub's if it is a CED from
-    there and a CED is asked for."""
-    is_from_hub = variant.is_ced and MARK not in found and hub_name(MARK) in found
+def find_names(shapes: Shapes, variant: Variant) -> Callable[[str], str]:
+    """Return the function from published names to the names in a state dict: `hub_name` if the state dict is
+    a CED from the Hub and the variant is a CED, otherwise the identity."""
+    is_from_hub = variant.is_ced and MARK not in shapes and hub_name(MARK) in shapes
     return hub_name if is_from_hub else str
 
 
-def shapes_like(found: Shapes, variant: Variant) -> Shapes:
-    """The shapes of a variant with as many classes, and without a cache as long a time code, as were found,
-    by the names that the state dict has."""
-    name = find_names(found, variant)
-    head, time = found.get(name(HEAD), ()), found.get(name(MARK), ())
+def shapes_like(shapes: Shapes, variant: Variant) -> Shapes:
+    """Return the shapes that a state dict of the variant should have, by the names in the state dict. The
+    number of classes and, for a model without a cache, the length of the time code come from the state
+    dict."""
+    name = find_names(shapes, variant)
+    head, time = shapes.get(name(HEAD), ()), shapes.get(name(MARK), ())
     expected = expected_shapes(variant, head[0] if len(head) == 2 and head[0] > 0 else len(audioset_labels()))
     if not variant.has_cache and len(time) == 4 and 0 < time[3] <= MAX_COLUMNS:
         expected[MARK] = (*expected[MARK][:3], time[3])
@@ -84,66 +85,67 @@ def shapes_like(found: Shapes, variant: Variant) -> Shapes:
             if name is not hub_name or key not in FRONT_END}
 
 
-def advice(found: Shapes, asked: Variant, file: StateFile) -> str:
-    """What a state dict that does not fit looks like, and what to do."""
-    prefixes = [] if MARK in found or resembles(found) else [
-        key.removesuffix(MARK) for key in found if key.endswith(f".{MARK}")]
-    prefix, words = "", []
+def advice(shapes: Shapes, variant: Variant, file: StateFile) -> str:
+    """Describe which model a state dict that does not match the variant looks like, and what to do."""
+    prefixes = [] if MARK in shapes or resembles(shapes) else [
+        key.removesuffix(MARK) for key in shapes if key.endswith(f".{MARK}")]
+    prefix, sentences = "", []
     if prefixes:
-        prefix = prefixes[0].removesuffix(HUB_PREFIX if asked.is_ced else "")
-        words.append(f"Its names start with {' or '.join(map(shown, prefixes))}.")
-        found = {key.removeprefix(prefix): shape for key, shape in found.items() if key.startswith(prefix)}
-    expected = shapes_like(found, asked)
-    fits = all(found.get(key) == shape for key, shape in expected.items())
-    extra = [key for key in found if key not in expected and key != find_names(found, asked)(COUNTER)]
-    if fits or prefix:
-        if not fits:
-            words.append(_looks_like(found, asked))
+        prefix = prefixes[0].removesuffix(HUB_PREFIX if variant.is_ced else "")
+        sentences.append(f"Its weight names start with {' or '.join(map(shown, prefixes))}.")
+        shapes = {key.removeprefix(prefix): shape for key, shape in shapes.items() if key.startswith(prefix)}
+    expected = shapes_like(shapes, variant)
+    matches = all(shapes.get(key) == shape for key, shape in expected.items())
+    extra = [key for key in shapes if key not in expected and key != find_names(shapes, variant)(COUNTER)]
+    if matches or prefix:
+        if not matches:
+            sentences.append(_looks_like(shapes, variant))
         elif extra:
-            words.append(f"All that a {asked.model} needs is there, and {len(extra)} more entries.")
-        how = resave(file.load, file.save, prefix, _without(extra, expected, prefix) if fits else ())
-        return " ".join((*words, f"Save what is needed again: {how}"))
-    return _looks_like(found, asked)
+            sentences.append(f"It has all weights of a {variant.model}, and {len(extra)} more entries.")
+        code = resave(file.load, file.save, prefix, _exclude(extra, expected, prefix) if matches else ())
+        return " ".join((*sentences, f"Save only what is needed: {code}"))
+    return _looks_like(shapes, variant)
 
 
-def _without(extra: list[str], expected: Shapes, prefix: str) -> list[str]:
-    """The condition that leaves entries out: of many by the parts of their names that no name of a weight
-    has, where each has one."""
+def _exclude(extra: list[str], expected: Shapes, prefix: str) -> list[str]:
+    """Return the conditions, in Python, that leave out the extra entries. Lists their names or, if there are
+    many and each has a part that no weight's name has, these parts."""
     if not extra:
         return []
     known = {part for key in expected for part in key.split(".")}
-    strange = {next((part for part in key.split(".") if part not in known), "") for key in extra}
-    if len(extra) > 3 and "" not in strange:
+    unknown = {next((part for part in key.split(".") if part not in known), "") for key in extra}
+    if len(extra) > 3 and "" not in unknown:
         name = f"k.removeprefix({prefix!r})" if prefix else "k"
-        return [f"not {{{str(sorted(strange))[1:-1]}}} & set({name}.split('.'))"]
+        return [f"not {{{str(sorted(unknown))[1:-1]}}} & set({name}.split('.'))"]
     return [f"k not in {[prefix + key for key in extra]}"]
 
 
-def _looks_like(found: Shapes, asked: Variant) -> str:
-    alike = resembles(found)
-    if not alike:
-        return "It is no SAT, ViT or CED of a published size: `satexport models` lists what can be exported."
-    if asked in alike:
-        return "The rest of it fits: it is incomplete or was changed; save the whole state dict."
-    guess = next((v for v in alike if v.delay == asked.delay), alike[0])
-    models = " or ".join(dict.fromkeys(v.model for v in alike))
-    delays = " or ".join(dict.fromkeys(f"{v.delay} s" for v in alike))
-    unsure = " (its shapes do not tell which)" if len(alike) > 1 else ""
+def _looks_like(shapes: Shapes, variant: Variant) -> str:
+    similar = resembles(shapes)
+    if not similar:
+        return ("It is not a SAT, ViT or CED of a published size: `satexport models` lists what can be "
+                "exported.")
+    if variant in similar:
+        return "Its other weights match: the file is incomplete or was changed; save the whole state dict."
+    guess = next((v for v in similar if v.delay == variant.delay), similar[0])
+    models = " or ".join(dict.fromkeys(v.model for v in similar))
+    delays = " or ".join(dict.fromkeys(f"{v.delay} s" for v in similar))
+    unsure = " (the shapes do not tell which)" if len(similar) > 1 else ""
     return (f"This looks like {models} at {delays}{unsure}: "
             f"pass --model {guess.model} --delay {guess.delay}.")
 
 
-def resembles(found: Shapes) -> list[Variant]:
-    """The published variants that a state dict of these shapes could be of."""
-    return [variant for variant in VARIANTS.values() if _resembles(found, variant)]
+def resembles(shapes: Shapes) -> list[Variant]:
+    """Return the published variants that a state dict of these shapes could belong to."""
+    return [variant for variant in VARIANTS.values() if _resembles(shapes, variant)]
 
 
-def _resembles(found: Shapes, variant: Variant) -> bool:
-    """True where width, kind of attention, pooling and time code are the variant's."""
-    name = find_names(found, variant)
+def _resembles(shapes: Shapes, variant: Variant) -> bool:
+    """Return whether width, kind of attention, pooling and time code match the variant."""
+    name = find_names(shapes, variant)
     attention = "attn.to_q.weight" if variant.has_cache else "attn.qkv.weight"
-    time = found.get(name(MARK), ())
-    return (found.get(name("freq_pos_embed")) == (1, variant.width, ROWS, 1)
-            and any(key.endswith(attention) for key in found)
-            and (name("cls_token") in found) == (variant.pooling == "token")
+    time = shapes.get(name(MARK), ())
+    return (shapes.get(name("freq_pos_embed")) == (1, variant.width, ROWS, 1)
+            and any(key.endswith(attention) for key in shapes)
+            and (name("cls_token") in shapes) == (variant.pooling == "token")
             and (not variant.has_cache or time[-1:] == (variant.time_columns,)))

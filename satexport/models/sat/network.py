@@ -1,8 +1,8 @@
-"""The published models in PyTorch: what every exported file is held against.
+"""The published models in PyTorch, the reference for every exported file.
 
-A model is a pure function of (audio, cache): `scores, cache = model(audio, cache)`. The
-cache is the published one, each block's input of the last C tokens, [depth, B, C, d]; None is
-the empty cache. Module names are the keys of the published state dicts.
+A model is a pure function of audio and cache: `scores, cache = model(audio, cache)`. The cache is the
+published one: the last C input tokens of each block, [depth, B, C, d]; None is the empty cache. Parameter
+names are the keys of the published state dicts.
 
 Dimensions: B streams, T new tokens, C cached tokens, d width, h heads, F frames.
 """
@@ -49,7 +49,7 @@ class LogMel(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """Patches of 16 frames by 16 bands to tokens."""
+    """The projection of patches of 16 frames by 16 bands to tokens."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class PatchEmbed(nn.Module):
 
 
 class Attention(nn.Module):
-    """Queries from the new tokens, keys and values from cached and new ones."""
+    """Attention with queries from the new tokens, keys and values from cached and new tokens."""
 
     def __init__(self, variant: Variant) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(d, d)
 
     def forward(self, new: Tensor, context: Tensor) -> Tensor:
-        """new: [B, T, d], context: [B, C + T, d], both normed; returns [B, T, d]."""
+        """new: [B, T, d], context: [B, C + T, d], both normalized; returns [B, T, d]."""
         if hasattr(self, "qkv"):
             q, k, v = self.qkv(new).chunk(3, dim=-1)
         else:
@@ -133,29 +133,30 @@ class Transformer(nn.Module):
         self.outputlayer = nn.Sequential(nn.LayerNorm(d, eps=OUTPUT_EPS), nn.Linear(d, classes))
 
     def forward(self, audio: Tensor, cache: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """One step: a chunk of audio [B, samples] and the cache [depth, B, C, d] to the scores
-        [B, classes] in (0, 1) and the new cache (None for a model without one)."""
+        """Compute one step from a chunk of audio [B, samples] and the cache [depth, B, C, d]. Returns the
+        scores [B, classes] in (0, 1) and the new cache, None for a model without a cache."""
         features = self._features(audio)[..., :self.variant.chunk_frames]
         logits, cache = self.logits(features, cache)
         return logits.sigmoid(), cache
 
     def logits(self, features: Tensor, cache: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """The same from features [B, 1, 64, F]; scores before the sigmoid."""
+        """Compute the same from features [B, 1, 64, F], but return the scores before the sigmoid."""
         x = self._tokens(features)
         empty = x[:, :0]
-        carried = []
+        new_cache = []
         for number, block in enumerate(self.blocks):
             cached = empty if cache is None else cache[number]
             if number == 0 and cache is not None:
                 cached = self._add_position_again(cached)
-            carried.append(torch.cat((cached, x), dim=1)[:, -self.variant.cache_tokens:])
+            new_cache.append(torch.cat((cached, x), dim=1)[:, -self.variant.cache_tokens:])
             x = block(x, cached)
         x = self.norm(x)
         pooled = x[:, 0] if self.variant.pooling == "token" else x.mean(1)
-        return self.outputlayer(pooled), torch.stack(carried) if self.variant.has_cache else None
+        return self.outputlayer(pooled), torch.stack(new_cache) if self.variant.has_cache else None
 
     def silence_cache(self) -> Tensor | None:
-        """The initial cache of one stream: what one pass over silence with no cache leaves."""
+        """Return the initial cache of one stream, [depth, 1, C, d]: the cache after one pass over silence
+        that starts with an empty cache. None for a model without a cache."""
         if not self.variant.has_cache:
             return None
         silence = torch.zeros(1, self.variant.silence_samples,
@@ -163,9 +164,12 @@ class Transformer(nn.Module):
         return cast(Tensor, self(silence)[1])
 
     def clip_scores(self, audio: Tensor) -> Tensor:
-        """The paper's protocol for a clip [B, samples]: one spectrogram, split into pieces of
-        chunk_frames, the cache starting empty, the pieces' scores averaged. A clip that is no longer
-        than one piece is scored as it is, one shorter than a patch (0.15 s) with zeros behind it."""
+        """Score clips [B, samples] by the paper's protocol; returns [B, classes].
+
+        The spectrogram of a whole clip is split into pieces of `chunk_frames`, the cache starts empty, and
+        the scores of the pieces are averaged. A clip no longer than one piece is scored without padding,
+        except that one shorter than a patch (0.15 s) is padded with zeros at its end.
+        """
         features = self._features(F.pad(audio, (0, max(0, (PATCH - 1) * LOG_MEL.hop - audio.shape[1]))))
         cache, scores = None, []
         for piece in self._pieces(features):
@@ -174,9 +178,9 @@ class Transformer(nn.Module):
         return torch.stack(scores).mean(0)
 
     def _pieces(self, features: Tensor) -> list[Tensor]:
-        """Features [B, 1, 64, F] of a clip to the pieces that are scored: a last, incomplete one is dropped.
-        A CED has zeros put behind it; but of several pieces that are all whole, the published code leaves out
-        the last."""
+        """Split the features [B, 1, 64, F] of a clip into the pieces to score. SAT and ViT drop an incomplete
+        last piece. CED pads it with zeros; but if all of several pieces are complete, the published code of
+        CED leaves out the last one."""
         size = self.variant.chunk_frames
         *whole, last = torch.split(features, size, dim=-1)
         missing = size - last.shape[-1]
@@ -187,12 +191,12 @@ class Transformer(nn.Module):
         return whole if missing else [*whole, last]
 
     def _features(self, audio: Tensor) -> Tensor:
-        """Audio [B, samples] to decibels after the batch norm, [B, 1, 64, F]."""
+        """Return the features of audio [B, samples]: decibels after the batch norm, [B, 1, 64, F]."""
         mel = self.front_end(audio)
         return cast(Tensor, self.init_bn(mel.unsqueeze(2)).transpose(1, 2))
 
     def _tokens(self, features: Tensor) -> Tensor:
-        """Features [B, 1, 64, F] to tokens [B, T, d], frequency-major, position codes added."""
+        """Return the tokens [B, T, d] of features [B, 1, 64, F], frequency-major, with position codes."""
         x: Tensor = self.patch_embed(features)                             # [B, d, 4, columns]
         x = x + self.time_pos_embed[..., :x.shape[-1]] + self.freq_pos_embed
         x = x.flatten(2).transpose(1, 2)
@@ -202,8 +206,8 @@ class Transformer(nn.Module):
         return x
 
     def _add_position_again(self, cached: Tensor) -> Tensor:
-        """Layer 0 of the published models adds the position codes to its cached tokens at
-        every step, with the last columns of the time code. cached: [B, C, d]."""
+        """Add the position codes to cached tokens [B, C, d], with the last columns of the time code: layer 0
+        of the published models does so in every step."""
         code = self.time_pos_embed[..., -self.variant.cache_columns:] + self.freq_pos_embed
         again: Tensor = cached + code.flatten(2).transpose(1, 2)           # [1, C, d]
         return again

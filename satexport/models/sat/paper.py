@@ -1,16 +1,17 @@
-"""What the papers claim for each variant, to stand beside what is measured here.
+"""The figures that papers give for the variants, for comparison with measurements.
 
-Source of SAT and ViT: Table 2 of "Streaming Audio Transformers for Online Audio Tagging" (Dinkel et al.,
-2023, arXiv 2305.17834). The mAP is of AudioSet's evaluation set by the paper's clip protocol. The names of
-the published files carry an mAP, too, and not always that of the table (SAT-B at 2 s: 45.29 and 45.1).
-Source of CED: "CED: Consistent ensemble distillation for audio tagging" (Dinkel et al., 2023,
-arXiv 2308.11957), whose memory and GFLOPs are not known here.
+Source for SAT and ViT: Table 2 of "Streaming Audio Transformers for Online Audio Tagging" (Dinkel et al.,
+2023, arXiv 2305.17834). The mAP is for AudioSet's evaluation set by the paper's clip protocol. The names of
+the published files also contain an mAP, which sometimes differs from the table's (SAT-B at 2 s: 45.29 and
+45.1).
+Source for CED: "CED: Consistent ensemble distillation for audio tagging" (Dinkel et al., 2023,
+arXiv 2308.11957). This table has no memory and no GFLOPs for CED.
 
-Two definitions of the first differ from those of this package:
-- Memory: the paper counts the bytes of one forward pass of one sample, cache included, parameters
-  excluded. Its figures of SAT at 2 s agree within 8 % with the live tensors of a pass with autograd on
-  and no cache; without autograd the published code peaks at about a quarter (SAT-B 9.4 MB, not 36).
-- GFLOPs: a multiply-add is two, as here, but the pass that agrees is the one without any cache.
+The SAT paper defines two figures differently from this package:
+- Memory: the paper counts the bytes of one forward pass of one sample, with the cache and without the
+  parameters. Its figures for SAT at 2 s agree within 8 % with the live tensors of a pass with autograd on
+  and no cache. Without autograd the published code peaks at about a quarter of that (SAT-B: 9.4 MB, not 36).
+- GFLOPs: a multiply-add counts as two operations, as here, but the figures agree with a pass without a cache.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ SOURCE: Final = "arXiv 2305.17834, Table 2"
 NOTE: Final = (
     "The memory in the SAT paper agrees with the live tensors of a pass with autograd on and no cache; its "
     "GFLOPs are those of the pass without any cache.")
-_TABLE: Final = {  # by the name of the variant: memory in MB, GFLOPs, mAP in %
+_TABLE: Final = {  # variant -> memory in MB, GFLOPs, mAP in %
     "sat-t-2s": (9, 0.5, 43.3),
     "sat-s-2s": (18, 2.1, 43.4),
     "sat-b-2s": (36, 8.2, 45.1),

@@ -1,7 +1,7 @@
-"""Where the published checkpoints lie. No checksum was published.
+"""The addresses of the published checkpoints, for which no checksums were published.
 
-CED's records are those of the training repository's README and of the Hub's conversion scripts; its training
-code names 8275319 for ced-mini, too.
+The Zenodo records of CED are those in the README of its training repository and in the Hub's conversion
+scripts; its training code names record 8275319 for ced-mini as well.
 """
 
 from __future__ import annotations

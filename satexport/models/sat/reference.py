@@ -1,4 +1,4 @@
-"""PyTorch fp32: the published model with its hidden-state cache, the reference of every proof."""
+"""The published model in PyTorch fp32, with its cache of hidden tokens: the reference of every proof."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from satexport.step import FloatArray
 
 
 def load_model(checkpoint: Checkpoint[Variant]) -> Transformer:
-    """Return the model of a checkpoint, float32, in eval mode. Raises nothing of its own: a
-    `Checkpoint` was checked key by key when it was read."""
+    """Return the model of a checkpoint, in float32 and eval mode. It always fits, because reading a
+    `Checkpoint` checks every weight."""
     model = Transformer(checkpoint.variant, checkpoint.classes)
     state = {key: torch.from_numpy(value) for key, value in checkpoint.state.items()}
     model.load_state_dict(state)
@@ -24,12 +24,13 @@ def load_model(checkpoint: Checkpoint[Variant]) -> Transformer:
 
 DROPPED: Final = ("one spectrogram per clip, the cache starting empty, a last incomplete piece dropped, the "
                   "pieces' scores averaged")
-PADDED: Final = ("one spectrogram per clip, a last incomplete piece of several padded with zeros after the "
-                 "batch norm (a whole one left out), the pieces' scores averaged")
+PADDED: Final = ("one spectrogram per clip, split into pieces if it is longer than one; an incomplete last "
+                 "piece is padded with zeros after the batch norm, a complete last piece is left out; the "
+                 "pieces' scores averaged")
 
 
 class PyTorchStep:
-    """The published model as a step; the cache is its hidden tokens, [depth, N, C, d]."""
+    """The published model as a step; its cache holds hidden tokens, [depth, N, C, d]."""
 
     def __init__(self, checkpoint: Checkpoint[Variant]) -> None:
         self.model = load_model(checkpoint)
@@ -42,7 +43,7 @@ class PyTorchStep:
 
     def __call__(self, x: FloatArray,
                  cache: torch.Tensor | None) -> tuple[FloatArray, torch.Tensor | None]:
-        """Audio [N, samples] and the cache to scores [N, classes] and the new cache."""
+        """Compute scores [N, classes] and the new cache from audio [N, samples] and the cache."""
         with torch.inference_mode():
             scores, cache = self.model(torch.from_numpy(x), cache)
         return np.asarray(scores.numpy()), cache
@@ -61,10 +62,10 @@ class PyTorchStep:
         return 0 if self._initial is None else self._initial.nbytes
 
     def close(self) -> None:
-        """PyTorch holds nothing that Python does not free."""
+        """Do nothing: Python frees all that PyTorch holds."""
 
     def clip_scores(self, audio: FloatArray) -> FloatArray:
-        """The paper's protocol over a whole clip [samples]: scores [classes]."""
+        """Return the scores [classes] of a whole clip [samples] by the paper's protocol."""
         with torch.inference_mode():
             return np.asarray(self.model.clip_scores(torch.from_numpy(audio)[None])[0].numpy())
 

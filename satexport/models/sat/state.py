@@ -1,4 +1,4 @@
-"""Weights of a SAT, ViT or CED: from a file, strictly, or from a seed."""
+"""The weights of a SAT, ViT or CED, read strictly from a file or generated from a seed."""
 
 from __future__ import annotations
 
@@ -32,43 +32,44 @@ FRONT_END_TOLERANCE: Final = 1e-3  # float16 rounds a filter by up to 5e-4
 
 
 def read(file: StateFile, variant: Variant, path: Path) -> State:
-    """Return the weights of a file under the published names, in the order of `expected_shapes`; the counter
-    `num_batches_tracked` is dropped (`load_state_dict` is strict without it, too).
+    """Return the weights of a file under the published names, in the order of `expected_shapes`, without the
+    counter `num_batches_tracked` (a strict `load_state_dict` does not need it).
 
-    SAT files tell their delay by the width of `time_pos_embed`, but for SAT-S, which has 24 columns at both:
-    it loads at either delay, and whoever asks has to know. The time code of a ViT or CED is cut or resized to
-    the variant's columns. A CED may have the names that it has on the Hub, without a front end: it then gets
-    the published one. Raises `CheckpointError`.
+    The width of `time_pos_embed` tells the delay of a SAT, except for SAT-S, which has 24 columns at both
+    delays: such a file loads at either, and the user must know which is right. The time code of a ViT or CED
+    is cut or resized to the variant's columns. A CED from the Hub has other names and no front end; it gets
+    the published front end. Raises `CheckpointError`.
     """
     classes, name = _check_shapes(path, file, variant), find_names(file.shapes, variant)
     state = {}
     for key, shape in expected_shapes(variant, classes).items():
-        is_there = key not in FRONT_END or name(key) in file.entries
-        state[key] = (_read_weight(path, key, name(key), file.entries[name(key)], shape) if is_there
+        in_file = key not in FRONT_END or name(key) in file.entries
+        state[key] = (_read_weight(path, key, name(key), file.entries[name(key)], shape) if in_file
                       else FRONT_END[key]().astype(np.float32))
     return state
 
 
 def _check_shapes(path: Path, file: StateFile, variant: Variant) -> int:
-    """Return the number of classes, or raise `CheckpointError` naming three misfits, the
-    count, and what the file looks like."""
+    """Return the number of classes. Raises `CheckpointError`, which names the first three mismatches, their
+    number, and the model that the file looks like."""
     counter = find_names(file.shapes, variant)(COUNTER)
-    found = {key: shape for key, shape in file.shapes.items() if key != counter}
-    expected = shapes_like(found, variant)
-    misfits = [f"{key} is {shape}, expected {expected[key]}" if key in expected else
-               f"{shown(key)[1:-1]} {shape} is not expected"
-               for key, shape in found.items() if expected.get(key) != shape]
-    misfits += [f"{key} {shape} is missing" for key, shape in expected.items() if key not in found]
-    if misfits:
-        more = f"; {len(misfits)} misfits in all" if len(misfits) > 3 else ""
-        raise CheckpointError(f"{path}: is no {variant.model} at {variant.delay} s: "
-                              f"{'; '.join(misfits[:3])}{more}. {advice(found, variant, file)}")
+    shapes = {key: shape for key, shape in file.shapes.items() if key != counter}
+    expected = shapes_like(shapes, variant)
+    mismatches = [f"{key} is {shape}, expected {expected[key]}" if key in expected else
+                  f"{shown(key)[1:-1]} {shape} is not expected"
+                  for key, shape in shapes.items() if expected.get(key) != shape]
+    mismatches += [f"{key} {shape} is missing" for key, shape in expected.items() if key not in shapes]
+    if mismatches:
+        more = f"; {len(mismatches)} mismatches in all" if len(mismatches) > 3 else ""
+        raise CheckpointError(f"{path}: is not a {variant.model} at {variant.delay} s: "
+                              f"{'; '.join(mismatches[:3])}{more}. {advice(shapes, variant, file)}")
     return expected[HEAD][0]
 
 
 def _read_weight(path: Path, key: str, name: str, entry: Entry,
                  shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Read one entry as contiguous float32 of this shape: `key` is its published name, `name` the file's."""
+    """Read one entry as contiguous float32 of this shape; `key` is its published name, `name` its name in the
+    file."""
     value = read_floats(path, name, entry)
     if key == MARK:
         return np.ascontiguousarray(_fit_columns(value, shape[-1]), np.float32)
@@ -76,45 +77,45 @@ def _read_weight(path: Path, key: str, name: str, entry: Entry,
         raise CheckpointError(f"{path}: {name} has negative values, expected variances: "
                               "the file is damaged; copy or download it again.")
     if key in FRONT_END:
-        ours = FRONT_END[key]().astype(np.float32)
-        if (apart := float(np.abs(value - ours).max())) > FRONT_END_TOLERANCE:
+        published = FRONT_END[key]().astype(np.float32)
+        if (difference := float(np.abs(value - published).max())) > FRONT_END_TOLERANCE:
             raise CheckpointError(
-                f"{path}: {key} differs by {apart:.2g} from the front end of the published models "
-                "(16 kHz, FFT 512, hop 160, 64 HTK bands up to 8 kHz): the model was trained "
-                "with another one, its scores would be wrong. It cannot be exported.")
-        return ours
+                f"{path}: {key} differs by {difference:.2g} from the front end of the published models "
+                "(16 kHz, FFT 512, hop 160, 64 HTK bands up to 8 kHz): the model was trained with another "
+                "front end, so its scores would be wrong. It cannot be exported.")
+        return published
     return value
 
 
 def _fit_columns(code: NDArray[Any], columns: int) -> NDArray[Any]:
-    """Cut or resize a time code [1, d, 1, W] to its columns, as the published loader does:
-    the first ones of more, bilinear (half-pixel centres, edges held) from fewer."""
+    """Fit a time code [1, d, 1, W] to a number of columns, as the published loader does: keep the first
+    columns of a wider code, interpolate a narrower one (bilinear, half-pixel centres, clamped edges)."""
     width = code.shape[-1]
     if width >= columns:
         return code[..., :columns]
-    place = np.clip((np.arange(columns) + 0.5) * width / columns - 0.5, 0, width - 1)
-    left = place.astype(int)
+    position = np.clip((np.arange(columns) + 0.5) * width / columns - 0.5, 0, width - 1)
+    left = position.astype(int)
     right = np.minimum(left + 1, width - 1)
-    share = place - left
-    fitted: NDArray[Any] = code[..., left] * (1 - share) + code[..., right] * share
-    return fitted
+    fraction = position - left
+    resized: NDArray[Any] = code[..., left] * (1 - fraction) + code[..., right] * fraction
+    return resized
 
 
 def random(variant: Variant, classes: int, seed: int) -> State:
-    """Return weights made from a seed, as `Family.random` says."""
+    """Return weights generated from a seed, as `Family.random` defines."""
     return {key: FRONT_END[key]().astype(np.float32) if key in FRONT_END else _random_weight(key, shape, seed)
             for key, shape in expected_shapes(variant, classes).items()}
 
 
 def _random_weight(key: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
-    """Fill one entry from its name and the seed, so that activations stay of moderate size.
+    """Generate one weight from its name and the seed, scaled so that activations stay moderate.
 
-    Uniform, of unit variance before scaling: the same bits on every platform.
+    The noise is uniform with unit variance, so that its bits are the same on every platform.
     """
     rng = np.random.Generator(np.random.PCG64([seed, zlib.crc32(key.encode())]))
     noise: NDArray[np.float64] = math.sqrt(3) * rng.uniform(-1, 1, shape)
     if key.endswith("running_mean"):
-        value = -25 + 3 * noise           # dB, as log-mels of real audio have it
+        value = -25 + 3 * noise           # dB, as in log-mels of real audio
     elif key.endswith("running_var"):
         value = 17**2 * (1 + 0.2 * noise)  # dB^2
     elif key == HEAD_BIAS:
@@ -125,7 +126,7 @@ def _random_weight(key: str, shape: tuple[int, ...], seed: int) -> NDArray[np.fl
         value = 0.3 * noise
     elif len(shape) == 1:                 # scales of norms
         value = 1 + 0.1 * noise
-    else:                                 # [out, in], [out, 1, 16, 16]; q and k twice as large,
+    else:                                 # [out, in], [out, 1, 16, 16]; q, k and v twice as large,
         gain = 2.0 if re.search(r"attn\.(to_|qkv)", key) else 1.0  # or attention would be flat
         gain = 0.5 if key == HEAD else gain
         value = gain * noise / math.sqrt(math.prod(shape[1:]))

@@ -1,9 +1,9 @@
-"""The models: thirteen published checkpoints, 27 variants (a model at a delay). One of another size is
-named by it: `sat-t-48x3` is sat-t with tokens of 48 and 3 heads, `sat-t-48x3x2` the same with 2 blocks.
+"""The models: thirteen published checkpoints and 27 variants, each a model at a delay. The name of a model of
+another size contains the size: `sat-t-48x3` is a sat-t of width 48 with 3 heads, `sat-t-48x3x2` has 2 blocks.
 
 Source of every number: "Streaming Audio Transformers for Online Audio Tagging" (Dinkel et al., 2023), for CED
 "CED: Consistent ensemble distillation for audio tagging" (Dinkel et al., 2023, arXiv 2308.11957), and the
-behaviour of their published implementations. A CED is a ViT with other weights and another clip protocol.
+behaviour of their published implementations. CED has the architecture of a ViT, but another clip protocol.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BN_EPS = 1e-5         # of the batch norm over mel bands
 BLOCK_EPS = 1e-6      # of the block norms and the last norm
 OUTPUT_EPS = 1e-5     # of the output layer's norm
 DEPTH = 12            # transformer blocks of the published models
-WIDEST, DEEPEST = 1024, 24  # of a model of another size
+WIDEST, DEEPEST = 1024, 24  # limits for models of another size
 _RESIZED = re.compile(r"(?P<model>(?:sat|vit)-[tsb]|ced-[a-z]+)-(?P<width>{0})x(?P<heads>{0})"
                       r"(?:x(?P<depth>{0}))?".replace("{0}", "0|[1-9][0-9]{0,8}"))
 _SIZES: dict[str, tuple[int, int, Literal["mean", "token"]]] = {  # width, heads, pooling
@@ -39,10 +39,9 @@ _CED_SIZES = {"tiny": (192, 3), "mini": (256, 4), "small": (384, 6), "base": (76
 class Variant:
     """A model at a delay.
 
-    `chunk_frames` is the length of the pieces that a spectrogram is split into,
-    `cache_frames` what the cache spans (0: the model has no cache), and `time_columns`
-    the width of the checkpoint's `time_pos_embed`. `is_ced` decides on the clip protocol and on the names
-    that a state dict may have.
+    `chunk_frames` is the length of the pieces that a spectrogram is split into, `cache_frames` the number of
+    frames that the cache covers (0: the model has no cache), and `time_columns` the width of the checkpoint's
+    `time_pos_embed`. `is_ced` selects the clip protocol and the names that a state dict may have.
     """
 
     family: ClassVar[str] = "sat"
@@ -78,7 +77,7 @@ class Variant:
 
     @property
     def window_samples(self) -> int:
-        """What one step hears: nothing but what is new."""
+        """Samples that one step takes: only new ones."""
         return self.hop_samples
 
     @property
@@ -88,7 +87,7 @@ class Variant:
 
     @property
     def columns(self) -> int:
-        """Patches on the time axis of one chunk (centred framing gives one frame more)."""
+        """Patches on the time axis of one chunk; centred framing gives the chunk one more frame."""
         return min(LOG_MEL.frame_count(self.hop_samples), self.chunk_frames) // PATCH
 
     @property
@@ -115,13 +114,14 @@ class Variant:
 
     @property
     def keeps_hidden_layer_0(self) -> bool:
-        """True where old tokens survive a step (SAT-S at 1 s): the published model adds the
-        position code to them again at every step, so layer 0 cannot keep keys and values."""
+        """Whether the cache of layer 0 must keep hidden tokens. It must if a token stays cached for several
+        steps (SAT-S at 1 s): the published model adds the position code to cached tokens in every step, so
+        their keys and values change."""
         return self.cache_tokens > self.new_tokens
 
     @property
     def memory_steps(self) -> int:
-        """Scores depend on this many earlier chunks and on nothing before them."""
+        """Number of earlier chunks that the scores depend on."""
         return self.depth * -(-self.cache_tokens // self.new_tokens)
 
 
@@ -129,7 +129,7 @@ def _table() -> dict[tuple[str, int], Variant]:
     table = {}
     for size, (width, heads, pooling) in _SIZES.items():
         for delay in (1, 2):
-            # published so: SAT-S at 1 s keeps the 2 s sizes
+            # as published: SAT-S at 1 s has the frame counts of 2 s
             frames = 96 if delay == 1 and size != "s" else 192
             table[f"sat-{size}", delay] = Variant(
                 model=f"sat-{size}", delay=delay, width=width, heads=heads, depth=DEPTH, pooling=pooling,
@@ -150,16 +150,17 @@ VARIANTS = _table()
 
 
 def find_model(model: str) -> Mapping[int, Variant]:
-    """Return the variants of a model by delay: of a published one, or of one of another size, such as
-    "sat-t-48x3" (width x heads, as deep as published) or "sat-t-48x3x2" (width x heads x depth). Empty if the
-    name is none of these. Raises `UsageError` for a size that cannot be."""
+    """Return the variants of a model by delay. The model is a published one or has another size, such as
+    "sat-t-48x3" (width x heads, with the published depth) or "sat-t-48x3x2" (width x heads x depth). Empty if
+    there is no such model. Raises `UsageError` for an impossible size."""
     resized = _RESIZED.fullmatch(model)
     published = {v.delay: v for v in VARIANTS.values() if v.model == (resized["model"] if resized else model)}
     if not resized:
         return published
     width, heads, depth = int(resized["width"]), int(resized["heads"]), int(resized["depth"] or DEPTH)
     if not (1 <= heads <= width <= WIDEST) or width % heads:
-        raise UsageError(f"{model}: expected a width up to {WIDEST} that its number of heads divides.")
+        raise UsageError(f"{model}: expected a width up to {WIDEST} that is a multiple of the number of "
+                         "heads.")
     if not 1 <= depth <= DEEPEST:
         raise UsageError(f"{model}: expected a depth from 1 to {DEEPEST}.")
     return {delay: replace(variant, model=model, width=width, heads=heads, depth=depth)

@@ -1,4 +1,4 @@
-"""A state dict to the graph's weights, [in, out] matrices."""
+"""Convert a state dict to the graph's weights, [in, out] matrices."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from satexport.models.sat.variants import BN_EPS, PATCH, Variant
 
 
 def graph_weights(variant: Variant, state: Mapping[str, NDArray[np.float32]]) -> Weights:
-    """Return the published weights, nothing folded. d width, C cached tokens:
+    """Return the published weights as the graph uses them, before any fold; d width, C cached tokens:
 
     mel.{scale,shift} [64] (batch norm, from decibels),
     patch.weight [256, d] (bands, then frames, of a patch), position [4, columns, d],

@@ -61,7 +61,7 @@ def test_the_precisions_are_asked_for_and_read_back(made: Made) -> None:
     assert set(executed["front end"]) == {"f32"}
     assert executed["products"]["u8"] == 61  # 60 layers, one of them in two products
     assert executed["products"][backend.PRECISIONS[floats]] == 2  # patches and head
-    assert "Computed, layers: front end" in made.result.out
+    assert "Layers by compute precision: front end" in made.result.out
 
 
 @pytest.mark.usefixtures("bf16")

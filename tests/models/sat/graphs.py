@@ -1,4 +1,4 @@
-"""SAT graphs as a test needs them, and the scores that PyTorch has for them."""
+"""SAT graphs for tests, and the scores of the same models in PyTorch."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from satexport.pipeline.export import make_contract
 from satexport.step import FloatArray
 from satexport.tagging.stream import StreamBatch
 
-ALLOWED = {  # what TensorRT 10.3's and OpenVINO's parsers take; no STFT, DFT, control flow, If, Loop
+ALLOWED = {  # operators that the parsers of TensorRT 10.3 and OpenVINO accept; no STFT, DFT, If, Loop
     "Add", "Concat", "Conv", "Gelu", "LayerNormalization", "Log", "MatMul", "Max", "Mul", "Pad", "ReduceMax",
     "ReduceMean", "ReduceSum", "Reshape", "Sigmoid", "Slice", "Softmax", "Split", "Sub", "Transpose"}
 
 
-# A variant of each graph: ced-tiny's is that of vit-t and ced-base's that of vit-b (`test_ced_targets.py`).
+# One variant for each graph: ced-tiny has the graph of vit-t, ced-base that of vit-b (`test_ced_targets.py`).
 DISTINCT = [key for key in VARIANTS if key[0] not in ("ced-tiny", "ced-base")]
 
 
-class Written(NamedTuple):
+class RunnableGraph(NamedTuple):
     """A graph that can be run."""
 
-    written: Graph
+    graph: Graph
     variant: Variant
     cache: list[FloatArray]  # the initial one
     opset: int = 20
@@ -46,11 +46,11 @@ class Written(NamedTuple):
 
     def streams(self, count: int = 1) -> StreamBatch:
         contract = contract_of(self.variant, self.opset, self.options)
-        step = OnnxRuntimeStep(self.written.model.SerializeToString(), contract, self.cache)
+        step = OnnxRuntimeStep(self.graph.model.SerializeToString(), contract, self.cache)
         return StreamBatch(step, contract, count)
 
     def scores(self, audio: FloatArray) -> FloatArray:
-        """Scores of the consecutive chunks [chunks, samples] of one stream."""
+        """Return the scores [chunks, classes] of consecutive chunks [chunks, samples] of one stream."""
         return np.asarray(golden_scores(self.streams(), audio)[0])
 
 
@@ -61,39 +61,39 @@ def contract_of(variant: Variant, opset: int = 20, options: GraphOptions = USUAL
     return replace(contract, **changes)
 
 
-Small = tuple[Checkpoint[Variant], Weights]
+CheckpointWeights = tuple[Checkpoint[Variant], Weights]
 
 
 def hidden_silence(checkpoint: Checkpoint[Variant]) -> FloatArray | None:
-    """The published cache of one stream after silence, [depth, C, d]."""
+    """Return the published cache of one stream after silence, [depth, C, d]."""
     silence = PyTorchStep(checkpoint).initial_cache(1)
     return None if silence is None else silence[:, 0].numpy()
 
 
 def pytorch_scores(checkpoint: Checkpoint[Variant], audio: FloatArray) -> FloatArray:
-    """The same by PyTorch."""
+    """Return the scores [chunks, classes] by PyTorch."""
     streams = reference_streams(PyTorchStep(checkpoint), contract_of(checkpoint.variant))
     return np.asarray(golden_scores(streams, audio)[0])
 
 
-def folded(weights: Weights) -> Weights:
+def fold_all(weights: Weights) -> Weights:
     for fold in FOLDS.values():
         weights = fold(weights)
     return weights
 
 
 def graph_of(checkpoint: Checkpoint[Variant], weights: Weights, opset: int = 20,
-             options: GraphOptions = USUAL_OPTIONS) -> Written:
+             options: GraphOptions = USUAL_OPTIONS) -> RunnableGraph:
     variant = checkpoint.variant
     hidden = hidden_silence(checkpoint)
     cache = [] if hidden is None else initial_cache(variant, options, weights, hidden)
     graph = build_graph(variant, weights, contract_of(variant, opset, options))
-    return Written(graph, variant, cache, opset, options)
+    return RunnableGraph(graph, variant, cache, opset, options)
 
 
 @cache
 def exported(model: str, delay: int, options: GraphOptions = GraphOptions()) -> Graph:  # noqa: B008
-    """The graph that an export writes before onnxsim."""
+    """Return the graph that an export builds before onnxsim."""
     checkpoint = load_checkpoint("random", find_model(model)[delay])
-    weights = folded(graph_weights(checkpoint.variant, checkpoint.state))
+    weights = fold_all(graph_weights(checkpoint.variant, checkpoint.state))
     return build_graph(checkpoint.variant, weights, contract_of(checkpoint.variant, options=options))

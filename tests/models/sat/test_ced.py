@@ -1,5 +1,5 @@
-"""CED: a ViT with other weights, under the names that its files have on Zenodo and on the Hub, and with a
-clip protocol of its own."""
+"""CED: the architecture of a ViT, the names of its weights on Zenodo and on the Hub, and its own clip
+protocol."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.machine import PATIENCE
 from tests.models.checkpoints import hollow, refusal, save_safetensors, save_torch
 from tests.tiny import TINY
 
-pytestmark = pytest.mark.usefixtures("cache_of_its_own", "one_thread")
+pytestmark = pytest.mark.usefixtures("own_cache_folder", "one_thread")
 
 GOLDEN = np.load(ROOT / "tests" / "data" / "published.npz")
 SMALL = find_model(f"ced-small-{TINY}")[10]
@@ -38,7 +38,8 @@ FRAMES = 1012  # of a piece
 
 
 def hub_names(state: State) -> State:
-    """A state dict as the Hub's repositories mispeech/ced-* have it; spelt out, not asked of the reader."""
+    """Return a state dict with the names in the Hub's repositories mispeech/ced-*, without the code under
+    test."""
     renamed = {}
     for key, value in state.items():
         if key.startswith("outputlayer."):
@@ -69,7 +70,7 @@ Save = Callable[[Path, State], Path]
 
 
 def seeded_state(model: str) -> State:
-    """The weights behind the published vectors, of a model's size."""
+    """Return the weights from which the published vectors were computed, in the size of a model."""
     shapes = expected_shapes(VARIANTS[model, 10], 527)
     return seeded.state_dict(shapes) | {key: make().astype(np.float32) for key, make in FRONT_END.items()}
 
@@ -78,14 +79,14 @@ def seeded_state(model: str) -> State:
 @pytest.mark.parametrize(("model", "published"), [
     ("ced-tiny", "audiotransformer_tiny"),
     pytest.param("ced-base", "audiotransformer_base", marks=pytest.mark.long)])
-def test_under_every_name_the_scores_are_the_published_vits(
+def test_weights_under_all_names_give_the_scores_of_the_published_vit(
         model: str, published: str, save: Save, tmp_path: Path) -> None:
     path = str(save(tmp_path, seeded_state(model)))
     for delay in (1, 2):
         step = reference(load_checkpoint(path, VARIANTS[model, delay]))
-        found, cache = step(seeded.waveform(4 * delay).reshape(4, -1), None)
+        chunk_scores, cache = step(seeded.waveform(4 * delay).reshape(4, -1), None)
         assert cache is None
-        assert np.abs(found - GOLDEN[f"{published}/chunks_{delay}s"]).max() < 5e-5
+        assert np.abs(chunk_scores - GOLDEN[f"{published}/chunks_{delay}s"]).max() < 5e-5
     step = reference(load_checkpoint(path, VARIANTS[model, 10]))
     for seconds in (5, 10):  # no longer than a piece: the protocols do not differ
         scores = step.clip_scores(seeded.waveform(seconds))
@@ -103,7 +104,7 @@ def ced() -> Transformer:
 
 
 def clip_of(frames: int) -> Tensor:
-    """Sound [1, samples] whose spectrogram has so many frames."""
+    """Return sound [1, samples] whose spectrogram has that many frames."""
     return torch.from_numpy(seeded.waveform((frames - 1) * LOG_MEL.hop / LOG_MEL.sample_rate))[None]
 
 
@@ -112,7 +113,7 @@ def scores_of(model: Transformer, features: Tensor) -> Tensor:
 
 
 def features_of(model: Transformer, clip: Tensor) -> Tensor:
-    """Decibels of the whole clip after the batch norm, [1, 1, 64, F]."""
+    """Return the features of the whole clip, decibels after the batch norm, [1, 1, 64, F]."""
     weight, bias, mean, variance = (model.state_dict()[f"init_bn.1.{name}"][:, None] for name in (
         "weight", "bias", "running_mean", "running_var"))
     bands: Tensor = model.front_end(clip)
@@ -137,7 +138,7 @@ def test_the_last_incomplete_piece_is_padded_with_zeros_after_the_batch_norm(
 
 
 @pytest.mark.parametrize("pieces", [2, 3])
-def test_of_whole_pieces_the_last_one_is_left_out(ced: Transformer, pieces: int) -> None:
+def test_the_last_of_several_complete_pieces_is_left_out(ced: Transformer, pieces: int) -> None:
     clip = clip_of(pieces * FRAMES)
     features = features_of(ced, clip)
     parts = torch.split(features, FRAMES, -1)
@@ -149,7 +150,7 @@ def test_of_whole_pieces_the_last_one_is_left_out(ced: Transformer, pieces: int)
 
 
 @pytest.mark.parametrize("frames", [50, 1001, FRAMES])
-def test_a_clip_that_is_no_longer_than_a_piece_is_scored_as_it_is(ced: Transformer, frames: int) -> None:
+def test_a_clip_no_longer_than_a_piece_is_scored_without_padding(ced: Transformer, frames: int) -> None:
     clip = clip_of(frames)
     expected = scores_of(ced, features_of(ced, clip))
     torch.testing.assert_close(ced.clip_scores(clip), expected, atol=1e-5, rtol=0)
@@ -162,7 +163,7 @@ def test_reports_say_which_clip_protocol_it_is() -> None:
     assert ["incomplete piece dropped" in protocol for protocol in protocols] == [False, True]
 
 
-# Which model a file is of.
+# Recognising the model of a file.
 
 def tiny_state(model: str = "ced-mini") -> State:
     return load_checkpoint("random", find_model(f"{model}-{TINY}")[2]).state
@@ -182,14 +183,14 @@ def tiny_state(model: str = "ced-mini") -> State:
      r"encoder\.blocks\.1\.mlp\.fc1\.bias is \(5,\), expected \(192,\)"),
     (lambda state: state | {"encoder.init_bn.running_var": -np.ones(64, np.float32)},
      r"encoder\.init_bn\.running_var has negative values")], ids=range(7))
-def test_names_of_the_hub_are_read_as_strictly(
+def test_files_with_the_names_of_the_hub_are_read_strictly(
         change: Callable[[State], State], words: str, tmp_path: Path) -> None:
     save_file(change(hub_names(tiny_state())), tmp_path / "w.safetensors")
     with pytest.raises(CheckpointError, match=words):
         load_checkpoint(str(tmp_path / "w.safetensors"), find_model(f"ced-mini-{TINY}")[2])
 
 
-def test_without_its_front_end_only_a_file_from_the_hub_is_whole(tmp_path: Path) -> None:
+def test_only_a_file_from_the_hub_may_lack_the_front_end(tmp_path: Path) -> None:
     state = {key: value for key, value in tiny_state().items() if key not in FRONT_END}
     save_file(state, tmp_path / "w.safetensors")
     with pytest.raises(CheckpointError, match=r"front_end\.0\.spectrogram\.window \(512,\) is missing"):
@@ -202,7 +203,7 @@ def test_without_its_front_end_only_a_file_from_the_hub_is_whole(tmp_path: Path)
 @pytest.mark.parametrize("model", ["ced-tiny", "ced-mini", "ced-small", "ced-base"])
 def test_a_file_from_the_hub_tells_its_model(model: str, tmp_path: Path) -> None:
     state = {key: torch.zeros(value.shape) for key, value in hollow(VARIANTS[model, 2]).items()}
-    renamed = hub_names(state)  # type: ignore[arg-type]  # the names alone matter
+    renamed = hub_names(state)  # type: ignore[arg-type]  # only the names matter
     path = save_safetensors(tmp_path / "w.safetensors", renamed)  # type: ignore[arg-type]
     assert recognize_variant(str(path)).model == model
     if model == "ced-tiny":
@@ -213,7 +214,7 @@ def test_a_file_from_the_hub_tells_its_model(model: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("vit", "ced"), [("vit-t", "ced-tiny"), ("vit-b", "ced-base")])
-def test_a_file_that_is_of_a_vit_or_of_a_ced_asks_for_the_model(vit: str, ced: str, tmp_path: Path) -> None:
+def test_a_file_that_fits_a_vit_and_a_ced_needs_a_model(vit: str, ced: str, tmp_path: Path) -> None:
     path = save_torch(tmp_path / "w.pt", hollow(VARIANTS[ced, 2]))
     result = call("onnx", "--checkpoint", path, "--output", tmp_path / "build")
     assert (result.code, result.out) == (2, "")
@@ -221,40 +222,40 @@ def test_a_file_that_is_of_a_vit_or_of_a_ced_asks_for_the_model(vit: str, ced: s
 
 
 @pytest.mark.parametrize(("model", "other"), [("ced-tiny", "vit-t"), ("vit-t", "ced-tiny")])
-def test_where_the_model_was_said_the_report_says_that_the_file_does_not_tell(
+def test_the_report_says_that_the_shapes_do_not_tell_the_model(
         model: str, other: str, tmp_path: Path) -> None:
     path = save_torch(tmp_path / "w.pt", hollow(VARIANTS[model, 1]))
     result = call("onnx", "--model", model, "--delay", 1, "--checkpoint", path, "--no-simplify",
                   "--output", tmp_path)
     assert result.code == 0, result.err
     report = json.loads((tmp_path / f"{model}-1s" / "onnx" / "reports" / "export.json").read_text("utf-8"))
-    assert f"files of {model} and of {other} have the same shapes" in report["caution"]
+    assert f"checkpoints of {model} and {other} have the same shapes" in report["caution"]
     assert f"w.pt: {report['caution']}" in result.err
 
 
-def test_a_bundle_made_from_such_a_file_repeats_it(tmp_path: Path, quick: tuple[object, ...]) -> None:
+def test_a_bundle_repeats_the_caution_of_its_export(tmp_path: Path, quick: tuple[object, ...]) -> None:
     path = save_torch(tmp_path / "w.pt", hollow(VARIANTS["ced-tiny", 1]))
     result = call("cpu", "--fp32", "--model", "ced-tiny", "--delay", 1, "--checkpoint", path,
                   "--output", tmp_path, *quick)
-    assert "w.pt: files of ced-tiny and of vit-t have the same shapes" in result.err.lower()
+    assert "w.pt: checkpoints of ced-tiny and vit-t have the same shapes" in result.err.lower()
 
 
 @pytest.mark.parametrize("model", ["ced-mini", "ced-small", "vit-s"])
-def test_a_width_or_a_missing_class_token_tells(model: str, tmp_path: Path) -> None:
+def test_width_and_class_token_tell_the_model(model: str, tmp_path: Path) -> None:
     path = save_torch(tmp_path / "w.pt", hollow(VARIANTS[model, 2]))
     assert recognize_variant(str(path)) == VARIANTS[model, 2]
     assert load_checkpoint(str(path), VARIANTS[model, 2]).caution == ""
 
 
 def test_a_published_file_is_known_to_be_a_ced(tmp_path: Path) -> None:
-    place = tmp_path / "cache" / "published"
-    place.mkdir(parents=True)
-    save_torch(place / "audiotransformer_tiny_mAP_4814.pt", hollow(VARIANTS["ced-tiny", 2]))
+    folder = tmp_path / "cache" / "published"
+    folder.mkdir(parents=True)
+    save_torch(folder / "audiotransformer_tiny_mAP_4814.pt", hollow(VARIANTS["ced-tiny", 2]))
     loaded = load_checkpoint("published", VARIANTS["ced-tiny", 2])
     assert (loaded.name, loaded.caution) == ("audiotransformer_tiny_mAP_4814.pt", "")
 
 
-def test_names_of_the_hub_behind_another_prefix_are_told_with_what_saves_them(tmp_path: Path) -> None:
+def test_the_error_for_prefixed_names_of_the_hub_has_code_that_removes_the_prefix(tmp_path: Path) -> None:
     state = {f"model.{key}": value for key, value in hub_names(tiny_state()).items()}
     save_file(state, tmp_path / "w.safetensors")
     message = refusal(tmp_path / "w.safetensors", find_model(f"ced-mini-{TINY}")[2])
@@ -269,15 +270,15 @@ print(variant.name, repr(load_checkpoint(sys.argv[1], variant).caution))
 """
 
 
-def test_the_hub_says_of_a_repository_that_it_is_a_ced_and_no_vit(hub: Hub, tmp_path: Path) -> None:
+def test_the_config_of_a_repository_tells_a_ced_from_a_vit(hub: Hub, tmp_path: Path) -> None:
     path = save_torch(tmp_path / "w.pt", hollow(VARIANTS["ced-tiny", 2]))
     hub.repositories["mispeech/ced-tiny"] = {
         "config.json": b'{"architectures": ["CedForAudioClassification"], "model_type": "ced"}',
         "w.pt": path.read_bytes()}
-    done = subprocess.run([sys.executable, "-c", LOAD, "hub:mispeech/ced-tiny"], check=True, encoding="utf-8",
-                          stdout=subprocess.PIPE)
-    assert done.stdout == "ced-tiny-2s ''\n"
+    process = subprocess.run([sys.executable, "-c", LOAD, "hub:mispeech/ced-tiny"], check=True,
+                             encoding="utf-8", stdout=subprocess.PIPE)
+    assert process.stdout == "ced-tiny-2s ''\n"
     result = start("onnx", "--model", "vit-t", "--checkpoint", "hub:mispeech/ced-tiny", "--output", tmp_path)
     _, err = result.communicate(timeout=PATIENCE)
     assert result.returncode == 4
-    assert "expected one that the named model has: pass --model ced-tiny or ced-mini or" in err
+    assert "expected the type of the model that --model names: pass --model ced-tiny or ced-mini or" in err

@@ -1,4 +1,4 @@
-"""CED for every backend: the same graph as a ViT's, proven as it is."""
+"""CED for every backend: it has the graph of a ViT and is proven like one."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def ced(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("delay", [1, 2, 10])
-def test_the_graph_is_that_of_a_vit_but_for_its_name(delay: int) -> None:
+def test_the_graph_differs_from_that_of_a_vit_only_in_its_name(delay: int) -> None:
     graphs = []
     for model in (f"vit-t-{TINY}", CED):
         checkpoint = load_checkpoint("random", find_model(model)[delay])
@@ -53,21 +53,21 @@ def test_the_graph_is_that_of_a_vit_but_for_its_name(delay: int) -> None:
 
 @pytest.mark.parametrize(("target", "package"), [
     ("cpu-int8", "onnxruntime"), ("openvino-fp32", "openvino"), ("openvino-int8", "openvino")], ids=str)
-def test_a_ced_is_made_and_proven_for_a_runtime(
+def test_a_ced_is_built_and_proven_for_a_runtime(
         target: str, package: str, ced: Path, quick: tuple[object, ...]) -> None:
     need(package, "cpu")
     result = call("bundle", "--target", target, "--from", ced, "--output", ced.parents[1], *quick)
     assert result.code in (0, 1), result.err  # random weights: int8 may cost mAP
-    made = load(ced.parent / target)
+    built = load(ced.parent / target)
     audio = seeded.waveform(8)
     expected = load(ced).stream().feed(audio)
     limit = 0.25 if "int8" in target else 1e-3
-    assert np.abs(made.stream().feed(audio) - expected).max() < limit
+    assert np.abs(built.stream().feed(audio) - expected).max() < limit
     report = json.loads((ced.parent / target / "reports" / "parity.json").read_text("utf-8"))
     assert report["differences"]["0.1 min of stream"]["largest"] < limit
 
 
-def test_the_graphs_of_a_ced_for_tensorrt_keep_its_rules_and_are_proven(
+def test_the_tensorrt_graphs_of_a_ced_follow_its_rules_and_are_proven(
         ced: Path, quick: tuple[object, ...]) -> None:
     result = call("trt", "--int8", "--from", ced, "--output", ced.parents[1], *quick)
     assert result.code in (0, 1), result.err
@@ -82,7 +82,7 @@ def test_the_graphs_of_a_ced_for_tensorrt_keep_its_rules_and_are_proven(
 @pytest.mark.long
 @pytest.mark.parametrize("delay", [1, 2, 10])
 @pytest.mark.parametrize("model", ["ced-mini", "ced-small"])
-def test_an_export_of_seeded_weights_scores_as_pytorch(model: str, delay: int, tmp_path: Path) -> None:
+def test_an_export_of_seeded_weights_scores_like_pytorch(model: str, delay: int, tmp_path: Path) -> None:
     variant = VARIANTS[model, delay]
     front_end = {key: make().astype(np.float32) for key, make in FRONT_END.items()}
     save_file(seeded.state_dict(expected_shapes(variant, 527)) | front_end, tmp_path / "w.safetensors")

@@ -1,4 +1,4 @@
-"""SAT and ViT as a family: what the exporter asks of it."""
+"""SAT and ViT as a family: what the exporter needs from it."""
 
 from __future__ import annotations
 
@@ -40,28 +40,28 @@ def test_a_model_of_another_depth_is_exported_and_proven(
 
 
 @pytest.mark.parametrize(("model", "delay"), [("sat-t", 2), ("sat-s", 1), ("vit-t", 2)])
-def test_the_state_of_the_reference_is_the_published_one_hidden_tokens(model: str, delay: int) -> None:
+def test_the_state_of_the_reference_is_hidden_tokens_as_published(model: str, delay: int) -> None:
     variant = small(model, delay)
     reference = family.reference(load_checkpoint("random", variant))
     options = GraphOptions(cache="hidden") if variant.has_cache else USUAL_OPTIONS
     assert reference.state_bytes() == cache_bytes(family.interface(variant, 527, options).cache_in)
 
 
-def test_who_exports_a_file_of_sat_s_is_told_to_make_sure_of_its_delay(tmp_path: Path) -> None:
-    for model, told in (("sat-s", True), ("sat-t", False), ("vit-s", False)):
+def test_an_export_of_a_sat_s_file_asks_the_user_to_check_its_delay(tmp_path: Path) -> None:
+    for model, warned in (("sat-s", True), ("sat-t", False), ("vit-s", False)):
         variant = small(model, 1)
         save_file(load_checkpoint("random", variant).state, tmp_path / f"{model}.safetensors")
         result = call("onnx", "--model", variant.model, "--delay", 1, "--output", tmp_path,
                       "--checkpoint", tmp_path / f"{model}.safetensors")
         assert result.code == 0
-        assert ("make sure that this one was trained at 1 s" in result.err) == told
+        assert ("make sure that this one was trained for 1 s" in result.err) == warned
         report = json.loads((tmp_path / variant.name / "onnx" / "reports" / "export.json").read_text("utf-8"))
-        assert (report["caution"] is not None) == told
-        assert not told or report["caution"] in result.err
+        assert (report["caution"] is not None) == warned
+        assert not warned or report["caution"] in result.err
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=lambda variant: variant.name)
-def test_a_model_without_a_cache_has_no_choice_of_one(variant: Variant) -> None:
+def test_a_model_without_a_cache_does_not_take_the_option_cache(variant: Variant) -> None:
     check_options(variant, GraphOptions(input="mel", streams=8))
     if variant.has_cache:
         check_options(variant, GraphOptions(cache="hidden"))
@@ -70,7 +70,7 @@ def test_a_model_without_a_cache_has_no_choice_of_one(variant: Variant) -> None:
             check_options(variant, GraphOptions(cache="hidden"))
 
 
-def test_a_published_file_with_another_hash_than_was_published_is_refused(
+def test_a_file_that_does_not_have_the_published_hash_is_refused(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SATEXPORT_CACHE", str(tmp_path))
     path = download_folder() / "published" / "a.pt"

@@ -24,13 +24,13 @@ SCORES, CACHE, DECIBELS = 5e-5, 1e-3, 2e-3  # tolerances; the vectors were compu
 
 
 def sizes(*names: str) -> list[Any]:
-    """Names as parameters; the largest models in test-long."""
+    """Return names as parameters; the largest models run only in `make test-long`."""
     return [pytest.param(name, marks=pytest.mark.long) if name in BASE else name for name in names]
 
 
 @lru_cache(maxsize=2)
 def published(variant: Variant) -> Transformer:
-    """The model with the weights behind the vectors."""
+    """Return the model with the weights from which the vectors were computed."""
     model = Transformer(variant).eval().requires_grad_(False)
     shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     state = {key: torch.from_numpy(value) for key, value in seeded.state_dict(shapes).items()}
@@ -44,8 +44,9 @@ def wave(seconds: int) -> torch.Tensor:
     return torch.from_numpy(seeded.waveform(seconds))[None]
 
 
-def gap(name: str, found: torch.Tensor) -> float:
-    return float(np.abs(GOLDEN[name] - found.numpy()).max())
+def gap(name: str, values: torch.Tensor) -> float:
+    """Return the largest difference from a vector of the published implementation."""
+    return float(np.abs(GOLDEN[name] - values.numpy()).max())
 
 
 @pytest.mark.parametrize("name", sizes(*SAT))
@@ -73,7 +74,7 @@ def test_a_clip_scores_as_in_the_paper(name: str) -> None:
 
 @pytest.mark.parametrize("name", sizes(*VIT))
 @pytest.mark.parametrize("delay", [1, 2])
-def test_a_model_without_a_cache_scores_each_chunk_by_itself(name: str, delay: int) -> None:
+def test_a_model_without_a_cache_scores_each_chunk_independently(name: str, delay: int) -> None:
     model = Transformer(VARIANTS[VIT[name], delay]).eval().requires_grad_(False)
     model.load_state_dict(published(VARIANTS[VIT[name], 10]).state_dict())
     scores, cache = model(wave(4 * delay).reshape(4, -1), None)
@@ -87,12 +88,12 @@ def test_the_log_mel_is_the_published_one() -> None:
     assert np.abs(frontend.mel_filterbank(LOG_MEL) - GOLDEN["mel_filterbank"]).max() < 1e-5
 
 
-def test_streams_in_one_batch_do_not_hear_each_other() -> None:
+def test_streams_in_one_batch_are_independent() -> None:
     model = published(SAT["SAT_S_1s"])
     silence = model.silence_cache()
     assert silence is not None
     chunks = wave(2).reshape(2, -1) * torch.tensor([[1.0], [0.001]])  # the clamp is per stream, too
     together, cache = model(chunks, silence.expand(-1, 2, -1, -1))
-    alone, own = model(chunks[1:], silence)
-    torch.testing.assert_close(together[1:], alone, atol=1e-5, rtol=0)
-    torch.testing.assert_close(cache[:, 1:], own, atol=1e-4, rtol=0)
+    single, single_cache = model(chunks[1:], silence)
+    torch.testing.assert_close(together[1:], single, atol=1e-5, rtol=0)
+    torch.testing.assert_close(cache[:, 1:], single_cache, atol=1e-4, rtol=0)

@@ -1,4 +1,4 @@
-"""Random weights: the same for a seed, with scores that tell sounds apart."""
+"""Random weights: a seed always gives the same ones, and their scores differ between sounds."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from satexport.models.sat.network import Transformer
 from satexport.models.sat.variants import Variant, find_model
 from tests.models.checkpoints import SAT_T, WEIGHT
 
-pytestmark = pytest.mark.usefixtures("cache_of_its_own", "one_thread")
+pytestmark = pytest.mark.usefixtures("own_cache_folder", "one_thread")
 
 
 def run(loaded: Checkpoint[Variant]) -> tuple[Transformer, Tensor]:
-    """The model of a checkpoint, and four chunks of noise and tones [4, 1, samples]."""
+    """Return the model of a checkpoint and four chunks of noise and tones, [4, 1, samples]."""
     model = Transformer(loaded.variant, loaded.classes).eval()
     model.load_state_dict({key: torch.from_numpy(value) for key, value in loaded.state.items()})
     samples = loaded.variant.hop_samples
@@ -30,7 +30,7 @@ def run(loaded: Checkpoint[Variant]) -> tuple[Transformer, Tensor]:
     return model, torch.stack(chunks)[:, None]
 
 
-def test_a_seed_makes_the_same_weights_again_and_another_seed_others() -> None:
+def test_a_seed_always_gives_the_same_weights_and_another_seed_other_weights() -> None:
     first, again = load_checkpoint("random", SAT_T), load_checkpoint("random", SAT_T)
     other = load_checkpoint("random", SAT_T, seed=1)
     assert first.sha256 == again.sha256 != other.sha256
@@ -47,22 +47,22 @@ def test_a_seed_makes_the_same_weights_again_and_another_seed_others() -> None:
     find_model("sat-t")[2], find_model("sat-s")[1], find_model("vit-t")[1]],
     ids=lambda v: v.name)
 @torch.inference_mode()
-def test_scores_of_random_weights_are_moderate_and_tell_chunks_apart(variant: Variant) -> None:
+def test_scores_of_random_weights_are_moderate_and_differ_between_chunks(variant: Variant) -> None:
     model, chunks = run(load_checkpoint("random", variant))
-    cache, scores = model.silence_cache(), []
+    cache, rows = model.silence_cache(), []
     for chunk in chunks:
-        found, cache = model(chunk, cache)
-        scores.append(found[0])
-    found = torch.stack(scores)
-    assert found.min() > 0.005
-    assert found.max() < 0.995
-    assert 0.05 < found.std() < 0.2
-    apart = (found[:, None] - found[None]).abs().mean(-1)
-    assert apart[~torch.eye(4, dtype=torch.bool)].min() > 0.01
+        row, cache = model(chunk, cache)
+        rows.append(row[0])
+    scores = torch.stack(rows)
+    assert scores.min() > 0.005
+    assert scores.max() < 0.995
+    assert 0.05 < scores.std() < 0.2
+    differences = (scores[:, None] - scores[None]).abs().mean(-1)
+    assert differences[~torch.eye(4, dtype=torch.bool)].min() > 0.01
 
 
 @torch.inference_mode()
-def test_the_batch_norm_of_random_weights_fits_audio() -> None:
+def test_the_batch_norm_of_random_weights_normalizes_audio() -> None:
     model, chunks = run(load_checkpoint("random", SAT_T))
     quiet_room = model.front_end(0.03 * chunks[2])
     normed = model.init_bn(quiet_room[:, :, None])

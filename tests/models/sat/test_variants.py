@@ -1,4 +1,4 @@
-"""Models by name: the published ones, and those of another size."""
+"""Models by name: published models and models of another size."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from satexport.models.sat.variants import VARIANTS, Variant, find_model
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=lambda variant: variant.name)
 @pytest.mark.parametrize(("size", "depth"), [("80x5", 12), ("80x5x1", 1), ("80x5x3", 3)])
-def test_a_model_of_another_size_is_the_published_one_in_all_else(
+def test_a_model_of_another_size_differs_from_the_published_one_only_in_size(
         variant: Variant, size: str, depth: int) -> None:
     name = f"{variant.model}-{size}"
     small = find_model(name)[variant.delay]
@@ -25,7 +25,7 @@ def test_a_model_of_another_size_is_the_published_one_in_all_else(
 
 
 @pytest.mark.parametrize(("model", "delay", "words"), [
-    ("sat-t-48x5", 2, "sat-t-48x5: expected a width up to 1024 that its number of heads divides"),
+    ("sat-t-48x5", 2, "sat-t-48x5: expected a width up to 1024 that is a multiple of the number of heads"),
     ("sat-t-1028x4", 2, "expected a width up to 1024"), ("sat-t-48x48000", 2, "expected a width up to 1024"),
     ("sat-t-0x3", 2, "expected a width up to 1024"), ("sat-t-48x0", 2, "expected a width up to 1024"),
     ("sat-t-048x3", 2, "unknown model"), ("ced-nano", 2, "unknown model"),
@@ -37,13 +37,13 @@ def test_a_model_of_another_size_is_the_published_one_in_all_else(
     ("sat-t-48x3x0", 2, "expected a depth from 1 to 24"),
     ("sat-t-48x3x02", 2, "unknown model"), ("sat-t-48x3x", 2, "unknown model"),
     ("sat-t-48x3", 10, "sat-t-48x3 has no delay of 10 s; it has 1, 2")])
-def test_a_size_that_cannot_be_is_wrong_use(model: str, delay: int, words: str) -> None:
+def test_an_impossible_size_is_wrong_use(model: str, delay: int, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         find_variant(model, delay)
 
 
 @pytest.mark.parametrize("name", [
     "", "sat-t", "sat-t-2", "sat-t-0s", "sat-t-3s", "sat-t-2s\n", "-2s", "sat-t--2s", "sat-t-999999999s"])
-def test_what_names_no_variant_is_wrong_use(name: str) -> None:
+def test_an_unknown_name_is_wrong_use(name: str) -> None:
     with pytest.raises(UsageError):
         named_variant(name)

@@ -48,7 +48,7 @@ def _shapes(variant: Variant, classes: int) -> Shapes:
 def read(file: StateFile, variant: Variant, path: Path) -> State:
     classes = file.shapes.get("head.bias", (0,))[0]
     if file.shapes != _shapes(variant, classes):
-        raise CheckpointError(f"{path}: is no {variant.model}.")
+        raise CheckpointError(f"{path}: is not a {variant.model}.")
     return {key: read_floats(path, key, entry) for key, entry in file.entries.items()}
 
 

@@ -16,13 +16,13 @@ from tests.models.tally.variants import LOG_MEL, Variant
 
 
 def graph_weights(state: State) -> Weights:
-    """[in, out] matrices in float64."""
+    """Return the weights in float64, [in, out] matrices."""
     weights = {key: value.astype(np.float64) for key, value in state.items()}
     return weights | {f"{layer}.weight": weights[f"{layer}.weight"].T for layer in ("hidden", "head")}
 
 
 def fold_scale(w: Weights) -> Weights:
-    """The scale and shift of the bands go into the hidden layer."""
+    """Move the scale and shift of the bands into the hidden layer."""
     weight, bias = w["hidden.weight"], w["hidden.bias"] + w["band.shift"] @ w["hidden.weight"]
     return w | {"hidden.weight": w["band.scale"][:, None] * weight, "hidden.bias": bias,
                 "band.scale": np.ones_like(w["band.scale"]), "band.shift": np.zeros_like(w["band.shift"])}

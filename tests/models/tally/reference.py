@@ -1,4 +1,4 @@
-"""The same in numpy, float64."""
+"""Tally in numpy, float64: the reference."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class NumpyTally:
         return np.repeat(hidden[:, None], self.variant.memory_steps, 1).repeat(streams, 0)
 
     def __call__(self, x: FloatArray, cache: Cache) -> tuple[FloatArray, Cache]:
-        every = np.concatenate((cache, self._hidden(x)[:, None]), 1)
-        logits = every.mean(1) @ self.w["head.weight"].T + self.w["head.bias"]
-        return np.asarray(1 / (1 + np.exp(-logits)), np.float32), every[:, 1:]
+        hidden = np.concatenate((cache, self._hidden(x)[:, None]), 1)
+        logits = hidden.mean(1) @ self.w["head.weight"].T + self.w["head.bias"]
+        return np.asarray(1 / (1 + np.exp(-logits)), np.float32), hidden[:, 1:]
 
     def silence(self, cache: Cache, stream: int) -> Cache:
         cache = cache.copy()
@@ -40,7 +40,7 @@ class NumpyTally:
         return {}
 
     def close(self) -> None:
-        """It holds arrays alone."""
+        """Do nothing: Python frees the arrays."""
 
     def state_bytes(self) -> int:
         return self.initial_cache(1).nbytes

@@ -1,4 +1,4 @@
-"""The second family goes the whole way, from a file of weights to tags, and no shared file knows it."""
+"""The second family works from a file of weights to tags, and no shared file names it."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bundle(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `satexport onnx` makes of the file alone."""
+    """The bundle that `satexport onnx` writes, given only the file."""
     build = tmp_path_factory.mktemp("build")
     result = call("onnx", "--checkpoint", weights, "--output", build)
     assert result.code == 0
     return build / "tally-1s" / "onnx"
 
 
-def test_the_contract_says_what_the_family_says(bundle: Path) -> None:
+def test_the_contract_contains_the_properties_of_the_variant(bundle: Path) -> None:
     contract = load(bundle).contract
     assert (contract.family, contract.variant, contract.sample_rate) == ("tally", "tally-1s", 32_000)
     assert (contract.hop_samples, contract.memory_steps) == (32_000, 3)
@@ -96,12 +96,12 @@ def test_a_stream_scores_as_the_reference(options: GraphOptions, tmp_path: Path)
     tagger = load(export_onnx(checkpoint, find_target("onnx"), tmp_path, options).path)
     reference = family.reference(checkpoint)
     cache = reference.initial_cache(1)
-    found = tagger.stream().feed(SOUND)
-    assert len(found) == 5
-    for row, chunk in zip(found, SOUND.reshape(5, 1, -1), strict=True):
+    scores = tagger.stream().feed(SOUND)
+    assert len(scores) == 5
+    for row, chunk in zip(scores, SOUND.reshape(5, 1, -1), strict=True):
         expected, cache = reference(chunk, cache)
         np.testing.assert_allclose(row[None], expected, atol=1e-5)
-    assert np.ptp(found, axis=0).max() > 0.01
+    assert np.ptp(scores, axis=0).max() > 0.01
     assert verdict(run_golden(tagger).gates) == "passed"
 
 
@@ -122,13 +122,13 @@ def test_its_linear_layer_becomes_int8(bundle: Path, quick: tuple[object, ...]) 
     assert result.code in (0, 1)  # random weights: int8 may cost mAP
     int8 = load(bundle.parents[1] / "tally-1s" / "cpu-int8")
     assert int8.bundle.int8_layers() == 1
-    chosen = find_calibration("synthetic")
-    heard = {clip_hash(clip.read(RATE)) for clip in calibration_clips(chosen, None)}
-    assert int8.bundle.calibrated_on() <= heard  # at the rate of the model
+    calibration = find_calibration("synthetic")
+    hashes = {clip_hash(clip.read(RATE)) for clip in calibration_clips(calibration, None)}
+    assert int8.bundle.calibrated_on() <= hashes  # at the rate of the model
     np.testing.assert_allclose(int8.stream().feed(SOUND), load(bundle).stream().feed(SOUND), atol=0.05)
 
 
-def test_run_hears_a_file_of_any_rate_and_a_pipe_at_the_models_own(
+def test_run_takes_a_file_of_any_rate_and_a_pipe_at_the_rate_of_the_model(
         bundle: Path, tmp_path: Path) -> None:
     soundfile = need("soundfile", "audio")
     soundfile.write(tmp_path / "a.wav", synthetic_clip("evaluate", 4, 3.0, rate=16_000)[0], 16_000)
@@ -136,9 +136,9 @@ def test_run_hears_a_file_of_any_rate_and_a_pipe_at_the_models_own(
     pcm = (SOUND[:2 * RATE] * 32_767).astype("<i2").tobytes()
     program = ("from satexport.models.families import FAMILIES; from satexport.cli import main; "
                f"FAMILIES.update({LINE}); main()")
-    done = subprocess.run([sys.executable, "-c", program, "run", bundle, "-"], input=pcm, capture_output=True,
-                          check=True, cwd=ROOT)
-    lines = done.stdout.decode().splitlines()
+    process = subprocess.run([sys.executable, "-c", program, "run", bundle, "-"], input=pcm,
+                             capture_output=True, check=True, cwd=ROOT)
+    lines = process.stdout.decode().splitlines()
     assert lines[0] == "standard input, mono 16-bit PCM at 32000 Hz"
     assert len(lines) == 3  # two seconds at 32 kHz are two chunks
 
@@ -166,7 +166,7 @@ def test_a_device_that_does_not_know_the_family_runs_its_bundle(
     assert "newer version" in result.err
 
 
-def test_a_variant_that_is_not_known_here_was_made_by_a_newer_version(bundle: Path) -> None:
+def test_a_bundle_of_an_unknown_variant_needs_a_newer_version(bundle: Path) -> None:
     opened = load(bundle).bundle
     newer = replace(opened, contract=replace(opened.contract, variant="tally-7s"))
     with pytest.raises(BundleError, match=r"the model is a 'tally-7s', which .*newer version"):
@@ -197,7 +197,7 @@ def test_a_file_of_another_family_is_recognised(weights: Path, tmp_path: Path) -
         load_checkpoint(str(tmp_path / "sat.safetensors"), TALLY)
 
 
-def test_a_file_that_two_families_could_have_written_asks_for_the_model(tmp_path: Path) -> None:
+def test_a_file_that_matches_two_families_needs_a_model(tmp_path: Path) -> None:
     both = load_checkpoint("random", find_variant("sat-t", 2)).state | family.random(TALLY, 527, 0)
     save_file(both, tmp_path / "both.safetensors")
     result = call("onnx", "--checkpoint", tmp_path / "both.safetensors", "--output", tmp_path / "build")
@@ -206,12 +206,12 @@ def test_a_file_that_two_families_could_have_written_asks_for_the_model(tmp_path
 
 
 @pytest.mark.parametrize("what", ["published", "demo", "random"])
-def test_a_word_does_not_name_a_model(what: str, tmp_path: Path) -> None:
+def test_published_demo_and_random_need_a_model(what: str, tmp_path: Path) -> None:
     result = call("onnx", "--checkpoint", what, "--output", tmp_path)
     assert (result.code, "add --model NAME" in result.err) == (2, True)
 
 
-def test_a_checkpoint_that_nobody_published_says_what_else_there_is() -> None:
+def test_the_error_for_an_unpublished_checkpoint_says_what_to_pass() -> None:
     with pytest.raises(UsageError, match="no published checkpoint of tally-1s: pass --checkpoint FILE"):
         load_checkpoint("published", TALLY)
     with pytest.raises(UsageError, match="the demo checkpoint is a sat-t at 2 s, not a tally at 1 s"):
@@ -227,7 +227,7 @@ def test_a_file_tells_its_model_and_its_delay_if_its_shapes_do(
     assert recognize_variant(str(tmp_path / "w.safetensors"), asked) == find_variant(model, delay)
 
 
-def test_a_file_of_no_known_model_asks_for_one(tmp_path: Path) -> None:
+def test_a_file_of_no_known_model_is_refused(tmp_path: Path) -> None:
     save_file({"a": np.zeros(2, np.float32)}, tmp_path / "w.safetensors")
     result = call("onnx", "--checkpoint", tmp_path / "w.safetensors", "--output", tmp_path / "build")
     assert (result.code, "its shapes match no known model" in result.err) == (4, True)

@@ -23,7 +23,7 @@ class Variant:
     model: str
     delay: int
     width: int         # of the hidden layer
-    memory_steps: int  # earlier steps that the mean is over
+    memory_steps: int  # number of earlier steps in the mean
 
     @property
     def name(self) -> str:
