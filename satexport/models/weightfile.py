@@ -53,8 +53,9 @@ def read_weights(path: Path, marks: Collection[str] = ()) -> StateFile:
             return read_torch(path, marks)
     except FileNotFoundError:
         raise CheckpointError(
-            f"{path}: no such file; expected a checkpoint (.pt, .pth or .safetensors), or one "
-            "of the words that need no file: published, demo, random.") from None
+            f"{path}: no such file; expected a checkpoint (.pt, .pth or .safetensors), hub:OWNER/REPO for "
+            "one on the Hugging Face Hub, or one of the words that need no file: published, demo, random."
+        ) from None
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error}); expected a "
                               "checkpoint file that you may read.") from error

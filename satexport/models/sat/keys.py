@@ -25,6 +25,7 @@ COUNTER: Final = "init_bn.1.num_batches_tracked"  # only training needs it; may 
 HEAD: Final = "outputlayer.1.weight"
 HEAD_BIAS: Final = "outputlayer.1.bias"
 HUB_PREFIX: Final = "encoder."  # of a CED's names on the Hub, except those of its output layer
+
 # PyTorch and the graph share these front-end constants. The copies in a file differ from them only by
 # rounding (5e-6 in float32, 5e-4 in float16); they are checked, then replaced.
 FRONT_END: Final[dict[str, Callable[[], NDArray[np.float64]]]] = {
@@ -81,8 +82,8 @@ def shapes_like(shapes: Shapes, variant: Variant) -> Shapes:
     expected = expected_shapes(variant, head[0] if len(head) == 2 and head[0] > 0 else len(audioset_labels()))
     if not variant.has_cache and len(time) == 4 and 0 < time[3] <= MAX_COLUMNS:
         expected[MARK] = (*expected[MARK][:3], time[3])
-    return {name(key): shape for key, shape in expected.items()
-            if name is not hub_name or key not in FRONT_END}
+    has_front_end = name(MARK) == MARK  # a file from the Hub has none
+    return {name(key): shape for key, shape in expected.items() if has_front_end or key not in FRONT_END}
 
 
 def advice(shapes: Shapes, variant: Variant, file: StateFile) -> str:

@@ -25,8 +25,9 @@ BLOCK_EPS = 1e-6      # of the block norms and the last norm
 OUTPUT_EPS = 1e-5     # of the output layer's norm
 DEPTH = 12            # transformer blocks of the published models
 WIDEST, DEEPEST = 1024, 24  # limits for models of another size
-_RESIZED = re.compile(r"(?P<model>(?:sat|vit)-[tsb]|ced-[a-z]+)-(?P<width>{0})x(?P<heads>{0})"
-                      r"(?:x(?P<depth>{0}))?".replace("{0}", "0|[1-9][0-9]{0,8}"))
+_NUMBER = "0|[1-9][0-9]{0,8}"
+_RESIZED = re.compile(rf"(?P<model>(?:sat|vit)-[tsb]|ced-[a-z]+)-(?P<width>{_NUMBER})x(?P<heads>{_NUMBER})"
+                      rf"(?:x(?P<depth>{_NUMBER}))?")
 _SIZES: dict[str, tuple[int, int, Literal["mean", "token"]]] = {  # width, heads, pooling
     "t": (192, 3, "mean"),
     "s": (384, 6, "token"),
