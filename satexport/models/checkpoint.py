@@ -134,8 +134,8 @@ def _check_family(path: Path, file: StateFile, variant: Variant) -> None:
     alike = resembling(file.shapes)
     if alike and variant.family not in {other.family for other in alike}:
         model, delay = alike[0].model, alike[0].delay
-        raise CheckpointError(f"{path}: is not a {variant.model} at {variant.delay} s. This looks like {model} "
-                              f"at {delay} s: pass --model {model} --delay {delay}.")
+        raise CheckpointError(f"{path}: is not a {variant.model} at {variant.delay} s. This looks like "
+                              f"{model} at {delay} s: pass --model {model} --delay {delay}.")
 
 
 def _find_demo(variant: Variant) -> Path:
