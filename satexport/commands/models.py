@@ -73,7 +73,8 @@ def sizes_table(variants: Sequence[Mapping[str, Any]]) -> Table:
     family = str(variants[0]["family"])
     details = list(find_family(family).describe(named_variant(variants[0]["name"])))
     return Table(
-        title=f"{len(variants)} variants of {family}: a model at a delay; the cache in fp32", texts=2,
+        title=f"{len(variants)} variants of the family {family}: a model at a delay; the cache in fp32",
+        texts=2,
         head=("model", "delay", "tokens new/cached", *details, "remembered chunks", "cache, MB"),
         rows=[_variant_row(facts, details) for facts in variants])
 
@@ -86,7 +87,7 @@ def papers_table(variants: Sequence[Mapping[str, Any]]) -> Table | None:
     if not (named := [facts for facts in variants if facts["paper"]]):
         return None
     sources = " and ".join(dict.fromkeys(facts["paper"]["source"] for facts in named))
-    return Table(title=f"figures of the paper ({sources}); none was measured by satexport", texts=2,
+    return Table(title=f"figures of the papers ({sources}); none was measured by satexport", texts=2,
                  head=("model", "delay", "GFLOPs", "memory, MB", "mAP", "published file", "licence"),
                  rows=[_paper_row(facts) for facts in named])
 

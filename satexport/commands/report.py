@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from satexport.commands.options import json_option
 from satexport.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from satexport.report.blocks import Block
     from satexport.report.records import Report
 
 ENDINGS = (".md", ".json", ".png")  # of --output
@@ -25,9 +27,9 @@ ENDINGS = (".md", ".json", ".png")  # of --output
               help="Write a file instead of printing: .md, .json, or .png (of one parity or measure report).")
 @json_option
 def report_command(paths: tuple[Path, ...], markdown: bool, output: Path | None, as_json: bool) -> None:
-    """Show the reports of bundles again.
+    """Show stored reports.
 
-    PATH is a bundle, to show everything in its reports/, or one JSON report.
+    PATH is a bundle, to show everything in its reports/, a folder of reports, or one JSON report.
 
     \b
     Examples:
@@ -36,6 +38,7 @@ def report_command(paths: tuple[Path, ...], markdown: bool, output: Path | None,
       satexport report build/sat-t-2s/onnx -o report.md
       satexport report build/sat-t-2s/onnx/reports/measure.json -o measure.png
     """
+    from satexport.bundle.folder import MANIFEST
     from satexport.bundle.places import check_places
     from satexport.report.blocks import describe_stored
     from satexport.report.markdown import to_markdown
@@ -47,54 +50,78 @@ def report_command(paths: tuple[Path, ...], markdown: bool, output: Path | None,
     if output and output.suffix not in ENDINGS:
         raise UsageError(f"--output {output}: the name ends in {output.suffix or 'nothing'}; expected one of "
                          f"{', '.join(ENDINGS)}.")
-    reports = [report for path in paths for report in _read(path)]
+    reports, errors = _read(paths)
+    with _damage_is_bad_input():
+        blocks = describe_stored(reports)
     if output:
-        check_places([("report", output)], [path for path in paths if path.is_dir()])
-        _write(reports, output)
-        return
-    blocks = [block for report in reports for block in describe_stored(report)]
-    with ignore_closed_pipe():
-        if as_json:
-            print_json({"reports": [to_json(report) for report in reports]})
-        elif markdown:
-            click.echo(to_markdown(blocks), nl=False)
-        else:
-            print_blocks(blocks)
+        if any(output.resolve() == path.resolve() for path in paths):
+            raise UsageError(f"--output {output} is a report to show: choose another file.")
+        check_places([("report", output)], [path for path in paths if (path / MANIFEST).exists()])
+        with _damage_is_bad_input():
+            _write(reports, blocks, output)
+    else:
+        with ignore_closed_pipe():
+            if as_json:
+                print_json({"reports": [to_json(report) for report in reports]})
+            elif markdown:
+                click.echo(to_markdown(blocks), nl=False)
+            else:
+                print_blocks(blocks)
+    if errors:
+        raise DataError("\n".join(error.message for error in errors))
 
 
-def _read(path: Path) -> list[Report]:
-    """Return the report in a file, or those of a bundle. Raises `DataError` if there is none, or one that
-    this version does not read."""
-    from satexport.bundle.folder import open_bundle
+def _read(paths: Sequence[Path]) -> tuple[list[Report], list[DataError]]:
+    """Return the reports in files, bundles and folders of reports, and the errors of those in folders that
+    cannot be read. Raises `DataError` if a file has none, or if no report can be read."""
+    from satexport.bundle.folder import MANIFEST, open_bundle
     from satexport.report.serialize import read_file, read_reports
 
-    if not path.is_dir():
-        return read_file(path)
-    reports = read_reports(folder := open_bundle(path).reports)
+    reports: list[Report] = []
+    errors: list[DataError] = []
+    for path in paths:
+        if not path.is_dir():
+            reports += read_file(path)
+            continue
+        is_bundle = (path / MANIFEST).exists() or not any(path.glob("*.json"))
+        folder = open_bundle(path).reports if is_bundle else path
+        readable, unreadable = read_reports(folder)
+        if not readable and not unreadable:
+            raise DataError(f"{folder}: has no reports. `satexport parity {path}` and `satexport measure "
+                            f"{path}` make them.")
+        reports, errors = reports + readable, errors + unreadable
     if not reports:
-        raise DataError(f"{folder}: has no reports. `satexport parity {path}` and `satexport measure {path}` "
-                        "make them.")
-    return reports
+        raise errors[0]
+    return reports, errors
 
 
-def _write(reports: Sequence[Report], output: Path) -> None:
-    """Write reports into a file, as its ending says."""
+@contextmanager
+def _damage_is_bad_input() -> Iterator[None]:
+    """Raise `DataError` if the values of a report, which have the right types, cannot be shown."""
+    try:
+        yield
+    except (ArithmeticError, KeyError, ValueError) as error:
+        raise DataError(f"a report has impossible values ({type(error).__name__}: {error}): it is damaged. "
+                        "Make it again.") from None
+
+
+def _write(reports: Sequence[Report], blocks: Sequence[Block], output: Path) -> None:
+    """Write reports, whose blocks are given, into a file, as its ending says."""
     from satexport.errors import requires_extra
     from satexport.files import write_bytes, write_json, write_text
-    from satexport.report.blocks import describe_stored
     from satexport.report.markdown import to_markdown
     from satexport.report.pictures import draw, has_picture
     from satexport.report.serialize import to_json
 
     if output.suffix == ".md":
-        write_text(output, to_markdown(block for report in reports for block in describe_stored(report)))
+        write_text(output, to_markdown(blocks))
     elif output.suffix == ".json":
         write_json(output, {"reports": [to_json(report) for report in reports]})
     else:
         pictured = [report for report in reports if has_picture(report)]
         if len(pictured) != 1:
             raise UsageError(f"--output {output}: {len(pictured)} of the reports have a picture, expected 1. "
-                             "Name the report, such as BUNDLE/reports/measure.json.")
+                             "Name the file of one that `satexport parity` or `satexport measure` wrote.")
         with requires_extra("measure"):
             content = draw(pictured[0])
         write_bytes(output, content)

@@ -38,7 +38,7 @@ def targets_command(as_json: bool) -> None:
             print_json({"targets": [target.to_dict() for target in targets]})
         else:
             print_table(Table(title="targets", head=COLUMNS, rows=[_row(target) for target in targets]))
-            click.echo("To use a target of your own, pass --target FILE.toml (README: A target of your own).")
+            click.echo("To use a target of your own, pass --target FILE.toml (docs/targets.md).")
 
 
 def _row(target: Target) -> list[Cell]:

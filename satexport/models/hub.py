@@ -14,7 +14,7 @@ from satexport.files import download_folder, read_at_most
 from satexport.hub import HubRepository, open_repository, parse_hub_name
 from satexport.models.families import all_hub_types, models_of_type
 from satexport.models.weightfile import check_download
-from satexport.terminal import shown
+from satexport.terminal import note, shown
 
 CONFIG: Final = "config.json"
 MAX_CONFIG: Final = 1_000_000  # bytes; one with 527 labels has 40,000
@@ -42,12 +42,14 @@ def fetch_from_hub(text: str, expected_types: frozenset[str] | None = None) -> I
     """
     name = parse_hub_name(text)
     repository = open_repository(name)
+    if repository.is_cached_only:
+        note(f"The Hub cannot be reached: using {repository.name} at {repository.commit}, from the cache.")
     file = repository.choose_weights(name.file)
     types = _read_types(repository)
     _check_types(repository, types, expected_types)
     path, full_name = repository.fetch(file), repository.full_name(file)
-    note = download_folder() / "hub" / repository.name / repository.commit / f"{file}.sha256"
-    with check_download(path, note, repository.files[file]):
+    hash_file = download_folder() / "hub" / repository.name / repository.commit / f"{file}.sha256"
+    with check_download(path, hash_file, repository.files[file]):
         try:
             yield HubWeights(path, full_name, types)
         except CheckpointError as error:

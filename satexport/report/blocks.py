@@ -50,11 +50,15 @@ def describe(report: Report) -> list[Block]:
     return list(_DESCRIBE[kind_of(report)](report))
 
 
-def describe_stored(report: Report) -> list[Block]:
-    """Return the blocks of a stored report: those of `describe`, its warnings and its origin."""
-    warnings = (getattr(report, "warning", None), getattr(report, "caution", None),
-                *getattr(report, "notes", ()))
-    return [*describe(report), *filter(None, warnings), _describe_origin(report.origin)]
+def describe_stored(reports: Sequence[Report]) -> list[Block]:
+    """Return the blocks of stored reports: of each those of `describe` and its warnings, and then, once each,
+    the origins of the figures."""
+    blocks: list[Block] = []
+    for report in reports:
+        warnings = (getattr(report, "warning", None), getattr(report, "caution", None),
+                    *getattr(report, "notes", ()))
+        blocks += [*describe(report), *filter(None, warnings)]
+    return [*blocks, *dict.fromkeys(describe_origin(report.origin) for report in reports)]
 
 
 def rows_table(title: str, first: str, figures: Sequence[Figure[R]], records: Mapping[str, R]) -> Table:
@@ -100,7 +104,7 @@ def describe_bundle(record: BundleRecord) -> Iterator[Block]:
     yield f"Gates: {verdict(proof.gates)}. Bundle: {record.path}"
 
 
-def _describe_origin(origin: Mapping[str, Any]) -> str:
+def describe_origin(origin: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in origin["versions"].items())
     flags = " ".join(origin["cpu_flags"])
     return f"Made on {origin['cpu']}, {origin['cpu_cores']} cores ({flags}), {origin['system']}; {versions}."

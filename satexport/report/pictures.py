@@ -15,6 +15,7 @@ import numpy as np
 from satexport.files import cache_folder, write_bytes
 from satexport.measure.records import MeasureEntry, MeasureReport
 from satexport.parity.records import ParityReport
+from satexport.report.blocks import describe_origin
 from satexport.report.figures import MEASURE_FIGURES, Figure, present
 from satexport.report.records import Report
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 COLUMNS = 4          # panels in a row of the picture of a measurement
 ROOM = 1.25          # width of a panel / its longest bar; leaves room for the values at the right
+FARTHEST = 3.0       # a mark farther than so many times the longest bar is drawn at the edge
+BEYOND = "beyond the edge"
 MARKS = {"p99": "o", "paper": "D"}
 BUNDLE, EAGER, GREY = "#2a6f97", "#a9b4bd", "#555555"
 
@@ -68,9 +71,10 @@ def draw_drift(report: ParityReport) -> Canvas:
     for name, value in (("p50", differences.p50), ("p90", differences.p90), ("p99", differences.p99)):
         axes.axhline(value, color="grey", linewidth=0.6, linestyle=":")
         axes.annotate(name, (1, value), xycoords=("axes fraction", "data"), fontsize="x-small")
-    axes.set(title=f"{report.variant} / {report.target} against PyTorch fp32, {over}", xlabel="chunk",
+    title = f"{report.variant} / {report.target} against PyTorch fp32, {over}"
+    axes.set(title="\n".join(filter(None, (report.warning, title))), xlabel="chunk",
              ylabel="score difference", ylim=(0, None))
-    axes.legend(fontsize="small")
+    canvas.legend(loc="outside lower right", fontsize="small", frameon=False, ncols=2)
     axes.spines[["top", "right"]].set_visible(False)
     return canvas
 
@@ -95,7 +99,8 @@ def draw_measure(report: MeasureReport) -> Canvas:
     if marks:
         canvas.legend(handles=list(marks.values()), loc="outside lower right", fontsize="small",
                       frameon=False, ncols=len(marks))
-    canvas.suptitle(report.machine, fontsize="medium", x=0.01, ha="left")
+    canvas.suptitle("\n".join(filter(None, (report.warning, report.machine, describe_origin(report.origin)))),
+                    fontsize="small", x=0.01, ha="left")
     return canvas
 
 
@@ -103,8 +108,9 @@ def _draw_panel(axes: Axes, panel: Figure[MeasureEntry], marks: Sequence[Figure[
                 entries: Sequence[MeasureEntry], bundles: int) -> None:
     """Draw one figure of all entries; the first `bundles` of them are bundles, the others PyTorch."""
     values = [panel.of(entry) for entry in entries]
-    longest = max((value for figure in (panel, *marks) for entry in entries
-                   if (value := figure.of(entry)) is not None), default=0.0)
+    longest = max((value for value in values if value is not None), default=0.0)
+    marked = [value for mark in marks for entry in entries if (value := mark.of(entry)) is not None]
+    edge = min(max([longest, *marked]), FARTHEST * longest)  # a few slow steps must not shrink all bars
     axes.barh(range(len(entries)), [value or 0 for value in values], 0.62,
               color=[BUNDLE] * bundles + [EAGER] * (len(entries) - bundles))
     for row, value in enumerate(values):
@@ -113,10 +119,14 @@ def _draw_panel(axes: Axes, panel: Figure[MeasureEntry], marks: Sequence[Figure[
     for mark in marks:
         points = [(value, row) for row, entry in enumerate(entries)
                   if (value := mark.of(entry)) is not None]
-        axes.plot(*zip(*points, strict=True), MARKS[mark.mark], color=GREY, markersize=5,
-                  markerfacecolor="white", linestyle="none", label=mark.mark)
+        for style, label, shown in (
+                (MARKS[mark.mark], mark.mark, [point for point in points if point[0] <= edge]),
+                (">", BEYOND, [(edge, row) for value, row in points if value > edge])):
+            if shown:
+                axes.plot(*zip(*shown, strict=True), style, color=GREY, markersize=5, markerfacecolor="white",
+                          linestyle="none", label=label)
     axes.set_title(panel.head, fontsize="small", loc="left")
-    axes.set(xlim=(0, longest * ROOM or 1), yticks=range(len(entries)),
+    axes.set(xlim=(0, edge * ROOM or 1), yticks=range(len(entries)),
              yticklabels=[entry.name for entry in entries])
     axes.tick_params(axis="x", labelbottom=False, bottom=False)
     axes.tick_params(axis="y", labelsize="small", left=False)

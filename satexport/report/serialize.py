@@ -35,7 +35,7 @@ def from_json(content: Any, path: Path) -> Report:
     kind = content.get("kind") if isinstance(content, Mapping) else None
     if not isinstance(kind, str) or kind not in KINDS or "schema" not in content:
         raise DataError(f"{path}: is not a report of satexport: its `kind` is {shown(kind)}; expected one of "
-                        f"{', '.join(KINDS)}.")
+                        f"{', '.join(KINDS)}. For all reports of a bundle, pass its folder.")
     schema = content["schema"]
     if not isinstance(schema, int) or schema < SCHEMA:
         raise DataError(f"{path}: is a report of schema {shown(schema)}; this satexport reads schema "
@@ -56,16 +56,24 @@ def read_file(path: Path) -> list[Report]:
     `read_report` does."""
     content = _read_json(path)
     several = content.get("reports") if isinstance(content, Mapping) else None
+    if several == []:
+        raise DataError(f"{path}: holds no reports.")
     return [from_json(part, path) for part in (several if isinstance(several, list) else [content])]
 
 
-def read_reports(folder: Path) -> list[Report]:
-    """Return the reports in a folder, in the order in which a bundle gets them. Skips JSON files that are not
-    reports. Raises `DataError` if a file cannot be read."""
-    contents = {path: _read_json(path) for path in sorted(folder.glob("*.json"))}
-    reports = [from_json(content, path) for path, content in contents.items()
-               if isinstance(content, Mapping) and "kind" in content]
-    return sorted(reports, key=lambda report: list(KINDS).index(kind_of(report)))
+def read_reports(folder: Path) -> tuple[list[Report], list[DataError]]:
+    """Return the reports in a folder, in the order in which a bundle gets them, and the errors of those that
+    cannot be read. Skips JSON files that are not reports."""
+    reports: list[Report] = []
+    errors: list[DataError] = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            content = _read_json(path)
+            if isinstance(content, Mapping) and "kind" in content:
+                reports.append(from_json(content, path))
+        except DataError as error:
+            errors.append(error)
+    return sorted(reports, key=lambda report: list(KINDS).index(kind_of(report))), errors
 
 
 def _read_json(path: Path) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,14 +88,40 @@ def test_wrong_use_and_bad_input_say_what_is_expected(
     assert content(reported) == before
 
 
-def test_a_report_of_another_schema_says_how_to_make_it_again(reported: Path) -> None:
+def test_a_report_of_another_schema_says_how_to_make_it_again_and_others_are_shown(reported: Path) -> None:
     file = reported / "reports" / "measure.json"
     old = json.loads(file.read_bytes()) | {"schema": SCHEMA - 1}
     file.write_text(json.dumps(old), "utf-8")
     result = call("report", reported)
-    assert (result.code, result.out) == (4, "")
+    assert (result.code, "Parity: passed." in result.out, "step in a burst" in result.out) == (4, True, False)
     assert f"{file}: is a report of schema {SCHEMA - 1}; this satexport reads schema {SCHEMA}." in result.err
     assert "Make it again: `satexport measure BUNDLE`." in result.err
+
+
+@pytest.mark.parametrize("damage", [{"hop_seconds": 0}, {"tokens": {"x": 1}},
+                                    {"operations": {"model": 10 ** 400, "front_end": 1}}], ids=str)
+@pytest.mark.parametrize("options", [(), ("-o", "r.png")], ids=str)
+def test_impossible_values_are_bad_input(
+        reported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: dict[str, Any],
+        options: tuple[str, ...]) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = reported / "reports" / "measure.json"
+    report = json.loads(file.read_bytes())
+    report["bundles"][0] |= damage
+    file.write_text(json.dumps(report), "utf-8")
+    result = call("report", file, *options)
+    assert (result.code, result.out) == (4, "")
+    assert "it is damaged. Make it again." in result.err
+    assert not (tmp_path / "r.png").exists()
+
+
+def test_a_folder_of_reports_is_shown_and_no_report_is_overwritten(reported: Path, tmp_path: Path) -> None:
+    folder = reported.parent / "measure"
+    folder.mkdir()
+    (folder / "measure.json").write_bytes((reported / "reports" / "measure.json").read_bytes())
+    assert "step in a burst" in call("report", folder).out
+    result = call("report", folder / "measure.json", "-o", folder / "measure.json")
+    assert (result.code, "choose another file" in result.err) == (2, True)
 
 
 def test_a_bundle_without_reports_says_what_makes_them(reported: Path) -> None:

@@ -17,6 +17,7 @@ from satexport.report.figures import FIGURES, KIND_FIGURES, MEASURE_FIGURES, TER
 from satexport.report.markdown import to_markdown
 from satexport.report.serialize import to_json
 from satexport.report.terminal import print_blocks
+from satexport.version import __version__
 from tests.report.records import all_reports, measure_report
 
 ENERGY = Figure[MeasureEntry](key="energy_mj", title="energy", unit="mJ", format=".1f",
@@ -93,6 +94,9 @@ def test_a_picture_has_a_panel_for_each_figure_and_a_value_for_each_bar(tmp_path
         assert [text.get_text() for text in axes.texts] == [
             pictured[head].text(entry) for entry in (*report.bundles, *report.eager)]
         assert axes.get_xlim()[0] == 0
+    title = canvas.get_suptitle()
+    assert report.machine in title
+    assert f"satexport {__version__}" in title
     assert pictures.write_picture(tmp_path / "measure.png", report) == []
     assert (tmp_path / "measure.png").read_bytes().startswith(b"\x89PNG")
 
@@ -101,7 +105,8 @@ def test_the_legend_lies_on_no_panel() -> None:
     canvas = pictures.draw_measure(measure_report())
     pictures.png_of(canvas)  # which lays it out
     legend = canvas.legends[0].get_window_extent()
-    assert [text.get_text() for text in canvas.legends[0].get_texts()] == ["p99", "paper"]
+    assert [text.get_text() for text in canvas.legends[0].get_texts()] == [
+        "p99", pictures.BEYOND, "paper"]
     for axes in panels_of(canvas).values():
         assert not legend.overlaps(axes.get_window_extent())
 
