@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import textwrap
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 COLUMNS = 4          # panels in a row of the picture of a measurement
 ROOM = 1.25          # width of a panel / its longest bar; leaves room for the values at the right
+CHARACTERS = 13      # of a caption per inch
 FARTHEST = 3.0       # a mark farther than so many times the longest bar is drawn at the edge
 BEYOND = "beyond the edge"
 MARKS = {"p99": "o", "paper": "D"}
@@ -71,9 +73,8 @@ def draw_drift(report: ParityReport) -> Canvas:
     for name, value in (("p50", differences.p50), ("p90", differences.p90), ("p99", differences.p99)):
         axes.axhline(value, color="grey", linewidth=0.6, linestyle=":")
         axes.annotate(name, (1, value), xycoords=("axes fraction", "data"), fontsize="x-small")
-    title = f"{report.variant} / {report.target} against PyTorch fp32, {over}"
-    axes.set(title="\n".join(filter(None, (report.warning, title))), xlabel="chunk",
-             ylabel="score difference", ylim=(0, None))
+    axes.set(xlabel="chunk", ylabel="score difference", ylim=(0, None))
+    _add_caption(canvas, report, f"{report.variant} / {report.target} against PyTorch fp32, {over}")
     canvas.legend(loc="outside lower right", fontsize="small", frameon=False, ncols=2)
     axes.spines[["top", "right"]].set_visible(False)
     return canvas
@@ -99,9 +100,15 @@ def draw_measure(report: MeasureReport) -> Canvas:
     if marks:
         canvas.legend(handles=list(marks.values()), loc="outside lower right", fontsize="small",
                       frameon=False, ncols=len(marks))
-    canvas.suptitle("\n".join(filter(None, (report.warning, report.machine, describe_origin(report.origin)))),
-                    fontsize="small", x=0.01, ha="left")
+    _add_caption(canvas, report, report.machine)
     return canvas
+
+
+def _add_caption(canvas: Canvas, report: MeasureReport | ParityReport, title: str) -> None:
+    """Write the title, the report's warning and its origin above the panels."""
+    width = int(CHARACTERS * canvas.get_figwidth())
+    lines = [*filter(None, (title, report.warning)), *textwrap.wrap(describe_origin(report.origin), width)]
+    canvas.suptitle("\n".join(lines), fontsize="small", x=0.01, ha="left")
 
 
 def _draw_panel(axes: Axes, panel: Figure[MeasureEntry], marks: Sequence[Figure[MeasureEntry]],
