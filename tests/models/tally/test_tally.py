@@ -145,7 +145,7 @@ def test_run_takes_a_file_of_any_rate_and_a_pipe_at_the_rate_of_the_model(
 
 def test_models_lists_it() -> None:
     result = call("models")
-    assert "1 variants of tally" in result.out
+    assert "1 variants of the family tally" in result.out
     *_, entry = json.loads(call("models", "--json").out)["models"]
     assert (entry["name"], entry["hidden"], entry["cache_bytes"]) == ("tally-1s", 32, 4 * 3 * 32)
     assert entry["paper"] is entry["file"] is entry["licence"] is None
