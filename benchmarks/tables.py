@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,8 +61,9 @@ def _preface(results: Mapping[str, Any]) -> str:
                       for key in ("steps", "threads"))
     if not ran:
         return "Written by `make results`; do not edit. No case ran on this CPU."
-    note = f"{results['note']} " if "note" in results else ""
-    return (f"{note}Written by `make results`; do not edit. CPU flags: `{' '.join(results['cpu_flags'])}`. "
+    notes = Counter(case["note"] for case in ran if "note" in case)  # a case that runs again has none
+    about = "".join(f"{count} of {len(ran)} cases: {note} " for note, count in notes.items())
+    return (f"{about}Written by `make results`; do not edit. CPU flags: `{' '.join(results['cpu_flags'])}`. "
             f"{versions}. {threads} threads, bursts in turns of at most {steps} steps. Each bundle ran in "
             "turns with PyTorch eager: quote the ratios, not the milliseconds. The column \"compared over\" "
             "gives the length of the stream for score differences, \"mAP on\" the labelled set for mAP "

@@ -80,6 +80,19 @@ def test_a_run_replaces_only_its_own_cpu_and_a_case_that_cannot_run_says_why(
     assert f"[{own}]({own}.md)" in (folder / "README.md").read_text("utf-8")
 
 
+def test_a_note_is_of_the_cases_that_have_it_and_goes_when_they_run_again(
+        folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh = {"figures": {"burst_median_ms": 5.0}, "threads": 2, "steps": 40, "executed": {}, "set": None,
+             "over": "10 min of stream", "versions": {"onnxruntime": "1.31.1"}}
+    made = {"cpu": "A machine", "cpu_cores": 2, "cpu_flags": [], "system": "Linux", "versions": {}}
+    monkeypatch.setattr(results, "origin", lambda: made)
+    file = folder / "a-machine-2-cores.json"
+    file.write_text(json.dumps(made | {"cases": {
+        name: fresh | {"note": "taken over."} for name in ("sat-t-1s", "sat-t-2s")}}), "utf-8")
+    run_results(monkeypatch, lambda *_: fresh, "--only", "sat-t-2s")
+    assert "1 of 2 cases: taken over." in file.with_suffix(".md").read_text("utf-8")
+
+
 def test_a_case_of_an_unknown_key_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "cases.toml"
     file.write_text(FILE.read_text("utf-8").replace("streams = 8", "lanes = 8", 1), "utf-8")
