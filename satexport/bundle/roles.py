@@ -16,7 +16,9 @@ from satexport.terminal import shown
 
 FRONT = "front_end"        # waveform to scaled features: stays in fp32
 ATTENTION = "attention"    # a product of two activations, such as queries times keys
-WITH_WEIGHTS = ("linear", "patch", "head")  # products with a weight: in a block, to tokens, to scores
+CONVOLUTIONS = ("conv", "depthwise")  # over all channels; of each channel by itself
+WITH_WEIGHTS = ("linear", *CONVOLUTIONS, "patch", "head")
+# products with a weight: in a block, to tokens, to scores
 KINDS = (FRONT, *WITH_WEIGHTS, ATTENTION)   # the table omits all other nodes
 
 

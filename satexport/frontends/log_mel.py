@@ -1,41 +1,69 @@
-"""Log-mel front ends with numpy, and the window and filters for PyTorch and the graph. Their parameters are
-in `rows`."""
+"""Log-mel front ends in decibels. `nodes.log_mel` writes them as ONNX nodes."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport.frontends.rows import FrontEnd
+from satexport.frontends.mel_banks import htk_mel_bank
+from satexport.step import FloatArray
 
 DB_PER_LN = 10 / np.log(10)  # 10 log10(x) = DB_PER_LN ln(x)
 
 
-def window(row: FrontEnd) -> NDArray[np.float64]:
-    """Return the periodic Hann window, [n_fft]."""
-    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(row.n_fft) / row.n_fft)
+@dataclass(frozen=True, kw_only=True)
+class LogMel:
+    """A log-mel front end: power spectrogram of centred, reflect-padded frames with a periodic Hann window,
+    triangular filters on the HTK scale without area normalisation, decibels, clamped to `top_db` below the
+    maximum of the chunk (torchaudio's MelSpectrogram and AmplitudeToDB)."""
 
+    name: str         # used in contracts and variants
+    sample_rate: int  # Hz
+    n_fft: int        # samples per frame; also the length of the window and the FFT
+    hop: int          # samples from one frame to the next
+    bands: int        # mel filters
+    f_min: float      # Hz, lower edge of the first filter
+    f_max: float      # Hz, upper edge of the last filter
+    floor: float      # minimum power, applied before the logarithm
+    top_db: float     # dB; dynamic range below the maximum of the chunk's spectrogram
 
-def mel_filterbank(row: FrontEnd) -> NDArray[np.float64]:
-    """Return the triangular filters, [bins, bands]; HTK: mel = 2595 log10(1 + f / 700)."""
-    top = 2595 * np.log10(1 + row.f_max / 700)
-    bottom = 2595 * np.log10(1 + row.f_min / 700)
-    corners = 700 * (10 ** (np.linspace(bottom, top, row.bands + 2) / 2595) - 1)  # Hz
-    bins = np.linspace(0, row.sample_rate / 2, row.bins)[:, None]                 # Hz
-    width = np.diff(corners)
-    rising = (bins - corners[:-2]) / width[:-1]
-    falling = (corners[2:] - bins) / width[1:]
-    return np.maximum(0.0, np.minimum(rising, falling))
+    @property
+    def bins(self) -> int:
+        """Number of frequency bins of a frame's spectrum."""
+        return self.n_fft // 2 + 1
 
+    def frame_count(self, samples: int) -> int:
+        """Return the number of centred frames of a signal with this many samples."""
+        return 1 + samples // self.hop
 
-def log_mel(row: FrontEnd, audio: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
-    """Return decibels [N, bands, frames] for chunks [N, samples] in [-1, 1], clamped per stream: the input of
-    a graph that was exported with `--input mel`. Computed in float64. Frames beyond `frames` are dropped, but
-    affect the clamp."""
-    half = row.n_fft // 2
-    padded = np.pad(audio.astype(np.float64), ((0, 0), (half, half)), mode="reflect")
-    framed = np.lib.stride_tricks.sliding_window_view(padded, row.n_fft, axis=1)[:, ::row.hop]
-    power = np.abs(np.fft.rfft(framed * window(row))) ** 2                        # [N, F, bins]
-    decibels = 10 * np.log10(np.maximum(power @ mel_filterbank(row), row.floor))  # [N, F, bands]
-    decibels = np.maximum(decibels, decibels.max((1, 2), keepdims=True) - row.top_db)
-    return np.ascontiguousarray(decibels[:, :frames].swapaxes(1, 2), np.float32)
+    def window(self) -> NDArray[np.float64]:
+        """Return the periodic Hann window, [n_fft]."""
+        return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(self.n_fft) / self.n_fft)
+
+    def filters(self) -> NDArray[np.float64]:
+        """Return the mel filters, [bins, bands]."""
+        return htk_mel_bank(self.sample_rate, self.n_fft, self.bands, self.f_min, self.f_max)
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the description for a contract."""
+        return {
+            "name": self.name, "kind": "log-mel", "sample_rate": self.sample_rate, "n_fft": self.n_fft,
+            "hop": self.hop, "window": "hann (periodic)", "centre": "reflect", "power": 2,
+            "bands": self.bands, "mel_scale": "htk", "norm": "none", "f_min": self.f_min,
+            "f_max": self.f_max, "floor": self.floor, "top_db": self.top_db,
+        }
+
+    def compute(self, audio: FloatArray, frames: int) -> FloatArray:
+        """Return decibels [N, bands, frames] for chunks [N, samples] in [-1, 1], clamped per stream: the
+        input of a graph that was exported with `--input mel`. Computed in float64. Frames beyond `frames` are
+        dropped, but affect the clamp."""
+        half = self.n_fft // 2
+        padded = np.pad(audio.astype(np.float64), ((0, 0), (half, half)), mode="reflect")
+        framed = np.lib.stride_tricks.sliding_window_view(padded, self.n_fft, axis=1)[:, ::self.hop]
+        power = np.abs(np.fft.rfft(framed * self.window())) ** 2                        # [N, F, bins]
+        decibels = 10 * np.log10(np.maximum(power @ self.filters(), self.floor))        # [N, F, bands]
+        decibels = np.maximum(decibels, decibels.max((1, 2), keepdims=True) - self.top_db)
+        return np.ascontiguousarray(decibels[:, :frames].swapaxes(1, 2), np.float32)

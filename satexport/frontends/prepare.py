@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from satexport.bundle.contract import Contract
-from satexport.frontends.log_mel import log_mel
 from satexport.frontends.rows import find_front_end
 from satexport.step import FloatArray
 
@@ -20,7 +19,7 @@ def model_input(contract: Contract, chunk: FloatArray) -> FloatArray:
     """
     if contract.options.input == "audio":
         return np.ascontiguousarray(chunk)
-    return log_mel(find_front_end(contract.front_end), chunk, contract.input.shape[2])
+    return find_front_end(contract.front_end).compute(chunk, contract.input.shape[2])
 
 
 def check_front_end(contract: Contract) -> None:

@@ -1,53 +1,20 @@
-"""The parameters of each front end, which `log_mel` computes and `log_mel_nodes` writes as ONNX nodes."""
+"""The front ends by name. To add one, add its row."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from satexport.errors import made_by_newer
+from satexport.frontends.front_end import FrontEnd
+from satexport.frontends.log_mel import LogMel
 from satexport.terminal import shown
 
+LOG_MEL_16K = LogMel(name="log-mel-16k", sample_rate=16_000, n_fft=512, hop=160, bands=64, f_min=0.0,
+                     f_max=8000.0, floor=1e-10, top_db=120.0)
 
-@dataclass(frozen=True, kw_only=True)
-class FrontEnd:
-    """A log-mel front end: power spectrogram of centred, reflect-padded frames with a periodic Hann window,
-    triangular filters on the HTK scale without area normalisation, decibels, clamped to `top_db` below the
-    maximum of the chunk (torchaudio's MelSpectrogram and AmplitudeToDB)."""
-
-    name: str         # used in contracts and variants
-    sample_rate: int  # Hz
-    n_fft: int        # samples per frame; also the length of the window and the FFT
-    hop: int          # samples from one frame to the next
-    bands: int        # mel filters
-    f_min: float      # Hz, lower edge of the first filter
-    f_max: float      # Hz, upper edge of the last filter
-    floor: float      # minimum power, applied before the logarithm
-    top_db: float     # dB; dynamic range below the maximum of the chunk's spectrogram
-
-    @property
-    def bins(self) -> int:
-        """Number of frequency bins of a frame's spectrum."""
-        return self.n_fft // 2 + 1
-
-    def frame_count(self, samples: int) -> int:
-        """Number of centred frames of a signal with this many samples."""
-        return 1 + samples // self.hop
-
-    def parameters(self) -> dict[str, Any]:
-        """The description for a contract, sufficient to implement the front end elsewhere."""
-        return {
-            "name": self.name, "kind": "log-mel", "sample_rate": self.sample_rate, "n_fft": self.n_fft,
-            "hop": self.hop, "window": "hann (periodic)", "centre": "reflect", "power": 2,
-            "bands": self.bands, "mel_scale": "htk", "norm": "none", "f_min": self.f_min,
-            "f_max": self.f_max, "floor": self.floor, "top_db": self.top_db,
-        }
-
-
-FRONT_ENDS = {row.name: row for row in (
-    FrontEnd(name="log-mel-16k", sample_rate=16_000, n_fft=512, hop=160, bands=64, f_min=0.0, f_max=8000.0,
-             floor=1e-10, top_db=120.0),
+FRONT_ENDS: dict[str, FrontEnd] = {row.name: row for row in (
+    LOG_MEL_16K,
 )}
 
 

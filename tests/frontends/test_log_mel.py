@@ -13,10 +13,10 @@ from onnx import TensorProto, helper
 from satexport.audio.synthetic import synthetic_stream
 from satexport.bundle.contract import GraphOptions
 from satexport.errors import BundleError, UsageError
-from satexport.frontends.log_mel import DB_PER_LN, log_mel, mel_filterbank, window
-from satexport.frontends.log_mel_nodes import log_mel as write_log_mel
+from satexport.frontends.log_mel import DB_PER_LN, LogMel
+from satexport.frontends.nodes.log_mel import log_mel as write_nodes
 from satexport.frontends.prepare import front_end_bytes, model_input
-from satexport.frontends.rows import FRONT_ENDS, FrontEnd, find_front_end
+from satexport.frontends.rows import FRONT_ENDS, LOG_MEL_16K, find_front_end
 from satexport.graph.writer import Writer
 from satexport.models.sat.variants import VARIANTS
 from satexport.step import FloatArray
@@ -24,26 +24,26 @@ from tests.machine import need
 from tests.models.sat.graphs import contract_of
 from tests.models.tally.variants import LOG_MEL as LOG_MEL_32K
 
-ROWS = [*FRONT_ENDS.values(), LOG_MEL_32K,
+ROWS = [LOG_MEL_16K, LOG_MEL_32K,
         replace(LOG_MEL_32K, name="short frames", n_fft=640, hop=160, bands=64, f_min=0.0)]
 rows = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 
 
-def by_torch(row: FrontEnd, audio: FloatArray) -> FloatArray:
+def by_torch(row: LogMel, audio: FloatArray) -> FloatArray:
     """The same features with torch.stft, [N, bands, frames]."""
     spectrum = torch.stft(torch.from_numpy(audio.astype(np.float64)), row.n_fft, row.hop,
-                          window=torch.from_numpy(window(row)), center=True, pad_mode="reflect",
+                          window=torch.from_numpy(row.window()), center=True, pad_mode="reflect",
                           return_complex=True)
-    mel = torch.from_numpy(mel_filterbank(row)).T @ spectrum.abs().square()
+    mel = torch.from_numpy(row.filters()).T @ spectrum.abs().square()
     decibels = 10 * torch.log10(mel.clamp(min=row.floor))
     bounded = torch.maximum(decibels, decibels.amax((1, 2), keepdim=True) - row.top_db)
     return np.asarray(bounded.numpy(), np.float32)
 
 
-def by_nodes(row: FrontEnd, audio: FloatArray) -> FloatArray:
+def by_nodes(row: LogMel, audio: FloatArray) -> FloatArray:
     runtime = need("onnxruntime", "cpu")
     g = Writer(20)
-    output = write_log_mel(g, row, audio.shape[1], "audio")
+    output = write_nodes(g, row, audio.shape[1], "audio")
     shape: list[str | int | None] = ["N", row.bands, row.frame_count(audio.shape[1])]
     graph = helper.make_graph(
         g.nodes, "front end",
@@ -58,19 +58,19 @@ def by_nodes(row: FrontEnd, audio: FloatArray) -> FloatArray:
 
 
 @rows
-def test_numpy_and_onnx_nodes_agree_with_torch(row: FrontEnd) -> None:
+def test_numpy_and_onnx_nodes_agree_with_torch(row: LogMel) -> None:
     audio = synthetic_stream(2, "calibrate", rate=row.sample_rate).reshape(2, -1)
     expected = by_torch(row, audio)
     assert expected.shape == (2, row.bands, row.frame_count(row.sample_rate))
-    np.testing.assert_allclose(log_mel(row, audio, expected.shape[2]), expected, atol=1e-4)
+    np.testing.assert_allclose(row.compute(audio, expected.shape[2]), expected, atol=1e-4)
     np.testing.assert_allclose(by_nodes(row, audio), expected, atol=0.05)  # float32, quiet bins
 
 
 @rows
 @pytest.mark.parametrize("hertz", [440.0, 1000.0, 4000.0])
-def test_a_tone_is_loudest_in_its_band(row: FrontEnd, hertz: float) -> None:
+def test_a_tone_is_loudest_in_its_band(row: LogMel, hertz: float) -> None:
     tone = np.sin(2 * np.pi * hertz * np.arange(row.sample_rate) / row.sample_rate)[None].astype(np.float32)
-    found = int(log_mel(row, tone, 20)[0, :, 10].argmax())
+    found = int(row.compute(tone, 20)[0, :, 10].argmax())
     mel = [2595 * np.log10(1 + f / 700) for f in (row.f_min, hertz, row.f_max)]
     band = (mel[1] - mel[0]) / (mel[2] - mel[0]) * (row.bands + 1) - 1  # its position among the bands
     assert abs(found - band) < 1
@@ -78,15 +78,15 @@ def test_a_tone_is_loudest_in_its_band(row: FrontEnd, hertz: float) -> None:
 
 @pytest.mark.parametrize(("n_fft", "hop"), [(400, 160), (480, 160), (512, 441)])
 def test_frames_that_are_not_whole_rows_are_refused(n_fft: int, hop: int) -> None:
-    row = replace(FRONT_ENDS["log-mel-16k"], n_fft=n_fft, hop=hop)
+    row = replace(LOG_MEL_16K, n_fft=n_fft, hop=hop)
     with pytest.raises(UsageError, match="Export with --input mel") as caught:
-        write_log_mel(Writer(20), row, 16_000, "audio")
+        write_nodes(Writer(20), row, 16_000, "audio")
     assert f"frames of {row.n_fft} samples and a hop of {row.hop}" in str(caught.value)
 
 
 @rows
 def test_a_front_end_is_found_by_its_description_in_a_contract(
-        row: FrontEnd, monkeypatch: pytest.MonkeyPatch) -> None:
+        row: LogMel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(FRONT_ENDS, row.name, row)
     assert find_front_end(row.parameters()) is row
 
@@ -95,15 +95,15 @@ def test_a_front_end_is_found_by_its_description_in_a_contract(
     {"name": "mel-2"}, {"hop": 320}, {"extra": 1}, {"name": None}, {"name": []}], ids=str)
 def test_an_unknown_front_end_needs_a_newer_version(changes: dict[str, object]) -> None:
     with pytest.raises(BundleError, match="a newer version of satexport created this bundle"):
-        find_front_end(FRONT_ENDS["log-mel-16k"].parameters() | changes)
+        find_front_end(LOG_MEL_16K.parameters() | changes)
 
 
 def test_a_chunk_is_converted_to_the_input_of_the_graph() -> None:
     audio = synthetic_stream(4, "calibrate", rate=16_000).reshape(2, -1)
-    variant, row = VARIANTS["sat-t", 2], FRONT_ENDS["log-mel-16k"]
+    variant, row = VARIANTS["sat-t", 2], LOG_MEL_16K
     np.testing.assert_array_equal(model_input(contract_of(variant), audio), audio)
     mel = model_input(contract_of(variant, options=GraphOptions(input="mel")), audio)
-    np.testing.assert_array_equal(mel, log_mel(row, audio, 192))
+    np.testing.assert_array_equal(mel, row.compute(audio, 192))
     assert model_input(contract_of(variant), audio[:, ::2]).flags.c_contiguous
 
 

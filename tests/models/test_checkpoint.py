@@ -13,7 +13,6 @@ import torch
 from satexport.audio.labels import audioset_labels
 from satexport.errors import CheckpointError, DataError, UsageError
 from satexport.files import sha256_of
-from satexport.frontends import log_mel as frontend
 from satexport.models import weightfile as checkpoint_file
 from satexport.models.checkpoint import load_checkpoint
 from satexport.models.sat import family, keys
@@ -91,7 +90,7 @@ def test_half_precision_becomes_float32_and_is_named(
     assert loaded.dtype == "float16"
     np.testing.assert_array_equal(loaded.state[WEIGHT], half[WEIGHT].float().numpy())
     np.testing.assert_array_equal(loaded.state["front_end.0.mel_scale.fb"],
-                                  frontend.mel_filterbank(LOG_MEL).astype(np.float32))
+                                  LOG_MEL.filters().astype(np.float32))
 
 
 def test_the_counter_of_batches_may_be_missing(sat_t: State, tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ def test_a_rewrite_that_moves_the_scores_stops_the_export(
 def test_a_graph_that_differs_from_pytorch_stops_the_export(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # the PyTorch model computes its own window
-    monkeypatch.setattr("satexport.frontends.log_mel.window", lambda row: np.hamming(512))
+    monkeypatch.setattr("satexport.frontends.log_mel.LogMel.window", lambda row: np.hamming(512))
     with pytest.raises(GateError, match="differs from PyTorch by"):
         export_onnx(load_checkpoint("random", find_variant(VIT, 1)), find_target("onnx"), tmp_path)
     assert not list(tmp_path.rglob("*.onnx"))

@@ -13,8 +13,7 @@ SOURCES = (  # patterns of the files that `satexport.pipeline.board` and `satexp
     "step.py", "terminal.py", "version.py",
     "backends/*.py", *(f"backends/tensorrt/{name}.py" for name in (
         "__init__", "backend", "build", "cuda", "engine", "inspect", "settings", "step")),
-    "bundle/*.py",
-    *(f"frontends/{name}.py" for name in ("__init__", "log_mel", "prepare", "rows")),
+    "bundle/*.py", "frontends/*.py",
     *(f"measure/{name}.py" for name in ("__init__", "budgets", "latency", "records", "schedule")),
     *(f"parity/{name}.py" for name in ("__init__", "differences", "golden", "records")),
     "pipeline/__init__.py", "pipeline/board.py",

@@ -7,14 +7,12 @@ repositories mispeech/ced-*). On the Hub, the weights of a CED have other names,
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from satexport.audio.labels import audioset_labels
-from satexport.frontends import log_mel as frontend
 from satexport.models.family import Shapes, StateFile
 from satexport.models.resave import resave
 from satexport.models.sat.variants import LOG_MEL, MLP_RATIO, PATCH, ROWS, VARIANTS, Variant
@@ -29,8 +27,8 @@ HUB_PREFIX: Final = "encoder."  # of a CED's names on the Hub, except those of i
 # PyTorch and the graph share these front-end constants. The copies in a file differ from them only by
 # rounding (5e-6 in float32, 5e-4 in float16); they are checked, then replaced.
 FRONT_END: Final[dict[str, Callable[[], NDArray[np.float64]]]] = {
-    "front_end.0.spectrogram.window": partial(frontend.window, LOG_MEL),
-    "front_end.0.mel_scale.fb": partial(frontend.mel_filterbank, LOG_MEL),
+    "front_end.0.spectrogram.window": LOG_MEL.window,
+    "front_end.0.mel_scale.fb": LOG_MEL.filters,
 }
 MAX_COLUMNS: Final = 10_000  # of a ViT's time code: half an hour; published files have 63
 

@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from satexport.frontends import log_mel as frontend
 from satexport.models.sat.variants import (
     BLOCK_EPS,
     BN_EPS,
@@ -34,9 +33,9 @@ class LogMel(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.spectrogram = nn.Module()
-        self.spectrogram.register_buffer("window", torch.from_numpy(frontend.window(LOG_MEL)).float())
+        self.spectrogram.register_buffer("window", torch.from_numpy(LOG_MEL.window()).float())
         self.mel_scale = nn.Module()
-        self.mel_scale.register_buffer("fb", torch.from_numpy(frontend.mel_filterbank(LOG_MEL)).float())
+        self.mel_scale.register_buffer("fb", torch.from_numpy(LOG_MEL.filters()).float())
 
     def forward(self, audio: Tensor) -> Tensor:
         window = cast(Tensor, self.spectrogram.window)

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from satexport.errors import UsageError
-from satexport.frontends.rows import FRONT_ENDS
+from satexport.frontends.rows import LOG_MEL_16K
 
-LOG_MEL = FRONT_ENDS["log-mel-16k"]
+LOG_MEL = LOG_MEL_16K
 PATCH = 16            # frames and mel bands, stride equal to size
 ROWS = LOG_MEL.bands // PATCH  # patch rows on the frequency axis
 MLP_RATIO = 4

@@ -8,7 +8,7 @@ from onnx import TensorProto, helper
 
 from satexport.bundle.contract import ANY, Contract, TensorSpec
 from satexport.frontends.log_mel import DB_PER_LN
-from satexport.frontends.log_mel_nodes import log_mel
+from satexport.frontends.nodes.log_mel import log_mel
 from satexport.graph.roles import Graph
 from satexport.graph.writer import Weights, Writer
 from satexport.models.family import State

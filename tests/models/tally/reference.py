@@ -7,7 +7,6 @@ from math import erf
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport.frontends.log_mel import log_mel
 from satexport.models.family import Checkpoint
 from satexport.step import FloatArray
 from tests.models.tally.variants import LOG_MEL, Variant
@@ -49,7 +48,7 @@ class NumpyTally:
         return None
 
     def _hidden(self, audio: FloatArray) -> NDArray[np.float64]:
-        spectrum = log_mel(LOG_MEL, audio, self.variant.frames).astype(np.float64).mean(2)
+        spectrum = LOG_MEL.compute(audio, self.variant.frames).astype(np.float64).mean(2)
         x = (spectrum * self.w["band.scale"] + self.w["band.shift"]) @ self.w["hidden.weight"].T
         x = x + self.w["hidden.bias"]
         hidden: NDArray[np.float64] = x * 0.5 * (1 + np.vectorize(erf)(x * 0.5 ** 0.5))

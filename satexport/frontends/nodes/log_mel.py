@@ -22,15 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from satexport.errors import UsageError
-from satexport.frontends import log_mel as numbers
-from satexport.frontends.log_mel import DB_PER_LN
-from satexport.frontends.rows import FrontEnd
+from satexport.frontends.log_mel import DB_PER_LN, LogMel
 from satexport.graph.writer import Writer
 
 ROW = 32  # samples per row, indexed by b
 
 
-def log_mel(g: Writer, row: FrontEnd, samples: int, audio: str) -> str:
+def log_mel(g: Writer, row: LogMel, samples: int, audio: str) -> str:
     """Write the nodes from waveform [N, samples] to the natural logarithm of the mel power, [N, bands,
     frames], clamped relative to the maximum of each stream. Returns the name of the result.
 
@@ -63,35 +61,35 @@ def log_mel(g: Writer, row: FrontEnd, samples: int, audio: str) -> str:
     return g.op("Max", "mel/clamped", x, bound)
 
 
-def _check(row: FrontEnd) -> None:
+def _check(row: LogMel) -> None:
     if row.n_fft % (2 * ROW) or row.hop % ROW:
         raise UsageError(f"front end {row.name} has frames of {row.n_fft} samples and a hop of {row.hop}; in "
                          f"a graph, frames must be a multiple of {2 * ROW} samples and hops one of {ROW}. "
                          "Export with --input mel, and compute the front end outside the graph.")
 
 
-def _points(row: FrontEnd) -> int:
+def _points(row: LogMel) -> int:
     """Rows per frame, indexed by a: the length of the first stage."""
     return row.n_fft // ROW
 
 
-def _frequencies(row: FrontEnd) -> int:
+def _frequencies(row: LogMel) -> int:
     """Number of frequencies k1 that the first stage keeps."""
     return _points(row) // 2 + 1
 
 
-def _first_stage(row: FrontEnd) -> NDArray[np.float64]:
+def _first_stage(row: LogMel) -> NDArray[np.float64]:
     """Window and DFT along the rows: one filter per (b, k1, real or imaginary part), [32 * 2 * k1, 1,
     points]."""
     points, frequencies = _points(row), _frequencies(row)
     waves = np.exp(-2j * np.pi / points * np.outer(np.arange(frequencies), np.arange(points)))
     parts = np.stack((waves.real, waves.imag), 1)                          # [k1, part, a]
     filters: NDArray[np.float64] = np.einsum(
-        "kpa,ab->bkpa", parts, numbers.window(row).reshape(points, ROW))
+        "kpa,ab->bkpa", parts, row.window().reshape(points, ROW))
     return filters.reshape(-1, 1, points)
 
 
-def _second_stage(row: FrontEnd) -> NDArray[np.float64]:
+def _second_stage(row: LogMel) -> NDArray[np.float64]:
     """For each k1, the matrix from b to k2, each with real and imaginary part: [k1, 2 * 32, 2 * 32]."""
     bins = _bins(row)[:, :, None] * np.arange(ROW)                         # [k1, k2, b]
     waves = np.exp(-2j * np.pi / row.n_fft * bins)
@@ -99,10 +97,10 @@ def _second_stage(row: FrontEnd) -> NDArray[np.float64]:
                            np.concatenate((waves.imag, waves.real), 2)), 1)
 
 
-def _filters(row: FrontEnd) -> NDArray[np.float64]:
+def _filters(row: LogMel) -> NDArray[np.float64]:
     """The mel filters in the order of the second stage's output, [bands, k1 * 32]. A bin that occurs twice,
     also as a conjugate, counts once."""
-    bank = numbers.mel_filterbank(row)
+    bank = row.filters()
     bins = _bins(row).reshape(-1)
     folded = np.minimum(bins, row.n_fft - bins)
     _, first = np.unique(folded, return_index=True)
@@ -112,6 +110,6 @@ def _filters(row: FrontEnd) -> NDArray[np.float64]:
     return filters
 
 
-def _bins(row: FrontEnd) -> NDArray[np.int64]:
+def _bins(row: LogMel) -> NDArray[np.int64]:
     """The bins k = k1 + points k2, [k1, 32]."""
     return np.arange(_frequencies(row))[:, None] + _points(row) * np.arange(ROW)

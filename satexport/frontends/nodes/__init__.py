@@ -1,0 +1,1 @@
+"""Front ends as ONNX nodes, one module for each kind."""
