@@ -197,9 +197,10 @@ def paper_figures() -> str:
 def published_files() -> str:
     """The addresses and licences of the published files."""
     files = {published.file: published for family in FAMILIES
-             for published in find_family(family).PUBLISHED.values()}
+             for several in find_family(family).PUBLISHED.values() for published in several}
     return table(("file", "licence", "downloaded from"), [
-        (code(file), published.licence or "-", f"<{published.url}>") for file, published in files.items()])
+        (code(file), published.licence or "-", f"<{published.url or published.page}>")
+        for file, published in files.items()])
 
 
 def front_ends() -> str:

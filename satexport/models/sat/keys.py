@@ -19,6 +19,7 @@ from satexport.models.sat.variants import LOG_MEL, MLP_RATIO, PATCH, ROWS, VARIA
 from satexport.terminal import shown
 
 MARK: Final = "time_pos_embed"  # a name that only these state dicts have, possibly after a prefix
+MARKS: Final = frozenset({MARK})
 COUNTER: Final = "init_bn.1.num_batches_tracked"  # only training needs it; may be missing
 HEAD: Final = "outputlayer.1.weight"
 HEAD_BIAS: Final = "outputlayer.1.bias"

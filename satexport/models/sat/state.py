@@ -135,3 +135,9 @@ def _random_weight(key: str, shape: tuple[int, ...], seed: int) -> NDArray[np.fl
 
 def count_classes(state: State) -> int:
     return len(state[HEAD])
+
+
+def count_parameters(variant: Variant, classes: int) -> int:
+    shapes = expected_shapes(variant, classes)
+    return sum(math.prod(shape) for key, shape in shapes.items()
+               if key not in FRONT_END and "running" not in key)
