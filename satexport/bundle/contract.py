@@ -81,7 +81,7 @@ class Contract:
     sample_rate: int                 # Hz
     window_samples: int              # samples that one step takes
     hop_samples: int                 # new samples per step; the window advances by this
-    memory_steps: int                # number of earlier steps that affect the scores
+    memory_steps: int                # number of earlier steps whose audio affects the scores
     front_end: dict[str, Any]        # its name and parameters, see satexport.frontends
     tokens: dict[str, int]           # of one step: "new", and "cached" from earlier steps; {}: none
     classes: int
@@ -100,6 +100,21 @@ class Contract:
     def hop_seconds(self) -> float:
         """Seconds of new audio in each step."""
         return self.hop_samples / self.sample_rate
+
+    @property
+    def history_samples(self) -> int:
+        """Earlier samples that a step takes besides the new ones; 0: none."""
+        return self.window_samples - self.hop_samples
+
+    @property
+    def streaming(self) -> str:
+        """How a stream is cut into steps, for people: "a window of the last 10 s, scored every 1 s"."""
+        hop = f"{self.hop_seconds:g} s"
+        if self.history_samples:
+            return f"a window of the last {self.window_samples / self.sample_rate:g} s, scored every {hop}"
+        if self.cache_in:
+            return f"chunks of {hop}, with a cache of the chunks before"
+        return f"each chunk of {hop} alone"
 
     @property
     def has_random_weights(self) -> bool:
@@ -201,15 +216,20 @@ def _check_supported(contract: Contract) -> None:
     if contract.options.input not in INPUTS:
         raise made_by_newer(f"the input of the graph is {shown(contract.options.input)}, this version of "
                             f"satexport supports {' and '.join(INPUTS)}")
-    if contract.window_samples != contract.hop_samples:
+    if contract.history_samples and contract.cache_in:
         raise made_by_newer(f"the window of the graph is {contract.window_samples} samples and its hop "
                             f"{contract.hop_samples}, this version of satexport does not support overlapping "
-                            "windows")
+                            "windows with a cache")
 
 
 def state_bytes(contract: Contract) -> int:
-    """Size in bytes of one copy of one stream's cache."""
-    return cache_bytes(contract.cache_in)
+    """Bytes that one stream keeps from step to step: one copy of its cache, and its history of audio."""
+    return cache_bytes(contract.cache_in) + history_bytes(contract)
+
+
+def history_bytes(contract: Contract) -> int:
+    """Bytes of the earlier samples of one stream, float32, that its next step takes again."""
+    return np.dtype(np.float32).itemsize * contract.history_samples
 
 
 def cache_bytes(specs: Iterable[TensorSpec]) -> int:

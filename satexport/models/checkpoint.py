@@ -67,10 +67,10 @@ def load_checkpoint(what: str, variant: V, labels: Path | None = None, seed: int
     return _read(Path(what), variant, labels)
 
 
-def recognize_variant(what: str, delay: int | None = None) -> Variant:
+def recognize_variant(what: str, delay: int | None = None, window: int | None = None) -> Variant:
     """Return the variant that the shapes in a file of weights, or in one on the Hub, and the config of its
     repository match, at a delay of `delay` seconds. None: the delay that the shapes show, or the default one
-    if they show none.
+    if they show none. `window` is that of `find_variant`.
 
     Raises `CheckpointError` if the file cannot be read or matches no model, `UsageError` if it matches
     several, and for a file on the Hub also what `fetch_from_hub` raises.
@@ -87,9 +87,9 @@ def recognize_variant(what: str, delay: int | None = None) -> Variant:
                               "lists them) to see what does not fit.")
     if len(models) > 1:
         raise UsageError(f"{what} could be a checkpoint of {' or of '.join(models)}: say which with --model.")
-    if delay is None and len(alike) == 1:
+    if (delay, window) == (None, None) and len(alike) == 1:
         delay = alike[0].delay
-    return find_variant(models[0], delay)
+    return find_variant(models[0], delay, window)
 
 
 def is_published(what: str) -> bool:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any, cast
 
 from satexport.bundle.contract import USUAL_OPTIONS, Contract, GraphOptions
-from satexport.errors import UsageError, made_by_newer
+from satexport.errors import BundleError, UsageError, made_by_newer
 from satexport.models.family import (
     Checkpoint,
     Family,
@@ -21,7 +24,9 @@ from satexport.models.family import (
 FAMILIES = {  # name -> module that meets `Family`
     "sat": "satexport.models.sat.family",
 }
-USUAL_DELAY = 2  # s
+USUAL_DELAY = 2   # s
+WINDOW_DELAY = 1  # s, with a window: scores as fresh as the models have them
+_NAME = re.compile(r"(?P<model>.+?)-(?P<delay>[0-9]{1,4})s(?:-window-(?P<window>[0-9]{1,4})s)?")
 _MISSING = {"cache": "cache", "input": "other input", "streams": "graph for several streams"}  # by option
 
 
@@ -39,30 +44,49 @@ def all_variants() -> list[Variant]:
     return [variant for name in FAMILIES for variant in find_family(name).VARIANTS.values()]
 
 
-def find_variant(model: str, delay: int | None = None) -> Variant:
-    """Return the variant of a model, such as "sat-t" or "sat-t-48x3", at a delay in seconds. If the delay is
-    None, it is USUAL_DELAY, or the model's first delay if the model does not have that one. Raises
-    `UsageError` if the model or delay does not exist or the size is impossible; its message lists what
-    exists."""
+def find_variant(model: str, delay: int | None = None, window: int | None = None) -> Variant:
+    """Return the variant of a model, such as "sat-t" or "sat-t-48x3", at a delay and with a window in
+    seconds. If the delay is None, it is USUAL_DELAY, or the model's first delay if the model does not have
+    that one; with a window it is WINDOW_DELAY. If the window is None, it is as long as the delay. Raises
+    `UsageError` if the model, delay or window does not exist or the size is impossible; its message lists
+    what exists."""
     variants = next(filter(None, (find_family(name).find_model(model) for name in FAMILIES)), {})
     if not variants:
         models = sorted({variant.model for variant in all_variants()})
         raise UsageError(f"unknown model {model!r}; the models are {', '.join(models)}.")
+    if window is not None:
+        return _with_window(model, variants, WINDOW_DELAY if delay is None else delay, window)
     if delay is None:
         delay = USUAL_DELAY if USUAL_DELAY in variants else next(iter(variants))
     if delay not in variants:
-        known = ", ".join(map(str, sorted(variants)))
-        raise UsageError(f"{model} has no delay of {delay} s; it has {known}.")
+        raise UsageError(f"{model} has no delay of {delay} s; it has {_listed(variants)}.")
     return cast(Variant, variants[delay])
 
 
+def _with_window(model: str, variants: Mapping[int, Any], delay: int, window: int) -> Variant:
+    """Return the variant whose step takes the last `window` seconds every `delay` seconds."""
+    if any(variant.memory_steps for variant in variants.values()):
+        raise UsageError(f"{model} keeps a cache of what it heard before: leave --window out.")
+    if window not in variants:
+        raise UsageError(f"{model} has no window of {window} s; it has {_listed(variants)}.")
+    if not 1 <= delay <= window:
+        raise UsageError(f"--delay {delay} --window {window}: expected a delay from 1 s to the window.")
+    return cast(Variant, replace(variants[window], delay=delay))
+
+
+def _listed(variants: Mapping[int, Any]) -> str:
+    return ", ".join(map(str, sorted(variants)))
+
+
 def named_variant(name: str) -> Variant:
-    """Return the variant of this name, such as "sat-t-2s". Raises `UsageError` if there is none."""
-    model, _, _ = name.rpartition("-")
-    for family in map(find_family, FAMILIES):
-        for variant in family.find_model(model).values():
+    """Return the variant of this name, such as "sat-t-2s" or "vit-t-1s-window-10s". Raises `UsageError` if
+    there is none."""
+    if found := _NAME.fullmatch(name):
+        with suppress(UsageError):
+            window = int(found["window"]) if found["window"] else None
+            variant = find_variant(found["model"], int(found["delay"]), window)
             if variant.name == name:
-                return cast(Variant, variant)
+                return variant
     raise UsageError(f"{name!r} is not a variant; expected a model and its delay, such as sat-t-2s.")
 
 
@@ -103,7 +127,7 @@ def marks() -> frozenset[str]:
 
 def published_files(variant: Variant) -> Sequence[Published]:
     """Return the public checkpoints of a variant, the recommended one first; empty if there is none."""
-    return find_family(variant.family).PUBLISHED.get(variant.name, ())
+    return find_family(variant.family).PUBLISHED.get(variant.chunk_name, ())
 
 
 def models_of_file(file: str) -> list[str]:
@@ -124,11 +148,13 @@ def make_reference(checkpoint: Checkpoint[Any]) -> Reference:
 
 
 def find_paper_figures(contract: Contract) -> PaperFigures | None:
-    """Return the figures that a paper gives for the variant; None if it gives none or if this version does
-    not know the family."""
-    if contract.family not in FAMILIES:
+    """Return the figures that a paper gives for a step of the variant; None if it gives none or if this
+    version does not know the variant."""
+    try:
+        variant = find_contract_variant(contract)
+    except BundleError:
         return None
-    return find_family(contract.family).PAPER.get(contract.variant)
+    return find_family(contract.family).PAPER.get(variant.chunk_name)
 
 
 def check_options(variant: Variant, options: GraphOptions) -> None:

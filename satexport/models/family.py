@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +25,21 @@ Shapes = dict[str, tuple[int, ...]]     # shapes of the tensors of a state dict,
 
 class Variant(Protocol):
     """A model at a delay: the audio that its graph takes and what it remembers. Each family has a frozen
-    dataclass for it."""
+    dataclass for it, which derives from `Timed`.
+
+    A variant without a cache can run over a window: `dataclasses.replace(variant, delay=hop)` scores the last
+    `window` seconds every `hop` seconds. Its graph and weights are those of the chunk length `window`, so a
+    family derives shapes from `window` and never from `delay`."""
 
     @property
     def name(self) -> str:
-        """The model and its delay, f"{model}-{delay}s", such as "sat-b-2s"; unique among all families."""
+        """The model, its delay and its window if that is longer: "sat-b-2s", "vit-b-1s-window-10s"; unique
+        among all families."""
+
+    @property
+    def chunk_name(self) -> str:
+        """The name of the variant with the same graph whose window is as long as its delay, "vit-b-10s": the
+        key of PUBLISHED, DEMOS and PAPER."""
 
     @property
     def model(self) -> str:
@@ -44,12 +54,17 @@ class Variant(Protocol):
         """Whole seconds of new audio in each step, the number for `--delay`."""
 
     @property
+    def window(self) -> int:
+        """Whole seconds of audio that a step takes, the number for `--window`: `delay` if it takes only new
+        audio."""
+
+    @property
     def sample_rate(self) -> int:
         """In Hz."""
 
     @property
     def window_samples(self) -> int:
-        """Samples that one step takes: as many as `hop_samples`, because a stream keeps no earlier audio."""
+        """Samples that one step takes: the new ones, and before them the last ones of earlier steps."""
 
     @property
     def hop_samples(self) -> int:
@@ -57,7 +72,8 @@ class Variant(Protocol):
 
     @property
     def memory_steps(self) -> int:
-        """Number of earlier steps that the scores depend on; 0: the model has no state."""
+        """Number of earlier steps whose audio the scores depend on: through the cache, or because the window
+        reaches back to it."""
 
     @property
     def front_end(self) -> str:
@@ -65,6 +81,39 @@ class Variant(Protocol):
 
 
 V = TypeVar("V", bound=Variant)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timed:
+    """The properties of a `Variant` that follow from its model, delay and window."""
+
+    sample_rate: ClassVar[int]  # Hz
+
+    model: str
+    delay: int   # s
+    window: int  # s
+
+    @property
+    def name(self) -> str:
+        window = f"-window-{self.window}s" if self.window > self.delay else ""
+        return f"{self.model}-{self.delay}s{window}"
+
+    @property
+    def chunk_name(self) -> str:
+        return f"{self.model}-{self.window}s"
+
+    @property
+    def window_samples(self) -> int:
+        return self.window * self.sample_rate
+
+    @property
+    def hop_samples(self) -> int:
+        return self.delay * self.sample_rate
+
+    @property
+    def memory_steps(self) -> int:
+        """Those of a model without a cache: of 10 s every 3 s, a window reaches 3 steps back."""
+        return -(-self.window // self.delay) - 1
 
 
 class Entry(NamedTuple):
@@ -168,7 +217,7 @@ class Family(Protocol[V]):
 
     @property
     def VARIANTS(self) -> Mapping[tuple[str, int], V]:  # noqa: N802
-        """The published variants by model and delay."""
+        """The published variants by model and delay. The window of each is as long as its delay."""
 
     @property
     def MARKS(self) -> frozenset[str]:  # noqa: N802
@@ -176,15 +225,15 @@ class Family(Protocol[V]):
 
     @property
     def PUBLISHED(self) -> Mapping[str, Sequence[Published]]:  # noqa: N802
-        """Public checkpoints by the name of the variant, the recommended one first."""
+        """Public checkpoints by the `chunk_name` of the variant, the recommended one first."""
 
     @property
     def DEMOS(self) -> Mapping[str, Path]:  # noqa: N802
-        """Checkpoints in this package by the name of the variant."""
+        """Checkpoints in this package by the `chunk_name` of the variant."""
 
     @property
     def PAPER(self) -> Mapping[str, PaperFigures]:  # noqa: N802
-        """The figures of papers by the name of the variant."""
+        """The figures of papers by the `chunk_name` of the variant."""
 
     def find_model(self, model: str) -> Mapping[int, V]:
         """Return the variants of a model by delay. The model is a published one, or one of another size if

@@ -1,4 +1,5 @@
-"""Audio streams, the only objects that hold a cache. Imports only numpy and the bundle's runtime.
+"""Audio streams, the only objects that hold a cache or earlier audio. Imports only numpy and the bundle's
+runtime.
 
     tagger = satexport.load("build/sat-t-2s/onnx")
     stream = tagger.stream()
@@ -29,6 +30,7 @@ from satexport.errors import AudioError, UsageError
 from satexport.frontends.prepare import model_input
 from satexport.process import ProcessBound
 from satexport.step import MAX_AMPLITUDE, PCM_SCALE, FloatArray, Step
+from satexport.tagging.window import Windows
 
 QUIETEST = 1e-11  # samples below this are set to 0: they change no score, but their squares are subnormal
                   # numbers, which make many CPUs a hundred times slower
@@ -63,10 +65,12 @@ class StreamBatch(ProcessBound):
         with self._exclusive():
             if stream is None:
                 self._cache = self._step.initial_cache(self._count)
+                self._windows = Windows(self._contract, self._count)
                 self._waiting: FloatArray = np.empty((self._count, 0), np.float32)
                 self._scores: list[FloatArray] = []  # of chunks completed before a step failed
             else:
                 self._cache = self._step.silence(self._cache, stream)
+                self._windows.reset(stream)
                 self._waiting[stream] = 0
 
     @property
@@ -93,8 +97,9 @@ class StreamBatch(ProcessBound):
             complete = audio.shape[1] // size
             for number in range(complete):
                 self._waiting = audio[:, number * size:]  # if the step fails, its chunk still waits
-                x = model_input(self._contract, self._waiting[:, :size])
-                scores, self._cache = self._step(x, self._cache)
+                windows = self._windows.end_with(self._waiting[:, :size])
+                scores, self._cache = self._step(model_input(self._contract, windows), self._cache)
+                self._windows.advance(windows)
                 self._scores.append(scores)
             self._waiting = audio[:, complete * size:].copy()
             results, self._scores = self._scores, []

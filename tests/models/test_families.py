@@ -41,7 +41,8 @@ def test_every_variant_is_found_by_its_name_and_belongs_to_its_family() -> None:
 def test_a_variant_takes_the_audio_that_its_front_end_and_a_stream_give(variant: Variant) -> None:
     assert FRONT_ENDS[variant.front_end].sample_rate == variant.sample_rate
     assert variant.hop_samples == variant.delay * variant.sample_rate
-    assert variant.window_samples == variant.hop_samples  # because a stream keeps no earlier audio
+    assert variant.window_samples == variant.window * variant.sample_rate
+    assert variant.window == variant.delay  # a longer one is chosen with `--window`
 
 
 def test_the_tables_of_a_family_contain_only_its_variants() -> None:

@@ -15,6 +15,7 @@ from typing import ClassVar, Literal
 
 from satexport.errors import UsageError
 from satexport.frontends.rows import LOG_MEL_16K
+from satexport.models.family import Timed
 
 LOG_MEL = LOG_MEL_16K
 PATCH = 16            # frames and mel bands, stride equal to size
@@ -37,8 +38,8 @@ _CED_SIZES = {"tiny": (192, 3), "mini": (256, 4), "small": (384, 6), "base": (76
 
 
 @dataclass(frozen=True, kw_only=True)
-class Variant:
-    """A model at a delay.
+class Variant(Timed):
+    """A model at a delay. A SAT has a window as long as its delay.
 
     `chunk_frames` is the length of the pieces that a spectrogram is split into, `cache_frames` the number of
     frames that the cache covers (0: the model has no cache), and `time_columns` the width of the checkpoint's
@@ -49,8 +50,6 @@ class Variant:
     sample_rate: ClassVar[int] = LOG_MEL.sample_rate  # Hz
     front_end: ClassVar[str] = LOG_MEL.name
 
-    model: str                        # "sat-b"
-    delay: int                        # s of audio per chunk
     width: int                        # d, length of a token
     heads: int
     depth: int                        # transformer blocks
@@ -61,25 +60,12 @@ class Variant:
     is_ced: bool = False
 
     @property
-    def name(self) -> str:
-        return f"{self.model}-{self.delay}s"
-
-    @property
     def has_cache(self) -> bool:
         return self.cache_frames > 0
 
     @property
     def head_width(self) -> int:
         return self.width // self.heads
-
-    @property
-    def hop_samples(self) -> int:
-        return self.delay * self.sample_rate
-
-    @property
-    def window_samples(self) -> int:
-        """Samples that one step takes: only new ones."""
-        return self.hop_samples
 
     @property
     def silence_samples(self) -> int:
@@ -89,7 +75,7 @@ class Variant:
     @property
     def columns(self) -> int:
         """Patches on the time axis of one chunk; centred framing gives the chunk one more frame."""
-        return min(LOG_MEL.frame_count(self.hop_samples), self.chunk_frames) // PATCH
+        return min(LOG_MEL.frame_count(self.window_samples), self.chunk_frames) // PATCH
 
     @property
     def used_frames(self) -> int:
@@ -123,6 +109,8 @@ class Variant:
     @property
     def memory_steps(self) -> int:
         """Number of earlier chunks that the scores depend on."""
+        if not self.has_cache:
+            return super().memory_steps
         return self.depth * -(-self.cache_tokens // self.new_tokens)
 
 
@@ -133,17 +121,17 @@ def _table() -> dict[tuple[str, int], Variant]:
             # as published: SAT-S at 1 s has the frame counts of 2 s
             frames = 96 if delay == 1 and size != "s" else 192
             table[f"sat-{size}", delay] = Variant(
-                model=f"sat-{size}", delay=delay, width=width, heads=heads, depth=DEPTH, pooling=pooling,
-                chunk_frames=frames, cache_frames=frames, time_columns=2 * frames // PATCH)
+                model=f"sat-{size}", delay=delay, window=delay, width=width, heads=heads, depth=DEPTH,
+                pooling=pooling, chunk_frames=frames, cache_frames=frames, time_columns=2 * frames // PATCH)
         for delay in (1, 2, 10):
             table[f"vit-{size}", delay] = Variant(
-                model=f"vit-{size}", delay=delay, width=width, heads=heads, depth=DEPTH, pooling=pooling,
-                chunk_frames=1012, cache_frames=0, time_columns=63)
+                model=f"vit-{size}", delay=delay, window=delay, width=width, heads=heads, depth=DEPTH,
+                pooling=pooling, chunk_frames=1012, cache_frames=0, time_columns=63)
     for size, (width, heads) in _CED_SIZES.items():
         for delay in (1, 2, 10):
             table[f"ced-{size}", delay] = Variant(
-                model=f"ced-{size}", delay=delay, width=width, heads=heads, depth=DEPTH, pooling="mean",
-                chunk_frames=1012, cache_frames=0, time_columns=63, is_ced=True)
+                model=f"ced-{size}", delay=delay, window=delay, width=width, heads=heads, depth=DEPTH,
+                pooling="mean", chunk_frames=1012, cache_frames=0, time_columns=63, is_ced=True)
     return table
 
 
