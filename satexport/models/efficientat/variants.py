@@ -14,6 +14,7 @@ from typing import ClassVar, Final, Literal, NamedTuple
 
 from satexport.frontends.preemphasis_mel import PreEmphasisMel
 from satexport.frontends.rows import FRONT_ENDS
+from satexport.models.family import Timed
 
 SAMPLE_RATE: Final = 32_000
 DELAYS: Final = (1, 2, 5, 10)  # s
@@ -90,37 +91,16 @@ def channels(count: float) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Variant:
+class Variant(Timed):
     """A model at a delay. `width` scales the channels of mn10."""
 
     family: ClassVar[str] = "efficientat"
     sample_rate: ClassVar[int] = SAMPLE_RATE
 
-    model: str    # "mn04"
-    delay: int    # s of new audio per step
-    window: int   # s of audio that one step takes
     width: float
     front_end: str = "preemphasis-mel-32k"
     head: Literal["mlp", "fc"] = "mlp"
     single_strides: tuple[int, ...] = ()  # the blocks that have stride 1 in place of 2
-
-    @property
-    def name(self) -> str:
-        window = "" if self.window == self.delay else f"-window-{self.window}s"
-        return f"{self.model}-{self.delay}s{window}"
-
-    @property
-    def hop_samples(self) -> int:
-        return self.delay * self.sample_rate
-
-    @property
-    def window_samples(self) -> int:
-        return self.window * self.sample_rate
-
-    @property
-    def memory_steps(self) -> int:
-        """Number of earlier steps whose audio is in the window."""
-        return -(-self.window // self.delay) - 1
 
     @property
     def mel(self) -> PreEmphasisMel:
