@@ -1,4 +1,4 @@
-"""The log-mel front ends of EfficientAT and PaSST, with pre-emphasis. `preemphasis_mel_nodes` writes them as
+"""The log-mel front ends of EfficientAT and PaSST, with pre-emphasis. `nodes.preemphasis_mel` writes them as
 ONNX nodes."""
 
 from __future__ import annotations
