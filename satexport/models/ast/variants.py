@@ -1,0 +1,120 @@
+"""The models: AST with four strides, each at four chunk lengths. The name of a model of another size contains
+the size: `ast-48x3x2x96` is 48 wide with 3 heads, 2 blocks and 96 hidden units in its MLPs, `ast-s16-384x6x12`
+has stride 16 and MLPs of four times its width.
+
+Source of every number: "AST: Audio Spectrogram Transformer" (Gong et al., 2021, arXiv 2104.01778) and the
+behaviour of its published implementation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from satexport.errors import UsageError
+from satexport.frontends.rows import KALDI_MEL
+
+BANDS = KALDI_MEL.bands
+FRAMES = 1024         # that a model takes; a shorter spectrogram is padded with zeros
+PATCH = 16            # frames and mel bands of a patch
+EXTRA_TOKENS = 2      # class token and distillation token, in front of the patches
+MEAN = -4.2677393     # of log-mels: the patches see (mel - MEAN) / (2 * DEVIATION)
+DEVIATION = 4.5689974
+WIDTH, HEADS, DEPTH, MLP_RATIO = 768, 12, 12, 4  # of the published models
+STRIDES = (10, 12, 14, 16)  # of patches, in bands and in frames
+DELAYS = (1, 2, 5, 10)      # s
+WIDEST, DEEPEST = 1024, 24  # limits for models of another size
+_NUMBER = "0|[1-9][0-9]{0,8}"
+_NAME = re.compile(rf"ast(?:-s(?P<stride>12|14|16))?"
+                   rf"(?:-(?P<width>{_NUMBER})x(?P<heads>{_NUMBER})x(?P<depth>{_NUMBER})(?:x(?P<mlp>{_NUMBER}))?)?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A model at a chunk length and a delay."""
+
+    family: ClassVar[str] = "ast"
+    sample_rate: ClassVar[int] = KALDI_MEL.sample_rate  # Hz
+    front_end: ClassVar[str] = KALDI_MEL.name
+
+    model: str   # "ast-s12"
+    delay: int   # s of new audio per step
+    window: int  # s of audio that one step takes
+    stride: int  # of patches
+    width: int   # d, length of a token
+    heads: int
+    depth: int   # transformer blocks
+    mlp: int     # hidden units
+
+    @property
+    def name(self) -> str:
+        return f"{self.model}-{self.delay}s"
+
+    @property
+    def hop_samples(self) -> int:
+        return self.delay * self.sample_rate
+
+    @property
+    def window_samples(self) -> int:
+        return self.window * self.sample_rate
+
+    @property
+    def memory_steps(self) -> int:
+        """Number of earlier steps whose audio is in the window."""
+        return -(-self.window // self.delay) - 1
+
+    @property
+    def frames(self) -> int:
+        """Frames of the audio that one step takes, without padding."""
+        return KALDI_MEL.frame_count(self.window_samples)
+
+    @property
+    def rows(self) -> int:
+        """Patches on the frequency axis; bands above the last patch are not read."""
+        return (BANDS - PATCH) // self.stride + 1
+
+    @property
+    def columns(self) -> int:
+        """Patches on the time axis; frames after the last patch are not read."""
+        return (FRAMES - PATCH) // self.stride + 1
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one step, which do not depend on the length of the audio."""
+        return EXTRA_TOKENS + self.rows * self.columns
+
+
+def _model(model: str, stride: int, width: int, heads: int, depth: int, mlp: int) -> dict[int, Variant]:
+    return {delay: Variant(model=model, delay=delay, window=delay, stride=stride, width=width, heads=heads,
+                           depth=depth, mlp=mlp) for delay in DELAYS}
+
+
+VARIANTS: Mapping[tuple[str, int], Variant] = {
+    (variant.model, delay): variant
+    for stride in STRIDES
+    for delay, variant in _model("ast" if stride == STRIDES[0] else f"ast-s{stride}", stride, WIDTH, HEADS,
+                                 DEPTH, MLP_RATIO * WIDTH).items()}
+
+
+def find_model(model: str) -> Mapping[int, Variant]:
+    """Return the variants of a model by chunk length. The model is a published one or has another size, such
+    as "ast-48x3x2x96" (width x heads x depth x hidden units of the MLPs, by default four times the width).
+    Empty if there is no such model. Raises `UsageError` for an impossible size."""
+    name = _NAME.fullmatch(model)
+    if not name:
+        return {}
+    stride = int(name["stride"] or STRIDES[0])
+    if not name["width"]:
+        return _model(model, stride, WIDTH, HEADS, DEPTH, MLP_RATIO * WIDTH)
+    width, heads, depth = (int(name[part]) for part in ("width", "heads", "depth"))
+    mlp = int(name["mlp"] or MLP_RATIO * width)
+    if not (1 <= heads <= width <= WIDEST) or width % heads:
+        raise UsageError(f"{model}: expected a width up to {WIDEST} that is a multiple of the number of "
+                         "heads.")
+    if not 1 <= depth <= DEEPEST:
+        raise UsageError(f"{model}: expected a depth from 1 to {DEEPEST}.")
+    if not 1 <= mlp <= 2 * MLP_RATIO * WIDEST:
+        raise UsageError(f"{model}: expected MLPs of 1 to {2 * MLP_RATIO * WIDEST} hidden units.")
+    return _model(model, stride, width, heads, depth, mlp)
