@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from satexport.frontends import kaldi
-from satexport.frontends.rows import KALDI_MEL
+from satexport.frontends.kaldi import PRE_EMPHASIS
+from satexport.frontends.rows import KALDI_MEL_16K as KALDI_MEL
 from satexport.models.ast.variants import DEVIATION, FRAMES, MEAN, PATCH, Variant
 from satexport.models.transformer_network import Block
 
@@ -24,17 +24,17 @@ class KaldiMel(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        window, filters = kaldi.window(KALDI_MEL), kaldi.mel_filterbank(KALDI_MEL)
+        window, filters = KALDI_MEL.window(), KALDI_MEL.filters()
         self.register_buffer("window", torch.from_numpy(window).float(), persistent=False)
         self.register_buffer("filters", torch.from_numpy(filters).float(), persistent=False)
 
     def forward(self, audio: Tensor) -> Tensor:
         x = audio.unfold(-1, KALDI_MEL.frame, KALDI_MEL.hop)               # [B, F, 400]
         x = x - x.mean(-1, keepdim=True)
-        x = x - kaldi.PRE_EMPHASIS * F.pad(x, (1, 0), mode="replicate")[..., :-1]
+        x = x - PRE_EMPHASIS * F.pad(x, (1, 0), mode="replicate")[..., :-1]
         spectrum = torch.fft.rfft(x * cast(Tensor, self.window), KALDI_MEL.n_fft)
         power = spectrum.real.square() + spectrum.imag.square()
-        mel = power[..., :-1] @ cast(Tensor, self.filters)                 # without the Nyquist bin
+        mel = power @ cast(Tensor, self.filters)
         return mel.clamp(min=KALDI_MEL.floor).log()
 
 

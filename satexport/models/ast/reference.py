@@ -8,15 +8,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from satexport.frontends.rows import KALDI_MEL
+from satexport.frontends.rows import KALDI_MEL_16K as KALDI_MEL
 from satexport.models.ast.network import Transformer
 from satexport.models.ast.state import EPS
 from satexport.models.ast.variants import Variant
 from satexport.models.family import Checkpoint
 from satexport.step import FloatArray
 
-PROTOCOL: Final = ("the whole clip in one pass: frames after the 1024th (10.24 s) are dropped, zero log-mel frames "
-                   "are appended to a shorter clip")
+PROTOCOL: Final = ("the whole clip in one pass: frames after the 1024th (10.24 s) are dropped, zero log-mel "
+                   "frames are appended to a shorter clip")
 
 
 def load_model(checkpoint: Checkpoint[Variant]) -> Transformer:

@@ -1,6 +1,5 @@
 """The models: AST with four strides, each at four chunk lengths. The name of a model of another size contains
-the size: `ast-48x3x2x96` is 48 wide with 3 heads, 2 blocks and 96 hidden units in its MLPs, `ast-s16-384x6x12`
-has stride 16 and MLPs of four times its width.
+the size: `ast-48x3x2x96` is 48 wide with 3 heads, 2 blocks and 96 hidden units in its MLPs.
 
 Source of every number: "AST: Audio Spectrogram Transformer" (Gong et al., 2021, arXiv 2104.01778) and the
 behaviour of its published implementation.
@@ -10,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from satexport.errors import UsageError
-from satexport.frontends.rows import KALDI_MEL
+from satexport.frontends.rows import KALDI_MEL_16K as KALDI_MEL
+from satexport.models.family import Timed
 
 BANDS = KALDI_MEL.bands
 FRAMES = 1024         # that a model takes; a shorter spectrogram is padded with zeros
@@ -32,38 +32,18 @@ _NAME = re.compile(rf"ast(?:-s(?P<stride>12|14|16))?"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Variant:
-    """A model at a chunk length and a delay."""
+class Variant(Timed):
+    """A model at a delay, with a window."""
 
     family: ClassVar[str] = "ast"
     sample_rate: ClassVar[int] = KALDI_MEL.sample_rate  # Hz
     front_end: ClassVar[str] = KALDI_MEL.name
 
-    model: str   # "ast-s12"
-    delay: int   # s of new audio per step
-    window: int  # s of audio that one step takes
     stride: int  # of patches
     width: int   # d, length of a token
     heads: int
     depth: int   # transformer blocks
     mlp: int     # hidden units
-
-    @property
-    def name(self) -> str:
-        return f"{self.model}-{self.delay}s"
-
-    @property
-    def hop_samples(self) -> int:
-        return self.delay * self.sample_rate
-
-    @property
-    def window_samples(self) -> int:
-        return self.window * self.sample_rate
-
-    @property
-    def memory_steps(self) -> int:
-        """Number of earlier steps whose audio is in the window."""
-        return -(-self.window // self.delay) - 1
 
     @property
     def frames(self) -> int:
@@ -79,6 +59,11 @@ class Variant:
     def columns(self) -> int:
         """Patches on the time axis; frames after the last patch are not read."""
         return (FRAMES - PATCH) // self.stride + 1
+
+    @property
+    def used_frames(self) -> int:
+        """Frames that patches cover, of 1024."""
+        return (self.columns - 1) * self.stride + PATCH
 
     @property
     def tokens(self) -> int:
