@@ -34,4 +34,5 @@ def _waves(row: KaldiMel, bins: NDArray[np.int64]) -> NDArray[np.float64]:
     parts, then all imaginary ones."""
     turns = np.outer(np.arange(row.frame), bins) / row.n_fft
     spectrum = row.frame_matrix() @ np.exp(-2j * np.pi * turns)         # [frame, bins]
-    return np.hstack((spectrum.real, spectrum.imag)).T[:, None]
+    waves: NDArray[np.float64] = np.hstack((spectrum.real, spectrum.imag)).T
+    return waves[:, None]

@@ -9,10 +9,7 @@ Dimensions: N streams, F frames of the audio, T tokens of a stream, d width.
 
 from __future__ import annotations
 
-import onnx
-from onnx import TensorProto, helper
-
-from satexport.bundle.contract import ANY, Contract, TensorSpec
+from satexport.bundle.contract import Contract
 from satexport.frontends.nodes.kaldi import kaldi_mel
 from satexport.frontends.rows import KALDI_MEL_16K as KALDI_MEL
 from satexport.graph.roles import Graph
@@ -36,24 +33,7 @@ def build_graph(variant: Variant, w: Weights, contract: Contract) -> Graph:
             width=variant.width, heads=variant.heads, tokens=variant.tokens,
             queries=EXTRA_TOKENS if is_last else variant.tokens, eps=float(w["block.eps"]))).write(x)
     _head(g, variant, w, x)
-    return _finish(g, contract)
-
-
-def _finish(g: Writer, contract: Contract) -> Graph:
-    graph = helper.make_graph(
-        g.nodes, contract.variant, [_value(contract.input)], [_value(contract.scores)],
-        list(g.constants.values()))
-    opset = helper.make_opsetid("", contract.opset)
-    model = helper.make_model(graph, opset_imports=[opset], producer_name="satexport",
-                              ir_version=helper.find_min_ir_version_for([opset]))
-    helper.set_model_props(model, contract.to_metadata())
-    onnx.checker.check_model(model, full_check=True)
-    return Graph(model, g.roles)
-
-
-def _value(spec: TensorSpec) -> onnx.ValueInfoProto:
-    shape = ["streams" if size == ANY else size for size in spec.shape]
-    return helper.make_tensor_value_info(spec.name, TensorProto.FLOAT, shape)
+    return g.finish(contract)
 
 
 def _padded(g: Writer, variant: Variant, w: Weights, x: str) -> str:

@@ -35,7 +35,7 @@ class KaldiMel(nn.Module):
         spectrum = torch.fft.rfft(x * cast(Tensor, self.window), KALDI_MEL.n_fft)
         power = spectrum.real.square() + spectrum.imag.square()
         mel = power @ cast(Tensor, self.filters)
-        return mel.clamp(min=KALDI_MEL.floor).log()
+        return cast(Tensor, mel.clamp(min=KALDI_MEL.floor).log())
 
 
 class PatchEmbed(nn.Module):

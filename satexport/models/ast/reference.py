@@ -60,4 +60,4 @@ class PyTorchStep:
         """Return the scores [classes] of a whole clip [samples]. Zeros are appended to one that is shorter
         than a frame (25 ms)."""
         clip = F.pad(torch.from_numpy(audio), (0, max(0, KALDI_MEL.frame - len(audio))))
-        return self(np.asarray(clip[None].numpy()), None)[0][0]
+        return np.asarray(self(clip[None].numpy(), None)[0][0])

@@ -28,7 +28,8 @@ DELAYS = (1, 2, 5, 10)      # s
 WIDEST, DEEPEST = 1024, 24  # limits for models of another size
 _NUMBER = "0|[1-9][0-9]{0,8}"
 _NAME = re.compile(rf"ast(?:-s(?P<stride>12|14|16))?"
-                   rf"(?:-(?P<width>{_NUMBER})x(?P<heads>{_NUMBER})x(?P<depth>{_NUMBER})(?:x(?P<mlp>{_NUMBER}))?)?")
+                   rf"(?:-(?P<width>{_NUMBER})x(?P<heads>{_NUMBER})x(?P<depth>{_NUMBER})"
+                   rf"(?:x(?P<mlp>{_NUMBER}))?)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,24 +52,23 @@ class Variant(Timed):
         return KALDI_MEL.frame_count(self.window_samples)
 
     @property
-    def rows(self) -> int:
-        """Patches on the frequency axis; bands above the last patch are not read."""
-        return (BANDS - PATCH) // self.stride + 1
-
-    @property
-    def columns(self) -> int:
-        """Patches on the time axis; frames after the last patch are not read."""
-        return (FRAMES - PATCH) // self.stride + 1
-
-    @property
     def used_frames(self) -> int:
         """Frames that patches cover, of 1024."""
-        return (self.columns - 1) * self.stride + PATCH
+        return (patch_count(FRAMES, self.stride) - 1) * self.stride + PATCH
 
     @property
     def tokens(self) -> int:
-        """Tokens of one step, which do not depend on the length of the audio."""
-        return EXTRA_TOKENS + self.rows * self.columns
+        return token_count(self.stride)
+
+
+def patch_count(length: int, stride: int) -> int:
+    """Return the number of patches along an axis; what remains behind the last one is not read."""
+    return (length - PATCH) // stride + 1
+
+
+def token_count(stride: int) -> int:
+    """Return the tokens of one step, which do not depend on the length of the audio."""
+    return EXTRA_TOKENS + patch_count(BANDS, stride) * patch_count(FRAMES, stride)
 
 
 def _model(model: str, stride: int, width: int, heads: int, depth: int, mlp: int) -> dict[int, Variant]:
