@@ -163,7 +163,8 @@ def test_a_device_that_does_not_know_the_family_runs_its_bundle(
     assert call("parity", bundle, "--golden", "--report", bundle.parent / "g.json").code == 0
     result = call("parity", bundle, "--report", bundle.parent / "p.json")
     assert result.code == 4
-    assert "the model is of the family 'tally', which this satexport does not have (it has sat)" in result.err
+    assert ("the model is of the family 'tally', which this satexport does not have "
+            f"(it has {', '.join(FAMILIES)})") in result.err
     assert "newer version" in result.err
 
 
