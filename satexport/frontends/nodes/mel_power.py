@@ -48,9 +48,10 @@ class MelPower:
     def __post_init__(self) -> None:
         if self.n_fft % (2 * ROW) or self.hop % ROW or len(self.window) % ROW:
             raise UsageError(
-                f"front end {self.name} has frames of {self.n_fft} samples, a window of {len(self.window)} and "
-                f"a hop of {self.hop}; in a graph, frames must be a multiple of {2 * ROW} samples, windows and "
-                f"hops one of {ROW}. Export with --input mel, and compute the front end outside the graph.")
+                f"front end {self.name} has frames of {self.n_fft} samples, a window of {len(self.window)} "
+                f"and a hop of {self.hop}; in a graph, frames must be a multiple of {2 * ROW} samples, "
+                f"windows and hops one of {ROW}. Export with --input mel, and compute the front end outside "
+                "the graph.")
 
     @property
     def left(self) -> int:

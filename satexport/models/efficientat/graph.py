@@ -13,8 +13,7 @@ from satexport.bundle.contract import Contract
 from satexport.frontends.nodes.preemphasis_mel import preemphasis_mel
 from satexport.graph.roles import Graph
 from satexport.graph.writer import Weights, Writer
-from satexport.models.efficientat.variants import BLOCKS, BN_EPS, HEAD_BN_EPS, Block, Variant
-from satexport.models.efficientat.weights import LAST
+from satexport.models.efficientat.variants import BLOCKS, BN_EPS, HEAD_BN_EPS, LAST, Block, Variant
 
 
 def build_graph(variant: Variant, w: Weights, contract: Contract) -> Graph:

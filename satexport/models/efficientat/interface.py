@@ -8,10 +8,9 @@ from satexport.models.family import Interface
 
 
 def interface(variant: Variant, classes: int, options: GraphOptions) -> Interface:
-    """Return the inputs and outputs of a variant's graph. There are no tokens: a step has `frames`, which
-    the convolutions see all at once."""
+    """Return the inputs and outputs of a variant's graph, which has neither tokens nor a cache."""
     shape = (variant.window_samples,) if options.input == "audio" else (variant.mel.bands, variant.frames)
     return Interface(
         input=TensorSpec(options.input, (options.streams, *shape)),
         scores=TensorSpec("scores", (options.streams, classes)),
-        cache_in=(), cache_out=(), tokens={"new": 0, "cached": 0})
+        cache_in=(), cache_out=(), tokens={})

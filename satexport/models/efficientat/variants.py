@@ -25,8 +25,8 @@ SCALE: Final = 5.0
 FIRST_CHANNELS: Final = 16
 HIDDEN: Final = 1280           # in the head "mlp"
 EXPANSION: Final = 6           # of the last convolution
-_WIDTHS: Final = {"mn01": 0.1, "mn02": 0.2, "mn04": 0.4, "mn05": 0.5,
-                  "mn10": 1.0, "mn20": 2.0, "mn30": 3.0, "mn40": 4.0}
+WIDTHS: Final = {"mn01": 0.1, "mn02": 0.2, "mn04": 0.4, "mn05": 0.5,
+                 "mn10": 1.0, "mn20": 2.0, "mn30": 3.0, "mn40": 4.0}
 _HOPS: Final = {5: 160, 15: 480, 20: 640, 25: 800}  # in ms, in samples
 _BANDS: Final = (40, 64, 256)
 
@@ -59,7 +59,8 @@ _ROWS: Final = (
     _Row(5, 960, 160, True, "hardswish", 1),
     _Row(5, 960, 160, True, "hardswish", 1),
 )
-BLOCKS: Final = range(1, 1 + len(_ROWS))  # numbers of the blocks; 0 and 16 are convolutions
+BLOCKS: Final = range(1, 1 + len(_ROWS))  # numbers of the blocks; before and after them is a convolution
+LAST: Final = BLOCKS.stop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +148,7 @@ class Variant(Timed):
 def _models() -> list[Variant]:
     """Return the models at the first delay."""
     plain = {model: Variant(model=model, delay=DELAYS[0], window=DELAYS[0], width=width)
-             for model, width in _WIDTHS.items()}
+             for model, width in WIDTHS.items()}
     mn10 = plain["mn10"]
     models = list(plain.values())
     models += [replace(mn10, model=f"mn10-hop-{ms}", front_end=f"{mn10.front_end}-hop-{samples}")

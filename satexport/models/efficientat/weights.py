@@ -2,35 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from satexport.graph.writer import Array, Weights
-from satexport.models.efficientat.variants import BLOCKS, MEAN, SCALE, Variant
-
-LAST = "16"  # the convolution after the blocks
-
-
-def convolutions(variant: Variant) -> Iterator[tuple[str, str]]:
-    """Yield each convolution of the features by its name in the graph, "05.expand", and the prefix of its
-    keys in a state dict, "features.5.block.0"."""
-    yield "00.conv", "features.0"
-    for number, block in zip(BLOCKS, variant.blocks, strict=True):
-        parts = (["expand"] if block.expands else []) + ["depthwise"]
-        parts += (["squeeze"] if block.bottleneck else []) + ["project"]
-        for place, part in enumerate(parts):
-            if part != "squeeze":
-                yield f"{number:02d}.{part}", f"features.{number}.block.{place}"
-    yield f"{LAST}.conv", f"features.{LAST}"
-
-
-def squeezes(variant: Variant) -> Iterator[tuple[str, str]]:
-    """Yield the number of each block with squeeze-and-excitation, "05", and the prefix of its keys."""
-    for number, block in zip(BLOCKS, variant.blocks, strict=True):
-        if block.bottleneck:
-            yield f"{number:02d}", f"features.{number}.block.{1 + block.expands}.conc_se_layers.0"
+from satexport.models.efficientat.keys import convolutions, head_weight, linear_layers
+from satexport.models.efficientat.variants import MEAN, SCALE, Variant
 
 
 def graph_weights(variant: Variant, state: Mapping[str, NDArray[np.float32]]) -> Weights:
@@ -45,18 +24,13 @@ def graph_weights(variant: Variant, state: Mapping[str, NDArray[np.float32]]) ->
     get: Callable[[str], Array] = lambda key: np.asarray(state[key], np.float64)  # noqa: E731
     weights: Weights = {"mel.shift": np.asarray(-MEAN), "mel.scale": np.asarray(1 / SCALE),
                         "mel.raised": np.asarray(0.0)}
-    for name, key in convolutions(variant):
-        weights |= {f"{name}.weight": get(f"{key}.0.weight")} | _norm(name, get, f"{key}.1")
-    linear = {}
-    for name, key in squeezes(variant):
-        linear |= {f"{name}.squeeze": f"{key}.fc1", f"{name}.excite": f"{key}.fc2"}
-    if variant.head == "mlp":
-        linear |= {"head.hidden": "classifier.2", "head": "classifier.5"}
-    else:
+    for name, layer in convolutions(variant).items():
+        weights |= {f"{name}.weight": get(f"{layer.key}.0.weight")} | _norm(name, get, f"{layer.key}.1")
+    for name, layer in linear_layers(variant, len(state[head_weight(variant)])).items():
+        weights |= {f"{name}.weight": get(f"{layer.key}.weight").T, f"{name}.bias": get(f"{layer.key}.bias")}
+    if variant.head == "fc":
         weights |= {"head.weight": get("classifier.0.weight")[:, :, 0, 0].T}
         weights |= _norm("head", get, "classifier.1")
-    for name, key in linear.items():
-        weights |= {f"{name}.weight": get(f"{key}.weight").T, f"{name}.bias": get(f"{key}.bias")}
     return weights
 
 
