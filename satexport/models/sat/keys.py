@@ -126,7 +126,7 @@ def _looks_like(shapes: Shapes, variant: Variant) -> str:
                 "exported.")
     if variant in similar:
         return "Its other weights match: the file is incomplete or was changed; save the whole state dict."
-    guess = next((v for v in similar if v.delay == variant.delay), similar[0])
+    guess = next((v for v in similar if v.delay == variant.window), similar[0])
     models = " or ".join(dict.fromkeys(v.model for v in similar))
     delays = " or ".join(dict.fromkeys(f"{v.delay} s" for v in similar))
     unsure = " (the shapes do not tell which)" if len(similar) > 1 else ""
