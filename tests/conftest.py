@@ -44,7 +44,7 @@ from tests.fake_network import compile_fake_network
 from tests.hub_site import Hub
 from tests.machine import WITHOUT, has_bf16, need
 from tests.site import Site
-from tests.tiny import SAT, VIT, export
+from tests.tiny import SAT, VIT, WINDOW, export
 
 for _name in ("onnxruntime", "openvino"):  # before a test imports it directly, with its telemetry on
     with suppress(ImportError):
@@ -152,6 +152,18 @@ def openvino_demo(demo: Path, build: Path) -> Path:
 def random_vit(build: Path) -> Path:
     """A small model without a cache and with random weights at 2 s."""
     return export(build, VIT, 2, "random")
+
+
+@pytest.fixture(scope="session")
+def random_window(build: Path) -> Path:
+    """A small model without a cache and with random weights over the last 10 s every second."""
+    return export(build, WINDOW, 1, "random", use_onnxsim=False, window=10)
+
+
+@pytest.fixture(scope="session")
+def window_lanes(build: Path) -> Path:
+    """The same for any number of streams in one step."""
+    return export(build, WINDOW, 1, "random", GraphOptions(streams=ANY), use_onnxsim=False, window=10)
 
 
 @pytest.fixture(scope="session")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from satexport import memory
-from satexport.bundle.contract import ANY, Contract, GraphOptions, state_bytes
+from satexport.bundle.contract import ANY, Contract, GraphOptions, history_bytes, state_bytes
 from satexport.errors import UsageError
 from satexport.memory import available_bytes
 from satexport.models.sat.variants import find_model
@@ -41,6 +42,21 @@ def test_the_state_size_is_that_of_one_streams_cache(
 def test_the_state_size_is_that_of_the_shipped_initial_cache(demo: Path) -> None:
     bundle = load(demo).bundle
     assert state_bytes(bundle.contract) == sum(array.nbytes for array in bundle.initial_cache())
+
+
+def test_the_earlier_audio_of_a_window_is_state(
+        random_window: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    contract = load(random_window).contract
+    assert state_bytes(contract) == history_bytes(contract) == 9 * 16_000 * FLOAT
+    chunk = replace(contract, hop_samples=contract.window_samples)
+    assert history_bytes(chunk) == 0
+    needs = []
+    for one in (contract, chunk):
+        monkeypatch.setattr("satexport.tagging.tagger.available_bytes", lambda: 0)
+        with pytest.raises(UsageError) as caught:
+            check_streams(one, 10_000)
+        needs.append(float(str(caught.value).split(" GB")[0].split()[-1]))
+    assert needs[0] - needs[1] == pytest.approx(10_000 * 2 * history_bytes(contract) / GB, abs=0.11)
 
 
 def test_only_as_many_streams_as_fit_into_memory_are_accepted(

@@ -17,13 +17,14 @@ DEPTH = 3  # blocks: a first one, one in the middle, a last one
 TINY = f"48x3x{DEPTH}"  # width, heads and blocks
 SAT, VIT = f"sat-t-{TINY}", f"vit-t-{TINY}"  # with a cache, without
 SAT_2S = f"{SAT}-2s"  # the folder of its bundles
+WINDOW = "vit-t-48x3x2"  # without a cache; small, because its steps take 10 s of audio
 FEW = CalibrationSet(name="few", source="synthetic", licence="made", clips=28, samples=24, stream_seconds=40)
 
 
 def export(folder: Path, model: str, delay: int, what: str, form: GraphOptions = USUAL_OPTIONS,
-           use_onnxsim: bool = True) -> Path:
+           use_onnxsim: bool = True, window: int | None = None) -> Path:
     """Export and return the bundle's path."""
-    checkpoint = load_checkpoint(what, find_variant(model, delay))
+    checkpoint = load_checkpoint(what, find_variant(model, delay, window))
     return export_onnx(checkpoint, find_target("onnx"), folder, form, use_onnxsim=use_onnxsim).path
 
 

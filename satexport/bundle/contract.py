@@ -102,19 +102,22 @@ class Contract:
         return self.hop_samples / self.sample_rate
 
     @property
+    def window_seconds(self) -> float:
+        """Seconds of audio that each step takes."""
+        return self.window_samples / self.sample_rate
+
+    @property
     def history_samples(self) -> int:
         """Earlier samples that a step takes besides the new ones; 0: none."""
         return self.window_samples - self.hop_samples
 
     @property
     def streaming(self) -> str:
-        """How a stream is cut into steps, for people: "a window of the last 10 s, scored every 1 s"."""
+        """What the steps of a stream score, for people: "a window of the last 10 s every 1 s"."""
         hop = f"{self.hop_seconds:g} s"
         if self.history_samples:
-            return f"a window of the last {self.window_samples / self.sample_rate:g} s, scored every {hop}"
-        if self.cache_in:
-            return f"chunks of {hop}, with a cache of the chunks before"
-        return f"each chunk of {hop} alone"
+            return f"a window of the last {self.window_seconds:g} s every {hop}"
+        return f"each chunk of {hop}{', with a cache of those before' if self.cache_in else ' alone'}"
 
     @property
     def has_random_weights(self) -> bool:

@@ -29,7 +29,9 @@ _OPTIONS = (
     click.option("--model", metavar="NAME",
                  help="Export this model first; `satexport models` lists them, such as sat-t."),
     click.option("--delay", type=int, metavar="SECONDS",
-                 help="With --model: length of a chunk. Default: 2 if the model has it."),
+                 help="With --model: length of a chunk. Default: 2 if the model has it; with --window 1."),
+    click.option("--window", type=int, metavar="SECONDS",
+                 help="With --model: length of audio that each step takes, as in `satexport onnx`."),
     click.option("--checkpoint", metavar="FILE|hub:OWNER/REPO|published[:FILE]|demo|random",
                  help="With --model: the weights to export, as in `satexport onnx`. Without --model: the "
                       "export's weights, if this machine does not find them by their SHA-256."),
@@ -70,6 +72,7 @@ class SharedOptions:
     source: Path | None
     model: str | None
     delay: int | None
+    window: int | None
     checkpoint: str | None
     labels: Path | None
     streams: str | None
@@ -163,8 +166,8 @@ def _check_source(options: SharedOptions) -> None:
     """Raise `UsageError` for export options that do not go together."""
     if options.source and options.model:
         raise UsageError("--from uses an existing export, --model makes a new one: choose one of them.")
-    for option, value in (("--delay", options.delay), ("--labels", options.labels),
-                          ("--streams", options.streams)):
+    for option, value in (("--delay", options.delay), ("--window", options.window),
+                          ("--labels", options.labels), ("--streams", options.streams)):
         if value is not None and not options.model:
             raise UsageError(f"{option} applies only to a new export: add --model, or leave {option} out.")
 
@@ -178,8 +181,8 @@ def _find_source(options: SharedOptions) -> Bundle | ExportOptions:
 
     if not options.model:
         return open_bundle(options.source or find_export(options.output))
-    return ExportOptions(model=options.model, delay=options.delay, labels=options.labels,
-                         checkpoint=options.checkpoint or "published",
+    return ExportOptions(model=options.model, delay=options.delay, window=options.window,
+                         labels=options.labels, checkpoint=options.checkpoint or "published",
                          options=GraphOptions(streams=parse_streams(options.streams or "1")))
 
 

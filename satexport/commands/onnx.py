@@ -21,8 +21,11 @@ if TYPE_CHECKING:
               help="A model that `satexport models` lists, such as sat-t. Default: the one that the shapes "
                    "in the checkpoint match.")
 @click.option("--delay", type=int, metavar="SECONDS",
-              help="Length of a chunk, one that `satexport models` lists. Default: the one that the shapes "
-                   "in the checkpoint match, else 2.")
+              help="Length of a chunk, one that `satexport models` lists; with --window, from 1 to that. "
+                   "Default: the one that the shapes in the checkpoint match, else 2; with --window 1.")
+@click.option("--window", type=int, metavar="SECONDS",
+              help="Length of audio that each step takes: a chunk and what came before it. Only for a model "
+                   "without a cache, one of its delays. Default: only the chunk.")
 @click.option("--checkpoint", default="published", show_default=True,
               metavar="FILE|hub:OWNER/REPO|published[:FILE]|demo|random",
               help="A .pt or .safetensors file; hub:OWNER/REPO[/FILE][@REVISION]: one on the Hugging Face "
@@ -49,9 +52,9 @@ if TYPE_CHECKING:
 @click.option("--output", type=click.Path(path_type=Path), default=Path("build"), show_default=True,
               metavar="DIR", help="Folder for the bundles.")
 @json_option
-def onnx_command(model: str | None, delay: int | None, checkpoint: str, labels: Path | None, target_name: str,
-                 opset: int, cache: str, input_form: str, streams: str, simplify: bool, output: Path,
-                 as_json: bool) -> None:
+def onnx_command(model: str | None, delay: int | None, window: int | None, checkpoint: str,
+                 labels: Path | None, target_name: str, opset: int, cache: str, input_form: str, streams: str,
+                 simplify: bool, output: Path, as_json: bool) -> None:
     """Export a checkpoint to a bundle.
 
     The bundle has an ONNX graph with the cache as inputs and outputs, proven against PyTorch.
@@ -63,6 +66,7 @@ def onnx_command(model: str | None, delay: int | None, checkpoint: str, labels: 
       satexport onnx --checkpoint mine.pt                     finds the model by the shapes
       satexport onnx --checkpoint hub:mispeech/ced-tiny       from the Hugging Face Hub
       satexport onnx --model vit-t --delay 10 --checkpoint random --output /tmp/sizing
+      satexport onnx --model vit-b --window 10 --delay 1      the last 10 s, scored every second
       satexport onnx --model sat-b --delay 2 --streams 8      eight microphones in one step
     """
     from satexport.bundle.contract import GraphOptions
@@ -78,7 +82,7 @@ def onnx_command(model: str | None, delay: int | None, checkpoint: str, labels: 
         raise UsageError(f"target {target.name} is {target.precision} for {target.backend}; this command "
                          "writes fp32 for onnxruntime. Leave --target out, then run `satexport bundle "
                          f"--target {target_name}`.")
-    variant = _find_variant(model, delay, checkpoint)
+    variant = _find_variant(model, delay, window, checkpoint)
     check_options(variant, options)
     with requires_extra("export"):
         from satexport.models.checkpoint import load_checkpoint
@@ -97,17 +101,17 @@ def onnx_command(model: str | None, delay: int | None, checkpoint: str, labels: 
         note(f"{checkpoint}: {export.report.caution}")
 
 
-def _find_variant(model: str | None, delay: int | None, checkpoint: str) -> Variant:
+def _find_variant(model: str | None, delay: int | None, window: int | None, checkpoint: str) -> Variant:
     """Return the variant of this name, or without a name the one that the checkpoint matches. Raises
     `UsageError` if there is neither a name nor a file."""
     from satexport.models.families import find_variant
 
     if model:
-        return find_variant(model, delay)
+        return find_variant(model, delay, window)
     with requires_extra("export"):
         from satexport.models.checkpoint import WORDS, is_published, recognize_variant
 
         if checkpoint in WORDS or is_published(checkpoint):
             raise UsageError(f"--checkpoint {checkpoint} does not name a model: add --model NAME "
                              "(`satexport models` lists them), or pass a file or hub:OWNER/REPO.")
-        return recognize_variant(checkpoint, delay)
+        return recognize_variant(checkpoint, delay, window)

@@ -65,13 +65,15 @@ def run_command(bundle: Path, audio: tuple[str, ...], top: int, threads: int | N
 
 def print_tags(tagger: Tagger, name: str, top: int, as_json: bool) -> None:
     """Print the tags of one file or of standard input, chunk by chunk."""
+    contract = tagger.contract
     if not as_json:
-        rate = tagger.contract.sample_rate
-        say(f"standard input, mono 16-bit PCM at {rate} Hz" if name == "-" else name)
+        source = f"standard input, mono 16-bit PCM at {contract.sample_rate} Hz" if name == "-" else name
+        say(f"{source} ({contract.streaming})" if contract.history_samples else source)
     for start, end, scores in timed_scores(tagger, name):
         tags = tagger.top(scores, top)
         if as_json:
-            line = {"file": name, "start": start, "end": end,
+            window = max(0.0, start + contract.hop_seconds - contract.window_seconds)
+            line = {"file": name, "window_start": window, "start": start, "end": end,
                     "tags": [{"label": label, "score": round(score, 6)} for label, score in tags]}
             click.echo(json.dumps(line))
         else:

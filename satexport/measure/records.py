@@ -22,7 +22,7 @@ class MemoryBytes:
     """Memory by kind, in bytes; None: not counted."""
 
     weights: int | None
-    state: int                   # of one stream
+    state: int                   # of one stream: cache and earlier audio
     transient: int | None
     resident: int | None
     device: int | None = None    # only for an engine
@@ -37,6 +37,7 @@ class MeasureEntry:
     variant: str
     streams: int
     threads: int | None              # None: an engine, which does not compute in CPU threads
+    streaming: str                   # what its steps score: "each chunk of 2 s alone"
     hop_seconds: float               # seconds of new audio in each step
     latency: StepLatency
     memory_bytes: MemoryBytes

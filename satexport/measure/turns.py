@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
-from satexport.bundle.contract import ANY, state_bytes
+from satexport.bundle.contract import ANY, history_bytes, state_bytes
 from satexport.bundle.folder import Bundle
 from satexport.errors import BundleError, CheckpointError, MissingError, UsageError
 from satexport.measure.budgets import budget_gates, bundle_figures
@@ -50,7 +50,7 @@ class Row:
     threads: int
     streams: int
     load_seconds: float
-    state: int                    # of one stream's cache, bytes
+    state: int                    # of one stream, bytes
     executed: Mapping[str, Mapping[str, int]] | None    # None: PyTorch eager
 
     @property
@@ -127,7 +127,7 @@ def _start_eager(name: str, row: Row, options: MeasureOptions, stack: ExitStack)
     loaded = process.ask("load_eager", bundle=str(row.bundle.path), checkpoint=options.checkpoint,
                          threads=row.threads)
     return replace(row, name=name, process=process, streams=1, load_seconds=loaded["seconds"],
-                   state=loaded["state"], executed=None)
+                   state=loaded["cache"] + history_bytes(row.bundle.contract), executed=None)
 
 
 def _name_bundles(bundles: Sequence[Bundle]) -> list[str]:
@@ -161,7 +161,7 @@ def _entry(row: Row, latency: StepLatency, options: MeasureOptions, notes: list[
                          transient=_measure_transient(row, options, notes), resident=resident)
     entry = MeasureEntry(
         name=row.name, variant=contract.variant, streams=row.streams, threads=row.threads,
-        hop_seconds=contract.hop_seconds, latency=latency, memory_bytes=memory,
+        streaming=contract.streaming, hop_seconds=contract.hop_seconds, latency=latency, memory_bytes=memory,
         load_seconds=row.load_seconds, paper=asdict(paper) if paper else None)
     return entry if row.is_eager else replace(
         entry, bundle=str(row.bundle.path), bundle_sha256=row.bundle.sha256,

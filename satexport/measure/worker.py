@@ -40,7 +40,7 @@ class Worker:
         with suppress(KeyError, ImportError):  # load_step raises the error for a missing runtime
             import_runtime(find_backend(opened.target.backend).PACKAGE)
         contract = opened.contract
-        noise = make_noise(streams, contract.hop_samples)
+        noise = make_noise(streams, contract.window_samples)
         inputs = np.stack([model_input(contract, chunk) for chunk in noise])
         assert contract.options.streams in (ANY, streams)
         self.imported = _resident("VmRSS")
@@ -52,7 +52,7 @@ class Worker:
     @requires_extra("export")
     def load_eager(self, bundle: str, checkpoint: str | None, threads: int) -> dict[str, float]:
         """Load the published PyTorch model with a bundle's weights. Returns the seconds it took and the bytes
-        of its state. `checkpoint` is the file to use if this machine does not find the weights by their
+        of its cache. `checkpoint` is the file to use if this machine does not find the weights by their
         SHA-256."""
         import torch
 
@@ -61,7 +61,7 @@ class Worker:
 
         torch.set_num_threads(threads)
         opened = open_bundle(bundle)
-        inputs = make_noise(1, opened.contract.hop_samples)
+        inputs = make_noise(1, opened.contract.window_samples)
         self.imported = _resident("VmRSS")
         start = time.perf_counter()
         try:
@@ -72,7 +72,7 @@ class Worker:
             weights = find_weights(opened, checkpoint)
         reference = make_reference(weights)
         self.timer = StepTimer(reference, inputs)
-        return {"seconds": time.perf_counter() - start, "state": reference.state_bytes()}
+        return {"seconds": time.perf_counter() - start, "cache": reference.state_bytes()}
 
     def run(self, **turn: Any) -> dict[str, list[float]]:
         """Run a turn, given the fields of a `Turn`, and return the seconds of each step."""

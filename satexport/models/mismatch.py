@@ -21,7 +21,7 @@ def check_shapes(path: Path, variant: Variant, shapes: Shapes, expected: Shapes,
     mismatches += [f"{key} {shape} is missing" for key, shape in expected.items() if key not in shapes]
     if mismatches:
         more = f"; {len(mismatches)} mismatches in all" if len(mismatches) > 3 else ""
-        raise CheckpointError(f"{path}: is not a {variant.model} at {variant.delay} s: "
+        raise CheckpointError(f"{path}: is not a {variant.model} at {variant.window} s: "
                               f"{'; '.join(mismatches[:3])}{more}. {advise()}")
 
 
@@ -51,9 +51,9 @@ def looks_like(similar: Sequence[Variant], variant: Variant, nothing: str) -> st
     if there are none."""
     if not similar:
         return nothing
-    if variant in similar:
+    if any(v.chunk_name == variant.chunk_name for v in similar):
         return "Its other weights match: the file is incomplete or was changed; save the whole state dict."
-    guess = next((v for v in similar if v.delay == variant.delay), similar[0])
+    guess = next((v for v in similar if v.delay == variant.window), similar[0])
     models = " or ".join(dict.fromkeys(v.model for v in similar))
     delays = " or ".join(dict.fromkeys(f"{v.delay} s" for v in similar))
     unsure = " (the shapes do not tell which)" if len(similar) > 1 else ""

@@ -53,6 +53,7 @@ class ParityReport(ParityResult):
     """A result and facts about the bundle that was compared: `parity.json`."""
 
     variant: str
+    streaming: str                  # what its steps score: "each chunk of 2 s alone"
     target: str                     # the target's name, followed by the graph's options
     bundle_sha256: str
     checkpoint: CheckpointOrigin
@@ -74,6 +75,7 @@ def report_parity(tagger: Tagger, result: ParityResult, threads: int | None = No
     `runtime` name the graph and the runtime that ran, if they are not those of the bundle itself."""
     contract = tagger.contract
     return ParityReport(
-        **vars(result), variant=contract.variant, bundle_sha256=tagger.bundle.sha256,
-        target=f"{tagger.bundle.target.name}{contract.options.suffix}", checkpoint=contract.checkpoint,
-        executed=tagger.step.executed(), threads=threads, graph=graph, runtime=runtime)
+        **vars(result), variant=contract.variant, streaming=contract.streaming,
+        target=f"{tagger.bundle.target.name}{contract.options.suffix}", bundle_sha256=tagger.bundle.sha256,
+        checkpoint=contract.checkpoint, executed=tagger.step.executed(), threads=threads, graph=graph,
+        runtime=runtime)

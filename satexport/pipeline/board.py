@@ -183,8 +183,8 @@ def _entry(tagger: Tagger, file: Path, latency: StepLatency, memory: MemoryBytes
     bundle, contract = tagger.bundle, tagger.contract
     return MeasureEntry(
         name=f"{contract.variant}/{file.name}", variant=contract.variant, streams=contract.options.streams,
-        threads=None, hop_seconds=contract.hop_seconds, latency=latency, memory_bytes=memory,
-        load_seconds=None, paper=None, precision=file.stem, bundle=str(bundle.path),
+        threads=None, streaming=contract.streaming, hop_seconds=contract.hop_seconds, latency=latency,
+        memory_bytes=memory, load_seconds=None, paper=None, precision=file.stem, bundle=str(bundle.path),
         bundle_sha256=bundle.sha256, target=bundle.target.to_dict(), options=asdict(contract.options),
         tokens=contract.tokens, checkpoint=asdict(contract.checkpoint), operations=bundle.operations,
         executed=tagger.step.executed())

@@ -88,7 +88,7 @@ def _export(options: ExportOptions, folder: Path) -> Bundle:
     from satexport.models.families import find_variant
     from satexport.pipeline.export import export_onnx
 
-    variant = find_variant(options.model, options.delay)
+    variant = find_variant(options.model, options.delay, options.window)
     checkpoint = load_checkpoint(options.checkpoint, variant, options.labels)
     return open_bundle(export_onnx(checkpoint, find_target("onnx"), folder, options.options).path)
 

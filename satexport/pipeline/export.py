@@ -132,9 +132,9 @@ def export_onnx(checkpoint: Checkpoint[V], target: Target, folder: Path,
         operations = count_operations(graph)
         write_manifest(stage, contract, target, "model.onnx", operations, graph.roles)
         report = ExportReport(
-            variant=contract.variant, target=path.name, opset=contract.opset, options=contract.options,
-            checkpoint=contract.checkpoint, operations=operations, stages=tuple(prover.stages), golden=golden,
-            caution=checkpoint.caution or None)
+            variant=contract.variant, streaming=contract.streaming, target=path.name, opset=contract.opset,
+            options=contract.options, checkpoint=contract.checkpoint, operations=operations,
+            stages=tuple(prover.stages), golden=golden, caution=checkpoint.caution or None)
         write_json(stage / REPORTS / "export.json", to_json(report))
     return ExportRecord(path=path, report=report)
 

@@ -18,7 +18,8 @@ class ExportOptions:
     """An export to make first, and then a bundle from it."""
 
     model: str
-    delay: int | None = None          # s; None: the model's default
+    delay: int | None = None          # s; None: the default of `find_variant`
+    window: int | None = None         # s; None: as long as the delay
     checkpoint: str = "published"     # or "demo", "random", a file, "hub:OWNER/REPO"
     labels: Path | None = None
     options: GraphOptions = USUAL_OPTIONS

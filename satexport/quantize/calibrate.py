@@ -3,7 +3,8 @@
 Single chunks are not enough to calibrate a step: its activations depend on the cache, and the cache depends
 on all earlier chunks. So the clips of a calibration set are joined into streams, the fp32 graph processes
 them from silence on, and chunks at random positions are sampled together with the cache at that position:
-some right after silence, most with a full history.
+some right after silence, most with a full history. If the graph takes a window longer than a chunk, samples
+are whole windows; those at the beginning of a stream begin with silence.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from satexport.frontends.prepare import model_input
 from satexport.progress import progress
 from satexport.quantize.calibration_set import MIN_SAMPLES, CalibrationSet, calibration_clips
 from satexport.step import FloatArray
+from satexport.tagging.window import Windows
 
 SILENCE_PEAK = 1e-4     # a clip with a lower peak counts as silent: -80 dBFS
 MAX_CLIP_SECONDS = 300
@@ -80,15 +82,18 @@ def _run_streams(bundle: Bundle, streams: Sequence[FloatArray],
             for number in range(len(streams))}
     with progress("calibrate", sum(last.values()) + len(last)) as advance:
         for number, audio in enumerate(streams):
-            cache = step.initial_cache(lanes)
+            cache, windows = step.initial_cache(lanes), Windows(contract, lanes)
             chunks = audio[:len(audio) // size * size].reshape(-1, size)
             first_chunks = np.arange(lanes) * len(chunks) // lanes
             for chunk in range(last[number] + 1):
-                x = model_input(contract, chunks[(first_chunks + chunk) % len(chunks)])
+                window = windows.end_with(chunks[(first_chunks + chunk) % len(chunks)])
+                x = model_input(contract, window)
                 if (number, chunk) in sampled:
                     caches = zip(contract.cache_in, cache.now, strict=True)
                     yield {contract.input.name: x, **{spec.name: array.copy() for spec, array in caches}}
-                _, cache = step(x, cache)
+                windows.advance(window)
+                if contract.cache_in:  # without a cache no step depends on an earlier one
+                    _, cache = step(x, cache)
                 advance()
 
 

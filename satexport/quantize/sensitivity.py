@@ -27,7 +27,7 @@ from satexport.quantize.records import LayerCost, SensitivityReport
 from satexport.step import FloatArray
 from satexport.tagging.stream import StreamBatch, clip_chunks
 
-CHAIN_SECONDS = 60  # of a stream: longer than the history in the cache
+CHAIN_SECONDS = 60  # of a stream: longer than the history in a cache or a window
 CHAINS = 2
 QuantizeFn = Callable[[Sequence[str]], Graph]  # layers that stay in float -> graph
 

@@ -96,6 +96,7 @@ def describe_bundle(record: BundleRecord) -> Iterator[Block]:
         (f"{name} graph", over): row for name, twin in proof.twins.items()
         for over, row in twin.differences.items()}
     yield columns_table(_against_pytorch(proof.parity), DIFFERENCE_FIGURES, differences)
+    yield _describe_streaming(proof.parity)
     yield from _describe_drift(proof.parity)
     yield from describe_executed(proof.parity.executed)
     yield gates_table("gates", proof.gates)
@@ -114,12 +115,14 @@ def _describe_export(report: ExportReport) -> Iterator[Block]:
     names = [stage.name + ("" if stage.kept else f" (not kept: {stage.why_not})") for stage in report.stages]
     yield rows_table(f"{report.variant} from {report.checkpoint.name}: score differences after each stage",
                      "stage", STAGE_FIGURES, dict(zip(names, report.stages, strict=True)))
+    yield _describe_streaming(report)
     yield (f"{report.golden.chunks} golden chunks: largest score difference from PyTorch "
            f"{report.golden.max_difference:.1e}.")
 
 
 def _describe_parity(report: ParityReport) -> Iterator[Block]:
     yield columns_table(_against_pytorch(report), DIFFERENCE_FIGURES, report.differences)
+    yield _describe_streaming(report)
     yield from _describe_drift(report)
     yield from describe_executed(report.executed)
     if scored := report.labelled_set:
@@ -127,6 +130,10 @@ def _describe_parity(report: ParityReport) -> Iterator[Block]:
                             {scored.name: scored})
     yield gates_table("gates", report.gates)
     yield f"Parity: {report.verdict}."
+
+
+def _describe_streaming(record: ExportReport | ParityReport | MeasureEntry) -> str:
+    return f"{record.variant} scores {record.streaming}."
 
 
 def _describe_drift(report: ParityReport) -> Iterator[Block]:
@@ -150,6 +157,7 @@ def describe_executed(executed: Mapping[str, Mapping[str, int]]) -> Iterator[str
 
 def _describe_measure(report: MeasureReport) -> Iterator[Block]:
     yield _measure_table(report, MEASURE_FIGURES)
+    yield from dict.fromkeys(map(_describe_streaming, report.bundles))
     yield from dict.fromkeys(str(entry.paper["note"]) for entry in report.bundles
                              if entry.paper and entry.paper["note"])
     if report.gates:
@@ -185,6 +193,7 @@ def _describe_build(report: BuildReport) -> Iterator[Block]:
         yield columns_table("score differences from PyTorch fp32", DIFFERENCE_FIGURES, {
             (engine.precision, over): differences for engine in report.engines if engine.parity
             for over, differences in engine.parity.differences.items()})
+    yield from dict.fromkeys(map(_describe_streaming, measured.values()))
     for precision, entry in measured.items():
         for block in describe_executed(entry.executed or {}):
             yield f"{precision}: {block}"

@@ -95,7 +95,8 @@ MEASURE_FIGURES: Sequence[Figure[MeasureEntry]] = (
                       "nearly the time of the slowest"),
     Figure(key="real_time_factor", title="real-time factor", format=".4f", brief=False, pictured=False,
            of=lambda entry: entry.real_time_factor,
-           definition="median time of a step after a pause / seconds of new audio in that step"),
+           definition="median time of a step after a pause / seconds of new audio in that step, which is the "
+                      "hop even if the step takes a longer window"),
     Figure(key="chunks_per_core_second", title="chunks per core-second", format=".1f",
            of=lambda entry: entry.chunks_per_core_second,
            definition="streams / (median time of a step in a burst * threads)"),
@@ -112,8 +113,9 @@ MEASURE_FIGURES: Sequence[Figure[MeasureEntry]] = (
            definition="size of the graph's file, plus that of a separate file of weights if there is one; "
                       "for an engine, the size of its file"),
     Figure(key="state_mb", title="state", unit="MB", of=lambda entry: _megabytes(entry.memory_bytes.state),
-           definition="size of one stream's cache, one copy; ONNX Runtime holds two per stream and "
-                      "alternates between them"),
+           definition="what one stream keeps from step to step: one copy of its cache (ONNX Runtime holds "
+                      "two and alternates between them) and, if its window is longer than its hop, the "
+                      "earlier audio, 4 bytes per sample"),
     Figure(key="transient_mb", title="transient", unit="MB",
            of=lambda entry: _megabytes(entry.memory_bytes.transient),
            definition="most bytes allocated at a time during one steady step, counted by memray with ONNX "
@@ -179,9 +181,9 @@ PARITY_FIGURES: Sequence[Figure[ParityReport]] = (
            of=lambda report: report.drift.drift if report.drift else None,
            definition="the long stream repeats its first sounds at its end. Drift is the slope of the mean "
                       "score difference between the first time and the repetition, times the length of the "
-                      "stream, divided by the mean difference. Chunks whose cache still remembers other "
-                      "sounds are left out. A line fitted through the curve would say little, because score "
-                      "differences vary from sound to sound"),
+                      "stream, divided by the mean difference. Chunks whose cache or window still holds "
+                      "other sounds are left out. A line fitted through the curve would say little, because "
+                      "score differences vary from sound to sound"),
 )
 
 SET_FIGURES: Sequence[Figure[SetParity]] = (
@@ -220,12 +222,18 @@ FIGURES: Mapping[type, Sequence[Figure[Any]]] = {  # record -> its figures
     MeasureEntry: MEASURE_FIGURES, Differences: DIFFERENCE_FIGURES, ParityReport: PARITY_FIGURES,
     SetParity: SET_FIGURES, Stage: STAGE_FIGURES}
 
+STREAMING = ("what each step scores: a chunk alone; a chunk with a cache of those before; or a window, the "
+             "last seconds of audio up to the end of the chunk, with zeros in front until a stream is that "
+             "long")
 _TERMS = {  # kind of report -> term -> definition
     "export": {
+        "streaming": STREAMING,
         "kept": "false: the graph of the stage before ships instead, for the reason given"},
     "parity": {
         "score difference": "absolute difference between the candidate's and PyTorch fp32's score of one "
-                            "class in one chunk; both pass the cache from chunk to chunk",
+                            "class in one chunk; both pass the cache, or the earlier audio of a window, "
+                            "from chunk to chunk",
+        "streaming": STREAMING,
         "curve": "mean score difference of each chunk of the long stream, then of the sounds that it repeats",
         "streamed score": "the stream starts from silence at each clip, the last incomplete chunk is padded "
                           "with zeros, and the scores of the clip's chunks are averaged",
@@ -236,6 +244,7 @@ _TERMS = {  # kind of report -> term -> definition
         "burst": "single steps one after the other, from the input in host memory to the scores in host "
                  f"memory, in {TURNS} turns with {WARM_UP} uncounted steps before each. A turn ends after as "
                  f"many steps as `settings` says, or after {TURN_SECONDS:g} s",
+        "streaming": STREAMING,
         "paused": f"single steps, each after a pause, as in a live stream: {PAUSED_TURNS} turns of at most "
                   f"{PAUSED_STEPS} steps",
         "eager": "the published model in PyTorch, not compiled, float32, with its own front end and the "

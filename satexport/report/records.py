@@ -46,6 +46,7 @@ class ExportReport:
     the same bytes."""
 
     variant: str
+    streaming: str                     # what its steps score: "each chunk of 2 s alone"
     target: str                        # the name of the bundle's folder
     opset: int
     options: GraphOptions

@@ -102,7 +102,7 @@ def _identity(path: str | Path) -> tuple[int, int] | None:
 
 def check_streams(contract: Contract, count: int) -> None:
     """Raise `UsageError` if the available memory is too small for this many streams: two copies of each
-    cache, and the largest tensors of one step."""
+    cache and of the earlier audio, and the largest tensors of one step."""
     available = available_bytes()
     per_stream = 2 * state_bytes(contract) + front_end_bytes(contract)
     if available is not None and count * per_stream > available:

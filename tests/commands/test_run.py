@@ -47,12 +47,25 @@ def test_json_lines_cover_the_whole_file_and_are_the_only_output(demo: Path, wav
     assert (result.code, result.err) == (0, "")
     found = lines(result.out)
     assert [(line["start"], line["end"]) for line in found] == [(0, 2), (2, 4), (4, 6), (6, 7)]
+    assert [line["window_start"] for line in found] == [0, 2, 4, 6]
     for line in found:
         scores = [tag["score"] for tag in line["tags"]]
         assert line["file"] == str(wav)
         assert len(scores) == 5
         assert scores == sorted(scores, reverse=True)
         assert 0 <= scores[-1] <= scores[0] <= 1
+
+
+def test_the_times_of_a_window_are_those_of_its_new_audio_and_json_has_its_start(
+        random_window: Path, tmp_path: Path, audio: FloatArray) -> None:
+    soundfile.write(tmp_path / "long.wav", audio[:round(12.5 * RATE)], RATE)
+    found = lines(call("run", random_window, tmp_path / "long.wav", "--json").out)
+    assert [line["start"] for line in found] == list(range(13))
+    assert [line["end"] for line in found] == [*range(1, 13), 12.5]
+    assert [line["window_start"] for line in found] == [0] * 10 + [1, 2, 3]
+    text = call("run", random_window, tmp_path / "long.wav").out.splitlines()
+    assert text[0] == f"{tmp_path / 'long.wav'} (a window of the last 10 s every 1 s)"
+    assert text[-1].split(" s  ")[0].split() == ["12.0", "-", "12.5"]
 
 
 def test_the_demo_recognizes_white_noise(demo: Path, tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ def test_every_figure_is_defined(several: Measured) -> None:
     measured = {"operations", "load_seconds", "latency", "memory_bytes", "times_one_stream", "times_eager",
                 "eager", "paper", "executed", "figures"}
     about = {"name", "bundle", "bundle_sha256", "variant", "target", "options", "streams", "tokens",
-             "checkpoint", "threads", "hop_seconds", "gates"}
+             "checkpoint", "threads", "streaming", "hop_seconds", "gates"}
     assert set(three) == measured | about
     assert set(one) == measured - {"times_one_stream"} | about
 

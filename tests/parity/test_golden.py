@@ -17,6 +17,7 @@ from satexport.pipeline.export import MIN_GOLDEN_CHUNKS, golden_audio
 from satexport.step import FloatArray, Step
 from satexport.tagging.stream import StreamBatch
 from satexport.tagging.tagger import Tagger, load
+from satexport.tagging.window import Windows
 
 CORRECT = 1e-5  # of any score, from PyTorch
 
@@ -156,6 +157,61 @@ class KeepsOneLayer(Violation):
 def test_the_golden_chunks_expose_a_faulty_step(fault: Callable[[Step], Step], dynamic: Tagger) -> None:
     limit = dynamic.bundle.target.gates.max_score_difference
     assert largest_difference(fault(dynamic.step), dynamic) > 10 * limit
+
+
+@pytest.fixture(scope="module")
+def window(window_lanes: Path) -> Tagger:
+    """A model over the last 10 s every second, for any number of streams."""
+    return load(window_lanes)
+
+
+def test_a_correct_window_matches_pytorch_in_every_stream(window: Tagger) -> None:
+    audio, _ = window.bundle.golden()
+    assert audio.shape == (10, 16_000)
+    assert largest_difference(window.step, window) < CORRECT
+
+
+class NoEarlierAudio(Windows):
+    """The earlier audio is always zeros."""
+
+    def advance(self, windows: FloatArray) -> None:
+        pass
+
+
+class NewestFirst(Windows):
+    """The earlier audio comes after the chunk."""
+
+    def end_with(self, chunk: FloatArray) -> FloatArray:
+        return np.concatenate((chunk, self._earlier), axis=1)
+
+
+class NeverForgets(Windows):
+    """The earlier audio of a reset stream stays."""
+
+    def reset(self, stream: int) -> None:
+        pass
+
+
+class ForgetsAll(Windows):
+    """A reset of one stream resets all."""
+
+    def reset(self, stream: int) -> None:
+        self._earlier = np.zeros_like(self._earlier)
+
+
+class MixesStreams(Windows):
+    """Two streams get each other's earlier audio."""
+
+    def advance(self, windows: FloatArray) -> None:
+        super().advance(windows[[1, 0, 2]])
+
+
+@pytest.mark.parametrize("fault", [NoEarlierAudio, NewestFirst, NeverForgets, ForgetsAll, MixesStreams],
+                         ids=lambda fault: fault.__name__)
+def test_the_golden_chunks_expose_a_faulty_window(
+        fault: type[Windows], window: Tagger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("satexport.tagging.stream.Windows", fault)
+    assert largest_difference(window.step, window) > 10 * window.bundle.target.gates.max_score_difference
 
 
 @pytest.mark.parametrize("streams", [1, 2, 5])

@@ -85,6 +85,22 @@ def test_clips_scored_together_score_as_each_does_alone(
         np.testing.assert_allclose(found, clip_chunks(alone, [clip])[0], atol=1e-5)
 
 
+def test_over_a_set_and_a_stream_the_reference_hears_the_windows_of_the_bundle(
+        window_lanes: Path, few_clips: Path) -> None:
+    tagger = load(window_lanes, share_cores=True)
+    reference = make_reference(load_checkpoint("random", named_variant(tagger.contract.variant)))
+    labelled = load_set(few_clips, tagger.labels)
+    scored = compare_on_set(reference, tagger, labelled, lambda: None)
+    assert (scored.clips, scored.differences.chunks) == (28, 28 * 4)  # a window for each second of 4 s
+    assert scored.differences.largest < 1e-4
+    assert scored.bundle_map == pytest.approx(scored.pytorch_map, abs=1e-3)
+    streamed = compare_on_stream(reference, tagger, 1, lambda: None)
+    assert streamed.differences.chunks == 60
+    assert streamed.differences.largest < 1e-4
+    assert streamed.drift
+    assert streamed.drift.chunks == 11  # of 20 in each stream; 9 still hear other sounds
+
+
 def test_a_clip_shorter_than_a_patch_is_scored(reference: Reference, audio: FloatArray) -> None:
     for samples in (1, 100, 2_399, 2_400):
         scores = reference.clip_scores(audio[:samples])

@@ -95,8 +95,8 @@ def test_an_engine_has_the_record_of_a_bundle_and_other_reports_are_kept(bundle:
         assert (bundle / "reports" / f"{name}.json").read_text().startswith("of `satexport")
     report, _ = reports(bundle)
     entry, opened = report["engines"][0]["measure"], open_bundle(bundle)
-    of_every_entry = {"name", "variant", "streams", "threads", "hop_seconds", "memory_bytes", "load_seconds",
-                      "latency", "figures", "paper"}
+    of_every_entry = {"name", "variant", "streaming", "streams", "threads", "hop_seconds", "memory_bytes",
+                      "load_seconds", "latency", "figures", "paper"}
     of_a_bundle = {"bundle", "bundle_sha256", "target", "options", "tokens", "checkpoint", "operations",
                    "executed", "gates"}
     assert set(entry) == of_every_entry | of_a_bundle | {"precision", "build_seconds", "cuda_graphs"}

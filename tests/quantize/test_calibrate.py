@@ -15,7 +15,7 @@ from satexport.audio.clips import Clip, clip_hash
 from satexport.audio.datasets import load_set
 from satexport.bundle.folder import open_bundle
 from satexport.errors import AudioError, DataError, UsageError
-from satexport.quantize.calibrate import MAX_CLIP_SECONDS, calibrate, read_clips
+from satexport.quantize.calibrate import MAX_CLIP_SECONDS, calibrate, chain_clips, read_clips
 from satexport.quantize.calibration_set import CalibrationSet, calibration_clips, find_calibration, shipped
 from satexport.step import FloatArray
 from satexport.tagging.tagger import load
@@ -68,6 +68,21 @@ def test_samples_are_chunks_with_the_cache_that_the_stream_had_there(tiny: Path)
     late = [sample for sample in found.samples if not np.array_equal(sample[last], silence[-1])]
     assert len(late) == len(found.samples) - 4
     assert all(sample["audio"].shape == (1, 32_000) for sample in found.samples)
+
+
+def test_samples_of_a_window_are_whole_windows_with_silence_before_a_stream(random_window: Path) -> None:
+    bundle = open_bundle(random_window)
+    found = calibrate(bundle, SMALL)
+    sounds, _, _ = read_clips(calibration_clips(SMALL, None), 16_000)
+    windows = [np.concatenate((np.zeros(144_000, np.float32), stream))[end - 16_000:][:160_000]
+               for stream in chain_clips(sounds, SMALL.stream_seconds, 16_000)
+               for end in range(16_000, len(stream) + 1, 16_000)]
+    kinds = {window.tobytes() for window in windows}
+    assert all(sample.keys() == {"audio"} and sample["audio"].shape == (1, 160_000)
+               for sample in found.samples)
+    assert all(sample["audio"].tobytes() in kinds for sample in found.samples)
+    begins = [sample for sample in found.samples if not sample["audio"][0, :144_000].any()]
+    assert len(begins) == found.origin["streams"] == 4  # the first second of each stream
 
 
 def test_the_same_seed_takes_the_same_samples_and_another_takes_others(tiny: Path) -> None:

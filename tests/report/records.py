@@ -20,6 +20,7 @@ from satexport.report.records import (
 )
 
 DEMO = CheckpointOrigin(name="demo", source="demo", sha256="ab" * 32)
+STREAMING = "each chunk of 2 s, with a cache of those before"
 DIFFERENCES = Differences(chunks=300, largest=0.012, mean=2e-5, top1_agreement=0.99, p50=1e-5, p90=3e-5,
                           p99=5e-5)
 GATE = Gate(name="mAP kept", status="passed", value=0.99, limit=0.9, note="0.99, at least 0.9")
@@ -32,8 +33,9 @@ def measure_entry(name: str = "sat-t-2s/onnx", burst: float = 2.5, **facts: obje
                           paused=LATENCY.paused)
     memory = MemoryBytes(weights=22_300_000, state=884_736, transient=1_040_000, resident=57_000_000)
     entry = MeasureEntry(
-        name=name, variant="sat-t-2s", streams=1, threads=2, hop_seconds=2.0, latency=latency,
-        memory_bytes=memory, load_seconds=0.1, paper={"gflops": 0.5, "memory_mb": 9.0, "note": "a note"},
+        name=name, variant="sat-t-2s", streaming=STREAMING, streams=1, threads=2, hop_seconds=2.0,
+        latency=latency, memory_bytes=memory, load_seconds=0.1,
+        paper={"gflops": 0.5, "memory_mb": 9.0, "note": "a note"},
         operations={"model": 564_000_000, "front_end": 26_000_000}, tokens={"new": 48, "cached": 48},
         gates=(GATE,))
     return MeasureEntry(**{**vars(entry), **facts})
@@ -53,8 +55,8 @@ def parity_report() -> ParityReport:
     return ParityReport(
         gates=(GATE,), differences={"10 min of stream": DIFFERENCES, "ESC-50": DIFFERENCES},
         curve=(1e-5, 2e-5, 3e-5), drift=Drift(chunks=30, first=1e-5, again=2e-5, slope=1e-7, drift=0.05),
-        labelled_set=scored, variant="sat-t-2s", target="cpu-int8", bundle_sha256="cd" * 32, checkpoint=DEMO,
-        executed={"products": {"u8": 61}}, threads=None)
+        labelled_set=scored, variant="sat-t-2s", streaming=STREAMING, target="cpu-int8",
+        bundle_sha256="cd" * 32, checkpoint=DEMO, executed={"products": {"u8": 61}}, threads=None)
 
 
 def all_reports() -> list[Report]:
@@ -62,7 +64,8 @@ def all_reports() -> list[Report]:
     stages = (Stage(name="as published", nodes=377, bytes=22_300_000, from_before=None, from_pytorch=9e-7),
               Stage(name="onnxsim", nodes=301, bytes=22_300_000, from_before=1e-7, from_pytorch=8e-7,
                     kept=False, why_not="too large"))
-    export = ExportReport(variant="sat-t-2s", target="onnx", opset=20, options=USUAL_OPTIONS, checkpoint=DEMO,
+    export = ExportReport(variant="sat-t-2s", streaming=STREAMING, target="onnx", opset=20,
+                          options=USUAL_OPTIONS, checkpoint=DEMO,
                           operations={"model": 1, "front_end": 2}, stages=stages,
                           golden=GoldenDifference(chunks=13, max_difference=7e-7), caution=None)
     sensitivity = SensitivityReport(
