@@ -55,11 +55,12 @@ class Case:
     @property
     def name(self) -> str:
         """The name in the tables, "sat-b-2s-int8-x8"."""
-        demo = "-demo" if self.row.checkpoint == "demo" else ""
+        weights = self.row.checkpoint
+        trained = "" if weights == "random" else "-demo" if weights == "demo" else "-trained"
         window = f"-window-{self.row.window}s" if self.row.window else ""
         target = "" if self.target == "onnx" else f"-{self.target.removeprefix('cpu-')}"
         real = "" if self.row.calibration == "synthetic" else f"-{self.row.calibration}"
-        return f"{self.model}-{self.delay}s{window}{demo}{target}{self.options.suffix}{real}"
+        return f"{self.model}-{self.delay}s{window}{trained}{target}{self.options.suffix}{real}"
 
 
 @dataclass(frozen=True, kw_only=True)
