@@ -27,7 +27,8 @@ class CaseRow:
     models: tuple[str, ...]
     delays: tuple[int, ...] = (2,)          # s
     targets: tuple[str, ...] = ("onnx",)
-    checkpoint: str = "random"              # or "demo"
+    checkpoint: str = "random"              # or "demo", or a file, relative to this repository
+    window: int = 0                         # s of audio that a step takes; 0: the delay
     calibration: str = "synthetic"          # of int8; the set of that name is also the gate's labelled set
     cache: str = "kv"
     input: str = "audio"
@@ -55,9 +56,10 @@ class Case:
     def name(self) -> str:
         """The name in the tables, "sat-b-2s-int8-x8"."""
         demo = "-demo" if self.row.checkpoint == "demo" else ""
+        window = f"-window-{self.row.window}s" if self.row.window else ""
         target = "" if self.target == "onnx" else f"-{self.target.removeprefix('cpu-')}"
         real = "" if self.row.calibration == "synthetic" else f"-{self.row.calibration}"
-        return f"{self.model}-{self.delay}s{demo}{target}{self.options.suffix}{real}"
+        return f"{self.model}-{self.delay}s{window}{demo}{target}{self.options.suffix}{real}"
 
 
 @dataclass(frozen=True, kw_only=True)

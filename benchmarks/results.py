@@ -26,7 +26,7 @@ from satexport.bundle.folder import Bundle, open_bundle
 from satexport.errors import MissingError, SatexportError
 from satexport.files import write_json
 from satexport.measure.turns import MeasureOptions, measure
-from satexport.models.checkpoint import load_checkpoint
+from satexport.models.checkpoint import WORDS, load_checkpoint
 from satexport.models.families import find_variant
 from satexport.origin import origin
 from satexport.parity.protocols import find_gate_set
@@ -46,6 +46,8 @@ def run_case(case: Case, threads: int, minutes: float, esc10: Path) -> dict[str,
     """Export, prove and measure one bundle. Returns its figures, or the reason why it cannot run here."""
     if case.row.calibration == "esc50" and not esc10.is_dir():
         return {"why_not": f"needs ESC-10 or ESC-50 (--esc10 {esc10} is not there)"}
+    if case.row.checkpoint not in WORDS and not (ROOT / case.row.checkpoint).is_file():
+        return {"why_not": f"needs the checkpoint {case.row.checkpoint}, which is not there"}
     folder = Path(tempfile.mkdtemp(prefix=f"{case.name}-"))
     try:
         return _run(case, folder, threads, minutes, esc10)
@@ -74,7 +76,10 @@ def _run(case: Case, folder: Path, threads: int, minutes: float, esc10: Path) ->
 def _make_bundles(case: Case, folder: Path, esc10: Path) -> tuple[Path, list[Bundle]]:
     """Build the bundle of a case and return its path. For several streams, also return the bundle for one
     stream that it is compared with, measured in turns with it."""
-    checkpoint = load_checkpoint(case.row.checkpoint, find_variant(case.model, case.delay))
+    weights = case.row.checkpoint
+    if weights not in WORDS:
+        weights = str(ROOT / weights)
+    checkpoint = load_checkpoint(weights, find_variant(case.model, case.delay, case.row.window or None))
     pairs = [(case.options, case.target)]
     if case.options.streams > 1:
         pairs.append((USUAL_OPTIONS, case.row.one_stream or case.target))

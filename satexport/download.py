@@ -143,7 +143,7 @@ def _request(url: str, done: int, version: str) -> HTTPResponse:
         raise _FetchError(f"{found} It may have moved.") from None
     except (ValueError, InvalidURL) as error:
         raise UsageError(f"{url}: is not a valid download URL ({error}); expected https://...: check "
-                         "$SATEXPORT_ZENODO and $SATEXPORT_ESC50_URL.") from None
+                         "$SATEXPORT_MIRROR and $SATEXPORT_ESC50_URL.") from None
     except (OSError, HTTPException) as error:
         raise _BrokenError(f"no answer from {url.split('/')[2]} ({_reason(error)}): check the network and, "
                            "if you need a proxy, $HTTPS_PROXY.") from None

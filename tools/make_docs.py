@@ -197,18 +197,26 @@ def paper_figures() -> str:
 def published_files() -> str:
     """The addresses and licences of the published files."""
     files = {published.file: published for family in FAMILIES
-             for published in find_family(family).PUBLISHED.values()}
+             for several in find_family(family).PUBLISHED.values() for published in several}
     return table(("file", "licence", "downloaded from"), [
-        (code(file), published.licence or "-", f"<{published.url}>") for file, published in files.items()])
+        (code(file), published.licence or "-", f"<{published.url or published.page}>")
+        for file, published in files.items()])
 
 
 def front_ends() -> str:
-    """Every parameter of every front end, one per line."""
-    parameters = [row.parameters() for row in FRONT_ENDS.values()]
-    names = [code(str(one["name"])) for one in parameters]
-    keys = [key for key in parameters[0] if key != "name"]
-    return table(("parameter", *names), [
-        (key, *(f"{one.get(key, '-')}" for one in parameters)) for key in keys])
+    """Every parameter of every front end: for each kind a table of what its rows share, and one of what they
+    do not."""
+    kinds: dict[str, list[dict[str, Any]]] = {}
+    for row in FRONT_ENDS.values():
+        kinds.setdefault(row.parameters()["kind"], []).append(row.parameters())
+    parts = []
+    for kind, rows in kinds.items():
+        differ = [key for key in rows[0] if len({str(row[key]) for row in rows}) > 1]
+        parts += [f"### Kind `{kind}`", table(("parameter", "value"), [
+            (key, code(str(value))) for key, value in rows[0].items() if key not in ("kind", *differ)])]
+        if differ:
+            parts.append(table(differ, [[code(str(row[key])) for key in differ] for row in rows]))
+    return "\n\n".join(parts)
 
 
 # Definitions.

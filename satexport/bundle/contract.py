@@ -45,7 +45,7 @@ class GraphOptions:
     """The options of an export that change the inputs and outputs of its graph."""
 
     cache: str = "kv"      # or "hidden": caches each block's input, as published; half the state
-    input: str = "audio"   # or "mel": decibels, for a device that computes the front end itself
+    input: str = "audio"   # or "mel": the features, for a device that computes the front end itself
     streams: int = 1       # per step; ANY: the caller decides
     cache_dtype: str = "fp32"  # of the stored cache, a key of CACHE_DTYPES
 
@@ -83,10 +83,10 @@ class Contract:
     hop_samples: int                 # new samples per step; the window advances by this
     memory_steps: int                # number of earlier steps whose audio affects the scores
     front_end: dict[str, Any]        # its name and parameters, see satexport.frontends
-    tokens: dict[str, int]           # of one step: "new", and "cached" from earlier steps
+    tokens: dict[str, int]           # of one step: "new", and "cached" from earlier steps; {}: none
     classes: int
     options: GraphOptions
-    input: TensorSpec                # audio [N, window_samples] in [-1, 1], or mel [N, bands, frames] in dB
+    input: TensorSpec                # audio [N, window_samples] in [-1, 1], or mel [N, bands, frames]
     scores: TensorSpec               # [N, classes] in (0, 1), independent of each other
     cache_in: tuple[TensorSpec, ...]
     cache_out: tuple[TensorSpec, ...]

@@ -32,7 +32,7 @@ _OPTIONS = (
                  help="With --model: length of a chunk. Default: 2 if the model has it; with --window 1."),
     click.option("--window", type=int, metavar="SECONDS",
                  help="With --model: length of audio that each step takes, as in `satexport onnx`."),
-    click.option("--checkpoint", metavar="FILE|hub:OWNER/REPO|published|demo|random",
+    click.option("--checkpoint", metavar="FILE|hub:OWNER/REPO|published[:FILE]|demo|random",
                  help="With --model: the weights to export, as in `satexport onnx`. Without --model: the "
                       "export's weights, if this machine does not find them by their SHA-256."),
     click.option("--labels", type=click.Path(path_type=Path), metavar="FILE",

@@ -36,7 +36,7 @@ def models_command(as_json: bool) -> None:
             print_json({"models": facts})
             return
         for variants in group_by_family(facts):
-            tables = filter(None, (sizes_table(variants), papers_table(variants)))
+            tables = filter(None, (sizes_table(variants), files_table(variants), papers_table(variants)))
             print_blocks([*tables, *paper_notes(variants)])
 
 
@@ -44,19 +44,19 @@ def list_facts(variant: Variant) -> dict[str, Any]:
     """Return the facts of a variant that need no checkpoint."""
     from satexport.audio.labels import audioset_labels
     from satexport.bundle.contract import USUAL_OPTIONS, cache_bytes
-    from satexport.models.families import find_family
+    from satexport.models.families import find_family, published_files
 
-    family = find_family(variant.family)
-    interface = family.interface(variant, len(audioset_labels()), USUAL_OPTIONS)
-    paper, published = family.PAPER.get(variant.name), family.PUBLISHED.get(variant.name)
+    family, classes = find_family(variant.family), len(audioset_labels())
+    interface = family.interface(variant, classes, USUAL_OPTIONS)
+    paper, files = family.PAPER.get(variant.name), published_files(variant)
     return {
         "name": variant.name, "family": variant.family, "model": variant.model, "delay": variant.delay,
         "sample_rate": variant.sample_rate, "front_end": variant.front_end,
-        "new_tokens": interface.tokens["new"], "cache_tokens": interface.tokens["cached"],
-        **family.describe(variant),
+        "new_tokens": interface.tokens.get("new"), "cache_tokens": interface.tokens.get("cached"),
+        "parameters": family.count_parameters(variant, classes), **family.describe(variant),
         "memory_steps": variant.memory_steps, "cache_bytes": cache_bytes(interface.cache_in),
-        "paper": asdict(paper) if paper else None, "file": published.file if published else None,
-        "licence": published.licence if published else None,
+        "paper": asdict(paper) if paper else None, "files": [published.file for published in files],
+        "licence": files[0].licence if files else None,
     }
 
 
@@ -66,17 +66,25 @@ def group_by_family(facts: Iterable[dict[str, Any]]) -> list[list[dict[str, Any]
 
 
 def sizes_table(variants: Sequence[Mapping[str, Any]]) -> Table:
-    """Return the table of the variants of one family."""
+    """Return the table of the models of one family: a row per model, or per delay if the model has a
+    cache."""
     from satexport.models.families import find_family, named_variant
     from satexport.report.blocks import Table
 
     family = str(variants[0]["family"])
     details = list(find_family(family).describe(named_variant(variants[0]["name"])))
+    rows = [list(group) for _, group in groupby(
+        variants, key=lambda facts: (facts["model"], facts["cache_bytes"] and facts["delay"]))]
+    has_cache = any(facts["cache_bytes"] for facts in variants)
+    has_tokens = any(facts["new_tokens"] for facts in variants)
+    rates = " or ".join(dict.fromkeys(f"{facts['sample_rate']} Hz" for facts in variants))
+    head = ["model", "delay, s", "tokens", "weights, M", *details, "cache, MB", "chunks"]
+    hidden = ({"tokens"} if not has_tokens else set()) | (set() if has_cache else {"cache, MB", "chunks"})
+    shown = [column for column, name in enumerate(head) if name not in hidden]
+    note = "; tokens new/cached; cache in fp32, over so many earlier chunks" if has_cache else ""
     return Table(
-        title=f"{len(variants)} variants of the family {family}: a model at a delay; the cache in fp32",
-        texts=2,
-        head=("model", "delay", "tokens new/cached", *details, "remembered chunks", "cache, MB"),
-        rows=[_variant_row(facts, details) for facts in variants])
+        title=f"family {family}, {rates}{note}", texts=2, head=[head[column] for column in shown],
+        rows=[[row[column] for column in shown] for row in (_sizes_row(group, details) for group in rows)])
 
 
 def papers_table(variants: Sequence[Mapping[str, Any]]) -> Table | None:
@@ -88,8 +96,24 @@ def papers_table(variants: Sequence[Mapping[str, Any]]) -> Table | None:
         return None
     sources = " and ".join(dict.fromkeys(facts["paper"]["source"] for facts in named))
     return Table(title=f"figures of the papers ({sources}); none was measured by satexport", texts=2,
-                 head=("model", "delay", "GFLOPs", "memory, MB", "mAP", "published file", "licence"),
+                 head=("model", "delay, s", "GFLOPs", "memory, MB", "mAP"),
                  rows=[_paper_row(facts) for facts in named])
+
+
+def files_table(variants: Sequence[Mapping[str, Any]]) -> Table | None:
+    """Return the table of the public checkpoints of one family, or None without any."""
+    from satexport.report.blocks import Table
+
+    files: dict[str, list[Mapping[str, Any]]] = {}
+    for facts in variants:
+        for file in facts["files"]:
+            files.setdefault(file, []).append(facts)
+    if not files:
+        return None
+    rows = [[_join(facts["model"] for facts in users), _join(facts["delay"] for facts in users), file,
+             users[0]["licence"] or "-"] for file, users in files.items()]
+    return Table(title="public checkpoints; `--checkpoint published` takes the first of a model",
+                 texts=4, head=("model", "delay, s", "file", "licence"), rows=rows)
 
 
 def paper_notes(variants: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -97,16 +121,23 @@ def paper_notes(variants: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(facts["paper"]["note"] for facts in variants if facts["paper"]))
 
 
-def _variant_row(facts: Mapping[str, Any], details: Sequence[str]) -> list[str]:
-    steps, size = "-", "-"
-    if facts["cache_bytes"]:
-        steps, size = f"{facts['memory_steps']}", f"{facts['cache_bytes'] / 1e6:.2f}"
-    return [facts["model"], f"{facts['delay']} s", f"{facts['new_tokens']}/{facts['cache_tokens']}",
-            *(f"{facts[name]}" for name in details), steps, size]
+def _sizes_row(variants: Sequence[Mapping[str, Any]], details: Sequence[str]) -> list[str]:
+    """Return the row of a model at one delay, or at several that differ only in their tokens."""
+    first = variants[0]
+    tokens, size, steps = _join(facts["new_tokens"] for facts in variants), "-", "-"
+    if first["cache_bytes"]:
+        tokens = f"{tokens}/{first['cache_tokens']}"
+        size, steps = f"{first['cache_bytes'] / 1e6:.2f}", f"{first['memory_steps']}"
+    return [first["model"], _join(facts["delay"] for facts in variants), tokens,
+            f"{first['parameters'] / 1e6:.2f}", *(f"{first[name]}" for name in details), size, steps]
 
 
 def _paper_row(facts: Mapping[str, Any]) -> list[str]:
     paper = facts["paper"]
     figures = ("-" if paper[key] is None else f"{paper[key]:g}" for key in ("gflops", "memory_mb"))
-    return [facts["model"], f"{facts['delay']} s", *figures, f"{paper['map']:.1f}", facts["file"] or "-",
-            facts["licence"] or "-"]
+    return [facts["model"], f"{facts['delay']}", *figures, f"{paper['map']:.1f}"]
+
+
+def _join(values: Iterable[object]) -> str:
+    """Return the distinct values, separated by commas."""
+    return ", ".join(dict.fromkeys(map(str, values)))

@@ -27,10 +27,11 @@ if TYPE_CHECKING:
               help="Length of audio that each step takes: a chunk and what came before it. Only for a model "
                    "without a cache, one of its delays. Default: only the chunk.")
 @click.option("--checkpoint", default="published", show_default=True,
-              metavar="FILE|hub:OWNER/REPO|published|demo|random",
+              metavar="FILE|hub:OWNER/REPO|published[:FILE]|demo|random",
               help="A .pt or .safetensors file; hub:OWNER/REPO[/FILE][@REVISION]: one on the Hugging Face "
-                   "Hub; published: the public one, fetched once; demo: the small trained sat-t at 2 s in "
-                   "this package; random: seeded weights, to size a device.")
+                   "Hub; published: the public one, fetched once (published:FILE: another one of the "
+                   "model's); demo: the small trained sat-t at 2 s in this package; random: seeded "
+                   "weights, to size a device.")
 @click.option("--labels", type=click.Path(path_type=Path), metavar="FILE",
               help="Names of the classes, one per line. Default: AudioSet's 527.")
 @click.option("--target", "target_name", default="onnx", show_default=True, metavar="NAME|FILE.toml",
@@ -108,9 +109,9 @@ def _find_variant(model: str | None, delay: int | None, window: int | None, chec
     if model:
         return find_variant(model, delay, window)
     with requires_extra("export"):
-        from satexport.models.checkpoint import WORDS, recognize_variant
+        from satexport.models.checkpoint import WORDS, is_published, recognize_variant
 
-        if checkpoint in WORDS:
+        if checkpoint in WORDS or is_published(checkpoint):
             raise UsageError(f"--checkpoint {checkpoint} does not name a model: add --model NAME "
                              "(`satexport models` lists them), or pass a file or hub:OWNER/REPO.")
         return recognize_variant(checkpoint, delay, window)

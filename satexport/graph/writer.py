@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
+from satexport.bundle.contract import ANY, Contract, TensorSpec
 from satexport.bundle.roles import Role
+from satexport.graph.roles import Graph
 
 Array = NDArray[np.float64]
 Weights = dict[str, Array]
@@ -26,6 +28,19 @@ class Writer:
         self.constants: dict[str, onnx.TensorProto] = {}
         self.roles: dict[str, Role] = {}
         self._role: Role | None = None
+
+    def finish(self, contract: Contract) -> Graph:
+        """Return the graph of all nodes, with the inputs, outputs and operator set of a contract and the
+        contract in its metadata, checked by ONNX."""
+        graph = helper.make_graph(
+            self.nodes, contract.variant, [_value(s) for s in (contract.input, *contract.cache_in)],
+            [_value(s) for s in (contract.scores, *contract.cache_out)], list(self.constants.values()))
+        opset = helper.make_opsetid("", contract.opset)
+        model = helper.make_model(graph, opset_imports=[opset], producer_name="satexport",
+                                  ir_version=helper.find_min_ir_version_for([opset]))
+        helper.set_model_props(model, contract.to_metadata())
+        onnx.checker.check_model(model, full_check=True)
+        return Graph(model, self.roles)
 
     @contextmanager
     def role(self, kind: str, layer: str = "") -> Iterator[None]:
@@ -107,3 +122,9 @@ class Writer:
             "Mul", f"{name}/scaled", x, self.scalar("sqrt_half", 0.5 ** 0.5)))
         gate = self.op("Add", f"{name}/gate", erf, self.scalar("one", 1.0))
         return self.op("Mul", name, self.op("Mul", f"{name}/half", x, self.scalar("half", 0.5)), gate)
+
+
+def _value(spec: TensorSpec) -> onnx.ValueInfoProto:
+    assert spec.dtype == "float32"
+    shape = ["streams" if size == ANY else size for size in spec.shape]
+    return helper.make_tensor_value_info(spec.name, TensorProto.FLOAT, shape)

@@ -23,20 +23,27 @@ from satexport.models.families import (
     find_variant,
     hub_types,
     marks,
+    models_of_file,
     named_variant,
+    published_files,
+    refusal,
     resembling,
 )
-from satexport.models.family import Checkpoint, StateFile, V, Variant
+from satexport.models.family import Checkpoint, Published, Shapes, StateFile, V, Variant
 from satexport.models.hub import fetch_from_hub
 from satexport.models.published import fetch_published
 from satexport.models.weightfile import find_by_sha256, read_weights, remember
+from satexport.terminal import shown
 
 WORDS = ("published", "demo", "random")  # that stand for a checkpoint in place of a file
+PUBLISHED = "published:"                 # before the name of one of several public files
 
 
 def load_checkpoint(what: str, variant: V, labels: Path | None = None, seed: int = 0) -> Checkpoint[V]:
-    """Return the weights of a variant: "published" (downloaded if it is not in the cache folder), "demo",
-    "random" (from `seed`, 0 or more), a file, or hub:OWNER/REPO[/FILE][@REVISION], a file on the Hub.
+    """Return the weights of a variant: "published" (the recommended public file, downloaded if it is not in
+    the cache folder), "published:FILE" (another public file of the variant), "demo", "random" (from `seed`,
+    0 or more), a file, or hub:OWNER/REPO[/FILE][@REVISION], a file on the Hub. The variant of the result is
+    `variant`, with what its model leaves to the file, such as the stride of an AST.
 
     `labels` is a file that names the classes, for a head that does not have AudioSet's. The path of a
     checkpoint file is remembered by the file's SHA-256, for `find_weights`.
@@ -48,12 +55,8 @@ def load_checkpoint(what: str, variant: V, labels: Path | None = None, seed: int
     """
     if what == "random":
         return _random(variant, labels, seed)
-    if what == "published":
-        published = find_family(variant.family).PUBLISHED.get(variant.chunk_name)
-        if published is None:
-            raise UsageError(f"there is no published checkpoint of {variant.name}: pass --checkpoint FILE, "
-                             "or random for a model of that size.")
-        with fetch_published(published) as path:
+    if is_published(what):
+        with fetch_published(_choose_published(what, variant)) as path:
             return _read(path, variant, labels, is_sure=True)
     if what == "demo":
         return _read(_find_demo(variant), variant, labels, source="demo", name="demo", is_sure=True)
@@ -74,10 +77,10 @@ def recognize_variant(what: str, delay: int | None = None, window: int | None = 
     """
     if is_hub_name(what):
         with fetch_from_hub(what) as weights:
-            alike = [variant for variant in resembling(read_weights(weights.path, marks()).shapes)
+            alike = [variant for variant in _find_alike(weights.path)
                      if not weights.types or weights.types & hub_types(variant)]
     else:
-        alike = resembling(read_weights(Path(what), marks()).shapes)
+        alike = _find_alike(Path(what))
     models = list(dict.fromkeys(variant.model for variant in alike))
     if not models:
         raise CheckpointError(f"{what}: its shapes match no known model. Pass --model (`satexport models` "
@@ -87,6 +90,42 @@ def recognize_variant(what: str, delay: int | None = None, window: int | None = 
     if (delay, window) == (None, None) and len(alike) == 1:
         delay = alike[0].delay
     return find_variant(models[0], delay, window)
+
+
+def is_published(what: str) -> bool:
+    """Return whether a checkpoint is given as "published" or "published:FILE"."""
+    return what == "published" or what.startswith(PUBLISHED)
+
+
+def _choose_published(what: str, variant: Variant) -> Published:
+    """Return the public file that "published" or "published:FILE" means for a variant."""
+    files = published_files(variant)
+    if not files:
+        raise UsageError(f"there is no published checkpoint of {variant.name}: pass --checkpoint FILE, "
+                         "or random for a model of that size.")
+    name = what.removeprefix(PUBLISHED)
+    if what == "published":
+        return files[0]
+    for published in files:
+        if name in (published.file, published.file.rpartition(".")[0]):
+            return published
+    raise UsageError(f"there is no published checkpoint {shown(name)} of {variant.name}; expected "
+                     f"{' or '.join(PUBLISHED + published.file for published in files)}.")
+
+
+def _find_alike(path: Path) -> list[Variant]:
+    """Return the variants that the shapes in a file match; if the file has the name of a public one, only
+    those of its models."""
+    shapes = read_weights(path, marks()).shapes
+    _check_supported(path, shapes)
+    alike, named = resembling(shapes), models_of_file(path.name)
+    return [variant for variant in alike if variant.model in named] or alike
+
+
+def _check_supported(path: Path, shapes: Shapes) -> None:
+    """Raise `CheckpointError` for a file that a family knows but does not support."""
+    if reason := refusal(path.name, shapes):
+        raise CheckpointError(f"{path}: {reason}")
 
 
 def find_weights(bundle: Bundle, checkpoint: str | None = None) -> Checkpoint[Variant]:
@@ -116,15 +155,21 @@ def _read(path: Path, variant: V, labels: Path | None, source: Literal["file", "
     """Read a file of weights; `name` is what it is called, if not by its path. `is_sure`: that it is of this
     variant is known from elsewhere than its shapes."""
     file = read_weights(path, marks())
+    _check_supported(path, file.shapes)
     _check_family(path, file, variant)
-    family = find_family(variant.family)
+    family, named = find_family(variant.family), models_of_file(path.name)
+    variant = family.fit(variant, file.shapes)
+    if named and variant.model not in named:
+        raise CheckpointError(f"{path}: has the name of a published checkpoint of {' or '.join(named)}, not "
+                              f"of {variant.model}. Pass --model {named[0]}; if it is another file, rename "
+                              "it.")
     state = family.read(file, variant, path)
     names = _find_labels(path, family.count_classes(state), labels)
     dtype = "float16" if any(entry.dtype == "float16" for entry in file.entries.values()) else "float32"
     sha256 = sha256_of(path)
     if source != "demo":
         remember(sha256, path)
-    caution = "" if is_sure else family.caution(variant, file.shapes)
+    caution = "" if is_sure or named else family.caution(variant, file.shapes)
     return Checkpoint(variant=variant, state=state, labels=names, source=source, sha256=sha256, dtype=dtype,
                       name=name or path.name.encode("utf-8", "backslashreplace").decode(), caution=caution)
 

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, cast
 
 from satexport.bundle.contract import USUAL_OPTIONS, Contract, GraphOptions
 from satexport.errors import BundleError, UsageError, made_by_newer
-from satexport.models.family import Checkpoint, Family, PaperFigures, Reference, Shapes, Variant
+from satexport.models.family import (
+    Checkpoint,
+    Family,
+    PaperFigures,
+    Published,
+    Reference,
+    Shapes,
+    Variant,
+)
 
 FAMILIES = {  # name -> module that meets `Family`
     "sat": "satexport.models.sat.family",
+    "ast": "satexport.models.ast.family",
+    "efficientat": "satexport.models.efficientat.family",
 }
 USUAL_DELAY = 2   # s
 WINDOW_DELAY = 1  # s, with a window: scores as fresh as the models have them
@@ -113,8 +123,25 @@ def models_of_type(types: frozenset[str]) -> list[str]:
 
 
 def marks() -> frozenset[str]:
-    """Return the weight names by which the state dicts of all families are recognised, one per family."""
-    return frozenset(find_family(name).MARK for name in FAMILIES)
+    """Return the weight names by which the state dicts of all families are recognised."""
+    return frozenset[str]().union(*(find_family(name).MARKS for name in FAMILIES))
+
+
+def published_files(variant: Variant) -> Sequence[Published]:
+    """Return the public checkpoints of a variant, the recommended one first; empty if there is none."""
+    return find_family(variant.family).PUBLISHED.get(variant.chunk_name, ())
+
+
+def models_of_file(file: str) -> list[str]:
+    """Return the models of which a file of this name is a public checkpoint."""
+    return list(dict.fromkeys(
+        variant.model for variant in all_variants()
+        if any(published.file == file for published in published_files(variant))))
+
+
+def refusal(file: str, shapes: Shapes) -> str:
+    """Return why a file of weights is not supported, a sentence, if a family knows it; else ""."""
+    return next(filter(None, (find_family(name).refuse(file, shapes) for name in FAMILIES)), "")
 
 
 def make_reference(checkpoint: Checkpoint[Any]) -> Reference:

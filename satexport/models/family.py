@@ -159,8 +159,10 @@ class Checkpoint(Generic[V]):
 class Published:
     """A public checkpoint file."""
 
-    url: str
+    url: str | None              # None: only `page` has a link to it
     file: str                    # the file name in the cache folder
+    page: str = ""               # a web page that has a link to the file
+    hub: str = ""                # OWNER/REPO of a repository on the Hub that has the same weights
     sha256: str | None = None    # None: none was published, so the file's SHA-256 at its first use counts
     licence: str | None = None   # as the file's page states it; None: not looked up
 
@@ -180,11 +182,11 @@ class PaperFigures:
 class Interface:
     """The inputs and outputs of a graph, in the terms of a `Contract`."""
 
-    input: TensorSpec                  # audio [N, window_samples] in [-1, 1], or mel [N, bands, frames] in dB
+    input: TensorSpec                  # audio [N, window_samples] in [-1, 1], or mel [N, bands, frames]
     scores: TensorSpec                 # [N, classes] in (0, 1)
     cache_in: tuple[TensorSpec, ...]   # [N, ...] each; none for a model without a state
     cache_out: tuple[TensorSpec, ...]  # the same number and shapes as `cache_in`
-    tokens: dict[str, int]             # of one step: "new", and "cached" from earlier steps
+    tokens: dict[str, int]             # of one step: "new", and "cached" from earlier steps; {}: none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,12 +220,12 @@ class Family(Protocol[V]):
         """The published variants by model and delay. The window of each is as long as its delay."""
 
     @property
-    def MARK(self) -> str:  # noqa: N802
-        """The name of a weight by which a state dict of the family is recognised, also after any prefix."""
+    def MARKS(self) -> frozenset[str]:  # noqa: N802
+        """The names of weights by which a state dict of the family is recognised, also after any prefix."""
 
     @property
-    def PUBLISHED(self) -> Mapping[str, Published]:  # noqa: N802
-        """Public checkpoints by the `chunk_name` of the variant."""
+    def PUBLISHED(self) -> Mapping[str, Sequence[Published]]:  # noqa: N802
+        """Public checkpoints by the `chunk_name` of the variant, the recommended one first."""
 
     @property
     def DEMOS(self) -> Mapping[str, Path]:  # noqa: N802
@@ -248,6 +250,18 @@ class Family(Protocol[V]):
 
     def resembles(self, shapes: Shapes) -> Sequence[V]:
         """Return the variants that a state dict of these shapes could belong to, the likeliest first."""
+
+    def fit(self, variant: V, shapes: Shapes) -> V:
+        """Return the variant with what its model leaves to the file, such as the stride of an AST; the
+        variant itself if its model leaves nothing open or the shapes do not show it."""
+
+    def refuse(self, file: str, shapes: Shapes) -> str:
+        """Return why a file of this name with weights of these shapes is related to the family but not
+        supported, a sentence that says what is; "" if that is not known."""
+
+    def count_parameters(self, variant: V, classes: int) -> int:
+        """Return the number of trained weights, without statistics of normalisation and without the front
+        end."""
 
     def hub_types(self, variant: V) -> frozenset[str]:
         """Return the values of `model_type` and `architectures` in the config.json of a repository on the

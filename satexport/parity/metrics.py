@@ -35,3 +35,13 @@ def average_precisions(truth: NDArray[np.bool_], scores: NDArray[np.floating],
                         "the set.")
     return {labels[i]: float(average_precision_score(truth[:, i], scores[:, i]))
             for i in positive}
+
+
+def top1_accuracy(truth: NDArray[np.bool_], scores: NDArray[np.floating]) -> float:
+    """Return the share of clips whose highest score is that of one of their labels; truth and scores are
+    [clips, labels]. Only labels that have a positive clip compete: a set that knows dogs and rain says
+    nothing about a model that also hears a leash."""
+    truth = np.asarray(truth, dtype=bool)
+    competing = truth.any(axis=0)
+    highest = np.where(competing, scores, -np.inf).argmax(axis=1)
+    return float(truth[np.arange(len(truth)), highest].mean())

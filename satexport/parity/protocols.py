@@ -34,7 +34,7 @@ from satexport.parity.differences import (
     judge_difference,
 )
 from satexport.parity.golden import proof_streams
-from satexport.parity.metrics import average_precisions
+from satexport.parity.metrics import average_precisions, top1_accuracy
 from satexport.parity.records import ParityResult, SetParity
 from satexport.progress import progress
 from satexport.tagging.stream import StreamBatch, clip_chunks
@@ -152,8 +152,8 @@ def compare_on_set(reference: Reference, tagger: Tagger, data: LabelledSet, adva
             advance()
 
     truth, labels = data.truth(tagger.labels), tagger.labels
-    pytorch = average_precisions(truth, np.stack([rows.mean(0) for rows in expected]), labels)
-    streamed = np.stack([rows.mean(0) for rows in scores])
+    expected_means, streamed = (np.stack([rows.mean(0) for rows in each]) for each in (expected, scores))
+    pytorch = average_precisions(truth, expected_means, labels)
     bundle = (average_precisions(truth, streamed, labels) if np.isfinite(streamed).all()
               else dict.fromkeys(pytorch, float("nan")))  # a broken bundle fails its gates
     clip_protocol = average_precisions(truth, np.stack(paper), labels) if paper else None
@@ -161,6 +161,7 @@ def compare_on_set(reference: Reference, tagger: Tagger, data: LabelledSet, adva
         name=data.name, clips=len(scores),
         differences=compare(np.concatenate(expected), np.concatenate(scores)),
         pytorch_map=_mean(pytorch), bundle_map=_mean(bundle),
+        pytorch_top1=top1_accuracy(truth, expected_means), bundle_top1=top1_accuracy(truth, streamed),
         clip_protocol_map=_mean(clip_protocol) if clip_protocol else None,
         clip_protocol=reference.clip_protocol,
         average_precision={label: (pytorch[label], bundle[label]) for label in pytorch}, origin=data.origin)

@@ -24,6 +24,8 @@ class SetParity:
     differences: Differences
     pytorch_map: float
     bundle_map: float
+    pytorch_top1: float
+    bundle_top1: float
     clip_protocol_map: float | None                # of PyTorch by the paper's protocol; None: it has none
     clip_protocol: str                             # describes that protocol; "": it has none
     average_precision: Mapping[str, tuple[float, float]]  # class -> (PyTorch, bundle)

@@ -78,14 +78,17 @@ class StreamBatch(ProcessBound):
         """Samples per stream that wait for the rest of their chunk, or for a retry after a failed step."""
         return int(self._waiting.shape[1])
 
-    def feed(self, samples: ArrayLike) -> FloatArray:
-        """Add samples [N, n], n >= 0, at the contract's sample rate: floats in [-1, 1] or int16.
+    def feed(self, samples: ArrayLike, sample_rate: int | None = None) -> FloatArray:
+        """Add samples [N, n], n >= 0, at the contract's sample rate: floats in [-1, 1] or int16. If you state
+        their `sample_rate`, in Hz, it is checked.
 
         Returns the scores [completed chunks, N, classes], float32 in (0, 1), independent for each class.
-        Raises `AudioError` for NaN, infinity or a wrong shape or dtype, and leaves the streams unchanged.
+        Raises `AudioError` for another sample rate, NaN, infinity or a wrong shape or dtype, and leaves the
+        streams unchanged.
         Raises `RunError` if a step fails. No samples are lost then: the next call tries the failed chunk
         again, and also returns the scores of the chunks before it.
         """
+        _check_rate(sample_rate, self._contract.sample_rate)
         audio = _to_array(samples)
         if audio.ndim != 2 or len(audio) != self._count:
             raise AudioError(f"the samples have shape {audio.shape}, expected [{self._count}, n], equally "
@@ -146,14 +149,16 @@ class Stream(ProcessBound):
         """Samples that wait for the rest of their chunk, or for a retry after a failed step."""
         return self._streams.waiting
 
-    def feed(self, samples: ArrayLike) -> FloatArray:
-        """Add samples [n], n >= 0, mono, at the contract's sample rate: floats in [-1, 1] or int16.
+    def feed(self, samples: ArrayLike, sample_rate: int | None = None) -> FloatArray:
+        """Add samples [n], n >= 0, mono, at the contract's sample rate: floats in [-1, 1] or int16. If you
+        state their `sample_rate`, in Hz, it is checked.
 
         Returns the scores [completed chunks, classes], float32 in (0, 1), independent for each class. Raises
-        `AudioError` for NaN, infinity or a wrong shape or dtype, and leaves the stream unchanged. Raises
-        `RunError` if a step fails. No samples are lost then: the next call tries the failed chunk again, and
+        `AudioError` for another sample rate, NaN, infinity or a wrong shape or dtype, and leaves the stream
+        unchanged. Raises `RunError` if a step fails. No samples are lost then: the next call tries the failed chunk again, and
         also returns the scores of the chunks before it.
         """
+        _check_rate(sample_rate, self._contract.sample_rate)
         audio = _to_array(samples)
         if audio.ndim != 1:
             raise AudioError(f"the samples have shape {audio.shape}, expected [n], "
@@ -169,6 +174,12 @@ class Stream(ProcessBound):
         """Score the waiting samples, padded with zeros to whole chunks: [1, classes], or [0, classes] if none
         wait. After a failed step more than one chunk may wait. Raises as `feed` does."""
         return self._streams.flush()[:, 0]
+
+
+def _check_rate(stated: int | None, expected: int) -> None:
+    if stated not in (None, expected):
+        raise AudioError(f"the samples are at {stated} Hz, expected {expected} Hz: resample them first, as "
+                         "`satexport run` does.")
 
 
 def _to_array(samples: ArrayLike) -> NDArray[Any]:

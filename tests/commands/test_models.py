@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from satexport.models.sat.network import Transformer
 from satexport.models.sat.paper import CED_NOTE, NOTE, PAPER
 from satexport.models.sat.published import PUBLISHED
 from satexport.models.sat.variants import VARIANTS, find_model
 from tests.commands.calls import START, call
+from tests.machine import need
 
 # Table 2 as printed: delay, then memory MB, GFLOPs and mAP of the sizes T / S / B
 TABLE_2 = """
@@ -46,20 +48,24 @@ def document() -> dict[str, dict[str, Any]]:
     return {entry["name"]: entry for entry in models if entry["family"] == "sat"}
 
 
-def rows() -> list[list[str]]:
-    """The cells of what `models` prints: a line of sizes for each variant, then what papers claim."""
-    lines = [line for line in call("models").out.splitlines() if line.startswith("│")]
-    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines]
-    return [row for row in cells if name_of(row) in NAMES]
+def tables() -> list[list[list[str]]]:
+    """The cells of the tables of the family that `models` prints: sizes, files, figures of papers."""
+    found: list[list[list[str]]] = []
+    for line in call("models").out.splitlines():
+        if line.startswith("┏"):
+            found.append([])
+        elif line.startswith("│"):
+            found[-1].append([cell.strip() for cell in line.split("│")[1:-1]])
+    models = {variant.model for variant in VARIANTS.values()}
+    return [table for table in found if table[0][0] in models]
 
 
-def name_of(row: list[str]) -> str:
-    """The variant of a row, whose first cells are "sat-t" and "2 s"."""
-    return f"{row[0]}-{row[1].replace(' ', '')}"
+def names_of(table: list[list[str]]) -> list[str]:
+    """The variants of a table, whose rows begin with "vit-t" and "1, 2, 10"."""
+    return [f"{row[0]}-{delay}s" for row in table for delay in row[1].split(", ")]
 
 
 NAMES = [variant.name for variant in VARIANTS.values()]
-LISTED = len(NAMES)
 
 
 def test_the_papers_tables_have_every_variant_but_short_ced_and_nothing_else() -> None:
@@ -73,45 +79,54 @@ def test_the_papers_figures_are_those_of_its_table(name: str) -> None:
     assert [figures.memory_mb, figures.gflops, figures.map] == printed()[name]
 
 
-def test_both_tables_list_every_variant() -> None:
-    names = [name_of(row) for row in rows()]
-    assert sorted(names[:LISTED]) == sorted(NAMES)
-    assert sorted(names[LISTED:]) == sorted(PAPER)
+def test_every_variant_is_listed_with_its_size_its_file_and_its_paper() -> None:
+    sizes, public, papers = tables()
+    assert sorted(names_of(sizes)) == sorted(names_of(public)) == sorted(NAMES)
+    assert sorted(names_of(papers)) == sorted(PAPER)
 
 
 @pytest.mark.parametrize(("start", "cells"), [  # the cache sizes are those that the prototype measured
-    (["sat-t", "2 s"], ["48/48", "192", "3", "mean", "12", "0.88"]),
-    (["sat-s", "2 s"], ["49/48", "384", "6", "token", "12", "1.77"]),
-    (["sat-s", "1 s"], ["25/48", "384", "6", "token", "24", "1.70"]),
-    (["sat-b", "2 s"], ["48/48", "768", "12", "mean", "12", "3.54"]),
-    (["vit-b", "10 s"], ["248/0", "768", "12", "mean", "-", "-"]),
-    (["ced-mini", "2 s"], ["48/0", "256", "4", "mean", "-", "-"]),
-    (["ced-small", "10 s"], ["248/0", "384", "6", "mean", "-", "-"])], ids=str)
+    (["sat-t", "2"], ["48/48", "5.50", "192", "3", "mean", "0.88", "12"]),
+    (["sat-s", "2"], ["49/48", "21.61", "384", "6", "token", "1.77", "12"]),
+    (["sat-s", "1"], ["25/48", "21.61", "384", "6", "token", "1.70", "24"]),
+    (["sat-b", "2"], ["48/48", "85.68", "768", "12", "mean", "3.54", "12"]),
+    (["vit-b", "1, 2, 10"], ["24, 48, 248", "85.71", "768", "12", "mean", "-", "-"]),
+    (["ced-mini", "1, 2, 10"], ["24, 48, 248", "9.70", "256", "4", "mean", "-", "-"])], ids=str)
 def test_a_model_is_listed_with_its_sizes_and_what_it_remembers(start: list[str], cells: list[str]) -> None:
-    assert [row[2:] for row in rows()[:LISTED] if row[:2] == start] == [cells]
+    assert [row[2:] for row in tables()[0] if row[:2] == start] == [cells]
+
+
+@pytest.mark.parametrize("model", ["sat-t", "vit-s", "ced-mini"])
+def test_the_weights_that_are_counted_are_those_that_pytorch_trains(model: str) -> None:
+    torch = need("torch", "export")
+    variant = next(iter(find_model(model).values()))
+    with torch.device("meta"):
+        network = Transformer(variant, 527)
+    count = sum(weight.numel() for weight in network.parameters())
+    assert document()[variant.name]["parameters"] == count
 
 
 def test_the_papers_figures_are_printed_as_the_papers() -> None:
     out = call("models").out
     assert out.index("figures of the paper") < out.index("GFLOPs")
     assert {NOTE, CED_NOTE} <= set(out.splitlines())
-    for model, delay, gflops, memory, score, *_ in rows()[LISTED:]:
+    for model, delay, gflops, memory, score in tables()[2]:
         figures = [None if cell == "-" else float(cell) for cell in (memory, gflops, score)]
-        assert figures == printed()[f"{model}-{delay[:-2]}s"]
+        assert figures == printed()[f"{model}-{delay}s"]
 
 
-@pytest.mark.parametrize("file", sorted({published.file for published in PUBLISHED.values()}))
+@pytest.mark.parametrize("file", sorted({published.file for (published,) in PUBLISHED.values()}))
 def test_every_published_file_is_named_whole(file: str) -> None:
     licence = "Apache-2.0" if re.search(r"mAP_\d{4}", file) else "-"  # of CED; nobody has read SAT's
-    assert [file, licence] in [row[-2:] for row in rows()[LISTED:]]
+    assert [file, licence] in [row[-2:] for row in tables()[1]]
 
 
 def test_a_vit_file_serves_every_delay_and_a_sat_file_its_own() -> None:
-    files = {name: entry["file"] for name, entry in document().items()}
+    files = {name: entry["files"][0] for name, entry in document().items()}
     assert {files[f"vit-s-{delay}s"] for delay in (1, 2, 10)} == {"audiotransformer_small_mAP_45_68.pt"}
     assert len({file for name, file in files.items() if name.startswith("sat")}) == 6
     assert len({file for name, file in files.items() if name.startswith("ced")}) == 4
-    assert files == {name: published.file for name, published in PUBLISHED.items()}
+    assert files == {name: published.file for name, (published,) in PUBLISHED.items()}
 
 
 def test_json_is_one_document_and_nothing_else() -> None:

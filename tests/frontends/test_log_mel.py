@@ -81,7 +81,8 @@ def test_frames_that_are_not_whole_rows_are_refused(n_fft: int, hop: int) -> Non
     row = replace(LOG_MEL_16K, n_fft=n_fft, hop=hop)
     with pytest.raises(UsageError, match="Export with --input mel") as caught:
         write_nodes(Writer(20), row, 16_000, "audio")
-    assert f"frames of {row.n_fft} samples and a hop of {row.hop}" in str(caught.value)
+    window = f"frames of {row.n_fft} samples, a window of {row.n_fft} and a hop of {row.hop}"
+    assert window in str(caught.value)
 
 
 @rows

@@ -10,7 +10,8 @@ import pytest
 from satexport import files
 from satexport.errors import CheckpointError, RunError
 from satexport.files import sha256_of
-from satexport.models.checkpoint import load_checkpoint
+from satexport.models.checkpoint import load_checkpoint, recognize_variant
+from satexport.models.family import Published
 from satexport.models.published import fetch_published
 from satexport.models.sat.published import PUBLISHED
 from satexport.models.sat.variants import VARIANTS, find_model
@@ -34,7 +35,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def cached(site: Site, weights: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The path of the published sat-t at 2 s in an empty cache folder; the server has the file."""
     site.body = weights
-    monkeypatch.setenv("SATEXPORT_ZENODO", site.url)
+    monkeypatch.setenv("SATEXPORT_MIRROR", site.url)
     monkeypatch.setenv("SATEXPORT_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache" / "published" / NAME
 
@@ -46,10 +47,10 @@ def checkpoint_refusal() -> str:
 
 
 def test_every_variant_has_a_published_file_with_a_matching_name() -> None:
-    assert len({published.file for published in PUBLISHED.values()}) == 13
+    assert len({published.file for (published,) in PUBLISHED.values()}) == 13
     assert PUBLISHED.keys() == {variant.name for variant in VARIANTS.values()}
     for variant in VARIANTS.values():
-        published = PUBLISHED[variant.name]
+        (published,) = PUBLISHED[variant.name]
         sizes = {"t": ("SAT_T", "tiny"), "s": ("SAT_S", "small"), "b": ("SAT_B", "base")}
         size = sizes.get(variant.model[-1])
         if variant.has_cache and size:
@@ -66,7 +67,7 @@ def test_every_variant_has_a_published_file_with_a_matching_name() -> None:
 
 def test_a_published_checkpoint_is_fetched_once_and_its_hash_is_recorded(site: Site, cached: Path) -> None:
     loaded = load_checkpoint("published", SAT_T)
-    assert site.asked[0]["path"] == f"/{NAME}?download=1"
+    assert site.asked[0]["path"] == f"/{NAME}"
     assert (loaded.name, loaded.source, loaded.sha256) == (NAME, "file", sha256_of(cached))
     assert cached.with_name(f"{NAME}.sha256").read_text() == f"{loaded.sha256}  {NAME}\n"
     assert load_checkpoint("published", SAT_T).sha256 == loaded.sha256
@@ -77,7 +78,7 @@ def test_a_published_checkpoint_is_fetched_once_and_its_hash_is_recorded(site: S
 
 @pytest.mark.parametrize("delay", [1, 2, 10])
 def test_a_vit_is_one_file_at_every_delay(cached: Path, delay: int) -> None:
-    with fetch_published(PUBLISHED[f"vit-t-{delay}s"]) as path:
+    with fetch_published(PUBLISHED[f"vit-t-{delay}s"][0]) as path:
         assert path == cached.with_name("audiotransformer_tiny_mAP_44_15.pt")
 
 
@@ -141,7 +142,7 @@ def test_the_error_for_a_failed_download_names_other_ways_to_get_weights(site: S
     site.status = 404
     result = call("onnx", "--model", "sat-t")  # --checkpoint published is the default
     assert result.code == 5
-    assert f"fetch {site.url}/{NAME}?download=1 by hand and put it at {cached}" in result.err
+    assert f"fetch {site.url}/{NAME} by hand and put it at {cached}" in result.err
     assert "demo and random" in result.err
     assert result.out == ""
 
@@ -159,3 +160,52 @@ def test_without_a_cache_folder_the_error_says_how_to_choose_one(
     monkeypatch.setattr(files, "cache_folder", homeless)
     with pytest.raises(RunError, match="SATEXPORT_CACHE=DIR"):
         load_checkpoint("published", SAT_T)
+
+
+# A model with several public files, and files without an address.
+
+@pytest.fixture
+def several(site: Site, cached: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The cache folder. The public files of sat-t at 2 s are now three: the usual one, `b.pt`, which the
+    server has, and `c (2).pt`, to which only a page has a link."""
+    monkeypatch.delenv("SATEXPORT_MIRROR")
+    others = (Published(url=f"{site.url}/b.pt", file="b.pt"),
+              Published(url=None, file="c (2).pt", page="https://example.org/list", hub="owner/repo"))
+    monkeypatch.setitem(PUBLISHED, "sat-t-2s", (*PUBLISHED["sat-t-2s"], *others))
+    return cached.parent
+
+
+@pytest.mark.parametrize("name", ["b.pt", "b"])
+def test_another_public_file_of_a_model_is_taken_by_its_name(several: Path, name: str) -> None:
+    loaded = load_checkpoint(f"published:{name}", SAT_T)
+    assert (loaded.name, loaded.source) == ("b.pt", "file")
+    assert sorted(os.listdir(several)) == ["b.pt", "b.pt.sha256"]
+
+
+def test_a_public_file_that_the_model_does_not_have_is_wrong_use(several: Path, site: Site) -> None:
+    result = call("onnx", "--model", "sat-t", "--checkpoint", "published:d.pt")
+    assert result.code == 2
+    assert "no published checkpoint 'd.pt' of sat-t-2s" in result.err
+    assert f"published:{NAME} or published:b.pt or published:c (2).pt" in result.err
+    assert not site.asked
+
+
+def test_a_file_without_an_address_is_fetched_by_hand(several: Path, weights: bytes) -> None:
+    result = call("onnx", "--model", "sat-t", "--checkpoint", "published:c (2)")
+    assert result.code == 4
+    assert (f"c (2).pt has no direct address: fetch it from https://example.org/list and put it at "
+            f"{several / 'c (2).pt'}, or pass --checkpoint hub:owner/repo") in result.err
+    several.mkdir(parents=True)
+    (several / "c (2).pt").write_bytes(weights)
+    assert load_checkpoint("published:c (2)", SAT_T).name == "c (2).pt"
+
+
+def test_the_name_of_a_public_file_tells_its_model(tmp_path: Path) -> None:
+    ced = save_torch(tmp_path / PUBLISHED["ced-tiny-2s"][0].file, hollow(find_model("vit-t")[10]))
+    assert recognize_variant(str(ced)) == find_model("ced-tiny")[2]  # a vit-t has the same shapes
+    assert load_checkpoint(str(ced), find_model("ced-tiny")[2]).caution == ""
+    with pytest.raises(CheckpointError, match=r"has the name of a published checkpoint of ced-tiny, "
+                                              r"not of vit-t\. Pass --model ced-tiny; if it is another"):
+        load_checkpoint(str(ced), find_model("vit-t")[2])
+    other = ced.rename(tmp_path / "mine.pt")
+    assert "have the same shapes" in load_checkpoint(str(other), find_model("vit-t")[2]).caution

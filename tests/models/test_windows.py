@@ -117,7 +117,7 @@ def test_the_published_file_serves_a_window(file: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr("satexport.models.checkpoint.fetch_published", fetch)
     load_checkpoint("published", find_variant("vit-s", 1, 10))
-    assert fetched == [PUBLISHED["vit-s-10s"]]
+    assert fetched == [*PUBLISHED["vit-s-10s"]]
 
 
 def test_the_figures_of_a_paper_are_those_of_the_chunk_that_a_step_takes() -> None:

@@ -10,24 +10,32 @@ from satexport.bundle.contract import Contract
 from satexport.files import PACKAGE_FOLDER
 from satexport.models.family import Checkpoint, Reference, Rewrite, Shapes
 from satexport.models.sat.interface import initial_cache, interface
-from satexport.models.sat.keys import MARK, resembles
+from satexport.models.sat.keys import MARKS, resembles
 from satexport.models.sat.paper import PAPER
 from satexport.models.sat.published import PUBLISHED
-from satexport.models.sat.state import count_classes, random, read
+from satexport.models.sat.state import count_classes, count_parameters, random, read
 from satexport.models.sat.variants import VARIANTS, Variant, find_model
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["DEMOS", "MARK", "PAPER", "PUBLISHED", "VARIANTS", "caution", "count_classes", "describe",
-           "find_model", "hub_types", "interface", "options", "random", "read", "reference", "resembles",
-           "rewrites"]
+__all__ = ["DEMOS", "MARKS", "PAPER", "PUBLISHED", "VARIANTS", "caution", "count_classes",
+           "count_parameters", "describe", "find_model", "fit", "hub_types", "interface", "options", "random",
+           "read", "reference", "refuse", "resembles", "rewrites"]
 
 DEMOS: Final = {"sat-t-2s": PACKAGE_FOLDER / "data" / "demo-sat-t-2s.safetensors"}
 
 
 def options(variant: Variant) -> frozenset[str]:
     return frozenset({"input", "streams"} | ({"cache"} if variant.has_cache else set()))
+
+
+def fit(variant: Variant, shapes: Shapes) -> Variant:
+    return variant
+
+
+def refuse(file: str, shapes: Shapes) -> str:
+    return ""
 
 
 def hub_types(variant: Variant) -> frozenset[str]:

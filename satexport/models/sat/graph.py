@@ -12,16 +12,15 @@ streams. Dimensions: N streams, T new tokens, C cached tokens, d width, h heads.
 from __future__ import annotations
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper
 
-from satexport.bundle.contract import ANY, Contract, TensorSpec
+from satexport.bundle.contract import Contract
 from satexport.frontends.log_mel import DB_PER_LN
 from satexport.frontends.nodes.log_mel import log_mel
 from satexport.graph.roles import Graph
 from satexport.graph.writer import Weights, Writer
 from satexport.models.sat.interface import keeps_hidden
 from satexport.models.sat.variants import BLOCK_EPS, LOG_MEL, OUTPUT_EPS, PATCH, ROWS, Variant
+from satexport.models.transformer import BlockShape, BlockWriter
 
 OPSETS = range(17, 24)  # opset 17 adds LayerNormalization, opset 20 adds Gelu
 
@@ -35,21 +34,7 @@ def build_graph(variant: Variant, w: Weights, contract: Contract) -> Graph:
     for layer in range(variant.depth):
         x = _Block(g, variant, w, layer, keeps_hidden(variant, contract.options, layer)).write(x)
     _head(g, variant, w, x)
-    graph = helper.make_graph(
-        g.nodes, contract.variant, [_value(s) for s in (contract.input, *contract.cache_in)],
-        [_value(s) for s in (contract.scores, *contract.cache_out)], list(g.constants.values()))
-    opset = helper.make_opsetid("", contract.opset)
-    model = helper.make_model(graph, opset_imports=[opset], producer_name="satexport",
-                              ir_version=helper.find_min_ir_version_for([opset]))
-    helper.set_model_props(model, contract.to_metadata())
-    onnx.checker.check_model(model, full_check=True)
-    return Graph(model, g.roles)
-
-
-def _value(spec: TensorSpec) -> onnx.ValueInfoProto:
-    assert spec.dtype == "float32"
-    shape = ["streams" if size == ANY else size for size in spec.shape]
-    return helper.make_tensor_value_info(spec.name, TensorProto.FLOAT, shape)
+    return g.finish(contract)
 
 
 def _features(g: Writer, variant: Variant, w: Weights, contract: Contract) -> str:
@@ -82,62 +67,36 @@ def _tokens(g: Writer, variant: Variant, w: Weights, x: str) -> str:
     return g.reshape("tokens", x, -1, variant.width)
 
 
-class _Block:
-    """Writes one pre-norm block."""
+class _Block(BlockWriter):
+    """Writes one block, whose tokens also attend to cached tokens."""
 
     def __init__(self, g: Writer, variant: Variant, w: Weights, layer: int, hidden: bool) -> None:
-        self.g, self.variant, self.w, self.layer = g, variant, w, layer
-        self.name, self.key = f"block_{layer:02d}", f"{layer:02d}"
+        # only the class token is read after the last block
+        queries = 1 if variant.cls_tokens and layer == variant.depth - 1 else variant.new_tokens
+        super().__init__(g, w, layer, BlockShape(
+            width=variant.width, heads=variant.heads, tokens=variant.new_tokens, queries=queries,
+            eps=BLOCK_EPS))
+        self.variant = variant
         self.old, self.out = f"cache_in_{layer:02d}", f"cache_out_{layer:02d}"
         self.hidden = hidden  # the cache of this layer keeps hidden tokens, not keys and values
-        # only the class token is read after the last block
-        self.queries = 1 if variant.cls_tokens and layer == variant.depth - 1 else variant.new_tokens
 
-    def write(self, x: str) -> str:
-        """Write the nodes from tokens [N * T, d] to tokens [N * T, d], or to [N, d] if only class tokens are
-        read."""
-        g, name = self.g, self.name
-        mixed = self._attention(x)
-        x = g.op("Add", f"{name}/attended", self._query_rows("in", x), self._linear("proj", mixed))
-        y = g.norm(f"{name}/norm2", x, self.w, f"{self.key}.norm2", BLOCK_EPS)
-        y = g.gelu(f"{name}/gelu", self._linear("fc1", y))
-        return g.op("Add", f"{name}/out", x, self._linear("fc2", y))
-
-    def _attention(self, x: str) -> str:
-        """Write the attention of the new tokens [N * T, d] over cached and new tokens; returns the rows of
-        all new tokens, or [N, d] if only class tokens are read."""
-        g, name, heads = self.g, self.name, self.variant.heads
-        normed = self._norm1(f"{name}/norm1", x)
-        rows = self._query_rows("normed", normed)
-        q = self._heads(f"{name}/q", self._linear("q", rows), heads, self.queries)
-        if (self.w["attention.scale"] != 1).any():
-            q = g.op("Mul", f"{name}/q/scaled", q, g.constant("attention.scale", self.w["attention.scale"]))
-        kv = self._hidden_keys_values(x) if self.hidden else self._keys_values(x, normed)
-        k, v = g.split(f"{name}/kv", kv, 1, heads, heads)
-        k = g.op("Transpose", f"{name}/k", k, perm=[0, 1, 3, 2])
-        with g.role("attention", f"{self.key}.logits"):
-            logits = g.op("MatMul", f"{name}/logits", q, k)
-        attention = g.op("Softmax", f"{name}/softmax", logits, axis=-1)
-        with g.role("attention", f"{self.key}.mixed"):
-            mixed = g.op("MatMul", f"{name}/mixed", attention, v)
-        mixed = g.op("Transpose", f"{name}/mixed/tokens", mixed, perm=[0, 2, 1, 3])
-        return g.reshape(f"{name}/mixed/flat", mixed, -1, self.variant.width)
-
-    def _keys_values(self, x: str, normed: str) -> str:
+    def keys_values(self, x: str, normed: str) -> str:
         """Write keys and values [N, 2 h, C + T, d / h] of cached and new tokens, and the new cache."""
         g, name, c, t = self.g, self.name, self.variant.cache_tokens, self.variant.new_tokens
         if not self.variant.has_cache:
-            return self._project("kv/new", normed, t)
+            return super().keys_values(x, normed)
+        if self.hidden:
+            return self._hidden_keys_values(x)
         if self.layer:
-            new = self._project("kv/new", normed, t, self.out if t == c else "")
+            new = self.project("kv/new", normed, t, self.out if t == c else "")
             return self._append_to_cache(self.old, new, 2)
         # layer 0 caches its tokens with the position code added a second time
-        last = self._by_stream(f"{name}/kept", x)
+        last = self.by_stream(f"{name}/kept", x)
         if t > c:
             last = g.slice(f"{name}/kept/last", last, 1, t - c, t)
         last = g.op("Add", f"{name}/again", last, g.constant("again", self.w["again"]))
-        self._project("kv/kept", self._norm1(f"{name}/again/norm1", last), c, self.out)
-        return g.op("Concat", f"{name}/all", self.old, self._project("kv/new", normed, t), axis=2)
+        self.project("kv/kept", self.norm1(f"{name}/again/norm1", last), c, self.out)
+        return g.op("Concat", f"{name}/all", self.old, self.project("kv/new", normed, t), axis=2)
 
     def _hidden_keys_values(self, x: str) -> str:
         """Write the same for a cache of hidden tokens [N, C, d]: every step projects cached and new tokens.
@@ -146,9 +105,9 @@ class _Block:
         old = self.old
         if self.layer == 0:
             old = g.op("Add", f"{name}/again", old, g.constant("again", self.w["again"]))
-        new = self._by_stream(self.out if t == c else f"{name}/new", x)
+        new = self.by_stream(self.out if t == c else f"{name}/new", x)
         tokens = self._append_to_cache(old, new, 1)
-        return self._project("kv/all", self._norm1(f"{name}/hidden/norm1", tokens), c + t)
+        return self.project("kv/all", self.norm1(f"{name}/hidden/norm1", tokens), c + t)
 
     def _append_to_cache(self, old: str, new: str, axis: int) -> str:
         """Concatenate cached and new tokens. The last C of them are the new cache; its node comes first, so
@@ -162,34 +121,6 @@ class _Block:
             first, last = g.split(f"{name}/old/parts", old, axis, t, c - t)
             parts = [first, g.op("Concat", self.out, last, new, axis=axis)]
         return g.op("Concat", f"{name}/all", *parts, axis=axis)
-
-    def _project(self, part: str, tokens: str, count: int, output: str = "") -> str:
-        rows = self._linear(part, tokens, "kv")
-        return self._heads(f"{self.name}/{part}", rows, 2 * self.variant.heads, count, output)
-
-    def _heads(self, name: str, x: str, heads: int, tokens: int, output: str = "") -> str:
-        """Split rows [N * tokens, heads * f] into heads [N, heads, tokens, f]."""
-        x = self.g.reshape(f"{name}/split", x, -1, tokens, heads, self.variant.head_width)
-        return self.g.op("Transpose", output or f"{name}/heads", x, perm=[0, 2, 1, 3])
-
-    def _query_rows(self, part: str, rows: str) -> str:
-        """Return the rows that need a query: all of them, or only the class tokens [N, d]."""
-        if self.queries == self.variant.new_tokens:
-            return rows
-        name = f"{self.name}/{part}/class"
-        first = self.g.slice(name, self._by_stream(f"{name}/streams", rows), 1, 0, 1)
-        return self.g.reshape(f"{name}/rows", first, -1, self.variant.width)
-
-    def _by_stream(self, name: str, rows: str) -> str:
-        return self.g.reshape(name, rows, -1, self.variant.new_tokens, self.variant.width)
-
-    def _norm1(self, name: str, x: str) -> str:
-        return self.g.norm(name, x, self.w, f"{self.key}.norm1", BLOCK_EPS)
-
-    def _linear(self, part: str, x: str, layer: str = "") -> str:
-        key = f"{self.key}.{layer or part}"
-        with self.g.role("linear", key):
-            return self.g.linear(f"{self.name}/{part}", x, self.w, key)
 
 
 def _head(g: Writer, variant: Variant, w: Weights, x: str) -> None:

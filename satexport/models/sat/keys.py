@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from satexport.audio.labels import audioset_labels
 from satexport.models.family import Shapes, StateFile
-from satexport.models.resave import resave
+from satexport.models.mismatch import looks_like, save_needed
 from satexport.models.sat.variants import LOG_MEL, MLP_RATIO, PATCH, ROWS, VARIANTS, Variant
 from satexport.terminal import shown
 
 MARK: Final = "time_pos_embed"  # a name that only these state dicts have, possibly after a prefix
+MARKS: Final = frozenset({MARK})
 COUNTER: Final = "init_bn.1.num_batches_tracked"  # only training needs it; may be missing
 HEAD: Final = "outputlayer.1.weight"
 HEAD_BIAS: Final = "outputlayer.1.bias"
@@ -101,37 +102,13 @@ def advice(shapes: Shapes, variant: Variant, file: StateFile) -> str:
             sentences.append(_looks_like(shapes, variant))
         elif extra:
             sentences.append(f"It has all weights of a {variant.model}, and {len(extra)} more entries.")
-        code = resave(file.load, file.save, prefix, _exclude(extra, expected, prefix) if matches else ())
-        return " ".join((*sentences, f"Save only what is needed: {code}"))
+        return " ".join((*sentences, save_needed(file, prefix, extra if matches else (), expected)))
     return _looks_like(shapes, variant)
 
 
-def _exclude(extra: list[str], expected: Shapes, prefix: str) -> list[str]:
-    """Return the conditions, in Python, that leave out the extra entries. Lists their names or, if there are
-    many and each has a part that no weight's name has, these parts."""
-    if not extra:
-        return []
-    known = {part for key in expected for part in key.split(".")}
-    unknown = {next((part for part in key.split(".") if part not in known), "") for key in extra}
-    if len(extra) > 3 and "" not in unknown:
-        name = f"k.removeprefix({prefix!r})" if prefix else "k"
-        return [f"not {{{str(sorted(unknown))[1:-1]}}} & set({name}.split('.'))"]
-    return [f"k not in {[prefix + key for key in extra]}"]
-
-
 def _looks_like(shapes: Shapes, variant: Variant) -> str:
-    similar = resembles(shapes)
-    if not similar:
-        return ("It is not a SAT, ViT or CED of a published size: `satexport models` lists what can be "
-                "exported.")
-    if variant in similar:
-        return "Its other weights match: the file is incomplete or was changed; save the whole state dict."
-    guess = next((v for v in similar if v.delay == variant.window), similar[0])
-    models = " or ".join(dict.fromkeys(v.model for v in similar))
-    delays = " or ".join(dict.fromkeys(f"{v.delay} s" for v in similar))
-    unsure = " (the shapes do not tell which)" if len(similar) > 1 else ""
-    return (f"This looks like {models} at {delays}{unsure}: "
-            f"pass --model {guess.model} --delay {guess.delay}.")
+    return looks_like(resembles(shapes), variant, "It is not a SAT, ViT or CED of a published size: "
+                      "`satexport models` lists what can be exported.")
 
 
 def resembles(shapes: Shapes) -> list[Variant]:

@@ -25,6 +25,7 @@ from satexport.models.sat.variants import (
     ROWS,
     Variant,
 )
+from satexport.models.transformer_network import Mlp
 
 
 class LogMel(nn.Module):
@@ -84,16 +85,6 @@ class Attention(nn.Module):
         return cast(Tensor, self.proj(mixed.transpose(1, 2).flatten(2)))
 
 
-class Mlp(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(width, MLP_RATIO * width)
-        self.fc2 = nn.Linear(MLP_RATIO * width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.fc2(F.gelu(self.fc1(x))))
-
-
 class Block(nn.Module):
     """Pre-norm transformer block."""
 
@@ -102,7 +93,7 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(variant.width, eps=BLOCK_EPS)
         self.attn = Attention(variant)
         self.norm2 = nn.LayerNorm(variant.width, eps=BLOCK_EPS)
-        self.mlp = Mlp(variant.width)
+        self.mlp = Mlp(variant.width, MLP_RATIO * variant.width)
 
     def forward(self, x: Tensor, cached: Tensor) -> Tensor:
         """x: [B, T, d], cached: [B, C, d] (C may be 0); returns [B, T, d]."""

@@ -38,4 +38,4 @@ def _published(variant: Variant) -> Published:
                      licence="Apache-2.0" if variant.is_ced else None)
 
 
-PUBLISHED: Final = {variant.name: _published(variant) for variant in VARIANTS.values()}
+PUBLISHED: Final = {variant.name: (_published(variant),) for variant in VARIANTS.values()}

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from satexport.errors import CheckpointError
 from satexport.models.family import Entry, State, StateFile
+from satexport.models.mismatch import check_shapes
 from satexport.models.sat.keys import (
     COUNTER,
     FRONT_END,
@@ -26,7 +27,6 @@ from satexport.models.sat.keys import (
 )
 from satexport.models.sat.variants import Variant
 from satexport.models.weightfile import read_floats
-from satexport.terminal import shown
 
 FRONT_END_TOLERANCE: Final = 1e-3  # float16 rounds a filter by up to 5e-4
 
@@ -50,19 +50,11 @@ def read(file: StateFile, variant: Variant, path: Path) -> State:
 
 
 def _check_shapes(path: Path, file: StateFile, variant: Variant) -> int:
-    """Return the number of classes. Raises `CheckpointError`, which names the first three mismatches, their
-    number, and the model that the file looks like."""
+    """Return the number of classes. Raises `CheckpointError`."""
     counter = find_names(file.shapes, variant)(COUNTER)
     shapes = {key: shape for key, shape in file.shapes.items() if key != counter}
     expected = shapes_like(shapes, variant)
-    mismatches = [f"{key} is {shape}, expected {expected[key]}" if key in expected else
-                  f"{shown(key)[1:-1]} {shape} is not expected"
-                  for key, shape in shapes.items() if expected.get(key) != shape]
-    mismatches += [f"{key} {shape} is missing" for key, shape in expected.items() if key not in shapes]
-    if mismatches:
-        more = f"; {len(mismatches)} mismatches in all" if len(mismatches) > 3 else ""
-        raise CheckpointError(f"{path}: is not a {variant.model} at {variant.delay} s: "
-                              f"{'; '.join(mismatches[:3])}{more}. {advice(shapes, variant, file)}")
+    check_shapes(path, variant, shapes, expected, lambda: advice(shapes, variant, file))
     return expected[HEAD][0]
 
 
@@ -135,3 +127,9 @@ def _random_weight(key: str, shape: tuple[int, ...], seed: int) -> NDArray[np.fl
 
 def count_classes(state: State) -> int:
     return len(state[HEAD])
+
+
+def count_parameters(variant: Variant, classes: int) -> int:
+    shapes = expected_shapes(variant, classes)
+    return sum(math.prod(shape) for key, shape in shapes.items()
+               if key not in FRONT_END and "running" not in key)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from satexport.graph.writer import Array, Weights
 from satexport.models.sat.variants import BN_EPS, PATCH, Variant
+from satexport.models.transformer import block_weights
 
 
 def graph_weights(variant: Variant, state: Mapping[str, NDArray[np.float32]]) -> Weights:
@@ -20,7 +21,12 @@ def graph_weights(variant: Variant, state: Mapping[str, NDArray[np.float32]]) ->
     NN.{norm1,norm2}.{scale,shift} [d], NN.q [d, d], NN.kv [d, 2d] (keys first), NN.proj,
     NN.fc1, NN.fc2, norm, head_norm, head: .weight [in, out] and .bias [out].
     """
-    get: Callable[[str], Array] = lambda key: np.asarray(state[key], np.float64)  # noqa: E731
+    def get(key: str) -> Array:
+        part, _, kind = key.rpartition(".qkv.")
+        if part and variant.has_cache:  # stored in two parts
+            return np.concatenate((get(f"{part}.to_q.{kind}"), get(f"{part}.to_kv.{kind}")))
+        return np.asarray(state[key], np.float64)
+
     d = variant.width
     time, rows = get("time_pos_embed")[0, :, 0], get("freq_pos_embed")[0, :, :, 0]
     scale = get("init_bn.1.weight") / np.sqrt(get("init_bn.1.running_var") + BN_EPS)
@@ -42,23 +48,5 @@ def graph_weights(variant: Variant, state: Mapping[str, NDArray[np.float32]]) ->
         last = time.T[-variant.cache_columns:]
         weights["again"] = (rows.T[:, None] + last[None]).reshape(-1, d)
     for layer in range(variant.depth):
-        weights |= _block(variant, get, layer)
-    return weights
-
-
-def _block(variant: Variant, get: Callable[[str], Array], layer: int) -> Weights:
-    d, source, name = variant.width, f"blocks.{layer}", f"{layer:02d}"
-    weights: Weights = {}
-    for part, key in (("proj", "attn.proj"), ("fc1", "mlp.fc1"), ("fc2", "mlp.fc2")):
-        weights[f"{name}.{part}.weight"] = get(f"{source}.{key}.weight").T
-        weights[f"{name}.{part}.bias"] = get(f"{source}.{key}.bias")
-    for norm in ("norm1", "norm2"):
-        weights[f"{name}.{norm}.scale"] = get(f"{source}.{norm}.weight")
-        weights[f"{name}.{norm}.shift"] = get(f"{source}.{norm}.bias")
-    for kind in ("weight", "bias"):
-        if variant.has_cache:
-            q, kv = get(f"{source}.attn.to_q.{kind}"), get(f"{source}.attn.to_kv.{kind}")
-        else:
-            q, kv = np.split(get(f"{source}.attn.qkv.{kind}"), [d])
-        weights[f"{name}.q.{kind}"], weights[f"{name}.kv.{kind}"] = q.T, kv.T
+        weights |= block_weights(get, f"blocks.{layer}", f"{layer:02d}")
     return weights

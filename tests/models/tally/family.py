@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -25,12 +26,13 @@ from satexport.models.weightfile import read_floats
 from tests.models.tally.reference import Cache, NumpyTally
 from tests.models.tally.variants import LOG_MEL, VARIANTS, Variant, find_model
 
-__all__ = ["DEMOS", "MARK", "PAPER", "PUBLISHED", "VARIANTS", "caution", "count_classes", "describe",
-           "find_model", "hub_types", "interface", "options", "random", "read", "reference", "resembles",
-           "rewrites"]
+__all__ = ["DEMOS", "MARKS", "PAPER", "PUBLISHED", "VARIANTS", "caution", "count_classes",
+           "count_parameters", "describe", "find_model", "fit", "hub_types", "interface", "options", "random",
+           "read", "reference", "refuse", "resembles", "rewrites"]
 
 MARK: Final = "hidden.weight"
-PUBLISHED: Final[Mapping[str, Published]] = {}
+MARKS: Final = frozenset({MARK})
+PUBLISHED: Final[Mapping[str, Sequence[Published]]] = {}
 DEMOS: Final[Mapping[str, Path]] = {}
 PAPER: Final[Mapping[str, PaperFigures]] = {}
 
@@ -54,6 +56,18 @@ def read(file: StateFile, variant: Variant, path: Path) -> State:
 
 def resembles(shapes: Shapes) -> Sequence[Variant]:
     return [v for v in VARIANTS.values() if shapes.get(MARK) == (v.width, LOG_MEL.bands)]
+
+
+def fit(variant: Variant, shapes: Shapes) -> Variant:
+    return variant
+
+
+def refuse(file: str, shapes: Shapes) -> str:
+    return "is a tally for music, which is not supported; expected one for sounds." if "music" in file else ""
+
+
+def count_parameters(variant: Variant, classes: int) -> int:
+    return sum(math.prod(shape) for shape in _shapes(variant, classes).values())
 
 
 def hub_types(variant: Variant) -> frozenset[str]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper
 
-from satexport.bundle.contract import ANY, Contract, TensorSpec
+from satexport.bundle.contract import Contract
 from satexport.frontends.log_mel import DB_PER_LN
 from satexport.frontends.nodes.log_mel import log_mel
 from satexport.graph.roles import Graph
@@ -49,17 +47,4 @@ def build_graph(variant: Variant, w: Weights, contract: Contract) -> Graph:
     with g.role("head"):
         x = g.linear("head", x, w, "head")
     g.op("Sigmoid", "scores", x)
-    graph = helper.make_graph(
-        g.nodes, contract.variant, [_value(s) for s in (contract.input, *contract.cache_in)],
-        [_value(s) for s in (contract.scores, *contract.cache_out)], list(g.constants.values()))
-    opset = helper.make_opsetid("", contract.opset)
-    model = helper.make_model(graph, opset_imports=[opset],
-                              ir_version=helper.find_min_ir_version_for([opset]))
-    helper.set_model_props(model, contract.to_metadata())
-    onnx.checker.check_model(model, full_check=True)
-    return Graph(model, g.roles)
-
-
-def _value(spec: TensorSpec) -> onnx.ValueInfoProto:
-    shape = ["streams" if size == ANY else size for size in spec.shape]
-    return helper.make_tensor_value_info(spec.name, TensorProto.FLOAT, shape)
+    return g.finish(contract)

@@ -145,10 +145,11 @@ def test_run_takes_a_file_of_any_rate_and_a_pipe_at_the_rate_of_the_model(
 
 def test_models_lists_it() -> None:
     result = call("models")
-    assert "1 variants of the family tally" in result.out
+    assert "family tally, 32000 Hz" in result.out
     *_, entry = json.loads(call("models", "--json").out)["models"]
     assert (entry["name"], entry["hidden"], entry["cache_bytes"]) == ("tally-1s", 32, 4 * 3 * 32)
-    assert entry["paper"] is entry["file"] is entry["licence"] is None
+    assert entry["paper"] is entry["licence"] is None
+    assert entry["files"] == []
 
 
 # Bad input.
@@ -162,7 +163,8 @@ def test_a_device_that_does_not_know_the_family_runs_its_bundle(
     assert call("parity", bundle, "--golden", "--report", bundle.parent / "g.json").code == 0
     result = call("parity", bundle, "--report", bundle.parent / "p.json")
     assert result.code == 4
-    assert "the model is of the family 'tally', which this satexport does not have (it has sat)" in result.err
+    assert ("the model is of the family 'tally', which this satexport does not have "
+            f"(it has {', '.join(FAMILIES)})") in result.err
     assert "newer version" in result.err
 
 
@@ -195,6 +197,15 @@ def test_a_file_of_another_family_is_recognised(weights: Path, tmp_path: Path) -
     save_file(load_checkpoint("random", find_variant("sat-t", 2)).state, tmp_path / "sat.safetensors")
     with pytest.raises(CheckpointError, match="This looks like sat-t at 2 s: pass --model sat-t --delay 2"):
         load_checkpoint(str(tmp_path / "sat.safetensors"), TALLY)
+
+
+def test_a_file_that_the_family_knows_but_does_not_support_is_refused(weights: Path, tmp_path: Path) -> None:
+    music = tmp_path / "music.safetensors"
+    music.write_bytes(weights.read_bytes())
+    for model in ([], ["--model", "tally"], ["--model", "sat-t"]):
+        result = call("onnx", "--checkpoint", music, *model, "--output", tmp_path / "build")
+        assert result.code == 4
+        assert f"{music}: is a tally for music, which is not supported; expected one" in result.err
 
 
 def test_a_file_that_matches_two_families_needs_a_model(tmp_path: Path) -> None:

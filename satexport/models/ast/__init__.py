@@ -1,0 +1,1 @@
+"""Audio Spectrogram Transformers (AST)."""

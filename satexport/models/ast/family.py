@@ -1,0 +1,64 @@
+"""The `Family` of Audio Spectrogram Transformers (AST)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from satexport.bundle.contract import Contract, GraphOptions, TensorSpec
+from satexport.models.ast.keys import MARKS
+from satexport.models.ast.paper import PAPER
+from satexport.models.ast.published import PUBLISHED
+from satexport.models.ast.sizes import fit, refuse, resembles
+from satexport.models.ast.state import count_classes, count_parameters, random, read
+from satexport.models.ast.variants import BANDS, VARIANTS, WIDTH, Variant, find_model
+from satexport.models.family import Checkpoint, Interface, Reference, Rewrite, Shapes
+
+__all__ = ["DEMOS", "MARKS", "PAPER", "PUBLISHED", "VARIANTS", "caution", "count_classes",
+           "count_parameters", "describe", "find_model", "fit", "hub_types", "interface", "options", "random",
+           "read", "reference", "refuse", "resembles", "rewrites"]
+
+DEMOS: Final[Mapping[str, Path]] = {}
+
+
+def options(variant: Variant) -> frozenset[str]:
+    return frozenset({"input", "streams"})
+
+
+def hub_types(variant: Variant) -> frozenset[str]:
+    return frozenset({"audio-spectrogram-transformer", "ASTForAudioClassification"})
+
+
+def caution(variant: Variant, shapes: Shapes) -> str:
+    return "" if variant.width == WIDTH else (
+        f"the shapes of an AST do not show its number of heads: make sure that this one has {variant.heads}.")
+
+
+def interface(variant: Variant, classes: int, options: GraphOptions) -> Interface:
+    shape = (variant.window_samples,) if options.input == "audio" else (BANDS, variant.frames)
+    return Interface(
+        input=TensorSpec(options.input, (options.streams, *shape)),
+        scores=TensorSpec("scores", (options.streams, classes)), cache_in=(), cache_out=(),
+        tokens={"new": variant.tokens, "cached": 0})
+
+
+def reference(checkpoint: Checkpoint[Variant]) -> Reference:
+    from satexport.models.ast.reference import PyTorchStep
+
+    return PyTorchStep(checkpoint)
+
+
+def rewrites(checkpoint: Checkpoint[Variant], contract: Contract, silence: None) -> Iterator[Rewrite]:
+    """Yield the graph as published, then the graph after each of FOLDS."""
+    from satexport.models.ast.graph import build_graph
+    from satexport.models.ast.weights import FOLDS, graph_weights
+
+    weights = graph_weights(checkpoint.variant, checkpoint.state)
+    for name in ("as published", *FOLDS):
+        weights = FOLDS[name](weights) if name in FOLDS else weights
+        yield Rewrite(name=name, graph=build_graph(checkpoint.variant, weights, contract), cache=[])
+
+
+def describe(variant: Variant) -> Mapping[str, str | int]:
+    return {"stride": variant.stride, "width": variant.width, "heads": variant.heads}

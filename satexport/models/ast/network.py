@@ -1,0 +1,105 @@
+"""The published models in PyTorch, the reference for every exported file.
+
+Parameter names are those of the original state dicts without the prefix `module.`.
+
+Dimensions: B streams, F frames, T tokens, d width.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from satexport.frontends.kaldi import PRE_EMPHASIS
+from satexport.frontends.rows import KALDI_MEL_16K as KALDI_MEL
+from satexport.models.ast.variants import DEVIATION, FRAMES, MEAN, PATCH, Variant
+from satexport.models.transformer_network import Block
+
+
+class KaldiMel(nn.Module):
+    """Waveform [B, samples] in [-1, 1] to log-mel [B, F, 128], whole frames only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        window, filters = KALDI_MEL.window(), KALDI_MEL.filters()
+        self.register_buffer("window", torch.from_numpy(window).float(), persistent=False)
+        self.register_buffer("filters", torch.from_numpy(filters).float(), persistent=False)
+
+    def forward(self, audio: Tensor) -> Tensor:
+        x = audio.unfold(-1, KALDI_MEL.frame, KALDI_MEL.hop)               # [B, F, 400]
+        x = x - x.mean(-1, keepdim=True)
+        x = x - PRE_EMPHASIS * F.pad(x, (1, 0), mode="replicate")[..., :-1]
+        spectrum = torch.fft.rfft(x * cast(Tensor, self.window), KALDI_MEL.n_fft)
+        power = spectrum.real.square() + spectrum.imag.square()
+        mel = power @ cast(Tensor, self.filters)
+        return cast(Tensor, mel.clamp(min=KALDI_MEL.floor).log())
+
+
+class PatchEmbed(nn.Module):
+    """The projection of overlapping patches of 16 bands by 16 frames to tokens."""
+
+    def __init__(self, width: int, stride: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(1, width, PATCH, stride=stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [B, 1, 128, F]; returns tokens [B, T, d], frequency-major."""
+        return cast(Tensor, self.proj(x)).flatten(2).transpose(1, 2)
+
+
+class Encoder(nn.Module):
+    """The vision transformer inside AST, from spectrogram to tokens."""
+
+    def __init__(self, variant: Variant, eps: float) -> None:
+        super().__init__()
+        d = variant.width
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, d))
+        self.dist_token = nn.Parameter(torch.zeros(1, 1, d))
+        self.pos_embed = nn.Parameter(torch.zeros(1, variant.tokens, d))
+        self.patch_embed = PatchEmbed(d, variant.stride)
+        self.blocks = nn.ModuleList(Block(d, variant.heads, variant.mlp, eps) for _ in range(variant.depth))
+        self.norm = nn.LayerNorm(d, eps=eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: normalised log-mel [B, F, 128]; returns normalised tokens [B, T, d]."""
+        patches = self.patch_embed(x.transpose(1, 2).unsqueeze(1))
+        first = torch.cat((self.cls_token, self.dist_token), 1).expand(len(x), -1, -1)
+        x = torch.cat((first, patches), 1) + self.pos_embed
+        for block in self.blocks:
+            x = block(x)
+        return cast(Tensor, self.norm(x))
+
+
+class Output(NamedTuple):
+    logits: Tensor     # [B, classes], before the sigmoid
+    embedding: Tensor  # [B, d]
+
+
+class Transformer(nn.Module):
+    """An AST audio tagger. `eps` is that of the blocks and of the last norm, `head_eps` that of the head."""
+
+    def __init__(self, variant: Variant, classes: int, eps: float, head_eps: float) -> None:
+        super().__init__()
+        self.front_end = KaldiMel()
+        self.v = Encoder(variant, eps)
+        self.mlp_head = nn.Sequential(nn.LayerNorm(variant.width, eps=head_eps),
+                                      nn.Linear(variant.width, classes))
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """Return the scores [B, classes] in (0, 1) of audio [B, samples] of at least one frame."""
+        return self.tag(self.features(audio)).logits.sigmoid()
+
+    def features(self, audio: Tensor) -> Tensor:
+        """Return normalised log-mel [B, 1024, 128]: zeros are appended to the log-mel frames of a shorter
+        signal before they are normalised; frames after the 1024th are dropped."""
+        mel = cast(Tensor, self.front_end(audio))[:, :FRAMES]
+        return (F.pad(mel, (0, 0, 0, FRAMES - mel.shape[1])) - MEAN) / (2 * DEVIATION)
+
+    def tag(self, features: Tensor) -> Output:
+        """Compute the logits and the embedding from normalised log-mel [B, 1024, 128]."""
+        tokens = self.v(features)
+        embedding = (tokens[:, 0] + tokens[:, 1]) / 2
+        return Output(self.mlp_head(embedding), embedding)

@@ -1,0 +1,33 @@
+"""The figures that papers give for the variants, for comparison with measurements.
+
+The SAT paper (arXiv 2305.17834, Tables 1 and 2) gives 202 GFLOPs and 2.2 GB for every chunk length, because
+an AST pads shorter audio. A multiply-add counts as two operations there, as here, but without the products of
+the attention and for 998 frames (1190 tokens): 202.6 by this count, 206.7 for the 1024 frames that the model
+runs, and 261.0 with the attention. Memory is that of one forward pass without the parameters; measured peaks
+of inference are several times lower.
+
+The AST paper (arXiv 2104.01778) has the mAP of each stride.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from satexport.models.family import PaperFigures
+
+NOTE: Final = (
+    "The GFLOPs of AST in the SAT paper are those of 998 frames instead of 1024 and leave out the products "
+    "of the attention, a fifth of all; a multiply-add counts as two.")
+STRIDES_NOTE: Final = (
+    "The mAP in the AST paper by stride is that of the paper's own model; the names of the public files have "
+    "another one.")
+_MAP: Final = {"ast-1s": 36.6, "ast-2s": 39.7, "ast-10s": 45.9}
+_STRIDES_MAP: Final = {"ast-s12-10s": 45.5, "ast-s14-10s": 45.6, "ast-s16-10s": 45.1}
+
+PAPER: Final = {
+    name: PaperFigures(memory_mb=2200, gflops=202, map=value, note=NOTE,
+                       source=f"arXiv 2305.17834, Table {1 if name == 'ast-10s' else 2}")
+    for name, value in _MAP.items()
+} | {
+    name: PaperFigures(memory_mb=None, gflops=None, map=value, source="arXiv 2104.01778", note=STRIDES_NOTE)
+    for name, value in _STRIDES_MAP.items()}

@@ -1,0 +1,113 @@
+"""Which AST a state dict of given shapes is, and advice on one that does not fit a variant."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from satexport.models.ast.keys import HEAD, MARKS, POSITION, Format, find_format
+from satexport.models.ast.variants import (
+    PATCH,
+    STRIDES,
+    VARIANTS,
+    Variant,
+    find_model,
+    token_count,
+)
+from satexport.models.family import Shapes, StateFile
+from satexport.models.resave import resave
+from satexport.terminal import shown
+
+SPEECH_COMMANDS = 146  # rows of the position table of 128 frames
+_HEADLESS = ("is an AST without a head, which gives no scores; expected one that was trained to classify, "
+             "such as transformers' ASTForAudioClassification.")
+
+
+def resembles(shapes: Shapes) -> list[Variant]:
+    """Return the published variants that a state dict of these shapes could belong to."""
+    form = find_format(shapes)
+    if form is None:
+        return []
+    position, depth = shapes[form.name(POSITION)], _count_blocks(shapes, form)
+    return [variant for variant in VARIANTS.values()
+            if (position, depth) == ((1, variant.tokens, variant.width), variant.depth)]
+
+
+def fit(variant: Variant, shapes: Shapes) -> Variant:
+    """Return the variant with the stride of the file, if the variant's name says none."""
+    stride = _find_stride(shapes)
+    if stride is None or variant.stride != STRIDES[0]:
+        return variant
+    model = variant.model if stride == STRIDES[0] else variant.model.replace("ast", f"ast-s{stride}", 1)
+    return replace(find_model(model)[variant.window], delay=variant.delay)
+
+
+def refuse(file: str, shapes: Shapes) -> str:
+    """Return why a file with weights of these shapes is not supported: the model inside has another length
+    of audio, or no head."""
+    form, headless = find_format(shapes), shapes.get("embeddings.patch_embeddings.projection.weight", ())
+    if form is None:
+        return _HEADLESS if headless[1:] == (1, PATCH, PATCH) else ""  # an image model has three channels
+    rows = shapes[form.name(POSITION)][1:2]
+    if rows and _find_stride(shapes) is None:
+        kind = "for Speech Commands (128 frames)" if rows[0] == SPEECH_COMMANDS else "for other audio"
+        known = " or ".join(str(token_count(stride)) for stride in STRIDES)
+        return (f"is an AST {kind}: its position table has {rows[0]} rows, which is not supported; expected "
+                f"one for 1024 frames (10.24 s), with {known} rows.")
+    if form.name(HEAD) not in shapes and all(not key.startswith(("classifier", "mlp_head"))
+                                             for key in shapes):
+        return _HEADLESS
+    return ""
+
+
+def _find_stride(shapes: Shapes) -> int | None:
+    """Return the stride of an AST for 1024 frames; None if it is something else."""
+    form = find_format(shapes)
+    position = shapes[form.name(POSITION)] if form else ()
+    return next((stride for stride in STRIDES if position[1:2] == (token_count(stride),)), None)
+
+
+def advice(shapes: Shapes, variant: Variant, file: StateFile) -> str:
+    """Describe what a state dict that does not match the variant is, and what to do."""
+    form = find_format(shapes)
+    if form:
+        return _advise(shapes, variant, form, file)
+    prefixes = [key.removesuffix(mark) for key in shapes for mark in sorted(MARKS)
+                if key.endswith(f".{mark}")]
+    if prefixes:
+        code = resave(file.load, file.save, prefixes[0])
+        return (f"Its weight names start with {' or '.join(map(shown, prefixes))}. Save only what is needed: "
+                f"{code}")
+    return "It is not an AST: `satexport models` lists what can be exported."
+
+
+def _advise(shapes: Shapes, variant: Variant, form: Format, file: StateFile) -> str:
+    expected = form.shapes(variant, shapes.get(form.name(HEAD), (0,))[0])
+    extra = [key for key in shapes if key not in expected and key not in form.unused]
+    if extra and all(shapes.get(key) == shape for key, shape in expected.items()):
+        code = resave(file.load, file.save, "", [f"k not in {extra}"])
+        return (f"It has all weights of a {variant.model}, and {len(extra)} more entries. Save only what is "
+                f"needed: {code}")
+    similar = resembles(shapes)
+    if any(other.model == variant.model for other in similar):
+        return "Its other weights match: the file is incomplete or was changed; save the whole state dict."
+    if similar:
+        return f"This looks like {similar[0].model}: pass --model {similar[0].model}."
+    return _describe(shapes, form)
+
+
+def _describe(shapes: Shapes, form: Format) -> str:
+    """Name the size of an AST that has no published size."""
+    width = (*shapes[form.name(POSITION)], 0, 0, 0)[2]
+    mlp = (*shapes.get(form.name("v.blocks.0.mlp.fc1.weight"), ()), 0)[0]
+    depth, stride = _count_blocks(shapes, form), _find_stride(shapes)
+    model = "ast" if stride in (None, STRIDES[0]) else f"ast-s{stride}"
+    return (f"It is an AST of width {width} with {depth} blocks, whose shapes do not show the number of "
+            f"heads: pass --model {model}-{width}xHEADSx{depth}x{mlp} with that number for HEADS.")
+
+
+def _count_blocks(shapes: Shapes, form: Format) -> int:
+    """Return one more than the highest number of a block."""
+    before = form.block.partition("{}")[0]
+    numbers = [key.removeprefix(before).partition(".")[0] for key in shapes if key.startswith(before)]
+    return max((1 + int(number) for number in numbers if re.fullmatch("[0-9]{1,4}", number)), default=0)

@@ -1,0 +1,1 @@
+"""EfficientAT: MobileNets ("mn") that tag audio at 32 kHz."""

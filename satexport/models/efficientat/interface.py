@@ -1,0 +1,16 @@
+"""The inputs and outputs of a variant's graph."""
+
+from __future__ import annotations
+
+from satexport.bundle.contract import GraphOptions, TensorSpec
+from satexport.models.efficientat.variants import Variant
+from satexport.models.family import Interface
+
+
+def interface(variant: Variant, classes: int, options: GraphOptions) -> Interface:
+    """Return the inputs and outputs of a variant's graph, which has neither tokens nor a cache."""
+    shape = (variant.window_samples,) if options.input == "audio" else (variant.mel.bands, variant.frames)
+    return Interface(
+        input=TensorSpec(options.input, (options.streams, *shape)),
+        scores=TensorSpec("scores", (options.streams, classes)),
+        cache_in=(), cache_out=(), tokens={})

@@ -1,0 +1,117 @@
+"""The published models in PyTorch, the reference for every exported file.
+
+Parameter names are the keys of the published state dicts.
+
+Dimensions: B streams, C channels, H mel bands and W frames, both fewer after each stride.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from satexport.frontends.preemphasis_mel import PreEmphasisMel
+from satexport.models.efficientat.variants import BN_EPS, HEAD_BN_EPS, MEAN, SCALE, Block, Variant
+
+ACTIVATIONS = {"relu": nn.ReLU, "hardswish": nn.Hardswish}
+
+
+class LogMel(nn.Module):
+    """Waveform [B, samples] in [-1, 1] to ln(power + offset), [B, bands, frames]."""
+
+    def __init__(self, row: PreEmphasisMel) -> None:
+        super().__init__()
+        self.row = row
+        self.register_buffer("window", torch.from_numpy(row.window()).float(), persistent=False)
+        self.register_buffer("filters", torch.from_numpy(row.filters().T.copy()).float(), persistent=False)
+
+    def forward(self, audio: Tensor) -> Tensor:
+        row = self.row
+        emphasised = audio[:, 1:] - row.pre_emphasis * audio[:, :-1]
+        spectrum = torch.stft(emphasised, row.n_fft, row.hop, row.window_length, cast(Tensor, self.window),
+                              center=True, pad_mode="reflect", return_complex=True)
+        power = spectrum.real.square() + spectrum.imag.square()            # [B, bins, frames]
+        return torch.log(cast(Tensor, self.filters) @ power + row.offset)
+
+
+def _convolution(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1,
+                 activation: str = "") -> nn.Sequential:
+    """A convolution without bias, a batch norm, and an activation if one is named."""
+    layers: list[nn.Module] = [
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(outputs, eps=BN_EPS)]
+    return nn.Sequential(*layers, *([ACTIVATIONS[activation]()] if activation else []))
+
+
+class SqueezeExcitation(nn.Module):
+    """Scale each channel by a number in (0, 1) that depends on the means of all channels."""
+
+    def __init__(self, count: int, bottleneck: int) -> None:
+        super().__init__()
+        layers = nn.ModuleDict({"fc1": nn.Linear(count, bottleneck), "fc2": nn.Linear(bottleneck, count)})
+        self.conc_se_layers = nn.ModuleList([layers])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [B, C, H, W]; returns the same shape."""
+        layers = cast(nn.ModuleDict, self.conc_se_layers[0])
+        scale = layers["fc2"](F.relu(layers["fc1"](x.mean((2, 3))))).sigmoid()
+        return x * cast(Tensor, scale)[:, :, None, None]
+
+
+class InvertedResidual(nn.Module):
+    """Expand the channels, convolve each alone, scale them, project them to the block's outputs."""
+
+    def __init__(self, sizes: Block) -> None:
+        super().__init__()
+        self.is_residual = sizes.is_residual
+        inner, activation = sizes.expanded, sizes.activation
+        parts: list[nn.Module] = []
+        if sizes.expands:
+            parts.append(_convolution(sizes.inputs, inner, activation=activation))
+        parts.append(_convolution(inner, inner, sizes.kernel, sizes.stride, inner, activation))
+        if sizes.bottleneck:
+            parts.append(SqueezeExcitation(inner, sizes.bottleneck))
+        parts.append(_convolution(inner, sizes.outputs))
+        self.block = nn.Sequential(*parts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [B, C, H, W]; returns [B, outputs, H / stride, W / stride]."""
+        y = self.block(x)
+        return cast(Tensor, x + y if self.is_residual else y)
+
+
+class MobileNet(nn.Module):
+    """An audio tagger with the published parameter names."""
+
+    def __init__(self, variant: Variant, classes: int = 527) -> None:
+        super().__init__()
+        self.front_end = LogMel(variant.mel)
+        blocks = variant.blocks
+        self.features = nn.Sequential(
+            _convolution(1, variant.first_channels, 3, 2, activation="hardswish"),
+            *map(InvertedResidual, blocks),
+            _convolution(blocks[-1].outputs, variant.embedding, activation="hardswish"))
+        if variant.head == "mlp":
+            self.classifier = nn.Sequential(
+                nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(variant.embedding, variant.hidden),
+                nn.Hardswish(), nn.Identity(), nn.Linear(variant.hidden, classes))
+        else:
+            self.classifier = nn.Sequential(
+                nn.Conv2d(variant.embedding, classes, 1, bias=False),
+                nn.BatchNorm2d(classes, eps=HEAD_BN_EPS), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """Return the scores [B, classes] in (0, 1) of chunks of audio [B, samples]."""
+        return self.logits(self.normalised(audio)).sigmoid()
+
+    def normalised(self, audio: Tensor) -> Tensor:
+        """Return the input of the first convolution, [B, 1, bands, frames]."""
+        return (cast(Tensor, self.front_end(audio))[:, None] - MEAN) / SCALE
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Return the scores before the sigmoid, [B, classes], of a normalised log-mel [B, 1, bands,
+        frames]."""
+        return cast(Tensor, self.classifier(self.features(x)))

@@ -1,0 +1,61 @@
+"""Errors about state dicts whose names or shapes are not those of a model, with advice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from satexport.errors import CheckpointError
+from satexport.models.family import Shapes, StateFile, Variant
+from satexport.models.resave import resave
+from satexport.terminal import shown
+
+
+def check_shapes(path: Path, variant: Variant, shapes: Shapes, expected: Shapes,
+                 advise: Callable[[], str]) -> None:
+    """Compare the shapes in a file with those that it should have. Raises `CheckpointError`, which names the
+    first three mismatches and their number, and ends with the advice."""
+    mismatches = [f"{key} is {shape}, expected {expected[key]}" if key in expected else
+                  f"{shown(key)[1:-1]} {shape} is not expected"
+                  for key, shape in shapes.items() if expected.get(key) != shape]
+    mismatches += [f"{key} {shape} is missing" for key, shape in expected.items() if key not in shapes]
+    if mismatches:
+        more = f"; {len(mismatches)} mismatches in all" if len(mismatches) > 3 else ""
+        raise CheckpointError(f"{path}: is not a {variant.model} at {variant.window} s: "
+                              f"{'; '.join(mismatches[:3])}{more}. {advise()}")
+
+
+def save_needed(file: StateFile, prefix: str = "", extra: Iterable[str] = (),
+                expected: Shapes | None = None) -> str:
+    """Return a sentence with code that saves a file's state dict again, without a prefix of its names and
+    without the extra entries. `expected` has the entries that stay; all names are without the prefix."""
+    code = resave(file.load, file.save, prefix, _exclude(list(extra), expected or {}, prefix))
+    return f"Save only what is needed: {code}"
+
+
+def _exclude(extra: list[str], expected: Shapes, prefix: str) -> list[str]:
+    """Return the conditions, in Python, that leave out the extra entries. Lists their names or, if there are
+    many and each has a part that no weight's name has, these parts."""
+    if not extra:
+        return []
+    known = {part for key in expected for part in key.split(".")}
+    unknown = {next((part for part in key.split(".") if part not in known), "") for key in extra}
+    if len(extra) > 3 and "" not in unknown:
+        name = f"k.removeprefix({prefix!r})" if prefix else "k"
+        return [f"not {{{str(sorted(unknown))[1:-1]}}} & set({name}.split('.'))"]
+    return [f"k not in {[prefix + key for key in extra]}"]
+
+
+def looks_like(similar: Sequence[Variant], variant: Variant, nothing: str) -> str:
+    """Return which of the variants a file looks like, and what to do: a sentence. `nothing` is the sentence
+    if there are none."""
+    if not similar:
+        return nothing
+    if any(v.chunk_name == variant.chunk_name for v in similar):
+        return "Its other weights match: the file is incomplete or was changed; save the whole state dict."
+    guess = next((v for v in similar if v.delay == variant.window), similar[0])
+    models = " or ".join(dict.fromkeys(v.model for v in similar))
+    delays = " or ".join(dict.fromkeys(f"{v.delay} s" for v in similar))
+    unsure = " (the shapes do not tell which)" if len(similar) > 1 else ""
+    return (f"This looks like {models} at {delays}{unsure}: "
+            f"pass --model {guess.model} --delay {guess.delay}.")
