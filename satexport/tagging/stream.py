@@ -155,8 +155,8 @@ class Stream(ProcessBound):
 
         Returns the scores [completed chunks, classes], float32 in (0, 1), independent for each class. Raises
         `AudioError` for another sample rate, NaN, infinity or a wrong shape or dtype, and leaves the stream
-        unchanged. Raises `RunError` if a step fails. No samples are lost then: the next call tries the failed chunk again, and
-        also returns the scores of the chunks before it.
+        unchanged. Raises `RunError` if a step fails. No samples are lost then: the next call tries the failed
+        chunk again, and also returns the scores of the chunks before it.
         """
         _check_rate(sample_rate, self._contract.sample_rate)
         audio = _to_array(samples)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from satexport.errors import CheckpointError
 from satexport.models.checkpoint import load_checkpoint
+from satexport.models.family import Variant as AnyVariant
 from satexport.models.sat.network import Transformer
 from satexport.models.sat.variants import Variant, find_model
 
@@ -43,7 +44,7 @@ Save = Callable[[Path, State], Path]
 both_formats = pytest.mark.parametrize("save", [save_torch, save_safetensors])
 
 
-def refusal(path: Path, variant: Variant = SAT_T) -> str:
+def refusal(path: Path, variant: AnyVariant = SAT_T) -> str:
     """Return the message of the error that loading the file raises."""
     with pytest.raises(CheckpointError) as error:
         load_checkpoint(str(path), variant)

@@ -9,8 +9,9 @@ points k2:
     X[k] = sum_b W_n_fft^(b k) sum_a w[n] x[n] W_points^(a k1)        W_N = exp(-2 pi i / N)
 
 The signal is real: k1 = 0 ... points / 2 gives every bin, the upper ones as conjugates of others. Values of
-k2 whose bins no filter reads are left out. If the window is shorter than `n_fft`, the frame begins with it:
-the zeros that follow need no rows, and the power does not depend on where the window is.
+k2 whose bins no filter reads are left out. If bands are in groups, bins get into the order of their
+frequency, so that each group reads a short range of them. If the window is shorter than `n_fft`, the frame
+begins with it: the zeros that follow need no rows, and the power does not depend on where the window is.
 
 For 2 s at 16 kHz with frames of 512 this takes 26 MFLOP, compared to 118 for a product with a matrix of 512
 waves. It is 2.2 times as fast under ONNX Runtime with one thread, with the same rounding error. Other
@@ -44,6 +45,7 @@ class MelPower:
     hop: int        # samples from one frame to the next
     window: Array   # [n_fft] or shorter, centred in the frame
     filters: Array  # [n_fft / 2 + 1, bands]
+    groups: int = 1  # of equally many neighbouring bands; a group's product takes only the bins that it reads
 
     def __post_init__(self) -> None:
         if self.n_fft % (2 * ROW) or self.hop % ROW or len(self.window) % ROW:
@@ -81,8 +83,26 @@ class MelPower:
         x = g.op("Mul", "mel/squares", x, x)                                   # [N, k1, (part, k2), F]
         x = g.reshape("mel/squares/parts", x, -1, k1, 2, k2 * frames)
         x = g.sum("mel/bins", x, 2)
-        x = g.reshape("mel/bins/sorted", x, -1, k1 * k2, frames)
-        return g.op("MatMul", "mel/power", g.constant("mel.filters", self._sorted_filters()), x)
+        if self.groups == 1:
+            x = g.reshape("mel/bins/sorted", x, -1, k1 * k2, frames)
+            return g.op("MatMul", "mel/power", g.constant("mel.filters", self._sorted_filters()), x)
+        x = g.reshape("mel/bins/grid", x, -1, k1, k2, frames)
+        x = g.op("Transpose", "mel/bins/ascending", x, perm=[0, 2, 1, 3])
+        return self._write_groups(g, g.reshape("mel/bins/sorted", x, -1, k1 * k2, frames))
+
+    def _write_groups(self, g: Writer, bins: str) -> str:
+        """Write the nodes from bins [N, k2 * k1, F] to the power of the mel bands: a product for each group
+        of bands."""
+        shape = (self._frequencies, len(self._columns), -1)
+        ascending = self._sorted_filters().T.reshape(shape).swapaxes(0, 1).reshape(-1, self.filters.shape[1])
+        parts = []
+        for number, filters in enumerate(np.array_split(ascending.T, self.groups)):
+            read = np.flatnonzero(filters.any(0))
+            first, end = int(read[0]), int(read[-1]) + 1
+            x = g.slice(f"mel/bins/group_{number}", bins, 1, first, end)
+            weight = g.constant(f"mel.filters.group_{number}", filters[:, first:end])
+            parts.append(g.op("MatMul", f"mel/power/group_{number}", weight, x))
+        return g.op("Concat", "mel/power", *parts, axis=1)
 
     @property
     def _points(self) -> int:
@@ -96,9 +116,12 @@ class MelPower:
 
     @property
     def _columns(self) -> NDArray[np.int64]:
-        """The values of k2 whose bins have a filter."""
+        """The values of k2 whose bins have a filter, for several groups by the frequency of the bins."""
         bins = np.arange(self._frequencies)[:, None] + self._points * np.arange(ROW)    # [k1, 32]
-        return np.flatnonzero(self.filters[self._folded(bins)].any((0, 2)))
+        columns = np.flatnonzero(self.filters[self._folded(bins)].any((0, 2)))
+        if self.groups > 1:
+            columns = columns[np.argsort(np.minimum(columns, ROW - columns), kind="stable")]
+        return columns
 
     def _bins(self) -> NDArray[np.int64]:
         """The bins k = k1 + points k2, [k1, k2]."""

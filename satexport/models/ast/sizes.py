@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from satexport.audio.labels import audioset_labels
 from satexport.models.ast.keys import HEAD, MARKS, POSITION, Format, find_format
 from satexport.models.ast.variants import (
     PATCH,
@@ -15,7 +16,7 @@ from satexport.models.ast.variants import (
     token_count,
 )
 from satexport.models.family import Shapes, StateFile
-from satexport.models.resave import resave
+from satexport.models.mismatch import looks_like, save_needed
 from satexport.terminal import shown
 
 SPEECH_COMMANDS = 146  # rows of the position table of 128 frames
@@ -67,43 +68,48 @@ def _find_stride(shapes: Shapes) -> int | None:
     return next((stride for stride in STRIDES if position[1:2] == (token_count(stride),)), None)
 
 
+def shapes_like(shapes: Shapes, variant: Variant, form: Format) -> Shapes:
+    """Return the shapes that a state dict of the variant should have; the number of classes comes from the
+    state dict."""
+    head = shapes.get(form.name(HEAD), ())
+    return form.shapes(variant, head[0] if len(head) == 2 and head[0] else len(audioset_labels()))
+
+
 def advice(shapes: Shapes, variant: Variant, file: StateFile) -> str:
-    """Describe what a state dict that does not match the variant is, and what to do."""
-    form = find_format(shapes)
-    if form:
-        return _advise(shapes, variant, form, file)
-    prefixes = [key.removesuffix(mark) for key in shapes for mark in sorted(MARKS)
-                if key.endswith(f".{mark}")]
-    if prefixes:
-        code = resave(file.load, file.save, prefixes[0])
-        return (f"Its weight names start with {' or '.join(map(shown, prefixes))}. Save only what is needed: "
-                f"{code}")
-    return "It is not an AST: `satexport models` lists what can be exported."
-
-
-def _advise(shapes: Shapes, variant: Variant, form: Format, file: StateFile) -> str:
-    expected = form.shapes(variant, shapes.get(form.name(HEAD), (0,))[0])
+    """Describe which model a state dict that does not match the variant looks like, and what to do."""
+    form, prefix, sentences = find_format(shapes), "", []
+    if form is None and (prefixes := [key.removesuffix(mark) for key in shapes for mark in sorted(MARKS)
+                                      if key.endswith(f".{mark}")]):
+        prefix = prefixes[0]
+        sentences.append(f"Its weight names start with {' or '.join(map(shown, prefixes))}.")
+        shapes = {key.removeprefix(prefix): shape for key, shape in shapes.items() if key.startswith(prefix)}
+        form = find_format(shapes)
+    if form is None:
+        return "It is not an AST: `satexport models` lists what can be exported."
+    expected = shapes_like(shapes, variant, form)
+    matches = all(shapes.get(key) == shape for key, shape in expected.items())
     extra = [key for key in shapes if key not in expected and key not in form.unused]
-    if extra and all(shapes.get(key) == shape for key, shape in expected.items()):
-        code = resave(file.load, file.save, "", [f"k not in {extra}"])
-        return (f"It has all weights of a {variant.model}, and {len(extra)} more entries. Save only what is "
-                f"needed: {code}")
-    similar = resembles(shapes)
-    if any(other.model == variant.model for other in similar):
-        return "Its other weights match: the file is incomplete or was changed; save the whole state dict."
-    if similar:
-        return f"This looks like {similar[0].model}: pass --model {similar[0].model}."
-    return _describe(shapes, form)
+    if matches or prefix:
+        if not matches:
+            sentences.append(_looks_like(shapes, variant, form))
+        elif extra:
+            sentences.append(f"It has all weights of a {variant.model}, and {len(extra)} more entries.")
+        return " ".join((*sentences, save_needed(file, prefix, extra if matches else (), expected)))
+    return _looks_like(shapes, variant, form)
 
 
-def _describe(shapes: Shapes, form: Format) -> str:
-    """Name the size of an AST that has no published size."""
+def _looks_like(shapes: Shapes, variant: Variant, form: Format) -> str:
+    """Return which AST a state dict looks like: a published one, or one of another size, by its name."""
     width = (*shapes[form.name(POSITION)], 0, 0, 0)[2]
     mlp = (*shapes.get(form.name("v.blocks.0.mlp.fc1.weight"), ()), 0)[0]
     depth, stride = _count_blocks(shapes, form), _find_stride(shapes)
     model = "ast" if stride in (None, STRIDES[0]) else f"ast-s{stride}"
-    return (f"It is an AST of width {width} with {depth} blocks, whose shapes do not show the number of "
-            f"heads: pass --model {model}-{width}xHEADSx{depth}x{mlp} with that number for HEADS.")
+    if (width, depth, mlp) == (variant.width, variant.depth, variant.mlp) and stride == variant.stride:
+        return looks_like([variant], variant, "")
+    return looks_like(
+        resembles(shapes), variant,
+        f"It is an AST of width {width} with {depth} blocks, whose shapes do not show the number of heads: "
+        f"pass --model {model}-{width}xHEADSx{depth}x{mlp} with that number for HEADS.")
 
 
 def _count_blocks(shapes: Shapes, form: Format) -> int:

@@ -10,14 +10,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport.audio.labels import audioset_labels
-from satexport.errors import CheckpointError
 from satexport.models.ast.keys import FORMATS, HEAD, HEAD_BIAS, Format, expected_shapes, find_format
-from satexport.models.ast.sizes import advice
+from satexport.models.ast.sizes import advice, shapes_like
 from satexport.models.ast.variants import Variant
 from satexport.models.family import State, StateFile
+from satexport.models.mismatch import check_shapes
 from satexport.models.weightfile import read_floats
-from satexport.terminal import shown
 
 EPS: Final = "eps"  # [2]: the epsilon of the blocks' norms and the last norm, and that of the head's norm
 
@@ -34,20 +32,11 @@ def read(file: StateFile, variant: Variant, path: Path) -> State:
 
 
 def _check_shapes(path: Path, file: StateFile, variant: Variant) -> tuple[Format, int]:
-    """Return the format of a file and its number of classes. Raises `CheckpointError`, which names the first
-    three mismatches, their number, and what the file looks like."""
+    """Return the format of a file and its number of classes. Raises `CheckpointError`."""
     form = find_format(file.shapes) or FORMATS["original"]
-    head = file.shapes.get(form.name(HEAD), ())
-    expected = form.shapes(variant, head[0] if len(head) == 2 and head[0] else len(audioset_labels()))
+    expected = shapes_like(file.shapes, variant, form)
     shapes = {key: shape for key, shape in file.shapes.items() if key not in form.unused}
-    mismatches = [f"{key} is {shape}, expected {expected[key]}" if key in expected else
-                  f"{shown(key)[1:-1]} {shape} is not expected"
-                  for key, shape in shapes.items() if expected.get(key) != shape]
-    mismatches += [f"{key} {shape} is missing" for key, shape in expected.items() if key not in shapes]
-    if mismatches:
-        more = f"; {len(mismatches)} mismatches in all" if len(mismatches) > 3 else ""
-        raise CheckpointError(f"{path}: is not a {variant.model}: {'; '.join(mismatches[:3])}{more}. "
-                              f"{advice(file.shapes, variant, file)}")
+    check_shapes(path, variant, shapes, expected, lambda: advice(shapes, variant, file))
     return form, expected[form.name(HEAD)][0]
 
 

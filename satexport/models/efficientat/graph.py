@@ -60,7 +60,7 @@ class _Network:
         y = self.convolve(f"{name}.depthwise", y, "depthwise", stride=sizes.stride, groups=sizes.expanded,
                           activation=activation)
         if sizes.bottleneck:
-            y = self._squeeze(name, sizes, y)
+            y = self._squeeze(name, y)
         y = self.convolve(f"{name}.project", y, "conv")
         return self.g.op("Add", f"{name}/out", x, y) if sizes.is_residual else y
 
@@ -97,18 +97,22 @@ class _Network:
             x = self._normalise("head", x, HEAD_BN_EPS)
         g.op("Sigmoid", "scores", x)
 
-    def _squeeze(self, name: str, sizes: Block, x: str) -> str:
+    def _squeeze(self, name: str, x: str) -> str:
         """Write squeeze-and-excitation: scale each channel of [N, C, H, W] by a number in (0, 1) that depends
-        on the means of all channels."""
+        on the means of all channels. Its products are convolutions, because runtimes then keep their own
+        layout of the maps."""
+        g = self.g
+        y = self._linear(f"{name}.squeeze", g.op("GlobalAveragePool", f"{name}/pooled", x))
+        y = self._linear(f"{name}.excite", g.op("Relu", f"{name}.squeeze/relu", y))
+        return g.op("Mul", f"{name}/excited", x, g.op("Sigmoid", f"{name}.excite/sigmoid", y))
+
+    def _linear(self, name: str, x: str) -> str:
+        """Write a product of a weight with the channels of [N, C, 1, 1]."""
         g, w = self.g, self.w
-        y = g.reshape(f"{name}/means", g.op("GlobalAveragePool", f"{name}/pooled", x), -1, sizes.expanded)
-        with g.role("linear", f"{name}.squeeze"):
-            y = g.linear(f"{name}/squeeze", y, w, f"{name}.squeeze")
-        y = g.op("Relu", f"{name}/squeeze/relu", y)
-        with g.role("linear", f"{name}.excite"):
-            y = g.linear(f"{name}/excite", y, w, f"{name}.excite")
-        y = g.reshape(f"{name}/scale", g.op("Sigmoid", f"{name}/excite/sigmoid", y), -1, sizes.expanded, 1, 1)
-        return g.op("Mul", f"{name}/excited", x, y)
+        weight = g.constant(f"{name}.weight", w[f"{name}.weight"].T[:, :, None, None])
+        with g.role("linear", name):
+            return g.op("Conv", f"{name}/sum", x, weight, g.constant(f"{name}.bias", w[f"{name}.bias"]),
+                        kernel_shape=[1, 1])
 
     def _normalise(self, name: str, x: str, epsilon: float) -> str:
         g, w = self.g, self.w

@@ -1,0 +1,180 @@
+"""The ONNX graph: its scores equal PyTorch's, and it has standard operators and static shapes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from satexport.backends.onnxruntime.step import OnnxRuntimeStep
+from satexport.bundle.contract import ANY, USUAL_OPTIONS, CheckpointOrigin, Contract, GraphOptions
+from satexport.frontends.prepare import model_input
+from satexport.graph.operations import count_operations
+from satexport.graph.roles import Graph
+from satexport.graph.simplify import graph_size
+from satexport.graph.writer import Weights
+from satexport.models.ast.family import reference
+from satexport.models.ast.graph import build_graph
+from satexport.models.ast.variants import Variant, find_model
+from satexport.models.ast.weights import FOLDS, graph_weights
+from satexport.models.checkpoint import load_checkpoint
+from satexport.models.family import Checkpoint
+from satexport.pipeline.export import REWRITE_TOLERANCE, golden_audio, make_contract
+from satexport.step import FloatArray
+from satexport.tagging.stream import StreamBatch
+from tests.models.ast.vectors import (
+    SECONDS,
+    SIZE,
+    TINY,
+    full_size,
+    recorded,
+    save,
+    transformers_names,
+    wave,
+)
+from tests.models.sat.graphs import ALLOWED
+
+pytestmark = pytest.mark.usefixtures("own_cache_folder", "one_thread")
+OPERATORS = ALLOWED | {"Unsqueeze"}
+
+
+def contract_of(variant: Variant, options: GraphOptions = USUAL_OPTIONS, opset: int = 20) -> Contract:
+    origin = CheckpointOrigin(name="", source="random", sha256="")
+    return make_contract(variant, 527, options, opset, labels_sha256="", checkpoint=origin)
+
+
+def folded(checkpoint: Checkpoint[Variant]) -> Weights:
+    weights = graph_weights(checkpoint.variant, checkpoint.state)
+    for fold in FOLDS.values():
+        weights = fold(weights)
+    return weights
+
+
+def graph_of(checkpoint: Checkpoint[Variant], options: GraphOptions = USUAL_OPTIONS,
+             opset: int = 20) -> Graph:
+    contract = contract_of(checkpoint.variant, options, opset)
+    return build_graph(checkpoint.variant, folded(checkpoint), contract)
+
+
+def run(graph: Graph, contract: Contract, audio: FloatArray) -> FloatArray:
+    step = OnnxRuntimeStep(graph.model.SerializeToString(), contract, [])
+    return np.array(step(model_input(contract, audio), step.initial_cache(len(audio)))[0])
+
+
+def scores_of(checkpoint: Checkpoint[Variant], audio: FloatArray) -> FloatArray:
+    return reference(checkpoint)(audio, None)[0]
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Checkpoint[Variant]:
+    return load_checkpoint("random", find_model(TINY)[1])
+
+
+@pytest.mark.parametrize("options", [
+    USUAL_OPTIONS, GraphOptions(input="mel"), GraphOptions(streams=3),
+    GraphOptions(streams=ANY, input="mel")], ids=lambda options: options.suffix)
+def test_the_graph_gives_the_scores_of_pytorch_under_all_options(
+        tiny: Checkpoint[Variant], options: GraphOptions) -> None:
+    audio = golden_audio(tiny.variant)[:1 if options.streams == 1 else 3]
+    expected = scores_of(tiny, audio)
+    found = run(graph_of(tiny, options), contract_of(tiny.variant, options), audio)
+    assert np.abs(found - expected).max() < 1e-4
+    assert len(audio) == 1 or np.ptp(expected, axis=0).max() > 0.01  # chunks differ
+
+
+@pytest.mark.parametrize(("model", "delay"), [
+    (TINY, 2), (TINY, 10), (f"ast-s12-{SIZE}", 1), (f"ast-s14-{SIZE}", 10), (f"ast-s16-{SIZE}", 5)])
+def test_every_stride_and_length_gives_the_scores_of_pytorch(model: str, delay: int) -> None:
+    checkpoint = load_checkpoint("random", find_model(model)[delay])
+    audio = golden_audio(checkpoint.variant)[1:2]
+    found = run(graph_of(checkpoint), contract_of(checkpoint.variant), audio)
+    assert np.abs(found - scores_of(checkpoint, audio)).max() < 1e-4
+
+
+@pytest.mark.parametrize("opset", range(17, 24))
+def test_every_opset_gives_the_same_scores(tiny: Checkpoint[Variant], opset: int) -> None:
+    audio, graph = golden_audio(tiny.variant)[:1], graph_of(tiny, opset=opset)
+    assert [(o.domain, o.version) for o in graph.model.opset_import] == [("", opset)]
+    found = run(graph, contract_of(tiny.variant, opset=opset), audio)
+    assert np.abs(found - scores_of(tiny, audio)).max() < 1e-4
+
+
+@pytest.mark.parametrize("seconds", SECONDS)
+def test_the_graph_of_the_vectors_gives_the_published_scores(seconds: int, tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(str(save(tmp_path, transformers_names())), find_model(TINY)[seconds])
+    found = run(graph_of(checkpoint), contract_of(checkpoint.variant), wave(seconds))
+    assert np.abs(found - recorded(seconds)["scores"]).max() < 1e-5
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seconds", SECONDS)
+def test_the_graph_of_the_published_size_gives_the_published_scores(seconds: int, shared: Path) -> None:
+    checkpoint = full_size(seconds)
+    logits = np.load(shared / "golden" / "baselines" / "ast_full_seeded.npz")[f"logits_{seconds}s"]
+    graph = graph_of(checkpoint)
+    found = run(graph, contract_of(checkpoint.variant), wave(seconds))
+    assert np.abs(found - 1 / (1 + np.exp(-logits))).max() < 2e-5
+    # the paper's count with attention, 261.0 GFLOP, without what only the last block's patches need
+    width, tokens = 768, 1214
+    saved = 2 * (tokens - 2) * (10 * width**2 + 2 * tokens * width)
+    assert count_operations(graph)["model"] == pytest.approx(261.0e9 - saved, abs=0.05e9)
+
+
+@pytest.mark.parametrize("name", FOLDS)
+def test_each_fold_removes_work_and_keeps_the_scores(tiny: Checkpoint[Variant], name: str) -> None:
+    contract, audio = contract_of(tiny.variant), golden_audio(tiny.variant)[:1]
+    weights = graph_weights(tiny.variant, tiny.state)
+    for earlier in list(FOLDS)[:list(FOLDS).index(name)]:
+        weights = FOLDS[earlier](weights)
+    before, after = (build_graph(tiny.variant, w, contract) for w in (weights, FOLDS[name](weights)))
+    assert np.abs(run(before, contract, audio) - run(after, contract, audio)).max() <= REWRITE_TOLERANCE
+    nodes, size = graph_size(after.model)
+    assert nodes <= graph_size(before.model)[0]
+    assert size < graph_size(before.model)[1]
+
+
+def test_the_graph_has_standard_operators_and_static_shapes(tiny: Checkpoint[Variant]) -> None:
+    graph = graph_of(tiny).model.graph
+    assert {node.op_type for node in graph.node} <= OPERATORS
+    (audio,), (scores,) = ([tuple(d.dim_value for d in value.type.tensor_type.shape.dim) for value in values]
+                           for values in (graph.input, graph.output))
+    assert (audio, scores) == ((1, 16_000), (1, 527))
+    inferred = onnx.shape_inference.infer_shapes(graph_of(tiny).model, data_prop=True).graph
+    shapes = {value.name: [d.dim_value for d in value.type.tensor_type.shape.dim]
+              for value in inferred.value_info}
+    assert shapes["block_00/softmax"] == [1, 3, 1214, 1214]
+    assert shapes["block_01/softmax"] == [1, 3, 2, 1214]  # only the two extra tokens are read afterwards
+    assert shapes["block_01/out"] == [2, 48]
+
+
+def test_every_product_has_a_role(tiny: Checkpoint[Variant]) -> None:
+    graph = graph_of(tiny)
+    without = [node.name for node in graph.model.graph.node
+               if node.op_type in ("MatMul", "Conv") and node.name not in graph.roles]
+    assert without == []
+    assert [str(role) for role in dict.fromkeys(graph.roles.values())] == [
+        "front_end", "patch",
+        *(f"{kind} {layer:02d}.{part}" for layer in (0, 1) for kind, part in (
+            ("linear", "q"), ("linear", "kv"), ("attention", "logits"), ("attention", "mixed"),
+            ("linear", "proj"), ("linear", "fc1"), ("linear", "fc2"))),
+        "head"]
+
+
+def test_the_same_weights_give_the_same_bytes(tiny: Checkpoint[Variant]) -> None:
+    first, second = (graph_of(tiny).model for _ in range(2))
+    assert first.SerializeToString() == second.SerializeToString()
+
+
+def test_a_window_scores_the_last_seconds_with_silent_samples_before_the_stream() -> None:
+    checkpoint = load_checkpoint("random", replace(find_model(TINY)[10], delay=5))
+    contract, audio = contract_of(checkpoint.variant), wave(10).reshape(2, -1)
+    assert (contract.variant, contract.memory_steps) == (f"{TINY}-5s-window-10s", 1)
+    step = OnnxRuntimeStep(graph_of(checkpoint).model.SerializeToString(), contract, [])
+    stream = StreamBatch(step, contract, 1)
+    found = np.concatenate([stream.feed(chunk[None])[:, 0] for chunk in audio])
+    expected = scores_of(checkpoint, np.stack((np.concatenate((0 * audio[0], audio[0])), audio.reshape(-1))))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert np.abs(expected[0] - expected[1]).max() > 0.01
