@@ -185,13 +185,13 @@ def _check_family(path: Path, file: StateFile, variant: Variant) -> None:
 
 def _find_demo(variant: Variant) -> Path:
     demos = find_family(variant.family).DEMOS
-    if variant.name not in demos:
+    if variant.chunk_name not in demos:
         others = [named_variant(name) for family in FAMILIES for name in find_family(family).DEMOS]
         known = " or ".join(f"a {other.model} at {other.delay} s" for other in others)
         passed = " or ".join(f"--model {other.model} --delay {other.delay}" for other in others)
         raise UsageError(f"the demo checkpoint is {known}, not a {variant.model} at {variant.delay} s: pass "
                          f"{passed}, or --checkpoint random for a model of that size.")
-    path = demos[variant.name]
+    path = demos[variant.chunk_name]
     if not path.is_file():
         raise CheckpointError(f"{path}: this installation lacks the demo checkpoint: install "
                               "satexport again, or pass --checkpoint FILE or random.")

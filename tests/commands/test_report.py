@@ -43,6 +43,7 @@ def test_one_report_is_shown_as_markdown(reported: Path) -> None:
     result = call("report", reported / "reports" / "parity.json", "--markdown")
     assert result.code == 0
     assert "| largest difference |          1.2e-02 | 1.2e-02 |" in result.out
+    assert "sat-t-2s scores each chunk of 2 s, with a cache of those before." in result.out
     assert "golden chunks: largest" not in result.out
 
 

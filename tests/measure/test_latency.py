@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from satexport.measure import latency, schedule
 from satexport.measure.latency import StepTimer, make_noise, summarize, take_turns
 from satexport.measure.schedule import Turn, plan_turns
-from satexport.step import FloatArray
+from satexport.measure.worker import Worker
+from satexport.step import FloatArray, Step
 from tests.measure.clock import Clock
 
 
@@ -101,3 +104,19 @@ def test_noise_is_the_same_every_time_and_20_db_below_full_scale() -> None:
     assert noise.dtype == np.float32
     np.testing.assert_array_equal(noise, make_noise(2, 10_000))
     assert float(np.sqrt(np.mean(noise ** 2))) == pytest.approx(0.1, rel=0.02)
+
+
+def test_a_bundle_and_pytorch_are_timed_over_whole_windows(
+        random_window: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = []
+
+    class Recording(StepTimer):
+        def __init__(self, step: Step, inputs: FloatArray) -> None:
+            super().__init__(step, inputs)
+            shapes.append(inputs.shape[1:])
+
+    monkeypatch.setattr("satexport.measure.worker.StepTimer", Recording)
+    worker = Worker()
+    worker.load(str(random_window), threads=1, streams=1, arena=True)
+    worker.load_eager(str(random_window), None, torch.get_num_threads())
+    assert shapes == [(1, 160_000)] * 2

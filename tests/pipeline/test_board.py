@@ -29,7 +29,7 @@ from tests.backends.tensorrt.fake_engine import layer
 from tests.bundle.copies import content, copy_of, manifest_of, reseal
 from tests.commands.calls import call
 from tests.pipeline.fake_board import CLOCK, LAYERS, FakeBoard
-from tests.tiny import FEW
+from tests.tiny import FEW, SAT_2S
 
 ORIN = find_target("jetson-orin-nano")
 
@@ -107,6 +107,19 @@ def test_an_engine_has_the_record_of_a_bundle_and_other_reports_are_kept(bundle:
     assert report["engines"][0]["parity"]["verdict"] == "passed"
 
 
+def test_an_engine_over_a_window_is_proven_with_the_earlier_audio(
+        bundle: Path, random_window: Path, tmp_path: Path) -> None:
+    target = replace(ORIN, budgets=Budgets())
+    window = compile_bundle(open_bundle(random_window), target, tmp_path, BuildOptions(calibration=FEW)).path
+    build_bundle(window, FakeBoard())
+    report, _ = reports(window)
+    for engine in report["engines"]:
+        assert engine["verdict"] == "passed"
+        assert engine["parity"]["differences"]["golden chunks"]["chunks"] == 10
+        assert engine["measure"]["streaming"] == "a window of the last 10 s every 1 s"
+        assert engine["measure"]["memory_bytes"]["state"] == 9 * 16_000 * 4
+
+
 def test_the_build_script_and_the_command_report_every_engine(
         bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     board = FakeBoard()
@@ -118,6 +131,7 @@ def test_the_build_script_and_the_command_report_every_engine(
     assert ["step in a burst, ms", "110.00"] in rows
     assert ["device memory, MB", "50"] in rows
     assert "int8: Layers by compute precision: layers 1 in i8, 60 in f16." in text
+    assert f"{SAT_2S} scores each chunk of 2 s, with a cache of those before." in text
     assert any(row[:3] == ["int8", "int8 is delivered", "passed"] for row in rows)
     assert ["fp16", "engine runs", "failed", "TensorRT builds no engine of fp16.onnx"] in rows
     assert text.endswith("Kept: int8.\n")
