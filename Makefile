@@ -78,6 +78,8 @@ $(UV):
 # The stamp file is written last, so an incomplete environment is rebuilt. setuptools is installed first; otherwise pip
 # would download another version, without checking hashes, to build source packages (TensorRT for RTX).
 .venv/installed: requirements.lock constraints.txt pyproject.toml
+	@! [ -L .venv ] || { echo "Error: .venv is a link to $$(readlink .venv), which another checkout may use:" \
+		"remove the link, or update the environment there." >&2; exit 2; }
 	python=$$(sh tools/find-python.sh $(if $(PYTHON),"$(PYTHON)")) && "$$python" -m venv --clear .venv
 	sed -n '/^setuptools==/,/[^\]$$/p' requirements.lock > .venv/setuptools.lock
 	$(PIP) --require-hashes --no-deps -r .venv/setuptools.lock

@@ -188,7 +188,7 @@ def test_a_step_may_take_a_minute_and_no_longer(tmp_path: Path) -> None:
     ('scheme = "qdq"', 'percentile = 10', "percentile is 10, expected more than 50"),
     ('scheme = "qdq"', 'leave_out = "00.q"', "leave_out is '00.q', expected a list of strings"),
     ('scheme = "qdq"', 'per_channel = 1', "per_channel is 1, expected true or false"),
-    ('scheme = "qdq"', 'operators = []', "operators is [], expected one or more of linear, patch"),
+    ('scheme = "qdq"', 'operators = []', "operators is [], expected one or more of linear, conv"),
     ('scheme = "qdq"', 'operators = ["softmax"]', "operators is ['softmax'], expected one or more of"),
     ('scheme = "qdq"', 'products = []', "unknown key 'products'"),
     ('precision = "int8"', 'precision = "fp32"', "precision is 'fp32', expected int8 with a table")])

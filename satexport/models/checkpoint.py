@@ -178,8 +178,9 @@ def _check_family(path: Path, file: StateFile, variant: Variant) -> None:
     """Raise `CheckpointError` if the shapes in a file match another family."""
     alike = resembling(file.shapes)
     if alike and variant.family not in {other.family for other in alike}:
-        model, delay = alike[0].model, alike[0].delay
-        raise CheckpointError(f"{path}: is not a {variant.model} at {variant.delay} s. This looks like "
+        guess = next((other for other in alike if other.delay == variant.window), alike[0])
+        model, delay = guess.model, guess.delay
+        raise CheckpointError(f"{path}: is not a {variant.model} at {variant.window} s. This looks like "
                               f"{model} at {delay} s: pass --model {model} --delay {delay}.")
 
 

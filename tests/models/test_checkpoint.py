@@ -174,10 +174,15 @@ def test_a_wrong_delay_is_recognised_by_the_width_of_the_time_code(tmp_path: Pat
             "This looks like sat-t at 1 s") in refusal(path)
 
 
-def test_the_error_for_an_unknown_architecture_says_that_it_is_not_a_sat_vit_or_ced(shared: Path) -> None:
-    message = refusal(shared / "checkpoints" / "mn04_as_mAP_432.pt")
+def test_the_error_for_an_unknown_architecture_says_that_it_is_not_a_sat_vit_or_ced(tmp_path: Path) -> None:
+    message = refusal(save_torch(tmp_path / "w.pt", {"conv1.weight": torch.zeros(8, 1, 3, 3)}))
     assert "It is not a SAT, ViT or CED" in message
-    assert "features.0.0.weight (8, 1, 3, 3) is not expected" in message
+    assert "conv1.weight (8, 1, 3, 3) is not expected" in message
+
+
+def test_a_file_of_another_family_is_recognised_at_the_delay_that_was_asked_for(shared: Path) -> None:
+    message = refusal(shared / "checkpoints" / "mn04_as_mAP_432.pt")
+    assert "is not a sat-t at 2 s. This looks like mn04 at 2 s: pass --model mn04 --delay 2." in message
 
 
 def test_three_mismatches_are_named_and_all_are_counted(sat_t: State, tmp_path: Path) -> None:

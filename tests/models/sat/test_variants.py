@@ -31,7 +31,7 @@ def test_a_model_of_another_size_differs_from_the_published_one_only_in_size(
     ("sat-t-048x3", 2, "unknown model"), ("ced-nano", 2, "unknown model"),
     ("ced-nano-48x3", 2, "unknown model"),
     ("ced-t-48x3", 2, "unknown model"), ("ced-tiny-48x5", 2, "expected a width up to 1024"),
-    ("sat-t-48x3-48x3", 2, "unknown model"), ("sat-x-48x3", 2, "the models are ced-base, ced-mini, ced"),
+    ("sat-t-48x3-48x3", 2, "unknown model"), ("sat-x-48x3", 2, "the models are .*ced-base, ced-mini, ced"),
     ("sat-t-48x3\n", 2, "unknown model"), ("sat-t-4\u0668x3", 2, "unknown model"),
     ("sat-t-48x3x25", 2, "sat-t-48x3x25: expected a depth from 1 to 24"),
     ("sat-t-48x3x0", 2, "expected a depth from 1 to 24"),
