@@ -122,7 +122,8 @@ def _rewrite_front_end(ir: openvino.Model, graph: Graph) -> list[str]:
 
 def _rewrite_pad(pad: Any) -> None:
     """Replace a Pad by one of opset 1, which OpenVINO does not convert."""
-    pad_1 = import_runtime("openvino.opset1").pad(*(pad.input_value(i) for i in range(3)), "reflect")
+    x, before, after, *value = (pad.input_value(i) for i in range(pad.get_input_size()))
+    pad_1 = import_runtime("openvino.opset1").pad(x, before, after, pad.get_attributes()["pad_mode"], *value)
     pad_1.set_friendly_name(pad.get_friendly_name())
     pad.output(0).replace(pad_1.output(0))
 

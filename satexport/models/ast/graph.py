@@ -14,7 +14,7 @@ from satexport.frontends.nodes.kaldi import kaldi_mel
 from satexport.frontends.rows import KALDI_MEL_16K as KALDI_MEL
 from satexport.graph.roles import Graph
 from satexport.graph.writer import Weights, Writer
-from satexport.models.ast.variants import EXTRA_TOKENS, PATCH, Variant
+from satexport.models.ast.variants import BANDS, EXTRA_TOKENS, PATCH, Variant
 from satexport.models.transformer import BlockShape, BlockWriter
 
 
@@ -38,7 +38,7 @@ def build_graph(variant: Variant, w: Weights, contract: Contract) -> Graph:
 
 def _padded(g: Writer, variant: Variant, w: Weights, x: str) -> str:
     """Write the nodes from log-mel [N, 128, F] to normalised log-mel with all frames that patches read."""
-    x = g.op("Pad", "mel/padded", x, g.ints(0, 0, 0, 0, 0, max(0, variant.used_frames - variant.frames)))
+    x = g.op("Pad", "mel/padded", x, g.ints(0, 0, 0, 0, 0, variant.used_frames - variant.frames))
     if w["mel.scale"] != 1:
         x = g.op("Mul", "mel/scaled", x, g.constant("mel.scale", w["mel.scale"]))
         x = g.op("Add", "mel/shifted", x, g.constant("mel.shift", w["mel.shift"]))
@@ -48,7 +48,7 @@ def _padded(g: Writer, variant: Variant, w: Weights, x: str) -> str:
 def _tokens(g: Writer, variant: Variant, w: Weights, x: str) -> str:
     """Write the nodes from normalised log-mel to tokens [N * T, d]: class and distillation token, then the
     patches, frequency-major; with the position table added."""
-    x = g.op("Unsqueeze", "patch/channel", x, g.ints(1))
+    x = g.reshape("patch/channel", x, -1, 1, BANDS, variant.used_frames)
     inputs = [x, g.constant("patch.weight", w["patch.weight"])]
     if w["patch.bias"].any():
         inputs.append(g.constant("patch.bias", w["patch.bias"]))

@@ -95,8 +95,9 @@ class Transformer(nn.Module):
     def features(self, audio: Tensor) -> Tensor:
         """Return normalised log-mel [B, 1024, 128]: zeros are appended to the log-mel frames of a shorter
         signal before they are normalised; frames after the 1024th are dropped."""
-        mel = cast(Tensor, self.front_end(audio))[:, :FRAMES]
-        return (F.pad(mel, (0, 0, 0, FRAMES - mel.shape[1])) - MEAN) / (2 * DEVIATION)
+        mel = cast(Tensor, self.front_end(audio))
+        mel = F.pad(mel, (0, 0, 0, FRAMES - mel.shape[1]))  # a negative number of frames is dropped
+        return (mel - MEAN) / (2 * DEVIATION)
 
     def tag(self, features: Tensor) -> Output:
         """Compute the logits and the embedding from normalised log-mel [B, 1024, 128]."""

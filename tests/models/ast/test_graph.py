@@ -38,7 +38,6 @@ from tests.models.ast.vectors import (
 from tests.models.sat.graphs import ALLOWED
 
 pytestmark = pytest.mark.usefixtures("own_cache_folder", "one_thread")
-OPERATORS = ALLOWED | {"Unsqueeze"}
 
 
 def contract_of(variant: Variant, options: GraphOptions = USUAL_OPTIONS, opset: int = 20) -> Contract:
@@ -138,7 +137,7 @@ def test_each_fold_removes_work_and_keeps_the_scores(tiny: Checkpoint[Variant], 
 
 def test_the_graph_has_standard_operators_and_static_shapes(tiny: Checkpoint[Variant]) -> None:
     graph = graph_of(tiny).model.graph
-    assert {node.op_type for node in graph.node} <= OPERATORS
+    assert {node.op_type for node in graph.node} <= ALLOWED
     (audio,), (scores,) = ([tuple(d.dim_value for d in value.type.tensor_type.shape.dim) for value in values]
                            for values in (graph.input, graph.output))
     assert (audio, scores) == ((1, 16_000), (1, 527))
@@ -148,6 +147,12 @@ def test_the_graph_has_standard_operators_and_static_shapes(tiny: Checkpoint[Var
     assert shapes["block_00/softmax"] == [1, 3, 1214, 1214]
     assert shapes["block_01/softmax"] == [1, 3, 2, 1214]  # only the two extra tokens are read afterwards
     assert shapes["block_01/out"] == [2, 48]
+
+
+def test_every_norm_of_the_graph_has_the_epsilon_of_the_format(tiny: Checkpoint[Variant]) -> None:
+    eps = [attribute.f for node in graph_of(tiny).model.graph.node if node.op_type == "LayerNormalization"
+           for attribute in node.attribute if attribute.name == "epsilon"]
+    np.testing.assert_allclose(eps, [1e-6] * 5 + [1e-5], rtol=1e-6)
 
 
 def test_every_product_has_a_role(tiny: Checkpoint[Variant]) -> None:

@@ -27,6 +27,7 @@ from tests.models.ast.vectors import (
     wave,
 )
 
+SMALL = find_model(TINY)[1]
 pytestmark = pytest.mark.usefixtures("own_cache_folder", "one_thread")
 
 
@@ -73,6 +74,9 @@ def test_each_format_is_run_with_its_own_epsilon(tmp_path: Path) -> None:
     expected = torch.from_numpy(recorded(10)["logits"])  # by transformers
     assert (transformers - expected).abs().max() < 2.5e-5
     assert 3e-5 < (original - expected).abs().max() < 1e-4
+    found = [[norm.eps for norm in PyTorchStep(load_checkpoint(str(file), SMALL)).model.modules()
+              if isinstance(norm, torch.nn.LayerNorm)] for file in files]
+    np.testing.assert_allclose(found, [[1e-6] * 5 + [1e-5], [1e-12] * 6], rtol=1e-6)
 
 
 @pytest.mark.long
