@@ -57,8 +57,9 @@ class Quantization:
     ranges: str = "minmax"         # or "percentile", "entropy"
     percentile: float = 99.999     # for ranges = "percentile"
     symmetric: bool = False        # zero point 0 for activations, as TensorRT requires
-    per_channel: bool = True       # a separate scale for each column of a weight
+    per_channel: bool = True       # a separate scale for each output channel of a weight
     weight_bits: int = 8           # 7 for CPUs without VNNI, where products of 8-bit values saturate
+    equalize: bool = True          # scale the channels of convolutions so that they use the int8 range alike
     scales: str = "fp32"           # or "fp16": rounded to fp16, as TensorRT requires in mixed precision
     leave_out: tuple[str, ...] = ()  # layers that stay in float, such as "00.fc1"; AUTO adds as few as the
                                      # mAP gate needs

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 
 from satexport.bundle.roles import FRONT
 from satexport.errors import RunError
-from satexport.graph.roles import MATRIX_PRODUCTS, Graph
+from satexport.graph.roles import PRODUCTS, Graph
 
 if TYPE_CHECKING:
     import onnx
-
-PRODUCTS = (*MATRIX_PRODUCTS, "Conv")
 
 
 def count_operations(graph: Graph) -> dict[str, int]:

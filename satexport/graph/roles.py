@@ -11,7 +11,7 @@ from satexport.bundle.roles import WITH_WEIGHTS, Role, Roles
 if TYPE_CHECKING:
     import onnx
 
-MATRIX_PRODUCTS = ("MatMul", "Gemm")        # operators
+PRODUCTS = ("MatMul", "Gemm", "Conv")  # operators
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Graph:
         """The names of the weights of all products with weights, without biases."""
         constants = {constant.name for constant in self.model.graph.initializer}
         return {node.input[1] for node in self.model.graph.node
-                if node.op_type in MATRIX_PRODUCTS and self.kind(node) in WITH_WEIGHTS} & constants
+                if node.op_type in PRODUCTS and self.kind(node) in WITH_WEIGHTS} & constants
 
     def with_model(self, model: onnx.ModelProto) -> Graph:
         """The result of a rewriter that keeps the names of nodes, with the roles of the nodes that remain."""

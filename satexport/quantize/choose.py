@@ -13,6 +13,7 @@ from satexport.bundle.folder import Bundle
 from satexport.bundle.target import AUTO, Quantization
 from satexport.graph.roles import Graph
 from satexport.quantize.calibrate import Sample
+from satexport.quantize.equalize import equalize
 from satexport.quantize.int8 import quantize
 from satexport.quantize.products import count_weight_products, find_layers
 from satexport.quantize.ranges import find_ranges
@@ -42,6 +43,7 @@ def choose_and_quantize(source: Bundle, graph: Graph, quantization: Quantization
     `clips`. Raises `GateError` if no number of layers is enough, `UsageError` for a layer that does not
     exist.
     """
+    graph = equalize(graph, quantization, samples)
     ranges = find_ranges(graph, quantization, samples)
     make_int8 = partial(quantize, graph, quantization, ranges)
     layers = find_layers(graph, quantization)

@@ -7,12 +7,18 @@ nodes (satexport.graph.roles). In a transformer these are:
 - `patch`, `head`: the products that compute the tokens and the scores; layers `patch` and `head`
 - `attention`: queries times keys, and their softmax times values; layers `00.logits`, `00.mixed` ...
   `11.mixed`
-The front end stays in float, and so do softmax, LayerNormalization and Gelu, for which ONNX Runtime and
-TensorRT have no int8 kernels.
+In a convolutional network:
+- `conv`, `depthwise`: convolutions over all channels, and of each channel by itself; layers such as
+  `02.expand`, `02.depthwise`, `02.project`
+- `linear`: the products of squeeze-and-excitation and of the head's hidden layer
+- `patch`, `head`: the first convolution, which reads the features, and the product that computes the scores
+The front end stays in float, and so do softmax, LayerNormalization, Gelu and HardSwish, for which ONNX
+Runtime and TensorRT have no int8 kernels.
 
 Schemes of static quantisation (ranges from a calibration):
 - `onnxruntime`: QuantizeLinear to uint8, then `com.microsoft` MatMulIntegerToFloat with the int8 weight, a
   scale per column and the bias: one kernel per product, the fastest scheme for ONNX Runtime on a CPU.
+  Convolutions become QLinearConv, whose output is quantised as well.
 - `qdq`: QuantizeLinear and DequantizeLinear around standard products. TensorRT needs the `symmetric` form,
   with int8 activations. OpenVINO is as fast with uint8 activations, and its scores are then closer. (ONNX
   Runtime is slow with this scheme: it has no int8 kernel for products whose output is not quantised.)
@@ -23,7 +29,6 @@ Dynamic quantisation is ONNX Runtime's `quantize_dynamic`: it computes ranges ag
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,10 +40,10 @@ from satexport.bundle.roles import ATTENTION
 from satexport.bundle.target import Quantization
 from satexport.graph.edit import clone, drop_unread, replace
 from satexport.graph.roles import Graph
+from satexport.quantize.convolution import int8_convolution
 from satexport.quantize.dynamic import quantize_dynamic
+from satexport.quantize.factors import Factors, Ranges
 from satexport.quantize.products import Product, check_layers, find_products
-
-Ranges = dict[str, tuple[float, float]]  # tensor -> least and largest value
 
 
 def quantize(graph: Graph, quantization: Quantization, ranges: Ranges, leave_out: Iterable[str]) -> Graph:
@@ -65,8 +70,8 @@ def _quantize_static(model: onnx.ModelProto, quantization: Quantization, chosen:
     for node in graph.node:
         for name in node.input:
             readers.setdefault(name, []).append(node)
-    factors = _Factors(quantization, ranges)
-    fused: set[str] = set()  # outputs of Add nodes that are now part of a product
+    factors = Factors(quantization, ranges)
+    fused: set[str] = set()  # outputs of Add and Relu nodes that are now part of a product
     for node in graph.node:
         if node.output[0] in fused:
             continue
@@ -75,20 +80,25 @@ def _quantize_static(model: onnx.ModelProto, quantization: Quantization, chosen:
             continue
         a = factors.activation(node.input[0])
         b = (factors.activation(node.input[1], second=True) if product.operator == ATTENTION
-             else factors.weight(product.layer, weights[node.input[1]]))
+             else factors.weight(product.layer, weights[node.input[1]], product.channel_axis))
         if quantization.scheme == "qdq":
             node.input[0], node.input[1] = factors.dequantize(a), factors.dequantize(b)
             factors.nodes.append(node)
             continue
-        bias, output = _find_bias(node, readers.get(node.output[0], []), weights)
+        if product.is_convolution:
+            bias = weights[node.input[2]] if len(node.input) > 2 else None
+            factors.nodes += int8_convolution(factors, product, a, b, bias)
+            fused.add(product.result)
+            continue
+        bias_name, output = _find_bias(node, readers.get(node.output[0], []), weights)
         if output != node.output[0]:
             fused.add(output)
         factors.nodes.append(helper.make_node(
-            "MatMulIntegerToFloat", [a.name, b.name, a.scale, b.scale, a.zero, b.zero, bias],
+            "MatMulIntegerToFloat", [a.name, b.name, a.scale, b.scale, a.zero, b.zero, bias_name],
             [output], node.name, domain="com.microsoft"))
     if quantization.scheme == "onnxruntime":
         result.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-    replace(graph.node, factors.nodes)
+    replace(graph.node, _without_unread(factors.nodes, graph))
     graph.initializer.extend(numpy_helper.from_array(np.asarray(array), name)
                              for name, array in factors.constants.items())
     drop_unread(graph)
@@ -96,55 +106,10 @@ def _quantize_static(model: onnx.ModelProto, quantization: Quantization, chosen:
     return result
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Factor:
-    """A quantised factor of a product, as names of tensors."""
-
-    name: str
-    scale: str
-    zero: str
-    axis: int | None = None   # of the scales, if there is one for each column
-
-
-class _Factors:
-    """Writes the quantised factors of products, each only once."""
-
-    def __init__(self, quantization: Quantization, ranges: Ranges) -> None:
-        self.quantization, self.ranges = quantization, ranges
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: dict[str, NDArray[Any]] = {}
-        self._written: set[str] = set()
-
-    def activation(self, x: str, second: bool = False) -> _Factor:
-        """Quantise a tensor of the graph. The second factor of a product is symmetric int8, like a weight:
-        the kernels multiply uint8 by int8."""
-        q = _Factor(name=f"{x}/quantized", scale=f"{x}/quantized/scale", zero=f"{x}/quantized/zero")
-        if self._is_new(q.name):
-            self.constants[q.scale], self.constants[q.zero] = _choose_scale(
-                self.ranges[x], self.quantization, signed=second)
-            self.nodes.append(helper.make_node("QuantizeLinear", [x, q.scale, q.zero], [q.name], q.name))
-        return q
-
-    def weight(self, layer: str, weight: NDArray[Any]) -> _Factor:
-        """Quantise the weight of a layer."""
-        w = _Factor(name=f"{layer}.int8", scale=f"{layer}.scale", zero=f"{layer}.zero", axis=1)
-        self.constants |= zip((w.name, w.scale, w.zero), _quantize_weight(weight, self.quantization),
-                              strict=True)
-        return w
-
-    def dequantize(self, q: _Factor) -> str:
-        """Write the node that converts a factor back to float; returns its output."""
-        output = f"{q.name}/float"
-        if self._is_new(output):
-            axis: dict[str, Any] = {} if q.axis is None else {"axis": q.axis}
-            self.nodes.append(helper.make_node(
-                "DequantizeLinear", [q.name, q.scale, q.zero], [output], output, **axis))
-        return output
-
-    def _is_new(self, name: str) -> bool:
-        is_new = name not in self._written
-        self._written.add(name)
-        return is_new
+def _without_unread(nodes: Sequence[onnx.NodeProto], graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """The nodes except those that dequantise a tensor which only int8 products read."""
+    read = {name for node in nodes for name in node.input} | {output.name for output in graph.output}
+    return [node for node in nodes if node.op_type != "DequantizeLinear" or node.output[0] in read]
 
 
 def _find_bias(node: onnx.NodeProto, readers: Sequence[onnx.NodeProto],
@@ -160,36 +125,4 @@ def _find_bias(node: onnx.NodeProto, readers: Sequence[onnx.NodeProto],
             return other, readers[0].output[0]
     return "", output
 
-
-def _choose_scale(bounds: tuple[float, float], quantization: Quantization,
-                  signed: bool) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return scale and zero point of an activation: symmetric int8, or uint8 over the range, which is
-    extended to include zero, so that zero is represented exactly."""
-    low, high = min(bounds[0], 0.0), max(bounds[1], 0.0)
-    if signed or quantization.symmetric:
-        symmetric_scale = _round_scale(np.array(max(-low, high, 1e-8) / 127), quantization)
-        is_int8 = signed or quantization.scheme == "qdq"
-        return symmetric_scale, np.array(0, np.int8) if is_int8 else np.array(128, np.uint8)
-    scale = max(high - low, 1e-8) / 255
-    return np.array(scale, np.float32), np.array(round(-low / scale), np.uint8)
-
-
-def _quantize_weight(weight: NDArray[Any], quantization: Quantization
-                     ) -> tuple[NDArray[np.int8], NDArray[np.float32], NDArray[np.int8]]:
-    """Return a weight as symmetric int8, with scale and zero point of each column or of the whole weight."""
-    largest = 2 ** (quantization.weight_bits - 1) - 1
-    top = np.abs(weight).max(0) if quantization.per_channel else np.abs(weight).max()
-    scale = _round_scale(np.maximum(top, 1e-12) / largest, quantization)
-    return (np.clip(np.round(weight / scale), -largest, largest).astype(np.int8), scale,
-            np.zeros(scale.shape, np.int8))
-
-
-def _round_scale(scale: NDArray[Any], quantization: Quantization) -> NDArray[np.float32]:
-    """Round scales to the dtype in which they are stored. fp16 scales are rounded up, so that no value is
-    clipped, and are at least the smallest normal number."""
-    if quantization.scales == "fp32":
-        return np.asarray(scale, np.float32)
-    half = np.maximum(scale, np.finfo(np.float16).tiny).astype(np.float16)
-    up = np.where(half < scale, np.nextafter(half, np.float16(np.inf)), half)
-    return np.asarray(up, np.float32)
 

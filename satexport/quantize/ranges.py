@@ -17,7 +17,7 @@ from satexport.bundle.target import Quantization
 from satexport.graph.roles import Graph
 from satexport.progress import progress
 from satexport.quantize.calibrate import Sample
-from satexport.quantize.int8 import Ranges
+from satexport.quantize.factors import Ranges
 from satexport.quantize.products import find_products
 from satexport.runtimes import import_runtime
 
@@ -35,14 +35,14 @@ def find_ranges(graph: Graph, quantization: Quantization, samples: Sequence[Samp
         "percentile": (library.PercentileCalibrater, {"percentile": quantization.percentile}),
         "entropy": (library.EntropyCalibrater, {}),
     }[quantization.ranges]
-    inputs = {x for product in find_products(graph, quantization) for x in product.activations}
+    tensors = _find_tensors(graph, quantization)
 
     class Calibrator(kind):  # type: ignore[misc, valid-type]
         """The library's calibrator, only for these tensors."""
 
         def select_tensors_to_calibrate(self, graph: onnx.ModelProto) -> tuple[set[str], dict[str, Any]]:
-            tensors, infos = super().select_tensors_to_calibrate(graph)
-            return tensors & inputs, infos
+            found, infos = super().select_tensors_to_calibrate(graph)
+            return found & tensors, infos
 
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):  # the library prints
         path = Path(folder) / "fp32.onnx"
@@ -56,8 +56,17 @@ def find_ranges(graph: Graph, quantization: Quantization, samples: Sequence[Samp
                 calibrator.collect_data(_Reader(samples[first:first + BATCH]))
                 advance(len(samples[first:first + BATCH]))
         data = calibrator.compute_data()
-    bounds = {x: [float(np.asarray(value).item()) for value in data[x].range_value] for x in inputs}
+    bounds = {x: [float(np.asarray(value).item()) for value in data[x].range_value] for x in tensors}
     return {x: (low, high) for x, (low, high) in bounds.items()}
+
+
+def _find_tensors(graph: Graph, quantization: Quantization) -> set[str]:
+    """Return the tensors that are quantised: the activations of all products, and the results of convolutions
+    under ONNX Runtime."""
+    products = find_products(graph, quantization)
+    results = {product.result for product in products if product.is_convolution}
+    return {x for product in products for x in product.activations} | (
+        results if quantization.scheme == "onnxruntime" else set())
 
 
 class _Reader:

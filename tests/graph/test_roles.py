@@ -25,13 +25,14 @@ from satexport.bundle.roles import FRONT, Role, roles_from_json, roles_to_json
 from satexport.bundle.target import OPERATORS, Quantization, Target
 from satexport.errors import DataError
 from satexport.graph.edit import clone, rename
-from satexport.graph.operations import PRODUCTS, count_operations
-from satexport.graph.roles import Graph
+from satexport.graph.operations import count_operations
+from satexport.graph.roles import PRODUCTS, Graph
 from satexport.graph.simplify import simplify
 from satexport.graph.writer import Writer
 from satexport.parity.golden import golden_scores
 from satexport.quantize.cache_dtype import store_cache
-from satexport.quantize.int8 import Ranges, quantize
+from satexport.quantize.factors import Ranges
+from satexport.quantize.int8 import quantize
 from satexport.quantize.products import count_weight_products, find_layers, find_products
 from satexport.step import FloatArray, Step
 from satexport.tagging.stream import StreamBatch

@@ -18,7 +18,8 @@ from satexport.errors import DataError, UsageError
 from satexport.graph.roles import Graph
 from satexport.parity.golden import golden_scores
 from satexport.quantize.calibrate import Sample, calibrate
-from satexport.quantize.int8 import Ranges, quantize
+from satexport.quantize.factors import Ranges
+from satexport.quantize.int8 import quantize
 from satexport.quantize.products import check_layers, find_layers
 from satexport.quantize.ranges import find_ranges
 from satexport.tagging.stream import StreamBatch

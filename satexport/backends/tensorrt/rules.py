@@ -16,8 +16,7 @@ from onnx import NodeProto
 
 from satexport.backends.tensorrt.graph_view import DQ, MOVES, GraphView, Q, view_graph
 from satexport.errors import RunError
-from satexport.graph.operations import PRODUCTS
-from satexport.graph.roles import Graph
+from satexport.graph.roles import PRODUCTS, Graph
 
 # TensorRT version -> newest opset of a graph for it. The parsers of 10.15 and later read newer opsets, but
 # one graph must suit all versions in this table, so the parser of 10.3 decides.

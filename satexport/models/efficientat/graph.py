@@ -22,7 +22,7 @@ def build_graph(variant: Variant, w: Weights, contract: Contract) -> Graph:
     network = _Network(g, w)
     with g.role("front_end"):
         x = _features(g, variant, w, contract)
-    x = network.convolve("00.conv", x, "conv", stride=2, activation="hardswish")
+    x = network.convolve("00.conv", x, "patch", stride=2, activation="hardswish")
     for number, block in zip(BLOCKS, variant.blocks, strict=True):
         x = network.block(f"{number:02d}", block, x)
     x = network.convolve(f"{LAST}.conv", x, "conv", activation="hardswish")

@@ -104,7 +104,7 @@ def test_every_product_has_a_role_and_the_front_end_is_apart() -> None:
             assert node.name in graph.roles, node.name
         assert node.name.startswith("mel/") == (graph.kind(node) == "front_end")
     layers = {str(role) for role in graph.layers()}
-    assert layers >= {"front_end", "conv 00.conv", "depthwise 01.depthwise", "conv 05.expand", "head",
+    assert layers >= {"front_end", "patch 00.conv", "depthwise 01.depthwise", "conv 05.expand", "head",
                       "linear 05.squeeze", "linear 05.excite", "conv 15.project", "conv 16.conv",
                       "linear head.hidden"}
     assert Role("conv", "01.expand") not in graph.layers()  # mn01's block 1 expands nothing
