@@ -28,15 +28,29 @@ from satexport.models.efficientat.variants import (
 from satexport.models.family import State
 
 Array = NDArray[np.float64]
-SECONDS: Final = 8  # of sound, each of which is a chunk
+CALM: Final = 0.4             # factor of the scales of `_calm`
+SECONDS: Final = 8            # of sound that the statistics are of, at least; each is a chunk
+POSITIONS: Final = 100_000    # of their log-mel, at least
 
 
 def random(variant: Variant, classes: int, seed: int) -> State:
     """Return weights generated from a seed, as `Family.random` defines."""
     state = {key: _random_weight(key, shape, seed)
              for key, shape in expected_shapes(variant, classes).items()}
+    for key in _calm(variant):
+        state[key] *= np.float32(CALM)
     _Statistics(variant, state, classes).write()
     return state
+
+
+def _calm(variant: Variant) -> list[str]:
+    """Return the scales that are small, so that rounding errors do not grow from block to block: those of the
+    last batch norm of each residual branch and of the head."""
+    layers = convolutions(variant)
+    names = [f"{number:02d}.project" for number, block in zip(BLOCKS, variant.blocks, strict=True)
+             if block.is_residual]
+    return [f"{layers[name].key}.1.weight" for name in names] + [
+        "classifier.1.weight"] * (variant.head == "fc")
 
 
 def _random_weight(key: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
@@ -64,9 +78,10 @@ class _Statistics:
                      (convolutions(variant) | linear_layers(variant, classes)).items()}
 
     def write(self) -> None:
-        rate = self.variant.sample_rate
-        chunks = synthetic_stream(SECONDS, "calibrate", rate=rate).reshape(SECONDS, rate)
-        mel = self.variant.mel.compute(chunks, self.variant.mel.frame_count(rate))
+        rate, front_end = self.variant.sample_rate, self.variant.mel
+        frames = front_end.frame_count(rate)
+        seconds = max(SECONDS, math.ceil(POSITIONS / (front_end.bands * frames)))
+        mel = front_end.compute(synthetic_stream(seconds, "calibrate", rate=rate).reshape(-1, rate), frames)
         x = np.round(16 * (mel[:, None].astype(np.float64) - MEAN) / SCALE) / 16
         x = _hardswish(self._convolve("00.conv", x, 2))
         for number, block in zip(BLOCKS, self.variant.blocks, strict=True):

@@ -12,18 +12,21 @@ import onnx
 import pytest
 
 from satexport.audio.synthetic import synthetic_stream
+from satexport.backends.tensorrt.rules import find_violations
 from satexport.bundle.contract import ANY, GraphOptions
 from satexport.bundle.roles import Role
 from satexport.graph.edit import clone
 from satexport.graph.operations import count_operations
 from satexport.graph.simplify import graph_size
 from satexport.models.checkpoint import load_checkpoint
+from satexport.models.efficientat import family
 from satexport.models.efficientat.folds import FOLDS
 from satexport.models.efficientat.variants import VARIANTS, Variant, find_model
 from satexport.models.family import Checkpoint
 from satexport.pipeline.export import REWRITE_TOLERANCE, golden_audio
 from satexport.tagging.tagger import load
 from tests.commands.calls import call
+from tests.machine import need
 from tests.models.efficientat.graphs import ALLOWED, contract_of, pytorch_scores, stages
 from tests.models.efficientat.vectors import wave
 
@@ -110,6 +113,32 @@ def test_every_product_has_a_role_and_the_front_end_is_apart() -> None:
     assert Role("conv", "01.expand") not in graph.layers()  # mn01's block 1 expands nothing
 
 
+@pytest.mark.parametrize("model", ["mn01", "mn10-fc"])
+def test_tensorrt_and_openvino_take_the_graph(model: str) -> None:
+    openvino = need("openvino", "openvino")
+    checkpoint = weights(model, 1)
+    stage = stages(checkpoint)[-1]
+    assert find_violations(stage.graph, "10.3") == []
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(stage.graph.model.SerializeToString(), b""), "CPU",
+                                  {"INFERENCE_PRECISION_HINT": "f32"})
+    audio = golden_audio(checkpoint.variant)
+    scores = np.concatenate([compiled({0: chunk[None]})[0] for chunk in audio])
+    assert np.abs(scores - pytorch_scores(checkpoint, audio)).max() < TOLERANCE
+
+
+def test_a_window_scores_the_last_seconds_as_the_graph_of_that_length(tmp_path: Path) -> None:
+    result = call("onnx", "--model", "mn01", "--delay", 1, "--window", 2, "--checkpoint", "random",
+                  "--output", tmp_path)
+    assert result.code == 0
+    audio = synthetic_stream(5, "evaluate", rate=32_000)
+    scores = load(tmp_path / "mn01-1s-window-2s" / "onnx").stream().feed(audio)
+    held = np.concatenate((np.zeros(32_000, np.float32), audio)).reshape(6, -1)
+    windows = np.concatenate((held[:-1], held[1:]), 1)
+    expected = pytorch_scores(weights("mn01", 2), windows)
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=TOLERANCE)
+
+
 @pytest.mark.parametrize(("model", "gflops"), [
     ("mn01", 0.036), ("mn02", 0.081), ("mn04", 0.221), ("mn05", 0.32), ("mn10", 1.08)])
 def test_operations_of_ten_seconds_are_those_of_the_published_model(model: str, gflops: float) -> None:
@@ -117,6 +146,8 @@ def test_operations_of_ten_seconds_are_those_of_the_published_model(model: str, 
     checkpoint = replace(weights(model, 1), variant=variant)
     counts = count_operations(stages(checkpoint)[-1].graph)
     assert counts["model"] / 1e9 == pytest.approx(gflops, rel=0.02)
+    if (multiply_adds := family.PAPER[variant.name].gflops) is not None:
+        assert 2 * multiply_adds == pytest.approx(gflops, rel=0.02)
 
 
 @pytest.mark.parametrize("delay", [1, 2, 5, 10])
