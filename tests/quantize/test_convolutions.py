@@ -133,6 +133,16 @@ def test_convolutions_in_int8_score_like_float(network: Graph, samples: list[Sam
     assert not [name for name in stored if name.endswith(".weight")]
 
 
+@pytest.mark.parametrize("operators", [("conv", "depthwise"), KINDS], ids=str)
+def test_dynamic_quantisation_takes_the_convolutions_of_a_target(
+        network: Graph, samples: list[Sample], operators: tuple[str, ...]) -> None:
+    wanted = Quantization(operators=operators, method="dynamic")
+    model = quantize(network, wanted, {}, ()).model
+    kinds = Counter(node.op_type for node in model.graph.node)
+    assert kinds["ConvInteger"] + kinds["MatMulInteger"] == count_weight_products(network, wanted, ())
+    assert 1e-6 < np.abs(scores(model, samples) - scores(network.model, samples)).max() < 0.03
+
+
 def test_every_convolution_of_a_target_is_a_layer_and_a_product(network: Graph) -> None:
     assert find_layers(network, EVERY) == LAYERS
     assert count_weight_products(network, EVERY, ["01.project"]) == len(LAYERS) - 1
