@@ -7,9 +7,9 @@ multiplied by the same factor. The division costs nothing where the channel's va
 - a convolution, whose weights and bias for this channel are divided; with or without a ReLU after it,
 - a sum of several such tensors, whose channels get the same factors,
 - squeeze-and-excitation: its gate is multiplied by 1 / factor, one small product more.
-Channels that pass through another operator, such as HardSwish, keep their scale. Source of the idea: "Data-Free
-Quantization Through Weight Equalization and Bias Correction" (Nagel et al., 2019, arXiv 1906.04721); the
-ranges are measured here.
+Channels that pass through another operator, such as HardSwish, keep their scale. Source of the idea:
+"Data-Free Quantization Through Weight Equalization and Bias Correction" (Nagel et al., 2019, arXiv
+1906.04721); the ranges are measured here.
 """
 
 from __future__ import annotations
@@ -140,11 +140,22 @@ def _factors(largest: Sequence[Array], weights: Sequence[Array]) -> Array:
     relative; their geometric mean is 1."""
     values = np.max(largest, axis=0)
     values = np.maximum(values, values.max() * SMALLEST)
-    relative = [np.ones(len(weight)) if weight.shape[1] == 1 and len(weight) == len(values)
-                else (np.abs(weight) / np.abs(weight).max((1, 2, 3), keepdims=True, initial=1e-12)).max((0, 2, 3))
-                for weight in weights]
+    relative = [_relative(weight, len(values)) for weight in weights]
     factors = np.sqrt(values / np.maximum(np.max(relative, axis=0), 1e-3))
     return np.asarray(factors / np.exp(np.log(factors).mean()), np.float64)
+
+
+def _relative(weight: Array, channels: int) -> Array:
+    """Return the largest weight of each input channel, relative to the largest of its output channel. A
+    convolution of each channel by itself has a scale for each."""
+    if _is_depthwise(weight, channels):
+        return np.ones(channels)
+    rows = np.abs(weight).max((1, 2, 3), keepdims=True, initial=1e-12)
+    return np.asarray((np.abs(weight) / rows).max((0, 2, 3)), np.float64)
+
+
+def _is_depthwise(weight: Array, channels: int) -> bool:
+    return weight.shape[:2] == (channels, 1)
 
 
 def _scale(group: _Channels, factors: Array, weights: dict[str, Array], gates: dict[str, Array]) -> set[str]:
@@ -162,19 +173,20 @@ def _scale(group: _Channels, factors: Array, weights: dict[str, Array], gates: d
         names |= set(node.input[1:])
     for node in group.readers:
         weight = weights[node.input[1]]
-        is_depthwise = weight.shape[1] == 1 and len(weight) == len(factors)
-        weights[node.input[1]] = weight * (rows if is_depthwise else columns)
+        weights[node.input[1]] = weight * (rows if _is_depthwise(weight, len(factors)) else columns)
         names.add(node.input[1])
     return names
 
 
-def _rewrite(model: onnx.ModelProto, weights: Mapping[str, Array], gates: Mapping[str, Array]) -> onnx.ModelProto:
+def _rewrite(model: onnx.ModelProto, weights: Mapping[str, Array],
+             gates: Mapping[str, Array]) -> onnx.ModelProto:
     """Return the model with new weights, and with scaled gates of the products that write these tensors."""
     result = clone(model)
     graph = result.graph
     for constant in graph.initializer:
         if constant.name in weights:
-            constant.CopyFrom(numpy_helper.from_array(weights[constant.name].astype(np.float32), constant.name))
+            values = weights[constant.name].astype(np.float32)
+            constant.CopyFrom(numpy_helper.from_array(values, constant.name))
     producers = {name: node for node in graph.node for name in node.output}
     uses = [name for node in graph.node for name in node.input]
     nodes = []

@@ -23,7 +23,7 @@ class Product:
     node: onnx.NodeProto
     layer: str
     operator: str  # one of a target's `operators`: the kind of its role
-    result: str    # the tensor that an int8 kernel for it can compute: its output; of a convolution after ReLU
+    result: str    # the tensor that an int8 kernel can compute: the output; of a convolution after ReLU
 
     @property
     def activations(self) -> list[str]:
@@ -97,9 +97,7 @@ def _find_result(node: onnx.NodeProto, readers: Mapping[str, Sequence[onnx.NodeP
                  quantization: Quantization) -> str:
     """Return the output of a product; of a convolution whose only reader is a ReLU, the output of that,
     because values below a zero point of 0 become 0 when they are quantised."""
-    output = node.output[0]
-    found = readers.get(output, [])
-    if (node.op_type == "Conv" and not quantization.symmetric and len(found) == 1
-            and found[0].op_type == "Relu"):
-        return found[0].output[0]
-    return output
+    found = readers.get(node.output[0], [])
+    has_relu = len(found) == 1 and found[0].op_type == "Relu"
+    fuses = has_relu and node.op_type == "Conv" and not quantization.symmetric
+    return str(found[0].output[0] if fuses else node.output[0])

@@ -28,7 +28,7 @@ from satexport.graph.roles import Graph
 from satexport.models.checkpoint import load_checkpoint
 from satexport.models.families import find_variant
 from satexport.pipeline.export import export_onnx
-from satexport.quantize.int8 import _choose_scale, _quantize_weight
+from satexport.quantize.factors import _choose_scale, _quantize_weight
 from satexport.step import FloatArray
 from satexport.tagging.stream import StreamBatch
 from satexport.tagging.tagger import load
@@ -103,7 +103,7 @@ def test_a_graph_in_half_keeps_its_front_end_and_its_norms_in_fp32(made: Made) -
 def test_scales_in_fp16_never_clip_and_never_vanish() -> None:
     wanted = Quantization(scheme="qdq", symmetric=True, scales="fp16")
     weight = np.array([[0.5, 1e-9, 0.3337], [-0.25, 0, -0.1]], np.float32)
-    codes, scale, zero = _quantize_weight(weight, wanted)
+    codes, scale, zero = _quantize_weight(weight, 1, wanted)
     assert np.array_equal(scale, scale.astype(np.float16))
     assert (scale >= np.finfo(np.float16).tiny).all()
     assert (np.abs(weight) <= 127 * scale).all()

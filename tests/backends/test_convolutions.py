@@ -1,0 +1,90 @@
+"""Bundles of a MobileNet: what is computed in which precision, and what TensorRT makes of the graphs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from satexport.backends.backend import LoadOptions, find_backend
+from satexport.backends.openvino.step import OpenVinoStep
+from satexport.bundle.folder import Bundle, open_bundle
+from satexport.bundle.roles import FRONT
+from satexport.parity.golden import golden_scores, proof_streams
+from satexport.pipeline.build import compile_bundle
+from satexport.pipeline.plan import BuildOptions
+from satexport.targets import find_target
+from tests.machine import need
+from tests.tiny import FEW, export
+
+
+@pytest.fixture(scope="module")
+def mobilenet(build: Path) -> Bundle:
+    """The smallest MobileNet, with random weights."""
+    return open_bundle(export(build, "mn01", 1, "random"))
+
+
+def compile_for(mobilenet: Bundle, target: str, folder: Path) -> Bundle:
+    return open_bundle(compile_bundle(mobilenet, find_target(target), folder,
+                                      BuildOptions(calibration=FEW)).path)
+
+
+def difference(mobilenet: Bundle, step: object) -> float:
+    """The largest score difference from PyTorch over the golden chunks."""
+    audio, expected = mobilenet.golden()
+    found = golden_scores(proof_streams(step, mobilenet.contract), audio)[0]  # type: ignore[arg-type]
+    return float(np.abs(found - expected).max())
+
+
+@pytest.mark.parametrize("target", ["openvino-fp32", "openvino-bf16", "openvino-int8"])
+def test_openvino_computes_the_front_end_in_fp32_and_the_products_as_the_target_says(
+        mobilenet: Bundle, tmp_path: Path, target: str, request: pytest.FixtureRequest) -> None:
+    need("openvino", "openvino")
+    if target == "openvino-bf16":
+        request.getfixturevalue("bf16")
+    bundle = compile_for(mobilenet, target, tmp_path)
+    step = find_backend("openvino").load(bundle, LoadOptions(threads=1))
+    assert isinstance(step, OpenVinoStep)
+    executed = step.executed()
+    assert list(executed["front end"]) == ["f32"]
+    marked = {name for name, role in mobilenet.roles.items() if role.kind == FRONT}
+    assert len(step._front_end) >= 0.9 * len(marked)
+    if target == "openvino-int8":
+        assert sum(executed["products"].get(kind, 0) for kind in ("u8", "i8")) >= int8_products(bundle)
+    assert difference(mobilenet, step) < {"openvino-fp32": 1e-4}.get(target, 0.2)
+
+
+def int8_products(bundle: Bundle) -> int:
+    """Convolutions over all channels and linear products of the bundle's model."""
+    layers = {(role.kind, role.layer) for role in bundle.roles.values()}
+    return sum(kind in ("conv", "linear") for kind, _ in layers)
+
+
+def test_onnxruntime_runs_every_convolution_of_the_target_in_int8(mobilenet: Bundle, tmp_path: Path) -> None:
+    bundle = compile_for(mobilenet, "cpu-int8", tmp_path)
+    nodes = onnx.load(bundle.graph, load_external_data=False).graph.node
+    integer = [node for node in nodes if node.op_type in ("QLinearConv", "MatMulIntegerToFloat")]
+    assert len(integer) == int8_products(bundle)
+    step = find_backend("onnxruntime").load(bundle, LoadOptions(threads=1))
+    assert difference(mobilenet, step) < 0.2
+
+
+def test_tensorrts_graphs_keep_the_rules_and_score_like_pytorch(mobilenet: Bundle, tmp_path: Path) -> None:
+    bundle = compile_for(mobilenet, "jetson-orin-nano", tmp_path)  # fails if a graph breaks a rule
+    steps = find_backend("tensorrt").candidates(bundle, LoadOptions(threads=1))
+    assert set(steps) == {"int8", "fp16"}
+    assert difference(mobilenet, steps["fp16"].step) < 0.05
+    assert difference(mobilenet, steps["int8"].step) < 0.2
+
+
+def test_tensorrt_for_rtx_compiles_the_graphs(mobilenet: Bundle, tmp_path: Path) -> None:
+    trt = need("tensorrt_rtx", "trt")
+    from satexport.backends.tensorrt.build import build_engine
+    from satexport.backends.tensorrt.settings import TensorRtSettings
+
+    bundle = compile_for(mobilenet, "jetson-orin-nano", tmp_path)
+    settings = TensorRtSettings.of(find_target("rtx"))
+    for graph in ("int8.onnx", "fp16.onnx"):
+        assert len(build_engine(trt, bundle.path / graph, settings, settings.compute_capability)) > 1000
