@@ -25,6 +25,13 @@ def test_a_shipped_target_has_the_name_of_its_file_and_a_backend(path: Path) -> 
     assert 0.9 < target.gates.map_kept <= 1
 
 
+def test_a_family_may_have_a_limit_of_its_own(tmp_path: Path) -> None:
+    gates = find_target(write(tmp_path, MINE.replace(
+        "map_kept", "max_score_difference_of = { mine = 0.5 }\nmap_kept"))).gates
+    assert gates.for_family("mine") == Gates(0.5, 1)
+    assert gates.for_family("another") == Gates(1e-3, 1)
+
+
 def test_the_target_of_the_export_has_the_designed_gate() -> None:
     assert find_target("onnx").gates.max_score_difference == 1e-4
 
@@ -155,6 +162,9 @@ def test_a_required_key_must_not_be_null_in_a_bundle() -> None:
     ('"onnxruntime"', '"onnxruntim"', f"backend is 'onnxruntim', expected {' or '.join(BACKENDS)}."),
     ("on my desk", r"on\nmy desk", "expected one line of printable characters"),
     ("score_difference = 1e-3", "score_difference = inf", "max_score_difference is inf, expected more than"),
+    ("map_kept = 1", "max_score_difference_of = { mine = 2 }\nmap_kept = 1",
+     "max_score_difference_of is 2, expected more than 0, less than 1"),
+    ("map_kept = 1", "max_score_difference_of = { mine = 'x' }\nmap_kept = 1", "expected a table of numbers"),
     ("map_kept = 1", "map_kept = -1", "map_kept is -1, expected more than 0"),
     ("map_kept = 1", "map_kept = 1.5", "map_kept is 1.5, expected more than 0, at most 1."),
     ("step_ms = 20", "step_ms = 0", "step_ms is 0, expected more than 0"),

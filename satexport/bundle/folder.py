@@ -41,7 +41,7 @@ from numpy.typing import NDArray
 from satexport.bundle.contract import DEFAULT_OPSET, Contract, check_schema
 from satexport.bundle.initial_cache import InitialCache
 from satexport.bundle.roles import Roles, roles_from_json, roles_to_json
-from satexport.bundle.target import Target
+from satexport.bundle.target import Gates, Target
 from satexport.errors import BundleError, DataError
 from satexport.files import json_text, read_at_most, sha256_of, write_json
 from satexport.step import PCM_SCALE
@@ -91,6 +91,11 @@ class Bundle:
         if not (specs := self.contract.cache_in):
             return ()
         return InitialCache(self.path / INITIAL_CACHE, specs, self.files.get(INITIAL_CACHE, ""))
+
+    @property
+    def gates(self) -> Gates:
+        """The gates of its target for its family of models."""
+        return self.target.gates.for_family(self.contract.family)
 
     def calibrated_on(self) -> frozenset[str]:
         """SHA-256 of the clips that the graph was calibrated on; these must not be used for its gates."""

@@ -17,8 +17,8 @@ from satexport.terminal import shown
 FRONT = "front_end"        # waveform to scaled features: stays in fp32
 ATTENTION = "attention"    # a product of two activations, such as queries times keys
 CONVOLUTIONS = ("conv", "depthwise")  # over all channels; of each channel by itself
-WITH_WEIGHTS = ("linear", *CONVOLUTIONS, "patch", "head")
-# products with a weight: in a block; of the features, to tokens or channels; to scores
+WITH_WEIGHTS = ("linear", *CONVOLUTIONS, "patch", "head")  # products with a weight; patch: the first, from
+                           # features to tokens or to the channels of a MobileNet; head: the last, to scores
 KINDS = (FRONT, *WITH_WEIGHTS, ATTENTION)   # the table omits all other nodes
 
 

@@ -34,6 +34,13 @@ class Gates:
 
     max_score_difference: float  # largest absolute difference, over all classes and chunks
     map_kept: float              # smallest ratio of the bundle's mAP to PyTorch's, on a labelled set
+    max_score_difference_of: dict[str, float] = field(default_factory=dict)  # the same for families of models
+                                 # whose single scores move more
+
+    def for_family(self, family: str) -> Gates:
+        """The gates of a bundle with a model of this family."""
+        limit = self.max_score_difference_of.get(family, self.max_score_difference)
+        return dataclasses.replace(self, max_score_difference=limit, max_score_difference_of={})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,8 +140,10 @@ def _conditions(target: Target) -> Iterator[facts.Condition]:
     yield ("description", target.description, target.description.isprintable(),
            "one line of printable characters")
     gates, budgets = target.gates, target.budgets
-    yield ("max_score_difference", gates.max_score_difference, 0 < gates.max_score_difference < 1,
-           "more than 0, less than 1")
+    limits = [("max_score_difference", gates.max_score_difference)]
+    limits += [("max_score_difference_of", one) for one in gates.max_score_difference_of.values()]
+    for name, limit in limits:
+        yield name, limit, 0 < limit < 1, "more than 0, less than 1"
     yield "map_kept", gates.map_kept, 0 < gates.map_kept <= 1, "more than 0, at most 1"
     yield ("step_ms", budgets.step_ms, _within(budgets.step_ms, MAX_STEP_MS),
            f"more than 0, at most {MAX_STEP_MS}")

@@ -31,6 +31,7 @@ from satexport.models.families import (
 )
 from satexport.models.family import Checkpoint, Published, Shapes, StateFile, V, Variant
 from satexport.models.hub import fetch_from_hub
+from satexport.models.mismatch import advise_variant
 from satexport.models.published import fetch_published
 from satexport.models.weightfile import find_by_sha256, read_weights, remember
 from satexport.terminal import shown
@@ -109,8 +110,10 @@ def _choose_published(what: str, variant: Variant) -> Published:
     for published in files:
         if name in (published.file, published.file.rpartition(".")[0]):
             return published
+    models = [model for ending in ("", ".pt", ".pth") for model in models_of_file(name + ending)]
+    other = f" It is one of {models[0]}: pass --model {models[0]}." if models else ""
     raise UsageError(f"there is no published checkpoint {shown(name)} of {variant.name}; expected "
-                     f"{' or '.join(PUBLISHED + published.file for published in files)}.")
+                     f"{' or '.join(PUBLISHED + published.file for published in files)}.{other}")
 
 
 def _find_alike(path: Path) -> list[Variant]:
@@ -152,8 +155,8 @@ def find_weights(bundle: Bundle, checkpoint: str | None = None) -> Checkpoint[Va
 
 def _read(path: Path, variant: V, labels: Path | None, source: Literal["file", "hub", "demo"] = "file",
           name: str = "", is_sure: bool = False) -> Checkpoint[V]:
-    """Read a file of weights; `name` is what it is called, if not by its path. `is_sure`: that it is of this
-    variant is known from elsewhere than its shapes."""
+    """Read a file of weights; `name` is what it is called, if not by its path. `is_sure`: its publisher or
+    its repository says that it is of this model."""
     file = read_weights(path, marks())
     _check_supported(path, file.shapes)
     _check_family(path, file, variant)
@@ -169,7 +172,7 @@ def _read(path: Path, variant: V, labels: Path | None, source: Literal["file", "
     sha256 = sha256_of(path)
     if source != "demo":
         remember(sha256, path)
-    caution = "" if is_sure or named else family.caution(variant, file.shapes)
+    caution = family.caution(variant, file.shapes, is_sure or bool(named))
     return Checkpoint(variant=variant, state=state, labels=names, source=source, sha256=sha256, dtype=dtype,
                       name=name or path.name.encode("utf-8", "backslashreplace").decode(), caution=caution)
 
@@ -179,9 +182,8 @@ def _check_family(path: Path, file: StateFile, variant: Variant) -> None:
     alike = resembling(file.shapes)
     if alike and variant.family not in {other.family for other in alike}:
         guess = next((other for other in alike if other.delay == variant.window), alike[0])
-        model, delay = guess.model, guess.delay
-        raise CheckpointError(f"{path}: is not a {variant.model} at {variant.window} s. This looks like "
-                              f"{model} at {delay} s: pass --model {model} --delay {delay}.")
+        raise CheckpointError(f"{path}: is not {variant.model} at {variant.window} s. This looks like "
+                              f"{guess.model} at {guess.delay} s: {advise_variant(alike, variant)}.")
 
 
 def _find_demo(variant: Variant) -> Path:

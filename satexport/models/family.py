@@ -268,9 +268,10 @@ class Family(Protocol[V]):
         Hugging Face Hub that has weights of the variant; empty if no such repository is known. A repository
         whose config.json has only other values is refused before its weights are downloaded."""
 
-    def caution(self, variant: V, shapes: Shapes) -> str:
+    def caution(self, variant: V, shapes: Shapes, is_sure: bool) -> str:
         """Return a sentence about what the user must check because the shapes in a file do not show it; "" if
-        there is nothing."""
+        there is nothing. `is_sure`: the publisher of the file, or its repository on the Hub, says that it is
+        of the variant's kind of model; it does not state sizes."""
 
     def random(self, variant: V, classes: int, seed: int) -> State:
         """Return weights made from a seed, with the same bits on every platform. With these weights

@@ -21,7 +21,7 @@ def check_shapes(path: Path, variant: Variant, shapes: Shapes, expected: Shapes,
     mismatches += [f"{key} {shape} is missing" for key, shape in expected.items() if key not in shapes]
     if mismatches:
         more = f"; {len(mismatches)} mismatches in all" if len(mismatches) > 3 else ""
-        raise CheckpointError(f"{path}: is not a {variant.model} at {variant.window} s: "
+        raise CheckpointError(f"{path}: is not {variant.model} at {variant.window} s: "
                               f"{'; '.join(mismatches[:3])}{more}. {advise()}")
 
 
@@ -52,10 +52,19 @@ def looks_like(similar: Sequence[Variant], variant: Variant, nothing: str) -> st
     if not similar:
         return nothing
     if any(v.chunk_name == variant.chunk_name for v in similar):
-        return "Its other weights match: the file is incomplete or was changed; save the whole state dict."
-    guess = next((v for v in similar if v.delay == variant.window), similar[0])
-    models = " or ".join(dict.fromkeys(v.model for v in similar))
+        return ("It looks like this model, but the file is incomplete or was changed: save the whole state "
+                "dict.")
+    models = list(dict.fromkeys(v.model for v in similar))
     delays = " or ".join(dict.fromkeys(f"{v.delay} s" for v in similar))
-    unsure = " (the shapes do not tell which)" if len(similar) > 1 else ""
-    return (f"This looks like {models} at {delays}{unsure}: "
-            f"pass --model {guess.model} --delay {guess.delay}.")
+    is_unsure = len(models) > 1 or (len(similar) > 1 and similar[0].memory_steps > 0)
+    unsure = " (the shapes do not tell which)" if is_unsure else ""
+    return f"This looks like {' or '.join(models)} at {delays}{unsure}: {advise_variant(similar, variant)}."
+
+
+def advise_variant(similar: Sequence[Variant], variant: Variant) -> str:
+    """Return the options that choose one of these variants, at the delay and with the window of `variant` if
+    it has them."""
+    guess = next((v for v in similar if v.delay == variant.window), similar[0])
+    if variant.window == variant.delay or guess.memory_steps or guess.window != variant.window:
+        return f"pass --model {guess.model} --delay {guess.delay}"
+    return f"pass --model {guess.model} --window {variant.window} --delay {variant.delay}"

@@ -29,7 +29,8 @@ def fetch_published(published: Published) -> Iterator[Path]:
     """
     name, url = published.file, _find_url(published)
     path = download_folder() / "published" / name
-    by_hand = f"Or fetch {url or f'{name} from {published.page}'} by hand and put it at {path}"
+    source = f"Or fetch {url}" if url else f"Fetch {name} from {published.page}"
+    by_hand = f"{source} by hand and put it at {path}"
     fetched = not path.exists()
     if fetched:
         if url is None:
@@ -43,8 +44,8 @@ def fetch_published(published: Published) -> Iterator[Path]:
         except CheckpointError as error:
             if fetched:
                 path.unlink(missing_ok=True)
-            what = "The downloaded file was removed" if fetched else "Remove it to download it again"
-            raise CheckpointError(f"{error} {what}. {by_hand}.") from None
+            what = "The downloaded file was removed. " if fetched else "Remove it to download it again. "
+            raise CheckpointError(f"{error} {what if url else ''}{by_hand}.") from None
 
 
 def _find_url(published: Published) -> str | None:

@@ -59,5 +59,5 @@ def judge_golden(bundle: Bundle, scores: FloatArray) -> ParityResult:
     _, expected = bundle.golden()
     count, _, classes = scores.shape
     differences = compare(np.repeat(expected, count, 0), scores.swapaxes(0, 1).reshape(-1, classes), count)
-    return ParityResult(gates=(judge_difference(bundle.target.gates, GOLDEN_CHUNKS, differences),),
+    return ParityResult(gates=(judge_difference(bundle.gates, GOLDEN_CHUNKS, differences),),
                         differences={GOLDEN_CHUNKS: differences})

@@ -78,7 +78,7 @@ def run_parity(tagger: Tagger, *, minutes: float, gate_set: GateSet | None = Non
         # the set first: a bad clip fails before the long stream
         of_set = compare_on_set(reference, tagger, labelled, advance) if labelled else None
         stream = compare_on_stream(reference, tagger, minutes, advance)
-    limits = tagger.bundle.target.gates
+    limits = tagger.bundle.gates
     differences = {f"{minutes:g} min of stream": stream.differences}
     if of_set:
         differences[of_set.name] = of_set.differences
@@ -156,12 +156,13 @@ def compare_on_set(reference: Reference, tagger: Tagger, data: LabelledSet, adva
     pytorch = average_precisions(truth, expected_means, labels)
     bundle = (average_precisions(truth, streamed, labels) if np.isfinite(streamed).all()
               else dict.fromkeys(pytorch, float("nan")))  # a broken bundle fails its gates
+    top1 = top1_accuracy(truth, streamed) if np.isfinite(streamed).all() else float("nan")
     clip_protocol = average_precisions(truth, np.stack(paper), labels) if paper else None
     return SetParity(
         name=data.name, clips=len(scores),
         differences=compare(np.concatenate(expected), np.concatenate(scores)),
         pytorch_map=_mean(pytorch), bundle_map=_mean(bundle),
-        pytorch_top1=top1_accuracy(truth, expected_means), bundle_top1=top1_accuracy(truth, streamed),
+        pytorch_top1=top1_accuracy(truth, expected_means), bundle_top1=top1,
         clip_protocol_map=_mean(clip_protocol) if clip_protocol else None,
         clip_protocol=reference.clip_protocol,
         average_precision={label: (pytorch[label], bundle[label]) for label in pytorch}, origin=data.origin)

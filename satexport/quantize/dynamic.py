@@ -18,8 +18,8 @@ from satexport.runtimes import import_runtime
 
 
 def quantize_dynamic(graph: Graph, quantization: Quantization, chosen: Sequence[Product]) -> Graph:
-    """Quantise the chosen products with ONNX Runtime's `quantize_dynamic`. It only quantises MatMul, so each
-    Gemm is first split into MatMul and Add."""
+    """Quantise the chosen products with ONNX Runtime's `quantize_dynamic`. It quantises MatMul and Conv, so
+    each Gemm is first split into MatMul and Add."""
     library = import_runtime("onnxruntime.quantization")
     split = clone(graph.model)
     nodes: list[onnx.NodeProto] = []

@@ -52,10 +52,12 @@ def equalize(graph: Graph, quantization: Quantization, samples: Sequence[Sample]
     has none. `samples` are those of a calibration. Raises `RunError` if the scores changed."""
     chosen = {product.node.output[0] for product in find_products(graph, quantization)
               if product.is_convolution}
+    if not quantization.equalize or quantization.method == "dynamic" or not chosen:
+        return graph
     weights = {i.name: numpy_helper.to_array(i).astype(np.float64) for i in graph.model.graph.initializer}
     groups = [group for group in _find_channels(graph.model.graph, weights)
               if any(node.output[0] in chosen for node in group.readers)]
-    if not quantization.equalize or quantization.method == "dynamic" or not groups:
+    if not groups:
         return graph
     read = sorted({node.input[0] for group in groups for node in group.readers})
     before, largest = _run(graph.model, samples, read)

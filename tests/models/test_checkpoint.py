@@ -170,7 +170,7 @@ def test_a_file_of_another_variant_is_recognised(
 
 def test_a_wrong_delay_is_recognised_by_the_width_of_the_time_code(tmp_path: Path) -> None:
     path = save_torch(tmp_path / "w.pt", hollow(find_model("sat-t")[1]))
-    assert ("is not a sat-t at 2 s: time_pos_embed is (1, 192, 1, 12), expected (1, 192, 1, 24). "
+    assert ("is not sat-t at 2 s: time_pos_embed is (1, 192, 1, 12), expected (1, 192, 1, 24). "
             "This looks like sat-t at 1 s") in refusal(path)
 
 
@@ -182,7 +182,7 @@ def test_the_error_for_an_unknown_architecture_says_that_it_is_not_a_sat_vit_or_
 
 def test_a_file_of_another_family_is_recognised_at_the_delay_that_was_asked_for(shared: Path) -> None:
     message = refusal(shared / "checkpoints" / "mn04_as_mAP_432.pt")
-    assert "is not a sat-t at 2 s. This looks like mn04 at 2 s: pass --model mn04 --delay 2." in message
+    assert "is not sat-t at 2 s. This looks like mn04 at 2 s: pass --model mn04 --delay 2." in message
 
 
 def test_three_mismatches_are_named_and_all_are_counted(sat_t: State, tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_three_mismatches_are_named_and_all_are_counted(sat_t: State, tmp_path: 
     state |= {WEIGHT: torch.zeros(5), "extra": torch.zeros(2)}
     message = refusal(save_torch(tmp_path / "w.pt", state))
     assert (f"{WEIGHT} is (5,), expected (768,); extra (2,) is not expected; "
-            "blocks.5.norm1.weight (192,) is missing; 6 mismatches in all. Its other weights match"
+            "blocks.5.norm1.weight (192,) is missing; 6 mismatches in all. It looks like this model, but"
             ) in message
 
 

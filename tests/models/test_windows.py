@@ -105,8 +105,8 @@ def test_a_file_is_recognized_and_read_for_a_window(file: Path) -> None:
     assert load_checkpoint(str(file), variant).variant == variant
 
 
-def test_another_file_is_told_to_be_a_model_with_chunks_as_long_as_the_window(file: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"looks like vit-s .* pass --model vit-s --delay 10"):
+def test_the_advice_on_another_file_keeps_the_window(file: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"looks like vit-s .* --model vit-s --window 10 --delay 2"):
         load_checkpoint(str(file), find_variant("vit-b", 2, 10))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from satexport.bundle.contract import Contract
 from satexport.models.families import named_variant
 from satexport.models.sat.variants import VARIANTS, Variant
-from satexport.parity.golden import SOME_STREAMS, golden_scores, proof_streams
+from satexport.parity.golden import SOME_STREAMS, golden_scores, judge_golden, proof_streams
 from satexport.pipeline.export import MIN_GOLDEN_CHUNKS, golden_audio
 from satexport.step import FloatArray, Step
 from satexport.tagging.stream import StreamBatch
@@ -212,6 +213,15 @@ def test_the_golden_chunks_expose_a_faulty_window(
         fault: type[Windows], window: Tagger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("satexport.tagging.stream.Windows", fault)
     assert largest_difference(window.step, window) > 10 * window.bundle.target.gates.max_score_difference
+
+
+def test_the_golden_chunks_are_judged_by_the_limit_of_the_family(dynamic: Tagger) -> None:
+    gates = replace(dynamic.bundle.target.gates, max_score_difference_of={dynamic.contract.family: 0.5})
+    bundle = replace(dynamic.bundle, target=replace(dynamic.bundle.target, gates=gates))
+    _, expected = bundle.golden()
+    (gate,) = judge_golden(bundle, expected[None] + 0.4).gates
+    assert (gate.status, gate.limit) == ("passed", 0.5)
+    assert judge_golden(dynamic.bundle, expected[None] + 0.4).gates[0].status == "failed"
 
 
 @pytest.mark.parametrize("streams", [1, 2, 5])

@@ -30,7 +30,7 @@ def hub_types(variant: Variant) -> frozenset[str]:
     return frozenset({"audio-spectrogram-transformer", "ASTForAudioClassification"})
 
 
-def caution(variant: Variant, shapes: Shapes) -> str:
+def caution(variant: Variant, shapes: Shapes, is_sure: bool) -> str:
     return "" if variant.width == WIDTH else (
         f"the shapes of an AST do not show its number of heads: make sure that this one has {variant.heads}.")
 

@@ -55,8 +55,8 @@ def refuse(file: str, shapes: Shapes) -> str:
         known = " or ".join(str(token_count(stride)) for stride in STRIDES)
         return (f"is an AST {kind}: its position table has {rows[0]} rows, which is not supported; expected "
                 f"one for 1024 frames (10.24 s), with {known} rows.")
-    if form.name(HEAD) not in shapes and all(not key.startswith(("classifier", "mlp_head"))
-                                             for key in shapes):
+    if form.name(HEAD) not in shapes and all(
+            not key.startswith(("classifier", "mlp_head", "module.mlp_head")) for key in shapes):
         return _HEADLESS
     return ""
 

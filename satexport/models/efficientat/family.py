@@ -35,11 +35,11 @@ def hub_types(variant: Variant) -> frozenset[str]:
     return frozenset()
 
 
-def caution(variant: Variant, shapes: Shapes) -> str:
+def caution(variant: Variant, shapes: Shapes, is_sure: bool) -> str:
     others = dict.fromkeys(other.model for other in resembles(shapes) if other.model != variant.model)
-    if others:
+    if others and not is_sure:
         return (f"checkpoints of {variant.model} and of {', '.join(others)} have the same shapes: make sure "
-                f"that this one is a {variant.model}, because another front end or other strides give other "
+                f"that this one is {variant.model}, because another front end or other strides give other "
                 "scores.")
     return ""
 

@@ -20,7 +20,7 @@ MARKS: Final = frozenset({LAST_KEY})
 COUNTER: Final = "num_batches_tracked"  # of each batch norm; only training needs it, may be missing
 NORM: Final = ("weight", "bias", "running_mean", "running_var")  # of a batch norm
 _DYMN: Final = re.compile(r"dymn", re.IGNORECASE)
-_UNTRAINED: Final = re.compile(r"mn\d+_im")  # at its beginning: not mn40_as_no_im_pre
+_UNTRAINED: Final = re.compile(r"mn\d+_im(?=[_.]|$)")  # at its beginning: not mn40_as_no_im_pre
 
 _EXAMPLE: Final = "a MobileNet with _as in its name, such as mn10_as_mAP_471.pt"
 

@@ -42,7 +42,9 @@ def hub_types(variant: Variant) -> frozenset[str]:
     return frozenset({"ced", "CedForAudioClassification"} if variant.is_ced else ())
 
 
-def caution(variant: Variant, shapes: Shapes) -> str:
+def caution(variant: Variant, shapes: Shapes, is_sure: bool) -> str:
+    if is_sure:
+        return ""
     if variant.has_cache and variant.pooling == "token":
         return (f"SAT-S checkpoints for 1 s and for 2 s have the same shapes: make sure that this one was "
                 f"trained for {variant.delay} s.")

@@ -157,7 +157,7 @@ def test_a_model_without_a_head_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_of_another_family_is_recognised(tmp_path: Path) -> None:
     sat = save(tmp_path, load_checkpoint("random", find_variant("sat-t", 2)).state, "sat")
-    with pytest.raises(CheckpointError, match=r"is not a ast at 2 s\. This looks like sat-t at 2 s"):
+    with pytest.raises(CheckpointError, match=r"is not ast at 2 s\. This looks like sat-t at 2 s"):
         load_checkpoint(str(sat), VARIANTS["ast", 2])
     path = save_torch(tmp_path / "w.pth", hollow("ast-s14"))
     with pytest.raises(CheckpointError, match="looks like ast-s14 at 2 s: pass --model ast-s14 --delay 2"):

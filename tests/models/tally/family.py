@@ -74,7 +74,7 @@ def hub_types(variant: Variant) -> frozenset[str]:
     return frozenset({"tally", "TallyForAudioClassification"})
 
 
-def caution(variant: Variant, shapes: Shapes) -> str:
+def caution(variant: Variant, shapes: Shapes, is_sure: bool) -> str:
     return ""
 
 
