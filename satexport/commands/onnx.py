@@ -109,9 +109,10 @@ def _find_variant(model: str | None, delay: int | None, window: int | None, chec
     if model:
         return find_variant(model, delay, window)
     with requires_extra("export"):
-        from satexport.models.checkpoint import WORDS, is_published, recognize_variant
+        from satexport.models.checkpoint import WORDS, is_published, models_of_published, recognize_variant
 
         if checkpoint in WORDS or is_published(checkpoint):
-            raise UsageError(f"--checkpoint {checkpoint} does not name a model: add --model NAME "
+            model = next(iter(models_of_published(checkpoint)), "NAME")
+            raise UsageError(f"--checkpoint {checkpoint} does not name a model: add --model {model} "
                              "(`satexport models` lists them), or pass a file or hub:OWNER/REPO.")
         return recognize_variant(checkpoint, delay, window)

@@ -50,5 +50,7 @@ def _row(target: Target) -> list[Cell]:
             limits.append(f"{name} {value:g} {UNITS[unit]}")
     return [target.name, target.backend, target.precision,
             "-" if target.threads is None else f"{target.threads}",
-            (f"scores within {gates.max_score_difference:g}", f"mAP kept {gates.map_kept:g}"),
+            (f"scores within {gates.max_score_difference:g}",
+             *(f"{family} {limit:g}" for family, limit in gates.max_score_difference_of.items()),
+             f"mAP kept {gates.map_kept:g}"),
             tuple(limits) or "none", target.description]

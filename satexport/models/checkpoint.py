@@ -98,6 +98,12 @@ def is_published(what: str) -> bool:
     return what == "published" or what.startswith(PUBLISHED)
 
 
+def models_of_published(what: str) -> list[str]:
+    """Return the models that have the public file of "published:FILE"; the ending of FILE may be missing."""
+    name = what.removeprefix(PUBLISHED)
+    return [model for ending in ("", ".pt", ".pth") for model in models_of_file(name + ending)]
+
+
 def _choose_published(what: str, variant: Variant) -> Published:
     """Return the public file that "published" or "published:FILE" means for a variant."""
     files = published_files(variant)
@@ -110,7 +116,7 @@ def _choose_published(what: str, variant: Variant) -> Published:
     for published in files:
         if name in (published.file, published.file.rpartition(".")[0]):
             return published
-    models = [model for ending in ("", ".pt", ".pth") for model in models_of_file(name + ending)]
+    models = models_of_published(what)
     other = f" It is one of {models[0]}: pass --model {models[0]}." if models else ""
     raise UsageError(f"there is no published checkpoint {shown(name)} of {variant.name}; expected "
                      f"{' or '.join(PUBLISHED + published.file for published in files)}.{other}")

@@ -190,6 +190,13 @@ def test_a_public_file_that_the_model_does_not_have_is_wrong_use(several: Path, 
     assert not site.asked
 
 
+def test_the_error_names_the_model_that_has_the_file(several: Path) -> None:
+    result = call("onnx", "--checkpoint", "published:mn04_as_mAP_432")
+    assert (result.code, "add --model mn04 " in result.err) == (2, True)
+    result = call("onnx", "--model", "sat-t", "--checkpoint", "published:mn04_as_mAP_432.pt")
+    assert (result.code, "It is one of mn04: pass --model mn04." in result.err) == (2, True)
+
+
 def test_a_file_without_an_address_is_fetched_by_hand(several: Path, weights: bytes) -> None:
     result = call("onnx", "--model", "sat-t", "--checkpoint", "published:c (2)")
     assert result.code == 4
