@@ -69,7 +69,7 @@ def _run(case: Case, folder: Path, threads: int, minutes: float, esc10: Path) ->
     figures = {**values(measured.bundles[0]), **values(differences), **values(parity),
                **(values(parity.labelled_set) if parity.labelled_set else {})}
     return {"figures": figures, "over": over, "executed": parity.executed, "threads": threads,
-            "set": parity.labelled_set.name if parity.labelled_set else None,
+            "set": parity.labelled_set.origin["kind"] if parity.labelled_set else None,  # not its path
             "steps": measured.settings["steps"], "versions": measured.origin["versions"]}
 
 

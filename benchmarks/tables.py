@@ -67,7 +67,7 @@ def _preface(results: Mapping[str, Any]) -> str:
             f"{versions}. {threads} threads, bursts in turns of at most {steps} steps. Each bundle ran in "
             "turns with PyTorch eager: quote the ratios, not the milliseconds. The column \"compared over\" "
             "gives the length of the stream for score differences, \"mAP on\" the labelled set for mAP "
-            "(ESC-50: fold 4 of ESC-10, its part with ten classes). Weights are random except those of the "
+            "(esc50: fold 4 of ESC-10, the ten classes of ESC-50). Weights are random except those of the "
             "demo and of the cases named `trained`. "
             "[definitions.md](../definitions.md) defines each figure.")
 

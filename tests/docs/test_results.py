@@ -98,3 +98,9 @@ def test_a_case_of_an_unknown_key_is_refused(tmp_path: Path) -> None:
     file.write_text(FILE.read_text("utf-8").replace("streams = 8", "lanes = 8", 1), "utf-8")
     with pytest.raises(DataError, match="unknown key 'lanes'"):
         read_cases(file)
+
+
+@pytest.mark.parametrize("cpu", CPUS)
+def test_results_name_a_set_by_its_kind_and_not_by_its_path(cpu: str) -> None:
+    cases = tables.read_results(tables.RESULTS / f"{cpu}.json")["cases"]
+    assert {case.get("set") for case in cases.values()} <= {None, "synthetic", "esc50"}
