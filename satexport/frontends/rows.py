@@ -27,7 +27,7 @@ _ROWS: tuple[FrontEnd, ...] = (
     KALDI_MEL_16K,
     PREEMPHASIS_MEL_32K,
     *(replace(PREEMPHASIS_MEL_32K, name=f"preemphasis-mel-32k-hop-{hop}", hop=hop)
-      for hop in (160, 480, 640, 800)),
+      for hop in (100, 160, 480, 640, 800)),
     *(replace(PREEMPHASIS_MEL_32K, name=f"preemphasis-mel-32k-bands-{bands}", bands=bands)
       for bands in (40, 64, 256)),
 )

@@ -9,11 +9,8 @@ from satexport.graph.writer import Writer
 
 def log_mel(g: Writer, row: LogMel, samples: int, audio: str) -> str:
     """Write the nodes from waveform [N, samples] to the natural logarithm of the mel power, [N, bands,
-    frames], clamped relative to the maximum of each stream. Returns the name of the result.
-
-    Raises `UsageError` if a frame or a hop is not a whole number of rows.
-    """
-    power = MelPower(name=row.name, n_fft=row.n_fft, hop=row.hop, window=row.window(), filters=row.filters())
+    frames], clamped relative to the maximum of each stream. Returns the name of the result."""
+    power = MelPower(n_fft=row.n_fft, hop=row.hop, window=row.window(), filters=row.filters())
     x = power.write(g, audio, samples, row.frame_count(samples))
     x = g.op("Max", "mel/floored", x, g.scalar("mel.floor", row.floor))
     x = g.op("Log", "mel/log", x)

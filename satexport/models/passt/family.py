@@ -1,0 +1,64 @@
+"""The `Family` of Patchout faSt Spectrogram Transformers (PaSST)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from satexport.bundle.contract import Contract, GraphOptions, TensorSpec
+from satexport.models.family import Checkpoint, Interface, Reference, Rewrite, Shapes
+from satexport.models.passt.keys import MARKS
+from satexport.models.passt.paper import PAPER
+from satexport.models.passt.published import PUBLISHED
+from satexport.models.passt.sizes import caution, refuse, resembles
+from satexport.models.passt.state import count_classes, count_parameters, random, read
+from satexport.models.passt.variants import BANDS, VARIANTS, Variant, find_model
+
+__all__ = ["DEMOS", "MARKS", "PAPER", "PUBLISHED", "VARIANTS", "caution", "count_classes",
+           "count_parameters", "describe", "find_model", "fit", "hub_types", "interface", "options", "random",
+           "read", "reference", "refuse", "resembles", "rewrites"]
+
+DEMOS: Final[Mapping[str, Path]] = {}
+
+
+def options(variant: Variant) -> frozenset[str]:
+    return frozenset({"input", "streams"})
+
+
+def fit(variant: Variant, shapes: Shapes) -> Variant:
+    return variant
+
+
+def hub_types(variant: Variant) -> frozenset[str]:
+    return frozenset()
+
+
+def interface(variant: Variant, classes: int, options: GraphOptions) -> Interface:
+    shape = (variant.window_samples,) if options.input == "audio" else (BANDS, variant.frames)
+    return Interface(
+        input=TensorSpec(options.input, (options.streams, *shape)),
+        scores=TensorSpec("scores", (options.streams, classes)), cache_in=(), cache_out=(),
+        tokens={"new": variant.tokens, "cached": 0})
+
+
+def reference(checkpoint: Checkpoint[Variant]) -> Reference:
+    from satexport.models.passt.reference import PyTorchStep
+
+    return PyTorchStep(checkpoint)
+
+
+def rewrites(checkpoint: Checkpoint[Variant], contract: Contract, silence: None) -> Iterator[Rewrite]:
+    """Yield the graph as published, then the graph after each of FOLDS."""
+    from satexport.models.passt.graph import build_graph
+    from satexport.models.passt.weights import FOLDS, graph_weights
+
+    weights = graph_weights(checkpoint.variant, checkpoint.state)
+    for name in ("as published", *FOLDS):
+        weights = FOLDS[name](weights) if name in FOLDS else weights
+        yield Rewrite(name=name, graph=build_graph(checkpoint.variant, weights, contract), cache=[])
+
+
+def describe(variant: Variant) -> Mapping[str, str | int]:
+    return {"stride": variant.stride, "hop, samples": variant.mel.hop, "width": variant.width,
+            "heads": variant.heads}
