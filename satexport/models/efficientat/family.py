@@ -55,11 +55,10 @@ def rewrites(checkpoint: Checkpoint[Variant], contract: Contract, silence: None)
     from satexport.models.efficientat.folds import FOLDS
     from satexport.models.efficientat.graph import build_graph
     from satexport.models.efficientat.weights import graph_weights
+    from satexport.models.folding import each_fold
 
     variant = checkpoint.variant
-    weights = graph_weights(variant, checkpoint.state)
-    for name in ("as published", *FOLDS):
-        weights = FOLDS[name](weights) if name in FOLDS else weights
+    for name, weights in each_fold(graph_weights(variant, checkpoint.state), FOLDS):
         yield Rewrite(name=name, graph=build_graph(variant, weights, contract), cache=[])
 
 
