@@ -33,9 +33,9 @@ def resembles(shapes: Shapes) -> list[Variant]:
             if (position, depth) == ((1, variant.tokens, variant.width), variant.depth)]
 
 
-def fit(variant: Variant, shapes: Shapes) -> Variant:
+def fit(variant: Variant, file: StateFile) -> Variant:
     """Return the variant with the stride of the file, if the variant's name says none."""
-    stride = _find_stride(shapes)
+    stride = _find_stride(file.shapes)
     if stride is None or variant.stride != STRIDES[0]:
         return variant
     model = variant.model if stride == STRIDES[0] else variant.model.replace("ast", f"ast-s{stride}", 1)

@@ -14,7 +14,7 @@ from satexport.models.efficientat.published import PUBLISHED
 from satexport.models.efficientat.random import random
 from satexport.models.efficientat.state import count_classes, count_parameters, read
 from satexport.models.efficientat.variants import VARIANTS, Variant, find_model
-from satexport.models.family import Checkpoint, Reference, Rewrite, Shapes
+from satexport.models.family import Checkpoint, Reference, Rewrite, Shapes, StateFile
 
 __all__ = ["DEMOS", "MARKS", "PAPER", "PUBLISHED", "VARIANTS", "caution", "count_classes",
            "count_parameters", "describe", "find_model", "fit", "hub_types", "interface", "options", "random",
@@ -27,7 +27,7 @@ def options(variant: Variant) -> frozenset[str]:
     return frozenset({"input", "streams"})
 
 
-def fit(variant: Variant, shapes: Shapes) -> Variant:
+def fit(variant: Variant, file: StateFile) -> Variant:
     return variant
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from satexport.bundle.contract import Contract
 from satexport.files import PACKAGE_FOLDER
-from satexport.models.family import Checkpoint, Reference, Rewrite, Shapes
+from satexport.models.family import Checkpoint, Reference, Rewrite, Shapes, StateFile
 from satexport.models.sat.interface import initial_cache, interface
 from satexport.models.sat.keys import MARKS, resembles
 from satexport.models.sat.paper import PAPER
@@ -30,7 +30,7 @@ def options(variant: Variant) -> frozenset[str]:
     return frozenset({"input", "streams"} | ({"cache"} if variant.has_cache else set()))
 
 
-def fit(variant: Variant, shapes: Shapes) -> Variant:
+def fit(variant: Variant, file: StateFile) -> Variant:
     return variant
 
 
