@@ -54,11 +54,11 @@ def rewrites(checkpoint: Checkpoint[Variant], contract: Contract, silence: None)
     """Yield the graph as published, then the graph after each of FOLDS."""
     from satexport.models.ast.graph import build_graph
     from satexport.models.ast.weights import FOLDS, graph_weights
+    from satexport.models.folding import each_fold
 
-    weights = graph_weights(checkpoint.variant, checkpoint.state)
-    for name in ("as published", *FOLDS):
-        weights = FOLDS[name](weights) if name in FOLDS else weights
-        yield Rewrite(name=name, graph=build_graph(checkpoint.variant, weights, contract), cache=[])
+    variant = checkpoint.variant
+    for name, weights in each_fold(graph_weights(variant, checkpoint.state), FOLDS):
+        yield Rewrite(name=name, graph=build_graph(variant, weights, contract), cache=[])
 
 
 def describe(variant: Variant) -> Mapping[str, str | int]:

@@ -14,7 +14,7 @@ from satexport.models.efficientat.published import PUBLISHED
 from satexport.models.efficientat.random import random
 from satexport.models.efficientat.state import count_classes, count_parameters, read
 from satexport.models.efficientat.variants import VARIANTS, Variant, find_model
-from satexport.models.family import Checkpoint, Reference, Rewrite, Shapes
+from satexport.models.family import Checkpoint, Reference, Rewrite, Shapes, StateFile
 
 __all__ = ["DEMOS", "MARKS", "PAPER", "PUBLISHED", "VARIANTS", "caution", "count_classes",
            "count_parameters", "describe", "find_model", "fit", "hub_types", "interface", "options", "random",
@@ -27,7 +27,7 @@ def options(variant: Variant) -> frozenset[str]:
     return frozenset({"input", "streams"})
 
 
-def fit(variant: Variant, shapes: Shapes) -> Variant:
+def fit(variant: Variant, file: StateFile) -> Variant:
     return variant
 
 
@@ -55,11 +55,10 @@ def rewrites(checkpoint: Checkpoint[Variant], contract: Contract, silence: None)
     from satexport.models.efficientat.folds import FOLDS
     from satexport.models.efficientat.graph import build_graph
     from satexport.models.efficientat.weights import graph_weights
+    from satexport.models.folding import each_fold
 
     variant = checkpoint.variant
-    weights = graph_weights(variant, checkpoint.state)
-    for name in ("as published", *FOLDS):
-        weights = FOLDS[name](weights) if name in FOLDS else weights
+    for name, weights in each_fold(graph_weights(variant, checkpoint.state), FOLDS):
         yield Rewrite(name=name, graph=build_graph(variant, weights, contract), cache=[])
 
 
