@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from satexport.bundle.contract import Contract, GraphOptions, TensorSpec
-from satexport.models.family import Checkpoint, Interface, Reference, Rewrite, Shapes
+from satexport.models.family import Checkpoint, Interface, Reference, Rewrite, StateFile
 from satexport.models.passt.keys import MARKS
 from satexport.models.passt.paper import PAPER
 from satexport.models.passt.published import PUBLISHED
@@ -26,7 +26,7 @@ def options(variant: Variant) -> frozenset[str]:
     return frozenset({"input", "streams"})
 
 
-def fit(variant: Variant, shapes: Shapes) -> Variant:
+def fit(variant: Variant, file: StateFile) -> Variant:
     return variant
 
 
@@ -50,13 +50,13 @@ def reference(checkpoint: Checkpoint[Variant]) -> Reference:
 
 def rewrites(checkpoint: Checkpoint[Variant], contract: Contract, silence: None) -> Iterator[Rewrite]:
     """Yield the graph as published, then the graph after each of FOLDS."""
+    from satexport.models.folding import each_fold
     from satexport.models.passt.graph import build_graph
     from satexport.models.passt.weights import FOLDS, graph_weights
 
-    weights = graph_weights(checkpoint.variant, checkpoint.state)
-    for name in ("as published", *FOLDS):
-        weights = FOLDS[name](weights) if name in FOLDS else weights
-        yield Rewrite(name=name, graph=build_graph(checkpoint.variant, weights, contract), cache=[])
+    variant = checkpoint.variant
+    for name, weights in each_fold(graph_weights(variant, checkpoint.state), FOLDS):
+        yield Rewrite(name=name, graph=build_graph(variant, weights, contract), cache=[])
 
 
 def describe(variant: Variant) -> Mapping[str, str | int]:

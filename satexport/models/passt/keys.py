@@ -13,7 +13,6 @@ from satexport.models.passt.variants import EXTRA_TOKENS, PATCH, Variant
 TIME: Final = "time_new_pos_embed"      # [1, d, 1, columns]; only these state dicts have it
 FREQUENCY: Final = "freq_new_pos_embed"  # [1, d, rows, 1]
 HEAD: Final = "head.1.weight"
-HEAD_BIAS: Final = "head.1.bias"
 MARKS: Final = frozenset({TIME})
 AVERAGED: Final = "net_swa."  # before all names in a training checkpoint: the average of the last epochs
 PREFIXES: Final = ("", AVERAGED, "net.")  # the preferred one first

@@ -15,17 +15,18 @@ from typing import Final
 
 from satexport.models.family import PaperFigures
 
-SOURCE: Final = "arXiv 2110.05069, Table 1"
-NOTE: Final = "The names of the public files have the mAP of those files, for passt-s10 47.2 to 48.6."
+_PASST: Final = "arXiv 2110.05069, Table 1"
+NOTE: Final = ("The mAP is that in the PaSST paper; the names of the public files have the mAP of those "
+               "files, for passt-s10 47.2 to 48.6, for passt-l 47.")
 S16_NOTE: Final = (
-    "Memory and GFLOPs are those of the SAT paper's row for PaSST, whose mAP, 47.1, is that of stride 10. "
-    "These GFLOPs leave out the products of the attention, a tenth of all; a multiply-add counts as two. The "
-    "mAP is that of the PaSST paper for patches that do not overlap; the public files have 46.8 and 47.3.")
+    "Memory and GFLOPs of passt-s16 are those of the SAT paper's row for PaSST, whose mAP, 47.1, is that of "
+    "stride 10. These GFLOPs leave out the products of the attention, a tenth of all; a multiply-add counts "
+    "as two. The mAP is that of patches without overlap in the PaSST paper; the public files have 46.8 and "
+    "47.3.")
 
 PAPER: Final = {
-    "passt-s10-10s": PaperFigures(memory_mb=None, gflops=None, map=47.1, source=SOURCE, note=NOTE),
+    "passt-s10-10s": PaperFigures(memory_mb=None, gflops=None, map=47.1, source=_PASST, note=NOTE),
     "passt-s16-10s": PaperFigures(memory_mb=562, gflops=85, map=46.6, note=S16_NOTE,
-                                  source="arXiv 2305.17834, Table 1, and arXiv 2110.05069, Table 1"),
-    "passt-l-10s": PaperFigures(memory_mb=None, gflops=None, map=45.9, source=SOURCE,
-                                note="The public file has 47.0: it was trained in another way."),
+                                  source="arXiv 2305.17834, Table 1"),
+    "passt-l-10s": PaperFigures(memory_mb=None, gflops=None, map=45.9, source=_PASST, note=NOTE),
 }

@@ -6,7 +6,7 @@ import re
 
 from satexport.audio.labels import audioset_labels
 from satexport.models.family import Shapes, StateFile
-from satexport.models.mismatch import looks_like, save_needed
+from satexport.models.mismatch import Comparison, advise, find_prefixes, looks_like
 from satexport.models.passt.keys import (
     AVERAGED,
     FREQUENCY,
@@ -21,7 +21,6 @@ from satexport.models.passt.keys import (
 )
 from satexport.models.passt.variants import VARIANTS, Variant
 from satexport.models.transformer_size import BASE
-from satexport.terminal import shown
 
 
 def resembles(shapes: Shapes) -> list[Variant]:
@@ -84,26 +83,22 @@ def shapes_like(shapes: Shapes, variant: Variant) -> Shapes:
     return expected_shapes(variant, head[0] if len(head) == 2 and head[0] else len(audioset_labels()))
 
 
-def advice(shapes: Shapes, variant: Variant, file: StateFile) -> str:
+def advice(file: StateFile, variant: Variant) -> str:
     """Describe which model a state dict that does not match the variant looks like, and what to do."""
-    prefix, sentences = "", []
-    if TIME not in shapes and (prefixes := [key.removesuffix(mark) for key in shapes for mark in MARKS
-                                            if key.endswith(f".{mark}")]):
-        prefix = prefixes[0]
-        sentences.append(f"Its weight names start with {' or '.join(map(shown, prefixes))}.")
-        shapes = {key.removeprefix(prefix): shape for key, shape in shapes.items() if key.startswith(prefix)}
-    if TIME not in shapes:
-        return "It is not a PaSST: `satexport models` lists what can be exported."
-    expected = shapes_like(shapes, variant)
-    matches = all(shapes.get(key) == shape for key, shape in expected.items())
-    extra = [key for key in shapes if key not in expected and key not in UNUSED]
-    if not (matches or prefix):
-        return _looks_like(shapes, variant)
-    if not matches:
-        sentences.append(_looks_like(shapes, variant))
-    elif extra:
-        sentences.append(f"It has all weights of a {variant.model}, and {len(extra)} more entries.")
-    return " ".join((*sentences, save_needed(file, prefix, extra if matches else (), expected)))
+    def compare(inner: Shapes) -> Comparison:
+        if TIME not in inner:
+            return Comparison({}, (), "It is not a PaSST: `satexport models` lists what can be exported.")
+        return Comparison(shapes_like(inner, variant), UNUSED, _looks_like(inner, variant))
+
+    prefix = find_prefix(file.shapes)
+    if prefix is None:
+        return advise(file.shapes, variant, file, find_prefixes(file.shapes, MARKS), compare)
+    inner = without_prefix(file.shapes, prefix)
+    expected = compare(inner).expected
+    is_complete = all(inner.get(key) == shape for key, shape in expected.items())  # it has surplus entries
+    if is_complete and prefix:
+        return advise(file.shapes, variant, file, [prefix], compare)
+    return advise(inner, variant, file, [], compare)
 
 
 def _looks_like(shapes: Shapes, variant: Variant) -> str:

@@ -58,7 +58,7 @@ def test_a_file_without_the_second_head_loads(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("prefix", ["", "net_swa."])
 @pytest.mark.parametrize(("change", "words"), [
-    (lambda state, key: state | {"extra": np.zeros(2, np.float32)}, r"extra \(2,\) is not expected.*1 more"),
+    (lambda state, key: state | {"extra": np.zeros(2, np.float32)}, r"extra \(2,\) is not exp.*Save only"),
     (lambda state, key: {k: v for k, v in state.items() if k != key}, "is missing.*incomplete"),
     (lambda state, key: state | {key: np.zeros((7, 3), np.float32)}, r"is \(7, 3\), expected \(48, 192\)"),
     (lambda state, key: state | {key: np.full((48, 192), np.nan, np.float32)}, "has NaN or infinite values"),
@@ -68,6 +68,16 @@ def test_a_file_is_read_strictly(
         prefix: str, change: Callable[[State, str], State], words: str, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=words):
         load_checkpoint(str(save(tmp_path, change(under(prefix), f"{prefix}blocks.0.mlp.fc2.weight"))), SMALL)
+
+
+def test_the_code_that_removes_surplus_entries_works_as_printed(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(tmp_path, under("net_swa.") | {"net_swa.extra": np.zeros(2, np.float32)})
+    with pytest.raises(CheckpointError, match="1 more entries") as caught:
+        load_checkpoint(str(path), SMALL)
+    monkeypatch.chdir(tmp_path)
+    exec(str(caught.value).partition("Save only what is needed: ")[2], {})
+    assert load_checkpoint("weights.safetensors", SMALL).classes == 527
 
 
 # Which model a file is.
