@@ -17,14 +17,18 @@ from satexport.models.efficientat.variants import VARIANTS, Variant, find_model
 from satexport.models.family import Checkpoint, Reference, Rewrite, Shapes
 
 __all__ = ["DEMOS", "MARKS", "PAPER", "PUBLISHED", "VARIANTS", "caution", "count_classes",
-           "count_parameters", "describe", "find_model", "fit", "hub_types", "interface", "options", "random",
-           "read", "reference", "refuse", "resembles", "rewrites"]
+           "count_parameters", "describe", "embeddings", "find_model", "fit", "hub_types", "interface",
+           "options", "random", "read", "reference", "refuse", "resembles", "rewrites"]
 
 DEMOS: Final[Mapping[str, Path]] = {}
 
 
 def options(variant: Variant) -> frozenset[str]:
     return frozenset({"input", "streams"})
+
+
+def embeddings(variant: Variant) -> Mapping[str, str]:
+    return {"h-clf1": "mean over frequency and time of the last convolution's maps"}
 
 
 def fit(variant: Variant, shapes: Shapes) -> Variant:
@@ -44,10 +48,10 @@ def caution(variant: Variant, shapes: Shapes, is_sure: bool) -> str:
     return ""
 
 
-def reference(checkpoint: Checkpoint[Variant]) -> Reference:
+def reference(checkpoint: Checkpoint[Variant], embedding: str = "") -> Reference:
     from satexport.models.efficientat.reference import PyTorchStep
 
-    return PyTorchStep(checkpoint)
+    return PyTorchStep(checkpoint, embedding)
 
 
 def rewrites(checkpoint: Checkpoint[Variant], contract: Contract, silence: None) -> Iterator[Rewrite]:

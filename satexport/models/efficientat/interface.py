@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from satexport.bundle.contract import GraphOptions, TensorSpec
+from satexport.bundle.contract import GraphOptions, TensorSpec, embedding_spec
 from satexport.models.efficientat.variants import Variant
 from satexport.models.family import Interface
 
@@ -13,4 +13,4 @@ def interface(variant: Variant, classes: int, options: GraphOptions) -> Interfac
     return Interface(
         input=TensorSpec(options.input, (options.streams, *shape)),
         scores=TensorSpec("scores", (options.streams, classes)),
-        cache_in=(), cache_out=(), tokens={})
+        embedding=embedding_spec(options, variant.embedding), cache_in=(), cache_out=(), tokens={})

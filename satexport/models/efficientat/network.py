@@ -107,6 +107,11 @@ class MobileNet(nn.Module):
         """Return the scores [B, classes] in (0, 1) of chunks of audio [B, samples]."""
         return self.logits(self.normalised(audio)).sigmoid()
 
+    def embed(self, audio: Tensor, kind: str) -> tuple[Tensor, Tensor]:
+        """Return the scores and the embedding of a kind in `embeddings`, [B, size]."""
+        maps = self.features(self.normalised(audio))
+        return cast(Tensor, self.classifier(maps)).sigmoid(), maps.mean((2, 3))
+
     def normalised(self, audio: Tensor) -> Tensor:
         """Return the input of the first convolution, [B, 1, bands, frames]."""
         return (cast(Tensor, self.front_end(audio))[:, None] - MEAN) / SCALE
