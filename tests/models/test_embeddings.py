@@ -21,12 +21,14 @@ from satexport.models.families import (
 from satexport.pipeline.export import make_contract
 from tests.tiny import SAT
 
-TINY = {"mean": SAT, "token": "sat-s-48x3x2", "tokens": "ast-48x3x2x96", "h-clf1": "mn01"}  # kind -> a model
+TINY = [SAT, "sat-s-48x3x2", "ast-48x3x2x96", "mn01"]  # all kinds of every family
+KINDS = [(model, kind) for model in TINY for kind in find_embeddings(find_variant(model, 1))]
 
 
 @pytest.mark.parametrize(("model", "kinds"), [
     ("sat-b", ["mean"]), ("sat-s", ["token"]), ("vit-s", ["token"]), ("ced-base", ["mean"]),
-    ("ast-s16", ["tokens"])])
+    ("ast-s16", ["tokens"]), ("mn10", ["h-clf1", "mb+l", "m-se", "h-clf2"]),
+    ("mn10-fc", ["h-clf1", "mb+l", "m-se"])])
 def test_a_model_has_its_kinds_of_embeddings(model: str, kinds: list[str]) -> None:
     variant = find_variant(model)
     assert list(find_embeddings(variant)) == kinds
@@ -39,10 +41,10 @@ def test_a_kind_of_another_family_is_refused_with_the_models_own() -> None:
 
 
 @pytest.mark.parametrize("options", [{"input": "audio"}, {"input": "mel", "streams": 2}], ids=str)
-@pytest.mark.parametrize("kind", TINY)
+@pytest.mark.parametrize(("model", "kind"), KINDS)
 def test_every_rewrite_of_a_graph_embeds_as_the_reference_does(
-        kind: str, options: dict[str, object]) -> None:
-    checkpoint = load_checkpoint("random", find_variant(TINY[kind], 1))
+        model: str, kind: str, options: dict[str, object]) -> None:
+    checkpoint = load_checkpoint("random", find_variant(model, 1))
     variant = checkpoint.variant
     reference = make_reference(checkpoint, kind)
     chosen = GraphOptions(embedding=kind, **options)  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from satexport.bundle.contract import Contract
+from satexport.models.efficientat.embeddings import embeddings
 from satexport.models.efficientat.interface import interface
 from satexport.models.efficientat.keys import MARKS, refuse, resembles
 from satexport.models.efficientat.paper import PAPER
@@ -25,10 +26,6 @@ DEMOS: Final[Mapping[str, Path]] = {}
 
 def options(variant: Variant) -> frozenset[str]:
     return frozenset({"input", "streams"})
-
-
-def embeddings(variant: Variant) -> Mapping[str, str]:
-    return {"h-clf1": "mean over frequency and time of the last convolution's maps"}
 
 
 def fit(variant: Variant, shapes: Shapes) -> Variant:
