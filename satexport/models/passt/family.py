@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from satexport.bundle.contract import Contract, GraphOptions, TensorSpec
+from satexport.bundle.contract import Contract, GraphOptions
 from satexport.models.family import Checkpoint, Interface, Reference, Rewrite, StateFile
+from satexport.models.interface import stateless_interface
 from satexport.models.passt.keys import MARKS
 from satexport.models.passt.paper import PAPER
 from satexport.models.passt.published import PUBLISHED
@@ -16,8 +17,8 @@ from satexport.models.passt.state import count_classes, count_parameters, random
 from satexport.models.passt.variants import BANDS, VARIANTS, Variant, find_model
 
 __all__ = ["DEMOS", "MARKS", "PAPER", "PUBLISHED", "VARIANTS", "caution", "count_classes",
-           "count_parameters", "describe", "find_model", "fit", "hub_types", "interface", "options", "random",
-           "read", "reference", "refuse", "resembles", "rewrites"]
+           "count_parameters", "describe", "embeddings", "find_model", "fit", "hub_types", "interface",
+           "options", "random", "read", "reference", "refuse", "resembles", "rewrites"]
 
 DEMOS: Final[Mapping[str, Path]] = {}
 
@@ -30,22 +31,23 @@ def fit(variant: Variant, file: StateFile) -> Variant:
     return variant
 
 
+def embeddings(variant: Variant) -> Mapping[str, str]:
+    return {"tokens": "mean of the class and the distillation token after the last norm"}
+
+
 def hub_types(variant: Variant) -> frozenset[str]:
     return frozenset()
 
 
 def interface(variant: Variant, classes: int, options: GraphOptions) -> Interface:
-    shape = (variant.window_samples,) if options.input == "audio" else (BANDS, variant.frames)
-    return Interface(
-        input=TensorSpec(options.input, (options.streams, *shape)),
-        scores=TensorSpec("scores", (options.streams, classes)), cache_in=(), cache_out=(),
-        tokens={"new": variant.tokens, "cached": 0})
+    return stateless_interface(variant, options, mel=(BANDS, variant.frames), classes=classes,
+                               embedding=variant.width, tokens=variant.tokens)
 
 
-def reference(checkpoint: Checkpoint[Variant]) -> Reference:
+def reference(checkpoint: Checkpoint[Variant], embedding: str = "") -> Reference:
     from satexport.models.passt.reference import PyTorchStep
 
-    return PyTorchStep(checkpoint)
+    return PyTorchStep(checkpoint, embedding)
 
 
 def rewrites(checkpoint: Checkpoint[Variant], contract: Contract, silence: None) -> Iterator[Rewrite]:

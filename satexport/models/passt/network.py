@@ -65,6 +65,11 @@ class Transformer(nn.Module):
         the columns of the time table."""
         return self.tag(self.features(audio)).logits.sigmoid()
 
+    def embed(self, audio: Tensor, kind: str) -> tuple[Tensor, Tensor]:
+        """Return the scores and the embedding [B, d], of which there is one kind."""
+        logits, embedding = self.tag(self.features(audio))
+        return logits.sigmoid(), embedding
+
     def features(self, audio: Tensor) -> Tensor:
         """Return normalised log-mel [B, 128, F]."""
         return (cast(Tensor, self.front_end(audio)) - MEAN) / SCALE

@@ -29,8 +29,8 @@ class PyTorchStep(StatelessReference):
 
     model: Transformer
 
-    def __init__(self, checkpoint: Checkpoint[Variant]) -> None:
-        super().__init__(load_model(checkpoint))
+    def __init__(self, checkpoint: Checkpoint[Variant], embedding: str = "") -> None:
+        super().__init__(load_model(checkpoint), embedding)
         variant = checkpoint.variant
         self.clip_protocol = PROTOCOL.format(variant.longest)
         self._shortest = (PATCH - 1) * variant.mel.hop + 1  # samples of the frames of a patch
@@ -40,4 +40,4 @@ class PyTorchStep(StatelessReference):
         """Return the scores [classes] of a whole clip [samples]. Zeros are appended to one that is shorter
         than a patch (0.15 s)."""
         clip = np.pad(audio, (0, max(0, self._shortest - len(audio))))[:self._longest]
-        return np.asarray(self(clip[None], None)[0][0])
+        return np.asarray(self(clip[None], None)[0].scores[0])

@@ -62,8 +62,8 @@ def test_a_small_model_gives_the_published_outputs(model: str, seconds: int) -> 
     found = output(step.model, wave(seconds))
     np.testing.assert_allclose(found.logits, expected["logits"], rtol=0, atol=LOGITS)
     np.testing.assert_allclose(found.embedding, expected["embedding"], rtol=0, atol=LOGITS)
-    scores, cache = step(wave(seconds), None)
-    np.testing.assert_allclose(scores, 1 / (1 + np.exp(-expected["logits"])), rtol=0, atol=1e-5)
+    outputs, cache = step(wave(seconds), None)
+    np.testing.assert_allclose(outputs.scores, 1 / (1 + np.exp(-expected["logits"])), rtol=0, atol=1e-5)
     assert cache is None
 
 
@@ -130,7 +130,8 @@ def test_a_clip_that_is_shorter_than_a_patch_is_padded_to_one(
 
 def test_streams_in_one_batch_are_independent(tiny: Checkpoint[Variant]) -> None:
     step, chunks = PyTorchStep(tiny), wave(2).reshape(2, -1) * np.array([[1], [0.001]], np.float32)
-    np.testing.assert_allclose(step(chunks, None)[0][1:], step(chunks[1:], None)[0], rtol=0, atol=1e-6)
+    together, alone = step(chunks, None)[0].scores, step(chunks[1:], None)[0].scores
+    np.testing.assert_allclose(together[1:], alone, rtol=0, atol=1e-6)
 
 
 # Variants.
