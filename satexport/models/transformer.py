@@ -83,8 +83,8 @@ class BlockWriter:
         return g.reshape(f"{name}/mixed/flat", mixed, -1, self.shape.width)
 
     def add_bias(self, logits: str, rows: str, query: str) -> str:
-        """Return the logits [N, h, queries, keys] with what a family adds to them, from the rows [N * queries,
-        d] that attend and their queries [N, h, queries, d / h] before they are scaled."""
+        """Return the logits [N, h, queries, keys] with what a family adds to them, from the rows
+        [N * queries, d] that attend and their queries [N, h, queries, d / h] before they are scaled."""
         return logits
 
     def keys_values(self, x: str, normed: str) -> str:

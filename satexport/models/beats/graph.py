@@ -63,7 +63,8 @@ def _placed(g: Writer, variant: Variant, w: Weights, x: str) -> str:
     """Write the nodes from tokens [N * T, d] to tokens with their positions, a convolution over the tokens of
     each stream, after a norm."""
     d, half = variant.size.width, TAPS // 2
-    y = g.op("Transpose", "place/channels", g.reshape("place/streams", x, -1, variant.tokens, d), perm=[0, 2, 1])
+    y = g.reshape("place/streams", x, -1, variant.tokens, d)
+    y = g.op("Transpose", "place/channels", y, perm=[0, 2, 1])
     with g.role("conv", "place"):
         y = g.op("Conv", "place/product", y, *(g.constant(f"place.{kind}", w[f"place.{kind}"])
                                                for kind in ("weight", "bias")),
@@ -107,7 +108,8 @@ class _Block(BlockWriter):
         g, name = self.g, self.name
         if self.w["residual"] != 1:
             x = g.op("Mul", f"{name}/{part}/residual", x, g.constant("residual", self.w["residual"]))
-        return g.norm(f"{name}/{norm}", g.op("Add", f"{name}/{part}", x, y), self.w, f"{self.key}.{norm}", EPS)
+        x = g.op("Add", f"{name}/{part}", x, y)
+        return g.norm(f"{name}/{norm}", x, self.w, f"{self.key}.{norm}", EPS)
 
     def add_bias(self, logits: str, rows: str, query: str) -> str:
         g, name = self.g, self.name
@@ -129,7 +131,8 @@ class _Block(BlockWriter):
             axis, sizes = 3, (1, 1)
         first, second = g.split(f"{name}/parts", g.op("Sigmoid", f"{name}/sigmoid", x), axis, *sizes)
         scale = g.constant(f"{self.key}.grep_a", self.w[f"{self.key}.grep_a"][:, None, None])
-        x = g.op("Add", f"{name}/lowered", g.op("Mul", f"{name}/scaled", second, scale), g.scalar("minus_one", -1.0))
+        x = g.op("Mul", f"{name}/scaled", second, scale)
+        x = g.op("Add", f"{name}/lowered", x, g.scalar("minus_one", -1.0))
         return g.op("Add", name, g.op("Mul", f"{name}/chosen", first, x), g.scalar("two", 2.0))
 
 

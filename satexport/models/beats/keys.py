@@ -26,8 +26,8 @@ PARAMETRIZED: Final = {  # names in files that newer versions of PyTorch saved
 _BIAS_TABLE: Final = "encoder.layers.{}.self_attn.relative_attention_bias.weight"
 BIAS_TABLE: Final = _BIAS_TABLE.format(0)
 _PRETRAINED: Final = (
-    "is a pre-trained BEATs, or its tokenizer, without a predictor, which gives no scores; expected a fine-tuned "
-    "one, such as BEATs_iter3_plus_AS2M_finetuned_on_AS2M_cpt2.pt.")
+    "is a pre-trained BEATs, or its tokenizer, without a predictor, which gives no scores; expected a "
+    "fine-tuned one, such as BEATs_iter3_plus_AS2M_finetuned_on_AS2M_cpt2.pt.")
 
 
 def bias_tables(size: Size) -> list[str]:
@@ -89,8 +89,8 @@ def advice(shapes: Shapes, expected: Shapes) -> str:
     """Describe a state dict that does not have the shapes that its config asks for, and what to do."""
     keep = "and keep cfg and label_dict as they are."
     if prefixes := [] if MARK in shapes else find_prefixes(shapes, MARKS):
-        return (f"Its weight names start with {' or '.join(map(shown, prefixes))}: save `model` again without "
-                f"that, {keep}")
+        return (f"Its weight names start with {' or '.join(map(shown, prefixes))}: save `model` again "
+                f"without that, {keep}")
     extra = [key for key in shapes if key not in expected]
     if extra and all(shapes.get(key) == shape for key, shape in expected.items()):
         return f"It has all weights, and {len(extra)} more entries: save `model` again without them, {keep}"

@@ -137,7 +137,7 @@ class Transformer(nn.Module):
         """Compute the logits and the embedding from normalised log-mel [B, F, 128]. Frames behind the last
         whole patch are not read."""
         patches = self.patch_embedding(features.unsqueeze(1))         # [B, embed, F / 16, 8]
-        x = self.layer_norm(patches.flatten(2).transpose(1, 2))       # tokens: all bands of a time, then the next
+        x = self.layer_norm(patches.flatten(2).transpose(1, 2))       # all bands of a time, then the next
         if self.encoder.size.embed != self.encoder.size.width:
             x = self.post_extract_proj(x)
         tokens = self.encoder(x)

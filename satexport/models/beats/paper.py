@@ -13,8 +13,8 @@ from typing import Final
 from satexport.models.family import PaperFigures
 
 NOTE: Final = (
-    "The GFLOPs of BEATs in the SAT paper include the products of the attention; those for 1 s are the figure for "
-    "2 s again, 8.8 by this count. The public file had a mAP of 45.5 when its authors ran it.")
+    "The GFLOPs of BEATs in the SAT paper include the products of the attention; those for 1 s are the "
+    "figure for 2 s again, 8.8 by this count. The public file had a mAP of 45.5 when its authors ran it.")
 _FIGURES: Final = {"beats-1s": (83, 17.8, 35.2), "beats-2s": (83, 17.8, 38.7), "beats-10s": (620, 100, 47.9)}
 
 PAPER: Final = {

@@ -68,9 +68,9 @@ class Size:
     def fault(self) -> str:
         """Return what is expected instead, if no model can have this size; else ""."""
         ranges = (("width", self.width, WIDEST), ("number of heads", self.heads, self.width),
-                  ("depth", self.depth, DEEPEST), ("number of hidden units", self.mlp, 2 * MLP_RATIO * WIDEST),
-                  ("embed", self.embed, WIDEST), ("number of buckets", self.buckets, LONGEST),
-                  ("distance", self.distance, LONGEST))
+                  ("depth", self.depth, DEEPEST), ("length of a patch", self.embed, WIDEST),
+                  ("number of hidden units", self.mlp, 2 * MLP_RATIO * WIDEST),
+                  ("number of buckets", self.buckets, LONGEST), ("largest distance", self.distance, LONGEST))
         for name, value, largest in ranges:
             if not 1 <= value <= largest:
                 return f"a {name} from 1 to {largest}, not {value}"

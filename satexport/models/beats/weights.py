@@ -24,9 +24,9 @@ def graph_weights(variant: Variant, state: Mapping[str, NDArray[np.float32]]) ->
     frame) and patch.bias [e], input.{scale,shift} [e] (the first norm), input.weight [e, d] and .bias (if e
     is not d), place.weight [d, d / 16, 128] and .bias (the convolution that codes positions, with the norms
     of its taps applied), norm.{scale,shift} [d], bias.distances [h, 2T] (from `_distances`), residual [],
-    attention.scale [], head.{weight,bias}, head.is_last [] (1: the head scores the mean of the tokens, 0: each
-    token); and of each block NN: q, kv (keys first), proj, fc1, fc2: .weight [in, out] and .bias, grep.weight
-    [d / h, 8] and .bias, grep_a [h], {norm1,norm2}.{scale,shift} [d].
+    attention.scale [], head.{weight,bias}, head.is_last [] (1: the head scores the mean of the tokens, 0:
+    each token); and of each block NN: q, kv (keys first), proj, fc1, fc2: .weight [in, out] and .bias,
+    grep.weight [d / h, 8] and .bias, grep_a [h], {norm1,norm2}.{scale,shift} [d].
     """
     def get(key: str) -> Array:
         return np.asarray(state[key], np.float64)
@@ -56,7 +56,8 @@ def graph_weights(variant: Variant, state: Mapping[str, NDArray[np.float32]]) ->
         attention = f"{layer}.self_attn"
         weights |= linear(f"{n}.q", f"{attention}.q_proj")
         weights |= linear(f"{n}.kv", f"{attention}.k_proj", f"{attention}.v_proj")
-        weights |= linear(f"{n}.proj", f"{attention}.out_proj") | linear(f"{n}.grep", f"{attention}.grep_linear")
+        weights |= linear(f"{n}.proj", f"{attention}.out_proj")
+        weights |= linear(f"{n}.grep", f"{attention}.grep_linear")
         weights |= linear(f"{n}.fc1", f"{layer}.fc1") | linear(f"{n}.fc2", f"{layer}.fc2")
         weights[f"{n}.grep_a"] = get(f"{attention}.grep_a").reshape(-1)
         for name, key in _NORMS.items():
