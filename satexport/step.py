@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,13 @@ PCM_SCALE = 32_768    # int16 to [-1, 1)
 MAX_AMPLITUDE = 8.0   # full scale is 1; larger samples are certainly integers passed as floats
 
 
+class Outputs(NamedTuple):
+    """What one step computes for N streams: the tensors of `Contract.outputs`, in that order."""
+
+    scores: FloatArray                    # [N, classes] in (0, 1)
+    embedding: FloatArray | None = None   # [N, size]; None: the graph has none
+
+
 class Step(Protocol):
     """One run of the model on one chunk of each of N streams. Each runtime has its own type of cache; only
     the stream holds one."""
@@ -21,10 +28,9 @@ class Step(Protocol):
     def initial_cache(self, streams: int) -> Any:
         """The cache of this many streams after silence."""
 
-    def __call__(self, x: FloatArray, cache: Any) -> tuple[FloatArray, Any]:
-        """Take a chunk of each stream [N, ...] and a cache; return scores [N, classes] and the new cache. The
-        old cache must not be used again: a runtime may update it in place, or alternate between two
-        buffers."""
+    def __call__(self, x: FloatArray, cache: Any) -> tuple[Outputs, Any]:
+        """Take a chunk of each stream [N, ...] and a cache; return the outputs and the new cache. The old
+        cache must not be used again: a runtime may update it in place, or alternate between two buffers."""
 
     def silence(self, cache: Any, stream: int) -> Any:
         """Reset one stream of a cache to silence. Returns the cache, which may be the same object."""

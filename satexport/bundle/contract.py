@@ -20,7 +20,7 @@ from satexport import facts
 from satexport.errors import BundleError, DataError, made_by_newer
 from satexport.terminal import shown
 
-SCHEMA = 5
+SCHEMA = 6
 DEFAULT_OPSET = 20
 ANY = -1      # number of streams in a shape: the caller chooses it
 PREFIX = "satexport."  # of the keys in the ONNX metadata
@@ -48,11 +48,14 @@ class GraphOptions:
     input: str = "audio"   # or "mel": the features, for a device that computes the front end itself
     streams: int = 1       # per step; ANY: the caller decides
     cache_dtype: str = "fp32"  # of the stored cache, a key of CACHE_DTYPES
+    embedding: str = ""    # kind of the embedding, the graph's second output; "": it has none
 
     @property
     def suffix(self) -> str:
         """The part of a bundle's name that lists these options; empty if all are defaults."""
         words = [value for value, usual in ((self.cache, "kv"), (self.input, "audio")) if value != usual]
+        if self.embedding:
+            words.append(f"embedding-{self.embedding}")
         if self.cache_dtype != "fp32":
             words.append(f"cache-{self.cache_dtype}")
         if self.streams != 1:
@@ -61,6 +64,11 @@ class GraphOptions:
 
 
 USUAL_OPTIONS = GraphOptions()
+
+
+def embedding_spec(options: GraphOptions, size: int) -> TensorSpec | None:
+    """The spec of an embedding with `size` numbers for each stream; None if the options ask for none."""
+    return TensorSpec("embedding", (options.streams, size)) if options.embedding else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +96,7 @@ class Contract:
     options: GraphOptions
     input: TensorSpec                # audio [N, window_samples] in [-1, 1], or mel [N, bands, frames]
     scores: TensorSpec               # [N, classes] in (0, 1), independent of each other
+    embedding: TensorSpec | None     # [N, size]; None: the graph has none
     cache_in: tuple[TensorSpec, ...]
     cache_out: tuple[TensorSpec, ...]
     labels_sha256: str
@@ -95,6 +104,12 @@ class Contract:
     opset: int
     exporter: str
     schema: int = SCHEMA
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What a step computes besides the caches, in the order of `Outputs` and of the graph: the scores,
+        and the embedding if there is one."""
+        return (self.scores, self.embedding) if self.embedding else (self.scores,)
 
     @property
     def hop_seconds(self) -> float:
@@ -145,6 +160,8 @@ class Contract:
             values["checkpoint"] = _read_record(CheckpointOrigin, values["checkpoint"], "checkpoint")
             for name in ("input", "scores"):
                 values[name] = _read_spec(values[name])
+            if values["embedding"] is not None:
+                values["embedding"] = _read_spec(values["embedding"])
             for name in ("cache_in", "cache_out"):
                 values[name] = tuple(_read_spec(s) for s in values[name])
             flat = {key: value for key, value in values.items() if key not in _NESTED}
@@ -163,7 +180,7 @@ class Contract:
                 for key, value in self.to_dict().items()}
 
 
-_NESTED = ("options", "checkpoint", "input", "scores", "cache_in", "cache_out")
+_NESTED = ("options", "checkpoint", "input", "scores", "embedding", "cache_in", "cache_out")
 
 
 def check_schema(what: str, schema: object) -> None:
@@ -206,6 +223,14 @@ def _conditions(contract: Contract) -> Iterator[facts.Condition]:
         yield "input", list(inputs), is_valid, f"[{streams}, bands, frames]"
     scores, caches = contract.scores.shape, contract.cache_in
     yield "scores", list(scores), scores == (streams, contract.classes), f"[{streams}, {contract.classes}]"
+    embedding = contract.embedding
+    yield ("embedding", embedding and embedding.name, bool(embedding) == bool(contract.options.embedding),
+           f"a tensor if and only if the options name its kind, which is {shown(contract.options.embedding)}")
+    if embedding:
+        shape = embedding.shape
+        is_valid = len(shape) == 2 and shape[0] == streams and shape[1] >= 1
+        yield "embedding", list(shape), is_valid, f"[{streams}, 1 or more]"
+        yield "embedding", embedding.dtype, embedding.dtype == "float32", "float32"
     for spec in caches:
         is_valid = spec.shape[:1] == (streams,) and min(spec.shape) >= min(streams, 1)
         yield spec.name, list(spec.shape), is_valid, f"[{streams}, ...]"

@@ -31,10 +31,10 @@ class Writer:
 
     def finish(self, contract: Contract) -> Graph:
         """Return the graph of all nodes, with the inputs, outputs and operator set of a contract and the
-        contract in its metadata, checked by ONNX."""
+        contract in its metadata, checked by ONNX. Each output is the value of its name."""
         graph = helper.make_graph(
             self.nodes, contract.variant, [_value(s) for s in (contract.input, *contract.cache_in)],
-            [_value(s) for s in (contract.scores, *contract.cache_out)], list(self.constants.values()))
+            [_value(s) for s in (*contract.outputs, *contract.cache_out)], list(self.constants.values()))
         opset = helper.make_opsetid("", contract.opset)
         model = helper.make_model(graph, opset_imports=[opset], producer_name="satexport",
                                   ir_version=helper.find_min_ir_version_for([opset]))

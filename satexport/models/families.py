@@ -145,9 +145,15 @@ def refusal(file: str, shapes: Shapes) -> str:
     return next(filter(None, (find_family(name).refuse(file, shapes) for name in FAMILIES)), "")
 
 
-def make_reference(checkpoint: Checkpoint[Any]) -> Reference:
-    """Return the published model with these weights."""
-    return find_family(checkpoint.variant.family).reference(checkpoint)
+def make_reference(checkpoint: Checkpoint[Any], embedding: str = "") -> Reference:
+    """Return the published model with these weights, which also computes an embedding of this kind."""
+    return find_family(checkpoint.variant.family).reference(checkpoint, embedding)
+
+
+def find_embeddings(variant: Variant) -> Mapping[str, str]:
+    """Return the kinds of embeddings that a graph of the variant can have, the default first, each with a
+    phrase that says what it is."""
+    return find_family(variant.family).embeddings(variant)
 
 
 def find_paper_figures(contract: Contract) -> PaperFigures | None:
@@ -161,8 +167,12 @@ def find_paper_figures(contract: Contract) -> PaperFigures | None:
 
 
 def check_options(variant: Variant, options: GraphOptions) -> None:
-    """Raise `UsageError` for an option of the graph that the variant does not have."""
+    """Raise `UsageError` for an option of the graph, or a kind of embedding, that the variant does not
+    have."""
     allowed = find_family(variant.family).options(variant)
     for name, missing in _MISSING.items():
         if getattr(options, name) != getattr(USUAL_OPTIONS, name) and name not in allowed:
             raise UsageError(f"{variant.name} has no {missing}: leave --{name} out.")
+    if options.embedding and options.embedding not in (kinds := find_embeddings(variant)):
+        raise UsageError(f"{variant.name} has no embedding {options.embedding!r}; " + (
+            f"its kinds are {', '.join(kinds)}." if kinds else "it has none: leave --embedding out."))

@@ -186,6 +186,7 @@ class Interface:
 
     input: TensorSpec                  # audio [N, window_samples] in [-1, 1], or mel [N, bands, frames]
     scores: TensorSpec                 # [N, classes] in (0, 1)
+    embedding: TensorSpec | None = None  # [N, size], see `embedding_spec`; None: the options ask for none
     cache_in: tuple[TensorSpec, ...]   # [N, ...] each; none for a model without a state
     cache_out: tuple[TensorSpec, ...]  # the same number and shapes as `cache_in`
     tokens: dict[str, int]             # of one step: "new", and "cached" from earlier steps; {}: none
@@ -202,7 +203,7 @@ class Rewrite:
 
 class Reference(Step, Protocol):
     """A published model in float32, with which every graph is compared. It takes audio [N, window_samples] in
-    [-1, 1], even if the graph takes features."""
+    [-1, 1], even if the graph takes features. Its embedding is of the kind that it was made with."""
 
     clip_protocol: str  # how `clip_scores` scores a clip, for reports; "" if it does not
 
@@ -245,6 +246,10 @@ class Family(Protocol[V]):
     def options(self, variant: V) -> frozenset[str]:
         """Return the fields of `GraphOptions` that may differ from USUAL_OPTIONS."""
 
+    def embeddings(self, variant: V) -> Mapping[str, str]:
+        """Return the kinds of embeddings that a graph of the variant can have, the default first: kind -> a
+        phrase that says what it is. Empty if it can have none."""
+
     def read(self, file: StateFile, variant: V, path: Path) -> State:
         """Return the weights of a file, float32, contiguous and finite. The classes of a head for AudioSet
         are in the order of `audioset_labels`, whatever their order in the file. It is strict: a missing or
@@ -286,8 +291,9 @@ class Family(Protocol[V]):
     def interface(self, variant: V, classes: int, options: GraphOptions) -> Interface:
         """Return the inputs and outputs of the graph; their first dimension is `options.streams`."""
 
-    def reference(self, checkpoint: Checkpoint[V]) -> Reference:
-        """Return the published model with these weights."""
+    def reference(self, checkpoint: Checkpoint[V], embedding: str = "") -> Reference:
+        """Return the published model with these weights. It also computes the embedding of this kind, as its
+        paper or its published code defines it; "": none."""
 
     def rewrites(self, checkpoint: Checkpoint[V], contract: Contract, silence: Any) -> Iterator[Rewrite]:
         """Yield the graph as it was published, then each rewrite of it. The caller proves each graph before

@@ -94,8 +94,9 @@ def make_contract(variant: Variant, classes: int, options: GraphOptions, opset: 
         window_samples=variant.window_samples, hop_samples=variant.hop_samples,
         memory_steps=variant.memory_steps, front_end=FRONT_ENDS[variant.front_end].parameters(),
         tokens=interface.tokens, classes=classes, options=options, input=interface.input,
-        scores=interface.scores, cache_in=interface.cache_in, cache_out=interface.cache_out,
-        labels_sha256=labels_sha256, checkpoint=checkpoint, opset=opset, exporter=f"satexport {__version__}")
+        scores=interface.scores, embedding=interface.embedding, cache_in=interface.cache_in,
+        cache_out=interface.cache_out, labels_sha256=labels_sha256, checkpoint=checkpoint, opset=opset,
+        exporter=f"satexport {__version__}")
 
 
 def export_onnx(checkpoint: Checkpoint[V], target: Target, folder: Path,

@@ -101,9 +101,9 @@ class StreamBatch(ProcessBound):
             for number in range(complete):
                 self._waiting = audio[:, number * size:]  # if the step fails, its chunk still waits
                 windows = self._windows.end_with(self._waiting[:, :size])
-                scores, self._cache = self._step(model_input(self._contract, windows), self._cache)
+                outputs, self._cache = self._step(model_input(self._contract, windows), self._cache)
                 self._windows.advance(windows)
-                self._scores.append(scores)
+                self._scores.append(outputs.scores)
             self._waiting = audio[:, complete * size:].copy()
             results, self._scores = self._scores, []
         return np.array(results, np.float32).reshape(-1, self._count, self._contract.classes)

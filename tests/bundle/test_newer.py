@@ -24,6 +24,7 @@ from tests.bundle.copies import GRAPH, copy_of, manifest_of
 from tests.commands.calls import call
 from tests.tiny import TINY, export
 
+EMBEDDING = {"name": "embedding", "shape": [1, 48], "dtype": "float32"}
 Change = Callable[[dict[str, Any]], None]
 USES: dict[str, tuple[object, ...]] = {
     "run": ("run", "BUNDLE", "-"), "golden": ("parity", "BUNDLE", "--golden"),
@@ -165,6 +166,13 @@ def test_an_unknown_front_end_is_refused_before_any_audio_is_processed(tmp_path:
      "input is [1, 32000], expected [1, 16000]"),
     (lambda c: c.update(memory_steps=-1), "memory_steps is -1, expected 0 or more"),
     (lambda c: c.update(classes=526), "scores is [1, 527], expected [1, 526]"),
+    (lambda c: c["options"].update(embedding="mean"), "embedding is None, expected a tensor if and only if"),
+    (lambda c: c.update(embedding=EMBEDDING),
+     "embedding is 'embedding', expected a tensor if and only if the options name its kind, which is ''"),
+    (lambda c: c.update(embedding=EMBEDDING | {"shape": [2, 48]}, options=c["options"] | {"embedding": "m"}),
+     "embedding is [2, 48], expected [1, 1 or more]"),
+    (lambda c: c.update(embedding=EMBEDDING | {"dtype": "int8"}, options=c["options"] | {"embedding": "m"}),
+     "embedding is 'int8', expected float32"),
     (lambda c: c.update(checkpoint="demo"), "the contract is damaged"),
     (lambda c: c["checkpoint"].update(sha256=None), "sha256 is None"),
     (lambda c: c["options"].update(streams=0), "streams is 0, expected 1 or more"),

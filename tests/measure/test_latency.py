@@ -14,7 +14,7 @@ from satexport.measure import latency, schedule
 from satexport.measure.latency import StepTimer, make_noise, summarize, take_turns
 from satexport.measure.schedule import Turn, plan_turns
 from satexport.measure.worker import Worker
-from satexport.step import FloatArray, Step
+from satexport.step import FloatArray, Outputs, Step
 from tests.measure.clock import Clock
 
 
@@ -28,10 +28,10 @@ class Counting:
     def initial_cache(self, streams: int) -> int:
         return 0
 
-    def __call__(self, x: FloatArray, cache: int) -> tuple[FloatArray, int]:
+    def __call__(self, x: FloatArray, cache: int) -> tuple[Outputs, int]:
         self.clock.now += self.seconds(cache)
         self.inputs.append(x)
-        return x, cache + 1
+        return Outputs(x), cache + 1
 
     def silence(self, cache: Any, stream: int) -> Any:
         return cache

@@ -15,7 +15,7 @@ from satexport.models.families import named_variant
 from satexport.models.sat.variants import VARIANTS, Variant
 from satexport.parity.golden import SOME_STREAMS, golden_scores, judge_golden, proof_streams
 from satexport.pipeline.export import MIN_GOLDEN_CHUNKS, golden_audio
-from satexport.step import FloatArray, Step
+from satexport.step import FloatArray, Outputs, Step
 from satexport.tagging.stream import StreamBatch
 from satexport.tagging.tagger import Tagger, load
 from satexport.tagging.window import Windows
@@ -50,7 +50,7 @@ class Violation:
     def initial_cache(self, streams: int) -> Any:
         return self._step.initial_cache(streams)
 
-    def __call__(self, x: FloatArray, cache: Any) -> tuple[FloatArray, Any]:
+    def __call__(self, x: FloatArray, cache: Any) -> tuple[Outputs, Any]:
         return self._step(x, cache)
 
     def silence(self, cache: Any, stream: int) -> Any:
@@ -60,45 +60,45 @@ class Violation:
 class Averages(Violation):
     """Every stream remembers the average of all streams."""
 
-    def __call__(self, x: FloatArray, cache: Any) -> tuple[FloatArray, Any]:
-        scores, cache = self._step(x, cache)
+    def __call__(self, x: FloatArray, cache: Any) -> tuple[Outputs, Any]:
+        outputs, cache = self._step(x, cache)
         for array in cache.now:
             array[:] = array.mean(0)
-        return scores, cache
+        return outputs, cache
 
 
 class Leaks(Violation):
     """A hundredth of each stream's cache is added to the next stream's."""
 
-    def __call__(self, x: FloatArray, cache: Any) -> tuple[FloatArray, Any]:
-        scores, cache = self._step(x, cache)
+    def __call__(self, x: FloatArray, cache: Any) -> tuple[Outputs, Any]:
+        outputs, cache = self._step(x, cache)
         for array in cache.now:
             array[:] += 0.01 * np.roll(array, 1, axis=0)
-        return scores, cache
+        return outputs, cache
 
 
 class SwapsScores(Violation):
     """Two streams get each other's scores."""
 
-    def __call__(self, x: FloatArray, cache: Any) -> tuple[FloatArray, Any]:
-        scores, cache = self._step(x, cache)
-        return scores[[0, 2, 1]], cache
+    def __call__(self, x: FloatArray, cache: Any) -> tuple[Outputs, Any]:
+        outputs, cache = self._step(x, cache)
+        return Outputs(outputs.scores[[0, 2, 1]]), cache
 
 
 class SwapsCaches(Violation):
     """Two streams get each other's cache."""
 
-    def __call__(self, x: FloatArray, cache: Any) -> tuple[FloatArray, Any]:
-        scores, cache = self._step(x, cache)
+    def __call__(self, x: FloatArray, cache: Any) -> tuple[Outputs, Any]:
+        outputs, cache = self._step(x, cache)
         for array in cache.now:
             array[:] = array[[1, 0, 2]]
-        return scores, cache
+        return outputs, cache
 
 
 class HearsTheFirst(Violation):
     """Every stream gets the first stream's chunk."""
 
-    def __call__(self, x: FloatArray, cache: Any) -> tuple[FloatArray, Any]:
+    def __call__(self, x: FloatArray, cache: Any) -> tuple[Outputs, Any]:
         return self._step(np.repeat(x[:1], len(x), 0), cache)
 
 
@@ -128,7 +128,7 @@ class SilencesTheFirst(Violation):
 class ForgetsToSwap(Violation):
     """The written cache is never read."""
 
-    def __call__(self, x: FloatArray, cache: Any) -> tuple[FloatArray, Any]:
+    def __call__(self, x: FloatArray, cache: Any) -> tuple[Outputs, Any]:
         return self._step(x, cache)[0], cache
 
 
@@ -145,11 +145,11 @@ class StartsFromZeros(Violation):
 class KeepsOneLayer(Violation):
     """The last layer's cache is one chunk old."""
 
-    def __call__(self, x: FloatArray, cache: Any) -> tuple[FloatArray, Any]:
+    def __call__(self, x: FloatArray, cache: Any) -> tuple[Outputs, Any]:
         before = cache.now[-1].copy()
-        scores, cache = self._step(x, cache)
+        outputs, cache = self._step(x, cache)
         cache.now[-1][:] = before
-        return scores, cache
+        return outputs, cache
 
 
 @pytest.mark.parametrize("fault", [

@@ -22,7 +22,7 @@ from satexport.parity.protocols import (
     reference_streams,
     run_parity,
 )
-from satexport.step import FloatArray
+from satexport.step import FloatArray, Outputs
 from satexport.tagging.stream import clip_chunks
 from satexport.tagging.tagger import Tagger, load
 
@@ -72,7 +72,7 @@ def test_a_clip_is_streamed_from_silence_with_its_last_chunk_padded(
     cache = reference.initial_cache(1)
     for row, chunk in zip(found, padded, strict=True):
         expected, cache = reference(chunk, cache)
-        np.testing.assert_array_equal(row[None], expected)
+        np.testing.assert_array_equal(row[None], expected.scores)
 
 
 def test_clips_scored_together_score_as_each_does_alone(
@@ -117,9 +117,9 @@ class Shifted:
     def initial_cache(self, streams: int) -> object:
         return self._step.initial_cache(streams)
 
-    def __call__(self, x: FloatArray, cache: object) -> tuple[FloatArray, object]:
-        scores, new = self._step(x, cache)
-        return scores + np.float32(self._error), new
+    def __call__(self, x: FloatArray, cache: object) -> tuple[Outputs, object]:
+        outputs, new = self._step(x, cache)
+        return Outputs(outputs.scores + np.float32(self._error)), new
 
     def silence(self, cache: object, stream: int) -> object:
         return self._step.silence(cache, stream)
@@ -213,10 +213,10 @@ def test_a_bundle_whose_scores_move_over_time_has_a_drift(tiny: Path, reference:
         def close(self) -> None:
             step.close()
 
-        def __call__(self, x: FloatArray, cache: Any) -> tuple[FloatArray, Any]:
+        def __call__(self, x: FloatArray, cache: Any) -> tuple[Outputs, Any]:
             self.steps += 1
-            scores, cache = step(x, cache)
-            return scores + np.float32(1e-5 * self.steps), cache
+            outputs, cache = step(x, cache)
+            return Outputs(outputs.scores + np.float32(1e-5 * self.steps)), cache
 
     steady = compare_on_stream(reference, tagger, 1, lambda: None).drift
     worn = compare_on_stream(reference, Tagger(tagger.bundle, Wearing()), 1, lambda: None).drift

@@ -90,7 +90,7 @@ def test_the_graph_that_ships_has_plain_nodes_and_the_contracts_values_in_order(
     assert {node.op_type for node in model.graph.node} <= ALLOWED | {"Gemm"}  # onnxsim's
     assert {node.domain for node in model.graph.node} == {""}
     for values, specs in ((model.graph.input, (contract.input, *contract.cache_in)),
-                          (model.graph.output, (contract.scores, *contract.cache_out))):
+                          (model.graph.output, (*contract.outputs, *contract.cache_out))):
         shapes = [(v.name, tuple(d.dim_value for d in v.type.tensor_type.shape.dim)) for v in values]
         assert shapes == [(s.name, s.shape) for s in specs]
 

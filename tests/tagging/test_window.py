@@ -68,7 +68,7 @@ def test_a_stream_scores_the_window_up_to_each_second_as_pytorch_does(
         tagger: Tagger, audio: FloatArray, seconds: float) -> None:
     sound = audio[:round(seconds * RATE)]
     reference = make_reference(load_checkpoint("random", find_variant(WINDOW, 1, SECONDS)))
-    expected = np.concatenate([reference(window[None], None)[0] for window in windows(sound)])
+    expected = np.concatenate([reference(window[None], None)[0].scores for window in windows(sound)])
     found = score(tagger.stream(), sound)
     assert found.shape == (-(-len(sound) // RATE), 527)
     np.testing.assert_allclose(found, expected, atol=1e-4)

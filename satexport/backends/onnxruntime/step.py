@@ -18,7 +18,7 @@ from satexport.bundle.contract import ANY, Contract
 from satexport.errors import BundleError, MissingError, RunError
 from satexport.process import ProcessBound, keep_in_child
 from satexport.runtimes import check_version, import_runtime
-from satexport.step import FloatArray
+from satexport.step import FloatArray, Outputs
 
 PACKAGE = "onnxruntime"
 MIN_VERSION = 1, 20  # same as in the extra `cpu`
@@ -33,12 +33,12 @@ class BoundCache:
     step: Any                  # binding that reads `now` and writes `spare`
     next_step: Any             # binding that reads `spare` and writes `now`
     x: FloatArray              # input buffer of both bindings
-    scores: FloatArray         # output buffer of both bindings
+    outputs: list[FloatArray]  # buffers for `Contract.outputs` of both bindings
 
     def swap(self) -> BoundCache:
         """Return the cache after a step: the buffers and bindings with their roles swapped."""
         return BoundCache(now=self.spare, spare=self.now, step=self.next_step, next_step=self.step, x=self.x,
-                          scores=self.scores)
+                          outputs=self.outputs)
 
 
 class OnnxRuntimeStep(ProcessBound):
@@ -91,20 +91,21 @@ class OnnxRuntimeStep(ProcessBound):
             return np.empty([streams if size == ANY else size for size in shape], np.float32)
 
         contract = self._contract
-        x, scores = allocate(contract.input.shape), allocate(contract.scores.shape)
+        x = allocate(contract.input.shape)
+        outputs = [allocate(spec.shape) for spec in contract.outputs]
         now = [np.repeat(initial, streams, axis=0) for initial in self._initial]
         spare = [np.empty_like(array) for array in now]
-        return BoundCache(now=now, spare=spare, step=self._bind(x, scores, now, spare),
-                          next_step=self._bind(x, scores, spare, now), x=x, scores=scores)
+        return BoundCache(now=now, spare=spare, step=self._bind(x, outputs, now, spare),
+                          next_step=self._bind(x, outputs, spare, now), x=x, outputs=outputs)
 
-    def __call__(self, x: FloatArray, cache: BoundCache) -> tuple[FloatArray, BoundCache]:
+    def __call__(self, x: FloatArray, cache: BoundCache) -> tuple[Outputs, BoundCache]:
         self.check_process()
         cache.x[:] = x
         try:
             self._session.run_with_iobinding(cache.step)
         except Exception as error:
             raise RunError(f"ONNX Runtime failed in a step: {_first_line(error)}") from None
-        return cache.scores.copy(), cache.swap()
+        return Outputs(*(output.copy() for output in cache.outputs)), cache.swap()
 
     def silence(self, cache: BoundCache, stream: int) -> BoundCache:
         for array, initial in zip(cache.now, self._initial, strict=True):
@@ -117,14 +118,14 @@ class OnnxRuntimeStep(ProcessBound):
     def close(self) -> None:
         self._session, self.is_closed = None, True
 
-    def _bind(self, x: FloatArray, scores: FloatArray, old: list[NDArray[Any]],
+    def _bind(self, x: FloatArray, outputs: list[FloatArray], old: list[NDArray[Any]],
               new: list[NDArray[Any]]) -> Any:
         """Bind a step to buffers; the binding neither copies them nor keeps them alive."""
         binding, contract = self._session.io_binding(), self._contract
         keep_in_child(binding)
         for spec, array in zip((contract.input, *contract.cache_in), (x, *old), strict=True):
             binding.bind_ortvalue_input(spec.name, self._ort_value(array))
-        for spec, array in zip((contract.scores, *contract.cache_out), (scores, *new), strict=True):
+        for spec, array in zip((*contract.outputs, *contract.cache_out), (*outputs, *new), strict=True):
             binding.bind_ortvalue_output(spec.name, self._ort_value(array))
         return binding
 

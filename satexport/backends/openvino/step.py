@@ -27,7 +27,7 @@ from satexport.errors import BundleError, MissingError, RunError
 from satexport.files import cache_folder, check_writable
 from satexport.process import ProcessBound, keep_in_child
 from satexport.runtimes import check_version, import_runtime
-from satexport.step import FloatArray
+from satexport.step import FloatArray, Outputs
 
 PACKAGE = "openvino"
 MIN_VERSION = 2025, 0  # same as in the extra `openvino`
@@ -49,12 +49,12 @@ class RequestLane:
     caches: Sequence[NDArray[Any]]  # buffers that `now` reads; () if the request keeps states
     written: Sequence[NDArray[Any]]  # buffers that `now` writes
     x: FloatArray
-    scores: FloatArray
+    outputs: Sequence[FloatArray]   # buffers for `Contract.outputs`
 
     def swap(self) -> RequestLane:
         """Return the lane after a step: the requests and buffers with their roles swapped."""
         return RequestLane(now=self.spare, spare=self.now, caches=self.written, written=self.caches, x=self.x,
-                           scores=self.scores)
+                           outputs=self.outputs)
 
 
 class OpenVinoStep(ProcessBound):
@@ -110,7 +110,7 @@ class OpenVinoStep(ProcessBound):
         self.check_process()
         return [self._begin() for _ in range(streams // self._per_request)]
 
-    def __call__(self, x: FloatArray, cache: list[RequestLane]) -> tuple[FloatArray, list[RequestLane]]:
+    def __call__(self, x: FloatArray, cache: list[RequestLane]) -> tuple[Outputs, list[RequestLane]]:
         self.check_process()
         for lane, chunk in zip(cache, np.split(x, len(cache)), strict=True):
             lane.x[:] = chunk
@@ -118,7 +118,8 @@ class OpenVinoStep(ProcessBound):
         errors = [error for lane in cache if (error := _wait(lane.now))]
         if errors:
             raise RunError(f"OpenVINO failed in a step: {_reason(errors[0])}")
-        return np.concatenate([lane.scores for lane in cache]), [lane.swap() for lane in cache]
+        outputs = zip(*(lane.outputs for lane in cache), strict=True)
+        return Outputs(*map(np.concatenate, outputs)), [lane.swap() for lane in cache]
 
     def silence(self, cache: list[RequestLane], stream: int) -> list[RequestLane]:
         lane, row = cache[stream // self._per_request], stream % self._per_request
@@ -154,17 +155,18 @@ class OpenVinoStep(ProcessBound):
         """Create the request, or with explicit caches the two requests, of streams after silence."""
         contract = self._contract
         x = np.empty((self._per_request, *contract.input.shape[1:]), np.float32)
-        scores = np.empty((self._per_request, contract.classes), np.float32)
+        outputs = [np.empty((self._per_request, *spec.shape[1:]), np.float32) for spec in contract.outputs]
         if self._stateful or not contract.cache_in:
-            request = self._create_request(x, scores, (), ())
+            request = self._create_request(x, outputs, (), ())
             if self._per_request > 1:  # before the first step states are empty, and `silence` sets one row
                 self._reset_states(request, slice(None))
-            return RequestLane(now=request, spare=request, caches=(), written=(), x=x, scores=scores)
+            return RequestLane(now=request, spare=request, caches=(), written=(), x=x,
+                               outputs=outputs)
         caches = [np.repeat(initial, self._per_request, axis=0) for initial in self._initial]
         written = [np.empty_like(array) for array in caches]
-        return RequestLane(now=self._create_request(x, scores, caches, written),
-                           spare=self._create_request(x, scores, written, caches),
-                           caches=caches, written=written, x=x, scores=scores)
+        return RequestLane(now=self._create_request(x, outputs, caches, written),
+                           spare=self._create_request(x, outputs, written, caches),
+                           caches=caches, written=written, x=x, outputs=outputs)
 
     def _reset_states(self, request: Any, streams: int | slice) -> None:
         """Reset the states of some streams of a request to those after silence."""
@@ -175,12 +177,13 @@ class OpenVinoStep(ProcessBound):
             values[streams] = initial[0]
             state.state = self._tensor(values)
 
-    def _create_request(self, x: FloatArray, scores: FloatArray, old: Sequence[NDArray[Any]],
+    def _create_request(self, x: FloatArray, outputs: Sequence[FloatArray], old: Sequence[NDArray[Any]],
                         new: Sequence[NDArray[Any]]) -> Any:
         """Create an infer request that reads and writes these buffers."""
         request, contract = self.compiled.create_infer_request(), self._contract
         keep_in_child(request)
-        buffers = {contract.input.name: x, contract.scores.name: scores}
+        buffers = {contract.input.name: x}
+        buffers |= zip((spec.name for spec in contract.outputs), outputs, strict=True)
         buffers |= zip((spec.name for spec in contract.cache_in), old, strict=False)
         buffers |= zip((spec.name for spec in contract.cache_out), new, strict=False)
         for name, array in buffers.items():

@@ -29,7 +29,7 @@ from satexport.bundle.folder import Bundle
 from satexport.errors import BundleError, MissingError, UsageError
 from satexport.files import sha256_of
 from satexport.process import ProcessBound
-from satexport.step import FloatArray
+from satexport.step import FloatArray, Outputs
 
 PACKAGE = JETSON_MODULE
 RECORD = "engine.json"
@@ -48,7 +48,7 @@ class TensorRtCache:
     step: Callable[[], None]       # reads `now` and writes `spare`
     next_step: Callable[[], None]  # reads `spare` and writes `now`
     x: int
-    scores: int
+    outputs: list[int]             # in the order of `Contract.outputs`
 
     def swap(self) -> None:
         """Swap the roles of the buffers and steps, after a step."""
@@ -80,16 +80,16 @@ class TensorRtStep(ProcessBound):
             self._upload_silence(cache, range(streams))  # after `_begin`, whose steps write the buffers
         return cache
 
-    def __call__(self, x: FloatArray, cache: TensorRtCache) -> tuple[FloatArray, TensorRtCache]:
-        x_tensor, scores_tensor = (self._tensors[spec.name]
-                                   for spec in (self._contract.input, self._contract.scores))
-        scores = np.empty(scores_tensor.shape, scores_tensor.dtype)
+    def __call__(self, x: FloatArray, cache: TensorRtCache) -> tuple[Outputs, TensorRtCache]:
+        tensors = [self._tensors[spec.name] for spec in self._contract.outputs]
+        outputs = [np.empty(tensor.shape, tensor.dtype) for tensor in tensors]
         with self._locked_engine():
-            self._engine.upload(cache.x, x.astype(x_tensor.dtype))
+            self._engine.upload(cache.x, x.astype(self._tensors[self._contract.input.name].dtype))
             cache.step()
-            self._engine.download(scores, cache.scores)
+            for output, address in zip(outputs, cache.outputs, strict=True):
+                self._engine.download(output, address)
             cache.swap()
-        return scores.astype(np.float32), cache
+        return Outputs(*(output.astype(np.float32) for output in outputs)), cache
 
     def silence(self, cache: TensorRtCache, stream: int) -> TensorRtCache:
         with self._locked_engine():
@@ -111,10 +111,11 @@ class TensorRtStep(ProcessBound):
         """Allocate a buffer for each tensor and prepare the steps in both directions. The buffers are freed
         when the cache is garbage-collected."""
         engine, contract, addresses = self._engine, self._contract, list[int]()
-        specs = (contract.input, contract.scores, *contract.cache_in, *contract.cache_out)
+        specs = (contract.input, *contract.outputs, *contract.cache_in, *contract.cache_out)
+        first = 1 + len(contract.outputs)  # of the caches
 
         def step(old: list[int], new: list[int]) -> Callable[[], None]:
-            bound = zip(specs, (*addresses[:2], *old, *new), strict=True)
+            bound = zip(specs, (*addresses[:first], *old, *new), strict=True)
             return engine.prepare({spec.name: address for spec, address in bound})
 
         with ExitStack() as undo:
@@ -123,9 +124,9 @@ class TensorRtStep(ProcessBound):
                 addresses.append(engine.allocate(prod(tensor.shape) * np.dtype(tensor.dtype).itemsize))
                 undo.callback(engine.free, addresses[-1])
             layers = len(contract.cache_in)
-            now, spare = addresses[2:2 + layers], addresses[2 + layers:]
+            now, spare = addresses[first:first + layers], addresses[first + layers:]
             cache = TensorRtCache(now=now, spare=spare, step=step(now, spare), next_step=step(spare, now),
-                                  x=addresses[0], scores=addresses[1])
+                                  x=addresses[0], outputs=addresses[1:first])
             # not at exit: the end of the process frees everything
             weakref.finalize(cache, self._release, undo.pop_all()).atexit = False
         return cache
@@ -168,7 +169,7 @@ def check_tensors(tensors: Mapping[str, EngineTensor], contract: Contract) -> No
     if contract.options.streams == ANY:
         raise BundleError("the graph is for any number of streams, but a TensorRT engine has fixed shapes. "
                           "Export with --streams N.")
-    inputs, outputs = (contract.input, *contract.cache_in), (contract.scores, *contract.cache_out)
+    inputs, outputs = (contract.input, *contract.cache_in), (*contract.outputs, *contract.cache_out)
     for spec in (*inputs, *outputs):
         tensor, expected = tensors.get(spec.name), EngineTensor(spec.shape, spec.dtype, spec in inputs)
         if tensor != expected and (tensor is None or not {tensor.dtype, spec.dtype} <= INTERCHANGEABLE or (

@@ -64,7 +64,7 @@ def _tokens(g: Writer, variant: Variant, w: Weights, x: str) -> str:
 def _head(g: Writer, variant: Variant, w: Weights, x: str) -> None:
     """Write the nodes from the two extra tokens [N * 2, d] to the graph's scores [N, classes]."""
     x = g.norm("norm", x, w, "norm", float(w["block.eps"]))
-    x = g.mean("pooled", g.reshape("norm/streams", x, -1, EXTRA_TOKENS, variant.width), 1)
+    x = g.mean("embedding", g.reshape("norm/streams", x, -1, EXTRA_TOKENS, variant.width), 1)
     x = g.norm("head/norm", x, w, "head_norm", float(w["head.eps"]))
     with g.role("head"):
         x = g.linear("head", x, w, "head")

@@ -73,6 +73,11 @@ class Transformer(nn.Module):
         """Return the scores [B, classes] in (0, 1) of audio [B, samples] of at least one frame."""
         return self.tag(self.features(audio)).logits.sigmoid()
 
+    def embed(self, audio: Tensor, kind: str) -> tuple[Tensor, Tensor]:
+        """Return the scores and the embedding [B, d], of which there is one kind."""
+        logits, embedding = self.tag(self.features(audio))
+        return logits.sigmoid(), embedding
+
     def features(self, audio: Tensor) -> Tensor:
         """Return normalised log-mel [B, 1024, 128]: zeros are appended to the log-mel frames of a shorter
         signal before they are normalised; frames after the 1024th are dropped."""

@@ -6,19 +6,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from satexport.bundle.contract import Contract
-from satexport.models.efficientat.interface import interface
+from satexport.bundle.contract import Contract, GraphOptions
+from satexport.models.efficientat.embeddings import embedding_sizes, embeddings
 from satexport.models.efficientat.keys import MARKS, refuse, resembles
 from satexport.models.efficientat.paper import PAPER
 from satexport.models.efficientat.published import PUBLISHED
 from satexport.models.efficientat.random import random
 from satexport.models.efficientat.state import count_classes, count_parameters, read
 from satexport.models.efficientat.variants import VARIANTS, Variant, find_model
-from satexport.models.family import Checkpoint, Reference, Rewrite, Shapes, StateFile
+from satexport.models.family import Checkpoint, Interface, Reference, Rewrite, Shapes, StateFile
+from satexport.models.interface import stateless_interface
 
 __all__ = ["DEMOS", "MARKS", "PAPER", "PUBLISHED", "VARIANTS", "caution", "count_classes",
-           "count_parameters", "describe", "find_model", "fit", "hub_types", "interface", "options", "random",
-           "read", "reference", "refuse", "resembles", "rewrites"]
+           "count_parameters", "describe", "embeddings", "find_model", "fit", "hub_types", "interface",
+           "options", "random", "read", "reference", "refuse", "resembles", "rewrites"]
 
 DEMOS: Final[Mapping[str, Path]] = {}
 
@@ -44,10 +45,16 @@ def caution(variant: Variant, shapes: Shapes, is_sure: bool) -> str:
     return ""
 
 
-def reference(checkpoint: Checkpoint[Variant]) -> Reference:
+def interface(variant: Variant, classes: int, options: GraphOptions) -> Interface:
+    size = embedding_sizes(variant).get(options.embedding, 0)
+    return stateless_interface(variant, options, mel=(variant.mel.bands, variant.frames), classes=classes,
+                               embedding=size, tokens=None)
+
+
+def reference(checkpoint: Checkpoint[Variant], embedding: str = "") -> Reference:
     from satexport.models.efficientat.reference import PyTorchStep
 
-    return PyTorchStep(checkpoint)
+    return PyTorchStep(checkpoint, embedding)
 
 
 def rewrites(checkpoint: Checkpoint[Variant], contract: Contract, silence: None) -> Iterator[Rewrite]:

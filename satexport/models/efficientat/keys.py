@@ -44,7 +44,7 @@ def convolutions(variant: Variant) -> dict[str, Layer]:
         parts["project"] = (block.outputs, inner, 1, 1)
         layers |= {f"{number:02d}.{part}": Layer(f"features.{number}.block.{place}", shape)
                    for place, (part, shape) in enumerate(parts.items()) if shape}
-    last = (variant.embedding, variant.blocks[-1].outputs, 1, 1)
+    last = (variant.last_channels, variant.blocks[-1].outputs, 1, 1)
     return layers | {f"{LAST}.conv": Layer(f"features.{LAST}", last)}
 
 
@@ -58,7 +58,7 @@ def linear_layers(variant: Variant, classes: int) -> dict[str, Layer]:
             layers[f"{number:02d}.squeeze"] = Layer(f"{key}.fc1", (block.bottleneck, block.expanded))
             layers[f"{number:02d}.excite"] = Layer(f"{key}.fc2", (block.expanded, block.bottleneck))
     if variant.head == "mlp":
-        layers["head.hidden"] = Layer("classifier.2", (variant.hidden, variant.embedding))
+        layers["head.hidden"] = Layer("classifier.2", (variant.hidden, variant.last_channels))
         layers["head"] = Layer("classifier.5", (classes, variant.hidden))
     return layers
 
@@ -77,7 +77,7 @@ def expected_shapes(variant: Variant, classes: int) -> Shapes:
     for layer in linear_layers(variant, classes).values():
         shapes |= {f"{layer.key}.weight": layer.shape, f"{layer.key}.bias": layer.shape[:1]}
     if variant.head == "fc":
-        shapes["classifier.0.weight"] = (classes, variant.embedding, 1, 1)
+        shapes["classifier.0.weight"] = (classes, variant.last_channels, 1, 1)
         shapes |= {f"classifier.1.{part}": (classes,) for part in NORM}
     return shapes
 
@@ -127,7 +127,7 @@ def refuse(file: str, shapes: Shapes) -> str:
     if _UNTRAINED.match(file):
         return f"was trained on ImageNet only, its head for AudioSet is untrained; expected {_EXAMPLE}."
     first, last = shapes.get(FIRST_KEY, ()), shapes.get(LAST_KEY, ())
-    widths = {VARIANTS[model, DELAYS[0]].embedding: model for model in WIDTHS}
+    widths = {VARIANTS[model, DELAYS[0]].last_channels: model for model in WIDTHS}
     if first[1:] == (1, 3, 3) and len(last) == 4 and last[2:] == (1, 1) and last[0] not in widths:
         known = ", ".join(f"{size} ({model})" for size, model in widths.items())
         return (f"has a last convolution with {last[0]} channels, as no MobileNet of EfficientAT; "

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from satexport.frontends.preemphasis_mel import PreEmphasisMel
+from satexport.models.efficientat.embeddings import H_CLF1, H_CLF2, M_B_L, READ
 from satexport.models.efficientat.variants import BN_EPS, HEAD_BN_EPS, MEAN, SCALE, Block, Variant
 
 ACTIVATIONS = {"relu": nn.ReLU, "hardswish": nn.Hardswish}
@@ -57,8 +58,13 @@ class SqueezeExcitation(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: [B, C, H, W]; returns the same shape."""
         layers = cast(nn.ModuleDict, self.conc_se_layers[0])
-        scale = layers["fc2"](F.relu(layers["fc1"](x.mean((2, 3))))).sigmoid()
+        scale = layers["fc2"](F.relu(self.squeeze(x))).sigmoid()
         return x * cast(Tensor, scale)[:, :, None, None]
+
+    def squeeze(self, x: Tensor) -> Tensor:
+        """Return the inner layer before its ReLU, [B, bottleneck]."""
+        layers = cast(nn.ModuleDict, self.conc_se_layers[0])
+        return cast(Tensor, layers["fc1"](x.mean((2, 3))))
 
 
 class InvertedResidual(nn.Module):
@@ -82,30 +88,57 @@ class InvertedResidual(nn.Module):
         y = self.block(x)
         return cast(Tensor, x + y if self.is_residual else y)
 
+    def squeeze(self, x: Tensor) -> Tensor:
+        """Return the inner layer of its squeeze-and-excitation, which it must have, for the input of the
+        block."""
+        parts = iter(self.block)
+        while not isinstance(part := next(parts), SqueezeExcitation):
+            x = part(x)
+        return part.squeeze(x)
+
 
 class MobileNet(nn.Module):
     """An audio tagger with the published parameter names."""
 
     def __init__(self, variant: Variant, classes: int = 527) -> None:
         super().__init__()
+        self.variant = variant
         self.front_end = LogMel(variant.mel)
         blocks = variant.blocks
         self.features = nn.Sequential(
             _convolution(1, variant.first_channels, 3, 2, activation="hardswish"),
             *map(InvertedResidual, blocks),
-            _convolution(blocks[-1].outputs, variant.embedding, activation="hardswish"))
+            _convolution(blocks[-1].outputs, variant.last_channels, activation="hardswish"))
         if variant.head == "mlp":
             self.classifier = nn.Sequential(
-                nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(variant.embedding, variant.hidden),
+                nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(variant.last_channels, variant.hidden),
                 nn.Hardswish(), nn.Identity(), nn.Linear(variant.hidden, classes))
         else:
             self.classifier = nn.Sequential(
-                nn.Conv2d(variant.embedding, classes, 1, bias=False),
+                nn.Conv2d(variant.last_channels, classes, 1, bias=False),
                 nn.BatchNorm2d(classes, eps=HEAD_BN_EPS), nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
     def forward(self, audio: Tensor) -> Tensor:
         """Return the scores [B, classes] in (0, 1) of chunks of audio [B, samples]."""
         return self.logits(self.normalised(audio)).sigmoid()
+
+    def embed(self, audio: Tensor, kind: str) -> tuple[Tensor, Tensor]:
+        """Return the scores and the embedding of a kind in `embeddings`, [B, size]."""
+        maps = [self.normalised(audio)]  # before and after each of the features
+        for layer in self.features:
+            maps.append(layer(maps[-1]))
+        last = maps[-1]
+        if kind in (H_CLF1, H_CLF2):
+            embedding = last.mean((2, 3))
+            embedding = self.classifier[2:4](embedding) if kind == H_CLF2 else embedding
+        elif kind == M_B_L:
+            means = [maps[number + 1].mean((2, 3)) for number in READ]
+            embedding = torch.cat((maps[0].mean(3)[:, 0], *means), 1)
+        else:
+            blocks = [cast(InvertedResidual, self.features[number]) for number in READ]
+            embedding = torch.cat([block.squeeze(maps[number]) for number, block in
+                                   zip(READ, blocks, strict=True)], 1)
+        return cast(Tensor, self.classifier(last)).sigmoid(), embedding
 
     def normalised(self, audio: Tensor) -> Tensor:
         """Return the input of the first convolution, [B, 1, bands, frames]."""

@@ -30,12 +30,12 @@ class PyTorchStep(StatelessReference):
     model: MobileNet
     clip_protocol = PROTOCOL
 
-    def __init__(self, checkpoint: Checkpoint[Variant]) -> None:
-        super().__init__(load_model(checkpoint))
+    def __init__(self, checkpoint: Checkpoint[Variant], embedding: str = "") -> None:
+        super().__init__(load_model(checkpoint), embedding)
         self._shortest = checkpoint.variant.mel.n_fft // 2 + 2  # samples that can be reflected
 
     def clip_scores(self, audio: FloatArray) -> FloatArray:
         """Return the scores [classes] of a whole clip [samples] in one pass. Zeros follow a clip that is too
         short to be reflected (17 ms)."""
         clip = np.pad(audio, (0, max(0, self._shortest - len(audio))))
-        return np.asarray(self(clip[None], None)[0][0])
+        return np.asarray(self(clip[None], None)[0].scores[0])

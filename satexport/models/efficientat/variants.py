@@ -119,7 +119,7 @@ class Variant(Timed):
         return self._scaled(FIRST_CHANNELS)
 
     @property
-    def embedding(self) -> int:
+    def last_channels(self) -> int:
         """Channels of the last convolution."""
         return EXPANSION * self.blocks[-1].outputs
 

@@ -20,14 +20,20 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = ["DEMOS", "MARKS", "PAPER", "PUBLISHED", "VARIANTS", "caution", "count_classes",
-           "count_parameters", "describe", "find_model", "fit", "hub_types", "interface", "options", "random",
-           "read", "reference", "refuse", "resembles", "rewrites"]
+           "count_parameters", "describe", "embeddings", "find_model", "fit", "hub_types", "interface",
+           "options", "random", "read", "reference", "refuse", "resembles", "rewrites"]
 
 DEMOS: Final = {"sat-t-2s": PACKAGE_FOLDER / "data" / "demo-sat-t-2s.safetensors"}
 
 
 def options(variant: Variant) -> frozenset[str]:
     return frozenset({"input", "streams"} | ({"cache"} if variant.has_cache else set()))
+
+
+def embeddings(variant: Variant) -> Mapping[str, str]:
+    if variant.pooling == "token":
+        return {"token": "class token after the last norm"}
+    return {"mean": "mean of the tokens of the new audio after the last norm"}
 
 
 def fit(variant: Variant, file: StateFile) -> Variant:
@@ -56,10 +62,10 @@ def caution(variant: Variant, shapes: Shapes, is_sure: bool) -> str:
     return ""
 
 
-def reference(checkpoint: Checkpoint[Variant]) -> Reference:
+def reference(checkpoint: Checkpoint[Variant], embedding: str = "") -> Reference:
     from satexport.models.sat.reference import PyTorchStep
 
-    return PyTorchStep(checkpoint)
+    return PyTorchStep(checkpoint, embedding)
 
 
 def rewrites(checkpoint: Checkpoint[Variant], contract: Contract,

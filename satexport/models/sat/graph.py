@@ -125,9 +125,9 @@ class _Block(BlockWriter):
 
 def _head(g: Writer, variant: Variant, w: Weights, x: str) -> None:
     """Write the nodes from tokens [N * T, d], or class tokens [N, d], to the graph's scores [N, classes]."""
-    x = g.norm("norm", x, w, "norm", BLOCK_EPS)
+    x = g.norm("embedding" if variant.cls_tokens else "norm", x, w, "norm", BLOCK_EPS)
     if not variant.cls_tokens:
-        x = g.mean("pooled", g.reshape("norm/streams", x, -1, variant.new_tokens, variant.width), 1)
+        x = g.mean("embedding", g.reshape("norm/streams", x, -1, variant.new_tokens, variant.width), 1)
     x = g.norm("head/norm", x, w, "head_norm", OUTPUT_EPS)
     with g.role("head"):
         x = g.linear("head", x, w, "head")

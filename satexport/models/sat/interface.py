@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport.bundle.contract import CACHE_DTYPES, GraphOptions, TensorSpec
+from satexport.bundle.contract import CACHE_DTYPES, GraphOptions, TensorSpec, embedding_spec
 from satexport.models.family import Interface
 from satexport.models.sat.variants import BLOCK_EPS, LOG_MEL, Variant
 
@@ -39,6 +39,7 @@ def interface(variant: Variant, classes: int, options: GraphOptions) -> Interfac
     return Interface(
         input=TensorSpec(options.input, (options.streams, *shape)),
         scores=TensorSpec("scores", (options.streams, classes)),
+        embedding=embedding_spec(options, variant.width),
         cache_in=cache_specs(variant, options, "in"), cache_out=cache_specs(variant, options, "out"),
         tokens={"new": variant.new_tokens, "cached": variant.cache_tokens})
 

@@ -125,12 +125,21 @@ class Transformer(nn.Module):
     def forward(self, audio: Tensor, cache: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Compute one step from a chunk of audio [B, samples] and the cache [depth, B, C, d]. Returns the
         scores [B, classes] in (0, 1) and the new cache, None for a model without a cache."""
-        features = self._features(audio)[..., :self.variant.chunk_frames]
-        logits, cache = self.logits(features, cache)
+        logits, _, cache = self.tag(audio, cache)
         return logits.sigmoid(), cache
 
+    def tag(self, audio: Tensor, cache: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Compute the same, but return the scores before the sigmoid, the embedding [B, d] and the cache."""
+        features = self._features(audio)[..., :self.variant.chunk_frames]
+        embedding, cache = self._embed(features, cache)
+        return self.outputlayer(embedding), embedding, cache
+
     def logits(self, features: Tensor, cache: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Compute the same from features [B, 1, 64, F], but return the scores before the sigmoid."""
+        """Return the scores before the sigmoid, and the cache, of features [B, 1, 64, F]."""
+        embedding, cache = self._embed(features, cache)
+        return self.outputlayer(embedding), cache
+
+    def _embed(self, features: Tensor, cache: Tensor | None) -> tuple[Tensor, Tensor | None]:
         x = self._tokens(features)
         empty = x[:, :0]
         new_cache = []
@@ -142,7 +151,7 @@ class Transformer(nn.Module):
             x = block(x, cached)
         x = self.norm(x)
         pooled = x[:, 0] if self.variant.pooling == "token" else x.mean(1)
-        return self.outputlayer(pooled), torch.stack(new_cache) if self.variant.has_cache else None
+        return pooled, torch.stack(new_cache) if self.variant.has_cache else None
 
     def silence_cache(self) -> Tensor | None:
         """Return the initial cache of one stream, [depth, 1, C, d]: the cache after one pass over silence

@@ -10,7 +10,7 @@ import torch
 from satexport.models.family import Checkpoint
 from satexport.models.sat.network import Transformer
 from satexport.models.sat.variants import Variant
-from satexport.step import FloatArray
+from satexport.step import FloatArray, Outputs
 
 
 def load_model(checkpoint: Checkpoint[Variant]) -> Transformer:
@@ -30,10 +30,11 @@ PADDED: Final = ("one spectrogram per clip, split into pieces if it is longer th
 
 
 class PyTorchStep:
-    """The published model as a step; its cache holds hidden tokens, [depth, N, C, d]."""
+    """The published model as a step; its cache holds hidden tokens, [depth, N, C, d]. `embedding` is the kind
+    that it computes; "": none."""
 
-    def __init__(self, checkpoint: Checkpoint[Variant]) -> None:
-        self.model = load_model(checkpoint)
+    def __init__(self, checkpoint: Checkpoint[Variant], embedding: str = "") -> None:
+        self.model, self.embedding = load_model(checkpoint), embedding
         self.clip_protocol = PADDED if checkpoint.variant.is_ced else DROPPED
         with torch.inference_mode():
             self._initial = self.model.silence_cache()
@@ -42,11 +43,12 @@ class PyTorchStep:
         return None if self._initial is None else self._initial.repeat(1, streams, 1, 1)
 
     def __call__(self, x: FloatArray,
-                 cache: torch.Tensor | None) -> tuple[FloatArray, torch.Tensor | None]:
-        """Compute scores [N, classes] and the new cache from audio [N, samples] and the cache."""
+                 cache: torch.Tensor | None) -> tuple[Outputs, torch.Tensor | None]:
+        """Compute the outputs and the new cache from audio [N, samples] and the cache."""
         with torch.inference_mode():
-            scores, cache = self.model(torch.from_numpy(x), cache)
-        return np.asarray(scores.numpy()), cache
+            logits, embedding, cache = self.model.tag(torch.from_numpy(x), cache)
+            scores = np.asarray(logits.sigmoid().numpy())
+        return Outputs(scores, np.asarray(embedding.numpy()) if self.embedding else None), cache
 
     def silence(self, cache: torch.Tensor | None, stream: int) -> torch.Tensor | None:
         if cache is None or self._initial is None:

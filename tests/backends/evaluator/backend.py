@@ -26,7 +26,7 @@ from satexport.bundle.folder import Bundle
 from satexport.bundle.target import Target
 from satexport.errors import UsageError
 from satexport.process import ProcessBound
-from satexport.step import FloatArray
+from satexport.step import FloatArray, Outputs
 
 PACKAGE = "onnx"
 PRECISIONS: tuple[str, ...] = ("fp32", "int8")
@@ -55,13 +55,14 @@ class EvaluatorStep(ProcessBound):
     def initial_cache(self, streams: int) -> list[NDArray[Any]]:
         return [np.repeat(one, streams, axis=0) for one in self._initial]
 
-    def __call__(self, x: FloatArray, cache: list[NDArray[Any]]) -> tuple[FloatArray, list[NDArray[Any]]]:
+    def __call__(self, x: FloatArray, cache: list[NDArray[Any]]) -> tuple[Outputs, list[NDArray[Any]]]:
         self.check_process()
         contract = self._contract
         feeds = {contract.input.name: x}
         feeds |= zip((spec.name for spec in contract.cache_in), cache, strict=True)
-        scores, *new = self._graph.run([spec.name for spec in (contract.scores, *contract.cache_out)], feeds)
-        return scores, new
+        specs, count = (*contract.outputs, *contract.cache_out), len(contract.outputs)
+        results = self._graph.run([spec.name for spec in specs], feeds)
+        return Outputs(*results[:count]), results[count:]
 
     def silence(self, cache: list[NDArray[Any]], stream: int) -> list[NDArray[Any]]:
         for array, initial in zip(cache, self._initial, strict=True):

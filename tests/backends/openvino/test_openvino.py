@@ -110,7 +110,7 @@ def test_a_request_that_is_new_or_reset_has_heard_silence(
 
     def scores() -> FloatArray:
         request.infer()
-        return np.array(served.scores)
+        return np.array(served.outputs[0])
 
     assert {state.name for state in request.query_state()} == set(silence)
     first = scores()

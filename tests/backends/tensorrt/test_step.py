@@ -215,7 +215,7 @@ def test_an_engine_with_tensors_in_fp16_is_fed_and_read_so(
     bundle = open_bundle(tiny)
     engine = FakeEngine(bundle.graph.read_bytes(), "float16")
     step = TensorRtStep(engine, bundle.contract, bundle.initial_cache())
-    assert step(audio[None, :32_000], step.initial_cache(1))[0].dtype == np.float32
+    assert step(audio[None, :32_000], step.initial_cache(1))[0].scores.dtype == np.float32
     found = Stream(step, bundle.contract).feed(audio[:128_000])
     expected = tiny_tagger.stream().feed(audio[:128_000])
     np.testing.assert_allclose(found, expected, atol=0.02)

@@ -96,7 +96,7 @@ def test_a_graph_in_half_keeps_its_front_end_and_its_norms_in_fp32(made: Made) -
         elif node.op_type in ("MatMul", "Gemm", "Softmax", "Gelu"):
             assert found == {TensorProto.FLOAT16}, node.name
     contract = open_bundle(made.path).contract
-    assert {dtypes[spec.name] for spec in (contract.input, contract.scores, *contract.cache_in,
+    assert {dtypes[spec.name] for spec in (contract.input, *contract.outputs, *contract.cache_in,
                                            *contract.cache_out)} == {TensorProto.FLOAT}
 
 

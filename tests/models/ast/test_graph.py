@@ -60,11 +60,11 @@ def graph_of(checkpoint: Checkpoint[Variant], options: GraphOptions = USUAL_OPTI
 
 def run(graph: Graph, contract: Contract, audio: FloatArray) -> FloatArray:
     step = OnnxRuntimeStep(graph.model.SerializeToString(), contract, [])
-    return np.array(step(model_input(contract, audio), step.initial_cache(len(audio)))[0])
+    return step(model_input(contract, audio), step.initial_cache(len(audio)))[0].scores
 
 
 def scores_of(checkpoint: Checkpoint[Variant], audio: FloatArray) -> FloatArray:
-    return reference(checkpoint)(audio, None)[0]
+    return reference(checkpoint)(audio, None)[0].scores
 
 
 @pytest.fixture(scope="module")

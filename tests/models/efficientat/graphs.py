@@ -51,4 +51,4 @@ def stages(checkpoint: Checkpoint[Variant], opset: int = 20,
 
 def pytorch_scores(checkpoint: Checkpoint[Variant], audio: FloatArray) -> FloatArray:
     """Return the scores [chunks, classes] of chunks [chunks, samples] by PyTorch."""
-    return np.asarray(family.reference(checkpoint)(audio, None)[0])
+    return family.reference(checkpoint)(audio, None)[0].scores

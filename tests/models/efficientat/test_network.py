@@ -11,7 +11,7 @@ import torch
 
 from satexport.models.efficientat.network import MobileNet
 from satexport.models.efficientat.variants import DELAYS, VARIANTS, find_model
-from tests.models.efficientat.vectors import VECTORS, outputs, published, seeded_state, trained, wave
+from tests.models.efficientat.vectors import KINDS, VECTORS, outputs, published, seeded_state, trained, wave
 
 RELATIVE = 4e-6   # of the largest value of a seeded model's output
 FEATURES = 5e-5   # of a log-mel
@@ -59,7 +59,7 @@ def test_the_trained_mn04_gives_the_published_outputs(seconds: int, shared: Path
     frames = expected["features"].shape[2]
     np.testing.assert_allclose(found["features"][..., :frames], expected["features"], rtol=0, atol=FEATURES)
     np.testing.assert_allclose(found["features_mean"], expected["features_mean"], rtol=0, atol=FEATURES)
-    for name in ("logits", "embedding", "mb_l", "m_se"):
+    for name in ("logits", *KINDS):
         np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=2e-5)
     scores = torch.from_numpy(found["logits"]).sigmoid()
     np.testing.assert_allclose(scores, expected["scores"], rtol=0, atol=1e-5)
@@ -71,7 +71,7 @@ def test_the_trained_mn04_gives_the_published_outputs(seconds: int, shared: Path
     ("mn30", 39_086_367, 2880, 3840), ("mn40", 68_427_303, 3840, 5120)])
 def test_the_sizes_are_those_of_the_paper(model: str, parameters: int, embedding: int, hidden: int) -> None:
     variant = find_model(model)[1]
-    assert (variant.embedding, variant.hidden) == (embedding, hidden)
+    assert (variant.last_channels, variant.hidden) == (embedding, hidden)
     with torch.device("meta"):
         network = MobileNet(variant)
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters

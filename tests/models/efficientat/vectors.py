@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from satexport.models.efficientat.network import MobileNet, SqueezeExcitation
+from satexport.models.efficientat.embeddings import H_CLF1, H_CLF2, M_B_L, M_SE, embeddings
+from satexport.models.efficientat.network import MobileNet
 from satexport.models.efficientat.variants import SAMPLE_RATE, Variant, find_model
 from tests import ROOT
 from tests.models import seeded
 
 BASELINES = ROOT / "tests" / "data" / "baselines"
 VECTORS: Mapping[str, Any] = np.load(BASELINES / "mn_seeded.npz")
-DEEP = (5, 11, 13, 15)  # the blocks of which embeddings are recorded
+KINDS = {"embedding": H_CLF1, "h_clf1": H_CLF1, "mb_l": M_B_L, "m_se": M_SE, "h_clf2": H_CLF2}  # by array
 
 
 def seeded_state(variant: Variant) -> dict[str, torch.Tensor]:
@@ -55,21 +56,8 @@ def wave(seconds: int) -> torch.Tensor:
 
 def outputs(network: MobileNet, audio: torch.Tensor) -> dict[str, np.ndarray[Any, Any]]:
     """Return what the vectors record, by name: scores before the sigmoid, and embeddings [1, width]."""
-    means: list[torch.Tensor] = []
-    inner: list[torch.Tensor] = []
-    hooks = []
-    for number in DEEP:
-        block: Any = network.features[number]
-        hooks.append(block.register_forward_hook(lambda _, __, y: means.append(y.mean((2, 3)))))
-        squeeze = next(part for part in block.block if isinstance(part, SqueezeExcitation))
-        first: Any = squeeze.conc_se_layers[0]
-        hooks.append(first["fc1"].register_forward_hook(lambda _, __, y: inner.append(y)))
-    hooks.append(network.features.register_forward_hook(lambda _, __, y: means.append(y.mean((2, 3)))))
     x = network.normalised(audio)
-    logits = network.logits(x)
-    for hook in hooks:
-        hook.remove()
-    *deep, embedding = means
-    found = {"logits": logits, "embedding": embedding, "mb_l": torch.cat((x.mean(3)[:, 0], *deep), 1),
-             "m_se": torch.cat(inner, 1), "features": x[:, 0], "features_mean": x.mean(3)[:, 0]}
+    found = {"logits": network.logits(x), "features": x[:, 0], "features_mean": x.mean(3)[:, 0]}
+    found |= {name: network.embed(audio, kind)[1] for name, kind in KINDS.items()
+              if kind in embeddings(network.variant)}
     return {name: value.numpy() for name, value in found.items()}

@@ -84,9 +84,9 @@ def test_weights_under_all_names_give_the_scores_of_the_published_vit(
     path = str(save(tmp_path, seeded_state(model)))
     for delay in (1, 2):
         step = reference(load_checkpoint(path, VARIANTS[model, delay]))
-        chunk_scores, cache = step(seeded.waveform(4 * delay).reshape(4, -1), None)
+        outputs, cache = step(seeded.waveform(4 * delay).reshape(4, -1), None)
         assert cache is None
-        assert np.abs(chunk_scores - GOLDEN[f"{published}/chunks_{delay}s"]).max() < 5e-5
+        assert np.abs(outputs.scores - GOLDEN[f"{published}/chunks_{delay}s"]).max() < 5e-5
     step = reference(load_checkpoint(path, VARIANTS[model, 10]))
     for seconds in (5, 10):  # no longer than a piece: the protocols do not differ
         scores = step.clip_scores(seeded.waveform(seconds))

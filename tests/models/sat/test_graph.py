@@ -111,7 +111,7 @@ def test_the_graph_has_standard_operators_static_shapes_and_caches_in_order(mode
               for values in (graph.input, graph.output)]
     contract = contract_of(variant)
     assert list(shapes[0].items()) == [(s.name, s.shape) for s in (contract.input, *contract.cache_in)]
-    assert list(shapes[1].items()) == [(s.name, s.shape) for s in (contract.scores, *contract.cache_out)]
+    assert list(shapes[1].items()) == [(s.name, s.shape) for s in (*contract.outputs, *contract.cache_out)]
     if model == "sat-s":  # tokens stay cached for several steps, so layer 0 caches hidden tokens
         assert shapes[0]["cache_in_00"] == (1, 48, variant.width)
         assert shapes[0]["cache_in_01"] == (1, 2 * variant.heads, 48, variant.head_width)

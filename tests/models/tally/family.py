@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from satexport.bundle.contract import Contract, GraphOptions, TensorSpec
+from satexport.bundle.contract import Contract, GraphOptions, TensorSpec, embedding_spec
 from satexport.errors import CheckpointError
 from satexport.models.family import (
     Checkpoint,
@@ -27,8 +27,8 @@ from tests.models.tally.reference import Cache, NumpyTally
 from tests.models.tally.variants import LOG_MEL, VARIANTS, Variant, find_model
 
 __all__ = ["DEMOS", "MARKS", "PAPER", "PUBLISHED", "VARIANTS", "caution", "count_classes",
-           "count_parameters", "describe", "find_model", "fit", "hub_types", "interface", "options", "random",
-           "read", "reference", "refuse", "resembles", "rewrites"]
+           "count_parameters", "describe", "embeddings", "find_model", "fit", "hub_types", "interface",
+           "options", "random", "read", "reference", "refuse", "resembles", "rewrites"]
 
 MARK: Final = "hidden.weight"
 MARKS: Final = frozenset({MARK})
@@ -60,6 +60,10 @@ def resembles(shapes: Shapes) -> Sequence[Variant]:
 
 def fit(variant: Variant, file: StateFile) -> Variant:
     return variant
+
+
+def embeddings(variant: Variant) -> Mapping[str, str]:
+    return {"hidden": "mean of the last hidden vectors"}
 
 
 def refuse(file: str, shapes: Shapes) -> str:
@@ -95,12 +99,13 @@ def interface(variant: Variant, classes: int, options: GraphOptions) -> Interfac
     return Interface(
         input=TensorSpec(options.input, (options.streams, *shape)),
         scores=TensorSpec("scores", (options.streams, classes)),
+        embedding=embedding_spec(options, variant.width),
         cache_in=(TensorSpec("cache_in_00", cache),), cache_out=(TensorSpec("cache_out_00", cache),),
         tokens={"new": 1, "cached": variant.memory_steps})
 
 
-def reference(checkpoint: Checkpoint[Variant]) -> Reference:
-    return NumpyTally(checkpoint)
+def reference(checkpoint: Checkpoint[Variant], embedding: str = "") -> Reference:
+    return NumpyTally(checkpoint, embedding)
 
 
 def rewrites(checkpoint: Checkpoint[Variant], contract: Contract, silence: Cache) -> Iterator[Rewrite]:

@@ -43,7 +43,7 @@ def build_graph(variant: Variant, w: Weights, contract: Contract) -> Graph:
     x = g.reshape("hidden/new", x, -1, 1, variant.width)
     x = g.op("Concat", "tally/all", contract.cache_in[0].name, x, axis=1)
     g.slice(contract.cache_out[0].name, x, 1, 1, 1 + variant.memory_steps)
-    x = g.mean("tally/mean", x, 1)
+    x = g.mean("embedding", x, 1)
     with g.role("head"):
         x = g.linear("head", x, w, "head")
     g.op("Sigmoid", "scores", x)

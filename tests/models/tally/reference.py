@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from satexport.models.family import Checkpoint
-from satexport.step import FloatArray
+from satexport.step import FloatArray, Outputs
 from tests.models.tally.variants import LOG_MEL, Variant
 
 Cache = NDArray[np.float64]  # [N, memory, width]
@@ -17,18 +17,20 @@ Cache = NDArray[np.float64]  # [N, memory, width]
 class NumpyTally:
     clip_protocol = ""
 
-    def __init__(self, checkpoint: Checkpoint[Variant]) -> None:
-        self.variant = checkpoint.variant
+    def __init__(self, checkpoint: Checkpoint[Variant], embedding: str = "") -> None:
+        self.variant, self.embedding = checkpoint.variant, embedding
         self.w = {key: value.astype(np.float64) for key, value in checkpoint.state.items()}
 
     def initial_cache(self, streams: int) -> Cache:
         hidden = self._hidden(np.zeros((1, self.variant.window_samples), np.float32))
         return np.repeat(hidden[:, None], self.variant.memory_steps, 1).repeat(streams, 0)
 
-    def __call__(self, x: FloatArray, cache: Cache) -> tuple[FloatArray, Cache]:
+    def __call__(self, x: FloatArray, cache: Cache) -> tuple[Outputs, Cache]:
         hidden = np.concatenate((cache, self._hidden(x)[:, None]), 1)
-        logits = hidden.mean(1) @ self.w["head.weight"].T + self.w["head.bias"]
-        return np.asarray(1 / (1 + np.exp(-logits)), np.float32), hidden[:, 1:]
+        mean = hidden.mean(1)
+        scores = 1 / (1 + np.exp(-mean @ self.w["head.weight"].T - self.w["head.bias"]))
+        embedding = np.asarray(mean, np.float32) if self.embedding else None
+        return Outputs(np.asarray(scores, np.float32), embedding), hidden[:, 1:]
 
     def silence(self, cache: Cache, stream: int) -> Cache:
         cache = cache.copy()
