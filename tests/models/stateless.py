@@ -37,9 +37,9 @@ def graph_of(checkpoint: Checkpoint[Any], options: GraphOptions = USUAL_OPTIONS,
 def run(graph: Graph, contract: Contract, audio: FloatArray) -> FloatArray:
     """Return the scores [N, classes] of chunks [N, samples] by ONNX Runtime."""
     step = OnnxRuntimeStep(graph.model.SerializeToString(), contract, [])
-    return np.array(step(model_input(contract, audio), step.initial_cache(len(audio)))[0])
+    return np.array(step(model_input(contract, audio), step.initial_cache(len(audio)))[0].scores)
 
 
 def scores_of(checkpoint: Checkpoint[Any], audio: FloatArray) -> FloatArray:
     """Return the scores [N, classes] of chunks [N, samples] by PyTorch."""
-    return np.asarray(make_reference(checkpoint)(audio, None)[0])
+    return np.asarray(make_reference(checkpoint)(audio, None)[0].scores)

@@ -25,8 +25,8 @@ SIZES: Final = {  # entry -> field of `Size`
 CLASSES: Final = "predictor_class"
 _COPY: Final = "Copy or download the file again."
 _WHOLE: Final = ("expected a file as published, a dict with cfg, model and label_dict that torch.save "
-                 "wrote, or a safetensors file of the weights with cfg and label_dict as JSON in its metadata. "
-                 "Pass the original file.")
+                 "wrote, or a safetensors file of the weights with cfg and label_dict as JSON in its "
+                 "metadata. Pass the original file.")
 
 
 class Config(NamedTuple):

@@ -137,15 +137,12 @@ class _Block(BlockWriter):
 
 
 def _head(g: Writer, variant: Variant, w: Weights, x: str) -> None:
-    """Write the nodes from tokens [N * T, d] to the graph's scores [N, classes]."""
+    """Write the nodes from tokens [N * T, d] to the graph's scores [N, classes] and embedding [N, d]."""
     def mean(name: str, x: str, width: int) -> str:
         return g.mean(name, g.reshape(f"{name}/tokens", x, -1, variant.tokens, width), 1)
 
+    embedding = mean("embedding", x, variant.size.width)
     is_last = bool(w["head.is_last"])
-    if is_last:
-        x = mean("embedding", x, variant.size.width)
     with g.role("head"):
-        x = g.linear("head", x, w, "head")
-    if not is_last:
-        x = mean("logits", x, len(w["head.bias"]))
-    g.op("Sigmoid", "scores", x)
+        x = g.linear("head", embedding if is_last else x, w, "head")
+    g.op("Sigmoid", "scores", x if is_last else mean("logits", x, len(w["head.bias"])))

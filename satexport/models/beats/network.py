@@ -129,6 +129,11 @@ class Transformer(nn.Module):
         """Return the scores [B, classes] in (0, 1) of audio [B, samples] of at least 16 frames."""
         return self.tag(self.features(audio)).logits.sigmoid()
 
+    def embed(self, audio: Tensor, kind: str) -> tuple[Tensor, Tensor]:
+        """Return the scores and the embedding [B, d], of which there is one kind."""
+        logits, embedding = self.tag(self.features(audio))
+        return logits.sigmoid(), embedding
+
     def features(self, audio: Tensor) -> Tensor:
         """Return normalised log-mel [B, F, 128]."""
         return cast(Tensor, self.front_end(audio) - MEAN) / (2 * DEVIATION)

@@ -33,11 +33,11 @@ class PyTorchStep(StatelessReference):
     model: Transformer
     clip_protocol = PROTOCOL
 
-    def __init__(self, checkpoint: Checkpoint[Variant]) -> None:
-        super().__init__(load_model(checkpoint))
+    def __init__(self, checkpoint: Checkpoint[Variant], embedding: str = "") -> None:
+        super().__init__(load_model(checkpoint), embedding)
 
     def clip_scores(self, audio: FloatArray) -> FloatArray:
         """Return the scores [classes] of a whole clip [samples]. Zeros are appended to one that is shorter
         than a patch (175 ms)."""
         clip = np.pad(audio[:LONGEST], (0, max(0, SHORTEST - len(audio))))
-        return np.asarray(self(clip[None], None)[0][0])
+        return np.asarray(self(clip[None], None)[0].scores[0])

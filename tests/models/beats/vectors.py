@@ -24,7 +24,7 @@ SIZE = "48x3x2x96"
 TINY = f"beats-embed32-{SIZE}"
 SECONDS = (1, 2, 10)
 MIDS = tuple(audioset_mids())
-ORDER = np.random.default_rng(0).permutation(len(MIDS))  # of the classes in a file: row i scores class ORDER[i]
+ORDER = np.random.default_rng(0).permutation(len(MIDS))  # row i of a file's predictor scores class ORDER[i]
 
 
 def recorded(seconds: int) -> dict[str, Any]:
