@@ -9,13 +9,13 @@ import numpy as np
 import onnx
 import pytest
 
-from satexport.backends.backend import BuildOptions
 from satexport.backends.tensorrt.build import build_engine
 from satexport.backends.tensorrt.rules import find_violations
 from satexport.backends.tensorrt.settings import TensorRtSettings
 from satexport.bundle.folder import open_bundle
 from satexport.graph.roles import Graph
 from satexport.pipeline.build import compile_bundle
+from satexport.pipeline.plan import BuildOptions
 from satexport.tagging.tagger import load
 from satexport.targets import find_target
 from tests.commands.calls import call
