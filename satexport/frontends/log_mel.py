@@ -29,9 +29,14 @@ class LogMel:
     f_min: float      # Hz, lower edge of the first filter
     f_max: float      # Hz, upper edge of the last filter
     floor: float      # minimum power, applied before the logarithm
-    top_db: float | None  # dB; dynamic range below the maximum of the chunk's spectrogram; None: not clamped
+    top_db: float     # dB; dynamic range below the maximum of the chunk's spectrogram; inf: not clamped
     scale: Literal["htk", "slaney"] = "htk"
     padded: int = 0   # samples; zeros are appended to a shorter chunk. Without a clamp only
+
+    @property
+    def is_clamped(self) -> bool:
+        """Whether features depend on the maximum of the chunk."""
+        return self.top_db < np.inf
 
     @property
     def bins(self) -> int:
@@ -60,7 +65,8 @@ class LogMel:
             "name": self.name, "kind": "log-mel", "sample_rate": self.sample_rate, "n_fft": self.n_fft,
             "hop": self.hop, "window": "hann (periodic)", "centre": "reflect", "power": 2,
             "bands": self.bands, "mel_scale": self.scale, "norm": "none" if self.scale == "htk" else "area",
-            "f_min": self.f_min, "f_max": self.f_max, "floor": self.floor, "top_db": self.top_db,
+            "f_min": self.f_min, "f_max": self.f_max, "floor": self.floor,
+            "top_db": self.top_db if self.is_clamped else None,
         } | ({"padded": self.padded} if self.padded else {})
 
     def compute(self, audio: FloatArray, frames: int) -> FloatArray:
@@ -71,10 +77,9 @@ class LogMel:
         signal = np.pad(audio.astype(np.float64), ((0, 0), (0, zeros)))
         padded = np.pad(signal, ((0, 0), (half, half)), mode="reflect")
         framed = np.lib.stride_tricks.sliding_window_view(padded, self.n_fft, axis=1)[:, ::self.hop]
-        if self.top_db is None:
+        if not self.is_clamped:
             framed = framed[:, :frames]
         power = np.abs(np.fft.rfft(framed * self.window())) ** 2                        # [N, F, bins]
         decibels = 10 * np.log10(np.maximum(power @ self.filters(), self.floor))        # [N, F, bands]
-        if self.top_db is not None:
-            decibels = np.maximum(decibels, decibels.max((1, 2), keepdims=True) - self.top_db)
+        decibels = np.maximum(decibels, decibels.max((1, 2), keepdims=True) - self.top_db)
         return np.ascontiguousarray(decibels[:, :frames].swapaxes(1, 2), np.float32)

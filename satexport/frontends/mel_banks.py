@@ -26,7 +26,8 @@ def slaney_mel_bank(sample_rate: int, n_fft: int, bands: int, f_min: float, f_ma
     mel = np.linspace(bottom, top, bands + 2)
     corners = np.where(mel < 15, 200 * mel / 3, 1000 * np.exp((mel - 15) / step))  # Hz
     bins = np.linspace(0, sample_rate / 2, n_fft // 2 + 1)[:, None]             # Hz
-    return _triangles(bins, corners) * 2 / (corners[2:] - corners[:-2])
+    bank: Array = _triangles(bins, corners) * 2 / (corners[2:] - corners[:-2])
+    return bank
 
 
 def kaldi_mel_bank(sample_rate: int, n_fft: int, bands: int, f_min: float, f_max: float) -> Array:

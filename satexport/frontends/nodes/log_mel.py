@@ -21,7 +21,7 @@ def log_mel(g: Writer, row: LogMel, samples: int, audio: str) -> str:
     x = power.write(g, x, used, frames)
     x = g.op("Max", "mel/floored", x, g.scalar("mel.floor", row.floor))
     x = g.op("Log", "mel/log", x)
-    if row.top_db is None:
+    if not row.is_clamped:
         return x
     bound = g.op("Sub", "mel/bound", g.max("mel/peak", x, 1, 2),
                  g.scalar("mel.top", row.top_db / DB_PER_LN))

@@ -87,6 +87,6 @@ def pool_matrix() -> Array:
     rows, columns = z_order(WINDOW)
     steps = PIECES * WINDOW
     height, step = rows % 2, WINDOW * (rows // 2) + columns
-    read = [(height == h) & (0 <= step + 1 - tap) & (step + 1 - tap < steps)
+    read = [(height == h) & (step + 1 >= tap) & (step + 1 < steps + tap)
             for h in range(2) for tap in range(3)]
     return np.asarray(np.stack(read) / steps)

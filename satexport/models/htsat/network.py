@@ -42,7 +42,7 @@ class Mel(nn.Module):
                               pad_mode="reflect", return_complex=True).transpose(1, 2)
         power = spectrum.real.square() + spectrum.imag.square()
         mel = power @ cast(Tensor, self.filters)
-        return cast(Tensor, 10 * mel.clamp(min=MEL.floor).log10())
+        return 10 * mel.clamp(min=MEL.floor).log10()
 
 
 class PatchEmbed(nn.Module):
@@ -76,8 +76,9 @@ def shift_mask(side: int) -> Tensor:
 
 def to_windows(x: Tensor) -> Tensor:
     """Return a map [B, s, s, d] as windows [B * W, 64, d]."""
-    x = x.unflatten(2, (-1, WINDOW)).unflatten(1, (-1, WINDOW))                  # [B, rows, 8, columns, 8, d]
-    return x.transpose(2, 3).flatten(3, 4).flatten(0, 2)
+    count = x.shape[1] // WINDOW
+    x = x.view(-1, count, WINDOW, count, WINDOW, x.shape[-1])
+    return x.transpose(2, 3).reshape(-1, WINDOW ** 2, x.shape[-1])
 
 
 def from_windows(x: Tensor, side: int) -> Tensor:
@@ -177,7 +178,7 @@ class Transformer(nn.Module):
         self.front_end = Mel()
         self.bn0 = nn.BatchNorm2d(BANDS, eps=EPS)
         self.patch_embed = PatchEmbed(variant.width)
-        self.layers = nn.ModuleList(SwinStage(stage, stage is stages[-1]) for stage in stages)
+        self.layers = nn.ModuleList(SwinStage(stage, stage == stages[-1]) for stage in stages)
         self.norm = nn.LayerNorm(d, eps=EPS)
         self.tscam_conv = nn.Conv2d(d, classes, (WINDOW // PIECES, 3), padding=(0, 1))
 
@@ -190,11 +191,12 @@ class Transformer(nn.Module):
         return cast(Tensor, self.front_end(F.pad(audio, (0, MEL.padded - audio.shape[1]))))
 
     def image(self, decibels: Tensor) -> Tensor:
-        """Return the image [B, 1, 256, 256] of decibels [B, F, 64] of at most 1024 frames: they are normalised
-        and stretched to 1024 frames, and four pieces of them lie above each other, 64 bands each."""
+        """Return the image [B, 1, 256, 256] of at most 1024 frames of decibels [B, F, 64]: they are
+        normalised and stretched to 1024 frames; four pieces of them lie above each other, 64 bands each."""
         x = self.bn0(decibels.transpose(1, 2).unsqueeze(-1)).permute(0, 3, 2, 1)   # [B, 1, F, 64]
         x = F.interpolate(x, (PIECES * SIDE, BANDS), mode="bicubic", align_corners=True)
-        return x.unflatten(2, (PIECES, SIDE)).transpose(-2, -1).flatten(2, 3)
+        x = x.view(-1, PIECES, SIDE, BANDS).transpose(2, 3)
+        return x.reshape(-1, 1, PIECES * BANDS, SIDE)
 
     def tag(self, decibels: Tensor) -> Output:
         """Compute logits and embedding from decibels [B, F, 64]."""
@@ -202,6 +204,7 @@ class Transformer(nn.Module):
         for layer in self.layers:
             x = layer(x)
         x = self.norm(x)                                                         # [B, 8, 8, d]
-        pieces = x.unflatten(1, (PIECES, -1)).permute(0, 4, 2, 1, 3).flatten(3)   # [B, d, 2, 32]
+        pieces = x.view(-1, PIECES, WINDOW // PIECES, WINDOW, x.shape[-1])
+        pieces = pieces.permute(0, 4, 2, 1, 3).flatten(3)                        # [B, d, 2, 32]
         framewise = self.tscam_conv(pieces).squeeze(2)
         return Output(framewise.mean(-1), x.mean((1, 2)), framewise)

@@ -1,6 +1,6 @@
 """The models: HTS-AT at four chunk lengths. The name of a model of another size contains the size:
-`htsat-8x1-2-2-4x2-2-2-2` is 8 wide in its first stage, has 1, 2, 2 and 4 heads and 2, 2, 2 and 2 blocks in its
-four stages.
+`htsat-8x1-2-2-4x2-2-2-2` is 8 wide in its first stage, and has 1, 2, 2 and 4 heads and 2, 2, 2 and 2 blocks
+in its four stages.
 
 Source of every number: "HTS-AT: A Hierarchical Token-Semantic Audio Transformer for Sound Classification and
 Detection" (Chen et al., 2022, arXiv 2202.00874) and the behaviour of its published implementation.
@@ -109,9 +109,9 @@ def size_name(width: int, heads: str, depths: tuple[int, ...]) -> str:
 
 
 def find_model(model: str) -> Mapping[int, Variant]:
-    """Return the variants of a model by chunk length. The model is the published one or has another size, such
-    as "htsat-8x1-2-2-4x2-2-2-2" (width x heads of each stage x blocks of each stage). Empty if there is no
-    such model. Raises `UsageError` for an impossible size."""
+    """Return the variants of a model by chunk length. The model is the published one or has another size,
+    such as "htsat-8x1-2-2-4x2-2-2-2" (width x heads of each stage x blocks of each stage). Empty if there is
+    no such model. Raises `UsageError` for an impossible size."""
     name = _NAME.fullmatch(model)
     if not name:
         return {}
@@ -121,8 +121,8 @@ def find_model(model: str) -> Mapping[int, Variant]:
     heads, depths = (tuple(map(int, name[part].split("-"))) for part in ("heads", "depths"))
     if not 1 <= width <= WIDEST or any(not 1 <= count <= width << stage or (width << stage) % count
                                        for stage, count in enumerate(heads)):
-        raise UsageError(f"{model}: expected a width up to {WIDEST}, and in each stage a number of heads that "
-                         "divides its width (which doubles from stage to stage).")
+        raise UsageError(f"{model}: expected a width up to {WIDEST}, and in each stage a number of heads "
+                         "that divides its width (which doubles from stage to stage).")
     if not all(1 <= depth <= DEEPEST for depth in depths):
         raise UsageError(f"{model}: expected depths from 1 to {DEEPEST}.")
     return _model(model, width, heads, depths)
