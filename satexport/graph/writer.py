@@ -106,7 +106,7 @@ class Writer:
         return self.op("Add", f"{name}/sum", y, self.constant(f"{key}.bias", bias)) if bias.any() else y
 
     def norm(self, name: str, x: str, w: Weights, key: str, epsilon: float) -> str:
-        """LayerNorm over the last axis. Norms of one size share a scale of ones; a shift of zeros is omitted."""
+        """LayerNorm over the last axis. Norms of one size share a scale of ones; a shift of 0 is left out."""
         scale, shift = w[f"{key}.scale"], w[f"{key}.shift"]
         plain = bool((scale == 1).all())
         inputs = [x, self.constant(f"ones_{len(scale)}" if plain else f"{key}.scale", scale)]
