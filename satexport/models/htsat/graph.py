@@ -38,7 +38,7 @@ def build_graph(variant: Variant, w: Weights, contract: Contract) -> Graph:
     """Return the graph of one step with the contract in its metadata, checked by ONNX."""
     g = Writer(contract.opset)
     with g.role("front_end"):
-        x = _image(g, _normalised(g, variant, w, contract))
+        x = _image(g, w, _scaled(g, variant, w, contract))
     x = _patches(g, w, x)
     for stage in variant.stages:
         for block in range(stage.depth):
@@ -49,9 +49,9 @@ def build_graph(variant: Variant, w: Weights, contract: Contract) -> Graph:
     return g.finish(contract)
 
 
-def _normalised(g: Writer, variant: Variant, w: Weights, contract: Contract) -> str:
-    """Write the nodes from the graph's input to normalised log-mel [N, 64, 1001], with silent frames behind
-    those of the audio."""
+def _scaled(g: Writer, variant: Variant, w: Weights, contract: Contract) -> str:
+    """Write the nodes from the graph's input to scaled log-mel [N, 64, 1001], with silent frames behind those
+    of the audio."""
     x, scale, floor = contract.input.name, w["mel.scale"], 10 * math.log10(MEL.floor)  # dB
     if contract.options.input == "audio":
         x = log_mel(g, MEL, variant.window_samples, x)
@@ -59,13 +59,13 @@ def _normalised(g: Writer, variant: Variant, w: Weights, contract: Contract) -> 
     if variant.frames < FRAMES:
         x = g.op("Pad", "mel/silent", x, g.ints(0, 0, 0, 0, 0, FRAMES - variant.frames),
                  g.scalar("mel.silence", floor))
-    x = g.op("Mul", "mel/scaled", x, g.constant("mel.scale", scale[:, None]))
-    return g.op("Add", "mel/normalised", x, g.constant("mel.shift", w["mel.shift"][:, None]))
+    return g.op("Mul", "mel/scaled", x, g.constant("mel.scale", scale[:, None]))
 
 
-def _image(g: Writer, x: str) -> str:
-    """Write the nodes from normalised log-mel [N, 64, 1001] to the image [N, 256, 256]: each piece is a
-    product of the frames that it reads with its columns of the stretching matrix."""
+def _image(g: Writer, w: Weights, x: str) -> str:
+    """Write the nodes from scaled log-mel [N, 64, 1001] to the normalised image [N, 256, 256]: each piece is
+    a product of the frames that it reads with its columns of the stretching matrix. The shift of the bands is
+    added last, because each column sums to 1. (Next to the scale, OpenVINO would compute it in bf16.)"""
     pieces = []
     for number, matrix in enumerate(np.split(stretch_matrix(), PIECES, 1)):
         read = np.flatnonzero(matrix.any(1))
@@ -73,7 +73,9 @@ def _image(g: Writer, x: str) -> str:
         frames = g.slice(f"mel/piece_{number}", x, 2, first, end)
         pieces.append(g.op("MatMul", f"image/piece_{number}", frames,
                            g.constant(f"stretch_{number}", matrix[first:end])))
-    return g.op("Concat", "image", *pieces, axis=1)
+    x = g.op("Concat", "image/scaled", *pieces, axis=1)
+    shift = np.tile(w["mel.shift"], PIECES)
+    return g.op("Add", "image", x, g.constant("image.shift", shift[:, None]))
 
 
 def _patches(g: Writer, w: Weights, x: str) -> str:
@@ -153,9 +155,10 @@ def _downsample(g: Writer, w: Weights, stage: Stage, x: str) -> str:
 def _head(g: Writer, variant: Variant, w: Weights, x: str) -> None:
     """Write the nodes from the last tokens [N * 64, d] to the graph's scores [N, classes]."""
     x = g.reshape("norm/streams", g.norm("norm", x, w, "head_norm", EPS), -1, TOKENS, variant.embedding)
+    x = g.op("Transpose", "norm/columns", x, perm=[0, 2, 1])
     pool = pool_matrix()
-    x = g.op("MatMul", "pooled", g.constant("pool", pool), x)
-    x = g.reshape("pooled/flat", x, -1, len(pool) * variant.embedding)
+    x = g.op("MatMul", "pooled", x, g.constant("pool", pool))            # [N, d, 6]
+    x = g.reshape("pooled/flat", x, -1, variant.embedding * pool.shape[1])
     with g.role("head"):
         x = g.linear("head", x, w, "head")
     g.op("Sigmoid", "scores", x)

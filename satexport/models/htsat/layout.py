@@ -80,7 +80,7 @@ def stretch_matrix(frames: int = FRAMES, rows: int = PIECES * SIDE) -> Array:
 
 
 def pool_matrix() -> Array:
-    """Return the matrix [6, 64] from the tokens of the last stage to the means over time that the head reads,
+    """Return the matrix [64, 6] from the tokens of the last stage to the means over time that the head reads,
     one for each height and tap of its convolution: of all 32 steps, without the last or without the first
     (where a tap reads beyond the ends). The mean of the convolution is the product of these six with its
     weight."""
@@ -89,4 +89,4 @@ def pool_matrix() -> Array:
     height, step = rows % 2, WINDOW * (rows // 2) + columns
     read = [(height == h) & (step + 1 >= tap) & (step + 1 < steps + tap)
             for h in range(2) for tap in range(3)]
-    return np.asarray(np.stack(read) / steps)
+    return np.asarray(np.stack(read, 1) / steps)

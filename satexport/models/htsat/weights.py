@@ -36,7 +36,7 @@ def graph_weights(variant: Variant, state: Mapping[str, NDArray[np.float32]]) ->
         "patch.norm.scale": get("patch_embed.norm.weight"), "patch.norm.shift": get("patch_embed.norm.bias"),
         "head_norm.scale": get("norm.weight"), "head_norm.shift": get("norm.bias"),
         "embedding.scale": np.ones(variant.embedding), "embedding.shift": np.zeros(variant.embedding),
-        "head.weight": head.transpose(2, 3, 1, 0).reshape(-1, len(head)), "head.bias": get("tscam_conv.bias"),
+        "head.weight": head.reshape(len(head), -1).T, "head.bias": get("tscam_conv.bias"),
     }
     for name, source in variant.blocks():
         weights |= _block_weights(get, source, name)
@@ -76,9 +76,9 @@ def _fold_norms(w: Weights) -> Weights:
         w = fold_norm(fold_norm(w, f"{n}.norm1", f"{n}.qkv"), f"{n}.norm2", f"{n}.fc1")
     for stage in sorted(key.partition(".")[0] for key in w if key.endswith(".reduction.weight")):
         w = fold_norm(w, f"{stage}.norm", f"{stage}.reduction")
-    scale, shift, sums = w["head_norm.scale"], w["head_norm.shift"], pool_matrix().sum(1)
-    wide = w | {"head_norm.scale": np.tile(scale, len(sums)),
-                "head_norm.shift": np.outer(sums, shift).reshape(-1)}
+    scale, shift, sums = w["head_norm.scale"], w["head_norm.shift"], pool_matrix().sum(0)
+    wide = w | {"head_norm.scale": np.repeat(scale, len(sums)),
+                "head_norm.shift": np.outer(shift, sums).reshape(-1)}
     return fold_norm(wide, "head_norm", "head") | {
         "head_norm.scale": np.ones_like(scale), "head_norm.shift": np.zeros_like(shift),
         "embedding.scale": scale, "embedding.shift": shift}
