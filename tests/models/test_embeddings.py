@@ -21,7 +21,7 @@ from satexport.models.families import (
 from satexport.pipeline.export import make_contract
 from tests.tiny import SAT
 
-TINY = [SAT, "sat-s-48x3x2", "ast-48x3x2x96", "mn01"]  # all kinds of every family
+TINY = [SAT, "sat-s-48x3x2", "ast-48x3x2x96", "htsat-8x1-2-2-4x2-2-2-2", "mn01"]  # all kinds of every family
 KINDS = [(model, kind) for model in TINY for kind in find_embeddings(find_variant(model, 1))]
 
 

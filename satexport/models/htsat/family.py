@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from satexport.bundle.contract import Contract, GraphOptions, TensorSpec
+from satexport.bundle.contract import Contract, GraphOptions
 from satexport.models.family import Checkpoint, Interface, Reference, Rewrite, Shapes
 from satexport.models.htsat.keys import MARKS
 from satexport.models.htsat.paper import PAPER
@@ -14,16 +14,21 @@ from satexport.models.htsat.published import PUBLISHED
 from satexport.models.htsat.sizes import refuse, resembles
 from satexport.models.htsat.state import count_classes, count_parameters, random, read
 from satexport.models.htsat.variants import BANDS, VARIANTS, Variant, find_model
+from satexport.models.interface import stateless_interface
 
 __all__ = ["DEMOS", "MARKS", "PAPER", "PUBLISHED", "VARIANTS", "caution", "count_classes",
-           "count_parameters", "describe", "find_model", "fit", "hub_types", "interface", "options", "random",
-           "read", "reference", "refuse", "resembles", "rewrites"]
+           "count_parameters", "describe", "embeddings", "find_model", "fit", "hub_types", "interface",
+           "options", "random", "read", "reference", "refuse", "resembles", "rewrites"]
 
 DEMOS: Final[Mapping[str, Path]] = {}
 
 
 def options(variant: Variant) -> frozenset[str]:
     return frozenset({"input", "streams"})
+
+
+def embeddings(variant: Variant) -> Mapping[str, str]:
+    return {"mean": "mean of the tokens after the last norm"}
 
 
 def fit(variant: Variant, shapes: Shapes) -> Variant:
@@ -39,17 +44,14 @@ def caution(variant: Variant, shapes: Shapes, is_sure: bool) -> str:
 
 
 def interface(variant: Variant, classes: int, options: GraphOptions) -> Interface:
-    shape = (variant.window_samples,) if options.input == "audio" else (BANDS, variant.frames)
-    return Interface(
-        input=TensorSpec(options.input, (options.streams, *shape)),
-        scores=TensorSpec("scores", (options.streams, classes)), cache_in=(), cache_out=(),
-        tokens={"new": variant.tokens, "cached": 0})
+    return stateless_interface(variant, options, mel=(BANDS, variant.frames), classes=classes,
+                               embedding=variant.embedding, tokens=variant.tokens)
 
 
-def reference(checkpoint: Checkpoint[Variant]) -> Reference:
+def reference(checkpoint: Checkpoint[Variant], embedding: str = "") -> Reference:
     from satexport.models.htsat.reference import PyTorchStep
 
-    return PyTorchStep(checkpoint)
+    return PyTorchStep(checkpoint, embedding)
 
 
 def rewrites(checkpoint: Checkpoint[Variant], contract: Contract, silence: None) -> Iterator[Rewrite]:

@@ -1,4 +1,4 @@
-"""Build the ONNX graph of one step from its weights: audio or mel -> scores.
+"""Build the ONNX graph of one step from its weights: audio or mel -> scores, embedding.
 
 The graph is written node by node, so that it contains only what a device needs. The same weights give the
 same bytes. It uses only standard operators and static shapes (except for the number of streams, which may be
@@ -45,7 +45,7 @@ def build_graph(variant: Variant, w: Weights, contract: Contract) -> Graph:
             x = _WindowBlock(g, w, stage, block).write(x)
         if stage != variant.stages[-1]:
             x = _downsample(g, w, stage, x)
-    _head(g, variant, w, x)
+    _head(g, variant, w, x, bool(contract.embedding))
     return g.finish(contract)
 
 
@@ -152,9 +152,12 @@ def _downsample(g: Writer, w: Weights, stage: Stage, x: str) -> str:
         return g.linear(f"{name}/reduction", x, w, f"{name}.reduction")
 
 
-def _head(g: Writer, variant: Variant, w: Weights, x: str) -> None:
-    """Write the nodes from the last tokens [N * 64, d] to the graph's scores [N, classes]."""
+def _head(g: Writer, variant: Variant, w: Weights, x: str, has_embedding: bool) -> None:
+    """Write the nodes from the last tokens [N * 64, d] to the graph's scores [N, classes] and, if it has one,
+    the embedding [N, d]."""
     x = g.reshape("norm/streams", g.norm("norm", x, w, "head_norm", EPS), -1, TOKENS, variant.embedding)
+    if has_embedding:
+        _embedding(g, w, x)
     x = g.op("Transpose", "norm/columns", x, perm=[0, 2, 1])
     pool = pool_matrix()
     x = g.op("MatMul", "pooled", x, g.constant("pool", pool))            # [N, d, 6]
@@ -162,3 +165,14 @@ def _head(g: Writer, variant: Variant, w: Weights, x: str) -> None:
     with g.role("head"):
         x = g.linear("head", x, w, "head")
     g.op("Sigmoid", "scores", x)
+
+
+def _embedding(g: Writer, w: Weights, x: str) -> None:
+    """Write the nodes from normalised tokens [N, 64, d] to the graph's embedding [N, d]: their mean, with the
+    scale and shift of the last norm if a fold moved them into the head."""
+    if (w["embedding.scale"] == 1).all() and not w["embedding.shift"].any():
+        g.mean("embedding", x, 1)
+        return
+    x = g.op("Mul", "embedding/scaled", g.mean("embedding/mean", x, 1),
+             g.constant("embedding.scale", w["embedding.scale"]))
+    g.op("Add", "embedding", x, g.constant("embedding.shift", w["embedding.shift"]))

@@ -186,6 +186,11 @@ class Transformer(nn.Module):
         """Return the scores [B, classes] in (0, 1) of audio [B, samples] of at most 10 s."""
         return self.tag(self.features(audio)).logits.sigmoid()
 
+    def embed(self, audio: Tensor, kind: str) -> tuple[Tensor, Tensor]:
+        """Return the scores and the embedding [B, d], of which there is one kind."""
+        output = self.tag(self.features(audio))
+        return output.logits.sigmoid(), output.embedding
+
     def features(self, audio: Tensor) -> Tensor:
         """Return decibels [B, 1001, 64] of the audio with zero samples behind it up to 10 s."""
         return cast(Tensor, self.front_end(F.pad(audio, (0, MEL.padded - audio.shape[1]))))

@@ -32,11 +32,11 @@ class PyTorchStep(StatelessReference):
     model: Transformer
     clip_protocol = PROTOCOL
 
-    def __init__(self, checkpoint: Checkpoint[Variant]) -> None:
-        super().__init__(load_model(checkpoint))
+    def __init__(self, checkpoint: Checkpoint[Variant], embedding: str = "") -> None:
+        super().__init__(load_model(checkpoint), embedding)
 
     def clip_scores(self, audio: FloatArray) -> FloatArray:
         """Return the scores [classes] of a whole clip [samples]."""
         longest = LONGEST * Variant.sample_rate
         pieces = [audio[start:start + longest] for start in range(0, max(1, len(audio)), longest)]
-        return np.asarray(np.mean([self(piece[None], None)[0][0] for piece in pieces], 0), np.float32)
+        return np.asarray(np.mean([self(piece[None], None)[0].scores[0] for piece in pieces], 0), np.float32)
