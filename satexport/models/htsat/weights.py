@@ -84,17 +84,6 @@ def _fold_norms(w: Weights) -> Weights:
         "embedding.scale": scale, "embedding.shift": shift}
 
 
-def _fold_bias(w: Weights) -> Weights:
-    """Drop the key bias: it adds the same number to all logits of a query, which the softmax cancels. Move
-    the value bias into `proj`: attention weights sum to 1, so attention leaves it unchanged."""
-    folded: Weights = {}
-    for n in _blocks(w):
-        query, _, value = np.split(w[f"{n}.qkv.bias"], 3)
-        folded[f"{n}.qkv.bias"] = np.concatenate((query, 0 * query, 0 * query))
-        folded[f"{n}.proj.bias"] = w[f"{n}.proj.bias"] + value @ w[f"{n}.proj.weight"]
-    return w | folded
-
-
 def _fold_scale(w: Weights) -> Weights:
     """Move the factor of the logits into the query projection."""
     folded: Weights = {}
@@ -107,6 +96,5 @@ def _fold_scale(w: Weights) -> Weights:
 
 FOLDS: dict[str, Callable[[Weights], Weights]] = {  # in this order
     "LayerNorm scale and shift into the next linear layer": _fold_norms,
-    "key bias dropped, value bias into the output projection": _fold_bias,
     "attention scale into the query projection": _fold_scale,
 }
