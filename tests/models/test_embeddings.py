@@ -21,7 +21,8 @@ from satexport.models.families import (
 from satexport.pipeline.export import make_contract
 from tests.tiny import SAT
 
-TINY = [SAT, "sat-s-48x3x2", "ast-48x3x2x96", "passt-s16-48x3x2", "mn01"]  # all kinds of every family
+TINY = [SAT, "sat-s-48x3x2", "ast-48x3x2x96", "passt-s16-48x3x2", "htsat-8x1-2-2-4x2-2-2-2",
+        "mn01"]  # all kinds of every family
 KINDS = [(model, kind) for model in TINY for kind in find_embeddings(find_variant(model, 1))]
 
 
