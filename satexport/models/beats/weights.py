@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from satexport.graph.writer import Array, Weights
 from satexport.models.beats.keys import BIAS_TABLE, MARK, TAP_SCALE, TAPS_WEIGHT
 from satexport.models.beats.variants import DEVIATION, MEAN, PATCH, Variant, find_buckets
-from satexport.models.transformer_folds import fold_attention_scale, fold_kv_bias, layers
+from satexport.models.transformer_folds import fold_attention_scale, fold_kv_bias, fold_norm, layers
 
 _NORMS: Final = {"norm1": "self_attn_layer_norm", "norm2": "final_layer_norm"}
 
@@ -83,11 +83,7 @@ def _fold_normalisation(w: Weights) -> Weights:
 
 def _fold_input_norm(w: Weights) -> Weights:
     """Move scale and shift of the first norm into the layer after it, if there is one."""
-    if "input.weight" not in w:
-        return w
-    scale, shift, weight = w["input.scale"], w["input.shift"], w["input.weight"]
-    return w | {"input.scale": np.ones_like(scale), "input.shift": np.zeros_like(shift),
-                "input.weight": scale[:, None] * weight, "input.bias": w["input.bias"] + shift @ weight}
+    return fold_norm(w, "input", "input") if "input.weight" in w else w
 
 
 def _fold_gate(w: Weights) -> Weights:
