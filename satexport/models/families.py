@@ -26,6 +26,8 @@ FAMILIES = {  # name -> module that meets `Family`
     "ast": "satexport.models.ast.family",
     "efficientat": "satexport.models.efficientat.family",
     "passt": "satexport.models.passt.family",
+    "beats": "satexport.models.beats.family",
+    "htsat": "satexport.models.htsat.family",
 }
 USUAL_DELAY = 2   # s
 WINDOW_DELAY = 1  # s, with a window: scores as fresh as the models have them

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from satexport.backends.onnxruntime.step import OnnxRuntimeStep
 from satexport.bundle.contract import USUAL_OPTIONS, CheckpointOrigin, Contract, GraphOptions
 from satexport.frontends.prepare import model_input
@@ -35,9 +37,9 @@ def graph_of(checkpoint: Checkpoint[Any], options: GraphOptions = USUAL_OPTIONS,
 def run(graph: Graph, contract: Contract, audio: FloatArray) -> FloatArray:
     """Return the scores [N, classes] of chunks [N, samples] by ONNX Runtime."""
     step = OnnxRuntimeStep(graph.model.SerializeToString(), contract, [])
-    return step(model_input(contract, audio), step.initial_cache(len(audio)))[0].scores
+    return np.array(step(model_input(contract, audio), step.initial_cache(len(audio)))[0].scores)
 
 
 def scores_of(checkpoint: Checkpoint[Any], audio: FloatArray) -> FloatArray:
     """Return the scores [N, classes] of chunks [N, samples] by PyTorch."""
-    return make_reference(checkpoint)(audio, None)[0].scores
+    return np.asarray(make_reference(checkpoint)(audio, None)[0].scores)
