@@ -38,8 +38,9 @@ from satexport.files import write_text
 from satexport.frontends.rows import FRONT_ENDS
 from satexport.models.families import FAMILIES, all_variants, find_family
 from satexport.quantize.calibration_set import CalibrationSet
-from satexport.report.figures import KIND_FIGURES, TERMS
+from satexport.report.figures import KIND_FIGURES
 from satexport.report.markdown import align_rows, markdown_rows
+from satexport.report.terms import TERMS
 from satexport.targets import shipped
 
 DOCS = Path(__file__).parents[1] / "docs"

@@ -135,6 +135,11 @@ class Contract:
         return f"each chunk of {hop}{', with a cache of those before' if self.cache_in else ' alone'}"
 
     @property
+    def embedding_text(self) -> str | None:
+        """The embedding for people, "mean, 192 numbers"; None if there is none."""
+        return f"{self.options.embedding}, {self.embedding.shape[1]} numbers" if self.embedding else None
+
+    @property
     def has_random_weights(self) -> bool:
         return self.checkpoint.source == "random"
 

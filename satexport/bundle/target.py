@@ -34,6 +34,9 @@ class Gates:
 
     max_score_difference: float  # largest absolute difference, over all classes and chunks
     map_kept: float              # smallest ratio of the bundle's mAP to PyTorch's, on a labelled set
+    max_embedding_difference: float | None = None  # largest relative difference of an embedding in any chunk;
+                                                   # None: not judged
+    min_embedding_cosine: float | None = None      # smallest median cosine of the embeddings; None: not judged
     max_score_difference_of: dict[str, float] = field(default_factory=dict)  # the same for families of models
                                  # whose single scores move more
 
@@ -144,6 +147,10 @@ def _conditions(target: Target) -> Iterator[facts.Condition]:
     limits += [("max_score_difference_of", one) for one in gates.max_score_difference_of.values()]
     for name, limit in limits:
         yield name, limit, 0 < limit < 1, "more than 0, less than 1"
+    yield ("max_embedding_difference", gates.max_embedding_difference,
+           _within(gates.max_embedding_difference, 1), "more than 0, at most 1")
+    yield ("min_embedding_cosine", gates.min_embedding_cosine, _within(gates.min_embedding_cosine, 1),
+           "more than 0, at most 1")
     yield "map_kept", gates.map_kept, 0 < gates.map_kept <= 1, "more than 0, at most 1"
     yield ("step_ms", budgets.step_ms, _within(budgets.step_ms, MAX_STEP_MS),
            f"more than 0, at most {MAX_STEP_MS}")
