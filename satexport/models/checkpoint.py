@@ -167,7 +167,7 @@ def _read(path: Path, variant: V, labels: Path | None, source: Literal["file", "
     _check_supported(path, file.shapes)
     _check_family(path, file, variant)
     family, named = find_family(variant.family), models_of_file(path.name)
-    variant = family.fit(variant, file.shapes)
+    variant = family.fit(variant, file)
     if named and variant.model not in named:
         raise CheckpointError(f"{path}: has the name of a published checkpoint of {' or '.join(named)}, not "
                               f"of {variant.model}. Pass --model {named[0]}; if it is another file, rename "

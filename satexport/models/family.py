@@ -125,10 +125,12 @@ class Entry(NamedTuple):
 
 
 class StateFile(NamedTuple):
-    """The tensors of a state dict by name, and Python code that reads and writes such a file, for advice in
-    errors."""
+    """The tensors of a state dict by name, what else its file holds, and Python code that reads and writes
+    such a file, for advice in errors."""
 
     entries: dict[str, Entry]
+    others: Mapping[Any, object]  # the other entries of a file whose entry `model` is the state dict, such as
+                                  # a config, unchecked; of a safetensors file: its metadata, as texts
     load: str  # Python statements that set `state`
     save: str  # a Python statement with {} in place of the new state dict
 
@@ -249,16 +251,17 @@ class Family(Protocol[V]):
         phrase that says what it is. Empty if it can have none."""
 
     def read(self, file: StateFile, variant: V, path: Path) -> State:
-        """Return the weights of a file, float32, contiguous and finite. It is strict: a missing or surplus
-        entry, another shape or other numbers in the front end raise `CheckpointError`, which says what does
-        not fit, what the file is instead and what to do."""
+        """Return the weights of a file, float32, contiguous and finite. The classes of a head for AudioSet
+        are in the order of `audioset_labels`, whatever their order in the file. It is strict: a missing or
+        surplus entry, another shape or other numbers in the front end raise `CheckpointError`, which says
+        what does not fit, what the file is instead and what to do."""
 
     def resembles(self, shapes: Shapes) -> Sequence[V]:
         """Return the variants that a state dict of these shapes could belong to, the likeliest first."""
 
-    def fit(self, variant: V, shapes: Shapes) -> V:
+    def fit(self, variant: V, file: StateFile) -> V:
         """Return the variant with what its model leaves to the file, such as the stride of an AST; the
-        variant itself if its model leaves nothing open or the shapes do not show it."""
+        variant itself if its model leaves nothing open or the file does not show it."""
 
     def refuse(self, file: str, shapes: Shapes) -> str:
         """Return why a file of this name with weights of these shapes is related to the family but not

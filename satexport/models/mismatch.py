@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from satexport.errors import CheckpointError
 from satexport.models.family import Shapes, StateFile, Variant
@@ -23,6 +24,41 @@ def check_shapes(path: Path, variant: Variant, shapes: Shapes, expected: Shapes,
         more = f"; {len(mismatches)} mismatches in all" if len(mismatches) > 3 else ""
         raise CheckpointError(f"{path}: is not {variant.model} at {variant.window} s: "
                               f"{'; '.join(mismatches[:3])}{more}. {advise()}")
+
+
+class Comparison(NamedTuple):
+    """What a family knows about a state dict whose names have no prefix."""
+
+    expected: Shapes          # what a state dict of the variant should have; {}: it is not of the family
+    unused: Collection[str]   # further names that it may have, such as counters and heads that never run
+    looks_like: str           # which model it looks like instead, and what to do
+
+
+def find_prefixes(shapes: Shapes, marks: Iterable[str]) -> list[str]:
+    """Return what stands in front of a family's marks in the names of a state dict, such as "module."."""
+    return [key.removesuffix(mark) for key in shapes for mark in sorted(marks) if key.endswith(f".{mark}")]
+
+
+def advise(shapes: Shapes, variant: Variant, file: StateFile, prefixes: Sequence[str],
+           compare: Callable[[Shapes], Comparison]) -> str:
+    """Describe which model a state dict that does not match the variant looks like, and what to do.
+    `prefixes` stand in front of its names, in copies of the model if there are several; `compare` takes
+    shapes whose names have no prefix."""
+    prefix, sentences = "", []
+    if prefixes:
+        prefix = prefixes[0]
+        sentences.append(f"Its weight names start with {' or '.join(map(shown, prefixes))}.")
+        shapes = {key.removeprefix(prefix): shape for key, shape in shapes.items() if key.startswith(prefix)}
+    expected, unused, looks = compare(shapes)
+    matches = bool(expected) and all(shapes.get(key) == shape for key, shape in expected.items())
+    extra = [key for key in shapes if key not in expected and key not in unused]
+    if not matches and not prefix:
+        return looks
+    if not matches:
+        sentences.append(looks)
+    elif extra:
+        sentences.append(f"It has all weights of a {variant.model}, and {len(extra)} more entries.")
+    return " ".join((*sentences, save_needed(file, prefix, extra if matches else (), expected)))
 
 
 def save_needed(file: StateFile, prefix: str = "", extra: Iterable[str] = (),

@@ -32,9 +32,9 @@ DAMAGED: Final = ("is damaged, or was not written by torch.save. If it was trunc
 
 
 def read_torch(path: Path, marks: Collection[str]) -> StateFile:
-    """Return the tensors of a state dict, which is the whole file or its entry `model`. `marks` are weight
-    names; an error recognises state dicts elsewhere in the file by them. Raises `CheckpointError` if the file
-    has other content, `OSError` if it cannot be read."""
+    """Return the tensors of a state dict, which is the whole file or its entry `model`; then also the other
+    entries. `marks` are weight names; an error recognises state dicts elsewhere in the file by them. Raises
+    `CheckpointError` if the file has other content, `OSError` if it cannot be read."""
     import torch
 
     if fault := _fault(path):
@@ -47,15 +47,16 @@ def read_torch(path: Path, marks: Collection[str]) -> StateFile:
             loaded = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile file raises anything, OSError too
         raise CheckpointError(f"{path}: {_explain_refusal(error)}") from error
-    state, place = loaded, ""
+    state, others, place = loaded, {}, ""
     if isinstance(loaded, dict) and isinstance(loaded.get("model"), dict):
-        state, place = loaded["model"], "['model']"
+        others = dict(loaded)
+        state, place = others.pop("model"), "['model']"
     if fault := _state_dict_fault(state):
         raise CheckpointError(f"{path}: {fault}, expected a state dict (names and tensors), by itself or as "
                               f"the entry 'model'. {_advice(path, loaded, marks)}")
     return StateFile({key: Entry(tuple(value.shape), str(value.dtype).removeprefix("torch."),
                                  partial(value.numpy, force=True)) for key, value in state.items()},
-                     *torch_code(path, place))
+                     others, *torch_code(path, place))
 
 
 def _state_dict_fault(state: object) -> str:

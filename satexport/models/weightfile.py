@@ -35,8 +35,8 @@ DTYPES: Final = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": 
 
 
 def read_weights(path: Path, marks: Collection[str] = ()) -> StateFile:
-    """Return the tensors of a file of weights. `marks` are weight names by which state dicts elsewhere in the
-    file are recognised; the error then says how to save only them.
+    """Return the tensors of a file of weights, and its other entries. `marks` are weight names by
+    which state dicts elsewhere in the file are recognised; the error then says how to save only them.
 
     Raises `CheckpointError` if the file is missing, empty, truncated, of another kind, or a pickle that needs
     more than tensors.
@@ -83,7 +83,7 @@ def _read_safetensors(path: Path, header: int) -> StateFile:
     parts = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 - no mapping
     return StateFile({key: Entry(tuple(part.get_shape()), DTYPES.get(part.get_dtype(), part.get_dtype()),
                                  partial(file.get_tensor, key)) for key, part in parts.items()},
-                     *safetensors_code(path))
+                     file.metadata() or {}, *safetensors_code(path))
 
 
 def read_floats(path: Path, key: str, entry: Entry) -> NDArray[np.float32]:

@@ -31,6 +31,12 @@ def compile_for(mobilenet: Bundle, target: str, folder: Path) -> Bundle:
                                       BuildOptions(calibration=FEW)).path)
 
 
+@pytest.fixture(scope="module")
+def jetson(mobilenet: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """Its bundle for a Jetson; making it fails if a graph breaks a rule of TensorRT."""
+    return compile_for(mobilenet, "jetson-orin-nano", tmp_path_factory.mktemp("jetson"))
+
+
 def difference(mobilenet: Bundle, step: object) -> float:
     """The largest score difference from PyTorch over the golden chunks."""
     audio, (expected, _) = mobilenet.golden()
@@ -71,20 +77,18 @@ def test_onnxruntime_runs_every_convolution_of_the_target_in_int8(mobilenet: Bun
     assert difference(mobilenet, step) < 0.2
 
 
-def test_tensorrts_graphs_keep_the_rules_and_score_like_pytorch(mobilenet: Bundle, tmp_path: Path) -> None:
-    bundle = compile_for(mobilenet, "jetson-orin-nano", tmp_path)  # fails if a graph breaks a rule
-    steps = find_backend("tensorrt").candidates(bundle, LoadOptions(threads=1))
+def test_tensorrts_graphs_keep_the_rules_and_score_like_pytorch(mobilenet: Bundle, jetson: Bundle) -> None:
+    steps = find_backend("tensorrt").candidates(jetson, LoadOptions(threads=1))
     assert set(steps) == {"int8", "fp16"}
     assert difference(mobilenet, steps["fp16"].step) < 0.05
     assert difference(mobilenet, steps["int8"].step) < 0.2
 
 
-def test_tensorrt_for_rtx_compiles_the_graphs(mobilenet: Bundle, tmp_path: Path) -> None:
+def test_tensorrt_for_rtx_compiles_the_graphs(jetson: Bundle) -> None:
     trt = need("tensorrt_rtx", "trt")
     from satexport.backends.tensorrt.build import build_engine
     from satexport.backends.tensorrt.settings import TensorRtSettings
 
-    bundle = compile_for(mobilenet, "jetson-orin-nano", tmp_path)
     settings = TensorRtSettings.of(find_target("rtx"))
     for graph in ("int8.onnx", "fp16.onnx"):
-        assert len(build_engine(trt, bundle.path / graph, settings, settings.compute_capability)) > 1000
+        assert len(build_engine(trt, jetson.path / graph, settings, settings.compute_capability)) > 1000

@@ -134,6 +134,7 @@ def test_clips_that_choose_are_others_than_those_that_calibrate_and_those_that_g
 
 def test_the_command_draws_bars_and_saves_json(
         tiny: Path, quick: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sensitivity_module, "CHAINS", 1)
     monkeypatch.setattr(sensitivity_module, "CHAIN_SECONDS", 4)
     output = output_with(tiny, tmp_path)
     result = call("cpu", "--int8", "--sensitivity", "--leave-out", "01.q", "--output", output, *quick)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from satexport.bundle.contract import Contract, GraphOptions, TensorSpec, embedding_spec
+from satexport.bundle.contract import Contract, GraphOptions
 from satexport.models.ast.keys import MARKS
 from satexport.models.ast.paper import PAPER
 from satexport.models.ast.published import PUBLISHED
@@ -14,6 +14,7 @@ from satexport.models.ast.sizes import fit, refuse, resembles
 from satexport.models.ast.state import count_classes, count_parameters, random, read
 from satexport.models.ast.variants import BANDS, VARIANTS, WIDTH, Variant, find_model
 from satexport.models.family import Checkpoint, Interface, Reference, Rewrite, Shapes
+from satexport.models.interface import stateless_interface
 
 __all__ = ["DEMOS", "MARKS", "PAPER", "PUBLISHED", "VARIANTS", "caution", "count_classes",
            "count_parameters", "describe", "embeddings", "find_model", "fit", "hub_types", "interface",
@@ -40,12 +41,8 @@ def caution(variant: Variant, shapes: Shapes, is_sure: bool) -> str:
 
 
 def interface(variant: Variant, classes: int, options: GraphOptions) -> Interface:
-    shape = (variant.window_samples,) if options.input == "audio" else (BANDS, variant.frames)
-    return Interface(
-        input=TensorSpec(options.input, (options.streams, *shape)),
-        scores=TensorSpec("scores", (options.streams, classes)),
-        embedding=embedding_spec(options, variant.width), cache_in=(), cache_out=(),
-        tokens={"new": variant.tokens, "cached": 0})
+    return stateless_interface(variant, options, mel=(BANDS, variant.frames), classes=classes,
+                               embedding=variant.width, tokens=variant.tokens)
 
 
 def reference(checkpoint: Checkpoint[Variant], embedding: str = "") -> Reference:
@@ -58,11 +55,11 @@ def rewrites(checkpoint: Checkpoint[Variant], contract: Contract, silence: None)
     """Yield the graph as published, then the graph after each of FOLDS."""
     from satexport.models.ast.graph import build_graph
     from satexport.models.ast.weights import FOLDS, graph_weights
+    from satexport.models.folding import each_fold
 
-    weights = graph_weights(checkpoint.variant, checkpoint.state)
-    for name in ("as published", *FOLDS):
-        weights = FOLDS[name](weights) if name in FOLDS else weights
-        yield Rewrite(name=name, graph=build_graph(checkpoint.variant, weights, contract), cache=[])
+    variant = checkpoint.variant
+    for name, weights in each_fold(graph_weights(variant, checkpoint.state), FOLDS):
+        yield Rewrite(name=name, graph=build_graph(variant, weights, contract), cache=[])
 
 
 def describe(variant: Variant) -> Mapping[str, str | int]:

@@ -16,7 +16,6 @@ from satexport.models.family import Shapes
 
 POSITION: Final = "v.pos_embed"
 HEAD: Final = "mlp_head.1.weight"
-HEAD_BIAS: Final = "mlp_head.1.bias"
 PREFIX: Final = "module."  # of all names in the original files
 
 

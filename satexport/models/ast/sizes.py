@@ -16,8 +16,7 @@ from satexport.models.ast.variants import (
     token_count,
 )
 from satexport.models.family import Shapes, StateFile
-from satexport.models.mismatch import looks_like, save_needed
-from satexport.terminal import shown
+from satexport.models.mismatch import Comparison, advise, find_prefixes, looks_like
 
 SPEECH_COMMANDS = 146  # rows of the position table of 128 frames
 _HEADLESS = ("is an AST without a head, which gives no scores; expected one that was trained to classify, "
@@ -34,9 +33,9 @@ def resembles(shapes: Shapes) -> list[Variant]:
             if (position, depth) == ((1, variant.tokens, variant.width), variant.depth)]
 
 
-def fit(variant: Variant, shapes: Shapes) -> Variant:
+def fit(variant: Variant, file: StateFile) -> Variant:
     """Return the variant with the stride of the file, if the variant's name says none."""
-    stride = _find_stride(shapes)
+    stride = _find_stride(file.shapes)
     if stride is None or variant.stride != STRIDES[0]:
         return variant
     model = variant.model if stride == STRIDES[0] else variant.model.replace("ast", f"ast-s{stride}", 1)
@@ -77,25 +76,13 @@ def shapes_like(shapes: Shapes, variant: Variant, form: Format) -> Shapes:
 
 def advice(shapes: Shapes, variant: Variant, file: StateFile) -> str:
     """Describe which model a state dict that does not match the variant looks like, and what to do."""
-    form, prefix, sentences = find_format(shapes), "", []
-    if form is None and (prefixes := [key.removesuffix(mark) for key in shapes for mark in sorted(MARKS)
-                                      if key.endswith(f".{mark}")]):
-        prefix = prefixes[0]
-        sentences.append(f"Its weight names start with {' or '.join(map(shown, prefixes))}.")
-        shapes = {key.removeprefix(prefix): shape for key, shape in shapes.items() if key.startswith(prefix)}
-        form = find_format(shapes)
-    if form is None:
-        return "It is not an AST: `satexport models` lists what can be exported."
-    expected = shapes_like(shapes, variant, form)
-    matches = all(shapes.get(key) == shape for key, shape in expected.items())
-    extra = [key for key in shapes if key not in expected and key not in form.unused]
-    if matches or prefix:
-        if not matches:
-            sentences.append(_looks_like(shapes, variant, form))
-        elif extra:
-            sentences.append(f"It has all weights of a {variant.model}, and {len(extra)} more entries.")
-        return " ".join((*sentences, save_needed(file, prefix, extra if matches else (), expected)))
-    return _looks_like(shapes, variant, form)
+    def compare(inner: Shapes) -> Comparison:
+        if (form := find_format(inner)) is None:
+            return Comparison({}, (), "It is not an AST: `satexport models` lists what can be exported.")
+        return Comparison(shapes_like(inner, variant, form), form.unused, _looks_like(inner, variant, form))
+
+    prefixes = [] if find_format(shapes) else find_prefixes(shapes, MARKS)
+    return advise(shapes, variant, file, prefixes, compare)
 
 
 def _looks_like(shapes: Shapes, variant: Variant, form: Format) -> str:

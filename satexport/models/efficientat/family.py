@@ -6,16 +6,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from satexport.bundle.contract import Contract
-from satexport.models.efficientat.embeddings import embeddings
-from satexport.models.efficientat.interface import interface
+from satexport.bundle.contract import Contract, GraphOptions
+from satexport.models.efficientat.embeddings import embedding_sizes, embeddings
 from satexport.models.efficientat.keys import MARKS, refuse, resembles
 from satexport.models.efficientat.paper import PAPER
 from satexport.models.efficientat.published import PUBLISHED
 from satexport.models.efficientat.random import random
 from satexport.models.efficientat.state import count_classes, count_parameters, read
 from satexport.models.efficientat.variants import VARIANTS, Variant, find_model
-from satexport.models.family import Checkpoint, Reference, Rewrite, Shapes
+from satexport.models.family import Checkpoint, Interface, Reference, Rewrite, Shapes, StateFile
+from satexport.models.interface import stateless_interface
 
 __all__ = ["DEMOS", "MARKS", "PAPER", "PUBLISHED", "VARIANTS", "caution", "count_classes",
            "count_parameters", "describe", "embeddings", "find_model", "fit", "hub_types", "interface",
@@ -28,7 +28,7 @@ def options(variant: Variant) -> frozenset[str]:
     return frozenset({"input", "streams"})
 
 
-def fit(variant: Variant, shapes: Shapes) -> Variant:
+def fit(variant: Variant, file: StateFile) -> Variant:
     return variant
 
 
@@ -45,6 +45,12 @@ def caution(variant: Variant, shapes: Shapes, is_sure: bool) -> str:
     return ""
 
 
+def interface(variant: Variant, classes: int, options: GraphOptions) -> Interface:
+    size = embedding_sizes(variant).get(options.embedding, 0)
+    return stateless_interface(variant, options, mel=(variant.mel.bands, variant.frames), classes=classes,
+                               embedding=size, tokens=None)
+
+
 def reference(checkpoint: Checkpoint[Variant], embedding: str = "") -> Reference:
     from satexport.models.efficientat.reference import PyTorchStep
 
@@ -56,11 +62,10 @@ def rewrites(checkpoint: Checkpoint[Variant], contract: Contract, silence: None)
     from satexport.models.efficientat.folds import FOLDS
     from satexport.models.efficientat.graph import build_graph
     from satexport.models.efficientat.weights import graph_weights
+    from satexport.models.folding import each_fold
 
     variant = checkpoint.variant
-    weights = graph_weights(variant, checkpoint.state)
-    for name in ("as published", *FOLDS):
-        weights = FOLDS[name](weights) if name in FOLDS else weights
+    for name, weights in each_fold(graph_weights(variant, checkpoint.state), FOLDS):
         yield Rewrite(name=name, graph=build_graph(variant, weights, contract), cache=[])
 
 

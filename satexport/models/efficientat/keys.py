@@ -11,8 +11,7 @@ from typing import Final, NamedTuple
 from satexport.audio.labels import audioset_labels
 from satexport.models.efficientat.variants import BLOCKS, DELAYS, LAST, VARIANTS, WIDTHS, Variant
 from satexport.models.family import Shapes, StateFile
-from satexport.models.mismatch import looks_like, save_needed
-from satexport.terminal import shown
+from satexport.models.mismatch import Comparison, advise, find_prefixes, looks_like
 
 FIRST_KEY: Final = "features.0.0.weight"
 LAST_KEY: Final = f"features.{LAST}.0.weight"  # its shape tells the width
@@ -90,37 +89,21 @@ def shapes_like(shapes: Shapes, variant: Variant) -> Shapes:
     return expected_shapes(variant, head[0] if len(head) >= 2 and head[0] > 0 else len(audioset_labels()))
 
 
-def without_counters(shapes: Shapes, expected: Shapes) -> Shapes:
-    """Return the shapes in a state dict without the counters of its batch norms."""
-    counters = {f"{key.removesuffix('running_var')}{COUNTER}" for key in expected
-                if key.endswith("running_var")}
-    return {key: shape for key, shape in shapes.items() if key not in counters}
+def counters(expected: Shapes) -> set[str]:
+    """Return the names of the counters that a state dict of these shapes may have."""
+    return {f"{key.removesuffix('running_var')}{COUNTER}" for key in expected if key.endswith("running_var")}
 
 
 def advice(shapes: Shapes, variant: Variant, file: StateFile) -> str:
     """Describe which model a state dict that does not match the variant looks like, and what to do."""
-    prefixes = [] if LAST_KEY in shapes else [
-        key.removesuffix(LAST_KEY) for key in shapes if key.endswith(f".{LAST_KEY}")]
-    prefix, sentences = "", []
-    if prefixes:
-        prefix = prefixes[0]
-        sentences.append(f"Its weight names start with {' or '.join(map(shown, prefixes))}.")
-        shapes = {key.removeprefix(prefix): shape for key, shape in shapes.items() if key.startswith(prefix)}
-    expected = shapes_like(shapes, variant)
-    matches = all(shapes.get(key) == shape for key, shape in expected.items())
-    extra = [key for key in without_counters(shapes, expected) if key not in expected]
-    if matches or prefix:
-        if not matches:
-            sentences.append(_looks_like(shapes, variant))
-        elif extra:
-            sentences.append(f"It has all weights of a {variant.model}, and {len(extra)} more entries.")
-        return " ".join((*sentences, save_needed(file, prefix, extra if matches else (), expected)))
-    return _looks_like(shapes, variant)
+    def compare(inner: Shapes) -> Comparison:
+        expected = shapes_like(inner, variant)
+        return Comparison(expected, counters(expected), looks_like(
+            resembles(inner), variant, "It is not a MobileNet of EfficientAT: `satexport models` lists what "
+            "can be exported."))
 
-
-def _looks_like(shapes: Shapes, variant: Variant) -> str:
-    return looks_like(resembles(shapes), variant, "It is not a MobileNet of EfficientAT: `satexport models` "
-                      "lists what can be exported.")
+    prefixes = [] if LAST_KEY in shapes else find_prefixes(shapes, MARKS)
+    return advise(shapes, variant, file, prefixes, compare)
 
 
 def resembles(shapes: Shapes) -> list[Variant]:

@@ -8,7 +8,6 @@ which depend on the platform, are gone.
 from __future__ import annotations
 
 import math
-import zlib
 from typing import Final
 
 import numpy as np
@@ -26,6 +25,7 @@ from satexport.models.efficientat.variants import (
     Variant,
 )
 from satexport.models.family import State
+from satexport.models.seeded import noise
 
 Array = NDArray[np.float64]
 CALM: Final = 0.4             # factor of the scales of `_calm`
@@ -54,18 +54,16 @@ def _calm(variant: Variant) -> list[str]:
 
 
 def _random_weight(key: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
-    """Generate one weight from its name and the seed. The noise is uniform with unit variance, so that its
-    bits are the same on every platform."""
-    rng = np.random.Generator(np.random.PCG64([seed, zlib.crc32(key.encode())]))
-    noise: Array = math.sqrt(3) * rng.uniform(-1, 1, shape)
+    """Generate one weight from its name and the seed."""
+    value = noise(key, shape, seed)
     if key == "classifier.5.bias":
-        value = -2 + 0.5 * noise  # a tagger's scores: most low, few high
+        value = -2 + 0.5 * value  # a tagger's scores: most low, few high
     elif key.endswith(".bias"):
-        value = 0.05 * noise
+        value = 0.05 * value
     elif len(shape) == 1:         # scales of batch norms
-        value = 1 + 0.1 * noise
+        value = 1 + 0.1 * value
     else:                         # [out, in], [out, in, rows, columns]
-        value = noise / math.sqrt(math.prod(shape[1:]))
+        value = value / math.sqrt(math.prod(shape[1:]))
     return value.astype(np.float32)
 
 

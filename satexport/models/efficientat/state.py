@@ -8,9 +8,9 @@ from pathlib import Path
 from satexport.errors import CheckpointError
 from satexport.models.efficientat.keys import (
     advice,
+    counters,
     expected_shapes,
     shapes_like,
-    without_counters,
 )
 from satexport.models.efficientat.variants import Variant
 from satexport.models.family import State, StateFile
@@ -23,7 +23,8 @@ def read(file: StateFile, variant: Variant, path: Path) -> State:
     the counters `num_batches_tracked` (a strict `load_state_dict` does not need them). Raises
     `CheckpointError`."""
     expected = shapes_like(file.shapes, variant)
-    shapes = without_counters(file.shapes, expected)
+    unused = counters(expected)
+    shapes = {key: shape for key, shape in file.shapes.items() if key not in unused}
     check_shapes(path, variant, shapes, expected, lambda: advice(shapes, variant, file))
     state = {key: read_floats(path, key, file.entries[key]) for key in expected}
     for key, value in state.items():

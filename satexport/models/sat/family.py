@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from satexport.bundle.contract import Contract
 from satexport.files import PACKAGE_FOLDER
-from satexport.models.family import Checkpoint, Reference, Rewrite, Shapes
+from satexport.models.family import Checkpoint, Reference, Rewrite, Shapes, StateFile
 from satexport.models.sat.interface import initial_cache, interface
 from satexport.models.sat.keys import MARKS, resembles
 from satexport.models.sat.paper import PAPER
@@ -36,7 +36,7 @@ def embeddings(variant: Variant) -> Mapping[str, str]:
     return {"mean": "mean of the tokens of the new audio after the last norm"}
 
 
-def fit(variant: Variant, shapes: Shapes) -> Variant:
+def fit(variant: Variant, file: StateFile) -> Variant:
     return variant
 
 
@@ -72,16 +72,16 @@ def rewrites(checkpoint: Checkpoint[Variant], contract: Contract,
              silence: torch.Tensor | None) -> Iterator[Rewrite]:
     """Yield the graph as published, then the graph after each of FOLDS. `silence` is the published cache of
     one stream after silence, hidden tokens [depth, 1, C, d]; None for a model without a cache."""
+    from satexport.models.folding import each_fold
     from satexport.models.sat.folds import FOLDS
     from satexport.models.sat.graph import build_graph
     from satexport.models.sat.weights import graph_weights
 
     variant = checkpoint.variant
     hidden = None if silence is None else silence[:, 0].numpy()
-    weights = graph_weights(variant, checkpoint.state)
     published = hidden is None or contract.options.cache == "hidden"
-    for name in ("as published" if published else "keys and values cached", *FOLDS):
-        weights = FOLDS[name](weights) if name in FOLDS else weights
+    first = "as published" if published else "keys and values cached"
+    for name, weights in each_fold(graph_weights(variant, checkpoint.state), FOLDS, first):
         cache = [] if hidden is None else initial_cache(variant, contract.options, weights, hidden)
         yield Rewrite(name=name, graph=build_graph(variant, weights, contract), cache=cache)
 

@@ -14,15 +14,13 @@ from numpy.typing import NDArray
 
 from satexport.audio.labels import audioset_labels
 from satexport.models.family import Shapes, StateFile
-from satexport.models.mismatch import looks_like, save_needed
+from satexport.models.mismatch import Comparison, advise, find_prefixes, looks_like
 from satexport.models.sat.variants import LOG_MEL, MLP_RATIO, PATCH, ROWS, VARIANTS, Variant
-from satexport.terminal import shown
 
 MARK: Final = "time_pos_embed"  # a name that only these state dicts have, possibly after a prefix
 MARKS: Final = frozenset({MARK})
 COUNTER: Final = "init_bn.1.num_batches_tracked"  # only training needs it; may be missing
 HEAD: Final = "outputlayer.1.weight"
-HEAD_BIAS: Final = "outputlayer.1.bias"
 HUB_PREFIX: Final = "encoder."  # of a CED's names on the Hub, except those of its output layer
 
 # PyTorch and the graph share these front-end constants. The copies in a file differ from them only by
@@ -88,27 +86,12 @@ def shapes_like(shapes: Shapes, variant: Variant) -> Shapes:
 def advice(shapes: Shapes, variant: Variant, file: StateFile) -> str:
     """Describe which model a state dict that does not match the variant looks like, and what to do."""
     prefixes = [] if MARK in shapes or resembles(shapes) else [
-        key.removesuffix(MARK) for key in shapes if key.endswith(f".{MARK}")]
-    prefix, sentences = "", []
-    if prefixes:
-        prefix = prefixes[0].removesuffix(HUB_PREFIX if variant.is_ced else "")
-        sentences.append(f"Its weight names start with {' or '.join(map(shown, prefixes))}.")
-        shapes = {key.removeprefix(prefix): shape for key, shape in shapes.items() if key.startswith(prefix)}
-    expected = shapes_like(shapes, variant)
-    matches = all(shapes.get(key) == shape for key, shape in expected.items())
-    extra = [key for key in shapes if key not in expected and key != find_names(shapes, variant)(COUNTER)]
-    if matches or prefix:
-        if not matches:
-            sentences.append(_looks_like(shapes, variant))
-        elif extra:
-            sentences.append(f"It has all weights of a {variant.model}, and {len(extra)} more entries.")
-        return " ".join((*sentences, save_needed(file, prefix, extra if matches else (), expected)))
-    return _looks_like(shapes, variant)
-
-
-def _looks_like(shapes: Shapes, variant: Variant) -> str:
-    return looks_like(resembles(shapes), variant, "It is not a SAT, ViT or CED of a published size: "
-                      "`satexport models` lists what can be exported.")
+        prefix.removesuffix(HUB_PREFIX if variant.is_ced else "")
+        for prefix in find_prefixes(shapes, MARKS)]
+    return advise(shapes, variant, file, prefixes, lambda inner: Comparison(
+        shapes_like(inner, variant), {find_names(inner, variant)(COUNTER)},
+        looks_like(resembles(inner), variant, "It is not a SAT, ViT or CED of a published size: "
+                   "`satexport models` lists what can be exported.")))
 
 
 def resembles(shapes: Shapes) -> list[Variant]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
-import zlib
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +16,6 @@ from satexport.models.sat.keys import (
     COUNTER,
     FRONT_END,
     HEAD,
-    HEAD_BIAS,
     MARK,
     advice,
     expected_shapes,
@@ -26,6 +23,7 @@ from satexport.models.sat.keys import (
     shapes_like,
 )
 from satexport.models.sat.variants import Variant
+from satexport.models.seeded import noise, transformer_weight
 from satexport.models.weightfile import read_floats
 
 FRONT_END_TOLERANCE: Final = 1e-3  # float16 rounds a filter by up to 5e-4
@@ -100,28 +98,13 @@ def random(variant: Variant, classes: int, seed: int) -> State:
 
 
 def _random_weight(key: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
-    """Generate one weight from its name and the seed, scaled so that activations stay moderate.
-
-    The noise is uniform with unit variance, so that its bits are the same on every platform.
-    """
-    rng = np.random.Generator(np.random.PCG64([seed, zlib.crc32(key.encode())]))
-    noise: NDArray[np.float64] = math.sqrt(3) * rng.uniform(-1, 1, shape)
+    """Generate one weight from its name and the seed."""
     if key.endswith("running_mean"):
-        value = -25 + 3 * noise           # dB, as in log-mels of real audio
+        value = -25 + 3 * noise(key, shape, seed)            # dB, as in log-mels of real audio
     elif key.endswith("running_var"):
-        value = 17**2 * (1 + 0.2 * noise)  # dB^2
-    elif key == HEAD_BIAS:
-        value = -2 + 0.5 * noise          # a tagger's scores: most low, few high
-    elif key.endswith(".bias"):
-        value = 0.05 * noise
-    elif key.endswith(("pos_embed", "cls_token")):
-        value = 0.3 * noise
-    elif len(shape) == 1:                 # scales of norms
-        value = 1 + 0.1 * noise
-    else:                                 # [out, in], [out, 1, 16, 16]; q, k and v twice as large,
-        gain = 2.0 if re.search(r"attn\.(to_|qkv)", key) else 1.0  # or attention would be flat
-        gain = 0.5 if key == HEAD else gain
-        value = gain * noise / math.sqrt(math.prod(shape[1:]))
+        value = 17**2 * (1 + 0.2 * noise(key, shape, seed))  # dB^2
+    else:
+        value = transformer_weight(key, shape, seed, HEAD.removesuffix(".weight"))
     return value.astype(np.float32)
 
 

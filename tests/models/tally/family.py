@@ -58,7 +58,7 @@ def resembles(shapes: Shapes) -> Sequence[Variant]:
     return [v for v in VARIANTS.values() if shapes.get(MARK) == (v.width, LOG_MEL.bands)]
 
 
-def fit(variant: Variant, shapes: Shapes) -> Variant:
+def fit(variant: Variant, file: StateFile) -> Variant:
     return variant
 
 
