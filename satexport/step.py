@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -32,6 +33,10 @@ class Outputs(NamedTuple):
         function."""
         embeddings = [part.embedding for part in parts if part.embedding is not None]
         return cls(join([part.scores for part in parts]), join(embeddings) if embeddings else None)
+
+    def split(self) -> list[Outputs]:
+        """Return the outputs of each entry of the first dimension."""
+        return [self.map(itemgetter(number)) for number in range(len(self.scores))]
 
     def arrays(self) -> dict[str, FloatArray]:
         """Return the arrays by name."""

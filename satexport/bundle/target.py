@@ -34,11 +34,12 @@ class Gates:
 
     max_score_difference: float  # largest absolute difference, over all classes and chunks
     map_kept: float              # smallest ratio of the bundle's mAP to PyTorch's, on a labelled set
-    max_embedding_difference: float | None = None  # largest relative difference of an embedding in any chunk;
-                                                   # None: not judged
-    min_embedding_cosine: float | None = None      # smallest median cosine of the embeddings; None: not judged
     max_score_difference_of: dict[str, float] = field(default_factory=dict)  # the same for families of models
                                  # whose single scores move more
+    max_embedding_difference: float | None = None  # largest relative difference of embeddings, over all
+                                                   # chunks; None: not judged
+    min_embedding_cosine: float | None = None      # smallest median, over the chunks, of the cosine of
+                                                   # embeddings; None: not judged
 
     def for_family(self, family: str) -> Gates:
         """The gates of a bundle with a model of this family."""

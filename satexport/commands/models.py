@@ -54,7 +54,8 @@ def list_facts(variant: Variant) -> dict[str, Any]:
         "sample_rate": variant.sample_rate, "front_end": variant.front_end,
         "new_tokens": interface.tokens.get("new"), "cache_tokens": interface.tokens.get("cached"),
         "parameters": family.count_parameters(variant, classes), **family.describe(variant),
-        "embeddings": dict(family.embeddings(variant)), "memory_steps": variant.memory_steps, "cache_bytes": cache_bytes(interface.cache_in),
+        "embeddings": dict(family.embeddings(variant)),
+        "memory_steps": variant.memory_steps, "cache_bytes": cache_bytes(interface.cache_in),
         "paper": asdict(paper) if paper else None, "files": [published.file for published in files],
         "licence": files[0].licence if files else None,
     }
@@ -129,8 +130,8 @@ def _sizes_row(variants: Sequence[Mapping[str, Any]], details: Sequence[str]) ->
         tokens = f"{tokens}/{first['cache_tokens']}"
         size, steps = f"{first['cache_bytes'] / 1e6:.2f}", f"{first['memory_steps']}"
     return [first["model"], _join(facts["delay"] for facts in variants), tokens,
-            f"{first['parameters'] / 1e6:.2f}", *(f"{first[name]}" for name in details), _join(first["embeddings"]), size,
-            steps]
+            f"{first['parameters'] / 1e6:.2f}", *(f"{first[name]}" for name in details),
+            _join(first["embeddings"]), size, steps]
 
 
 def _paper_row(facts: Mapping[str, Any]) -> list[str]:

@@ -2,7 +2,7 @@
 
 Each row below gives a line of the tables on the terminal and in Markdown, a panel of the picture, a value in
 the JSON report, a column of the results in docs/results and an entry of docs/definitions.md. To add a figure,
-add its row; no renderer names it. `satexport.report.terms` defines the words that the definitions use. Imports only
+add its row; no renderer names it. `satexport.report.terms` defines the words of the definitions. Imports only
 numpy.
 """
 

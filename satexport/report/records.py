@@ -28,7 +28,7 @@ class Stage:
     bytes: int
     from_before: float | None   # from the graph of the stage before; None for the first stage
     from_pytorch: float
-    embedding_from_pytorch: float | None = None  # relative, of any embedding; None: the graph has none
+    embedding_from_pytorch: float | None  # relative, of any embedding; None: the graph has none
     kept: bool = True
     why_not: str = ""           # why it was not kept
 

@@ -204,6 +204,10 @@ class Stream(ProcessBound):
         outputs of the chunks before it.
         """
         check_outputs(outputs, self._contract)
+        return select(self.feed_all(samples, sample_rate), outputs)
+
+    def feed_all(self, samples: ArrayLike, sample_rate: int | None = None) -> Outputs:
+        """Do the same, but return all outputs, [completed chunks, ...] each."""
         check_rate(sample_rate, self._contract.sample_rate)
         audio = to_array(samples)
         if audio.ndim != 1:
@@ -214,7 +218,7 @@ class Stream(ProcessBound):
         if len(self._streams) > 1:
             slots = np.zeros((len(self._streams), len(audio)), np.float32)
             slots[0] = audio
-        return select(self._streams.feed_all(slots).map(_first_slot), outputs)
+        return self._streams.feed_all(slots).map(_first_slot)
 
     @overload
     def flush(self, *, outputs: None = None) -> FloatArray: ...
@@ -227,7 +231,11 @@ class Stream(ProcessBound):
         wait. After a failed step more than one chunk may wait. Returns `outputs` and raises as `feed`
         does."""
         check_outputs(outputs, self._contract)
-        return select(self._streams.flush_all().map(_first_slot), outputs)
+        return select(self.flush_all(), outputs)
+
+    def flush_all(self) -> Outputs:
+        """Do the same, but return all outputs."""
+        return self._streams.flush_all().map(_first_slot)
 
 
 def check_outputs(names: Sequence[str] | None, contract: Contract) -> None:
