@@ -1,4 +1,4 @@
-"""Mel filter banks: triangular filters over the bins of a power spectrum, without area normalisation."""
+"""Mel filter banks: triangular filters over the bins of a power spectrum."""
 
 from __future__ import annotations
 
@@ -15,6 +15,19 @@ def htk_mel_bank(sample_rate: int, n_fft: int, bands: int, f_min: float, f_max: 
     corners = 700 * (10 ** (np.linspace(bottom, top, bands + 2) / 2595) - 1)    # Hz
     bins = np.linspace(0, sample_rate / 2, n_fft // 2 + 1)[:, None]             # Hz
     return _triangles(bins, corners)
+
+
+def slaney_mel_bank(sample_rate: int, n_fft: int, bands: int, f_min: float, f_max: float) -> Array:
+    """Return filters [n_fft / 2 + 1, bands] that are triangles in Hz, with corners at equal distances on
+    Slaney's scale (3 mel per 200 Hz up to 1 kHz, logarithmic above) from `f_min` to `f_max` Hz. The area of
+    each is one (librosa's `filters.mel`)."""
+    step = 27 / np.log(6.4)  # mel per factor of e, from 15 mel at 1 kHz
+    bottom, top = (3 * f / 200 if f < 1000 else 15 + step * np.log(f / 1000) for f in (f_min, f_max))
+    mel = np.linspace(bottom, top, bands + 2)
+    corners = np.where(mel < 15, 200 * mel / 3, 1000 * np.exp((mel - 15) / step))  # Hz
+    bins = np.linspace(0, sample_rate / 2, n_fft // 2 + 1)[:, None]             # Hz
+    bank: Array = _triangles(bins, corners) * 2 / (corners[2:] - corners[:-2])
+    return bank
 
 
 def kaldi_mel_bank(sample_rate: int, n_fft: int, bands: int, f_min: float, f_max: float) -> Array:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from satexport.errors import made_by_newer
 from satexport.frontends.front_end import FrontEnd
 from satexport.frontends.kaldi import KaldiMel
@@ -15,6 +17,8 @@ from satexport.terminal import shown
 
 LOG_MEL_16K = LogMel(name="log-mel-16k", sample_rate=16_000, n_fft=512, hop=160, bands=64, f_min=0.0,
                      f_max=8000.0, floor=1e-10, top_db=120.0)
+SLANEY_MEL_32K = LogMel(name="slaney-mel-32k", sample_rate=32_000, n_fft=1024, hop=320, bands=64, f_min=50.0,
+                     f_max=14_000.0, floor=1e-10, top_db=np.inf, scale="slaney", padded=320_000)
 KALDI_MEL_16K = KaldiMel(
     name="kaldi-mel-16k", sample_rate=16_000, frame=400, hop=160, n_fft=512, shape="hann", scale=1.0,
     bands=128, f_min=20.0, f_max=8000.0, floor=2.0 ** -23)
@@ -24,10 +28,11 @@ PREEMPHASIS_MEL_32K = PreEmphasisMel(
 
 _ROWS: tuple[FrontEnd, ...] = (
     LOG_MEL_16K,
+    SLANEY_MEL_32K,
     KALDI_MEL_16K,
     PREEMPHASIS_MEL_32K,
     *(replace(PREEMPHASIS_MEL_32K, name=f"preemphasis-mel-32k-hop-{hop}", hop=hop)
-      for hop in (160, 480, 640, 800)),
+      for hop in (100, 160, 480, 640, 800)),
     *(replace(PREEMPHASIS_MEL_32K, name=f"preemphasis-mel-32k-bands-{bands}", bands=bands)
       for bands in (40, 64, 256)),
 )

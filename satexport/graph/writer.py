@@ -106,10 +106,10 @@ class Writer:
         return self.op("Add", f"{name}/sum", y, self.constant(f"{key}.bias", bias)) if bias.any() else y
 
     def norm(self, name: str, x: str, w: Weights, key: str, epsilon: float) -> str:
-        """LayerNorm over the last axis. A scale of ones is shared, a shift of zeros omitted."""
+        """LayerNorm over the last axis. Norms of one size share a scale of ones; a shift of 0 is left out."""
         scale, shift = w[f"{key}.scale"], w[f"{key}.shift"]
         plain = bool((scale == 1).all())
-        inputs = [x, self.constant("ones" if plain else f"{key}.scale", scale)]
+        inputs = [x, self.constant(f"ones_{len(scale)}" if plain else f"{key}.scale", scale)]
         if shift.any():
             inputs.append(self.constant(f"{key}.shift", shift))
         return self.op("LayerNormalization", name, *inputs, axis=-1, epsilon=epsilon)

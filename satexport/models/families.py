@@ -25,6 +25,8 @@ FAMILIES = {  # name -> module that meets `Family`
     "sat": "satexport.models.sat.family",
     "ast": "satexport.models.ast.family",
     "efficientat": "satexport.models.efficientat.family",
+    "passt": "satexport.models.passt.family",
+    "htsat": "satexport.models.htsat.family",
 }
 USUAL_DELAY = 2   # s
 WINDOW_DELAY = 1  # s, with a window: scores as fresh as the models have them

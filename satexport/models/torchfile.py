@@ -10,9 +10,10 @@ import re
 import warnings
 import zipfile
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 from satexport.errors import CheckpointError
 from satexport.models.family import Entry, StateFile
@@ -24,6 +25,8 @@ MAX_PICKLE: Final = 20_000_000    # bytes of the pickle with the names and shape
 MAX_OPCODES: Final = 1_000_000    # of that pickle; a state dict has 25 per tensor
 MAX_TUPLES: Final = 20_000        # a state dict has 4 per tensor; 100,000 nested ones crash Python's hash
 PROTOCOLS: Final = (2, 3)         # pickle protocols that torch reads without executing code
+ENTRIES: Final = ("model", "state_dict")  # of a file, that may be its state dict
+LIGHTNING: Final = "pytorch-lightning_version"  # an entry of every file that Lightning wrote
 MAX_LEVELS: Final = 3             # depth of nested dicts that are searched for weights
 # functions that a pickle of a hundred bytes can make torch call to allocate any amount of memory
 GROWING: Final = ("builtins bytearray", "__builtin__ bytearray", "_codecs encode")
@@ -32,31 +35,75 @@ DAMAGED: Final = ("is damaged, or was not written by torch.save. If it was trunc
 
 
 def read_torch(path: Path, marks: Collection[str]) -> StateFile:
-    """Return the tensors of a state dict, which is the whole file or its entry `model`; then also the other
+    """Return the tensors of a state dict, which is the whole file or one of its ENTRIES; then also the other
     entries. `marks` are weight names; an error recognises state dicts elsewhere in the file by them. Raises
     `CheckpointError` if the file has other content, `OSError` if it cannot be read."""
-    import torch
-
     if fault := _fault(path):
         raise CheckpointError(f"{path}: {fault}")
-    # Pass an open file, because for a path torch.load depends on the ending. Do not map it into memory,
-    # because the weights must not change if the file does.
-    try:
-        with path.open("rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of protocol 3
-            loaded = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged or hostile file raises anything, OSError too
-        raise CheckpointError(f"{path}: {_explain_refusal(error)}") from error
+    loaded = _load(path)
     state, others, place = loaded, {}, ""
-    if isinstance(loaded, dict) and isinstance(loaded.get("model"), dict):
+    if entry := _find_entry(loaded):
         others = dict(loaded)
-        state, place = others.pop("model"), "['model']"
+        state, place = others.pop(entry), f"[{entry!r}]"
     if fault := _state_dict_fault(state):
         raise CheckpointError(f"{path}: {fault}, expected a state dict (names and tensors), by itself or as "
-                              f"the entry 'model'. {_advice(path, loaded, marks)}")
+                              f"the entry {' or '.join(map(repr, ENTRIES))}. {_advice(path, loaded, marks)}")
     return StateFile({key: Entry(tuple(value.shape), str(value.dtype).removeprefix("torch."),
                                  partial(value.numpy, force=True)) for key, value in state.items()},
                      others, *torch_code(path, place))
+
+
+def _load(path: Path) -> Any:
+    """Return the content of a file; nothing in it is executed. Raises `CheckpointError` if it has objects
+    besides tensors and Python's own, unless Lightning wrote it: its settings and the state of its callbacks
+    are not needed, so an object of an unknown class becomes an empty one."""
+    import torch
+
+    try:
+        return _load_safely(path)
+    except Exception as error:  # a damaged or hostile file raises anything, OSError too
+        with suppress(Exception):
+            names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+            with torch.serialization.safe_globals([_stand_in(name) for name in names]):
+                loaded = _load_safely(path)
+            if isinstance(loaded, dict) and LIGHTNING in loaded:
+                return loaded
+        raise CheckpointError(f"{path}: {_explain_refusal(error)}") from error
+
+
+def _load_safely(path: Path) -> Any:
+    import torch
+
+    # Pass an open file, because for a path torch.load depends on the ending. Do not map it into memory,
+    # because the weights must not change if the file does.
+    with path.open("rb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns of protocol 3
+        return torch.load(file, map_location="cpu", weights_only=True)
+
+
+class _Ignored:
+    """An object that takes any content and keeps none."""
+
+    def __new__(cls, *content: object) -> _Ignored:
+        return super().__new__(cls)
+
+    def __init__(self, *content: object) -> None:
+        pass
+
+    def __setstate__(self, content: object) -> None:
+        pass
+
+
+def _stand_in(name: str) -> type[_Ignored]:
+    """Return a class with the name of a class or function in a pickle, "module.name"."""
+    module, _, last = name.rpartition(".")
+    return type(last, (_Ignored,), {"__module__": module})
+
+
+def _find_entry(loaded: Any) -> str:
+    """Return the name of the entry that is the state dict; "" if it is the whole file."""
+    dicts = [name for name in ENTRIES if isinstance(loaded, dict) and isinstance(loaded.get(name), dict)]
+    return next((name for name in dicts if not _state_dict_fault(loaded[name])), dicts[0] if dicts else "")
 
 
 def _state_dict_fault(state: object) -> str:

@@ -22,20 +22,23 @@ def _layers(w: Weights) -> list[str]:
     return sorted(key.partition(".")[0] for key in w if key.endswith(".q.weight"))
 
 
+def fold_norm(w: Weights, norm: str, *linears: str) -> Weights:
+    """Move the scale and shift of a LayerNorm into the linear layers that follow it."""
+    scale, shift = w[f"{norm}.scale"], w[f"{norm}.shift"]
+    folded: Weights = {f"{norm}.scale": np.ones_like(scale), f"{norm}.shift": np.zeros_like(shift)}
+    for linear in linears:
+        weight = w[f"{linear}.weight"]
+        folded[f"{linear}.weight"] = scale[:, None] * weight
+        folded[f"{linear}.bias"] = w[f"{linear}.bias"] + shift @ weight
+    return w | folded
+
+
 def _fold_norms(w: Weights) -> Weights:
     """Move the scale and shift of each LayerNorm into the linear layers that follow it."""
-    followers = [("head_norm", ["head"])]
+    w = fold_norm(w, "head_norm", "head")
     for n in _layers(w):
-        followers += [(f"{n}.norm1", [f"{n}.q", f"{n}.kv"]), (f"{n}.norm2", [f"{n}.fc1"])]
-    folded: Weights = {}
-    for norm, linears in followers:
-        scale, shift = w[f"{norm}.scale"], w[f"{norm}.shift"]
-        folded |= {f"{norm}.scale": np.ones_like(scale), f"{norm}.shift": np.zeros_like(shift)}
-        for linear in linears:
-            weight = w[f"{linear}.weight"]
-            folded[f"{linear}.weight"] = scale[:, None] * weight
-            folded[f"{linear}.bias"] = w[f"{linear}.bias"] + shift @ weight
-    return w | folded
+        w = fold_norm(fold_norm(w, f"{n}.norm1", f"{n}.q", f"{n}.kv"), f"{n}.norm2", f"{n}.fc1")
+    return w
 
 
 def _fold_kv_bias(w: Weights) -> Weights:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from satexport.frontends.mel_banks import kaldi_mel_bank
+from satexport.frontends.mel_banks import kaldi_mel_bank, slaney_mel_bank
 from tests import ROOT
 
 PUBLISHED = np.load(ROOT / "tests" / "data" / "baselines" / "mel_filters.npz")
@@ -23,3 +23,9 @@ def test_kaldi_filters_equal_the_published_ones(
     np.testing.assert_allclose(bank.T, PUBLISHED[name], atol=3e-5)  # published in float32
     assert set(np.flatnonzero(bank.max(0) == 0).tolist()) == empty
     assert not bank[-1].any()
+
+
+def test_slaneys_filters_equal_the_published_ones_and_have_the_area_one() -> None:
+    bank = slaney_mel_bank(32_000, 1024, 64, 50.0, 14_000.0)
+    np.testing.assert_allclose(bank.T, PUBLISHED["slaney_32k_64"], rtol=0, atol=3e-9)  # published in float32
+    np.testing.assert_allclose(bank.sum(0)[32:] * 32_000 / 1024, 1, atol=0.01)

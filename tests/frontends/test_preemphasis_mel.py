@@ -11,7 +11,6 @@ import pytest
 from onnx import TensorProto, helper
 
 from satexport.audio.synthetic import synthetic_stream
-from satexport.errors import UsageError
 from satexport.frontends.nodes.mel_power import MelPower
 from satexport.frontends.nodes.preemphasis_mel import preemphasis_mel
 from satexport.frontends.preemphasis_mel import PreEmphasisMel
@@ -90,7 +89,7 @@ def test_frames_that_are_dropped_do_not_change_the_others() -> None:
 
 def test_groups_of_bands_give_the_power_of_one_product_with_fewer_operations() -> None:
     row = PREEMPHASIS_MEL_32K
-    one = MelPower(name=row.name, n_fft=row.n_fft, hop=row.hop, window=row.window(), filters=row.filters())
+    one = MelPower(n_fft=row.n_fft, hop=row.hop, window=row.window(), filters=row.filters())
     sizes = []
     for power in (one, replace(one, groups=4)):
         g = Writer(20)
@@ -100,8 +99,13 @@ def test_groups_of_bands_give_the_power_of_one_product_with_fewer_operations() -
     assert sizes[1] < sizes[0] / 3
 
 
-@pytest.mark.parametrize("changes", [{"hop": 100}, {"window_length": 400 + 8}, {"n_fft": 1056}], ids=str)
-def test_a_hop_or_window_that_is_not_whole_rows_is_refused(changes: dict[str, int]) -> None:
+@pytest.mark.parametrize(("changes", "samples"), [
+    ({}, 32), ({"hop": 100}, 4), ({"window_length": 408}, 8), ({"n_fft": 1056}, 16), ({"hop": 101}, 1)],
+    ids=str)
+def test_rows_are_as_long_as_every_hop_and_window_allows(changes: dict[str, int], samples: int) -> None:
     row = replace(PREEMPHASIS_MEL_32K, name="odd", **changes)
-    with pytest.raises(UsageError, match=r"front end odd has frames of .*Export with --input mel"):
-        preemphasis_mel(Writer(20), row, 32_000, "audio")
+    power = MelPower(n_fft=row.n_fft, hop=row.hop, window=row.window(), filters=row.filters())
+    assert power.row == samples
+    audio = synthetic_stream(1, "calibrate", rate=row.sample_rate)[None, :8_000]
+    expected = row.compute(audio, row.frame_count(audio.shape[1]))
+    np.testing.assert_allclose(by_nodes(row, audio), expected, rtol=0, atol=1e-3)

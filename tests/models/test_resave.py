@@ -32,11 +32,9 @@ WRAPPED: dict[str, Callable[[State], object]] = {
     "the entry model, DataParallel": lambda s: {"model": renamed(s, "module."), "epoch": 3},
     "Lightning": lambda s: {"epoch": 3, "state_dict": renamed(s, "net."), "optimizer_states": [{"state": {}}],
                             "hyper_parameters": {"lr": 1e-3}},
-    "Lightning with another entry model": lambda s: {"model": {"name": "sat"}, "state_dict": s},
     "Lightning with a teacher": lambda s: {"state_dict": renamed(s, "net.") | FOREIGN},
     "Lightning with a loss": lambda s: {"state_dict": renamed(s, "net.") | {"net.loss": torch.zeros(1)}},
     "EMA": lambda s: {"model_ema": renamed(s, "ema_model.") | {"initted": torch.ones(1), "step": 3}},
-    "EMA of timm": lambda s: {"arch": "sat_t", "state_dict": s, "state_dict_ema": s},
     "two models": lambda s: {"state_dict": renamed(s, "net.") | renamed(s, "ema.")},
     "an optimizer": lambda s: {"optimizer": {"state": {0: {"step": torch.ones(1)}}}, "net": {"weights": s}},
     "a key that is a number": lambda s: dict([*s.items(), (3, torch.zeros(1))]),
@@ -87,9 +85,9 @@ def test_code_in_advice_on_safetensors_runs_unchanged(
 
 
 def test_advice_names_the_place_prefix_and_model_of_the_weights(sat_t: State, tmp_path: Path) -> None:
-    content = {"state_dict": renamed(sat_t, "net."), "ema": sat_t}
+    content = {"net": renamed(sat_t, "net."), "ema": sat_t}
     message = refusal(save_torch(tmp_path / "w.pt", content))
-    assert ("The weights are in ['state_dict'], their names start with 'net.' (others are in ['ema'])"
+    assert ("The weights are in ['net'], their names start with 'net.' (others are in ['ema'])"
             ) in message
     message = refusal(save_torch(tmp_path / "w.pt", renamed(sat_t, "a.") | renamed(sat_t, "b.")))
     assert "Its weight names start with 'a.' or 'b.'" in message

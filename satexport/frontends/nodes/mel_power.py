@@ -1,9 +1,9 @@
 """The mel power of a signal's frames as ONNX nodes that every parser supports.
 
 This is a real FFT in two stages with two products, without STFT or DFT nodes. A frame of `n_fft` samples is
-split into `n_fft / 32` rows of 32 samples. A hop is a whole number of rows, so that each frame starts at a
-row. Framing, window and the first stage, a DFT of `points = n_fft / 32` points along the rows, are one
-grouped convolution; the second stage is one product per remaining frequency. With n = 32 a + b and k = k1 +
+split into rows of 32 samples, or of fewer if a hop is not a whole number of those, so that each frame starts
+at a row. Framing, window and the first stage, a DFT of `points = n_fft / row` points along the rows, are one
+grouped convolution; the second stage is one product per remaining frequency. With n = row a + b and k = k1 +
 points k2:
 
     X[k] = sum_b W_n_fft^(b k) sum_a w[n] x[n] W_points^(a k1)        W_N = exp(-2 pi i / N)
@@ -23,37 +23,32 @@ the convolution (equally fast, more nodes), ReduceSumSquare (slower than Mul and
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import gcd
 
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport.errors import UsageError
 from satexport.graph.writer import Writer
 
-ROW = 32  # samples per row, indexed by b
+LONGEST_ROW = 32  # samples
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class MelPower:
-    """Frames, their FFT and mel filters. Raises `UsageError` if a frame, a window or a hop is not a whole
-    number of rows."""
+    """Frames, their FFT and mel filters."""
 
-    name: str       # of the front end, for errors
-    n_fft: int      # samples per frame, with the zeros around the window
+    n_fft: int      # samples per frame, with the zeros around the window; even
     hop: int        # samples from one frame to the next
     window: Array   # [n_fft] or shorter, centred in the frame
     filters: Array  # [n_fft / 2 + 1, bands]
     groups: int = 1  # of equally many neighbouring bands; a group's product takes only the bins that it reads
 
-    def __post_init__(self) -> None:
-        if self.n_fft % (2 * ROW) or self.hop % ROW or len(self.window) % ROW:
-            raise UsageError(
-                f"front end {self.name} has frames of {self.n_fft} samples, a window of {len(self.window)} "
-                f"and a hop of {self.hop}; in a graph, frames must be a multiple of {2 * ROW} samples, "
-                f"windows and hops one of {ROW}. Export with --input mel, and compute the front end outside "
-                "the graph.")
+    @property
+    def row(self) -> int:
+        """Samples per row, indexed by b: half a frame, the window and a hop are whole numbers of rows."""
+        return gcd(LONGEST_ROW, self.n_fft // 2, len(self.window), self.hop)
 
     @property
     def left(self) -> int:
@@ -68,17 +63,18 @@ class MelPower:
         """Write the nodes from a signal [N, samples] that is no longer than the frames to the power of the
         mel bands, [N, bands, frames]; frames are centred, the signal is reflected at its ends. Returns the
         name of the result."""
-        rows, k1, k2 = self.span(frames) // ROW, self._frequencies, len(self._columns)
-        right = rows * ROW - self.left - samples
+        row, k1, k2 = self.row, self._frequencies, len(self._columns)
+        rows = self.span(frames) // row
+        right = rows * row - self.left - samples
         assert right >= 0
         x = g.op("Pad", "mel/padded", signal, g.ints(0, self.left, 0, right), mode="reflect")
-        x = g.reshape("mel/rows", x, -1, rows, ROW)
+        x = g.reshape("mel/rows", x, -1, rows, row)
         x = g.op("Transpose", "mel/columns", x, perm=[0, 2, 1])
-        x = g.op("Conv", "mel/first", x, g.constant("mel.first", self._first_stage()), group=ROW,
-                 strides=[self.hop // ROW], kernel_shape=[len(self.window) // ROW])  # [N, (b, k1, part), F]
-        x = g.reshape("mel/first/parts", x, -1, ROW, 2 * k1, frames)
+        x = g.op("Conv", "mel/first", x, g.constant("mel.first", self._first_stage()), group=row,
+                 strides=[self.hop // row], kernel_shape=[len(self.window) // row])  # [N, (b, k1, part), F]
+        x = g.reshape("mel/first/parts", x, -1, row, 2 * k1, frames)
         x = g.op("Transpose", "mel/first/sorted", x, perm=[0, 2, 1, 3])
-        x = g.reshape("mel/first/grouped", x, -1, k1, 2 * ROW, frames)         # [N, k1, (part, b), F]
+        x = g.reshape("mel/first/grouped", x, -1, k1, 2 * row, frames)         # [N, k1, (part, b), F]
         x = g.op("MatMul", "mel/spectrum", g.constant("mel.second", self._second_stage()), x)
         x = g.op("Mul", "mel/squares", x, x)                                   # [N, k1, (part, k2), F]
         x = g.reshape("mel/squares/parts", x, -1, k1, 2, k2 * frames)
@@ -107,7 +103,7 @@ class MelPower:
     @property
     def _points(self) -> int:
         """Rows per frame, indexed by a: the length of the first stage."""
-        return self.n_fft // ROW
+        return self.n_fft // self.row
 
     @property
     def _frequencies(self) -> int:
@@ -117,10 +113,10 @@ class MelPower:
     @property
     def _columns(self) -> NDArray[np.int64]:
         """The values of k2 whose bins have a filter, for several groups by the frequency of the bins."""
-        bins = np.arange(self._frequencies)[:, None] + self._points * np.arange(ROW)    # [k1, 32]
+        bins = np.arange(self._frequencies)[:, None] + self._points * np.arange(self.row)    # [k1, row]
         columns = np.flatnonzero(self.filters[self._folded(bins)].any((0, 2)))
         if self.groups > 1:
-            columns = columns[np.argsort(np.minimum(columns, ROW - columns), kind="stable")]
+            columns = columns[np.argsort(np.minimum(columns, self.row - columns), kind="stable")]
         return columns
 
     def _bins(self) -> NDArray[np.int64]:
@@ -132,9 +128,9 @@ class MelPower:
         return np.minimum(bins, self.n_fft - bins)
 
     def _first_stage(self) -> Array:
-        """Window and DFT along the rows: one filter per (b, k1, real or imaginary part), [32 * 2 * k1, 1,
+        """Window and DFT along the rows: one filter per (b, k1, real or imaginary part), [row * 2 * k1, 1,
         rows of the window]."""
-        window = self.window.reshape(-1, ROW)
+        window = self.window.reshape(-1, self.row)
         angles = np.outer(np.arange(self._frequencies), np.arange(len(window)))
         waves = np.exp(-2j * np.pi / self._points * angles)
         parts = np.stack((waves.real, waves.imag), 1)                          # [k1, part, a]
@@ -142,8 +138,9 @@ class MelPower:
         return filters.reshape(-1, 1, len(window))
 
     def _second_stage(self) -> Array:
-        """For each k1, the matrix from b to k2, each with real and imaginary part: [k1, 2 * k2, 2 * 32]."""
-        waves = np.exp(-2j * np.pi / self.n_fft * (self._bins()[:, :, None] * np.arange(ROW)))  # [k1, k2, b]
+        """For each k1, the matrix from b to k2, each with real and imaginary part: [k1, 2 * k2, 2 * row]."""
+        turns = self._bins()[:, :, None] * np.arange(self.row)                              # [k1, k2, b]
+        waves = np.exp(-2j * np.pi / self.n_fft * turns)
         return np.concatenate((np.concatenate((waves.real, -waves.imag), 2),
                                np.concatenate((waves.imag, waves.real), 2)), 1)
 

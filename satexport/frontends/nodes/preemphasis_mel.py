@@ -13,13 +13,10 @@ GROUPS = 4  # of mel bands: 15 % less time for the front end of 128 bands than o
 
 def preemphasis_mel(g: Writer, row: PreEmphasisMel, samples: int, audio: str, shift: float = 0.0) -> str:
     """Write the nodes from waveform [N, samples] to ln(power + offset) + shift, [N, bands, frames]. The shift
-    needs no node: it is a factor of the filters and of the offset. Returns the name of the result.
-
-    Raises `UsageError` if a window or a hop is not a whole number of rows of `MelPower`.
-    """
+    needs no node: it is a factor of the filters and of the offset. Returns the name of the result."""
     factor = np.exp(shift)
-    power = MelPower(name=row.name, n_fft=row.n_fft, hop=row.hop, window=row.window(),
-                     filters=factor * row.filters(), groups=GROUPS)
+    power = MelPower(n_fft=row.n_fft, hop=row.hop, window=row.window(), groups=GROUPS,
+                     filters=factor * row.filters())
     frames = row.frame_count(samples)
     used = min(samples - 1, power.span(frames) - power.left)
     previous = g.op("Mul", "mel/previous", g.slice("mel/earlier", audio, 1, 0, used),

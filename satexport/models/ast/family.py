@@ -12,9 +12,10 @@ from satexport.models.ast.paper import PAPER
 from satexport.models.ast.published import PUBLISHED
 from satexport.models.ast.sizes import fit, refuse, resembles
 from satexport.models.ast.state import count_classes, count_parameters, random, read
-from satexport.models.ast.variants import BANDS, VARIANTS, WIDTH, Variant, find_model
+from satexport.models.ast.variants import BANDS, VARIANTS, Variant, find_model
 from satexport.models.family import Checkpoint, Interface, Reference, Rewrite, Shapes
 from satexport.models.interface import stateless_interface
+from satexport.models.transformer_size import BASE
 
 __all__ = ["DEMOS", "MARKS", "PAPER", "PUBLISHED", "VARIANTS", "caution", "count_classes",
            "count_parameters", "describe", "embeddings", "find_model", "fit", "hub_types", "interface",
@@ -36,7 +37,7 @@ def hub_types(variant: Variant) -> frozenset[str]:
 
 
 def caution(variant: Variant, shapes: Shapes, is_sure: bool) -> str:
-    return "" if variant.width == WIDTH else (
+    return "" if variant.width == BASE.width else (
         f"the shapes of an AST do not show its number of heads: make sure that this one has {variant.heads}.")
 
 

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from satexport.errors import UsageError
 from satexport.frontends.rows import KALDI_MEL_16K as KALDI_MEL
 from satexport.models.family import Timed
+from satexport.models.transformer_size import SIZE, size_in
 
 BANDS = KALDI_MEL.bands
 FRAMES = 1024         # that a model takes; a shorter spectrogram is padded with zeros
@@ -22,14 +22,9 @@ PATCH = 16            # frames and mel bands of a patch
 EXTRA_TOKENS = 2      # class token and distillation token, in front of the patches
 MEAN = -4.2677393     # of log-mels: the patches see (mel - MEAN) / (2 * DEVIATION)
 DEVIATION = 4.5689974
-WIDTH, HEADS, DEPTH, MLP_RATIO = 768, 12, 12, 4  # of the published models
 STRIDES = (10, 12, 14, 16)  # of patches, in bands and in frames
 DELAYS = (1, 2, 5, 10)      # s
-WIDEST, DEEPEST = 1024, 24  # limits for models of another size
-_NUMBER = "0|[1-9][0-9]{0,8}"
-_NAME = re.compile(rf"ast(?:-s(?P<stride>12|14|16))?"
-                   rf"(?:-(?P<width>{_NUMBER})x(?P<heads>{_NUMBER})x(?P<depth>{_NUMBER})"
-                   rf"(?:x(?P<mlp>{_NUMBER}))?)?")
+_NAME = re.compile(rf"ast(?:-s(?P<stride>12|14|16))?(?:-{SIZE})?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,18 +66,6 @@ def token_count(stride: int) -> int:
     return EXTRA_TOKENS + patch_count(BANDS, stride) * patch_count(FRAMES, stride)
 
 
-def _model(model: str, stride: int, width: int, heads: int, depth: int, mlp: int) -> dict[int, Variant]:
-    return {delay: Variant(model=model, delay=delay, window=delay, stride=stride, width=width, heads=heads,
-                           depth=depth, mlp=mlp) for delay in DELAYS}
-
-
-VARIANTS: Mapping[tuple[str, int], Variant] = {
-    (variant.model, delay): variant
-    for stride in STRIDES
-    for delay, variant in _model("ast" if stride == STRIDES[0] else f"ast-s{stride}", stride, WIDTH, HEADS,
-                                 DEPTH, MLP_RATIO * WIDTH).items()}
-
-
 def find_model(model: str) -> Mapping[int, Variant]:
     """Return the variants of a model by chunk length. The model is a published one or has another size, such
     as "ast-48x3x2x96" (width x heads x depth x hidden units of the MLPs, by default four times the width).
@@ -90,16 +73,12 @@ def find_model(model: str) -> Mapping[int, Variant]:
     name = _NAME.fullmatch(model)
     if not name:
         return {}
-    stride = int(name["stride"] or STRIDES[0])
-    if not name["width"]:
-        return _model(model, stride, WIDTH, HEADS, DEPTH, MLP_RATIO * WIDTH)
-    width, heads, depth = (int(name[part]) for part in ("width", "heads", "depth"))
-    mlp = int(name["mlp"] or MLP_RATIO * width)
-    if not (1 <= heads <= width <= WIDEST) or width % heads:
-        raise UsageError(f"{model}: expected a width up to {WIDEST} that is a multiple of the number of "
-                         "heads.")
-    if not 1 <= depth <= DEEPEST:
-        raise UsageError(f"{model}: expected a depth from 1 to {DEEPEST}.")
-    if not 1 <= mlp <= 2 * MLP_RATIO * WIDEST:
-        raise UsageError(f"{model}: expected MLPs of 1 to {2 * MLP_RATIO * WIDEST} hidden units.")
-    return _model(model, stride, width, heads, depth, mlp)
+    size, stride = size_in(name), int(name["stride"] or STRIDES[0])
+    return {delay: Variant(model=model, delay=delay, window=delay, stride=stride, **size._asdict())
+            for delay in DELAYS}
+
+
+VARIANTS: Mapping[tuple[str, int], Variant] = {
+    (model, delay): variant
+    for model in ("ast", *(f"ast-s{stride}" for stride in STRIDES[1:]))
+    for delay, variant in find_model(model).items()}

@@ -13,29 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from satexport.frontends.preemphasis_mel import PreEmphasisMel
 from satexport.models.efficientat.embeddings import H_CLF1, H_CLF2, M_B_L, READ
 from satexport.models.efficientat.variants import BN_EPS, HEAD_BN_EPS, MEAN, SCALE, Block, Variant
+from satexport.models.preemphasis_network import LogMel
 
 ACTIVATIONS = {"relu": nn.ReLU, "hardswish": nn.Hardswish}
-
-
-class LogMel(nn.Module):
-    """Waveform [B, samples] in [-1, 1] to ln(power + offset), [B, bands, frames]."""
-
-    def __init__(self, row: PreEmphasisMel) -> None:
-        super().__init__()
-        self.row = row
-        self.register_buffer("window", torch.from_numpy(row.window()).float(), persistent=False)
-        self.register_buffer("filters", torch.from_numpy(row.filters().T.copy()).float(), persistent=False)
-
-    def forward(self, audio: Tensor) -> Tensor:
-        row = self.row
-        emphasised = audio[:, 1:] - row.pre_emphasis * audio[:, :-1]
-        spectrum = torch.stft(emphasised, row.n_fft, row.hop, row.window_length, cast(Tensor, self.window),
-                              center=True, pad_mode="reflect", return_complex=True)
-        power = spectrum.real.square() + spectrum.imag.square()            # [B, bins, frames]
-        return torch.log(cast(Tensor, self.filters) @ power + row.offset)
 
 
 def _convolution(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,20 +11,13 @@ import onnx
 import pytest
 
 from satexport.backends.onnxruntime.step import OnnxRuntimeStep
-from satexport.bundle.contract import ANY, USUAL_OPTIONS, CheckpointOrigin, Contract, GraphOptions
-from satexport.frontends.prepare import model_input
+from satexport.bundle.contract import ANY, USUAL_OPTIONS, GraphOptions
 from satexport.graph.operations import count_operations
-from satexport.graph.roles import Graph
 from satexport.graph.simplify import graph_size
-from satexport.graph.writer import Weights
-from satexport.models.ast.family import reference
-from satexport.models.ast.graph import build_graph
 from satexport.models.ast.variants import Variant, find_model
-from satexport.models.ast.weights import FOLDS, graph_weights
 from satexport.models.checkpoint import load_checkpoint
 from satexport.models.family import Checkpoint
-from satexport.pipeline.export import REWRITE_TOLERANCE, golden_audio, make_contract
-from satexport.step import FloatArray
+from satexport.pipeline.export import REWRITE_TOLERANCE, golden_audio
 from satexport.tagging.stream import StreamBatch
 from tests.models.ast.vectors import (
     SECONDS,
@@ -36,35 +30,9 @@ from tests.models.ast.vectors import (
     wave,
 )
 from tests.models.sat.graphs import ALLOWED
+from tests.models.stateless import contract_of, graph_of, rewrites_of, run, scores_of
 
 pytestmark = pytest.mark.usefixtures("own_cache_folder", "one_thread")
-
-
-def contract_of(variant: Variant, options: GraphOptions = USUAL_OPTIONS, opset: int = 20) -> Contract:
-    origin = CheckpointOrigin(name="", source="random", sha256="")
-    return make_contract(variant, 527, options, opset, labels_sha256="", checkpoint=origin)
-
-
-def folded(checkpoint: Checkpoint[Variant]) -> Weights:
-    weights = graph_weights(checkpoint.variant, checkpoint.state)
-    for fold in FOLDS.values():
-        weights = fold(weights)
-    return weights
-
-
-def graph_of(checkpoint: Checkpoint[Variant], options: GraphOptions = USUAL_OPTIONS,
-             opset: int = 20) -> Graph:
-    contract = contract_of(checkpoint.variant, options, opset)
-    return build_graph(checkpoint.variant, folded(checkpoint), contract)
-
-
-def run(graph: Graph, contract: Contract, audio: FloatArray) -> FloatArray:
-    step = OnnxRuntimeStep(graph.model.SerializeToString(), contract, [])
-    return step(model_input(contract, audio), step.initial_cache(len(audio)))[0].scores
-
-
-def scores_of(checkpoint: Checkpoint[Variant], audio: FloatArray) -> FloatArray:
-    return reference(checkpoint)(audio, None)[0].scores
 
 
 @pytest.fixture(scope="module")
@@ -122,17 +90,16 @@ def test_the_graph_of_the_published_size_gives_the_published_scores(seconds: int
     assert count_operations(graph)["model"] == pytest.approx(261.0e9 - saved, abs=0.05e9)
 
 
-@pytest.mark.parametrize("name", FOLDS)
-def test_each_fold_removes_work_and_keeps_the_scores(tiny: Checkpoint[Variant], name: str) -> None:
+def test_each_fold_removes_work_and_keeps_the_scores(tiny: Checkpoint[Variant]) -> None:
     contract, audio = contract_of(tiny.variant), golden_audio(tiny.variant)[:1]
-    weights = graph_weights(tiny.variant, tiny.state)
-    for earlier in list(FOLDS)[:list(FOLDS).index(name)]:
-        weights = FOLDS[earlier](weights)
-    before, after = (build_graph(tiny.variant, w, contract) for w in (weights, FOLDS[name](weights)))
-    assert np.abs(run(before, contract, audio) - run(after, contract, audio)).max() <= REWRITE_TOLERANCE
-    nodes, size = graph_size(after.model)
-    assert nodes <= graph_size(before.model)[0]
-    assert size < graph_size(before.model)[1]
+    graphs = list(rewrites_of(tiny).values())
+    scores = [run(graph, contract, audio) for graph in graphs]
+    sizes = [graph_size(graph.model) for graph in graphs]
+    assert len(graphs) == 5
+    assert max(np.abs(before - after).max() for before, after in pairwise(scores)) <= REWRITE_TOLERANCE
+    for before, after in pairwise(sizes):
+        assert after[0] <= before[0]
+        assert after[1] < before[1]
 
 
 def test_the_graph_has_standard_operators_and_static_shapes(tiny: Checkpoint[Variant]) -> None:

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
 
-from satexport.backends.tensorrt.rules import find_violations
-from satexport.bundle.folder import open_bundle
-from satexport.graph.roles import Graph
-from satexport.tagging.tagger import load
-from tests.commands.calls import call
-from tests.machine import need
 from tests.models.ast.vectors import SIZE, wave
+from tests.models.built import build_for_runtime, build_for_tensorrt
 from tests.tiny import export
 
 MODEL = f"ast-s16-{SIZE}"  # 514 tokens
@@ -33,24 +25,10 @@ def ast(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("openvino-int8", "openvino", 0.25)], ids=str)
 def test_an_ast_is_built_and_proven_for_a_runtime(
         target: str, package: str, limit: float, ast: Path, quick: tuple[object, ...]) -> None:
-    need(package, "cpu")
-    result = call("bundle", "--target", target, "--from", ast, "--output", ast.parents[1], *quick)
-    assert result.code in (0, 1), result.err  # random weights: int8 may cost mAP
-    built, audio = load(ast.parent / target), wave(10)[0]
+    built = build_for_runtime(target, package, limit, ast, wave(10)[0], quick)
     assert built.bundle.int8_layers() == (LINEAR if "int8" in target else 0)
-    expected = load(ast).stream().feed(audio)
-    assert np.abs(built.stream().feed(audio) - expected).max() < limit
-    report = json.loads((ast.parent / target / "reports" / "parity.json").read_text("utf-8"))
-    assert report["differences"]["0.1 min of stream"]["largest"] < limit
 
 
 def test_the_tensorrt_graphs_of_an_ast_follow_its_rules_and_are_proven(
         ast: Path, quick: tuple[object, ...]) -> None:
-    result = call("trt", "--int8", "--from", ast, "--output", ast.parents[1], *quick)
-    assert result.code in (0, 1), result.err
-    path = ast.parent / "jetson-orin-nano"
-    for precision, largest in (("int8", 0.25), ("fp16", 0.02)):
-        model = onnx.load(path / f"{precision}.onnx")
-        assert find_violations(Graph(model, open_bundle(path).roles), "10.3") == []
-        report = json.loads((path / "reports" / f"parity-onnx-{precision}.json").read_bytes())
-        assert report["differences"]["0.1 min of stream"]["largest"] < largest
+    build_for_tensorrt(ast, quick)

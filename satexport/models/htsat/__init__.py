@@ -1,0 +1,1 @@
+"""HTS-AT: hierarchical token-semantic audio transformers (Swin)."""

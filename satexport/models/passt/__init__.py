@@ -1,0 +1,1 @@
+"""Patchout faSt Spectrogram Transformers (PaSST)."""

@@ -1,0 +1,60 @@
+"""Bundles for every backend of the export of a small model with random weights: built, proven, compared."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from satexport.backends.openvino.step import OpenVinoStep
+from satexport.backends.tensorrt.build import build_engine
+from satexport.backends.tensorrt.rules import find_violations
+from satexport.backends.tensorrt.settings import TensorRtSettings
+from satexport.bundle.folder import open_bundle
+from satexport.graph.roles import Graph
+from satexport.step import FloatArray
+from satexport.tagging.tagger import Tagger, load
+from satexport.targets import find_target
+from tests.commands.calls import call
+from tests.machine import need
+
+
+def build_for_runtime(target: str, package: str, limit: float, export: Path, audio: FloatArray,
+                      quick: tuple[object, ...]) -> Tagger:
+    """Return the bundle for a target whose runtime is a package. Its scores of the audio and those in its
+    report of parity must differ from the export's by less than `limit`; OpenVINO must compute the front end
+    in fp32."""
+    need(package, "cpu")
+    result = call("bundle", "--target", target, "--from", export, "--output", export.parents[1], *quick)
+    assert result.code in (0, 1), result.err  # random weights: int8 may cost mAP
+    built = load(export.parent / target)
+    expected = load(export).stream().feed(audio)
+    assert np.abs(built.stream().feed(audio) - expected).max() < limit
+    report = json.loads((export.parent / target / "reports" / "parity.json").read_text("utf-8"))
+    assert report["differences"]["0.1 min of stream"]["largest"] < limit
+    if isinstance(built.step, OpenVinoStep):
+        assert list(built.step.executed()["front end"]) == ["f32"]
+    return built
+
+
+def build_for_tensorrt(export: Path, quick: tuple[object, ...]) -> Path:
+    """Return the bundle for a Jetson, whose graphs keep TensorRT's rules and are proven."""
+    result = call("trt", "--int8", "--from", export, "--output", export.parents[1], *quick)
+    assert result.code in (0, 1), result.err
+    path = export.parent / "jetson-orin-nano"
+    for precision, largest in (("int8", 0.25), ("fp16", 0.02)):
+        model = onnx.load(path / f"{precision}.onnx")
+        assert find_violations(Graph(model, open_bundle(path).roles), "10.3") == []
+        report = json.loads((path / "reports" / f"parity-onnx-{precision}.json").read_bytes())
+        assert report["differences"]["0.1 min of stream"]["largest"] < largest
+    return path
+
+
+def compile_with_rtx(bundle: Path) -> None:
+    """Let TensorRT for RTX compile both graphs of a bundle for a Jetson, which needs no GPU."""
+    trt = need("tensorrt_rtx", "trt")
+    settings = TensorRtSettings.of(find_target("rtx"))
+    for graph in ("int8.onnx", "fp16.onnx"):
+        assert len(build_engine(trt, bundle / graph, settings, ("8.6",))) > 1000
