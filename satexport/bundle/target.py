@@ -36,10 +36,8 @@ class Gates:
     map_kept: float              # smallest ratio of the bundle's mAP to PyTorch's, on a labelled set
     max_score_difference_of: dict[str, float] = field(default_factory=dict)  # the same for families of models
                                  # whose single scores move more
-    max_embedding_difference: float | None = None  # largest relative difference of embeddings, over all
-                                                   # chunks; None: not judged
-    min_embedding_cosine: float | None = None      # smallest median, over the chunks, of the cosine of
-                                                   # embeddings; None: not judged
+    max_embedding_difference: float | None = None  # largest relative difference of embeddings, of all chunks
+    min_embedding_cosine: float | None = None      # smallest cosine of embeddings, median of the chunks
 
     def for_family(self, family: str) -> Gates:
         """The gates of a bundle with a model of this family."""

@@ -50,7 +50,7 @@ def run_command(bundle: Path, audio: tuple[str, ...], top: int, embeddings_file:
     \b
     Examples:
       satexport run build/sat-t-2s/onnx dog.wav rain.flac --top 5
-      satexport run build/vit-b-1s-window-10s/onnx-embedding-mean a.wav b.wav --embeddings ab.npz
+      satexport run build/sat-t-2s/onnx-embedding-mean dog.wav rain.flac --embeddings both.npz
       arecord -f S16_LE -r 16000 -t raw | satexport run build/sat-t-2s/onnx -
     """
     from satexport import load

@@ -12,6 +12,7 @@ from satexport.errors import UsageError
 from satexport.frontends.prepare import model_input
 from satexport.models.checkpoint import load_checkpoint
 from satexport.models.families import (
+    FAMILIES,
     check_options,
     find_embeddings,
     find_family,
@@ -24,6 +25,10 @@ from tests.tiny import SAT
 TINY = [SAT, "sat-s-48x3x2", "ast-48x3x2x96", "passt-s16-48x3x2", "htsat-8x1-2-2-4x2-2-2-2",
         "mn01"]  # all kinds of every family
 KINDS = [(model, kind) for model in TINY for kind in find_embeddings(find_variant(model, 1))]
+
+
+def test_a_small_model_of_every_family_is_tried() -> None:
+    assert {find_variant(model, 1).family for model in TINY} == set(FAMILIES)
 
 
 @pytest.mark.parametrize(("model", "kinds"), [
