@@ -22,6 +22,7 @@ SLANEY_MEL_32K = LogMel(name="slaney-mel-32k", sample_rate=32_000, n_fft=1024, h
 KALDI_MEL_16K = KaldiMel(
     name="kaldi-mel-16k", sample_rate=16_000, frame=400, hop=160, n_fft=512, shape="hann", scale=1.0,
     bands=128, f_min=20.0, f_max=8000.0, floor=2.0 ** -23)
+KALDI_MEL_16K_POVEY = replace(KALDI_MEL_16K, name="kaldi-mel-16k-povey", shape="povey", scale=32_768.0)
 PREEMPHASIS_MEL_32K = PreEmphasisMel(
     name="preemphasis-mel-32k", sample_rate=32_000, pre_emphasis=0.97, n_fft=1024, window_length=800, hop=320,
     bands=128, f_min=0.0, f_max=15_000.0, offset=1e-5)
@@ -30,6 +31,7 @@ _ROWS: tuple[FrontEnd, ...] = (
     LOG_MEL_16K,
     SLANEY_MEL_32K,
     KALDI_MEL_16K,
+    KALDI_MEL_16K_POVEY,
     PREEMPHASIS_MEL_32K,
     *(replace(PREEMPHASIS_MEL_32K, name=f"preemphasis-mel-32k-hop-{hop}", hop=hop)
       for hop in (100, 160, 480, 640, 800)),

@@ -30,7 +30,8 @@ def simplify(graph: Graph) -> Simplified:
         raise MissingError("onnxsim is not installed: pip install 'satexport[export]', "
                            "or pass --no-simplify.") from None
     try:
-        simplified, _ = onnxsim.simplify(graph.model)
+        # what a family leaves to compute from constants is small in the file and computed at loading
+        simplified, _ = onnxsim.simplify(graph.model, skip_constant_folding=True)
     except Exception as error:  # if the tool fails, the original graph is still valid
         return Simplified(graph, f"onnxsim failed: {type(error).__name__}")
     replace(simplified.metadata_props, graph.model.metadata_props)  # onnxsim writes each entry twice

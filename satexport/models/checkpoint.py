@@ -8,6 +8,7 @@ file looks like instead. The model's family defines what is expected.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,7 @@ from satexport.files import sha256_of
 from satexport.hub import is_hub_name
 from satexport.models.families import (
     FAMILIES,
+    all_variants,
     find_contract_variant,
     find_family,
     find_variant,
@@ -168,7 +170,7 @@ def _read(path: Path, variant: V, labels: Path | None, source: Literal["file", "
     _check_family(path, file, variant)
     family, named = find_family(variant.family), models_of_file(path.name)
     variant = family.fit(variant, file)
-    if named and variant.model not in named:
+    if named and variant.model not in _fitted(named, file):
         raise CheckpointError(f"{path}: has the name of a published checkpoint of {' or '.join(named)}, not "
                               f"of {variant.model}. Pass --model {named[0]}; if it is another file, rename "
                               "it.")
@@ -181,6 +183,12 @@ def _read(path: Path, variant: V, labels: Path | None, source: Literal["file", "
     caution = family.caution(variant, file.shapes, is_sure or bool(named))
     return Checkpoint(variant=variant, state=state, labels=names, source=source, sha256=sha256, dtype=dtype,
                       name=name or path.name.encode("utf-8", "backslashreplace").decode(), caution=caution)
+
+
+def _fitted(models: Sequence[str], file: StateFile) -> set[str]:
+    """Return the models that these become if they take from a file what they leave to it."""
+    return {find_family(variant.family).fit(variant, file).model for variant in all_variants()
+            if variant.model in models}
 
 
 def _check_family(path: Path, file: StateFile, variant: Variant) -> None:

@@ -26,6 +26,7 @@ FAMILIES = {  # name -> module that meets `Family`
     "ast": "satexport.models.ast.family",
     "efficientat": "satexport.models.efficientat.family",
     "passt": "satexport.models.passt.family",
+    "beats": "satexport.models.beats.family",
     "htsat": "satexport.models.htsat.family",
 }
 USUAL_DELAY = 2   # s

@@ -57,29 +57,35 @@ class BlockWriter:
     def write(self, x: str) -> str:
         """Write the nodes from tokens [N * T, d] to the tokens [N * queries, d] that are read afterwards."""
         g, name = self.g, self.name
-        mixed = self._attention(x)
+        mixed = self.attend(x, self.norm1(f"{name}/norm1", x))
         x = g.op("Add", f"{name}/attended", self._query_rows("in", x), self.linear("proj", mixed))
         y = g.norm(f"{name}/norm2", x, self.w, f"{self.key}.norm2", self.shape.eps)
         y = g.gelu(f"{name}/gelu", self.linear("fc1", y))
         return g.op("Add", f"{name}/out", x, self.linear("fc2", y))
 
-    def _attention(self, x: str) -> str:
-        """Write the attention of tokens [N * T, d] to all keys and values; returns rows [N * queries, d]."""
+    def attend(self, x: str, normed: str) -> str:
+        """Write the attention of tokens [N * T, d], given before and after their norm, to all keys and
+        values; returns rows [N * queries, d]."""
         g, name, heads = self.g, self.name, self.shape.heads
-        normed = self.norm1(f"{name}/norm1", x)
         rows = self._query_rows("normed", normed)
-        q = self.split_heads(f"{name}/q", self.linear("q", rows), heads, self.shape.queries)
+        query = q = self.split_heads(f"{name}/q", self.linear("q", rows), heads, self.shape.queries)
         if (self.w["attention.scale"] != 1).any():
             q = g.op("Mul", f"{name}/q/scaled", q, g.constant("attention.scale", self.w["attention.scale"]))
         k, v = g.split(f"{name}/kv", self.keys_values(x, normed), 1, heads, heads)
         k = g.op("Transpose", f"{name}/k", k, perm=[0, 1, 3, 2])
         with g.role("attention", f"{self.key}.logits"):
             logits = g.op("MatMul", f"{name}/logits", q, k)
+        logits = self.add_bias(logits, rows, query)
         attention = g.op("Softmax", f"{name}/softmax", logits, axis=-1)
         with g.role("attention", f"{self.key}.mixed"):
             mixed = g.op("MatMul", f"{name}/mixed", attention, v)
         mixed = g.op("Transpose", f"{name}/mixed/tokens", mixed, perm=[0, 2, 1, 3])
         return g.reshape(f"{name}/mixed/flat", mixed, -1, self.shape.width)
+
+    def add_bias(self, logits: str, rows: str, query: str) -> str:
+        """Return the logits [N, h, queries, keys] with what a family adds to them, from the rows
+        [N * queries, d] that attend and their queries [N, h, queries, d / h] before they are scaled."""
+        return logits
 
     def keys_values(self, x: str, normed: str) -> str:
         """Write keys and values [N, 2 h, tokens, d / h] from the tokens before and after norm1."""

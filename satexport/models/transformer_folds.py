@@ -17,7 +17,7 @@ import numpy as np
 from satexport.graph.writer import Weights
 
 
-def _layers(w: Weights) -> list[str]:
+def layers(w: Weights) -> list[str]:
     """Return the prefixes of the blocks' keys: "00", "01", ..."""
     return sorted(key.partition(".")[0] for key in w if key.endswith(".q.weight"))
 
@@ -36,30 +36,30 @@ def fold_norm(w: Weights, norm: str, *linears: str) -> Weights:
 def _fold_norms(w: Weights) -> Weights:
     """Move the scale and shift of each LayerNorm into the linear layers that follow it."""
     w = fold_norm(w, "head_norm", "head")
-    for n in _layers(w):
+    for n in layers(w):
         w = fold_norm(fold_norm(w, f"{n}.norm1", f"{n}.q", f"{n}.kv"), f"{n}.norm2", f"{n}.fc1")
     return w
 
 
-def _fold_kv_bias(w: Weights) -> Weights:
+def fold_kv_bias(w: Weights) -> Weights:
     """Drop the key bias: it adds the same number to all logits of a query, which the softmax cancels. Move
     the value bias into `proj`: attention weights sum to 1, so attention leaves it unchanged."""
     folded: Weights = {}
-    for n in _layers(w):
+    for n in layers(w):
         values = np.split(w[f"{n}.kv.bias"], 2)[1]
         folded[f"{n}.kv.bias"] = np.zeros_like(w[f"{n}.kv.bias"])
         folded[f"{n}.proj.bias"] = w[f"{n}.proj.bias"] + values @ w[f"{n}.proj.weight"]
     return w | folded
 
 
-def _fold_attention_scale(w: Weights) -> Weights:
+def fold_attention_scale(w: Weights) -> Weights:
     """Move the factor 1 / sqrt(d / heads) into the query projection."""
-    names = [f"{n}.q.{kind}" for n in _layers(w) for kind in ("weight", "bias")]
+    names = [f"{n}.q.{kind}" for n in layers(w) for kind in ("weight", "bias")]
     return w | {"attention.scale": np.asarray(1.0)} | {n: w[n] * w["attention.scale"] for n in names}
 
 
 TRANSFORMER_FOLDS: dict[str, Callable[[Weights], Weights]] = {  # in this order
     "LayerNorm scale and shift into the next linear layer": _fold_norms,
-    "key bias dropped, value bias into the output projection": _fold_kv_bias,
-    "attention scale into the query projection": _fold_attention_scale,
+    "key bias dropped, value bias into the output projection": fold_kv_bias,
+    "attention scale into the query projection": fold_attention_scale,
 }

@@ -23,7 +23,7 @@ from satexport.pipeline.export import make_contract
 from tests.tiny import SAT
 
 TINY = [SAT, "sat-s-48x3x2", "ast-48x3x2x96", "passt-s16-48x3x2", "htsat-8x1-2-2-4x2-2-2-2",
-        "mn01"]  # all kinds of every family
+        "beats-embed32-48x3x2x96", "mn01"]  # all kinds of every family
 KINDS = [(model, kind) for model in TINY for kind in find_embeddings(find_variant(model, 1))]
 
 
@@ -33,7 +33,8 @@ def test_a_small_model_of_every_family_is_tried() -> None:
 
 @pytest.mark.parametrize(("model", "kinds"), [
     ("sat-b", ["mean"]), ("sat-s", ["token"]), ("vit-s", ["token"]), ("ced-base", ["mean"]),
-    ("ast-s16", ["tokens"]), ("passt-l", ["tokens"]), ("mn10", ["h-clf1", "mb+l", "m-se", "h-clf2"]),
+    ("ast-s16", ["tokens"]), ("passt-l", ["tokens"]), ("beats", ["mean"]),
+    ("mn10", ["h-clf1", "mb+l", "m-se", "h-clf2"]),
     ("mn10-fc", ["h-clf1", "mb+l", "m-se"])])
 def test_a_model_has_its_kinds_of_embeddings(model: str, kinds: list[str]) -> None:
     variant = find_variant(model)

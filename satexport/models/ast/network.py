@@ -13,29 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from satexport.frontends.kaldi import PRE_EMPHASIS
 from satexport.frontends.rows import KALDI_MEL_16K as KALDI_MEL
 from satexport.models.ast.variants import DEVIATION, FRAMES, MEAN, PATCH, Variant
+from satexport.models.kaldi_network import KaldiLogMel
 from satexport.models.transformer_network import Block
-
-
-class KaldiMel(nn.Module):
-    """Waveform [B, samples] in [-1, 1] to log-mel [B, F, 128], whole frames only."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        window, filters = KALDI_MEL.window(), KALDI_MEL.filters()
-        self.register_buffer("window", torch.from_numpy(window).float(), persistent=False)
-        self.register_buffer("filters", torch.from_numpy(filters).float(), persistent=False)
-
-    def forward(self, audio: Tensor) -> Tensor:
-        x = audio.unfold(-1, KALDI_MEL.frame, KALDI_MEL.hop)               # [B, F, 400]
-        x = x - x.mean(-1, keepdim=True)
-        x = x - PRE_EMPHASIS * F.pad(x, (1, 0), mode="replicate")[..., :-1]
-        spectrum = torch.fft.rfft(x * cast(Tensor, self.window), KALDI_MEL.n_fft)
-        power = spectrum.real.square() + spectrum.imag.square()
-        mel = power @ cast(Tensor, self.filters)
-        return cast(Tensor, mel.clamp(min=KALDI_MEL.floor).log())
 
 
 class PatchEmbed(nn.Module):
@@ -83,7 +64,7 @@ class Transformer(nn.Module):
 
     def __init__(self, variant: Variant, classes: int, eps: float, head_eps: float) -> None:
         super().__init__()
-        self.front_end = KaldiMel()
+        self.front_end = KaldiLogMel(KALDI_MEL)
         self.v = Encoder(variant, eps)
         self.mlp_head = nn.Sequential(nn.LayerNorm(variant.width, eps=head_eps),
                                       nn.Linear(variant.width, classes))

@@ -114,11 +114,10 @@ class _WindowBlock(BlockWriter):
         x = g.op("Gather", f"{name}/moved", x, order, axis=1)
         return g.reshape(f"{name}/rows", x, -1, self.shape.width)
 
-    def _attention(self, x: str) -> str:
+    def attend(self, x: str, normed: str) -> str:
         """Write the attention in the windows of tokens [N * s * s, d]; returns rows of the same shape."""
         g, name, heads = self.g, self.name, self.shape.heads
-        qkv = self.split_heads(f"{name}/qkv", self.linear("qkv", self.norm1(f"{name}/norm1", x)), 3 * heads,
-                               TOKENS)
+        qkv = self.split_heads(f"{name}/qkv", self.linear("qkv", normed), 3 * heads, TOKENS)
         q, k, v = g.split(f"{name}/parts", qkv, 1, heads, heads, heads)
         if (scale := self.w[f"{self.key}.scale"]) != 1:
             q = g.op("Mul", f"{name}/q/scaled", q, g.constant(f"{self.key}.scale", scale))

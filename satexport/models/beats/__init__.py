@@ -1,0 +1,1 @@
+"""BEATs: audio transformers with convolutional positions and gated relative position bias."""
