@@ -36,6 +36,8 @@ class Gates:
     map_kept: float              # smallest ratio of the bundle's mAP to PyTorch's, on a labelled set
     max_score_difference_of: dict[str, float] = field(default_factory=dict)  # the same for families of models
                                  # whose single scores move more
+    max_embedding_difference: float | None = None  # largest relative difference of embeddings, of all chunks
+    min_embedding_cosine: float | None = None      # smallest cosine of embeddings, median of the chunks
 
     def for_family(self, family: str) -> Gates:
         """The gates of a bundle with a model of this family."""
@@ -144,6 +146,10 @@ def _conditions(target: Target) -> Iterator[facts.Condition]:
     limits += [("max_score_difference_of", one) for one in gates.max_score_difference_of.values()]
     for name, limit in limits:
         yield name, limit, 0 < limit < 1, "more than 0, less than 1"
+    yield ("max_embedding_difference", gates.max_embedding_difference,
+           _within(gates.max_embedding_difference, 1), "more than 0, at most 1")
+    yield ("min_embedding_cosine", gates.min_embedding_cosine, _within(gates.min_embedding_cosine, 1),
+           "more than 0, at most 1")
     yield "map_kept", gates.map_kept, 0 < gates.map_kept <= 1, "more than 0, at most 1"
     yield ("step_ms", budgets.step_ms, _within(budgets.step_ms, MAX_STEP_MS),
            f"more than 0, at most {MAX_STEP_MS}")
