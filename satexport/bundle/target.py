@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from satexport import facts
+from satexport.bundle.contract import Contract
 from satexport.bundle.roles import ATTENTION, WITH_WEIGHTS
 from satexport.errors import DataError
 from satexport.terminal import shown
@@ -39,10 +40,14 @@ class Gates:
     max_embedding_difference: float | None = None  # largest relative difference of embeddings, of all chunks
     min_embedding_cosine: float | None = None      # smallest cosine of embeddings, median of the chunks
 
-    def for_family(self, family: str) -> Gates:
-        """The gates of a bundle with a model of this family."""
-        limit = self.max_score_difference_of.get(family, self.max_score_difference)
-        return dataclasses.replace(self, max_score_difference=limit, max_score_difference_of={})
+    def for_contract(self, contract: Contract) -> Gates:
+        """The gates of a bundle with this contract: those of its family of models, and none of embeddings if
+        its weights are random. Rounding errors grow in a network that nobody trained."""
+        limit = self.max_score_difference_of.get(contract.family, self.max_score_difference)
+        gates = dataclasses.replace(self, max_score_difference=limit, max_score_difference_of={})
+        if contract.has_random_weights:
+            return dataclasses.replace(gates, max_embedding_difference=None, min_embedding_cosine=None)
+        return gates
 
 
 @dataclass(frozen=True, kw_only=True)
