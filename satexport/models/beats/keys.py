@@ -10,7 +10,17 @@ from dataclasses import replace
 from typing import Final
 
 from satexport.models.beats.config import read_config
-from satexport.models.beats.variants import GATES, GROUPS, PATCH, TAPS, VARIANTS, Size, Variant, of_size
+from satexport.models.beats.variants import (
+    GATES,
+    GROUPS,
+    PATCH,
+    PUBLISHED,
+    TAPS,
+    VARIANTS,
+    Size,
+    Variant,
+    of_size,
+)
 from satexport.models.family import Shapes, StateFile
 from satexport.models.mismatch import find_prefixes
 from satexport.terminal import shown
@@ -74,7 +84,7 @@ def resembles(shapes: Shapes) -> list[Variant]:
 def fit(variant: Variant, file: StateFile) -> Variant:
     """Return the variant with the size of the file, if the variant's name says none."""
     config = read_config(file)
-    if variant.model != next(iter(VARIANTS.values())).model or isinstance(config, str):
+    if variant.size != PUBLISHED or isinstance(config, str):
         return variant
     return replace(of_size(config.size)[variant.window], delay=variant.delay)
 
