@@ -37,7 +37,8 @@ class Gates:
     map_kept: float              # smallest ratio of the bundle's mAP to PyTorch's, on a labelled set
     max_score_difference_of: dict[str, float] = field(default_factory=dict)  # the same for families of models
                                  # whose single scores move more
-    max_embedding_difference: float | None = None  # largest relative difference of embeddings, of all chunks
+    max_embedding_difference: float | None = None  # largest relative difference of embeddings, median of the
+                                                   # chunks; the worst chunk may have ten times as much
     min_embedding_cosine: float | None = None      # smallest cosine of embeddings, median of the chunks
 
     def for_contract(self, contract: Contract) -> Gates:
