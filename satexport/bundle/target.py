@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from satexport import facts
+from satexport.bundle.contract import Contract
 from satexport.bundle.roles import ATTENTION, WITH_WEIGHTS
 from satexport.errors import DataError
 from satexport.terminal import shown
@@ -36,13 +37,18 @@ class Gates:
     map_kept: float              # smallest ratio of the bundle's mAP to PyTorch's, on a labelled set
     max_score_difference_of: dict[str, float] = field(default_factory=dict)  # the same for families of models
                                  # whose single scores move more
-    max_embedding_difference: float | None = None  # largest relative difference of embeddings, of all chunks
+    max_embedding_difference: float | None = None  # largest relative difference of embeddings, median of the
+                                                   # chunks; the worst chunk may have ten times as much
     min_embedding_cosine: float | None = None      # smallest cosine of embeddings, median of the chunks
 
-    def for_family(self, family: str) -> Gates:
-        """The gates of a bundle with a model of this family."""
-        limit = self.max_score_difference_of.get(family, self.max_score_difference)
-        return dataclasses.replace(self, max_score_difference=limit, max_score_difference_of={})
+    def for_contract(self, contract: Contract) -> Gates:
+        """The gates of a bundle with this contract: those of its family of models, and none of embeddings if
+        its weights are random. Rounding errors grow in a network that nobody trained."""
+        limit = self.max_score_difference_of.get(contract.family, self.max_score_difference)
+        gates = dataclasses.replace(self, max_score_difference=limit, max_score_difference_of={})
+        if contract.has_random_weights:
+            return dataclasses.replace(gates, max_embedding_difference=None, min_embedding_cosine=None)
+        return gates
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -72,7 +72,7 @@ def onnx_command(model: str | None, delay: int | None, window: int | None, check
       satexport onnx --model vit-t --delay 10 --checkpoint random --output /tmp/sizing
       satexport onnx --model vit-b --window 10 --delay 1      the last 10 s, scored every second
       satexport onnx --model sat-b --delay 2 --streams 8      eight microphones in one step
-      satexport onnx --model mn10 --delay 10 --embedding mb+l  an embedding next to the scores
+      satexport onnx --model mn10 --embedding mb+l            an embedding next to the scores
     """
     from satexport.bundle.contract import GraphOptions
     from satexport.models.families import check_options, choose_embedding

@@ -15,8 +15,7 @@ from satexport.parity.golden import run_golden
 from satexport.tagging.tagger import Tagger, load
 from tests.backends.compiled import compiled
 from tests.backends.tensorrt.fake_engine import FakeEngine
-from tests.bundle.copies import copy_of, reseal
-from tests.bundle.test_newer import Change, change_bundle
+from tests.bundle.copies import Change, change_bundle, copy_of, reseal
 
 RUNTIMES = {"onnx": 1e-4, "cpu-int8": 0.2, "openvino-fp32": 1e-4, "openvino-fp32-explicit": 1e-4,
             "openvino-int8": 0.2}  # target -> largest allowed relative difference

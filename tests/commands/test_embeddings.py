@@ -48,7 +48,7 @@ def test_an_export_with_an_embedding_says_so_and_bundles_made_of_it_have_it(
     result = call("cpu", "--int8", "--from", export, "--output", tmp_path, "--calibration", few, *quick)
     assert "embeddings compared with PyTorch fp32" in result.out
     assert "median cosine" in result.out
-    assert "median embedding cosine, 0.1 min of stream" in result.out
+    assert "embedding cosine" not in result.out  # random weights: not judged
     contract = open_bundle(tmp_path / SAT_2S / "cpu-int8-embedding-mean").contract
     assert (contract.options.embedding, contract.outputs[1].shape) == ("mean", (1, 48))
     report = json.loads((tmp_path / SAT_2S / "cpu-int8-embedding-mean" / "reports" / "parity.json"

@@ -145,7 +145,7 @@ class OpenVinoStep(ProcessBound):
                 "layerType", "runtimePrecision", "originalLayersNames"))
             if kind in ("Const", "Input"):
                 continue
-            if names.partition(",")[0] in self._front_end:
+            if not self._front_end.isdisjoint(names.split(",")):
                 counters["front end"][precision] += 1
             elif kind in PRODUCT_LAYERS:
                 counters["products"][precision] += 1
