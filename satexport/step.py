@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -15,10 +17,30 @@ MAX_AMPLITUDE = 8.0   # full scale is 1; larger samples are certainly integers p
 
 
 class Outputs(NamedTuple):
-    """What one step computes for N streams: the tensors of `Contract.outputs`, in that order."""
+    """What steps compute for N streams, the tensors of `Contract.outputs` in that order; of one step as here,
+    of several with more dimensions in front."""
 
     scores: FloatArray                    # [N, classes] in (0, 1)
     embedding: FloatArray | None = None   # [N, size]; None: the graph has none
+
+    def map(self, change: Callable[[FloatArray], FloatArray]) -> Outputs:
+        """Return the outputs with each of their arrays changed."""
+        return Outputs(change(self.scores), None if self.embedding is None else change(self.embedding))
+
+    @classmethod
+    def join(cls, join: Callable[[Sequence[FloatArray]], FloatArray], parts: Sequence[Outputs]) -> Outputs:
+        """Return the outputs whose arrays are those of `parts`, at least one, joined by `np.stack` or another
+        function."""
+        embeddings = [part.embedding for part in parts if part.embedding is not None]
+        return cls(join([part.scores for part in parts]), join(embeddings) if embeddings else None)
+
+    def split(self) -> list[Outputs]:
+        """Return the outputs of each entry of the first dimension."""
+        return [self.map(itemgetter(number)) for number in range(len(self.scores))]
+
+    def arrays(self) -> dict[str, FloatArray]:
+        """Return the arrays by name."""
+        return {name: array for name, array in self._asdict().items() if array is not None}
 
 
 class Step(Protocol):

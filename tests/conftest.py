@@ -128,6 +128,12 @@ def tiny(build: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_embedding(build: Path) -> Path:
+    """The same with an embedding."""
+    return export(build, SAT, 2, "random", GraphOptions(embedding="mean"), use_onnxsim=False)
+
+
+@pytest.fixture(scope="session")
 def tiny_lanes(build: Path) -> Path:
     """The same for any number of streams in one step."""
     return export(build, SAT, 2, "random", GraphOptions(streams=ANY), use_onnxsim=False)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from satexport.backends.backend import BACKENDS
+from satexport.bundle.folder import open_bundle
 from satexport.bundle.target import MAX_STEP_MS, Budgets, Gates, Quantization, Target
 from satexport.errors import DataError, UsageError
 from satexport.targets import FOLDER, find_target, shipped
@@ -25,11 +26,24 @@ def test_a_shipped_target_has_the_name_of_its_file_and_a_backend(path: Path) -> 
     assert 0.9 < target.gates.map_kept <= 1
 
 
-def test_a_family_may_have_a_limit_of_its_own(tmp_path: Path) -> None:
+def test_a_family_may_have_a_limit_of_its_own(tmp_path: Path, tiny: Path) -> None:
+    contract = open_bundle(tiny).contract
     gates = find_target(write(tmp_path, MINE.replace(
         "map_kept", "max_score_difference_of = { mine = 0.5 }\nmap_kept"))).gates
-    assert gates.for_family("mine") == Gates(0.5, 1)
-    assert gates.for_family("another") == Gates(1e-3, 1)
+    assert gates.for_contract(replace(contract, family="mine")) == Gates(0.5, 1)
+    assert gates.for_contract(replace(contract, family="another")) == Gates(1e-3, 1)
+
+
+def test_embeddings_are_judged_if_the_weights_were_trained(tmp_path: Path, tiny: Path) -> None:
+    gates = find_target(write(tmp_path, MINE.replace(
+        "map_kept", "max_embedding_difference = 0.1\nmin_embedding_cosine = 0.9\nmap_kept"))).gates
+    contract = open_bundle(tiny).contract
+    trained = replace(contract, checkpoint=replace(contract.checkpoint, source="file"))
+    assert gates.for_contract(trained) == gates
+    assert gates.for_contract(contract) == Gates(1e-3, 1)
+    for line in ("max_embedding_difference = 0", "min_embedding_cosine = 1.5"):
+        with pytest.raises(DataError, match="more than 0, at most 1"):
+            find_target(write(tmp_path, MINE.replace("map_kept", f"{line}\nmap_kept")))
 
 
 def test_the_target_of_the_export_has_the_designed_gate() -> None:

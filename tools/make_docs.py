@@ -24,6 +24,7 @@ import click
 from satexport.backends.backend import BACKENDS, find_backend
 from satexport.backends.openvino.settings import OpenVinoSettings
 from satexport.backends.tensorrt.settings import JETSON_MODULE, TensorRtSettings
+from satexport.bundle.contract import GraphOptions
 from satexport.bundle.target import Budgets, Gates, Quantization
 from satexport.commands.group import cli
 from satexport.commands.models import (
@@ -36,10 +37,11 @@ from satexport.commands.models import (
 from satexport.facts import toml_text
 from satexport.files import write_text
 from satexport.frontends.rows import FRONT_ENDS
-from satexport.models.families import FAMILIES, all_variants, find_family
+from satexport.models.families import FAMILIES, all_variants, find_embeddings, find_family
 from satexport.quantize.calibration_set import CalibrationSet
-from satexport.report.figures import KIND_FIGURES, TERMS
+from satexport.report.figures import KIND_FIGURES
 from satexport.report.markdown import align_rows, markdown_rows
+from satexport.report.terms import TERMS
 from satexport.targets import shipped
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -184,6 +186,34 @@ def variants() -> str:
     return "\n\n".join(parts)
 
 
+def embedding_kinds() -> str:
+    """The kinds of embeddings of every family, the default first, and which models have them."""
+    rows: dict[tuple[str, str, str], list[str]] = {}
+    for variant in all_variants():
+        for kind, phrase in find_embeddings(variant).items():
+            rows.setdefault((variant.family, kind, phrase), []).append(variant.model)
+    every = {family: {v.model for v in all_variants() if v.family == family} for family in FAMILIES}
+    return table(("family", "KIND", "what it is", "models"), [
+        (family, code(kind), phrase, "all" if set(models) == every[family] else _names(models))
+        for (family, kind, phrase), models in rows.items()])
+
+
+def embedding_sizes() -> str:
+    """How many numbers the embeddings of each model have, kind by kind."""
+    rows: dict[tuple[str, str], list[str]] = {}
+    for variant in all_variants():
+        interface = find_family(variant.family).interface
+        sizes = {kind: interface(variant, 1, GraphOptions(embedding=kind)).embedding
+                 for kind in find_embeddings(variant)}
+        text = ", ".join(f"{code(kind)} {spec.shape[1]}" for kind, spec in sizes.items() if spec)
+        rows.setdefault((variant.family, text), []).append(variant.model)
+    return table(("models", "numbers"), [(_names(models), text) for (_, text), models in rows.items()])
+
+
+def _names(models: Sequence[str]) -> str:
+    return ", ".join(map(code, dict.fromkeys(models)))
+
+
 def paper_figures() -> str:
     """The figures that papers give, and which file belongs to them."""
     parts: list[str] = []
@@ -241,7 +271,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "gates": keys_of(Gates), "budgets": keys_of(Budgets), "quantization": keys_of(Quantization),
     "openvino": keys_of(OpenVinoSettings), "tensorrt": keys_of(TensorRtSettings),
     "calibration": keys_of(CalibrationSet), "variants": variants, "paper": paper_figures,
-    "files": published_files, "front ends": front_ends,
+    "files": published_files, "embeddings": embedding_kinds, "embedding sizes": embedding_sizes,
+     "front ends": front_ends,
     **{f"{what} of {kind}": function(kind) for kind in ("measure", "parity", "export", "sensitivity")
        for what, function in (("terms", terms_of), ("figures", figures_of))},
 }

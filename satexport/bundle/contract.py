@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -135,6 +135,11 @@ class Contract:
         return f"each chunk of {hop}{', with a cache of those before' if self.cache_in else ' alone'}"
 
     @property
+    def embedding_text(self) -> str | None:
+        """The embedding for people, "mean, 192 numbers"; None if there is none."""
+        return f"{self.options.embedding}, {self.embedding.shape[1]} numbers" if self.embedding else None
+
+    @property
     def has_random_weights(self) -> bool:
         return self.checkpoint.source == "random"
 
@@ -248,6 +253,17 @@ def _check_supported(contract: Contract) -> None:
         raise made_by_newer(f"the window of the graph is {contract.window_samples} samples and its hop "
                             f"{contract.hop_samples}, this version of satexport does not support overlapping "
                             "windows with a cache")
+
+
+def check_tensors(specs: Iterable[TensorSpec], found: Mapping[str, Sequence[object]], graph: object) -> None:
+    """Raise `BundleError` if a graph lacks one of these tensors or has it in another shape. `found` has the
+    shapes of its inputs and outputs by name; the first dimension, the streams, is not compared."""
+    for spec in specs:
+        shape = found.get(spec.name)
+        if shape is None or list(shape[1:]) != list(spec.shape[1:]):
+            is_what = list(shape) if shape else "missing"
+            raise BundleError(f"{graph}: its tensor {spec.name} is {is_what}, the contract says "
+                              f"{list(spec.shape)}. Export the bundle again.")
 
 
 def state_bytes(contract: Contract) -> int:

@@ -44,7 +44,7 @@ from satexport.bundle.roles import Roles, roles_from_json, roles_to_json
 from satexport.bundle.target import Gates, Target
 from satexport.errors import BundleError, DataError
 from satexport.files import json_text, read_at_most, sha256_of, write_json
-from satexport.step import PCM_SCALE
+from satexport.step import PCM_SCALE, Outputs
 from satexport.terminal import shown
 
 MANIFEST = "bundle.json"
@@ -94,8 +94,8 @@ class Bundle:
 
     @property
     def gates(self) -> Gates:
-        """The gates of its target for its family of models."""
-        return self.target.gates.for_family(self.contract.family)
+        """The gates of its target for its contract."""
+        return self.target.gates.for_contract(self.contract)
 
     def calibrated_on(self) -> frozenset[str]:
         """SHA-256 of the clips that the graph was calibrated on; these must not be used for its gates."""
@@ -124,15 +124,18 @@ class Bundle:
         """Read arrays from one of its .npz files. Raises `BundleError` if one is missing or damaged."""
         return _read_arrays(self.path / name, keys)
 
-    def golden(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def golden(self) -> tuple[NDArray[np.float32], Outputs]:
         """Consecutive chunks of one stream that starts from silence, audio [N, samples] in [-1, 1], and
-        PyTorch's scores for them, [N, classes]. Raises `BundleError` if they are damaged."""
-        audio, scores = _read_arrays(self.path / GOLDEN, ["audio", "scores"])
-        chunks, samples, classes = len(audio), self.contract.hop_samples, self.contract.classes
-        if not chunks or (audio.shape, scores.shape) != ((chunks, samples), (chunks, classes)):
-            raise BundleError(f"{self.path / GOLDEN} has audio {audio.shape} and scores {scores.shape}, "
-                              f"expected [N, {samples}] and [N, {classes}]. Export it again.")
-        return (audio / PCM_SCALE).astype(np.float32), scores
+        PyTorch's outputs for them, [N, ...] each. Raises `BundleError` if they are damaged."""
+        specs = self.contract.outputs
+        names = ["audio", *Outputs._fields[:len(specs)]]
+        audio, *outputs = arrays = _read_arrays(self.path / GOLDEN, names)
+        expected = [(len(audio), size) for size in (self.contract.hop_samples, *(s.shape[1] for s in specs))]
+        for name, array, shape in zip(names, arrays, expected, strict=True):
+            if not len(audio) or array.shape != shape:
+                raise BundleError(f"{self.path / GOLDEN} has {name} {array.shape}, expected [N, {shape[1]}]. "
+                                  "Export it again.")
+        return (audio / PCM_SCALE).astype(np.float32), Outputs(*outputs)
 
 
 def open_bundle(path: str | Path) -> Bundle:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from satexport import facts
+from satexport.bundle.contract import Contract
 from satexport.bundle.roles import ATTENTION, WITH_WEIGHTS
 from satexport.errors import DataError
 from satexport.terminal import shown
@@ -36,11 +37,18 @@ class Gates:
     map_kept: float              # smallest ratio of the bundle's mAP to PyTorch's, on a labelled set
     max_score_difference_of: dict[str, float] = field(default_factory=dict)  # the same for families of models
                                  # whose single scores move more
+    max_embedding_difference: float | None = None  # largest relative difference of embeddings, median of the
+                                                   # chunks; the worst chunk may have ten times as much
+    min_embedding_cosine: float | None = None      # smallest cosine of embeddings, median of the chunks
 
-    def for_family(self, family: str) -> Gates:
-        """The gates of a bundle with a model of this family."""
-        limit = self.max_score_difference_of.get(family, self.max_score_difference)
-        return dataclasses.replace(self, max_score_difference=limit, max_score_difference_of={})
+    def for_contract(self, contract: Contract) -> Gates:
+        """The gates of a bundle with this contract: those of its family of models, and none of embeddings if
+        its weights are random. Rounding errors grow in a network that nobody trained."""
+        limit = self.max_score_difference_of.get(contract.family, self.max_score_difference)
+        gates = dataclasses.replace(self, max_score_difference=limit, max_score_difference_of={})
+        if contract.has_random_weights:
+            return dataclasses.replace(gates, max_embedding_difference=None, min_embedding_cosine=None)
+        return gates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +152,10 @@ def _conditions(target: Target) -> Iterator[facts.Condition]:
     limits += [("max_score_difference_of", one) for one in gates.max_score_difference_of.values()]
     for name, limit in limits:
         yield name, limit, 0 < limit < 1, "more than 0, less than 1"
+    yield ("max_embedding_difference", gates.max_embedding_difference,
+           _within(gates.max_embedding_difference, 1), "more than 0, at most 1")
+    yield ("min_embedding_cosine", gates.min_embedding_cosine, _within(gates.min_embedding_cosine, 1),
+           "more than 0, at most 1")
     yield "map_kept", gates.map_kept, 0 < gates.map_kept <= 1, "more than 0, at most 1"
     yield ("step_ms", budgets.step_ms, _within(budgets.step_ms, MAX_STEP_MS),
            f"more than 0, at most {MAX_STEP_MS}")

@@ -39,6 +39,9 @@ _OPTIONS = (
                  help="With --model: names of the classes, one per line. Default: AudioSet's 527."),
     click.option("--streams", metavar="N|dynamic",
                  help="With --model: number of microphones that one step serves. Default: 1."),
+    click.option("--embedding", is_flag=False, flag_value="default", metavar="[KIND]",
+                 help="With --model: add an embedding of each chunk, as in `satexport onnx`. A bundle made "
+                      "from an export has the embedding of the export."),
     click.option("--calibration", metavar="NAME|FILE.toml|DIR",
                  help="A calibration set, or a folder of audio. Default: the target's."),
     click.option("--ranges", type=click.Choice(["minmax", "percentile", "entropy"]),
@@ -76,6 +79,7 @@ class SharedOptions:
     checkpoint: str | None
     labels: Path | None
     streams: str | None
+    embedding: str | None
     target_name: str | None
     calibration: str | None
     ranges: str | None
@@ -167,7 +171,8 @@ def _check_source(options: SharedOptions) -> None:
     if options.source and options.model:
         raise UsageError("--from uses an existing export, --model makes a new one: choose one of them.")
     for option, value in (("--delay", options.delay), ("--window", options.window),
-                          ("--labels", options.labels), ("--streams", options.streams)):
+                          ("--labels", options.labels), ("--streams", options.streams),
+                          ("--embedding", options.embedding)):
         if value is not None and not options.model:
             raise UsageError(f"{option} applies only to a new export: add --model, or leave {option} out.")
 
@@ -177,13 +182,17 @@ def _find_source(options: SharedOptions) -> Bundle | ExportOptions:
     from satexport.bundle.contract import GraphOptions
     from satexport.bundle.folder import open_bundle
     from satexport.bundle.places import find_export
+    from satexport.models.families import choose_embedding, find_variant
     from satexport.pipeline.plan import ExportOptions
 
     if not options.model:
         return open_bundle(options.source or find_export(options.output))
-    return ExportOptions(model=options.model, delay=options.delay, window=options.window,
-                         labels=options.labels, checkpoint=options.checkpoint or "published",
-                         options=GraphOptions(streams=parse_streams(options.streams or "1")))
+    variant = find_variant(options.model, options.delay, options.window)
+    return ExportOptions(
+        model=options.model, delay=options.delay, window=options.window, labels=options.labels,
+        checkpoint=options.checkpoint or "published", options=GraphOptions(
+            streams=parse_streams(options.streams or "1"),
+            embedding=choose_embedding(variant, options.embedding)))
 
 
 def _to_json(record: BundleRecord) -> dict[str, Any]:

@@ -54,6 +54,7 @@ def list_facts(variant: Variant) -> dict[str, Any]:
         "sample_rate": variant.sample_rate, "front_end": variant.front_end,
         "new_tokens": interface.tokens.get("new"), "cache_tokens": interface.tokens.get("cached"),
         "parameters": family.count_parameters(variant, classes), **family.describe(variant),
+        "embeddings": dict(family.embeddings(variant)),
         "memory_steps": variant.memory_steps, "cache_bytes": cache_bytes(interface.cache_in),
         "paper": asdict(paper) if paper else None, "files": [published.file for published in files],
         "licence": files[0].licence if files else None,
@@ -78,7 +79,7 @@ def sizes_table(variants: Sequence[Mapping[str, Any]]) -> Table:
     has_cache = any(facts["cache_bytes"] for facts in variants)
     has_tokens = any(facts["new_tokens"] for facts in variants)
     rates = " or ".join(dict.fromkeys(f"{facts['sample_rate']} Hz" for facts in variants))
-    head = ["model", "delay, s", "tokens", "weights, M", *details, "cache, MB", "chunks"]
+    head = ["model", "delay, s", "tokens", "weights, M", *details, "embeddings", "cache, MB", "chunks"]
     hidden = ({"tokens"} if not has_tokens else set()) | (set() if has_cache else {"cache, MB", "chunks"})
     shown = [column for column, name in enumerate(head) if name not in hidden]
     note = "; tokens new/cached; cache in fp32, over so many earlier chunks" if has_cache else ""
@@ -129,7 +130,8 @@ def _sizes_row(variants: Sequence[Mapping[str, Any]], details: Sequence[str]) ->
         tokens = f"{tokens}/{first['cache_tokens']}"
         size, steps = f"{first['cache_bytes'] / 1e6:.2f}", f"{first['memory_steps']}"
     return [first["model"], _join(facts["delay"] for facts in variants), tokens,
-            f"{first['parameters'] / 1e6:.2f}", *(f"{first[name]}" for name in details), size, steps]
+            f"{first['parameters'] / 1e6:.2f}", *(f"{first[name]}" for name in details),
+            _join(first["embeddings"]), size, steps]
 
 
 def _paper_row(facts: Mapping[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
                    "the mel features.")
 @click.option("--streams", default="1", show_default=True, metavar="N|dynamic",
               help="Number of microphones that one step serves, each with its own cache.")
+@click.option("--embedding", is_flag=False, flag_value="default", metavar="[KIND]",
+              help="Add an embedding of each chunk as a second output. `satexport models` lists the kinds; "
+                   "without KIND, the model's first. Default: none.")
 @click.option("--simplify/--no-simplify", default=True, show_default=True,
               help="Try onnxsim, and keep its graph if the scores are equal and it is smaller.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("build"), show_default=True,
@@ -54,7 +58,7 @@ if TYPE_CHECKING:
 @json_option
 def onnx_command(model: str | None, delay: int | None, window: int | None, checkpoint: str,
                  labels: Path | None, target_name: str, opset: int, cache: str, input_form: str, streams: str,
-                 simplify: bool, output: Path, as_json: bool) -> None:
+                 embedding: str | None, simplify: bool, output: Path, as_json: bool) -> None:
     """Export a checkpoint to a bundle.
 
     The bundle has an ONNX graph with the cache as inputs and outputs, proven against PyTorch.
@@ -68,9 +72,10 @@ def onnx_command(model: str | None, delay: int | None, window: int | None, check
       satexport onnx --model vit-t --delay 10 --checkpoint random --output /tmp/sizing
       satexport onnx --model vit-b --window 10 --delay 1      the last 10 s, scored every second
       satexport onnx --model sat-b --delay 2 --streams 8      eight microphones in one step
+      satexport onnx --model mn10 --embedding mb+l            an embedding next to the scores
     """
     from satexport.bundle.contract import GraphOptions
-    from satexport.models.families import check_options
+    from satexport.models.families import check_options, choose_embedding
     from satexport.report.blocks import describe
     from satexport.report.serialize import to_json
     from satexport.report.terminal import print_blocks
@@ -83,6 +88,7 @@ def onnx_command(model: str | None, delay: int | None, window: int | None, check
                          "writes fp32 for onnxruntime. Leave --target out, then run `satexport bundle "
                          f"--target {target_name}`.")
     variant = _find_variant(model, delay, window, checkpoint)
+    options = replace(options, embedding=choose_embedding(variant, embedding))
     check_options(variant, options)
     with requires_extra("export"):
         from satexport.models.checkpoint import load_checkpoint

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,8 @@ from satexport.errors import AudioError, SatexportError, UsageError
 from satexport.terminal import note, say
 
 if TYPE_CHECKING:
-    from satexport.step import FloatArray
+    from satexport.step import Outputs
+    from satexport.tagging.embeddings import EmbeddingFile
     from satexport.tagging.stream import Stream
     from satexport.tagging.tagger import Tagger
 
@@ -26,9 +28,13 @@ if TYPE_CHECKING:
 @click.argument("audio", nargs=-1, required=True, metavar="AUDIO...")
 @click.option("--top", type=click.IntRange(1), default=3, show_default=True,
               help="Number of tags to print per chunk.")
+@click.option("--embeddings", "embeddings_file", type=click.Path(path_type=Path), metavar="FILE.npz",
+              help="Also write the embedding of each chunk to this file, if the bundle was exported with "
+                   "--embedding.")
 @threads_option
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per chunk.")
-def run_command(bundle: Path, audio: tuple[str, ...], top: int, threads: int | None, as_json: bool) -> None:
+def run_command(bundle: Path, audio: tuple[str, ...], top: int, embeddings_file: Path | None,
+                threads: int | None, as_json: bool) -> None:
     """Tag audio with a bundle: print the top tags of each chunk.
 
     AUDIO is a file (wav, flac, ogg, mp3 or another format that soundfile reads; any sample rate), or - for
@@ -37,13 +43,20 @@ def run_command(bundle: Path, audio: tuple[str, ...], top: int, threads: int | N
     are printed as soon as it is scored. A file that comes through a pipe (/dev/stdin) is scored after the
     pipe has ended.
 
+    The file of --embeddings is written at the end. It has a row for each chunk of all sounds: the arrays
+    embedding, file_number (its place in files), start, end and window_start in seconds; and kind, model and
+    bundle_sha256.
+
     \b
     Examples:
       satexport run build/sat-t-2s/onnx dog.wav rain.flac --top 5
+      satexport run build/sat-t-2s/onnx-embedding-mean dog.wav rain.flac --embeddings both.npz
       arecord -f S16_LE -r 16000 -t raw | satexport run build/sat-t-2s/onnx -
     """
     from satexport import load
     from satexport.bundle.contract import RANDOM_WEIGHTS
+    from satexport.bundle.places import check_places
+    from satexport.tagging.embeddings import EmbeddingFile
 
     if audio.count("-") > 1:
         raise UsageError("AUDIO: - is given more than once; standard input can be read only once. Leave the "
@@ -51,35 +64,54 @@ def run_command(bundle: Path, audio: tuple[str, ...], top: int, threads: int | N
     tagger = load(bundle, threads)
     if tagger.contract.has_random_weights:
         note(RANDOM_WEIGHTS)
+    collected = None
+    if embeddings_file:
+        collected = EmbeddingFile(tagger.contract, tagger.bundle.sha256)
+        check_places([("embeddings", embeddings_file)], [bundle])  # before the work
     failure: SatexportError | None = None
     with ignore_closed_pipe():
         for name in audio:  # a bad file does not stop the others
             try:
-                print_tags(tagger, name, top, as_json)
+                print_tags(tagger, name, top, as_json, collected)
             except SatexportError as error:
                 note(f"Error: {error.message}", *error.lines)
                 failure = error
+    if collected and embeddings_file:
+        chunks = collected.write(embeddings_file)
+        note(f"Embeddings of {chunks} chunks: {embeddings_file}")
     if failure:
         sys.exit(failure.exit_code)
 
 
-def print_tags(tagger: Tagger, name: str, top: int, as_json: bool) -> None:
-    """Print the tags of one file or of standard input, chunk by chunk."""
+def print_tags(tagger: Tagger, name: str, top: int, as_json: bool, collected: EmbeddingFile | None) -> None:
+    """Print the tags of one file or of standard input, chunk by chunk, and collect the embeddings. While
+    they are collected, a reader that closes the pipe does not stop the work."""
     contract = tagger.contract
-    if not as_json:
-        source = f"standard input, mono 16-bit PCM at {contract.sample_rate} Hz" if name == "-" else name
-        say(f"{source} ({contract.streaming})" if contract.history_samples else source)
-    for start, end, scores in timed_scores(tagger, name):
-        tags = tagger.top(scores, top)
-        if as_json:
-            window = max(0.0, start + contract.hop_seconds - contract.window_seconds)
-            line = {"file": name, "window_start": window, "start": start, "end": end,
-                    "tags": [{"label": label, "score": round(score, 6)} for label, score in tags]}
-            click.echo(json.dumps(line))
-        else:
-            say(f"  {start:7.1f} - {_end(start, end)} s  "
-                + "  ".join(f"{label} {score:.3f}" for label, score in tags))
-        sys.stdout.flush()
+    printing = ignore_closed_pipe if collected else nullcontext
+    if collected:
+        collected.begin(name)
+    with printing():
+        if not as_json:
+            source = f"standard input, mono 16-bit PCM at {contract.sample_rate} Hz" if name == "-" else name
+            say(f"{source} ({contract.streaming})" if contract.history_samples else source)
+    for start, end, outputs in timed_outputs(tagger, name):
+        window = max(0.0, start + contract.hop_seconds - contract.window_seconds)
+        if collected and outputs.embedding is not None:
+            collected.add(start, end, window, outputs.embedding)
+        with printing():
+            _print_chunk(name, window, start, end, tagger.top(outputs.scores, top), as_json)
+
+
+def _print_chunk(name: str, window: float, start: float, end: float, tags: list[tuple[str, float]],
+                 as_json: bool) -> None:
+    if as_json:
+        line = {"file": name, "window_start": window, "start": start, "end": end,
+                "tags": [{"label": label, "score": round(score, 6)} for label, score in tags]}
+        click.echo(json.dumps(line))
+    else:
+        say(f"  {start:7.1f} - {_end(start, end)} s  "
+            + "  ".join(f"{label} {score:.3f}" for label, score in tags))
+    sys.stdout.flush()
 
 
 def _end(start: float, end: float) -> str:
@@ -87,21 +119,21 @@ def _end(start: float, end: float) -> str:
     return next((text for digits in range(1, 6) if float(text := f"{end:.{digits}f}") > start), f"{end:.6f}")
 
 
-def timed_scores(tagger: Tagger, name: str) -> Iterator[tuple[float, float, FloatArray]]:
-    """Yield start and end in seconds and the scores [classes] of each chunk; the last chunk is padded with
-    zeros."""
+def timed_outputs(tagger: Tagger, name: str) -> Iterator[tuple[float, float, Outputs]]:
+    """Yield start and end in seconds and the outputs, scores [classes] and embedding [size], of each chunk;
+    the last chunk is padded with zeros."""
     from satexport.audio.files import audio_blocks, pcm_blocks
 
     stream: Stream = tagger.stream()
     hop, rate, number = tagger.contract.hop_seconds, tagger.contract.sample_rate, 0
     for block in pcm_blocks(sys.stdin.buffer, rate) if name == "-" else audio_blocks(name, rate):
         try:
-            rows = stream.feed(block)
+            chunks = stream.feed_all(block).split()
         except AudioError as error:
             raise AudioError(f"{name}: {error}") from None
-        for scores in rows:
-            yield number * hop, (number + 1) * hop, scores
+        for outputs in chunks:
+            yield number * hop, (number + 1) * hop, outputs
             number += 1
     rest = stream.waiting / rate
-    for scores in stream.flush():
-        yield number * hop, number * hop + rest, scores
+    for outputs in stream.flush_all().split():
+        yield number * hop, number * hop + rest, outputs

@@ -31,7 +31,7 @@ class LogMel:
     floor: float      # minimum power, applied before the logarithm
     top_db: float     # dB; dynamic range below the maximum of the chunk's spectrogram; inf: not clamped
     scale: Literal["htk", "slaney"] = "htk"
-    padded: int = 0   # samples; zeros are appended to a shorter chunk. Without a clamp only
+    padded: int = 0   # samples; zeros are appended to a shorter chunk; only without a clamp
 
     @property
     def is_clamped(self) -> bool:
@@ -66,8 +66,8 @@ class LogMel:
             "hop": self.hop, "window": "hann (periodic)", "centre": "reflect", "power": 2,
             "bands": self.bands, "mel_scale": self.scale, "norm": "none" if self.scale == "htk" else "area",
             "f_min": self.f_min, "f_max": self.f_max, "floor": self.floor,
-            "top_db": self.top_db if self.is_clamped else None,
-        } | ({"padded": self.padded} if self.padded else {})
+            "top_db": self.top_db if self.is_clamped else "none", "padded": self.padded,
+        }
 
     def compute(self, audio: FloatArray, frames: int) -> FloatArray:
         """Return decibels [N, bands, frames] for chunks [N, samples] in [-1, 1], clamped per stream: the

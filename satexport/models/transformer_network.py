@@ -8,6 +8,20 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from satexport.models.patches import PATCH
+
+
+class PatchEmbed(nn.Module):
+    """The projection of patches of 16 bands by 16 frames, which may overlap."""
+
+    def __init__(self, width: int, stride: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(1, width, PATCH, stride=stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [B, 1, 128, F]; returns [B, d, rows, columns]."""
+        return cast(Tensor, self.proj(x))
+
 
 class Attention(nn.Module):
     """Attention among the tokens of each stream."""

@@ -1,7 +1,8 @@
-"""Differences between the scores of two runs. Imports only numpy."""
+"""Differences between the outputs of two runs. Imports only numpy."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,10 @@ from numpy.typing import NDArray
 
 from satexport.bundle.gates import Gate
 from satexport.bundle.target import Gates
-from satexport.step import FloatArray
+from satexport.step import FloatArray, Outputs
+
+WORST = 10  # times the limit of the median is that of the worst chunk: mel bins of a tone over digital silence
+            # hold little more than rounding errors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +27,17 @@ class Differences:
     p50: float             # quantiles over the chunks of a chunk's mean difference
     p90: float
     p99: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingDifferences:
+    """Statistics of the differences between embeddings over chunks. The relative difference of two embeddings
+    is the norm of their difference / the norm of the reference."""
+
+    worst_difference: float   # relative; of any chunk
+    median_difference: float
+    worst_cosine: float       # of the angle between the two; of any chunk
+    median_cosine: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +62,24 @@ def compare(reference: FloatArray, candidate: FloatArray, streams: int = 1) -> D
                        top1_agreement=agreement, p50=p50, p90=p90, p99=p99)
 
 
+def compare_embeddings(reference: Outputs, candidate: Outputs) -> EmbeddingDifferences | None:
+    """Return the differences of two runs over the same chunks, embeddings [..., size] each; None if the runs
+    have none. An embedding of zeros differs from another one by infinity, and their cosine is 0."""
+    if reference.embedding is None or candidate.embedding is None:
+        return None
+    size = reference.embedding.shape[-1]
+    a, b = (array.reshape(-1, size).astype(np.float64) for array in (reference.embedding,
+                                                                     candidate.embedding))
+    length, other, gap = (np.linalg.norm(array, axis=1) for array in (a, b, b - a))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        relative = np.where(gap == 0, 0.0, gap / length)
+        cosine = np.where(length * other == 0, 0.0, (a * b).sum(1) / (length * other))
+        cosine = np.where(gap == 0, 1.0, cosine)
+    return EmbeddingDifferences(
+        worst_difference=float(relative.max()), median_difference=float(np.median(relative)),
+        worst_cosine=float(cosine.min()), median_cosine=float(np.median(cosine)))
+
+
 def difference_curve(reference: FloatArray, candidate: FloatArray,
                      streams: int = 1) -> NDArray[np.float64]:
     """Return the mean score difference of each chunk, [chunks]. With several `streams`, return that of each
@@ -66,6 +99,22 @@ def compute_drift(curve: NDArray[np.float64], length: int, memory: int) -> Drift
     slope, mean = (again - first) / length, float(curve[:length].mean())
     return Drift(chunks=repeated - memory, first=first, again=again, slope=slope,
                  drift=slope * length / mean if mean else 0.0)
+
+
+def judge_embedding(gates: Gates, name: str, found: EmbeddingDifferences | None) -> Iterator[Gate]:
+    """Judge whether the embeddings are within the target's limits, as far as it has any; NaN fails. No gate
+    without embeddings."""
+    if found is None:
+        return
+    if (limit := gates.max_embedding_difference) is not None:
+        for which, value, most in (("median", found.median_difference, limit),
+                                   ("worst", found.worst_difference, WORST * limit)):
+            yield Gate(name=f"{which} embedding difference, {name}", limit=most, value=value,
+                       status="passed" if value <= most else "failed", note=f"{value:.1e}, at most {most:g}")
+    if (limit := gates.min_embedding_cosine) is not None:
+        value = found.median_cosine
+        yield Gate(name=f"median embedding cosine, {name}", limit=limit, value=value,
+                   status="passed" if value >= limit else "failed", note=f"{value:.4f}, at least {limit:g}")
 
 
 def judge_difference(gates: Gates, name: str, differences: Differences) -> Gate:

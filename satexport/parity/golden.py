@@ -1,4 +1,4 @@
-"""Run a step over the golden chunks and compare its scores with PyTorch's, which are stored in the bundle.
+"""Run a step over the golden chunks and compare its outputs with PyTorch's, which are stored in the bundle.
 
 The golden chunks are consecutive chunks of one stream, more than the model remembers. The same functions
 prove a graph during export and a bundle on a device. Imports only numpy.
@@ -10,9 +10,9 @@ import numpy as np
 
 from satexport.bundle.contract import ANY, Contract
 from satexport.bundle.folder import Bundle
-from satexport.parity.differences import compare, judge_difference
+from satexport.parity.differences import compare, compare_embeddings, judge_difference, judge_embedding
 from satexport.parity.records import ParityResult
-from satexport.step import FloatArray, Step
+from satexport.step import FloatArray, Outputs, Step
 from satexport.tagging.stream import StreamBatch
 from satexport.tagging.tagger import Tagger
 
@@ -27,7 +27,12 @@ def proof_streams(step: Step, contract: Contract) -> StreamBatch:
 
 
 def golden_scores(streams: StreamBatch, audio: FloatArray) -> FloatArray:
-    """Return the scores [N, chunks, classes] that each of N streams gives to the same consecutive chunks
+    """Return the scores [N, chunks, classes] of `golden_outputs`."""
+    return golden_outputs(streams, audio).scores
+
+
+def golden_outputs(streams: StreamBatch, audio: FloatArray) -> Outputs:
+    """Return the outputs [N, chunks, ...] that each of N streams gives for the same consecutive chunks
     [chunks, samples], starting from silence.
 
     Each stream is reset and starts these chunks one step after the stream before it; before and after, it
@@ -42,22 +47,28 @@ def golden_scores(streams: StreamBatch, audio: FloatArray) -> FloatArray:
             streams.reset(turn)
         inputs = [turn - lane if 0 <= turn - lane < chunks else (5 * turn + 3 * lane) % chunks
                   for lane in range(count)]
-        rows.append(streams.feed(audio[inputs])[0])
-    return np.stack([[rows[lane + chunk][lane] for chunk in range(chunks)] for lane in range(count)])
+        rows.append(streams.feed_all(audio[inputs]))
+    turns = Outputs.join(np.concatenate, rows)  # [turns, N, ...]
+    return turns.map(lambda array: np.stack([array[lane:lane + chunks, lane] for lane in range(count)]))
 
 
 def run_golden(tagger: Tagger) -> ParityResult:
     """Run a bundle over its golden chunks and judge its scores against PyTorch's, which are in the bundle;
     needs no torch."""
     audio, _ = tagger.bundle.golden()
-    return judge_golden(tagger.bundle, golden_scores(proof_streams(tagger.step, tagger.contract), audio))
+    return judge_golden(tagger.bundle, golden_outputs(proof_streams(tagger.step, tagger.contract), audio))
 
 
-def judge_golden(bundle: Bundle, scores: FloatArray) -> ParityResult:
-    """Judge the scores [N, chunks, classes] that each of N streams gave to the golden chunks, against
-    PyTorch's in the bundle."""
-    _, expected = bundle.golden()
-    count, _, classes = scores.shape
-    differences = compare(np.repeat(expected, count, 0), scores.swapaxes(0, 1).reshape(-1, classes), count)
-    return ParityResult(gates=(judge_difference(bundle.gates, GOLDEN_CHUNKS, differences),),
-                        differences={GOLDEN_CHUNKS: differences})
+def judge_golden(bundle: Bundle, found: Outputs) -> ParityResult:
+    """Judge the outputs [N, chunks, ...] that each of N streams gave for the golden chunks, against PyTorch's
+    in the bundle."""
+    count = len(found.scores)
+    expected = bundle.golden()[1].map(lambda array: np.repeat(array, count, 0))
+    found = found.map(lambda array: array.swapaxes(0, 1).reshape(-1, array.shape[-1]))
+    differences = compare(expected.scores, found.scores, count)
+    embeddings = compare_embeddings(expected, found)
+    return ParityResult(
+        gates=(judge_difference(bundle.gates, GOLDEN_CHUNKS, differences),
+               *judge_embedding(bundle.gates, GOLDEN_CHUNKS, embeddings)),
+        differences={GOLDEN_CHUNKS: differences},
+        embeddings={GOLDEN_CHUNKS: embeddings} if embeddings else None)

@@ -1,4 +1,4 @@
-"""Parity: run two steps over the same audio, compare their scores and judge the difference.
+"""Parity: run two steps over the same audio, compare their outputs and judge the differences.
 
 The reference is PyTorch fp32 with the published hidden-state cache and the bundle's weights; the candidate is
 the file that ships. `satexport.report.figures` defines the figures and protocols, and every report contains
@@ -28,16 +28,20 @@ from satexport.models.family import Reference
 from satexport.parity.differences import (
     Differences,
     Drift,
+    EmbeddingDifferences,
     compare,
+    compare_embeddings,
     compute_drift,
     difference_curve,
     judge_difference,
+    judge_embedding,
 )
 from satexport.parity.golden import proof_streams
 from satexport.parity.metrics import average_precisions, top1_accuracy
 from satexport.parity.records import ParityResult, SetParity
 from satexport.progress import progress
-from satexport.tagging.stream import StreamBatch, clip_chunks
+from satexport.step import Outputs
+from satexport.tagging.stream import StreamBatch, clip_outputs
 from satexport.tagging.tagger import Tagger
 
 REPEATED_SECONDS = 60  # repeated at the end of the stream, after as many chunks as a cache remembers
@@ -49,6 +53,7 @@ class StreamParity:
     """The comparison over a long stream."""
 
     differences: Differences
+    embeddings: EmbeddingDifferences | None  # None: the bundle has none
     drift: Drift | None         # None: the stream is too short to tell
     curve: tuple[float, ...]    # mean score difference of each chunk, then of the chunks repeated at the end
 
@@ -71,20 +76,23 @@ def run_parity(tagger: Tagger, *, minutes: float, gate_set: GateSet | None = Non
     """
     gate_set = gate_set or find_gate_set(tagger.bundle)
     labelled = gate_set.labelled
-    reference = make_reference(find_weights(tagger.bundle, checkpoint))
+    reference = make_reference(find_weights(tagger.bundle, checkpoint), tagger.contract.options.embedding)
     lanes = len(proof_streams(tagger.step, tagger.contract))
     clips = len(labelled.clips) if labelled else 0
     with progress("parity", sum(count_stream_steps(tagger.contract, minutes, lanes)) + clips) as advance:
         # the set first: a bad clip fails before the long stream
         of_set = compare_on_set(reference, tagger, labelled, advance) if labelled else None
         stream = compare_on_stream(reference, tagger, minutes, advance)
+    compared = {f"{minutes:g} min of stream": stream} | ({of_set.name: of_set} if of_set else {})
     limits = tagger.bundle.gates
-    differences = {f"{minutes:g} min of stream": stream.differences}
-    if of_set:
-        differences[of_set.name] = of_set.differences
-    gates = [judge_difference(limits, name, found) for name, found in differences.items()]
-    return ParityResult(gates=(*gates, judge_map(limits, of_set, gate_set.why_not)), differences=differences,
-                        curve=stream.curve, drift=stream.drift, labelled_set=of_set)
+    gates = [judge_difference(limits, name, part.differences) for name, part in compared.items()]
+    gates += [gate for name, part in compared.items()
+              for gate in judge_embedding(limits, name, part.embeddings)]
+    return ParityResult(
+        gates=(*gates, judge_map(limits, of_set, gate_set.why_not)),
+        differences={name: part.differences for name, part in compared.items()},
+        embeddings={name: part.embeddings for name, part in compared.items() if part.embeddings} or None,
+        curve=stream.curve, drift=stream.drift, labelled_set=of_set)
 
 
 def find_gate_set(bundle: Bundle, data: str = "synthetic", folds: Sequence[int] | None = None,
@@ -116,17 +124,20 @@ def compare_on_stream(reference: Reference, tagger: Tagger, minutes: float, adva
     references = [reference_streams(reference, contract) for _ in range(count)]
     audio = synthetic_stream(chunks * count * contract.hop_seconds, "evaluate", rate=contract.sample_rate)
     audio = audio.reshape(count, chunks, -1)
-    expected, scores = [], []
+    expected, found = list[Outputs](), list[Outputs]()
     for number in (*range(chunks), *range(again)):
         chunk = audio[:, number]
-        expected += [stream.feed(samples[None])[0]
+        expected += [stream.feed_all(samples[None])
                      for stream, samples in zip(references, chunk, strict=True)]
-        scores.append(candidate.feed(chunk)[0])
+        found.append(candidate.feed_all(chunk))
         advance()
-    both = np.concatenate(expected), np.concatenate(scores)
-    curve = difference_curve(*both, count)
+    both = [Outputs.join(np.concatenate, parts).map(lambda array: array.reshape(-1, array.shape[-1]))
+            for parts in (expected, found)]  # [chunks * N, ...] each
+    first = [outputs.map(lambda array: array[:chunks * count]) for outputs in both]  # without the repetition
+    curve = difference_curve(both[0].scores, both[1].scores, count)
     return StreamParity(
-        differences=compare(both[0][:chunks * count], both[1][:chunks * count], count),
+        differences=compare(first[0].scores, first[1].scores, count),
+        embeddings=compare_embeddings(*first),
         drift=compute_drift(curve, chunks, contract.memory_steps), curve=tuple(curve.tolist()))
 
 
@@ -136,7 +147,7 @@ def compare_on_set(reference: Reference, tagger: Tagger, data: LabelledSet, adva
     candidate = proof_streams(tagger.step, tagger.contract)
     stream = reference_streams(reference, tagger.contract)
     calibrated_on = tagger.bundle.calibrated_on()
-    expected, scores, paper = [], [], []   # per clip: [chunks, classes] twice, [classes]
+    expected, found, paper = [], [], []   # per clip: [chunks, ...] twice, [classes]
     for first in range(0, len(data.clips), len(candidate)):
         clips = data.clips[first:first + len(candidate)]
         audios = [clip.read(tagger.contract.sample_rate) for clip in clips]
@@ -144,23 +155,26 @@ def compare_on_set(reference: Reference, tagger: Tagger, data: LabelledSet, adva
             if calibrated_on and clip_hash(audio) in calibrated_on:
                 raise DataError(f"{tagger.bundle.path} was calibrated on {clip.name} of {data.name}; a gate "
                                 "needs clips that were not used for calibration. Choose other folds.")
-        scores += clip_chunks(candidate, audios)
+        found += clip_outputs(candidate, audios)
         for audio in audios:
-            expected += clip_chunks(stream, [audio])
+            expected += clip_outputs(stream, [audio])
             clip_scores = reference.clip_scores(audio)
             paper += [] if clip_scores is None else [clip_scores]
             advance()
 
     truth, labels = data.truth(tagger.labels), tagger.labels
-    expected_means, streamed = (np.stack([rows.mean(0) for rows in each]) for each in (expected, scores))
+    expected_means, streamed = (
+        np.stack([outputs.scores.mean(0) for outputs in each]) for each in (expected, found))
     pytorch = average_precisions(truth, expected_means, labels)
     bundle = (average_precisions(truth, streamed, labels) if np.isfinite(streamed).all()
               else dict.fromkeys(pytorch, float("nan")))  # a broken bundle fails its gates
     top1 = top1_accuracy(truth, streamed) if np.isfinite(streamed).all() else float("nan")
     clip_protocol = average_precisions(truth, np.stack(paper), labels) if paper else None
+    pytorch_outputs, bundle_outputs = (Outputs.join(np.concatenate, each) for each in (expected, found))
     return SetParity(
-        name=data.name, clips=len(scores),
-        differences=compare(np.concatenate(expected), np.concatenate(scores)),
+        name=data.name, clips=len(found),
+        differences=compare(pytorch_outputs.scores, bundle_outputs.scores),
+        embeddings=compare_embeddings(pytorch_outputs, bundle_outputs),
         pytorch_map=_mean(pytorch), bundle_map=_mean(bundle),
         pytorch_top1=top1_accuracy(truth, expected_means), bundle_top1=top1,
         clip_protocol_map=_mean(clip_protocol) if clip_protocol else None,

@@ -11,7 +11,7 @@ from typing import Any
 from satexport.bundle.contract import RANDOM_WEIGHTS, CheckpointOrigin
 from satexport.bundle.gates import Gate, verdict
 from satexport.origin import origin
-from satexport.parity.differences import Differences, Drift
+from satexport.parity.differences import Differences, Drift, EmbeddingDifferences
 from satexport.tagging.tagger import Tagger
 
 
@@ -22,6 +22,7 @@ class SetParity:
     name: str
     clips: int
     differences: Differences
+    embeddings: EmbeddingDifferences | None = None  # None: the bundle has none
     pytorch_map: float
     bundle_map: float
     pytorch_top1: float
@@ -34,10 +35,11 @@ class SetParity:
 
 @dataclass(frozen=True, kw_only=True)
 class ParityResult:
-    """Score differences between two steps, and the gates that judge them."""
+    """Differences between the outputs of two steps, and the gates that judge them."""
 
     gates: tuple[Gate, ...]
     differences: Mapping[str, Differences]      # by what was compared: "10 min of stream", "golden chunks"
+    embeddings: Mapping[str, EmbeddingDifferences] | None = None  # likewise; None: the bundle has none
     curve: tuple[float, ...] | None = None      # mean score difference of each chunk of a long stream, then
                                                 # of the chunks repeated at its end; None: no long stream
     drift: Drift | None = None                  # None: no long stream, or one too short to measure drift

@@ -43,7 +43,7 @@ from satexport.measure.latency import StepLatency, StepTimer, make_noise, take_t
 from satexport.measure.records import MeasureEntry, MemoryBytes
 from satexport.measure.schedule import PAUSE, STEPS, plan_turns
 from satexport.memory import MB
-from satexport.parity.golden import golden_scores, judge_golden, proof_streams
+from satexport.parity.golden import golden_outputs, judge_golden, proof_streams
 from satexport.parity.records import report_parity
 from satexport.process import open_standard_streams
 from satexport.report.blocks import describe
@@ -162,7 +162,7 @@ def _build(bundle: Bundle, board: Board, graph: Path, file: Path) -> EngineRecor
         tagger = Tagger(bundle, TensorRtStep(engine, bundle.contract, bundle.initial_cache(),
                                              precisions(layers)))
         audio, _ = bundle.golden()
-        scores = golden_scores(proof_streams(tagger.step, tagger.contract), audio)
+        outputs = golden_outputs(proof_streams(tagger.step, tagger.contract), audio)
         timer = StepTimer(tagger.step, make_noise(*bundle.contract.input.shape))
         (latency,) = take_turns([timer.run_turn], plan_turns())
         memory = MemoryBytes(weights=file.stat().st_size, state=state_bytes(bundle.contract), transient=None,
@@ -170,8 +170,8 @@ def _build(bundle: Bundle, board: Board, graph: Path, file: Path) -> EngineRecor
         budgets = budget_gates(bundle.target.budgets, engine_figures(latency, memory))
         entry = replace(_entry(tagger, file, latency, memory), build_seconds=seconds, gates=budgets,
                         cuda_graphs=engine.captured)
-        result = judge_golden(bundle, scores)
-        result = replace(result, gates=(*result.gates, graph_gate(bundle, scores, graph.stem)))
+        result = judge_golden(bundle, outputs)
+        result = replace(result, gates=(*result.gates, graph_gate(bundle, outputs.scores, graph.stem)))
         return EngineRecord(precision=graph.stem, gates=(*result.gates, *budgets, *int8_gates(
             bundle, graph.stem, layers)), parity=report_parity(tagger, result), measure=entry)
     finally:

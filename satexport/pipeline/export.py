@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -43,43 +45,61 @@ from satexport.graph.roles import Graph
 from satexport.graph.simplify import graph_size, simplify
 from satexport.models.families import check_options, find_family, make_reference
 from satexport.models.family import Checkpoint, Reference, V, Variant
-from satexport.parity.golden import golden_scores, proof_streams
+from satexport.parity.differences import WORST, compare_embeddings
+from satexport.parity.golden import golden_outputs, proof_streams
 from satexport.parity.protocols import reference_streams
 from satexport.progress import progress
 from satexport.report.records import ExportRecord, ExportReport, GoldenDifference, Stage
 from satexport.report.serialize import to_json
-from satexport.step import PCM_SCALE, FloatArray
+from satexport.step import PCM_SCALE, FloatArray, Outputs
 from satexport.tagging.tagger import check_streams
 from satexport.version import __version__
 
 REWRITE_TOLERANCE = 1e-5  # largest allowed score difference between the graphs before and after a rewrite
+EMBEDDING_TOLERANCE = 1e-3  # the same for the relative difference of an embedding: random weights need it
 REWRITE_CHUNKS = 4        # golden chunks that prove a rewrite
 MIN_GOLDEN_CHUNKS = 3
 
 
+class _Largest(NamedTuple):
+    """The largest differences between two runs over the same chunks."""
+
+    score: float             # of any score
+    embedding: float | None  # relative, of any embedding; None: there are none
+
+    def exceeds(self, score: float, embedding: float | None) -> str:
+        """Return by how much these limits are exceeded, for errors; "" if they are not."""
+        if not self.score <= score:
+            return f"a score by {self.score:.1e}, at most {score:.0e} is allowed"
+        if self.embedding is not None and embedding is not None and not self.embedding <= embedding:
+            return f"an embedding by {self.embedding:.1e} of its length, at most {embedding:.0e} is allowed"
+        return ""
+
+
 class _Prover:
     """Runs each graph over the same chunks, compares it with the last graph that was kept, and records the
-    result as a `Stage`."""
+    result as a `Stage`. `reference` has PyTorch's outputs [chunks, ...] for the chunks."""
 
-    def __init__(self, contract: Contract, reference: FloatArray, audio: FloatArray) -> None:
+    def __init__(self, contract: Contract, reference: Outputs, audio: FloatArray) -> None:
         self.contract = contract
         self.stages: list[Stage] = []
         self._reference, self._audio = reference, audio
-        self._before: FloatArray | None = None
+        self._before: Outputs | None = None
 
     def judge(self, name: str, graph: Graph, cache: list[FloatArray]) -> Stage:
-        """Run a graph. It is kept if no score moved by more than the tolerance."""
+        """Run a graph. It is kept if no score and no embedding moved by more than its tolerance."""
         step = OnnxRuntimeStep(graph.model.SerializeToString(), self.contract, cache)
-        scores = golden_scores(proof_streams(step, self.contract), self._audio)
-        moved = None if self._before is None else _largest(scores, self._before)
-        kept = moved is None or moved <= REWRITE_TOLERANCE
-        if kept:
-            self._before = scores
+        outputs = golden_outputs(proof_streams(step, self.contract), self._audio)
+        moved = None if self._before is None else _largest(outputs, self._before)
+        why_not = moved.exceeds(REWRITE_TOLERANCE, EMBEDDING_TOLERANCE) if moved else ""
+        if not why_not:
+            self._before = outputs
         nodes, size = graph_size(graph.model)
+        from_pytorch = _largest(outputs, self._reference)
         self.stages.append(Stage(
-            name=name, nodes=nodes, bytes=size, from_before=moved, kept=kept,
-            from_pytorch=_largest(scores, self._reference),
-            why_not="" if kept else f"moved a score by {moved:.1e}"))
+            name=name, nodes=nodes, bytes=size, from_before=moved.score if moved else None,
+            from_pytorch=from_pytorch.score, embedding_from_pytorch=from_pytorch.embedding, kept=not why_not,
+            why_not=f"moved {why_not}" if why_not else ""))
         return self.stages[-1]
 
 
@@ -105,8 +125,8 @@ def export_onnx(checkpoint: Checkpoint[V], target: Target, folder: Path,
     """Write a bundle at its `bundle_path` and return its path and report.
 
     Raises `UsageError` for an option that the variant does not have, `GateError` if a rewrite moves a score
-    by more than REWRITE_TOLERANCE or the finished graph differs from PyTorch by more than the target allows,
-    `RunError` if the bundle cannot be written. An earlier bundle is then unchanged.
+    or an embedding by more than its tolerance or the finished graph differs from PyTorch by more than the
+    target allows, `RunError` if the bundle cannot be written. An earlier bundle is then unchanged.
     """
     contract = make_contract(
         checkpoint.variant, checkpoint.classes, options, opset,
@@ -114,28 +134,29 @@ def export_onnx(checkpoint: Checkpoint[V], target: Target, folder: Path,
         checkpoint=CheckpointOrigin(name=checkpoint.name, source=checkpoint.source, sha256=checkpoint.sha256))
     check_streams(contract, max(1, options.streams))
     path = bundle_path(folder, contract, target)
-    reference = make_reference(checkpoint)  # before any folder is created: its package may be missing
+    reference = make_reference(checkpoint, options.embedding)  # before any folder: a package may be missing
     with staged_bundle(path) as stage, progress("export", None) as advance:
         audio = golden_audio(checkpoint.variant)
-        expected = golden_scores(reference_streams(reference, contract), audio)[0]
-        prover = _Prover(contract, expected[:REWRITE_CHUNKS], audio[:REWRITE_CHUNKS])
+        expected = golden_outputs(reference_streams(reference, contract), audio).map(itemgetter(0))
+        prover = _Prover(contract, expected.map(lambda array: array[:REWRITE_CHUNKS]), audio[:REWRITE_CHUNKS])
         graph, cache = _rewrite(prover, checkpoint, reference, use_onnxsim, advance)
         content = graph.model.SerializeToString(deterministic=True)
         step = OnnxRuntimeStep(content, contract, cache, target.threads)
-        golden = GoldenDifference(chunks=len(audio), max_difference=_largest(
-            golden_scores(proof_streams(step, contract), audio), expected))
-        _check_against_pytorch(golden, target)
+        found = _largest(golden_outputs(proof_streams(step, contract), audio), expected)
+        _check_against_pytorch(found, len(audio), contract, target)
         (stage / "model.onnx").write_bytes(content)
         write_initial_cache(stage, cache)
         (stage / LABELS).write_text(labels_text(checkpoint.labels), encoding="utf-8")
         pcm = np.round(audio * PCM_SCALE).astype(np.int16)
-        write_arrays(stage / GOLDEN, {"audio": pcm, "scores": expected})
+        write_arrays(stage / GOLDEN, {"audio": pcm, **expected.arrays()})
         operations = count_operations(graph)
         write_manifest(stage, contract, target, "model.onnx", operations, graph.roles)
         report = ExportReport(
             variant=contract.variant, streaming=contract.streaming, target=path.name, opset=contract.opset,
             options=contract.options, checkpoint=contract.checkpoint, operations=operations,
-            stages=tuple(prover.stages), golden=golden, caution=checkpoint.caution or None)
+            stages=tuple(prover.stages), embedding=contract.embedding_text, golden=GoldenDifference(
+                chunks=len(audio), max_difference=found.score, embedding=found.embedding),
+            caution=checkpoint.caution or None)
         write_json(stage / REPORTS / "export.json", to_json(report))
     return ExportRecord(path=path, report=report)
 
@@ -149,8 +170,8 @@ def _rewrite(prover: _Prover, checkpoint: Checkpoint[V], reference: Reference, u
         graph, cache = rewrite.graph, list(rewrite.cache)
         stage = prover.judge(rewrite.name, graph, cache)
         if not stage.kept:
-            raise GateError(f"the rewrite {rewrite.name!r} moved a score by {stage.from_before:.1e}, at most "
-                            f"{REWRITE_TOLERANCE:.0e} is allowed. No bundle was written; please report this.")
+            raise GateError(f"the rewrite {rewrite.name!r} {stage.why_not}. No bundle was written; "
+                            "please report this.")
         advance()
     if use_onnxsim:
         simplified = simplify(graph)
@@ -164,16 +185,20 @@ def _rewrite(prover: _Prover, checkpoint: Checkpoint[V], reference: Reference, u
     return graph, cache
 
 
-def _check_against_pytorch(golden: GoldenDifference, target: Target) -> None:
-    limit = target.gates.max_score_difference
-    if not golden.max_difference <= limit:
-        raise GateError(f"the graph differs from PyTorch by {golden.max_difference:.1e} over "
-                        f"{golden.chunks} chunks, the target {target.name} allows at most {limit:.0e}. "
-                        "No bundle was written.")
+def _check_against_pytorch(found: _Largest, chunks: int, contract: Contract, target: Target) -> None:
+    gates = target.gates.for_contract(contract)
+    limit = gates.max_embedding_difference
+    if too_large := found.exceeds(gates.max_score_difference, None if limit is None else WORST * limit):
+        raise GateError(f"the graph differs from PyTorch in {too_large} by the target {target.name}, over "
+                        f"{chunks} chunks. No bundle was written.")
 
 
-def _largest(a: FloatArray, b: FloatArray) -> float:
-    return float(np.abs(a - b).max())
+def _largest(found: Outputs, expected: Outputs) -> _Largest:
+    """Compare outputs [N, chunks, ...] with [N, chunks, ...] or [chunks, ...]."""
+    embeddings = compare_embeddings(expected.map(lambda array: np.broadcast_to(
+        array, (*found.scores.shape[:-1], array.shape[-1]))), found)
+    return _Largest(float(np.abs(found.scores - expected.scores).max()),
+                    embeddings.worst_difference if embeddings else None)
 
 
 def golden_audio(variant: Variant) -> FloatArray:

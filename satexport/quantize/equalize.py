@@ -33,7 +33,8 @@ from satexport.runtimes import import_runtime
 
 SMALLEST = 0.1     # of the largest channel: a smaller one counts as this large, because it may be larger in
                    # other audio than the calibration's
-TOLERANCE = 1e-4   # largest score difference that the rewrite may make, by rounding
+TOLERANCE = 1e-4   # largest difference that the rewrite may make, by rounding: of a score; of an embedding whose
+                   # largest number is 1
 Array = NDArray[np.float64]
 
 
@@ -48,8 +49,8 @@ class _Channels:
 
 
 def equalize(graph: Graph, quantization: Quantization, samples: Sequence[Sample]) -> Graph:
-    """Return a graph with the same scores whose convolutions in int8 are more accurate; the same graph if it
-    has none. `samples` are those of a calibration. Raises `RunError` if the scores changed."""
+    """Return a graph with the same outputs whose convolutions in int8 are more accurate; the same graph if it
+    has none. `samples` are those of a calibration. Raises `RunError` if an output changed."""
     chosen = {product.node.output[0] for product in find_products(graph, quantization)
               if product.is_convolution}
     if not quantization.equalize or quantization.method == "dynamic" or not chosen:
@@ -70,9 +71,12 @@ def equalize(graph: Graph, quantization: Quantization, samples: Sequence[Sample]
         changed |= _scale(group, factors, weights, gates)
     result = graph.with_model(_rewrite(graph.model, {name: weights[name] for name in changed}, gates))
     after, _ = _run(result.model, samples, [])
-    if (difference := float(np.abs(after - before).max())) > TOLERANCE:
-        raise RunError(f"equalising the channels of the convolutions moved a score by {difference:.2g}, more "
-                       f"than {TOLERANCE:g}. Turn it off: equalize = false in the target's [quantization].")
+    for old, new in zip(before, after, strict=True):
+        difference = float(np.abs(new - old).max() / max(1.0, np.abs(old).max()))
+        if difference > TOLERANCE:
+            raise RunError(
+                f"equalising the channels of the convolutions moved an output by {difference:.2g}, more than "
+                f"{TOLERANCE:g}. Turn it off: equalize = false in the target's [quantization].")
     return result
 
 
@@ -206,18 +210,20 @@ def _rewrite(model: onnx.ModelProto, weights: Mapping[str, Array],
 
 
 def _run(model: onnx.ModelProto, samples: Sequence[Sample], tensors: Sequence[str]
-         ) -> tuple[NDArray[Any], dict[str, Array]]:
-    """Return the scores of all samples, and the largest absolute value in each channel of these tensors."""
+         ) -> tuple[list[NDArray[Any]], dict[str, Array]]:
+    """Return each output of the graph for all samples, and the largest absolute value in each channel of
+    these tensors."""
     probed = clone(model)
+    outputs = [value.name for value in model.graph.output]
     known = {value.name for value in (*probed.graph.input, *probed.graph.output)}
     probed.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
                                for name in tensors if name not in known)
     runtime = import_runtime("onnxruntime")
     session = runtime.InferenceSession(probed.SerializeToString(), providers=["CPUExecutionProvider"])
-    scores, largest = [], {name: np.zeros(1) for name in tensors}
+    results, largest = [], {name: np.zeros(1) for name in tensors}
     for sample in samples:
-        first, *found = session.run([probed.graph.output[0].name, *tensors], sample)
-        scores.append(first)
-        for name, array in zip(tensors, found, strict=True):
+        found = session.run([*outputs, *tensors], sample)
+        results.append(found[:len(outputs)])
+        for name, array in zip(tensors, found[len(outputs):], strict=True):
             largest[name] = np.maximum(largest[name], np.abs(array).max((0, 2, 3)))
-    return np.stack(scores), largest
+    return [np.stack(arrays) for arrays in zip(*results, strict=True)], largest

@@ -12,11 +12,12 @@ from typing import Any, TypeVar
 
 from satexport.bundle.gates import Gate, verdict
 from satexport.measure.records import MeasureEntry, MeasureReport
-from satexport.parity.differences import Differences
+from satexport.parity.differences import Differences, EmbeddingDifferences
 from satexport.parity.records import ParityReport
 from satexport.quantize.records import SensitivityReport
 from satexport.report.figures import (
     DIFFERENCE_FIGURES,
+    EMBEDDING_FIGURES,
     MEASURE_FIGURES,
     PARITY_FIGURES,
     SET_FIGURES,
@@ -92,10 +93,13 @@ def describe_bundle(record: BundleRecord) -> Iterator[Block]:
         yield f"In float: {', '.join(record.left_out)}."
     if proof.measured:
         yield _measure_table(proof.measured, [figure for figure in MEASURE_FIGURES if figure.brief])
-    differences: dict[Cell, Differences] = {**proof.parity.differences} | {
-        (f"{name} graph", over): row for name, twin in proof.twins.items()
-        for over, row in twin.differences.items()}
+    differences: dict[Cell, Differences] = dict(proof.parity.differences.items())
+    embeddings: dict[Cell, EmbeddingDifferences] = dict((proof.parity.embeddings or {}).items())
+    for name, twin in proof.twins.items():
+        differences |= {(f"{name} graph", over): row for over, row in twin.differences.items()}
+        embeddings |= {(f"{name} graph", over): row for over, row in (twin.embeddings or {}).items()}
     yield columns_table(_against_pytorch(proof.parity), DIFFERENCE_FIGURES, differences)
+    yield from _describe_embeddings(embeddings)
     yield _describe_streaming(proof.parity)
     yield from _describe_drift(proof.parity)
     yield from describe_executed(proof.parity.executed)
@@ -116,12 +120,18 @@ def _describe_export(report: ExportReport) -> Iterator[Block]:
     yield rows_table(f"{report.variant} from {report.checkpoint.name}: score differences after each stage",
                      "stage", STAGE_FIGURES, dict(zip(names, report.stages, strict=True)))
     yield _describe_streaming(report)
-    yield (f"{report.golden.chunks} golden chunks: largest score difference from PyTorch "
-           f"{report.golden.max_difference:.1e}.")
+    golden = report.golden
+    embedding = "" if golden.embedding is None else (
+        f", largest relative difference of an embedding {golden.embedding:.1e}")
+    yield (f"{golden.chunks} golden chunks: largest score difference from PyTorch "
+           f"{golden.max_difference:.1e}{embedding}.")
+    if report.embedding:
+        yield f"Embedding of each chunk: {report.embedding}."
 
 
 def _describe_parity(report: ParityReport) -> Iterator[Block]:
     yield columns_table(_against_pytorch(report), DIFFERENCE_FIGURES, report.differences)
+    yield from _describe_embeddings(report.embeddings or {})
     yield _describe_streaming(report)
     yield from _describe_drift(report)
     yield from describe_executed(report.executed)
@@ -130,6 +140,12 @@ def _describe_parity(report: ParityReport) -> Iterator[Block]:
                             {scored.name: scored})
     yield gates_table("gates", report.gates)
     yield f"Parity: {report.verdict}."
+
+
+def _describe_embeddings(embeddings: Mapping[C, EmbeddingDifferences]) -> Iterator[Block]:
+    """Yield a table of the differences of embeddings; nothing if there are none."""
+    if embeddings:
+        yield columns_table("embeddings compared with PyTorch fp32", EMBEDDING_FIGURES, embeddings)
 
 
 def _describe_streaming(record: ExportReport | ParityReport | MeasureEntry) -> str:
@@ -193,6 +209,9 @@ def _describe_build(report: BuildReport) -> Iterator[Block]:
         yield columns_table("score differences from PyTorch fp32", DIFFERENCE_FIGURES, {
             (engine.precision, over): differences for engine in report.engines if engine.parity
             for over, differences in engine.parity.differences.items()})
+        yield from _describe_embeddings({
+            (engine.precision, over): found for engine in report.engines if engine.parity
+            for over, found in (engine.parity.embeddings or {}).items()})
     yield from dict.fromkeys(map(_describe_streaming, measured.values()))
     for precision, entry in measured.items():
         for block in describe_executed(entry.executed or {}):

@@ -2,7 +2,8 @@
 
 Each row below gives a line of the tables on the terminal and in Markdown, a panel of the picture, a value in
 the JSON report, a column of the results in docs/results and an entry of docs/definitions.md. To add a figure,
-add its row; no renderer names it. `TERMS` defines the words that the definitions use. Imports only numpy.
+add its row; no renderer names it. `satexport.report.terms` defines the words of the definitions. Imports only
+numpy.
 """
 
 from __future__ import annotations
@@ -12,12 +13,11 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from satexport.measure.records import MeasureEntry
-from satexport.measure.schedule import PAUSED_STEPS, PAUSED_TURNS, TURN_SECONDS, TURNS, WARM_UP
 from satexport.memory import MB
-from satexport.parity.differences import Differences
+from satexport.parity.differences import Differences, EmbeddingDifferences
 from satexport.parity.records import ParityReport, SetParity
 from satexport.report.records import Stage
-from satexport.step import EXECUTED
+from satexport.report.terms import TERMS
 
 GIGA = 1e9
 R = TypeVar("R")
@@ -176,6 +176,20 @@ DIFFERENCE_FIGURES: Sequence[Figure[Differences]] = (
            definition="share of chunks in which both rank the same class first"),
 )
 
+EMBEDDING_FIGURES: Sequence[Figure[EmbeddingDifferences]] = (
+    Figure(key="worst_difference", title="worst relative difference", format=".1e",
+           of=lambda found: found.worst_difference,
+           definition="norm of the difference of two embeddings / norm of PyTorch's, in the chunk where it "
+                      "is largest"),
+    Figure(key="median_difference", title="median relative difference", format=".1e",
+           of=lambda found: found.median_difference, definition="the same, median over the chunks"),
+    Figure(key="worst_cosine", title="worst cosine", format=".6f", of=lambda found: found.worst_cosine,
+           definition="cosine of the angle between the candidate's embedding and PyTorch's, in the chunk "
+                      "where it is smallest"),
+    Figure(key="median_cosine", title="median cosine", format=".6f", of=lambda found: found.median_cosine,
+           definition="the same, median over the chunks"),
+)
+
 PARITY_FIGURES: Sequence[Figure[ParityReport]] = (
     Figure(key="drift_share", title="drift", format="+.1%",
            of=lambda report: report.drift.drift if report.drift else None,
@@ -216,56 +230,22 @@ STAGE_FIGURES: Sequence[Figure[Stage]] = (
                       "chunks with the cache passed from chunk to chunk"),
     Figure(key="from_pytorch", title="from PyTorch", format=".1e", of=lambda stage: stage.from_pytorch,
            definition="the same against the published model in PyTorch fp32"),
+    Figure(key="embedding_from_pytorch", title="embedding from PyTorch", format=".1e",
+           of=lambda stage: stage.embedding_from_pytorch,
+           definition="largest relative difference of an embedding from PyTorch fp32's: norm of their "
+                      "difference / norm of PyTorch's"),
 )
 
 FIGURES: Mapping[type, Sequence[Figure[Any]]] = {  # record -> its figures
-    MeasureEntry: MEASURE_FIGURES, Differences: DIFFERENCE_FIGURES, ParityReport: PARITY_FIGURES,
+    MeasureEntry: MEASURE_FIGURES, Differences: DIFFERENCE_FIGURES,
+    EmbeddingDifferences: EMBEDDING_FIGURES, ParityReport: PARITY_FIGURES,
     SetParity: SET_FIGURES, Stage: STAGE_FIGURES}
 
-STREAMING = ("what each step scores: a chunk alone; a chunk with a cache of those before; or a window, the "
-             "last seconds of audio up to the end of the chunk, with zeros in front until a stream is that "
-             "long")
-_TERMS = {  # kind of report -> term -> definition
-    "export": {
-        "streaming": STREAMING,
-        "kept": "false: the graph of the stage before ships instead, for the reason given"},
-    "parity": {
-        "score difference": "absolute difference between the candidate's and PyTorch fp32's score of one "
-                            "class in one chunk; both pass the cache, or the earlier audio of a window, "
-                            "from chunk to chunk",
-        "streaming": STREAMING,
-        "curve": "mean score difference of each chunk of the long stream, then of the sounds that it repeats",
-        "streamed score": "the stream starts from silence at each clip, the last incomplete chunk is padded "
-                          "with zeros, and the scores of the clip's chunks are averaged",
-        "clip score": "PyTorch only: a clip by the protocol of the model's paper; `clip_protocol` says which",
-        "mAP": "scikit-learn's average_precision_score, averaged over the classes with at least one positive",
-        "executed": EXECUTED},
-    "measure": {
-        "burst": "single steps one after the other, from the input in host memory to the scores in host "
-                 f"memory, in {TURNS} turns with {WARM_UP} uncounted steps before each. A turn ends after as "
-                 f"many steps as `settings` says, or after {TURN_SECONDS:g} s",
-        "streaming": STREAMING,
-        "paused": f"single steps, each after a pause, as in a live stream: {PAUSED_TURNS} turns of at most "
-                  f"{PAUSED_STEPS} steps",
-        "eager": "the published model in PyTorch, not compiled, float32, with its own front end and the "
-                 "cache as published: audio in, scores out, one stream. A bundle that takes mel features is "
-                 "compared with it without a front end of its own",
-        "paper": "what the model's paper claims, by its own definitions; `note` says how they differ",
-        "executed": EXECUTED,
-        "layers": "in `executed`, for an engine: what the engine inspector reports about the output of each "
-                  "layer. `fused` layers are ones that TensorRT merged and does not describe. The network is "
-                  "strongly typed, so precisions are the graph's",
-        "cuda_graphs": "for an engine: whether its steps are captured CUDA graphs"},
-    "sensitivity": {
-        "all": "every layer in int8",
-        "layers": "score differences from the fp32 graph with only this layer in int8, over `chains` chains "
-                  "of clips of `chain_seconds` s or more, with the cache passed from chunk to chunk"},
-}
-TERMS: Mapping[str, Mapping[str, str]] = {**_TERMS, "build": {**_TERMS["parity"], **_TERMS["measure"]}}
 KIND_FIGURES: Mapping[str, Sequence[Sequence[Figure[Any]]]] = {  # kind of report -> its figures
-    "export": (STAGE_FIGURES,), "parity": (DIFFERENCE_FIGURES, PARITY_FIGURES, SET_FIGURES),
+    "export": (STAGE_FIGURES,),
+    "parity": (DIFFERENCE_FIGURES, EMBEDDING_FIGURES, PARITY_FIGURES, SET_FIGURES),
     "measure": (MEASURE_FIGURES,), "sensitivity": (DIFFERENCE_FIGURES,),
-    "build": (MEASURE_FIGURES, DIFFERENCE_FIGURES, PARITY_FIGURES)}
+    "build": (MEASURE_FIGURES, DIFFERENCE_FIGURES, EMBEDDING_FIGURES, PARITY_FIGURES)}
 
 
 def definitions(kind: str) -> dict[str, str]:

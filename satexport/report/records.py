@@ -28,6 +28,7 @@ class Stage:
     bytes: int
     from_before: float | None   # from the graph of the stage before; None for the first stage
     from_pytorch: float
+    embedding_from_pytorch: float | None  # relative, of any embedding; None: the graph has none
     kept: bool = True
     why_not: str = ""           # why it was not kept
 
@@ -38,6 +39,7 @@ class GoldenDifference:
 
     chunks: int
     max_difference: float       # of any score
+    embedding: float | None = None  # relative, of any embedding; None: the graph has none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,7 @@ class ExportReport:
     operations: Mapping[str, int]      # of one chunk of one stream: "model" and "front_end"
     stages: tuple[Stage, ...]
     golden: GoldenDifference
+    embedding: str | None = None       # kind and size of the graph's embedding; None: it has none
     caution: str | None                # what the user must check, because the checkpoint does not tell it
     origin: Mapping[str, Any] = field(default_factory=origin)
 

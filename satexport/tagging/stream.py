@@ -13,6 +13,10 @@ A bundle for several streams (`--streams`) processes several microphones in one 
     for blocks in microphones:                   # [N, n]
         for scores in streams.feed(blocks):      # [N, classes] per completed chunk
             ...
+
+With `outputs` they return several arrays, here those of a bundle that was exported with `--embedding`:
+
+    scores, embeddings = stream.feed(block, outputs=("scores", "embedding"))
 """
 
 from __future__ import annotations
@@ -20,20 +24,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import overload
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from satexport.bundle.contract import Contract
 from satexport.errors import AudioError, UsageError
 from satexport.frontends.prepare import model_input
 from satexport.process import ProcessBound
-from satexport.step import MAX_AMPLITUDE, PCM_SCALE, FloatArray, Step
+from satexport.step import FloatArray, Outputs, Step
+from satexport.tagging.samples import check_rate, to_array, to_float
 from satexport.tagging.window import Windows
-
-QUIETEST = 1e-11  # samples below this are set to 0: they change no score, but their squares are subnormal
-                  # numbers, which make many CPUs a hundred times slower
 
 
 class StreamBatch(ProcessBound):
@@ -67,7 +69,7 @@ class StreamBatch(ProcessBound):
                 self._cache = self._step.initial_cache(self._count)
                 self._windows = Windows(self._contract, self._count)
                 self._waiting: FloatArray = np.empty((self._count, 0), np.float32)
-                self._scores: list[FloatArray] = []  # of chunks completed before a step failed
+                self._outputs: list[Outputs] = []  # of chunks completed before a step failed
             else:
                 self._cache = self._step.silence(self._cache, stream)
                 self._windows.reset(stream)
@@ -78,22 +80,39 @@ class StreamBatch(ProcessBound):
         """Samples per stream that wait for the rest of their chunk, or for a retry after a failed step."""
         return int(self._waiting.shape[1])
 
-    def feed(self, samples: ArrayLike, sample_rate: int | None = None) -> FloatArray:
+    @overload
+    def feed(self, samples: ArrayLike, sample_rate: int | None = None, *,
+             outputs: None = None) -> FloatArray: ...
+
+    @overload
+    def feed(self, samples: ArrayLike, sample_rate: int | None = None, *,
+             outputs: Sequence[str]) -> tuple[FloatArray, ...]: ...
+
+    def feed(self, samples: ArrayLike, sample_rate: int | None = None, *,
+             outputs: Sequence[str] | None = None) -> FloatArray | tuple[FloatArray, ...]:
         """Add samples [N, n], n >= 0, at the contract's sample rate: floats in [-1, 1] or int16. If you state
         their `sample_rate`, in Hz, it is checked.
 
-        Returns the scores [completed chunks, N, classes], float32 in (0, 1), independent for each class.
-        Raises `AudioError` for another sample rate, NaN, infinity or a wrong shape or dtype, and leaves the
-        streams unchanged.
+        Returns the scores [completed chunks, N, classes], float32 in (0, 1), independent for each class. If
+        you name `outputs`, it returns a tuple with an array for each name, in your order: "scores", and
+        "embedding", float32 [completed chunks, N, size], if the bundle has one.
+
+        Raises `AudioError` for another sample rate, NaN, infinity or a wrong shape or dtype, `UsageError` for
+        an output that the bundle does not have, and leaves the streams unchanged.
         Raises `RunError` if a step fails. No samples are lost then: the next call tries the failed chunk
-        again, and also returns the scores of the chunks before it.
+        again, and also returns the outputs of the chunks before it.
         """
-        _check_rate(sample_rate, self._contract.sample_rate)
-        audio = _to_array(samples)
+        check_outputs(outputs, self._contract)
+        return select(self.feed_all(samples, sample_rate), outputs)
+
+    def feed_all(self, samples: ArrayLike, sample_rate: int | None = None) -> Outputs:
+        """Do the same, but return all outputs, [completed chunks, N, ...] each."""
+        check_rate(sample_rate, self._contract.sample_rate)
+        audio = to_array(samples)
         if audio.ndim != 2 or len(audio) != self._count:
             raise AudioError(f"the samples have shape {audio.shape}, expected [{self._count}, n], equally "
                              "many for each stream.")
-        new = _to_float(audio)
+        new = to_float(audio)
         with self._exclusive():
             audio = np.concatenate((self._waiting, new), axis=1)
             size = self._contract.hop_samples
@@ -103,16 +122,29 @@ class StreamBatch(ProcessBound):
                 windows = self._windows.end_with(self._waiting[:, :size])
                 outputs, self._cache = self._step(model_input(self._contract, windows), self._cache)
                 self._windows.advance(windows)
-                self._scores.append(outputs.scores)
+                self._outputs.append(outputs)
             self._waiting = audio[:, complete * size:].copy()
-            results, self._scores = self._scores, []
-        return np.array(results, np.float32).reshape(-1, self._count, self._contract.classes)
+            results, self._outputs = self._outputs, []
+        none = (np.empty((0, self._count, spec.shape[1]), np.float32) for spec in self._contract.outputs)
+        return Outputs.join(np.stack, results) if results else Outputs(*none)
 
-    def flush(self) -> FloatArray:
+    @overload
+    def flush(self, *, outputs: None = None) -> FloatArray: ...
+
+    @overload
+    def flush(self, *, outputs: Sequence[str]) -> tuple[FloatArray, ...]: ...
+
+    def flush(self, *, outputs: Sequence[str] | None = None) -> FloatArray | tuple[FloatArray, ...]:
         """Score the waiting samples, padded with zeros to whole chunks: [1, N, classes], or [0, N, classes]
-        if none wait. After a failed step more than one chunk may wait. Raises as `feed` does."""
+        if none wait. After a failed step more than one chunk may wait. Returns `outputs` and raises as `feed`
+        does."""
+        check_outputs(outputs, self._contract)
+        return select(self.flush_all(), outputs)
+
+    def flush_all(self) -> Outputs:
+        """Do the same, but return all outputs."""
         missing = -self.waiting % self._contract.hop_samples
-        return self.feed(np.zeros((self._count, missing), np.float32))
+        return self.feed_all(np.zeros((self._count, missing), np.float32))
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
@@ -149,70 +181,102 @@ class Stream(ProcessBound):
         """Samples that wait for the rest of their chunk, or for a retry after a failed step."""
         return self._streams.waiting
 
-    def feed(self, samples: ArrayLike, sample_rate: int | None = None) -> FloatArray:
+    @overload
+    def feed(self, samples: ArrayLike, sample_rate: int | None = None, *,
+             outputs: None = None) -> FloatArray: ...
+
+    @overload
+    def feed(self, samples: ArrayLike, sample_rate: int | None = None, *,
+             outputs: Sequence[str]) -> tuple[FloatArray, ...]: ...
+
+    def feed(self, samples: ArrayLike, sample_rate: int | None = None, *,
+             outputs: Sequence[str] | None = None) -> FloatArray | tuple[FloatArray, ...]:
         """Add samples [n], n >= 0, mono, at the contract's sample rate: floats in [-1, 1] or int16. If you
         state their `sample_rate`, in Hz, it is checked.
 
-        Returns the scores [completed chunks, classes], float32 in (0, 1), independent for each class. Raises
-        `AudioError` for another sample rate, NaN, infinity or a wrong shape or dtype, and leaves the stream
-        unchanged. Raises `RunError` if a step fails. No samples are lost then: the next call tries the failed
-        chunk again, and also returns the scores of the chunks before it.
+        Returns the scores [completed chunks, classes], float32 in (0, 1), independent for each class. If you
+        name `outputs`, it returns a tuple with an array for each name, in your order: "scores", and
+        "embedding", float32 [completed chunks, size], if the bundle has one.
+
+        Raises `AudioError` for another sample rate, NaN, infinity or a wrong shape or dtype, `UsageError` for
+        an output that the bundle does not have, and leaves the stream unchanged. Raises `RunError` if a step
+        fails. No samples are lost then: the next call tries the failed chunk again, and also returns the
+        outputs of the chunks before it.
         """
-        _check_rate(sample_rate, self._contract.sample_rate)
-        audio = _to_array(samples)
+        check_outputs(outputs, self._contract)
+        return select(self.feed_all(samples, sample_rate), outputs)
+
+    def feed_all(self, samples: ArrayLike, sample_rate: int | None = None) -> Outputs:
+        """Do the same, but return all outputs, [completed chunks, ...] each."""
+        check_rate(sample_rate, self._contract.sample_rate)
+        audio = to_array(samples)
         if audio.ndim != 1:
             raise AudioError(f"the samples have shape {audio.shape}, expected [n], "
                              f"{self._contract.sample_rate} Hz mono. Average the channels first.")
-        audio = _to_float(audio)
-        if len(self._streams) == 1:
-            return self._streams.feed(audio[None])[:, 0]
-        slots = np.zeros((len(self._streams), len(audio)), np.float32)
-        slots[0] = audio
-        return self._streams.feed(slots)[:, 0]
+        audio = to_float(audio)
+        slots = audio[None]
+        if len(self._streams) > 1:
+            slots = np.zeros((len(self._streams), len(audio)), np.float32)
+            slots[0] = audio
+        return self._streams.feed_all(slots).map(_first_slot)
 
-    def flush(self) -> FloatArray:
+    @overload
+    def flush(self, *, outputs: None = None) -> FloatArray: ...
+
+    @overload
+    def flush(self, *, outputs: Sequence[str]) -> tuple[FloatArray, ...]: ...
+
+    def flush(self, *, outputs: Sequence[str] | None = None) -> FloatArray | tuple[FloatArray, ...]:
         """Score the waiting samples, padded with zeros to whole chunks: [1, classes], or [0, classes] if none
-        wait. After a failed step more than one chunk may wait. Raises as `feed` does."""
-        return self._streams.flush()[:, 0]
+        wait. After a failed step more than one chunk may wait. Returns `outputs` and raises as `feed`
+        does."""
+        check_outputs(outputs, self._contract)
+        return select(self.flush_all(), outputs)
+
+    def flush_all(self) -> Outputs:
+        """Do the same, but return all outputs."""
+        return self._streams.flush_all().map(_first_slot)
 
 
-def _check_rate(stated: int | None, expected: int) -> None:
-    if stated not in (None, expected):
-        raise AudioError(f"the samples are at {stated} Hz, expected {expected} Hz: resample them first, as "
-                         "`satexport run` does.")
+def check_outputs(names: Sequence[str] | None, contract: Contract) -> None:
+    """Raise `UsageError` if a bundle does not have the outputs of these names; None names the scores."""
+    if names is None:
+        return
+    if isinstance(names, str):
+        raise UsageError(f"outputs={names!r}: expected a tuple of names, such as ('scores', 'embedding').")
+    for name in names:
+        if name not in Outputs._fields:
+            raise UsageError(f"there is no output {name!r}; expected {' or '.join(Outputs._fields)}.")
+        if getattr(contract, name) is None:
+            raise UsageError(f"this bundle has no {name}: export it with --{name}.")
 
 
-def _to_array(samples: ArrayLike) -> NDArray[Any]:
-    """The samples as an array of any shape and dtype. Raises `AudioError` if that is impossible."""
-    try:
-        return np.asarray(samples)
-    except ValueError as error:  # lists of different lengths
-        raise AudioError(f"the samples are not an array ({error}); expected equally many for each "
-                         "stream.") from None
+def select(outputs: Outputs, names: Sequence[str] | None) -> FloatArray | tuple[FloatArray, ...]:
+    """Return the arrays of these names, the scores for None."""
+    arrays = outputs.arrays()
+    return outputs.scores if names is None else tuple(arrays[name] for name in names)
 
 
-def _to_float(audio: NDArray[Any]) -> FloatArray:
-    """The samples as float32 in [-1, 1]. Raises `AudioError` if they are not audio."""
-    if (audio.dtype.kind, audio.dtype.itemsize) == ("i", 2):  # in either byte order
-        return np.asarray(audio / np.float32(PCM_SCALE), np.float32)
-    if audio.dtype.kind != "f" and audio.size:
-        raise AudioError(f"the samples are {audio.dtype}, expected floats in [-1, 1] or int16.")
-    peak = float(np.abs(audio).max(initial=0.0))  # also detects NaN and infinity
-    if not peak <= MAX_AMPLITUDE:
-        found = f"reach {peak:g}" if np.isfinite(peak) else "contain NaN or infinity"
-        raise AudioError(f"the samples {found}, expected floats in [-1, 1]. The stream was not changed.")
-    audio = audio.astype(np.float32)
-    audio[np.abs(audio) < QUIETEST] = 0
-    return audio
+def _first_slot(array: FloatArray) -> FloatArray:
+    return array[:, 0]
 
 
 def clip_chunks(streams: StreamBatch, clips: Sequence[FloatArray]) -> list[FloatArray]:
-    """Scores of each clip's chunks [chunks, classes]. Each clip starts from silence in a stream of its own,
-    and its last chunk is padded; there must be at least as many streams as clips."""
+    """Scores of each clip's chunks [chunks, classes], as `clip_outputs` computes them."""
+    return [outputs.scores for outputs in clip_outputs(streams, clips)]
+
+
+def clip_outputs(streams: StreamBatch, clips: Sequence[FloatArray]) -> list[Outputs]:
+    """Outputs of each clip's chunks, [chunks, ...] each. Each clip starts from silence in a stream of its
+    own, and its last chunk is padded; there must be at least as many streams as clips."""
     streams.reset()
     audio = np.zeros((len(streams), max(len(clip) for clip in clips)), np.float32)
     for slot, clip in zip(audio, clips, strict=False):
         slot[:len(clip)] = clip
-    scores = np.concatenate((streams.feed(audio), streams.flush()))
+    outputs = Outputs.join(np.concatenate, [streams.feed_all(audio), streams.flush_all()])
     size = streams.hop_samples
-    return [scores[:-(-len(clip) // size), slot] for slot, clip in enumerate(clips)]
+
+    def of_clip(slot: int, chunks: int) -> Outputs:
+        return outputs.map(lambda array: array[:chunks, slot])
+
+    return [of_clip(slot, -(-len(clip) // size)) for slot, clip in enumerate(clips)]

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import onnx
 
-from satexport.bundle.contract import Contract
+from satexport.bundle.contract import PREFIX, Contract
 from satexport.bundle.folder import MANIFEST, Bundle, write_manifest
 from satexport.bundle.roles import roles_from_json
 from satexport.bundle.target import Target
+from satexport.files import json_text, sha256_of
 from satexport.graph.roles import Graph
 
 GRAPH = "model.onnx"
+Change = Callable[[dict[str, Any]], None]
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -43,6 +47,22 @@ def reseal(bundle: Path, **changes: object) -> None:
     contract = replace(Contract.from_dict(manifest["contract"]), **changes)  # type: ignore[arg-type]
     write_manifest(bundle, contract, Target.from_dict(manifest["target"], bundle), manifest["graph"],
                    manifest["operations"], roles_from_json(manifest["roles"]))
+
+
+def change_bundle(bundle: Path, change: Change) -> Path:
+    """Change bundle.json, and the contract in the graph with it; all hashes match afterwards."""
+    manifest = manifest_of(bundle) | {"seal": ""}
+    change(manifest)
+    graph = onnx.load(bundle / GRAPH)
+    del graph.metadata_props[:]
+    for key, value in manifest["contract"].items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        graph.metadata_props.add(key=PREFIX + key, value=text)
+    onnx.save(graph, bundle / GRAPH)
+    manifest["files"][GRAPH] = {"bytes": (bundle / GRAPH).stat().st_size, "sha256": sha256_of(bundle / GRAPH)}
+    manifest["seal"] = hashlib.sha256(json_text(manifest).encode()).hexdigest()
+    (bundle / MANIFEST).write_text(json_text(manifest), encoding="utf-8")
+    return bundle
 
 
 def output_with(export: Path, folder: Path) -> Path:

@@ -3,51 +3,29 @@ version supports all that the device needs. A damaged contract is reported as da
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 
-from satexport.bundle.contract import PREFIX, SCHEMA, GraphOptions
-from satexport.bundle.folder import MANIFEST, open_bundle
+from satexport.bundle.contract import SCHEMA, GraphOptions
+from satexport.bundle.folder import open_bundle
 from satexport.errors import BundleError
-from satexport.files import json_text, sha256_of
 from satexport.pipeline import build
 from satexport.step import FloatArray
 from satexport.tagging.tagger import load
-from tests.bundle.copies import GRAPH, copy_of, manifest_of
+from tests.bundle.copies import Change, change_bundle, copy_of
 from tests.commands.calls import call
 from tests.tiny import TINY, export
 
 EMBEDDING = {"name": "embedding", "shape": [1, 48], "dtype": "float32"}
-Change = Callable[[dict[str, Any]], None]
 USES: dict[str, tuple[object, ...]] = {
     "run": ("run", "BUNDLE", "-"), "golden": ("parity", "BUNDLE", "--golden"),
     "parity": ("parity", "BUNDLE", "--minutes", 0.1),
     "measure": ("measure", "BUNDLE", "--steps", 2, "--pause", 0.01, "--no-eager"),
     "cpu": ("cpu", "--fp32", "--from", "BUNDLE"), "openvino": ("openvino", "--fp32", "--from", "BUNDLE"),
     "trt": ("trt", "--fp16", "--from", "BUNDLE")}
-
-
-def change_bundle(bundle: Path, change: Change) -> Path:
-    """Change bundle.json, and the contract in the graph with it; all hashes match afterwards."""
-    manifest = manifest_of(bundle) | {"seal": ""}
-    change(manifest)
-    graph = onnx.load(bundle / GRAPH)
-    del graph.metadata_props[:]
-    for key, value in manifest["contract"].items():
-        text = value if isinstance(value, str) else json.dumps(value)
-        graph.metadata_props.add(key=PREFIX + key, value=text)
-    onnx.save(graph, bundle / GRAPH)
-    manifest["files"][GRAPH] = {"bytes": (bundle / GRAPH).stat().st_size, "sha256": sha256_of(bundle / GRAPH)}
-    manifest["seal"] = hashlib.sha256(json_text(manifest).encode()).hexdigest()
-    (bundle / MANIFEST).write_text(json_text(manifest), encoding="utf-8")
-    return bundle
 
 
 def use(name: str, bundle: Path) -> tuple[int, str]:

@@ -15,8 +15,9 @@ from satexport.bundle.contract import RANDOM_WEIGHTS, GraphOptions
 from satexport.bundle.folder import open_bundle
 from satexport.measure.schedule import PAUSED_TURNS, TURNS
 from satexport.origin import CPU_FLAGS, cores
-from satexport.report.figures import MEASURE_FIGURES, TERMS
+from satexport.report.figures import MEASURE_FIGURES
 from satexport.report.serialize import SCHEMA
+from satexport.report.terms import TERMS
 from tests.bundle.copies import GRAPH, content, copy_of, manifest_of
 from tests.commands.calls import call
 from tests.machine import needs_memray, needs_proc

@@ -54,3 +54,13 @@ def refusal(path: Path, variant: AnyVariant = SAT_T) -> str:
 
 def renamed(state: State, prefix: str) -> State:
     return {prefix + key: value for key, value in state.items()}
+
+
+class Hostile:
+    """Unpickling it creates a file."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return open, (str(self.trace), "w")

@@ -12,6 +12,7 @@ from satexport.errors import UsageError
 from satexport.frontends.prepare import model_input
 from satexport.models.checkpoint import load_checkpoint
 from satexport.models.families import (
+    FAMILIES,
     check_options,
     find_embeddings,
     find_family,
@@ -26,6 +27,10 @@ TINY = [SAT, "sat-s-48x3x2", "ast-48x3x2x96", "passt-s16-48x3x2", "htsat-8x1-2-2
 KINDS = [(model, kind) for model in TINY for kind in find_embeddings(find_variant(model, 1))]
 
 
+def test_a_small_model_of_every_family_is_tried() -> None:
+    assert {find_variant(model, 1).family for model in TINY} == set(FAMILIES)
+
+
 @pytest.mark.parametrize(("model", "kinds"), [
     ("sat-b", ["mean"]), ("sat-s", ["token"]), ("vit-s", ["token"]), ("ced-base", ["mean"]),
     ("ast-s16", ["tokens"]), ("passt-l", ["tokens"]), ("beats", ["mean"]),
@@ -38,7 +43,7 @@ def test_a_model_has_its_kinds_of_embeddings(model: str, kinds: list[str]) -> No
 
 
 def test_a_kind_of_another_family_is_refused_with_the_models_own() -> None:
-    with pytest.raises(UsageError, match=r"ast-2s has no embedding 'h-clf1'; its kinds are tokens\."):
+    with pytest.raises(UsageError, match=r"ast-2s has no embedding 'h-clf1'; expected tokens, or leave"):
         check_options(find_variant("ast"), GraphOptions(embedding="h-clf1"))
 
 

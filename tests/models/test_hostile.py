@@ -14,19 +14,18 @@ import torch
 from torch import Tensor
 
 from satexport.models.sat.variants import find_model
-from tests.models.checkpoints import WEIGHT, Save, State, both_formats, hollow, refusal, save_torch
+from tests.models.checkpoints import (
+    WEIGHT,
+    Hostile,
+    Save,
+    State,
+    both_formats,
+    hollow,
+    refusal,
+    save_torch,
+)
 
 pytestmark = pytest.mark.usefixtures("own_cache_folder", "one_thread")
-
-
-class Hostile:
-    """Unpickling it creates a file."""
-
-    def __init__(self, trace: Path) -> None:
-        self.trace = trace
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return open, (str(self.trace), "w")
 
 
 @pytest.mark.parametrize("protocol", [None, 2, 4])

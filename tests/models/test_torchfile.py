@@ -12,8 +12,7 @@ import pytest
 import torch
 
 from satexport.models.checkpoint import load_checkpoint
-from tests.models.checkpoints import SAT_T, WEIGHT, State, refusal, save_torch
-from tests.models.test_hostile import Hostile
+from tests.models.checkpoints import SAT_T, WEIGHT, Hostile, State, refusal, save_torch
 
 pytestmark = pytest.mark.usefixtures("own_cache_folder", "one_thread")
 

@@ -31,7 +31,7 @@ def dynamic(tiny_lanes: Path) -> Tagger:
 
 def largest_difference(step: Step, tagger: Tagger) -> float:
     """Return the largest difference of any score of any stream from PyTorch's over the golden chunks."""
-    audio, expected = tagger.bundle.golden()
+    audio, (expected, _) = tagger.bundle.golden()
     found = golden_scores(proof_streams(step, tagger.contract), audio)
     assert found.shape == (SOME_STREAMS, *expected.shape)
     return float(np.abs(found - expected).max())
@@ -218,16 +218,16 @@ def test_the_golden_chunks_expose_a_faulty_window(
 def test_the_golden_chunks_are_judged_by_the_limit_of_the_family(dynamic: Tagger) -> None:
     gates = replace(dynamic.bundle.target.gates, max_score_difference_of={dynamic.contract.family: 0.5})
     bundle = replace(dynamic.bundle, target=replace(dynamic.bundle.target, gates=gates))
-    _, expected = bundle.golden()
-    (gate,) = judge_golden(bundle, expected[None] + 0.4).gates
+    _, (expected, _) = bundle.golden()
+    (gate,) = judge_golden(bundle, Outputs(expected[None] + 0.4)).gates
     assert (gate.status, gate.limit) == ("passed", 0.5)
-    assert judge_golden(dynamic.bundle, expected[None] + 0.4).gates[0].status == "failed"
+    assert judge_golden(dynamic.bundle, Outputs(expected[None] + 0.4)).gates[0].status == "failed"
 
 
 @pytest.mark.parametrize("streams", [1, 2, 5])
 def test_each_stream_gets_the_golden_scores_whatever_the_other_streams_get(
         streams: int, dynamic: Tagger) -> None:
-    audio, expected = dynamic.bundle.golden()
+    audio, (expected, _) = dynamic.bundle.golden()
     together = StreamBatch(dynamic.step, dynamic.contract, streams)
     together.feed(np.random.default_rng(0).normal(0, 0.1, (streams, 40_000)))  # golden_scores resets first
     found = golden_scores(together, audio)
@@ -253,6 +253,6 @@ def test_the_golden_chunks_are_more_than_the_model_remembers_and_fit_into_16_bit
 
 def test_the_bundle_contains_the_golden_chunks_it_was_proven_with(dynamic: Tagger) -> None:
     contract: Contract = dynamic.contract
-    audio, scores = dynamic.bundle.golden()
+    audio, (scores, _) = dynamic.bundle.golden()
     np.testing.assert_array_equal(audio, golden_audio(named_variant(dynamic.bundle.contract.variant)))
     assert scores.shape == (contract.memory_steps + 1, contract.classes)

@@ -246,7 +246,7 @@ def test_a_graph_whose_scores_move_is_refused(
         uneven: Graph, samples: list[Sample], monkeypatch: pytest.MonkeyPatch) -> None:
     rewrite = equalize_module._rewrite
     monkeypatch.setattr(equalize_module, "_rewrite", lambda model, weights, _: rewrite(model, weights, {}))
-    with pytest.raises(RunError, match="moved a score by"):
+    with pytest.raises(RunError, match="moved an output by"):
         equalize(uneven, CONV, samples)
 
 

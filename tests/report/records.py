@@ -6,7 +6,7 @@ from satexport.bundle.contract import USUAL_OPTIONS, CheckpointOrigin
 from satexport.bundle.gates import Gate
 from satexport.measure.latency import Latency, StepLatency
 from satexport.measure.records import MeasureEntry, MeasureReport, MemoryBytes
-from satexport.parity.differences import Differences, Drift
+from satexport.parity.differences import Differences, Drift, EmbeddingDifferences
 from satexport.parity.records import ParityReport, SetParity
 from satexport.quantize.records import LayerCost, SensitivityReport
 from satexport.report.records import (
@@ -23,6 +23,8 @@ DEMO = CheckpointOrigin(name="demo", source="demo", sha256="ab" * 32)
 STREAMING = "each chunk of 2 s, with a cache of those before"
 DIFFERENCES = Differences(chunks=300, largest=0.012, mean=2e-5, top1_agreement=0.99, p50=1e-5, p90=3e-5,
                           p99=5e-5)
+EMBEDDINGS = EmbeddingDifferences(worst_difference=0.13, median_difference=0.042, worst_cosine=0.991,
+                                  median_cosine=0.99912)
 GATE = Gate(name="mAP kept", status="passed", value=0.99, limit=0.9, note="0.99, at least 0.9")
 LATENCY = StepLatency(burst=Latency(median_ms=2.5, p90_ms=3.0, p99_ms=4.0, steps=400),
                       paused=Latency(median_ms=5.0, p90_ms=6.0, p99_ms=7.0, steps=20))
@@ -48,12 +50,13 @@ def measure_report() -> MeasureReport:
 
 
 def parity_report() -> ParityReport:
-    scored = SetParity(name="ESC-50", clips=80, differences=DIFFERENCES, pytorch_map=0.92, bundle_map=0.9108,
-                       pytorch_top1=0.9, bundle_top1=0.875,
+    scored = SetParity(name="ESC-50", clips=80, differences=DIFFERENCES, embeddings=EMBEDDINGS,
+                       pytorch_map=0.92, bundle_map=0.9108, pytorch_top1=0.9, bundle_top1=0.875,
                        clip_protocol_map=None, clip_protocol="", average_precision={"Dog": (1.0, 0.5)},
                        origin={"folds": ["4"]})
     return ParityReport(
         gates=(GATE,), differences={"10 min of stream": DIFFERENCES, "ESC-50": DIFFERENCES},
+        embeddings={"10 min of stream": EMBEDDINGS, "ESC-50": EMBEDDINGS},
         curve=(1e-5, 2e-5, 3e-5), drift=Drift(chunks=30, first=1e-5, again=2e-5, slope=1e-7, drift=0.05),
         labelled_set=scored, variant="sat-t-2s", streaming=STREAMING, target="cpu-int8",
         bundle_sha256="cd" * 32, checkpoint=DEMO, executed={"products": {"u8": 61}}, threads=None)
@@ -61,13 +64,15 @@ def parity_report() -> ParityReport:
 
 def all_reports() -> list[Report]:
     """Return one report of each kind."""
-    stages = (Stage(name="as published", nodes=377, bytes=22_300_000, from_before=None, from_pytorch=9e-7),
+    stages = (Stage(name="as published", nodes=377, bytes=22_300_000, from_before=None, from_pytorch=9e-7,
+                    embedding_from_pytorch=2e-6),
               Stage(name="onnxsim", nodes=301, bytes=22_300_000, from_before=1e-7, from_pytorch=8e-7,
-                    kept=False, why_not="too large"))
+                    embedding_from_pytorch=2e-6, kept=False, why_not="too large"))
     export = ExportReport(variant="sat-t-2s", streaming=STREAMING, target="onnx", opset=20,
                           options=USUAL_OPTIONS, checkpoint=DEMO,
                           operations={"model": 1, "front_end": 2}, stages=stages,
-                          golden=GoldenDifference(chunks=13, max_difference=7e-7), caution=None)
+                          golden=GoldenDifference(chunks=13, max_difference=7e-7, embedding=2e-6),
+                          embedding="mean, 192 numbers", caution=None)
     sensitivity = SensitivityReport(
         variant="sat-t-2s", clips="esc50", chains=2, chain_seconds=60, all=DIFFERENCES,
         layers=(LayerCost(layer="00.fc1", differences=DIFFERENCES),))

@@ -13,10 +13,11 @@ from benchmarks import tables
 from benchmarks.cases import read_cases
 from satexport.measure.records import MeasureEntry
 from satexport.report import blocks, figures, pictures
-from satexport.report.figures import FIGURES, KIND_FIGURES, MEASURE_FIGURES, TERMS, Figure
+from satexport.report.figures import FIGURES, KIND_FIGURES, MEASURE_FIGURES, Figure
 from satexport.report.markdown import to_markdown
 from satexport.report.serialize import to_json
 from satexport.report.terminal import print_blocks
+from satexport.report.terms import TERMS
 from satexport.version import __version__
 from tests.report.records import all_reports, measure_report
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport.bundle.contract import ANY, Contract
+from satexport.bundle.contract import ANY, Contract, check_tensors
 from satexport.errors import BundleError, MissingError, RunError
 from satexport.process import ProcessBound, keep_in_child
 from satexport.runtimes import check_version, import_runtime
@@ -80,6 +80,10 @@ class OnnxRuntimeStep(ProcessBound):
         if self._session.get_modelmeta().custom_metadata_map != contract.to_metadata():
             raise BundleError(f"{graph if isinstance(graph, Path) else 'the graph'}: its metadata "
                               "does not match the bundle's contract. Export the bundle again.")
+        values = (*self._session.get_inputs(), *self._session.get_outputs())
+        check_tensors((contract.input, *contract.cache_in, *contract.outputs, *contract.cache_out),
+                      {value.name: value.shape for value in values},
+                      graph if isinstance(graph, Path) else "the graph")
         self._initial = cache
         self._contract = contract
         self._ort_value = onnxruntime.OrtValue.ortvalue_from_numpy

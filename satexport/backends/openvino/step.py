@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from satexport.backends.openvino.pages import release_mapped_pages
 from satexport.backends.openvino.settings import OpenVinoSettings
-from satexport.bundle.contract import ANY, Contract, TensorSpec
+from satexport.bundle.contract import ANY, Contract, TensorSpec, check_tensors
 from satexport.bundle.folder import Bundle
 from satexport.bundle.target import AUTO, Target
 from satexport.errors import BundleError, MissingError, RunError
@@ -94,6 +94,9 @@ class OpenVinoStep(ProcessBound):
                 model.get_rt_info(CONTRACT).astype(str) != contract_json(contract)):
             raise BundleError(f"{graph}: its metadata does not match the bundle's contract. Make the "
                               "bundle again.")
+        check_tensors((contract.input, *contract.outputs), {
+            name: list(value.shape) for value in (*model.inputs, *model.outputs)
+            for name in value.get_names()}, graph)
         quantized = int(model.get_rt_info(QUANTIZED).astype(str))
         self._front_end = frozenset(json.loads(model.get_rt_info(FRONT_END_LAYERS).astype(str)))  # names
         try:
@@ -142,7 +145,7 @@ class OpenVinoStep(ProcessBound):
                 "layerType", "runtimePrecision", "originalLayersNames"))
             if kind in ("Const", "Input"):
                 continue
-            if names.partition(",")[0] in self._front_end:
+            if not self._front_end.isdisjoint(names.split(",")):
                 counters["front end"][precision] += 1
             elif kind in PRODUCT_LAYERS:
                 counters["products"][precision] += 1

@@ -18,7 +18,8 @@ SOURCES = (  # patterns of the files that `satexport.pipeline.board` and `satexp
     *(f"parity/{name}.py" for name in ("__init__", "differences", "golden", "records")),
     "pipeline/__init__.py", "pipeline/board.py",
     "quantize/__init__.py", "quantize/records.py",
-    *(f"report/{name}.py" for name in ("__init__", "blocks", "figures", "records", "serialize", "terminal")),
+    *(f"report/{name}.py" for name in (
+        "__init__", "blocks", "figures", "records", "serialize", "terminal", "terms")),
     "tagging/*.py",
 )
 FIXED_TIME = (1980, 1, 1, 0, 0, 0)  # of every entry, so that equal content gives equal bytes

@@ -19,9 +19,10 @@ def preemphasis_mel(g: Writer, row: PreEmphasisMel, samples: int, audio: str, sh
                      filters=factor * row.filters())
     frames = row.frame_count(samples)
     used = min(samples - 1, power.span(frames) - power.left)
+    # a sum, because OpenVINO would write a difference as one and lose the attribute that keeps it in f32
     previous = g.op("Mul", "mel/previous", g.slice("mel/earlier", audio, 1, 0, used),
-                    g.scalar("mel.pre_emphasis", row.pre_emphasis))
-    x = g.op("Sub", "mel/emphasised", g.slice("mel/later", audio, 1, 1, 1 + used), previous)
+                    g.scalar("mel.pre_emphasis", -row.pre_emphasis))
+    x = g.op("Add", "mel/emphasised", g.slice("mel/later", audio, 1, 1, 1 + used), previous)
     x = power.write(g, x, used, frames)
     x = g.op("Add", "mel/raised", x, g.scalar("mel.offset", factor * row.offset))
     return g.op("Log", "mel/log", x)

@@ -55,8 +55,9 @@ def reference(checkpoint: Checkpoint[Variant], embedding: str = "") -> Reference
 def rewrites(checkpoint: Checkpoint[Variant], contract: Contract, silence: None) -> Iterator[Rewrite]:
     """Yield the graph as published, then the graph after each of FOLDS."""
     from satexport.models.ast.graph import build_graph
-    from satexport.models.ast.weights import FOLDS, graph_weights
+    from satexport.models.ast.weights import graph_weights
     from satexport.models.folding import each_fold
+    from satexport.models.patch_graph import FOLDS
 
     variant = checkpoint.variant
     for name, weights in each_fold(graph_weights(variant, checkpoint.state), FOLDS):

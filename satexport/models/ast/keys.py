@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from satexport.models.ast.variants import PATCH, Variant
+from satexport.models.ast.variants import Variant
 from satexport.models.family import Shapes
+from satexport.models.patches import PATCH
 
 POSITION: Final = "v.pos_embed"
 HEAD: Final = "mlp_head.1.weight"

@@ -14,21 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from satexport.frontends.rows import KALDI_MEL_16K as KALDI_MEL
-from satexport.models.ast.variants import DEVIATION, FRAMES, MEAN, PATCH, Variant
+from satexport.models.ast.variants import DEVIATION, FRAMES, MEAN, Variant
 from satexport.models.kaldi_network import KaldiLogMel
-from satexport.models.transformer_network import Block
-
-
-class PatchEmbed(nn.Module):
-    """The projection of overlapping patches of 16 bands by 16 frames to tokens."""
-
-    def __init__(self, width: int, stride: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(1, width, PATCH, stride=stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: [B, 1, 128, F]; returns tokens [B, T, d], frequency-major."""
-        return cast(Tensor, self.proj(x)).flatten(2).transpose(1, 2)
+from satexport.models.transformer_network import Block, PatchEmbed
 
 
 class Encoder(nn.Module):
@@ -46,9 +34,9 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: normalised log-mel [B, F, 128]; returns normalised tokens [B, T, d]."""
-        patches = self.patch_embed(x.transpose(1, 2).unsqueeze(1))
+        patches = self.patch_embed(x.transpose(1, 2).unsqueeze(1))         # [B, d, rows, columns]
         first = torch.cat((self.cls_token, self.dist_token), 1).expand(len(x), -1, -1)
-        x = torch.cat((first, patches), 1) + self.pos_embed
+        x = torch.cat((first, patches.flatten(2).transpose(1, 2)), 1) + self.pos_embed
         for block in self.blocks:
             x = block(x)
         return cast(Tensor, self.norm(x))

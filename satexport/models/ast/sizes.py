@@ -8,7 +8,6 @@ from dataclasses import replace
 from satexport.audio.labels import audioset_labels
 from satexport.models.ast.keys import HEAD, MARKS, POSITION, Format, find_format
 from satexport.models.ast.variants import (
-    PATCH,
     STRIDES,
     VARIANTS,
     Variant,
@@ -17,6 +16,7 @@ from satexport.models.ast.variants import (
 )
 from satexport.models.family import Shapes, StateFile
 from satexport.models.mismatch import Comparison, advise, find_prefixes, looks_like
+from satexport.models.patches import PATCH
 
 SPEECH_COMMANDS = 146  # rows of the position table of 128 frames
 _HEADLESS = ("is an AST without a head, which gives no scores; expected one that was trained to classify, "

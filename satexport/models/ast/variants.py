@@ -14,12 +14,11 @@ from typing import ClassVar
 
 from satexport.frontends.rows import KALDI_MEL_16K as KALDI_MEL
 from satexport.models.family import Timed
+from satexport.models.patches import EXTRA_TOKENS, PATCH, patch_count
 from satexport.models.transformer_size import SIZE, size_in
 
 BANDS = KALDI_MEL.bands
 FRAMES = 1024         # that a model takes; a shorter spectrogram is padded with zeros
-PATCH = 16            # frames and mel bands of a patch
-EXTRA_TOKENS = 2      # class token and distillation token, in front of the patches
 MEAN = -4.2677393     # of log-mels: the patches see (mel - MEAN) / (2 * DEVIATION)
 DEVIATION = 4.5689974
 STRIDES = (10, 12, 14, 16)  # of patches, in bands and in frames
@@ -54,11 +53,6 @@ class Variant(Timed):
     @property
     def tokens(self) -> int:
         return token_count(self.stride)
-
-
-def patch_count(length: int, stride: int) -> int:
-    """Return the number of patches along an axis; what remains behind the last one is not read."""
-    return (length - PATCH) // stride + 1
 
 
 def token_count(stride: int) -> int:

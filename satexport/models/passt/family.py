@@ -54,7 +54,8 @@ def rewrites(checkpoint: Checkpoint[Variant], contract: Contract, silence: None)
     """Yield the graph as published, then the graph after each of FOLDS."""
     from satexport.models.folding import each_fold
     from satexport.models.passt.graph import build_graph
-    from satexport.models.passt.weights import FOLDS, graph_weights
+    from satexport.models.passt.weights import graph_weights
+    from satexport.models.patch_graph import FOLDS
 
     variant = checkpoint.variant
     for name, weights in each_fold(graph_weights(variant, checkpoint.state), FOLDS):

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Final
 
 from satexport.models.family import Shapes
-from satexport.models.passt.variants import EXTRA_TOKENS, PATCH, Variant
+from satexport.models.passt.variants import Variant
+from satexport.models.patches import EXTRA_TOKENS, PATCH
 
 TIME: Final = "time_new_pos_embed"      # [1, d, 1, columns]; only these state dicts have it
 FREQUENCY: Final = "freq_new_pos_embed"  # [1, d, rows, 1]

@@ -14,27 +14,14 @@ from torch import Tensor, nn
 
 from satexport.models.passt.variants import (
     BLOCK_EPS,
-    EXTRA_TOKENS,
     HEAD_EPS,
     MEAN,
-    PATCH,
     SCALE,
     Variant,
 )
+from satexport.models.patches import EXTRA_TOKENS
 from satexport.models.preemphasis_network import LogMel
-from satexport.models.transformer_network import Block
-
-
-class PatchEmbed(nn.Module):
-    """The projection of patches of 16 bands by 16 frames, which may overlap."""
-
-    def __init__(self, width: int, stride: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(1, width, PATCH, stride=stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: [B, 1, 128, F]; returns [B, d, rows, columns]."""
-        return cast(Tensor, self.proj(x))
+from satexport.models.transformer_network import Block, PatchEmbed
 
 
 class Output(NamedTuple):

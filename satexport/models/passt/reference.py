@@ -9,7 +9,8 @@ import torch
 
 from satexport.models.family import Checkpoint
 from satexport.models.passt.network import Transformer
-from satexport.models.passt.variants import PATCH, Variant
+from satexport.models.passt.variants import Variant
+from satexport.models.patches import PATCH
 from satexport.models.stateless import StatelessReference
 from satexport.step import FloatArray
 

@@ -16,12 +16,11 @@ from typing import ClassVar, Final, NamedTuple
 from satexport.frontends.preemphasis_mel import PreEmphasisMel
 from satexport.frontends.rows import FRONT_ENDS
 from satexport.models.family import Timed
+from satexport.models.patches import EXTRA_TOKENS, patch_count
 from satexport.models.transformer_size import SIZE, size_in
 
 SAMPLE_RATE: Final = 32_000
 BANDS: Final = 128
-PATCH: Final = 16         # frames and mel bands of a patch
-EXTRA_TOKENS: Final = 2   # class token and distillation token, in front of the patches
 MEAN: Final = -4.5        # of the log-mel; the patches see (x - MEAN) / SCALE
 SCALE: Final = 5.0
 BLOCK_EPS: Final = 1e-6   # of the norms in the blocks and of the last norm
@@ -99,11 +98,6 @@ class Variant(Timed):
     def tokens(self) -> int:
         """Tokens of one step."""
         return EXTRA_TOKENS + self.rows * self.columns
-
-
-def patch_count(length: int, stride: int) -> int:
-    """Return the number of whole patches along an axis."""
-    return (length - PATCH) // stride + 1
 
 
 def find_model(model: str) -> Mapping[int, Variant]:

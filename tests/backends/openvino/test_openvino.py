@@ -68,7 +68,7 @@ def test_the_precisions_are_asked_for_and_read_back(made: Made) -> None:
 def test_the_front_end_stays_in_f32_in_a_model_of_bf16(
         tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the attribute `precise` it is in bf16, which spoils the scores; such a bundle is refused."""
-    audio, expected = open_bundle(tiny).golden()
+    audio, (expected, _) = open_bundle(tiny).golden()
     path = compiled(tiny, "openvino-bf16", tmp_path)
     tagger = load(path)
     assert set(tagger.step.executed()["front end"]) == {"f32"}

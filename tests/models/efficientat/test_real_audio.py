@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from satexport.audio.files import read_audio
+from satexport.backends.onnxruntime.step import OnnxRuntimeStep
+from satexport.bundle.contract import GraphOptions
 from satexport.errors import AudioError
 from satexport.models.checkpoint import load_checkpoint
 from satexport.models.efficientat.variants import find_model
@@ -16,6 +18,7 @@ from satexport.tagging.tagger import load
 from tests.commands.calls import call
 from tests.machine import need
 from tests.models.efficientat.graphs import pytorch_scores, stages
+from tests.models.efficientat.vectors import KINDS, wave
 
 CLIPS = 10
 
@@ -52,6 +55,19 @@ def test_the_trained_mn04_scores_real_clips_as_pytorch(delay: int, shared: Path)
     expected = pytorch_scores(checkpoint, chunks)
     assert np.abs(graph.scores(chunks)[0] - expected).max() < 1e-4
     assert (expected.max(1) > 0.3).mean() > 0.3  # it hears something
+
+
+@pytest.mark.parametrize("kind", ["h-clf1", "mb+l", "m-se", "h-clf2"])
+def test_the_graph_of_the_trained_mn04_gives_the_published_embeddings(kind: str, shared: Path) -> None:
+    checkpoint = load_checkpoint(str(shared / "checkpoints" / "mn04_as_mAP_432.pt"), find_model("mn04")[1])
+    stage = stages(checkpoint, options=GraphOptions(embedding=kind))[-1]
+    step = OnnxRuntimeStep(stage.graph.model.SerializeToString(), stage.contract, [])
+    expected = np.load(shared / "golden" / "baselines" / "mn04_real_1s.npz")
+    found = step(wave(1).numpy(), step.initial_cache(1))[0]
+    name = next(name for name, other in KINDS.items() if other == kind)
+    assert found.embedding is not None
+    np.testing.assert_allclose(found.embedding, expected[name], rtol=0, atol=3e-5)
+    np.testing.assert_allclose(found.scores, expected["scores"], rtol=0, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
