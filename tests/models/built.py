@@ -20,6 +20,22 @@ from satexport.targets import find_target
 from tests.commands.calls import call
 from tests.machine import need
 
+CALIBRATION = """
+name = "few"
+source = "synthetic"
+licence = "made"
+clips = 14
+samples = 16
+stream_seconds = 30
+"""
+
+
+def calibration(export: Path) -> tuple[object, ...]:
+    """Return options that make calibration fast."""
+    path = export.parents[1] / "few.toml"
+    path.write_text(CALIBRATION, "utf-8")
+    return "--calibration", path
+
 
 def build_for_runtime(target: str, package: str, limit: float, export: Path, audio: FloatArray,
                       quick: tuple[object, ...]) -> Tagger:
@@ -27,7 +43,8 @@ def build_for_runtime(target: str, package: str, limit: float, export: Path, aud
     report of parity must differ from the export's by less than `limit`; OpenVINO must compute the front end
     in fp32."""
     need(package, "cpu")
-    result = call("bundle", "--target", target, "--from", export, "--output", export.parents[1], *quick)
+    result = call("bundle", "--target", target, "--from", export, "--output", export.parents[1], *quick,
+                  *(calibration(export) if "int8" in target else ()))
     assert result.code in (0, 1), result.err  # random weights: int8 may cost mAP
     built = load(export.parent / target)
     expected = load(export).stream().feed(audio)
@@ -41,7 +58,8 @@ def build_for_runtime(target: str, package: str, limit: float, export: Path, aud
 
 def build_for_tensorrt(export: Path, quick: tuple[object, ...]) -> Path:
     """Return the bundle for a Jetson, whose graphs keep TensorRT's rules and are proven."""
-    result = call("trt", "--int8", "--from", export, "--output", export.parents[1], *quick)
+    result = call("trt", "--int8", "--from", export, "--output", export.parents[1], *quick,
+                  *calibration(export))
     assert result.code in (0, 1), result.err
     path = export.parent / "jetson-orin-nano"
     for precision, largest in (("int8", 0.25), ("fp16", 0.02)):
