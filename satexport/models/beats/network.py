@@ -50,19 +50,25 @@ class Attention(nn.Module):
 
     def __init__(self, size: Size, relative_attention_bias: nn.Embedding) -> None:
         super().__init__()
-        d, self.heads = size.width, size.heads
+        self.size, d = size, size.width
         self.q_proj, self.k_proj, self.v_proj, self.out_proj = (nn.Linear(d, d) for _ in range(4))
         self.grep_linear = nn.Linear(d // size.heads, GATES)
         self.grep_a = nn.Parameter(torch.ones(1, size.heads, 1, 1))
         self.relative_attention_bias = relative_attention_bias
 
-    def forward(self, x: Tensor, rows: Tensor) -> Tensor:
-        """x: [B, T, d]; rows: [T, T], of the table of bias, by query and key; returns [B, T, d]."""
-        q, k, v = (part(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, h, T, d / h]
+    def bias(self, tokens: int) -> Tensor:
+        """Return the bias of each query for each key before it is scaled, [h, T, T]."""
+        position = torch.arange(tokens)
+        buckets = torch.from_numpy(find_buckets(self.size, tokens))        # by the distance from query to key
+        rows = buckets[position - position[:, None] + tokens - 1]
+        return cast(Tensor, self.relative_attention_bias(rows)).permute(2, 0, 1).contiguous()
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """x: [B, T, d]; bias: [h, T, T]; returns [B, T, d]."""
+        q, k, v = (part(x).unflatten(-1, (self.size.heads, -1)).transpose(1, 2)  # [B, h, T, d / h]
                    for part in (self.q_proj, self.k_proj, self.v_proj))
         first, second = self.grep_linear(q).unflatten(-1, (2, -1)).sum(-1).sigmoid().split(1, -1)
         gate = first * (second * self.grep_a - 1) + 2                       # [B, h, T, 1]
-        bias = self.relative_attention_bias(rows).permute(2, 0, 1)          # [h, T, T]
         mixed = F.scaled_dot_product_attention(q, k, v, gate * bias)
         return cast(Tensor, self.out_proj(mixed.transpose(1, 2).flatten(2)))
 
@@ -78,9 +84,9 @@ class Block(nn.Module):
         self.fc2 = nn.Linear(size.mlp, size.width)
         self.final_layer_norm = nn.LayerNorm(size.width, EPS)
 
-    def forward(self, x: Tensor, rows: Tensor, alpha: float) -> Tensor:
-        """x: [B, T, d]; returns [B, T, d]."""
-        x = self.self_attn_layer_norm(alpha * x + self.self_attn(x, rows))
+    def forward(self, x: Tensor, bias: Tensor, alpha: float) -> Tensor:
+        """x: [B, T, d]; bias: [h, T, T]; returns [B, T, d]."""
+        x = self.self_attn_layer_norm(alpha * x + self.self_attn(x, bias))
         return cast(Tensor, self.final_layer_norm(alpha * x + self.fc2(F.gelu(self.fc1(x)))))
 
 
@@ -97,12 +103,10 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [B, T, d]; returns [B, T, d]."""
-        position = torch.arange(x.shape[1])
-        buckets = torch.from_numpy(find_buckets(self.size, len(position)))
-        rows = buckets[position - position[:, None] + len(position) - 1]  # by the distance from query to key
+        bias = cast(Block, self.layers[0]).self_attn.bias(x.shape[1])  # the same for all layers
         x = self.layer_norm(x + self.pos_conv(x))
         for layer in self.layers:
-            x = layer(x, rows, self.alpha)
+            x = layer(x, bias, self.alpha)
         return x
 
 
