@@ -12,8 +12,8 @@ from satexport.bundle.gates import Gate
 from satexport.bundle.target import Gates
 from satexport.step import FloatArray, Outputs
 
-WORST = 10  # times the limit of the median is that of the worst chunk: mel bins of a tone over digital silence
-            # hold little more than rounding errors
+WORST = 10  # times the limit of the median is that of the worst chunk: the mel bins of a tone over digital
+            # silence hold little more than rounding errors
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,8 +33,8 @@ from satexport.runtimes import import_runtime
 
 SMALLEST = 0.1     # of the largest channel: a smaller one counts as this large, because it may be larger in
                    # other audio than the calibration's
-TOLERANCE = 1e-4   # largest difference that the rewrite may make, by rounding: of a score; of an embedding whose
-                   # largest number is 1
+TOLERANCE = 1e-4   # largest difference that the rewrite may make, by rounding: of a score; of an embedding
+                   # times its largest number, if that is above 1
 Array = NDArray[np.float64]
 
 
