@@ -18,7 +18,7 @@ from satexport.step import FloatArray
 
 ALLOWED = {  # operators that the parsers of TensorRT 10.3 and OpenVINO accept; no STFT, DFT, If, Loop
     "Add", "Concat", "Conv", "GlobalAveragePool", "HardSwish", "Log", "MatMul", "Mul", "Pad", "ReduceSum",
-    "Relu", "Reshape", "Sigmoid", "Slice", "Sub", "Transpose"}
+    "Relu", "Reshape", "Sigmoid", "Slice", "Transpose"}
 
 
 class Stage(NamedTuple):
