@@ -56,8 +56,8 @@ from satexport.tagging.tagger import check_streams
 from satexport.version import __version__
 
 REWRITE_TOLERANCE = 1e-5  # largest allowed score difference between the graphs before and after a rewrite
-EMBEDDING_TOLERANCE = 1e-4  # the same for the relative difference of an embedding; measured at most 4e-6 (m-se
-                            # of mn01 with random weights)
+EMBEDDING_TOLERANCE = 1e-4  # the same for the relative difference of an embedding; measured: at most 4e-6,
+                            # for m-se of mn01 with random weights
 REWRITE_CHUNKS = 4        # golden chunks that prove a rewrite
 MIN_GOLDEN_CHUNKS = 3
 
