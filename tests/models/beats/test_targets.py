@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from satexport.bundle.contract import GraphOptions
 from satexport.bundle.folder import open_bundle
 from satexport.pipeline.build import compile_bundle
 from satexport.pipeline.plan import BuildOptions
@@ -19,8 +20,8 @@ PRODUCTS = 14  # six per block, the layer after the patches and the position cod
 
 @pytest.fixture(scope="module")
 def beats(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The export of a small BEATs with random weights at 2 s."""
-    return export(tmp_path_factory.mktemp("beats"), TINY, 2, "random")
+    """The export with an embedding of a small BEATs with random weights at 2 s."""
+    return export(tmp_path_factory.mktemp("beats"), TINY, 2, "random", GraphOptions(embedding="mean"))
 
 
 @pytest.mark.parametrize(("target", "package", "limit"), [
