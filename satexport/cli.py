@@ -18,6 +18,6 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         from satexport.terminal import note
 
-        note("Interrupted; existing files are unchanged.")
+        note("Interrupted; no file was left incomplete.")
         code = INTERRUPTED
     sys.exit(code)

@@ -27,21 +27,18 @@ def test_a_shipped_target_has_the_name_of_its_file_and_a_backend(path: Path) -> 
 
 
 def test_a_family_may_have_a_limit_of_its_own(tmp_path: Path, tiny: Path) -> None:
-    contract = open_bundle(tiny).contract
-    gates = find_target(write(tmp_path, MINE.replace(
-        "map_kept", "max_score_difference_of = { mine = 0.5 }\nmap_kept"))).gates
-    assert gates.for_contract(replace(contract, family="mine")) == Gates(0.5, 1)
-    assert gates.for_contract(replace(contract, family="another")) == Gates(1e-3, 1)
+    target = find_target(write(tmp_path, MINE.replace(
+        "map_kept", "max_score_difference_of = { mine = 0.5 }\nmin_embedding_cosine = 0.9\n"
+                    "min_embedding_cosine_of = { mine = 0.8, other = 0.7 }\nmap_kept")))
+    for family, difference, cosine in (("mine", 0.5, 0.8), ("other", 1e-3, 0.7), ("another", 1e-3, 0.9)):
+        bundle = open_bundle(tiny)
+        bundle = replace(bundle, target=target, contract=replace(bundle.contract, family=family))
+        assert bundle.gates == Gates(max_score_difference=difference, map_kept=1, min_embedding_cosine=cosine)
 
 
-def test_embeddings_are_judged_if_the_weights_were_trained(tmp_path: Path, tiny: Path) -> None:
-    gates = find_target(write(tmp_path, MINE.replace(
-        "map_kept", "max_embedding_difference = 0.1\nmin_embedding_cosine = 0.9\nmap_kept"))).gates
-    contract = open_bundle(tiny).contract
-    trained = replace(contract, checkpoint=replace(contract.checkpoint, source="file"))
-    assert gates.for_contract(trained) == gates
-    assert gates.for_contract(contract) == Gates(1e-3, 1)
-    for line in ("max_embedding_difference = 0", "min_embedding_cosine = 1.5"):
+def test_a_limit_of_embeddings_is_a_share(tmp_path: Path) -> None:
+    for line in ("max_embedding_difference = 0", "max_embedding_difference_worst = 2",
+                 "min_embedding_cosine = 1.5", "min_embedding_cosine_of = { mine = 0 }"):
         with pytest.raises(DataError, match="more than 0, at most 1"):
             find_target(write(tmp_path, MINE.replace("map_kept", f"{line}\nmap_kept")))
 
@@ -53,7 +50,8 @@ def test_the_target_of_the_export_has_the_designed_gate() -> None:
 def test_a_users_target_is_read_by_path(tmp_path: Path) -> None:
     target = find_target(write(tmp_path, MINE))
     assert target == Target(
-        name="my-board", backend="onnxruntime", precision="fp32", gates=Gates(1e-3, 1), threads=2,
+        name="my-board", backend="onnxruntime", precision="fp32", threads=2,
+        gates=Gates(max_score_difference=1e-3, map_kept=1),
         description="the one on my desk", budgets=Budgets(step_ms=20, resident_mb=150.5, transient_mb=10))
 
 

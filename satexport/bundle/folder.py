@@ -95,7 +95,7 @@ class Bundle:
     @property
     def gates(self) -> Gates:
         """The gates of its target for its contract."""
-        return self.target.gates.for_contract(self.contract)
+        return self.target.gates.for_family(self.contract.family)
 
     def calibrated_on(self) -> frozenset[str]:
         """SHA-256 of the clips that the graph was calibrated on; these must not be used for its gates."""

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from satexport import facts
-from satexport.bundle.contract import Contract
 from satexport.bundle.roles import ATTENTION, WITH_WEIGHTS
 from satexport.errors import DataError
 from satexport.terminal import shown
@@ -29,7 +28,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "ranges": ("minmax", "percentile", "entropy"), "weight_bits": (7, 8), "scales": ("fp32", "fp16")}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Gates:
     """Limits on the deviation of a bundle from PyTorch fp32 with the same weights."""
 
@@ -38,17 +37,18 @@ class Gates:
     max_score_difference_of: dict[str, float] = field(default_factory=dict)  # the same for families of models
                                  # whose single scores move more
     max_embedding_difference: float | None = None  # largest relative difference of embeddings, median of the
-                                                   # chunks; the worst chunk may have ten times as much
-    min_embedding_cosine: float | None = None      # smallest cosine of embeddings, median of the chunks
+                                                   # chunks
+    max_embedding_difference_worst: float | None = None  # the same, of the worst chunk
+    min_embedding_cosine: float | None = None  # smallest cosine of embeddings, median of the chunks
+    min_embedding_cosine_of: dict[str, float] = field(default_factory=dict)  # the same for families of models
+                                               # whose embeddings move more
 
-    def for_contract(self, contract: Contract) -> Gates:
-        """The gates of a bundle with this contract: those of its family of models, and none of embeddings if
-        its weights are random. Rounding errors grow in a network that nobody trained."""
-        limit = self.max_score_difference_of.get(contract.family, self.max_score_difference)
-        gates = dataclasses.replace(self, max_score_difference=limit, max_score_difference_of={})
-        if contract.has_random_weights:
-            return dataclasses.replace(gates, max_embedding_difference=None, min_embedding_cosine=None)
-        return gates
+    def for_family(self, family: str) -> Gates:
+        """The gates of a bundle whose model is of this family."""
+        return dataclasses.replace(
+            self, max_score_difference_of={}, min_embedding_cosine_of={},
+            max_score_difference=self.max_score_difference_of.get(family, self.max_score_difference),
+            min_embedding_cosine=self.min_embedding_cosine_of.get(family, self.min_embedding_cosine))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,14 +148,13 @@ def _conditions(target: Target) -> Iterator[facts.Condition]:
     yield ("description", target.description, target.description.isprintable(),
            "one line of printable characters")
     gates, budgets = target.gates, target.budgets
-    limits = [("max_score_difference", gates.max_score_difference)]
-    limits += [("max_score_difference_of", one) for one in gates.max_score_difference_of.values()]
-    for name, limit in limits:
-        yield name, limit, 0 < limit < 1, "more than 0, less than 1"
-    yield ("max_embedding_difference", gates.max_embedding_difference,
-           _within(gates.max_embedding_difference, 1), "more than 0, at most 1")
-    yield ("min_embedding_cosine", gates.min_embedding_cosine, _within(gates.min_embedding_cosine, 1),
-           "more than 0, at most 1")
+    for name in ("max_score_difference", "max_score_difference_of"):
+        for limit in _values(getattr(gates, name)):
+            yield name, limit, 0 < limit < 1, "more than 0, less than 1"
+    for name in ("max_embedding_difference", "max_embedding_difference_worst", "min_embedding_cosine",
+                 "min_embedding_cosine_of"):
+        for limit in _values(getattr(gates, name)):
+            yield name, limit, 0 < limit <= 1, "more than 0, at most 1"
     yield "map_kept", gates.map_kept, 0 < gates.map_kept <= 1, "more than 0, at most 1"
     yield ("step_ms", budgets.step_ms, _within(budgets.step_ms, MAX_STEP_MS),
            f"more than 0, at most {MAX_STEP_MS}")
@@ -177,6 +176,11 @@ def _quantization_conditions(quantization: Quantization) -> Iterator[facts.Condi
     yield ("operators", list(operators), bool(operators) and set(operators) <= set(OPERATORS),
            f"one or more of {', '.join(OPERATORS)}")
     yield "percentile", percentile, 50 < percentile <= 100, "more than 50, at most 100"
+
+
+def _values(value: float | Mapping[str, float] | None) -> list[float]:
+    """The numbers of a key that is a number, a table of numbers, or absent."""
+    return [] if value is None else list(value.values()) if isinstance(value, Mapping) else [value]
 
 
 def _within(value: float | None, limit: float) -> bool:

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from satexport.commands.console import ignore_closed_pipe, print_json
-from satexport.commands.options import json_option, minutes_option, parse_folds, parse_streams, threads_option
+from satexport.commands.options import (
+    embedding_option,
+    json_option,
+    minutes_option,
+    parse_folds,
+    parse_streams,
+    threads_option,
+)
 from satexport.errors import GateError, UsageError, requires_extra
 from satexport.terminal import note
 
@@ -39,9 +46,8 @@ _OPTIONS = (
                  help="With --model: names of the classes, one per line. Default: AudioSet's 527."),
     click.option("--streams", metavar="N|dynamic",
                  help="With --model: number of microphones that one step serves. Default: 1."),
-    click.option("--embedding", is_flag=False, flag_value="default", metavar="[KIND]",
-                 help="With --model: add an embedding of each chunk, as in `satexport onnx`. A bundle made "
-                      "from an export has the embedding of the export."),
+    embedding_option("With --model: add an embedding of each chunk, as in `satexport onnx`. A bundle made "
+                     "from an export has the embedding of the export."),
     click.option("--calibration", metavar="NAME|FILE.toml|DIR",
                  help="A calibration set, or a folder of audio. Default: the target's."),
     click.option("--ranges", type=click.Choice(["minmax", "percentile", "entropy"]),

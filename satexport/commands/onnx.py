@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from satexport.commands.console import ignore_closed_pipe, print_json
-from satexport.commands.options import json_option, parse_streams
+from satexport.commands.options import embedding_option, json_option, parse_streams
 from satexport.errors import UsageError, requires_extra
 from satexport.terminal import note, say
 
@@ -48,9 +48,8 @@ if TYPE_CHECKING:
                    "the mel features.")
 @click.option("--streams", default="1", show_default=True, metavar="N|dynamic",
               help="Number of microphones that one step serves, each with its own cache.")
-@click.option("--embedding", is_flag=False, flag_value="default", metavar="[KIND]",
-              help="Add an embedding of each chunk as a second output. `satexport models` lists the kinds; "
-                   "without KIND, the model's first. Default: none.")
+@embedding_option("Add an embedding of each chunk as a second output. `satexport models` lists the kinds; "
+                  "without KIND, the model's first. Default: none.")
 @click.option("--simplify/--no-simplify", default=True, show_default=True,
               help="Try onnxsim, and keep its graph if the scores are equal and it is smaller.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("build"), show_default=True,

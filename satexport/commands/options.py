@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -31,6 +32,12 @@ threads_option = click.option("--threads", type=click.IntRange(1, 256), metavar=
 cache_dtype_option = click.option(
     "--cache-dtype", default="fp32", show_default=True, type=click.Choice(["fp32", "fp16", "int8"]),
     help="Data type of the cache, if the runtime supports it: fp16 halves the state, int8 quarters it.")
+
+
+def embedding_option(help_text: str) -> Callable[..., Any]:
+    """Return the option --embedding [KIND]. Its value without KIND is "", which no kind is called; without
+    the option it is None."""
+    return click.option("--embedding", is_flag=False, flag_value="", metavar="[KIND]", help=help_text)
 
 
 def parse_folds(text: str | None) -> list[int] | None:

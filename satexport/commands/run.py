@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,9 +43,9 @@ def run_command(bundle: Path, audio: tuple[str, ...], top: int, embeddings_file:
     are printed as soon as it is scored. A file that comes through a pipe (/dev/stdin) is scored after the
     pipe has ended.
 
-    The file of --embeddings is written at the end. It has a row for each chunk of all sounds: the arrays
-    embedding, file_number (its place in files), start, end and window_start in seconds; and kind, model and
-    bundle_sha256.
+    The file of --embeddings is written at the end, also if Ctrl-C ends the command. It has a row for each
+    chunk of all sounds: the arrays embedding, file_number (its place in files), start, end and window_start
+    in seconds; and kind, model and bundle_sha256.
 
     \b
     Examples:
@@ -68,19 +68,30 @@ def run_command(bundle: Path, audio: tuple[str, ...], top: int, embeddings_file:
     if embeddings_file:
         collected = EmbeddingFile(tagger.contract, tagger.bundle.sha256)
         check_places([("embeddings", embeddings_file)], [bundle])  # before the work
+    is_finished = False
+    try:
+        failure = print_all(tagger, audio, top, as_json, collected)
+        is_finished = True
+    finally:  # also after Ctrl-C, which is how a microphone's stream ends
+        if collected and embeddings_file and (is_finished or collected.chunks):
+            collected.write(embeddings_file)
+            note(f"Embeddings of {collected.chunks} chunks: {embeddings_file}")
+    if failure:
+        sys.exit(failure.exit_code)
+
+
+def print_all(tagger: Tagger, names: Sequence[str], top: int, as_json: bool,
+              collected: EmbeddingFile | None) -> SatexportError | None:
+    """Print the tags of all sounds. A bad file does not stop the others; returns the last error."""
     failure: SatexportError | None = None
     with ignore_closed_pipe():
-        for name in audio:  # a bad file does not stop the others
+        for name in names:
             try:
                 print_tags(tagger, name, top, as_json, collected)
             except SatexportError as error:
                 note(f"Error: {error.message}", *error.lines)
                 failure = error
-    if collected and embeddings_file:
-        chunks = collected.write(embeddings_file)
-        note(f"Embeddings of {chunks} chunks: {embeddings_file}")
-    if failure:
-        sys.exit(failure.exit_code)
+    return failure
 
 
 def print_tags(tagger: Tagger, name: str, top: int, as_json: bool, collected: EmbeddingFile | None) -> None:

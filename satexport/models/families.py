@@ -31,7 +31,6 @@ FAMILIES = {  # name -> module that meets `Family`
 }
 USUAL_DELAY = 2   # s
 WINDOW_DELAY = 1  # s, with a window: scores as fresh as the models have them
-DEFAULT_KIND = "default"  # of an embedding: the model's first
 _NAME = re.compile(r"(?P<model>.+?)-(?P<delay>[0-9]{1,4})s(?:-window-(?P<window>[0-9]{1,4})s)?")
 _MISSING = {"cache": "cache", "input": "other input", "streams": "graph for several streams"}  # by option
 
@@ -154,13 +153,17 @@ def make_reference(checkpoint: Checkpoint[Any], embedding: str = "") -> Referenc
 
 
 def choose_embedding(variant: Variant, word: str | None) -> str:
-    """Return the kind of embedding that `--embedding` asks for: DEFAULT_KIND is the model's first one, None
-    is none, "". Raises `UsageError` if the variant does not have it; its message lists the kinds."""
+    """Return the kind of embedding that `--embedding` asks for. The word is a kind, "" for the variant's
+    first one, or None for none, which gives "". Raises `UsageError` if the variant does not have it; its
+    message lists the kinds."""
+    if word is None:
+        return ""
     kinds = find_embeddings(variant)
-    kind = next(iter(kinds), DEFAULT_KIND) if word == DEFAULT_KIND else word or ""
-    if kind and kind not in kinds:
+    kind = word or next(iter(kinds), "")
+    if kind not in kinds:
+        which = f" {kind!r}" if kind else ""
         expected = f"; expected {' or '.join(kinds)}, or" if kinds else ":"
-        raise UsageError(f"{variant.name} has no embedding {kind!r}{expected} leave --embedding out.")
+        raise UsageError(f"{variant.name} has no embedding{which}{expected} leave --embedding out.")
     return kind
 
 
@@ -187,4 +190,4 @@ def check_options(variant: Variant, options: GraphOptions) -> None:
     for name, missing in _MISSING.items():
         if getattr(options, name) != getattr(USUAL_OPTIONS, name) and name not in allowed:
             raise UsageError(f"{variant.name} has no {missing}: leave --{name} out.")
-    choose_embedding(variant, options.embedding)
+    choose_embedding(variant, options.embedding or None)

@@ -69,6 +69,6 @@ def judge_golden(bundle: Bundle, found: Outputs) -> ParityResult:
     embeddings = compare_embeddings(expected, found)
     return ParityResult(
         gates=(judge_difference(bundle.gates, GOLDEN_CHUNKS, differences),
-               *judge_embedding(bundle.gates, GOLDEN_CHUNKS, embeddings)),
+               *judge_embedding(bundle.gates, bundle.contract, GOLDEN_CHUNKS, embeddings)),
         differences={GOLDEN_CHUNKS: differences},
         embeddings={GOLDEN_CHUNKS: embeddings} if embeddings else None)

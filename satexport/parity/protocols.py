@@ -87,7 +87,7 @@ def run_parity(tagger: Tagger, *, minutes: float, gate_set: GateSet | None = Non
     limits = tagger.bundle.gates
     gates = [judge_difference(limits, name, part.differences) for name, part in compared.items()]
     gates += [gate for name, part in compared.items()
-              for gate in judge_embedding(limits, name, part.embeddings)]
+              for gate in judge_embedding(limits, tagger.contract, name, part.embeddings)]
     return ParityResult(
         gates=(*gates, judge_map(limits, of_set, gate_set.why_not)),
         differences={name: part.differences for name, part in compared.items()},

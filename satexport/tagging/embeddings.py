@@ -30,8 +30,13 @@ class EmbeddingFile:
                              "--embeddings out.")
         self._contract, self._sha256 = contract, bundle_sha256
         self._files: list[str] = []
-        self._rows: list[FloatArray] = []
-        self._times: list[tuple[int, float, float, float]] = []  # file, start, end, window_start
+        self._rows: list[tuple[int, float, float, float, FloatArray]] = []  # file, start, end, window_start,
+                                                                            # embedding
+
+    @property
+    def chunks(self) -> int:
+        """The number of chunks that were added."""
+        return len(self._rows)
 
     def begin(self, name: str) -> None:
         """Begin the next sound."""
@@ -39,21 +44,19 @@ class EmbeddingFile:
 
     def add(self, start: float, end: float, window_start: float, embedding: FloatArray) -> None:
         """Add a chunk [size] of the sound that was begun last; times in seconds."""
-        self._rows.append(embedding)
-        self._times.append((len(self._files) - 1, start, end, window_start))
+        self._rows.append((len(self._files) - 1, start, end, window_start, embedding))
 
-    def write(self, path: Path) -> int:
-        """Write the file atomically and return the number of its chunks. Raises `RunError` if it cannot be
-        written."""
+    def write(self, path: Path) -> None:
+        """Write the file atomically. Raises `RunError` if it cannot be written."""
         spec = self._contract.embedding
         assert spec
-        file, start, end, window_start = np.array(self._times, np.float64).reshape(-1, 4).T
+        numbers = np.array([row[:4] for row in self._rows], np.float64)
+        file, start, end, window_start = numbers.reshape(-1, 4).T
         arrays: dict[str, NDArray[np.generic]] = {
-            "embedding": np.array(self._rows, np.float32).reshape(-1, spec.shape[1]),
+            "embedding": np.array([row[4] for row in self._rows], np.float32).reshape(-1, spec.shape[1]),
             "file_number": file.astype(np.int64), "start": start, "end": end, "window_start": window_start,
             "files": np.array(self._files, np.str_), "kind": np.array(self._contract.options.embedding),
             "model": np.array(self._contract.variant), "bundle_sha256": np.array(self._sha256)}
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)  # type: ignore[arg-type]
         write_bytes(path, buffer.getvalue())
-        return len(self._rows)

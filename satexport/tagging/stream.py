@@ -24,7 +24,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -32,13 +31,13 @@ from numpy.typing import ArrayLike
 from satexport.bundle.contract import Contract
 from satexport.errors import AudioError, UsageError
 from satexport.frontends.prepare import model_input
-from satexport.process import ProcessBound
 from satexport.step import FloatArray, Outputs, Step
+from satexport.tagging.feed import Feed
 from satexport.tagging.samples import check_rate, to_array, to_float
 from satexport.tagging.window import Windows
 
 
-class StreamBatch(ProcessBound):
+class StreamBatch(Feed):
     """N independent audio streams that run together: feed equally many samples of each, get the scores of
     every completed chunk. Use it from one thread at a time, in the process that loaded the bundle; otherwise
     it raises `UsageError`."""
@@ -80,33 +79,8 @@ class StreamBatch(ProcessBound):
         """Samples per stream that wait for the rest of their chunk, or for a retry after a failed step."""
         return int(self._waiting.shape[1])
 
-    @overload
-    def feed(self, samples: ArrayLike, sample_rate: int | None = None, *,
-             outputs: None = None) -> FloatArray: ...
-
-    @overload
-    def feed(self, samples: ArrayLike, sample_rate: int | None = None, *,
-             outputs: Sequence[str]) -> tuple[FloatArray, ...]: ...
-
-    def feed(self, samples: ArrayLike, sample_rate: int | None = None, *,
-             outputs: Sequence[str] | None = None) -> FloatArray | tuple[FloatArray, ...]:
-        """Add samples [N, n], n >= 0, at the contract's sample rate: floats in [-1, 1] or int16. If you state
-        their `sample_rate`, in Hz, it is checked.
-
-        Returns the scores [completed chunks, N, classes], float32 in (0, 1), independent for each class. If
-        you name `outputs`, it returns a tuple with an array for each name, in your order: "scores", and
-        "embedding", float32 [completed chunks, N, size], if the bundle has one.
-
-        Raises `AudioError` for another sample rate, NaN, infinity or a wrong shape or dtype, `UsageError` for
-        an output that the bundle does not have, and leaves the streams unchanged.
-        Raises `RunError` if a step fails. No samples are lost then: the next call tries the failed chunk
-        again, and also returns the outputs of the chunks before it.
-        """
-        check_outputs(outputs, self._contract)
-        return select(self.feed_all(samples, sample_rate), outputs)
-
     def feed_all(self, samples: ArrayLike, sample_rate: int | None = None) -> Outputs:
-        """Do the same, but return all outputs, [completed chunks, N, ...] each."""
+        """Add samples [N, n] as `feed` does, and return all outputs, [completed chunks, N, ...] each."""
         check_rate(sample_rate, self._contract.sample_rate)
         audio = to_array(samples)
         if audio.ndim != 2 or len(audio) != self._count:
@@ -128,21 +102,8 @@ class StreamBatch(ProcessBound):
         none = (np.empty((0, self._count, spec.shape[1]), np.float32) for spec in self._contract.outputs)
         return Outputs.join(np.stack, results) if results else Outputs(*none)
 
-    @overload
-    def flush(self, *, outputs: None = None) -> FloatArray: ...
-
-    @overload
-    def flush(self, *, outputs: Sequence[str]) -> tuple[FloatArray, ...]: ...
-
-    def flush(self, *, outputs: Sequence[str] | None = None) -> FloatArray | tuple[FloatArray, ...]:
-        """Score the waiting samples, padded with zeros to whole chunks: [1, N, classes], or [0, N, classes]
-        if none wait. After a failed step more than one chunk may wait. Returns `outputs` and raises as `feed`
-        does."""
-        check_outputs(outputs, self._contract)
-        return select(self.flush_all(), outputs)
-
     def flush_all(self) -> Outputs:
-        """Do the same, but return all outputs."""
+        """Score the waiting samples as `flush` does, and return all outputs, [1, N, ...] each."""
         missing = -self.waiting % self._contract.hop_samples
         return self.feed_all(np.zeros((self._count, missing), np.float32))
 
@@ -159,7 +120,7 @@ class StreamBatch(ProcessBound):
             self._in_use.release()
 
 
-class Stream(ProcessBound):
+class Stream(Feed):
     """One audio stream: feed samples as they arrive, get the scores of every completed chunk.
 
     Several streams can share one step, also in several threads; each has its own cache and waiting samples.
@@ -181,33 +142,8 @@ class Stream(ProcessBound):
         """Samples that wait for the rest of their chunk, or for a retry after a failed step."""
         return self._streams.waiting
 
-    @overload
-    def feed(self, samples: ArrayLike, sample_rate: int | None = None, *,
-             outputs: None = None) -> FloatArray: ...
-
-    @overload
-    def feed(self, samples: ArrayLike, sample_rate: int | None = None, *,
-             outputs: Sequence[str]) -> tuple[FloatArray, ...]: ...
-
-    def feed(self, samples: ArrayLike, sample_rate: int | None = None, *,
-             outputs: Sequence[str] | None = None) -> FloatArray | tuple[FloatArray, ...]:
-        """Add samples [n], n >= 0, mono, at the contract's sample rate: floats in [-1, 1] or int16. If you
-        state their `sample_rate`, in Hz, it is checked.
-
-        Returns the scores [completed chunks, classes], float32 in (0, 1), independent for each class. If you
-        name `outputs`, it returns a tuple with an array for each name, in your order: "scores", and
-        "embedding", float32 [completed chunks, size], if the bundle has one.
-
-        Raises `AudioError` for another sample rate, NaN, infinity or a wrong shape or dtype, `UsageError` for
-        an output that the bundle does not have, and leaves the stream unchanged. Raises `RunError` if a step
-        fails. No samples are lost then: the next call tries the failed chunk again, and also returns the
-        outputs of the chunks before it.
-        """
-        check_outputs(outputs, self._contract)
-        return select(self.feed_all(samples, sample_rate), outputs)
-
     def feed_all(self, samples: ArrayLike, sample_rate: int | None = None) -> Outputs:
-        """Do the same, but return all outputs, [completed chunks, ...] each."""
+        """Add samples [n] as `feed` does, and return all outputs, [completed chunks, ...] each."""
         check_rate(sample_rate, self._contract.sample_rate)
         audio = to_array(samples)
         if audio.ndim != 1:
@@ -220,41 +156,9 @@ class Stream(ProcessBound):
             slots[0] = audio
         return self._streams.feed_all(slots).map(_first_slot)
 
-    @overload
-    def flush(self, *, outputs: None = None) -> FloatArray: ...
-
-    @overload
-    def flush(self, *, outputs: Sequence[str]) -> tuple[FloatArray, ...]: ...
-
-    def flush(self, *, outputs: Sequence[str] | None = None) -> FloatArray | tuple[FloatArray, ...]:
-        """Score the waiting samples, padded with zeros to whole chunks: [1, classes], or [0, classes] if none
-        wait. After a failed step more than one chunk may wait. Returns `outputs` and raises as `feed`
-        does."""
-        check_outputs(outputs, self._contract)
-        return select(self.flush_all(), outputs)
-
     def flush_all(self) -> Outputs:
-        """Do the same, but return all outputs."""
+        """Score the waiting samples as `flush` does, and return all outputs, [1, ...] each."""
         return self._streams.flush_all().map(_first_slot)
-
-
-def check_outputs(names: Sequence[str] | None, contract: Contract) -> None:
-    """Raise `UsageError` if a bundle does not have the outputs of these names; None names the scores."""
-    if names is None:
-        return
-    if isinstance(names, str):
-        raise UsageError(f"outputs={names!r}: expected a tuple of names, such as ('scores', 'embedding').")
-    for name in names:
-        if name not in Outputs._fields:
-            raise UsageError(f"there is no output {name!r}; expected {' or '.join(Outputs._fields)}.")
-        if getattr(contract, name) is None:
-            raise UsageError(f"this bundle has no {name}: export it with --{name}.")
-
-
-def select(outputs: Outputs, names: Sequence[str] | None) -> FloatArray | tuple[FloatArray, ...]:
-    """Return the arrays of these names, the scores for None."""
-    arrays = outputs.arrays()
-    return outputs.scores if names is None else tuple(arrays[name] for name in names)
 
 
 def _first_slot(array: FloatArray) -> FloatArray:

@@ -56,10 +56,10 @@ def call(*arguments: object, stdin: bytes = b"") -> Result:
     return Result(int(ended.value.code or 0), *texts)
 
 
-def start(*arguments: object, before: str = "") -> subprocess.Popen[str]:
+def start(*arguments: object, before: str = "", stdin: int | None = None) -> subprocess.Popen[str]:
     """Start a command in a separate process; `before` is Python code that runs before it."""
     return subprocess.Popen([sys.executable, "-c", f"{before}\n{START}", *map(str, arguments)],
-                            encoding="utf-8", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                            encoding="utf-8", stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 @contextmanager

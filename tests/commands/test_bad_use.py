@@ -43,7 +43,7 @@ def test_an_interrupt_during_imports_exits_like_a_later_one(module: str) -> None
     process = start("models", before=INTERRUPTED.format(module))
     out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (130, "")
-    assert err.splitlines() == ["Interrupted; existing files are unchanged."]
+    assert err.splitlines() == ["Interrupted; no file was left incomplete."]
 
 
 @needs_dev_full

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +50,7 @@ def test_an_export_with_an_embedding_says_so_and_bundles_made_of_it_have_it(
     result = call("cpu", "--int8", "--from", export, "--output", tmp_path, "--calibration", few, *quick)
     assert "embeddings compared with PyTorch fp32" in result.out
     assert "median cosine" in result.out
-    assert "embedding cosine" not in result.out  # random weights: not judged
+    assert "random weights: rounding errors grow" in result.out  # not judged
     contract = open_bundle(tmp_path / SAT_2S / "cpu-int8-embedding-mean").contract
     assert (contract.options.embedding, contract.outputs[1].shape) == ("mean", (1, 48))
     report = json.loads((tmp_path / SAT_2S / "cpu-int8-embedding-mean" / "reports" / "parity.json"
@@ -129,6 +131,38 @@ def test_the_reader_of_the_tags_may_leave_before_the_embeddings_are_written(
     process.stderr.close()
     with np.load(tmp_path / "a.npz") as found:
         assert len(found["embedding"]) == 30
+
+
+def test_ctrl_c_keeps_the_embeddings_of_a_microphone(
+        tiny_embedding: Path, tmp_path: Path, audio: FloatArray) -> None:
+    file = tmp_path / "a.npz"
+    process = start("run", tiny_embedding, "-", "--embeddings", file, stdin=subprocess.PIPE,
+                    before="import signal; signal.signal(signal.SIGINT, signal.default_int_handler)")
+    assert process.stdin
+    assert process.stdout
+    os.write(process.stdin.fileno(), (audio[:5 * RATE] * 32_767).astype("<i2").tobytes())
+    for _ in range(3):  # the source and two chunks
+        assert process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert f"Embeddings of 2 chunks: {file}\n" in err
+    with np.load(file) as found:
+        assert found["files"].tolist() == ["-"]
+        assert found["start"].tolist() == [0, 2]
+        assert found["embedding"].shape == (2, 48)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
+
+
+def test_ctrl_c_before_the_first_chunk_leaves_an_earlier_file(
+        tiny_embedding: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    (tmp_path / "a.npz").write_text("mine")
+    monkeypatch.setattr("satexport.commands.run.timed_outputs", interrupt)
+    assert call("run", tiny_embedding, "-", "--embeddings", tmp_path / "a.npz").code == 130
+    assert (tmp_path / "a.npz").read_text() == "mine"
 
 
 def test_what_cannot_be_written_is_refused_before_the_work(

@@ -154,7 +154,7 @@ def test_an_interrupt_while_weights_come_ends_with_130_and_leaves_no_part(
     out, err = process.communicate(timeout=PATIENCE)
     tiny_hub.hold.set()
     assert (process.returncode, out) == (130, "")
-    assert err.splitlines()[-1] == "Interrupted; existing files are unchanged."
+    assert err.splitlines()[-1] == "Interrupted; no file was left incomplete."
     assert not list(tmp_path.rglob("*.incomplete"))
     assert not (tmp_path / "out").exists()
 

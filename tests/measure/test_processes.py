@@ -86,7 +86,7 @@ def test_an_interrupt_ends_with_130_and_leaves_no_process_and_no_report(
     (os.kill if to == "the command" else os.killpg)(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (130, "")
-    assert err.strip() == "Interrupted; existing files are unchanged."
+    assert err.strip() == "Interrupted; no file was left incomplete."
     assert workers
     assert not [worker for worker in workers if Path(f"/proc/{worker}").exists()]
     assert content(bundle) == before

@@ -14,12 +14,15 @@ from satexport.backends.tensorrt.rules import find_violations
 from satexport.backends.tensorrt.settings import TensorRtSettings
 from satexport.bundle.folder import open_bundle
 from satexport.graph.roles import Graph
-from satexport.step import FloatArray
+from satexport.parity.differences import compare_embeddings
+from satexport.step import FloatArray, Outputs
 from satexport.tagging.tagger import Tagger, load
 from satexport.targets import find_target
 from tests.commands.calls import call
 from tests.machine import need
 
+COSINES = {"fp32": 0.999_999, "fp16": 0.999, "bf16": 0.99, "int8": 0.9}  # precision -> least cosine of an
+                                                                        # embedding and PyTorch's
 CALIBRATION = """
 name = "few"
 source = "synthetic"
@@ -37,20 +40,31 @@ def calibration(export: Path) -> tuple[object, ...]:
     return "--calibration", path
 
 
+def bundle_of(export: Path, target: str) -> Path:
+    """Return the path of the bundle that a target makes of an export with an embedding."""
+    return export.parent / f"{target}{open_bundle(export).contract.options.suffix}"
+
+
 def build_for_runtime(target: str, package: str, limit: float, export: Path, audio: FloatArray,
                       quick: tuple[object, ...]) -> Tagger:
     """Return the bundle for a target whose runtime is a package. Its scores of the audio and those in its
-    report of parity must differ from the export's by less than `limit`; OpenVINO must compute the front end
-    in fp32."""
+    report of parity must differ from the export's by less than `limit`, its embeddings point as COSINES says;
+    OpenVINO must compute the front end in fp32."""
     need(package, "cpu")
     result = call("bundle", "--target", target, "--from", export, "--output", export.parents[1], *quick,
                   *(calibration(export) if "int8" in target else ()))
     assert result.code in (0, 1), result.err  # random weights: int8 may cost mAP
-    built = load(export.parent / target)
-    expected = load(export).stream().feed(audio)
-    assert np.abs(built.stream().feed(audio) - expected).max() < limit
-    report = json.loads((export.parent / target / "reports" / "parity.json").read_text("utf-8"))
+    built = load(bundle_of(export, target))
+    expected, found = (Outputs(*tagger.stream().feed(audio, outputs=("scores", "embedding")))
+                       for tagger in (load(export), built))
+    assert np.abs(found.scores - expected.scores).max() < limit
+    least = COSINES[built.bundle.target.precision]
+    embeddings = compare_embeddings(expected, found)
+    assert embeddings
+    assert embeddings.worst_cosine > least
+    report = json.loads((built.bundle.reports / "parity.json").read_text("utf-8"))
     assert report["differences"]["0.1 min of stream"]["largest"] < limit
+    assert report["embeddings"]["0.1 min of stream"]["worst_cosine"] > least
     if isinstance(built.step, OpenVinoStep):
         assert list(built.step.executed()["front end"]) == ["f32"]
     return built
@@ -61,12 +75,13 @@ def build_for_tensorrt(export: Path, quick: tuple[object, ...]) -> Path:
     result = call("trt", "--int8", "--from", export, "--output", export.parents[1], *quick,
                   *calibration(export))
     assert result.code in (0, 1), result.err
-    path = export.parent / "jetson-orin-nano"
+    path = bundle_of(export, "jetson-orin-nano")
     for precision, largest in (("int8", 0.25), ("fp16", 0.02)):
         model = onnx.load(path / f"{precision}.onnx")
         assert find_violations(Graph(model, open_bundle(path).roles), "10.3") == []
         report = json.loads((path / "reports" / f"parity-onnx-{precision}.json").read_bytes())
         assert report["differences"]["0.1 min of stream"]["largest"] < largest
+        assert report["embeddings"]["0.1 min of stream"]["worst_cosine"] > COSINES[precision]
     return path
 
 

@@ -14,6 +14,7 @@ from satexport.models.checkpoint import load_checkpoint
 from satexport.models.families import (
     FAMILIES,
     check_options,
+    choose_embedding,
     find_embeddings,
     find_family,
     find_variant,
@@ -45,6 +46,13 @@ def test_a_model_has_its_kinds_of_embeddings(model: str, kinds: list[str]) -> No
 def test_a_kind_of_another_family_is_refused_with_the_models_own() -> None:
     with pytest.raises(UsageError, match=r"ast-2s has no embedding 'h-clf1'; expected tokens, or leave"):
         check_options(find_variant("ast"), GraphOptions(embedding="h-clf1"))
+
+
+def test_only_a_command_chooses_the_first_kind() -> None:
+    assert choose_embedding(find_variant("mn10"), "") == "h-clf1"
+    assert choose_embedding(find_variant("mn10"), None) == ""
+    with pytest.raises(UsageError, match="has no embedding 'default'; expected h-clf1 or"):
+        check_options(find_variant("mn10"), GraphOptions(embedding="default"))
 
 
 @pytest.mark.parametrize("options", [{"input": "audio"}, {"input": "mel", "streams": 2}], ids=str)

@@ -100,18 +100,36 @@ def test_an_embedding_of_another_length_or_direction_fails_its_gate(embedder: Ta
     assert len(gates(embedder)) == 3  # the target has no limit of the cosine
 
 
-def test_the_worst_chunk_may_differ_by_ten_times_the_limit() -> None:
-    limits = Gates(1, 1, max_embedding_difference=0.01)
+def test_the_worst_chunk_has_a_limit_of_its_own(embedder: Tagger) -> None:
+    limits = Gates(max_score_difference=1, map_kept=1, max_embedding_difference=0.01,
+                   max_embedding_difference_worst=0.1)
     for gap, status in ((0.09, "passed"), (0.11, "failed")):
         found = compare_embeddings(outputs([1], [1], [1]), outputs([1], [1], [1 + gap]))
-        median, worst = judge_embedding(limits, "x", found)
+        median, worst = judge_embedding(limits, embedder.contract, "x", found)
         assert (median.status, worst.status, worst.limit) == ("passed", status, 0.1)
 
 
-def test_embeddings_of_random_weights_are_shown_and_not_judged(tiny_embedding: Path) -> None:
+def test_embeddings_of_random_weights_are_shown_and_their_gates_skipped(tiny_embedding: Path) -> None:
     tagger = load(tiny_embedding, share_cores=True)
-    assert list(gates(tagger, min_embedding_cosine=0.99)) == ["largest score difference, golden chunks"]
+    found = gates(tagger, min_embedding_cosine=0.99)
+    assert found.pop("largest score difference, golden chunks").status == "passed"
+    assert list(found) == ["median embedding difference, golden chunks",
+                           "worst embedding difference, golden chunks",
+                           "median embedding cosine, golden chunks"]
+    for gate in found.values():
+        assert (gate.status, gate.value) == ("skipped", None)
+        assert gate.note.startswith("random weights: ")
     assert run_golden(tagger).embeddings
+
+
+def test_an_export_is_refused_for_one_embedding_that_is_too_different(tmp_path: Path) -> None:
+    target = find_target("onnx")
+    strict = replace(target, gates=replace(target.gates, max_embedding_difference_worst=1e-9))
+    variant, options = find_variant("sat-t", 2), GraphOptions(embedding="mean")
+    with pytest.raises(GateError, match=r"an embedding of the graph differs from PyTorch's by \S+ of its "
+                                        r"length; the target onnx allows at most 1e-09\."):
+        export_onnx(load_checkpoint("demo", variant), strict, tmp_path, options, use_onnxsim=False)
+    export_onnx(load_checkpoint("random", find_variant(VIT, 1)), strict, tmp_path, options, use_onnxsim=False)
 
 
 def test_a_report_has_the_embeddings_of_the_stream_and_of_the_set(

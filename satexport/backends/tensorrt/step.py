@@ -66,7 +66,7 @@ class TensorRtStep(ProcessBound):
                  layers: dict[str, dict[str, int]] | None = None) -> None:
         super().__init__()
         self._tensors = engine.tensors()
-        check_tensors(self._tensors, contract)
+        check_engine_tensors(self._tensors, contract)
         self._engine, self._contract, self._initial, self._layers = engine, contract, cache, layers or {}
         self._lock = threading.Lock()
         self._unused: deque[ExitStack] = deque()  # buffers of collected caches, not freed yet
@@ -164,7 +164,7 @@ class TensorRtStep(ProcessBound):
                 self._lock.release()
 
 
-def check_tensors(tensors: Mapping[str, EngineTensor], contract: Contract) -> None:
+def check_engine_tensors(tensors: Mapping[str, EngineTensor], contract: Contract) -> None:
     """Raise `BundleError` if an engine's inputs and outputs do not match the contract."""
     if contract.options.streams == ANY:
         raise BundleError("the graph is for any number of streams, but a TensorRT engine has fixed shapes. "

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from satexport.bundle.contract import GraphOptions
 from tests.models.ast.vectors import SIZE, wave
 from tests.models.built import build_for_runtime, build_for_tensorrt
 from tests.tiny import export
@@ -16,8 +17,8 @@ LINEAR = 10                # products: five per block
 
 @pytest.fixture(scope="module")
 def ast(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The export of a small AST with random weights at 2 s."""
-    return export(tmp_path_factory.mktemp("ast"), MODEL, 2, "random")
+    """The export with an embedding of a small AST with random weights at 2 s."""
+    return export(tmp_path_factory.mktemp("ast"), MODEL, 2, "random", GraphOptions(embedding="tokens"))
 
 
 @pytest.mark.parametrize(("target", "package", "limit"), [

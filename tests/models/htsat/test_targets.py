@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from satexport.bundle.contract import GraphOptions
 from satexport.bundle.folder import open_bundle
 from satexport.pipeline.build import compile_bundle
 from satexport.pipeline.plan import BuildOptions
@@ -20,8 +21,8 @@ LINEAR = 4 * 5 + 3  # products: four per block, and one between two stages
 
 @pytest.fixture(scope="module")
 def htsat(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The export of a small HTS-AT with random weights at 2 s."""
-    return export(tmp_path_factory.mktemp("htsat"), MODEL, 2, "random")
+    """The export with an embedding of a small HTS-AT with random weights at 2 s."""
+    return export(tmp_path_factory.mktemp("htsat"), MODEL, 2, "random", GraphOptions(embedding="mean"))
 
 
 @pytest.mark.parametrize(("target", "package", "limit"), [

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from satexport.bundle.contract import GraphOptions
 from satexport.bundle.folder import open_bundle
 from satexport.pipeline.build import compile_bundle
 from satexport.pipeline.plan import BuildOptions
@@ -19,8 +20,8 @@ LINEAR = 10  # products: five per block
 
 @pytest.fixture(scope="module")
 def passt(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The export of a small PaSST with random weights at 2 s."""
-    return export(tmp_path_factory.mktemp("passt"), TINY_16, 2, "random")
+    """The export with an embedding of a small PaSST with random weights at 2 s."""
+    return export(tmp_path_factory.mktemp("passt"), TINY_16, 2, "random", GraphOptions(embedding="tokens"))
 
 
 @pytest.mark.parametrize(("target", "package", "limit"), [

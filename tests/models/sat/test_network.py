@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from satexport.models.checkpoint import load_checkpoint
 from satexport.models.sat.network import Transformer
-from satexport.models.sat.variants import LOG_MEL, VARIANTS, Variant
+from satexport.models.sat.reference import PyTorchStep
+from satexport.models.sat.variants import LOG_MEL, VARIANTS, Variant, find_model
 from tests import ROOT
 from tests.data import seeded
+from tests.tiny import TINY
 
 GOLDEN: Mapping[str, Any] = np.load(ROOT / "tests" / "data" / "published.npz")
 SAT = {f"SAT_{size.upper()}_{delay}s": VARIANTS[f"sat-{size}", delay] for size in "tsb" for delay in (1, 2)}
@@ -96,3 +99,21 @@ def test_streams_in_one_batch_are_independent() -> None:
     single, single_cache = model(chunks[1:], silence)
     torch.testing.assert_close(together[1:], single, atol=1e-5, rtol=0)
     torch.testing.assert_close(cache[:, 1:], single_cache, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(("model", "tokens"), [
+    (f"sat-t-{TINY}", 48), (f"vit-t-{TINY}", 48), (f"ced-mini-{TINY}", 48), (f"sat-s-{TINY}", 49),
+    (f"vit-s-{TINY}", 49)])
+def test_an_embedding_is_of_the_new_tokens_after_the_last_norm(model: str, tokens: int) -> None:
+    """The second chunk of two streams. 2 s have 12 columns of 4 patches; with 49 the first is the class
+    token."""
+    checkpoint = load_checkpoint("random", find_model(model)[2])
+    step, normed = PyTorchStep(checkpoint, "mean"), list[Any]()
+    cache = step.initial_cache(2)
+    step.model.norm.register_forward_hook(lambda module, args, output: normed.append(output.numpy()))
+    for chunk in seeded.waveform(8).reshape(2, 2, 32_000).swapaxes(0, 1):
+        outputs, cache = step(chunk, cache)
+    assert normed[1].shape[:2] == (2, tokens)
+    expected = normed[1][:, 0] if tokens == 49 else normed[1].mean(1)
+    assert outputs.embedding is not None
+    np.testing.assert_allclose(outputs.embedding, expected, rtol=0, atol=1e-6)
