@@ -129,8 +129,8 @@ class StateFile(NamedTuple):
     such a file, for advice in errors."""
 
     entries: dict[str, Entry]
-    others: Mapping[Any, object]  # the other entries of a file whose entry `model` is the state dict, such as
-                                  # a config, unchecked; of a safetensors file: its metadata, as texts
+    others: Mapping[Any, object]  # what a file has besides the entry that is the state dict (`model` or
+                                  # `state_dict`), such as a config, unchecked; of safetensors: its metadata
     load: str  # Python statements that set `state`
     save: str  # a Python statement with {} in place of the new state dict
 

@@ -14,8 +14,9 @@ from satexport.models.family import Checkpoint
 from satexport.models.stateless import StatelessReference
 from satexport.step import FloatArray
 
-PROTOCOL: Final = "the whole clip in one pass; of a clip of more than 30 s, its first 30 s"
-LONGEST: Final = 30 * KALDI_MEL.sample_rate  # samples of a clip: attention grows with their square
+PROTOCOL: Final = ("the whole clip in one pass; of a clip of more than 30 s, its first 30 s, a limit of satexport's "
+                   "own")
+LONGEST: Final = 30 * KALDI_MEL.sample_rate  # samples of a clip, our choice: attention grows with their square
 SHORTEST: Final = KALDI_MEL.frame + (PATCH - 1) * KALDI_MEL.hop  # samples of one patch
 
 

@@ -13,8 +13,9 @@ from satexport.models.htsat.variants import LONGEST, Variant
 from satexport.models.stateless import StatelessReference
 from satexport.step import FloatArray
 
-PROTOCOL: Final = ("in one pass, with zero samples behind a clip that is shorter than 10 s; of a longer one, "
-                   "the mean of the scores of each 10 s, without overlap, with zeros behind the last")
+PROTOCOL: Final = ("in one pass, without the ten circular shifts of the paper, with zero samples behind a clip "
+                   "that is shorter than 10 s; of a longer one, the mean of the scores of each 10 s, without "
+                   "overlap, with zeros behind the last")
 
 
 def load_model(checkpoint: Checkpoint[Variant]) -> Transformer:

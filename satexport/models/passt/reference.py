@@ -39,6 +39,6 @@ class PyTorchStep(StatelessReference):
 
     def clip_scores(self, audio: FloatArray) -> FloatArray:
         """Return the scores [classes] of a whole clip [samples]. Zeros are appended to one that is shorter
-        than a patch (0.15 s)."""
+        than the 16 frames of a patch."""
         clip = np.pad(audio, (0, max(0, self._shortest - len(audio))))[:self._longest]
         return np.asarray(self(clip[None], None)[0].scores[0])

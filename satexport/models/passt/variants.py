@@ -2,7 +2,7 @@
 name of a model of another size contains the size: `passt-s10-48x3x2x192` is 48 wide with 3 heads, 2 blocks
 and 192 hidden units in its MLPs.
 
-Source of every number: "Efficient Training of Audio Transformers with Patchout" (Koutini et al., 2022, arXiv
+Source of every number: "Efficient Training of Audio Transformers with Patchout" (Koutini et al., 2021, arXiv
 2110.05069) and the behaviour of its published implementation.
 """
 
