@@ -1,5 +1,5 @@
-"""Write the blocks of a transformer as ONNX nodes: pre-norm blocks with plain attention. A family whose blocks
-differ, by norms after the residuals or by more in the attention, derives from `BlockWriter`.
+"""Write the blocks of a transformer as ONNX nodes: pre-norm blocks with plain attention. A family whose
+blocks differ, by norms after the residuals or by more in the attention, derives from `BlockWriter`.
 
 Tokens are the rows of a matrix [N * T, d], so that one product applies a weight to the tokens of all N
 streams. Dimensions: N streams, T tokens of a stream, d width, h heads.

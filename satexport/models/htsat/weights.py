@@ -51,7 +51,8 @@ def graph_weights(variant: Variant, state: Mapping[str, NDArray[np.float32]]) ->
 def _block_weights(get: Callable[[str], Array], source: str, name: str) -> Weights:
     """Return the weights of one block: those of `joint_block_weights`, position [heads, 64, 64] (the bias of
     its logits), scale [] (their factor)."""
-    weights, table = joint_block_weights(get, source, name), get(f"{source}.attn.relative_position_bias_table")
+    weights = joint_block_weights(get, source, name)
+    table = get(f"{source}.attn.relative_position_bias_table")
     features = len(weights[f"{name}.norm1.scale"]) // table.shape[1]  # of a head
     return weights | {f"{name}.position": table[position_index()].transpose(2, 0, 1),
                       f"{name}.scale": np.asarray(features ** -0.5)}

@@ -66,10 +66,11 @@ def test_the_classes_of_a_file_get_the_order_of_audioset(labels: Entries, tmp_pa
     (LABELS | {3: "Speech"}, "its label_dict maps 3 to 'Speech'"),
     (LABELS | {3: 4}, "its label_dict maps 3 to 4;"), (LABELS | {"x": MIDS[0]}, "its label_dict maps 'x' to"),
     (LABELS | {-1: MIDS[0]}, "its label_dict maps -1 to"),
-    ({key + 1: mid for key, mid in LABELS.items()}, "its label_dict has 527 labels, or two for one number"),
+    ({key + 1: mid for key, mid in LABELS.items()}, "its label_dict has no label for 0; expected"),
+    ({"4" if key == 3 else key: mid for key, mid in LABELS.items()}, "its label_dict has no label for 3;"),
     (dict(list(LABELS.items())[:-1]), "its label_dict has 526 labels"),
     ({"0" * (key == 0) + str(key): mid for key, mid in LABELS.items()} | {0: LABELS[0]}, "twice")],
-    ids=range(12))
+    ids=range(13))
 def test_labels_that_are_no_permutation_of_audiosets_are_refused(
         labels: Entries | None, words: str, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=words):
@@ -125,7 +126,7 @@ def test_a_config_that_the_published_models_do_not_have_is_refused(
 
 @pytest.mark.parametrize(("cfg", "words"), [
     (None, "has no cfg; expected a file as published, a dict with cfg, model and label_dict"),
-    ([1], "has a cfg that is no dict but list"), ({}, "its cfg has no embed_dim"),
+    ([1], "its cfg is a list, not a dict; expected"), ({}, "its cfg has no embed_dim"),
     ({key: config()[key] for key in config() if key != "max_distance"}, "its cfg has no max_distance")],
     ids=range(4))
 def test_a_file_without_its_config_is_refused(cfg: Any, words: str, tmp_path: Path) -> None:
