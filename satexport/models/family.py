@@ -235,6 +235,10 @@ class Family(Protocol[V]):
         """Checkpoints in this package by the `chunk_name` of the variant."""
 
     @property
+    def SORTS_CLASSES(self) -> bool:  # noqa: N802
+        """Whether each file has its own order of AudioSet's classes, so that `read` sorts them."""
+
+    @property
     def PAPER(self) -> Mapping[str, PaperFigures]:  # noqa: N802
         """The figures of papers by the `chunk_name` of the variant."""
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from satexport.audio.labels import audioset_labels
 from satexport.bundle.contract import GraphOptions
 from satexport.errors import CheckpointError, UsageError
 from satexport.models.beats.config import ONLY
@@ -25,7 +26,7 @@ from satexport.pipeline.export import export_onnx
 from satexport.tagging.tagger import load
 from satexport.targets import find_target
 from tests.commands.calls import call
-from tests.models.beats.vectors import MIDS, TINY, config, content, recorded, save, wave, weights
+from tests.models.beats.vectors import MIDS, ORDER, TINY, config, content, recorded, save, wave, weights
 from tests.models.checkpoints import save_torch
 
 pytestmark = pytest.mark.usefixtures("own_cache_folder", "one_thread")
@@ -85,6 +86,18 @@ def test_another_number_of_classes_keeps_the_order_of_the_file_and_needs_labels(
     names.write_text("a\nb\nc\nd\ne\n", encoding="utf-8")
     loaded = load_checkpoint(str(path), SMALL, names)
     np.testing.assert_array_equal(loaded.state["predictor.bias"], rows["predictor.bias"])
+
+
+def test_labels_of_the_user_must_have_the_order_into_which_the_classes_are_sorted(tmp_path: Path) -> None:
+    path, names = save(tmp_path), tmp_path / "labels.txt"
+    names.write_text("\n".join(audioset_labels()), encoding="utf-8")
+    assert load_checkpoint(str(path), SMALL, names).labels == audioset_labels()
+    names.write_text("\n".join(audioset_labels()[row] for row in ORDER), encoding="utf-8")  # as in the file
+    result = call("onnx", "--checkpoint", path, "--labels", names, "--output", tmp_path / "build")
+    assert result.code == 4
+    words = " ".join(result.err.split())
+    assert "does not have AudioSet's labels in AudioSet's order" in words
+    assert "the 527 classes of w.pt are sorted into that order. Leave --labels out." in words
 
 
 # The config.
