@@ -3,7 +3,8 @@
 The SAT paper (arXiv 2305.17834, Tables 1 and 2) counts a multiply-add as two operations and, for BEATs, the
 products of the attention too, as here: 99.0 GFLOPs at 10 s and 17.8 at 2 s by this count. It gives the 17.8
 for 1 s as well, where this count is 8.8. Memory is that of one forward pass without the parameters; measured
-peaks of inference are several times lower. In a run of the public file by its authors, the mAP was 45.5.
+peaks of inference are several times lower. In a run of the public file by the authors of the SAT paper, its
+mAP was 45.5.
 """
 
 from __future__ import annotations
