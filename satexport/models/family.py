@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ Shapes = dict[str, tuple[int, ...]]     # shapes of the tensors of a state dict,
 
 class Variant(Protocol):
     """A model at a delay: the audio that its graph takes and what it remembers. Each family has a frozen
-    dataclass for it, which derives from `Timed`.
+    dataclass for it, which derives from `timed.Timed`.
 
     A variant without a cache can run over a window: `dataclasses.replace(variant, delay=hop)` scores the last
     `window` seconds every `hop` seconds. Its graph and weights are those of the chunk length `window`, so a
@@ -81,39 +81,6 @@ class Variant(Protocol):
 
 
 V = TypeVar("V", bound=Variant)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Timed:
-    """The properties of a `Variant` that follow from its model, delay and window."""
-
-    sample_rate: ClassVar[int]  # Hz
-
-    model: str
-    delay: int   # s
-    window: int  # s
-
-    @property
-    def name(self) -> str:
-        window = f"-window-{self.window}s" if self.window > self.delay else ""
-        return f"{self.model}-{self.delay}s{window}"
-
-    @property
-    def chunk_name(self) -> str:
-        return f"{self.model}-{self.window}s"
-
-    @property
-    def window_samples(self) -> int:
-        return self.window * self.sample_rate
-
-    @property
-    def hop_samples(self) -> int:
-        return self.delay * self.sample_rate
-
-    @property
-    def memory_steps(self) -> int:
-        """Those of a model without a cache: of 10 s every 3 s, a window reaches 3 steps back."""
-        return -(-self.window // self.delay) - 1
 
 
 class Entry(NamedTuple):

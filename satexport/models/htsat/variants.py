@@ -15,7 +15,7 @@ from typing import ClassVar, Final, NamedTuple
 
 from satexport.errors import UsageError
 from satexport.frontends.rows import SLANEY_MEL_32K as MEL
-from satexport.models.family import Timed
+from satexport.models.timed import Timed
 
 BANDS = MEL.bands
 FRAMES = 1 + MEL.padded // MEL.hop  # of 10 s: 1001

@@ -15,8 +15,8 @@ from typing import ClassVar, Final, NamedTuple
 
 from satexport.frontends.preemphasis_mel import PreEmphasisMel
 from satexport.frontends.rows import FRONT_ENDS
-from satexport.models.family import Timed
 from satexport.models.patches import EXTRA_TOKENS, patch_count
+from satexport.models.timed import Timed
 from satexport.models.transformer_size import SIZE, size_in
 
 SAMPLE_RATE: Final = 32_000
