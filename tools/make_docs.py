@@ -272,7 +272,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "openvino": keys_of(OpenVinoSettings), "tensorrt": keys_of(TensorRtSettings),
     "calibration": keys_of(CalibrationSet), "variants": variants, "paper": paper_figures,
     "files": published_files, "embeddings": embedding_kinds, "embedding sizes": embedding_sizes,
-     "front ends": front_ends,
+    "front ends": front_ends,
     **{f"{what} of {kind}": function(kind) for kind in ("measure", "parity", "export", "sensitivity")
        for what, function in (("terms", terms_of), ("figures", figures_of))},
 }

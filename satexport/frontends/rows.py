@@ -17,8 +17,9 @@ from satexport.terminal import shown
 
 LOG_MEL_16K = LogMel(name="log-mel-16k", sample_rate=16_000, n_fft=512, hop=160, bands=64, f_min=0.0,
                      f_max=8000.0, floor=1e-10, top_db=120.0)
-SLANEY_MEL_32K = LogMel(name="slaney-mel-32k", sample_rate=32_000, n_fft=1024, hop=320, bands=64, f_min=50.0,
-                     f_max=14_000.0, floor=1e-10, top_db=np.inf, scale="slaney", padded=320_000)
+SLANEY_MEL_32K = LogMel(
+    name="slaney-mel-32k", sample_rate=32_000, n_fft=1024, hop=320, bands=64, f_min=50.0, f_max=14_000.0,
+    floor=1e-10, top_db=np.inf, scale="slaney", padded=320_000)
 KALDI_MEL_16K = KaldiMel(
     name="kaldi-mel-16k", sample_rate=16_000, frame=400, hop=160, n_fft=512, shape="hann", scale=1.0,
     bands=128, f_min=20.0, f_max=8000.0, floor=2.0 ** -23)

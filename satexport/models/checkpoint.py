@@ -176,6 +176,10 @@ def _read(path: Path, variant: V, labels: Path | None, source: Literal["file", "
                               "it.")
     state = family.read(file, variant, path)
     names = _find_labels(path, family.count_classes(state), labels)
+    if family.SORTS_CLASSES and len(names) == len(audioset_labels()) and names != audioset_labels():
+        raise DataError(f"{labels}: does not have AudioSet's labels in AudioSet's order; expected these, "
+                        f"because the {len(names)} classes of {path.name} are sorted into that order. Leave "
+                        "--labels out.")
     dtype = "float16" if any(entry.dtype == "float16" for entry in file.entries.values()) else "float32"
     sha256 = sha256_of(path)
     if source != "demo":

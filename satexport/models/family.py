@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ Shapes = dict[str, tuple[int, ...]]     # shapes of the tensors of a state dict,
 
 class Variant(Protocol):
     """A model at a delay: the audio that its graph takes and what it remembers. Each family has a frozen
-    dataclass for it, which derives from `Timed`.
+    dataclass for it, which derives from `timed.Timed`.
 
     A variant without a cache can run over a window: `dataclasses.replace(variant, delay=hop)` scores the last
     `window` seconds every `hop` seconds. Its graph and weights are those of the chunk length `window`, so a
@@ -83,39 +83,6 @@ class Variant(Protocol):
 V = TypeVar("V", bound=Variant)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Timed:
-    """The properties of a `Variant` that follow from its model, delay and window."""
-
-    sample_rate: ClassVar[int]  # Hz
-
-    model: str
-    delay: int   # s
-    window: int  # s
-
-    @property
-    def name(self) -> str:
-        window = f"-window-{self.window}s" if self.window > self.delay else ""
-        return f"{self.model}-{self.delay}s{window}"
-
-    @property
-    def chunk_name(self) -> str:
-        return f"{self.model}-{self.window}s"
-
-    @property
-    def window_samples(self) -> int:
-        return self.window * self.sample_rate
-
-    @property
-    def hop_samples(self) -> int:
-        return self.delay * self.sample_rate
-
-    @property
-    def memory_steps(self) -> int:
-        """Those of a model without a cache: of 10 s every 3 s, a window reaches 3 steps back."""
-        return -(-self.window // self.delay) - 1
-
-
 class Entry(NamedTuple):
     """A tensor in a file, whose values have not been read yet."""
 
@@ -129,8 +96,8 @@ class StateFile(NamedTuple):
     such a file, for advice in errors."""
 
     entries: dict[str, Entry]
-    others: Mapping[Any, object]  # the other entries of a file whose entry `model` is the state dict, such as
-                                  # a config, unchecked; of a safetensors file: its metadata, as texts
+    others: Mapping[Any, object]  # what a file has besides the entry that is the state dict (`model` or
+                                  # `state_dict`), such as a config, unchecked; of safetensors: its metadata
     load: str  # Python statements that set `state`
     save: str  # a Python statement with {} in place of the new state dict
 
@@ -233,6 +200,10 @@ class Family(Protocol[V]):
     @property
     def DEMOS(self) -> Mapping[str, Path]:  # noqa: N802
         """Checkpoints in this package by the `chunk_name` of the variant."""
+
+    @property
+    def SORTS_CLASSES(self) -> bool:  # noqa: N802
+        """Whether each file has its own order of AudioSet's classes, so that `read` sorts them."""
 
     @property
     def PAPER(self) -> Mapping[str, PaperFigures]:  # noqa: N802

@@ -36,7 +36,7 @@ class PatchShape:
 
 
 def normalise(g: Writer, w: Weights, x: str) -> str:
-    """Write the nodes from log-mel to normalised log-mel; none after FOLDS."""
+    """Write the nodes from log-mel to normalised log-mel; none if a fold moved the normalisation away."""
     if w["mel.scale"] == 1:
         return x
     x = g.op("Mul", "mel/scaled", x, g.constant("mel.scale", w["mel.scale"]))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from satexport.step import FloatArray, Outputs
@@ -20,12 +22,25 @@ class Model(Protocol):
     def embed(self, audio: Tensor, kind: str) -> tuple[Tensor, Tensor]:
         """Return the scores, and the embedding [N, size] of a kind that the family has."""
 
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> object:
+        """Set all weights, by the name of each."""
+
+    def requires_grad_(self, requires_grad: bool) -> object:
+        """Set whether gradients are computed."""
+
+    def eval(self) -> object:
+        """Compute as it does after training."""
+
 
 class StatelessReference:
-    """A published model in PyTorch fp32 as a `Reference` that keeps nothing from step to step. `embedding` is
-    the kind that it computes; "": none."""
+    """A published model in PyTorch fp32 as a `Reference` that keeps nothing from step to step. `state` has
+    its weights, which always fit, because reading a `Checkpoint` checks each. `embedding` is the kind that it
+    computes; "": none."""
 
-    def __init__(self, model: Model, embedding: str = "") -> None:
+    def __init__(self, model: Model, state: Mapping[str, NDArray[Any]], embedding: str = "") -> None:
+        model.load_state_dict({key: torch.from_numpy(value) for key, value in state.items()})
+        model.requires_grad_(False)
+        model.eval()
         self.model, self.embedding = model, embedding
 
     def initial_cache(self, streams: int = 1) -> None:

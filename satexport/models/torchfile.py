@@ -9,6 +9,7 @@ import pickletools
 import re
 import warnings
 import zipfile
+from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
@@ -27,6 +28,7 @@ MAX_TUPLES: Final = 20_000        # a state dict has 4 per tensor; 100,000 neste
 PROTOCOLS: Final = (2, 3)         # pickle protocols that torch reads without executing code
 ENTRIES: Final = ("model", "state_dict")  # of a file, that may be its state dict
 LIGHTNING: Final = "pytorch-lightning_version"  # an entry of every file that Lightning wrote
+MAX_FILLED: Final = 10            # unknown classes of dicts and lists in it: for each, it is read once more
 MAX_LEVELS: Final = 3             # depth of nested dicts that are searched for weights
 # functions that a pickle of a hundred bytes can make torch call to allocate any amount of memory
 GROWING: Final = ("builtins bytearray", "__builtin__ bytearray", "_codecs encode")
@@ -64,11 +66,30 @@ def _load(path: Path) -> Any:
     except Exception as error:  # a damaged or hostile file raises anything, OSError too
         with suppress(Exception):
             names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-            with torch.serialization.safe_globals([_stand_in(name) for name in names]):
-                loaded = _load_safely(path)
+            loaded = _load_with_stand_ins(path, names)
             if isinstance(loaded, dict) and LIGHTNING in loaded:
                 return loaded
         raise CheckpointError(f"{path}: {_explain_refusal(error)}") from error
+
+
+def _load_with_stand_ins(path: Path, names: Collection[str]) -> Any:
+    """Return the content of a file, read with an empty class in place of each class or function in `names`,
+    "module.name". torch adds items only to plain dicts and lists: if it refuses to add to a stand-in, the
+    file is read again with one that makes those."""
+    import torch
+
+    kinds: dict[str, type] = dict.fromkeys(names, _Ignored)
+    while True:
+        stand_ins = [_stand_in(name, kind) for name, kind in kinds.items()]
+        try:
+            with torch.serialization.safe_globals(stand_ins):
+                return _load_safely(path)
+        except pickle.UnpicklingError as error:
+            refused = re.search(r"Can only (\w+) .*but got <class '(.+?)'>", str(error))
+            filled = sum(kind is not _Ignored for kind in kinds.values())
+            if not refused or kinds.get(refused[2]) is not _Ignored or filled == MAX_FILLED:
+                raise
+            kinds[refused[2]] = _IgnoredDict if refused[1].startswith("SETITEM") else _IgnoredList
 
 
 def _load_safely(path: Path) -> Any:
@@ -94,10 +115,24 @@ class _Ignored:
         pass
 
 
-def _stand_in(name: str) -> type[_Ignored]:
-    """Return a class with the name of a class or function in a pickle, "module.name"."""
+class _IgnoredDict:
+    """In place of a class that derives from dict: makes a plain one, whose attributes are kept, too."""
+
+    def __new__(cls, *content: object) -> OrderedDict[Any, Any]:  # type: ignore[misc]
+        return OrderedDict()
+
+
+class _IgnoredList:
+    """In place of a class that derives from list: makes a plain one."""
+
+    def __new__(cls, *content: object) -> list[Any]:  # type: ignore[misc]
+        return []
+
+
+def _stand_in(name: str, kind: type) -> Any:
+    """Return a class of a kind with the name of a class or function in a pickle, "module.name"."""
     module, _, last = name.rpartition(".")
-    return type(last, (_Ignored,), {"__module__": module})
+    return type(last, (kind,), {"__module__": module})
 
 
 def _find_entry(loaded: Any) -> str:

@@ -1,5 +1,5 @@
-"""Write the blocks of a pre-norm transformer as ONNX nodes. A family that has more than plain attention
-derives from `BlockWriter`.
+"""Write the blocks of a transformer as ONNX nodes: pre-norm blocks with plain attention. A family whose
+blocks differ, by norms after the residuals or by more in the attention, derives from `BlockWriter`.
 
 Tokens are the rows of a matrix [N * T, d], so that one product applies a weight to the tokens of all N
 streams. Dimensions: N streams, T tokens of a stream, d width, h heads.
@@ -33,22 +33,29 @@ def block_weights(get: Callable[[str], Array], source: str, name: str) -> Weight
     {norm1,norm2}.{scale,shift} [d], q [d, d], kv [d, 2d] (keys first), proj, fc1, fc2: .weight [in, out] and
     .bias [out].
     """
+    weights = joint_block_weights(get, source, name)
+    for kind in ("weight", "bias"):
+        qkv = weights.pop(f"{name}.qkv.{kind}")
+        weights[f"{name}.q.{kind}"], weights[f"{name}.kv.{kind}"] = np.split(qkv, [qkv.shape[-1] // 3], -1)
+    return weights
+
+
+def joint_block_weights(get: Callable[[str], Array], source: str, name: str) -> Weights:
+    """Return the same, but with queries, keys and values in one product: qkv [d, 3d]."""
     weights: Weights = {}
-    for part, key in (("proj", "attn.proj"), ("fc1", "mlp.fc1"), ("fc2", "mlp.fc2")):
+    for part, key in (("qkv", "attn.qkv"), ("proj", "attn.proj"), ("fc1", "mlp.fc1"), ("fc2", "mlp.fc2")):
         weights[f"{name}.{part}.weight"] = get(f"{source}.{key}.weight").T
         weights[f"{name}.{part}.bias"] = get(f"{source}.{key}.bias")
     for norm in ("norm1", "norm2"):
         weights[f"{name}.{norm}.scale"] = get(f"{source}.{norm}.weight")
         weights[f"{name}.{norm}.shift"] = get(f"{source}.{norm}.bias")
-    for kind in ("weight", "bias"):
-        qkv = get(f"{source}.attn.qkv.{kind}")
-        q, kv = np.split(qkv, [len(qkv) // 3])
-        weights[f"{name}.q.{kind}"], weights[f"{name}.kv.{kind}"] = q.T, kv.T
     return weights
 
 
 class BlockWriter:
     """Writes one block: x += proj(attention(norm1(x))), then x += fc2(GELU(fc1(norm2(x))))."""
+
+    scale_key = "attention.scale"  # of the factor of the logits in the weights
 
     def __init__(self, g: Writer, w: Weights, layer: int, shape: BlockShape) -> None:
         self.g, self.w, self.layer, self.shape = g, w, layer, shape
@@ -68,15 +75,26 @@ class BlockWriter:
         values; returns rows [N * queries, d]."""
         g, name, heads = self.g, self.name, self.shape.heads
         rows = self._query_rows("normed", normed)
-        query = q = self.split_heads(f"{name}/q", self.linear("q", rows), heads, self.shape.queries)
-        if (self.w["attention.scale"] != 1).any():
-            q = g.op("Mul", f"{name}/q/scaled", q, g.constant("attention.scale", self.w["attention.scale"]))
+        query = self.split_heads(f"{name}/q", self.linear("q", rows), heads, self.shape.queries)
+        q = self.scaled(query)
         k, v = g.split(f"{name}/kv", self.keys_values(x, normed), 1, heads, heads)
+        return self.mix(q, k, v, lambda logits: self.add_bias(logits, rows, query))
+
+    def scaled(self, q: str) -> str:
+        """Write the product of queries with the factor of the logits; nothing after its fold."""
+        if (scale := self.w[self.scale_key]) == 1:
+            return q
+        return self.g.op("Mul", f"{self.name}/q/scaled", q, self.g.constant(self.scale_key, scale))
+
+    def mix(self, q: str, k: str, v: str, add_bias: Callable[[str], str]) -> str:
+        """Write the values [N, h, keys, d / h] mixed by the attention of scaled queries [N, h, queries,
+        d / h] to keys, after `add_bias` of the logits [N, h, queries, keys]; returns rows [N * queries,
+        d]."""
+        g, name = self.g, self.name
         k = g.op("Transpose", f"{name}/k", k, perm=[0, 1, 3, 2])
         with g.role("attention", f"{self.key}.logits"):
             logits = g.op("MatMul", f"{name}/logits", q, k)
-        logits = self.add_bias(logits, rows, query)
-        attention = g.op("Softmax", f"{name}/softmax", logits, axis=-1)
+        attention = g.op("Softmax", f"{name}/softmax", add_bias(logits), axis=-1)
         with g.role("attention", f"{self.key}.mixed"):
             mixed = g.op("MatMul", f"{name}/mixed", attention, v)
         mixed = g.op("Transpose", f"{name}/mixed/tokens", mixed, perm=[0, 2, 1, 3])

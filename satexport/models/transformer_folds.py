@@ -17,9 +17,9 @@ import numpy as np
 from satexport.graph.writer import Weights
 
 
-def layers(w: Weights) -> list[str]:
-    """Return the prefixes of the blocks' keys: "00", "01", ..."""
-    return sorted(key.partition(".")[0] for key in w if key.endswith(".q.weight"))
+def layers(w: Weights, part: str = "q") -> list[str]:
+    """Return the prefixes of the keys of the blocks, "00", "01", ...: of those with this part."""
+    return sorted(key.partition(".")[0] for key in w if key.endswith(f".{part}.weight"))
 
 
 def fold_norm(w: Weights, norm: str, *linears: str) -> Weights:

@@ -1,7 +1,8 @@
 """Read files of weights, and find a file by its SHA-256.
 
-A file contains a state dict that `torch.save` wrote (.pt, .pth), by itself or as the entry `model`, or one
-that safetensors wrote. Its content decides which, not its name, and nothing in it is executed.
+A file contains a state dict that `torch.save` wrote (.pt, .pth), by itself or as the entry `model` or
+`state_dict`, or one that safetensors wrote. Its content decides which, not its name, and nothing in it is
+executed.
 
 So that `parity` finds the weights of a bundle, the user's cache folder contains a small text file for each
 checkpoint, with the path from which it was last loaded. Nothing is copied, and a path is used only while its
@@ -35,8 +36,8 @@ DTYPES: Final = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": 
 
 
 def read_weights(path: Path, marks: Collection[str] = ()) -> StateFile:
-    """Return the tensors of a file of weights, and its other entries. `marks` are weight names by
-    which state dicts elsewhere in the file are recognised; the error then says how to save only them.
+    """Return the tensors of a file of weights, and its other entries. `marks` are weight names by which state
+    dicts elsewhere in the file are recognised; the error then says how to save only them.
 
     Raises `CheckpointError` if the file is missing, empty, truncated, of another kind, or a pickle that needs
     more than tensors.

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,19 @@ SHARED = [path for path in sorted(PACKAGE.rglob("*.py")) if path.relative_to(PAC
 def test_the_module_meets_the_protocol() -> None:
     module: Family[Sat] = sat  # mypy compares each signature with the protocol
     assert {name for name in vars(Family) if name[0] != "_"} - set(dir(module)) == set()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_function_of_a_family_has_the_signature_of_the_protocol(name: str) -> None:
+    family = find_family(name)
+    for function, of_protocol in vars(Family).items():
+        if function[0] != "_" and callable(of_protocol):
+            _, *expected = signature(of_protocol).parameters.values()  # without self
+            found = signature(getattr(family, function)).parameters.values()
+            for parameter, other in zip(expected, found, strict=True):
+                kind = re.sub(r"\bV\b", "Variant", parameter.annotation)
+                assert (parameter.name, parameter.default) == (other.name, other.default), function
+                assert kind in (other.annotation, "Any"), function
 
 
 def test_every_variant_is_found_by_its_name_and_belongs_to_its_family() -> None:

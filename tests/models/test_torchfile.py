@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,16 +35,28 @@ class Settings:
         self.rate = 1e-3
 
 
+class AttributeDict(dict[str, object]):
+    """A dict of such a class, as Lightning keeps the hyper-parameters of a model."""
+
+
+class Names(list[str]):
+    """A list of such a class."""
+
+
 @pytest.fixture
 def lightning(sat_t: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
-    """The content of a file of Lightning: a class is a key, an object is in it, and code that would run."""
+    """The content of a file of Lightning: a class is a key, objects are in it, and code that would run."""
     module = types.ModuleType("foreign_callbacks")
     monkeypatch.setitem(sys.modules, "foreign_callbacks", module)
-    monkeypatch.setattr(Settings, "__module__", "foreign_callbacks")
-    monkeypatch.setattr(module, "Settings", Settings, raising=False)
+    for kind in (Settings, AttributeDict, Names):
+        monkeypatch.setattr(kind, "__module__", "foreign_callbacks")
+        monkeypatch.setattr(module, kind.__name__, kind, raising=False)
+    parameters = AttributeDict(rate=1e-3, folder=Path("runs"), names=Names(["a", "b"]))
+    parameters.is_frozen = True  # type: ignore[attr-defined]
     return {"pytorch-lightning_version": "1.5.9", "epoch": 3, "state_dict": sat_t,
-            "callbacks": {Settings: {"best": torch.ones(1)}}, "hyper_parameters": Settings(),
-            "lr_schedulers": [Hostile(tmp_path / "executed")]}
+            "callbacks": {Settings: {"best": torch.ones(1)}}, "hyper_parameters": parameters,
+            "loops": defaultdict[str, object](dict, fit=defaultdict[str, object](Settings, a=Names("c"))),
+            "settings": Settings(), "lr_schedulers": [Hostile(tmp_path / "executed")]}
 
 
 def test_a_file_of_lightning_is_read_without_its_classes_and_nothing_in_it_is_executed(

@@ -17,11 +17,12 @@ from satexport.models.family import Checkpoint, Interface, Reference, Rewrite, S
 from satexport.models.interface import stateless_interface
 from satexport.models.transformer_size import BASE
 
-__all__ = ["DEMOS", "MARKS", "PAPER", "PUBLISHED", "VARIANTS", "caution", "count_classes",
+__all__ = ["DEMOS", "MARKS", "PAPER", "PUBLISHED", "SORTS_CLASSES", "VARIANTS", "caution", "count_classes",
            "count_parameters", "describe", "embeddings", "find_model", "fit", "hub_types", "interface",
            "options", "random", "read", "reference", "refuse", "resembles", "rewrites"]
 
 DEMOS: Final[Mapping[str, Path]] = {}
+SORTS_CLASSES: Final = False
 
 
 def options(variant: Variant) -> frozenset[str]:

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from satexport.frontends.networks.kaldi import KaldiMelNetwork
 from satexport.frontends.rows import KALDI_MEL_16K as KALDI_MEL
 from satexport.models.ast.variants import DEVIATION, FRAMES, MEAN, Variant
-from satexport.models.kaldi_network import KaldiLogMel
 from satexport.models.transformer_network import Block, PatchEmbed
 
 
@@ -52,7 +52,7 @@ class Transformer(nn.Module):
 
     def __init__(self, variant: Variant, classes: int, eps: float, head_eps: float) -> None:
         super().__init__()
-        self.front_end = KaldiLogMel(KALDI_MEL)
+        self.front_end = KaldiMelNetwork(KALDI_MEL)
         self.v = Encoder(variant, eps)
         self.mlp_head = nn.Sequential(nn.LayerNorm(variant.width, eps=head_eps),
                                       nn.Linear(variant.width, classes))

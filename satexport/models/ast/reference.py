@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-import torch
 
 from satexport.frontends.rows import KALDI_MEL_16K as KALDI_MEL
 from satexport.models.ast.network import Transformer
@@ -19,15 +18,6 @@ PROTOCOL: Final = ("the whole clip in one pass: frames after the 1024th (10.24 s
                    "frames are appended to a shorter clip")
 
 
-def load_model(checkpoint: Checkpoint[Variant]) -> Transformer:
-    """Return the model of a checkpoint, in float32 and eval mode. It always fits, because reading a
-    `Checkpoint` checks every weight."""
-    state = {key: torch.from_numpy(value) for key, value in checkpoint.state.items()}
-    model = Transformer(checkpoint.variant, checkpoint.classes, *state.pop(EPS).tolist())
-    model.load_state_dict(state)
-    return model.eval().requires_grad_(False)
-
-
 class PyTorchStep(StatelessReference):
     """The published model as a step without a state."""
 
@@ -35,7 +25,9 @@ class PyTorchStep(StatelessReference):
     clip_protocol = PROTOCOL
 
     def __init__(self, checkpoint: Checkpoint[Variant], embedding: str = "") -> None:
-        super().__init__(load_model(checkpoint), embedding)
+        state = dict(checkpoint.state)
+        model = Transformer(checkpoint.variant, checkpoint.classes, *state.pop(EPS).tolist())
+        super().__init__(model, state, embedding)
 
     def clip_scores(self, audio: FloatArray) -> FloatArray:
         """Return the scores [classes] of a whole clip [samples]. Zeros are appended to one that is shorter

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from satexport.frontends.rows import KALDI_MEL_16K as KALDI_MEL
-from satexport.models.family import Timed
 from satexport.models.patches import EXTRA_TOKENS, PATCH, patch_count
+from satexport.models.timed import Timed
 from satexport.models.transformer_size import SIZE, size_in
 
 BANDS = KALDI_MEL.bands

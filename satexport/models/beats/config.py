@@ -40,7 +40,7 @@ def read_config(file: StateFile) -> Config | str:
     """Return the config of a file, or what is wrong with it: what was found and expected, and what to do."""
     config = _read_entry(file, "cfg")
     if not isinstance(config, Mapping):
-        found = "has no cfg" if config is None else f"has a cfg that is no dict but {type(config).__name__}"
+        found = "has no cfg" if config is None else f"its cfg is a {type(config).__name__}, not a dict"
         return f"{found}; {_WHOLE}"
     missing = [key for key in (*SIZES, CLASSES, *ONLY) if key not in config]
     if missing:
@@ -75,8 +75,10 @@ def find_order(file: StateFile) -> list[int] | str:
         if mid in rows:
             return f"its label_dict has {shown(mid)} twice; {want}"
         rows[mid] = int(number)
-    if sorted(rows.values()) != list(range(len(mids))):
-        return f"its label_dict has {len(rows)} labels, or two for one number; {want}"
+    if len(rows) != len(mids):
+        return f"its label_dict has {len(rows)} labels; {want}"
+    if missing := sorted({*range(len(mids))} - {*rows.values()}):
+        return f"its label_dict has no label for {missing[0]}; {want}"
     return [rows[mid] for mid in mids]
 
 

@@ -15,11 +15,12 @@ from satexport.models.beats.variants import BANDS, VARIANTS, Variant, find_model
 from satexport.models.family import Checkpoint, Interface, Reference, Rewrite, Shapes
 from satexport.models.interface import stateless_interface
 
-__all__ = ["DEMOS", "MARKS", "PAPER", "PUBLISHED", "VARIANTS", "caution", "count_classes",
+__all__ = ["DEMOS", "MARKS", "PAPER", "PUBLISHED", "SORTS_CLASSES", "VARIANTS", "caution", "count_classes",
            "count_parameters", "describe", "embeddings", "find_model", "fit", "hub_types", "interface",
            "options", "random", "read", "reference", "refuse", "resembles", "rewrites"]
 
 DEMOS: Final[Mapping[str, Path]] = {}
+SORTS_CLASSES: Final = True  # a label_dict gives the order
 
 
 def options(variant: Variant) -> frozenset[str]:

@@ -15,6 +15,7 @@ from satexport.frontends.rows import KALDI_MEL_16K_POVEY as KALDI_MEL
 from satexport.graph.roles import Graph
 from satexport.graph.writer import Weights, Writer
 from satexport.models.beats.variants import EPS, GROUPS, PATCH, ROWS, TAPS, Variant
+from satexport.models.patch_graph import normalise
 from satexport.models.transformer import BlockShape, BlockWriter
 
 
@@ -25,7 +26,7 @@ def build_graph(variant: Variant, w: Weights, contract: Contract) -> Graph:
     with g.role("front_end"):
         if contract.options.input == "audio":
             x = kaldi_mel(g, KALDI_MEL, variant.window_samples, x)
-        x = _normalised(g, w, x)
+        x = normalise(g, w, x)
     x = _tokens(g, variant, w, x)
     x = _placed(g, variant, w, x)
     bias = _bias(g, variant, w)
@@ -33,14 +34,6 @@ def build_graph(variant: Variant, w: Weights, contract: Contract) -> Graph:
         x = _Block(g, variant, w, layer, bias).write(x)
     _head(g, variant, w, x)
     return g.finish(contract)
-
-
-def _normalised(g: Writer, w: Weights, x: str) -> str:
-    """Write the nodes from log-mel [N, 128, F] to normalised log-mel."""
-    if w["mel.scale"] != 1:
-        x = g.op("Mul", "mel/scaled", x, g.constant("mel.scale", w["mel.scale"]))
-        x = g.op("Add", "mel/shifted", x, g.constant("mel.shift", w["mel.shift"]))
-    return x
 
 
 def _tokens(g: Writer, variant: Variant, w: Weights, x: str) -> str:
@@ -76,9 +69,15 @@ def _placed(g: Writer, variant: Variant, w: Weights, x: str) -> str:
 
 def _bias(g: Writer, variant: Variant, w: Weights) -> str:
     """Write the nodes that make the bias of each query for each key, [1, h, T, T], from that by distance, [h,
-    2T]. Row i of the bias is row 0 rotated by i. The rows of a long line of repeated distances, cut one
-    number shorter than the distances, are that. Runtimes compute it once, when they load the graph: it takes
-    12 MB at 10 s."""
+    2T]. Each row is the row before it, moved right by one: it begins one number earlier in a line of repeated
+    distances, which is therefore cut into rows of 2T - 1 numbers, of which the first T are kept. For three
+    tokens, whose distances are 0 1 2 . -2 -1 (the dot is not read):
+
+        line   0 1 2 . -2 -1 0 1 2 . -2 -1 0 1 2 ...
+        cut    0 1 2 . -2 | -1 0 1 2 . | -2 -1 0 1 2
+        kept   0 1 2      | -1 0 1     | -2 -1 0
+
+    Runtimes compute it once, when they load the graph: it takes 12 MB at 10 s."""
     heads, length = w["bias.distances"].shape
     tokens = length // 2
     x = g.constant("bias.distances", w["bias.distances"][:, None])

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from satexport.frontends.networks.kaldi import KaldiMelNetwork
 from satexport.frontends.rows import KALDI_MEL_16K_POVEY as KALDI_MEL
 from satexport.models.beats.variants import (
     DEVIATION,
@@ -25,7 +26,6 @@ from satexport.models.beats.variants import (
     Variant,
     find_buckets,
 )
-from satexport.models.kaldi_network import KaldiLogMel
 
 
 class PositionConv(nn.Module):
@@ -121,7 +121,7 @@ class Transformer(nn.Module):
     def __init__(self, variant: Variant, classes: int) -> None:
         super().__init__()
         size = variant.size
-        self.front_end = KaldiLogMel(KALDI_MEL)
+        self.front_end = KaldiMelNetwork(KALDI_MEL)
         self.patch_embedding = nn.Conv2d(1, size.embed, PATCH, stride=PATCH, bias=False)
         self.layer_norm = nn.LayerNorm(size.embed, EPS)
         if size.embed != size.width:

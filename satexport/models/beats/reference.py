@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-import torch
 
 from satexport.frontends.rows import KALDI_MEL_16K_POVEY as KALDI_MEL
 from satexport.models.beats.network import Transformer
@@ -14,17 +13,10 @@ from satexport.models.family import Checkpoint
 from satexport.models.stateless import StatelessReference
 from satexport.step import FloatArray
 
-PROTOCOL: Final = "the whole clip in one pass; of a clip of more than 30 s, its first 30 s"
-LONGEST: Final = 30 * KALDI_MEL.sample_rate  # samples of a clip: attention grows with their square
+PROTOCOL: Final = ("the whole clip in one pass; of a clip of more than 30 s, its first 30 s (a limit of "
+                   "satexport, not of a paper)")
+LONGEST: Final = 30 * KALDI_MEL.sample_rate  # samples of a clip, our choice: work grows with their square
 SHORTEST: Final = KALDI_MEL.frame + (PATCH - 1) * KALDI_MEL.hop  # samples of one patch
-
-
-def load_model(checkpoint: Checkpoint[Variant]) -> Transformer:
-    """Return the model of a checkpoint, in float32 and eval mode. It always fits, because reading a
-    `Checkpoint` checks every weight."""
-    model = Transformer(checkpoint.variant, checkpoint.classes)
-    model.load_state_dict({key: torch.from_numpy(value) for key, value in checkpoint.state.items()})
-    return model.eval().requires_grad_(False)
 
 
 class PyTorchStep(StatelessReference):
@@ -34,7 +26,7 @@ class PyTorchStep(StatelessReference):
     clip_protocol = PROTOCOL
 
     def __init__(self, checkpoint: Checkpoint[Variant], embedding: str = "") -> None:
-        super().__init__(load_model(checkpoint), embedding)
+        super().__init__(Transformer(checkpoint.variant, checkpoint.classes), checkpoint.state, embedding)
 
     def clip_scores(self, audio: FloatArray) -> FloatArray:
         """Return the scores [classes] of a whole clip [samples]. Zeros are appended to one that is shorter

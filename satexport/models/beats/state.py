@@ -41,8 +41,8 @@ def read(file: StateFile, variant: Variant, path: Path) -> State:
         raise CheckpointError(f"{path}: is not {variant.model}: its cfg is that of {others[0].model}; "
                               f"{advise_variant(others, variant)}.")
     expected, names = expected_shapes(config.size, config.classes), find_names(file.entries)
-    shapes = {key: file.shapes[names.get(key, key)] for key in (*expected, *file.shapes)
-              if names.get(key, key) in file.shapes and key not in names.values()}
+    published = {name: key for key, name in names.items()}
+    shapes = {published.get(name, name): shape for name, shape in file.shapes.items()}
     check_shapes(path, variant, shapes, expected, lambda: advice(shapes, expected))
     order = find_order(file) if config.classes == len(audioset_labels()) else slice(None)
     if isinstance(order, str):

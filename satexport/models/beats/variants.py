@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from satexport.errors import UsageError
 from satexport.frontends.rows import KALDI_MEL_16K_POVEY as KALDI_MEL
-from satexport.models.family import Timed
+from satexport.models.timed import Timed
 
 BANDS: Final = KALDI_MEL.bands
 PATCH: Final = 16          # frames and mel bands of a patch; patches do not overlap

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from satexport.frontends.networks.preemphasis_mel import PreEmphasisMelNetwork
 from satexport.models.efficientat.embeddings import H_CLF1, H_CLF2, M_B_L, READ
 from satexport.models.efficientat.variants import BN_EPS, HEAD_BN_EPS, MEAN, SCALE, Block, Variant
-from satexport.models.preemphasis_network import LogMel
 
 ACTIVATIONS = {"relu": nn.ReLU, "hardswish": nn.Hardswish}
 
@@ -85,7 +85,7 @@ class MobileNet(nn.Module):
     def __init__(self, variant: Variant, classes: int = 527) -> None:
         super().__init__()
         self.variant = variant
-        self.front_end = LogMel(variant.mel)
+        self.front_end = PreEmphasisMelNetwork(variant.mel)
         blocks = variant.blocks
         self.features = nn.Sequential(
             _convolution(1, variant.first_channels, 3, 2, activation="hardswish"),

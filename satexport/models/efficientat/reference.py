@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-import torch
 
 from satexport.models.efficientat.network import MobileNet
 from satexport.models.efficientat.variants import Variant
@@ -16,14 +15,6 @@ from satexport.step import FloatArray
 PROTOCOL: Final = "the whole clip in one pass"
 
 
-def load_model(checkpoint: Checkpoint[Variant]) -> MobileNet:
-    """Return the model of a checkpoint, in float32 and eval mode."""
-    model = MobileNet(checkpoint.variant, checkpoint.classes)
-    state = {key: torch.from_numpy(value) for key, value in checkpoint.state.items()}
-    model.load_state_dict(state)
-    return model.eval().requires_grad_(False)
-
-
 class PyTorchStep(StatelessReference):
     """The published model as a step, which has no cache."""
 
@@ -31,7 +22,7 @@ class PyTorchStep(StatelessReference):
     clip_protocol = PROTOCOL
 
     def __init__(self, checkpoint: Checkpoint[Variant], embedding: str = "") -> None:
-        super().__init__(load_model(checkpoint), embedding)
+        super().__init__(MobileNet(checkpoint.variant, checkpoint.classes), checkpoint.state, embedding)
         self._shortest = checkpoint.variant.mel.n_fft // 2 + 2  # samples that can be reflected
 
     def clip_scores(self, audio: FloatArray) -> FloatArray:

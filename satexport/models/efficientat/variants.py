@@ -14,7 +14,7 @@ from typing import ClassVar, Final, Literal, NamedTuple
 
 from satexport.frontends.preemphasis_mel import PreEmphasisMel
 from satexport.frontends.rows import FRONT_ENDS
-from satexport.models.family import Timed
+from satexport.models.timed import Timed
 
 SAMPLE_RATE: Final = 32_000
 DELAYS: Final = (1, 2, 5, 10)  # s

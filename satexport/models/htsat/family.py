@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from satexport.bundle.contract import Contract, GraphOptions
-from satexport.models.family import Checkpoint, Interface, Reference, Rewrite, Shapes
+from satexport.models.family import Checkpoint, Interface, Reference, Rewrite, Shapes, StateFile
 from satexport.models.htsat.keys import MARKS
 from satexport.models.htsat.paper import PAPER
 from satexport.models.htsat.published import PUBLISHED
@@ -16,11 +16,12 @@ from satexport.models.htsat.state import count_classes, count_parameters, random
 from satexport.models.htsat.variants import BANDS, VARIANTS, Variant, find_model
 from satexport.models.interface import stateless_interface
 
-__all__ = ["DEMOS", "MARKS", "PAPER", "PUBLISHED", "VARIANTS", "caution", "count_classes",
+__all__ = ["DEMOS", "MARKS", "PAPER", "PUBLISHED", "SORTS_CLASSES", "VARIANTS", "caution", "count_classes",
            "count_parameters", "describe", "embeddings", "find_model", "fit", "hub_types", "interface",
            "options", "random", "read", "reference", "refuse", "resembles", "rewrites"]
 
 DEMOS: Final[Mapping[str, Path]] = {}
+SORTS_CLASSES: Final = False
 
 
 def options(variant: Variant) -> frozenset[str]:
@@ -31,7 +32,7 @@ def embeddings(variant: Variant) -> Mapping[str, str]:
     return {"mean": "mean of the tokens after the last norm"}
 
 
-def fit(variant: Variant, shapes: Shapes) -> Variant:
+def fit(variant: Variant, file: StateFile) -> Variant:
     return variant
 
 

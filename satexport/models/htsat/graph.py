@@ -99,6 +99,7 @@ class _WindowBlock(BlockWriter):
         shape = BlockShape(width=stage.width, heads=stage.heads, tokens=TOKENS, queries=TOKENS, eps=EPS)
         super().__init__(g, w, stage.first + block, shape)
         self.stage, self.is_shifted = stage, stage.is_shifted(block)
+        self.scale_key = f"{self.key}.scale"
 
     def write(self, x: str) -> str:
         """Write the nodes from tokens to tokens, both [N * s * s, d] in Z-order."""
@@ -119,19 +120,11 @@ class _WindowBlock(BlockWriter):
         g, name, heads = self.g, self.name, self.shape.heads
         qkv = self.split_heads(f"{name}/qkv", self.linear("qkv", normed), 3 * heads, TOKENS)
         q, k, v = g.split(f"{name}/parts", qkv, 1, heads, heads, heads)
-        if (scale := self.w[f"{self.key}.scale"]) != 1:
-            q = g.op("Mul", f"{name}/q/scaled", q, g.constant(f"{self.key}.scale", scale))
-        k = g.op("Transpose", f"{name}/k", k, perm=[0, 1, 3, 2])
-        with g.role("attention", f"{self.key}.logits"):
-            logits = g.op("MatMul", f"{name}/logits", q, k)              # [N * windows, h, 64, 64]
-        attention = g.op("Softmax", f"{name}/softmax", self._placed(logits), axis=-1)
-        with g.role("attention", f"{self.key}.mixed"):
-            mixed = g.op("MatMul", f"{name}/mixed", attention, v)
-        mixed = g.op("Transpose", f"{name}/mixed/tokens", mixed, perm=[0, 2, 1, 3])
-        return g.reshape(f"{name}/mixed/flat", mixed, -1, self.shape.width)
+        return self.mix(self.scaled(q), k, v, self._placed)
 
     def _placed(self, logits: str) -> str:
-        """Write the sum of logits, the bias of relative positions and, if shifted, the mask."""
+        """Write the sum of logits [N * windows, h, 64, 64], the bias of relative positions and, if shifted,
+        the mask."""
         g, key, heads, windows = self.g, f"{self.key}.position", self.shape.heads, self.stage.windows
         x = g.op("Add", f"{self.name}/logits/placed", logits, g.constant(key, self.w[key]))
         if not self.is_shifted:

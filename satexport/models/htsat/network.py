@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from satexport.frontends.networks.log_mel import LogMelNetwork
 from satexport.frontends.rows import SLANEY_MEL_32K as MEL
 from satexport.models.htsat.variants import (
     BANDS,
@@ -27,22 +28,6 @@ from satexport.models.htsat.variants import (
     Variant,
 )
 from satexport.models.transformer_network import Mlp
-
-
-class Mel(nn.Module):
-    """Waveform [B, samples] in [-1, 1] to decibels [B, F, 64]."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("window", torch.from_numpy(MEL.window()).float(), persistent=False)
-        self.register_buffer("filters", torch.from_numpy(MEL.filters()).float(), persistent=False)
-
-    def forward(self, audio: Tensor) -> Tensor:
-        spectrum = torch.stft(audio, MEL.n_fft, MEL.hop, window=cast(Tensor, self.window), center=True,
-                              pad_mode="reflect", return_complex=True).transpose(1, 2)
-        power = spectrum.real.square() + spectrum.imag.square()
-        mel = power @ cast(Tensor, self.filters)
-        return 10 * mel.clamp(min=MEL.floor).log10()
 
 
 class PatchEmbed(nn.Module):
@@ -175,7 +160,7 @@ class Transformer(nn.Module):
     def __init__(self, variant: Variant, classes: int) -> None:
         super().__init__()
         stages, d = variant.stages, variant.embedding
-        self.front_end = Mel()
+        self.front_end = LogMelNetwork(MEL)
         self.bn0 = nn.BatchNorm2d(BANDS, eps=EPS)
         self.patch_embed = PatchEmbed(variant.width)
         self.layers = nn.ModuleList(SwinStage(stage, stage == stages[-1]) for stage in stages)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-import torch
 
 from satexport.models.family import Checkpoint
 from satexport.models.htsat.network import Transformer
@@ -13,17 +12,9 @@ from satexport.models.htsat.variants import LONGEST, Variant
 from satexport.models.stateless import StatelessReference
 from satexport.step import FloatArray
 
-PROTOCOL: Final = ("in one pass, with zero samples behind a clip that is shorter than 10 s; of a longer one, "
-                   "the mean of the scores of each 10 s, without overlap, with zeros behind the last")
-
-
-def load_model(checkpoint: Checkpoint[Variant]) -> Transformer:
-    """Return the model of a checkpoint, in float32 and eval mode. It always fits, because reading a
-    `Checkpoint` checks every weight."""
-    state = {key: torch.from_numpy(value) for key, value in checkpoint.state.items()}
-    model = Transformer(checkpoint.variant, checkpoint.classes)
-    model.load_state_dict(state | {"bn0.num_batches_tracked": torch.zeros((), dtype=torch.long)})
-    return model.eval().requires_grad_(False)
+PROTOCOL: Final = ("in one pass, without the paper's ten circular shifts, with zero samples behind a clip "
+                   "that is shorter than 10 s; of a longer one, the mean of the scores of each 10 s, without "
+                   "overlap, with zeros behind the last")
 
 
 class PyTorchStep(StatelessReference):
@@ -33,7 +24,8 @@ class PyTorchStep(StatelessReference):
     clip_protocol = PROTOCOL
 
     def __init__(self, checkpoint: Checkpoint[Variant], embedding: str = "") -> None:
-        super().__init__(load_model(checkpoint), embedding)
+        state = checkpoint.state | {"bn0.num_batches_tracked": np.zeros((), np.int64)}
+        super().__init__(Transformer(checkpoint.variant, checkpoint.classes), state, embedding)
 
     def clip_scores(self, audio: FloatArray) -> FloatArray:
         """Return the scores [classes] of a whole clip [samples]."""

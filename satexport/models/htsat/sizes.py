@@ -38,7 +38,7 @@ def _find_model_name(shapes: Shapes) -> str:
     heads = tuple((*stage[0], 0, 0)[1] if stage else 0 for stage in tables)
     depths = tuple(map(len, tables))
     is_published = (width, heads, depths) == (WIDTH, HEADS, DEPTHS)
-    return "htsat" if is_published else size_name(width, "-".join(map(str, heads)), depths)
+    return "htsat" if is_published else size_name(width, heads, depths)
 
 
 def refuse(file: str, shapes: Shapes) -> str:

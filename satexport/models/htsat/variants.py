@@ -15,7 +15,7 @@ from typing import ClassVar, Final, NamedTuple
 
 from satexport.errors import UsageError
 from satexport.frontends.rows import SLANEY_MEL_32K as MEL
-from satexport.models.family import Timed
+from satexport.models.timed import Timed
 
 BANDS = MEL.bands
 FRAMES = 1 + MEL.padded // MEL.hop  # of 10 s: 1001
@@ -103,9 +103,9 @@ VARIANTS: Mapping[tuple[str, int], Variant] = {
     (variant.model, delay): variant for delay, variant in _model("htsat", WIDTH, HEADS, DEPTHS).items()}
 
 
-def size_name(width: int, heads: str, depths: tuple[int, ...]) -> str:
-    """Return the name of the model of another size; `heads` may be a word that stands for the numbers."""
-    return f"htsat-{width}x{heads}x{'-'.join(map(str, depths))}"
+def size_name(width: int, heads: tuple[int, ...], depths: tuple[int, ...]) -> str:
+    """Return the name of the model of another size."""
+    return f"htsat-{width}x{'-'.join(map(str, heads))}x{'-'.join(map(str, depths))}"
 
 
 def find_model(model: str) -> Mapping[int, Variant]:

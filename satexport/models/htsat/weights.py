@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from satexport.graph.writer import Array, Weights
 from satexport.models.htsat.layout import pool_matrix, position_index
 from satexport.models.htsat.variants import EPS, Variant
-from satexport.models.transformer_folds import fold_norm
-
-_LINEARS = {"qkv": "attn.qkv", "proj": "attn.proj", "fc1": "mlp.fc1", "fc2": "mlp.fc2"}
+from satexport.models.transformer import joint_block_weights
+from satexport.models.transformer_folds import fold_norm, layers
 
 
 def graph_weights(variant: Variant, state: Mapping[str, NDArray[np.float32]]) -> Weights:
@@ -50,31 +49,21 @@ def graph_weights(variant: Variant, state: Mapping[str, NDArray[np.float32]]) ->
 
 
 def _block_weights(get: Callable[[str], Array], source: str, name: str) -> Weights:
-    """Return the weights of one block: {norm1,norm2}.{scale,shift} [d], qkv, proj, fc1, fc2: .weight
-    [in, out] and .bias [out], position [heads, 64, 64] (the bias of its logits), scale [] (their factor)."""
+    """Return the weights of one block: those of `joint_block_weights`, position [heads, 64, 64] (the bias of
+    its logits), scale [] (their factor)."""
+    weights = joint_block_weights(get, source, name)
     table = get(f"{source}.attn.relative_position_bias_table")
-    weights: Weights = {f"{name}.position": table[position_index()].transpose(2, 0, 1)}
-    for part, key in _LINEARS.items():
-        weights[f"{name}.{part}.weight"] = get(f"{source}.{key}.weight").T
-        weights[f"{name}.{part}.bias"] = get(f"{source}.{key}.bias")
-    for norm in ("norm1", "norm2"):
-        weights[f"{name}.{norm}.scale"] = get(f"{source}.{norm}.weight")
-        weights[f"{name}.{norm}.shift"] = get(f"{source}.{norm}.bias")
     features = len(weights[f"{name}.norm1.scale"]) // table.shape[1]  # of a head
-    return weights | {f"{name}.scale": np.asarray(features ** -0.5)}
-
-
-def _blocks(w: Weights) -> list[str]:
-    """Return the prefixes of the blocks' keys: "00", "01", ..."""
-    return sorted(key.partition(".")[0] for key in w if key.endswith(".qkv.weight"))
+    return weights | {f"{name}.position": table[position_index()].transpose(2, 0, 1),
+                      f"{name}.scale": np.asarray(features ** -0.5)}
 
 
 def _fold_norms(w: Weights) -> Weights:
     """Move the scale and shift of each LayerNorm into the linear layer that follows it. Those of the last
     norm pass the means over time, which have six parts with their own sums of factors."""
-    for n in _blocks(w):
+    for n in layers(w, "qkv"):
         w = fold_norm(fold_norm(w, f"{n}.norm1", f"{n}.qkv"), f"{n}.norm2", f"{n}.fc1")
-    for stage in sorted(key.partition(".")[0] for key in w if key.endswith(".reduction.weight")):
+    for stage in layers(w, "reduction"):
         w = fold_norm(w, f"{stage}.norm", f"{stage}.reduction")
     scale, shift, sums = w["head_norm.scale"], w["head_norm.shift"], pool_matrix().sum(0)
     wide = w | {"head_norm.scale": np.repeat(scale, len(sums)),
@@ -87,7 +76,7 @@ def _fold_norms(w: Weights) -> Weights:
 def _fold_scale(w: Weights) -> Weights:
     """Move the factor of the logits into the query projection."""
     folded: Weights = {}
-    for n in _blocks(w):
+    for n in layers(w, "qkv"):
         factors = np.repeat([w[f"{n}.scale"], 1.0, 1.0], len(w[f"{n}.qkv.weight"]))
         folded[f"{n}.scale"] = np.asarray(1.0)
         folded |= {f"{n}.qkv.{kind}": factors * w[f"{n}.qkv.{kind}"] for kind in ("weight", "bias")}

@@ -16,11 +16,12 @@ from satexport.models.passt.sizes import caution, refuse, resembles
 from satexport.models.passt.state import count_classes, count_parameters, random, read
 from satexport.models.passt.variants import BANDS, VARIANTS, Variant, find_model
 
-__all__ = ["DEMOS", "MARKS", "PAPER", "PUBLISHED", "VARIANTS", "caution", "count_classes",
+__all__ = ["DEMOS", "MARKS", "PAPER", "PUBLISHED", "SORTS_CLASSES", "VARIANTS", "caution", "count_classes",
            "count_parameters", "describe", "embeddings", "find_model", "fit", "hub_types", "interface",
            "options", "random", "read", "reference", "refuse", "resembles", "rewrites"]
 
 DEMOS: Final[Mapping[str, Path]] = {}
+SORTS_CLASSES: Final = False
 
 
 def options(variant: Variant) -> frozenset[str]:

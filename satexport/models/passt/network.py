@@ -12,6 +12,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from satexport.frontends.networks.preemphasis_mel import PreEmphasisMelNetwork
 from satexport.models.passt.variants import (
     BLOCK_EPS,
     HEAD_EPS,
@@ -20,7 +21,6 @@ from satexport.models.passt.variants import (
     Variant,
 )
 from satexport.models.patches import EXTRA_TOKENS
-from satexport.models.preemphasis_network import LogMel
 from satexport.models.transformer_network import Block, PatchEmbed
 
 
@@ -35,7 +35,7 @@ class Transformer(nn.Module):
     def __init__(self, variant: Variant, classes: int) -> None:
         super().__init__()
         d = variant.width
-        self.front_end = LogMel(variant.mel)
+        self.front_end = PreEmphasisMelNetwork(variant.mel)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, d))
         self.dist_token = nn.Parameter(torch.zeros(1, 1, d))
         self.new_pos_embed = nn.Parameter(torch.zeros(1, EXTRA_TOKENS, d))

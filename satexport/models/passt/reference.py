@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-import torch
 
 from satexport.models.family import Checkpoint
 from satexport.models.passt.network import Transformer
@@ -17,21 +16,13 @@ from satexport.step import FloatArray
 PROTOCOL: Final = "the whole clip in one pass; of a longer clip the first {} s"
 
 
-def load_model(checkpoint: Checkpoint[Variant]) -> Transformer:
-    """Return the model of a checkpoint, in float32 and eval mode. It always fits, because reading a
-    `Checkpoint` checks every weight."""
-    model = Transformer(checkpoint.variant, checkpoint.classes)
-    model.load_state_dict({key: torch.from_numpy(value) for key, value in checkpoint.state.items()})
-    return model.eval().requires_grad_(False)
-
-
 class PyTorchStep(StatelessReference):
     """The published model as a step without a state."""
 
     model: Transformer
 
     def __init__(self, checkpoint: Checkpoint[Variant], embedding: str = "") -> None:
-        super().__init__(load_model(checkpoint), embedding)
+        super().__init__(Transformer(checkpoint.variant, checkpoint.classes), checkpoint.state, embedding)
         variant = checkpoint.variant
         self.clip_protocol = PROTOCOL.format(variant.longest)
         self._shortest = (PATCH - 1) * variant.mel.hop + 1  # samples of the frames of a patch
@@ -39,6 +30,6 @@ class PyTorchStep(StatelessReference):
 
     def clip_scores(self, audio: FloatArray) -> FloatArray:
         """Return the scores [classes] of a whole clip [samples]. Zeros are appended to one that is shorter
-        than a patch (0.15 s)."""
+        than the 16 frames of a patch."""
         clip = np.pad(audio, (0, max(0, self._shortest - len(audio))))[:self._longest]
         return np.asarray(self(clip[None], None)[0].scores[0])

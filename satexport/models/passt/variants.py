@@ -2,7 +2,7 @@
 name of a model of another size contains the size: `passt-s10-48x3x2x192` is 48 wide with 3 heads, 2 blocks
 and 192 hidden units in its MLPs.
 
-Source of every number: "Efficient Training of Audio Transformers with Patchout" (Koutini et al., 2022, arXiv
+Source of every number: "Efficient Training of Audio Transformers with Patchout" (Koutini et al., 2021, arXiv
 2110.05069) and the behaviour of its published implementation.
 """
 
@@ -15,8 +15,8 @@ from typing import ClassVar, Final, NamedTuple
 
 from satexport.frontends.preemphasis_mel import PreEmphasisMel
 from satexport.frontends.rows import FRONT_ENDS
-from satexport.models.family import Timed
 from satexport.models.patches import EXTRA_TOKENS, patch_count
+from satexport.models.timed import Timed
 from satexport.models.transformer_size import SIZE, size_in
 
 SAMPLE_RATE: Final = 32_000

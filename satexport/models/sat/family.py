@@ -19,11 +19,12 @@ from satexport.models.sat.variants import VARIANTS, Variant, find_model
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["DEMOS", "MARKS", "PAPER", "PUBLISHED", "VARIANTS", "caution", "count_classes",
+__all__ = ["DEMOS", "MARKS", "PAPER", "PUBLISHED", "SORTS_CLASSES", "VARIANTS", "caution", "count_classes",
            "count_parameters", "describe", "embeddings", "find_model", "fit", "hub_types", "interface",
            "options", "random", "read", "reference", "refuse", "resembles", "rewrites"]
 
 DEMOS: Final = {"sat-t-2s": PACKAGE_FOLDER / "data" / "demo-sat-t-2s.safetensors"}
+SORTS_CLASSES: Final = False
 
 
 def options(variant: Variant) -> frozenset[str]:

@@ -29,7 +29,8 @@ from satexport.models.transformer_network import Mlp
 
 
 class LogMel(nn.Module):
-    """Waveform [B, samples] in [-1, 1] to decibels [B, 64, F], clamped per stream."""
+    """Waveform [B, samples] in [-1, 1] to decibels [B, 64, F], clamped per stream. Its window and filters
+    have the names that they have in published state dicts, unlike those of `frontends.networks`."""
 
     def __init__(self) -> None:
         super().__init__()

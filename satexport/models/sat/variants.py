@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 
 from satexport.errors import UsageError
 from satexport.frontends.rows import LOG_MEL_16K
-from satexport.models.family import Timed
+from satexport.models.timed import Timed
 
 LOG_MEL = LOG_MEL_16K
 PATCH = 16            # frames and mel bands, stride equal to size

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from satexport.audio.labels import audioset_labels
 from satexport.bundle.contract import GraphOptions
 from satexport.errors import CheckpointError, UsageError
 from satexport.models.beats.config import ONLY
@@ -25,7 +26,7 @@ from satexport.pipeline.export import export_onnx
 from satexport.tagging.tagger import load
 from satexport.targets import find_target
 from tests.commands.calls import call
-from tests.models.beats.vectors import MIDS, TINY, config, content, recorded, save, wave, weights
+from tests.models.beats.vectors import MIDS, ORDER, TINY, config, content, recorded, save, wave, weights
 from tests.models.checkpoints import save_torch
 
 pytestmark = pytest.mark.usefixtures("own_cache_folder", "one_thread")
@@ -66,10 +67,11 @@ def test_the_classes_of_a_file_get_the_order_of_audioset(labels: Entries, tmp_pa
     (LABELS | {3: "Speech"}, "its label_dict maps 3 to 'Speech'"),
     (LABELS | {3: 4}, "its label_dict maps 3 to 4;"), (LABELS | {"x": MIDS[0]}, "its label_dict maps 'x' to"),
     (LABELS | {-1: MIDS[0]}, "its label_dict maps -1 to"),
-    ({key + 1: mid for key, mid in LABELS.items()}, "its label_dict has 527 labels, or two for one number"),
+    ({key + 1: mid for key, mid in LABELS.items()}, "its label_dict has no label for 0; expected"),
+    ({"4" if key == 3 else key: mid for key, mid in LABELS.items()}, "its label_dict has no label for 3;"),
     (dict(list(LABELS.items())[:-1]), "its label_dict has 526 labels"),
     ({"0" * (key == 0) + str(key): mid for key, mid in LABELS.items()} | {0: LABELS[0]}, "twice")],
-    ids=range(12))
+    ids=range(13))
 def test_labels_that_are_no_permutation_of_audiosets_are_refused(
         labels: Entries | None, words: str, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=words):
@@ -84,6 +86,18 @@ def test_another_number_of_classes_keeps_the_order_of_the_file_and_needs_labels(
     names.write_text("a\nb\nc\nd\ne\n", encoding="utf-8")
     loaded = load_checkpoint(str(path), SMALL, names)
     np.testing.assert_array_equal(loaded.state["predictor.bias"], rows["predictor.bias"])
+
+
+def test_labels_of_the_user_must_have_the_order_into_which_the_classes_are_sorted(tmp_path: Path) -> None:
+    path, names = save(tmp_path), tmp_path / "labels.txt"
+    names.write_text("\n".join(audioset_labels()), encoding="utf-8")
+    assert load_checkpoint(str(path), SMALL, names).labels == audioset_labels()
+    names.write_text("\n".join(audioset_labels()[row] for row in ORDER), encoding="utf-8")  # as in the file
+    result = call("onnx", "--checkpoint", path, "--labels", names, "--output", tmp_path / "build")
+    assert result.code == 4
+    words = " ".join(result.err.split())
+    assert "does not have AudioSet's labels in AudioSet's order" in words
+    assert "the 527 classes of w.pt are sorted into that order. Leave --labels out." in words
 
 
 # The config.
@@ -125,7 +139,7 @@ def test_a_config_that_the_published_models_do_not_have_is_refused(
 
 @pytest.mark.parametrize(("cfg", "words"), [
     (None, "has no cfg; expected a file as published, a dict with cfg, model and label_dict"),
-    ([1], "has a cfg that is no dict but list"), ({}, "its cfg has no embed_dim"),
+    ([1], "its cfg is a list, not a dict; expected"), ({}, "its cfg has no embed_dim"),
     ({key: config()[key] for key in config() if key != "max_distance"}, "its cfg has no max_distance")],
     ids=range(4))
 def test_a_file_without_its_config_is_refused(cfg: Any, words: str, tmp_path: Path) -> None:

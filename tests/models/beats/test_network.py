@@ -16,7 +16,7 @@ from torch import Tensor
 from satexport.models.beats import network
 from satexport.models.beats.keys import expected_shapes
 from satexport.models.beats.network import Output, Transformer
-from satexport.models.beats.reference import LONGEST, SHORTEST, PyTorchStep, load_model
+from satexport.models.beats.reference import LONGEST, SHORTEST, PyTorchStep
 from satexport.models.beats.state import count_parameters
 from satexport.models.beats.variants import DELAYS, PUBLISHED, VARIANTS, find_buckets, find_model
 from satexport.models.checkpoint import load_checkpoint
@@ -61,7 +61,7 @@ def test_the_seeded_weights_are_those_of_the_vectors() -> None:
 @pytest.mark.parametrize("seconds", SECONDS)
 def test_the_published_size_gives_the_published_outputs(seconds: int, shared: Path) -> None:
     expected = np.load(shared / "golden" / "baselines" / "beats_full_seeded.npz")
-    found = output(load_model(seeded_model("beats", seconds)), wave(seconds))
+    found = output(PyTorchStep(seeded_model("beats", seconds)).model, wave(seconds))
     for name, value in found._asdict().items():
         key = f"beats/{'logits' if name == 'logits' else 'embedding'}_{seconds}s"
         np.testing.assert_allclose(value, expected[key], rtol=0, atol=3e-5)
@@ -73,7 +73,7 @@ def moved(change: Callable[[Transformer], Any] = lambda model: None, model: str 
           seconds: int = 2) -> float:
     """Return how far the logits of a changed model are from the published ones of the small model."""
     variant = find_model(model)[seconds]
-    other = load_model(replace(seeded_model(TINY, seconds), variant=variant))
+    other = PyTorchStep(replace(seeded_model(TINY, seconds), variant=variant)).model
     change(other)
     return float(np.abs(output(other, wave(seconds)).logits.numpy() - recorded(seconds)["logits"]).max())
 
@@ -142,7 +142,7 @@ def test_the_distances_of_the_logits_are_those_of_tokens_and_of_the_file(
 
 
 def test_frames_behind_the_last_whole_patch_are_not_read() -> None:
-    model = load_model(seeded_model(TINY, 1))
+    model = PyTorchStep(seeded_model(TINY, 1)).model
     features = torch.from_numpy(recorded(1)["features"])                    # 98 frames
     with torch.inference_mode():
         used, same, more = (model.tag(F.pad(features, (0, 0, 0, count), value=9)).logits

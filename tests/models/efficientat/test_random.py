@@ -8,7 +8,7 @@ import torch
 
 from satexport.audio.synthetic import synthetic_stream
 from satexport.models.checkpoint import load_checkpoint
-from satexport.models.efficientat.reference import PyTorchStep, load_model
+from satexport.models.efficientat.reference import PyTorchStep
 from satexport.models.efficientat.variants import find_model
 
 pytestmark = pytest.mark.usefixtures("own_cache_folder", "one_thread")
@@ -42,7 +42,7 @@ def test_scores_of_random_weights_are_moderate_and_differ_between_chunks(model: 
 
 @torch.inference_mode()
 def test_activations_neither_explode_nor_vanish() -> None:
-    network = load_model(load_checkpoint("random", find_model("mn04")[1]))
+    network = PyTorchStep(load_checkpoint("random", find_model("mn04")[1])).model
     x = network.normalised(torch.from_numpy(SOUND))
     for layer in network.features:
         x = layer(x)

@@ -79,6 +79,15 @@ def test_each_fold_removes_work_and_keeps_the_scores(tiny: Checkpoint[Variant]) 
     assert graph_size(last.model)[0] < graph_size(first.model)[0]
 
 
+def test_every_norm_has_the_epsilon_1e_5(tiny: Checkpoint[Variant]) -> None:
+    norms = [node for node in graph_of(tiny).model.graph.node if node.op_type == "LayerNormalization"]
+    epsilons = [attribute.f for node in norms for attribute in node.attribute if attribute.name == "epsilon"]
+    np.testing.assert_array_equal(epsilons, np.full(1 + 8 * 2 + 3 + 1, np.float32(1e-5)))
+    plain = {"bn0.weight": np.ones(64, np.float32), "bn0.running_var": np.zeros(64, np.float32)}
+    weights = graph_weights(tiny.variant, tiny.state | plain)
+    np.testing.assert_allclose(weights["mel.scale"], np.full(64, 1e-5 ** -0.5))
+
+
 def test_the_graph_has_static_shapes(tiny: Checkpoint[Variant]) -> None:
     inferred = onnx.shape_inference.infer_shapes(graph_of(tiny).model, data_prop=True).graph
     shapes = {value.name: [d.dim_value for d in value.type.tensor_type.shape.dim]

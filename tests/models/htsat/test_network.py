@@ -55,6 +55,22 @@ def test_the_small_model_gives_the_published_outputs(seconds: int) -> None:
     np.testing.assert_allclose(scores, expected["scores_pad"], rtol=0, atol=2e-5)
 
 
+@pytest.mark.parametrize("seconds", [1, 2])
+def test_the_stored_features_stretched_to_the_image_give_the_published_outputs(seconds: int) -> None:
+    model, expected = step_of(seconds).model, recorded(seconds)
+    with torch.inference_mode():
+        found = model.tag(torch.from_numpy(expected["features"]))  # another way to treat a short chunk
+    np.testing.assert_allclose(found.logits, expected["logits_stretch"], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(found.embedding, expected["embedding_stretch"], rtol=0, atol=1e-5)
+
+
+def test_every_norm_has_the_epsilon_1e_5() -> None:
+    kinds = (torch.nn.LayerNorm, torch.nn.BatchNorm2d)
+    norms = [module for module in step_of(1).model.modules() if isinstance(module, kinds)]
+    assert len(norms) == 1 + 1 + 8 * 2 + 3 + 1  # of the bands, patches, blocks, between stages, last
+    assert {norm.eps for norm in norms} == {1e-5}
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("seconds", SECONDS)
 def test_the_published_size_gives_the_published_outputs(seconds: int, shared: Path) -> None:

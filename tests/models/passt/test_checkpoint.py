@@ -18,7 +18,7 @@ from satexport.models.passt.published import PUBLISHED
 from satexport.models.passt.variants import VARIANTS, find_model
 from tests.commands.calls import call
 from tests.models.checkpoints import save_torch
-from tests.models.passt.vectors import SIZE, TINY, hollow, published_names, save
+from tests.models.passt.vectors import TINY, hollow, published_names, save
 
 pytestmark = pytest.mark.usefixtures("own_cache_folder", "one_thread")
 
@@ -172,11 +172,26 @@ def test_a_model_without_a_state_has_no_cache() -> None:
         check_options(VARIANTS["passt-s10", 1], GraphOptions(cache="hidden"))
 
 
+RELEASES = {  # release -> model -> files
+    "v.0.0.9": {"passt-s10": ["passt-s-kd-ap.486.pt"]}, "v.0.0.10": {"passt-l": ["passt-l-kd-ap.47.pt"]},
+    "v0.0.1-audioset": {"passt-s10": ["passt-s-f128-p16-s10-ap.476-swa.pt"]},
+    "v0.0.2-audioset": {
+        "passt-s10": ["passt-s-f128-p16-s10-ap.4761-swa.pt", "passt-s-f128-p16-s10-ap.472.pt"],
+        "passt-s12": ["passt-s-f128-p16-s12-ap.473-swa.pt", "passt-s-f128-p16-s12-ap.470.pt"],
+        "passt-s14": ["passt-s-f128-p16-s14-ap.471-swa.pt", "passt-s-f128-p16-s14-ap.469.pt"],
+        "passt-s16": ["passt-s-f128-p16-s16-ap.473-swa.pt", "passt-s-f128-p16-s16-ap.468.pt"]},
+    "v0.0.3-audioset": {"passt-s10-stfthop100": ["passt-s-f128-stfthop100-p16-s10-ap.473-swa.pt"],
+                        "passt-s10-stfthop160": ["passt-s-f128-stfthop160-p16-s10-ap.473-swa.pt"]},
+    "v0.0.5": {"passt-s10-20sec": ["passt-s-f128-20sec-p16-s10-ap.474-swa.pt"],
+               "passt-s10-30sec": ["passt-s-f128-30sec-p16-s10-ap.473-swa.pt"]}}
+
+
 def test_public_files_have_the_addresses_of_their_releases() -> None:
-    addresses = {file.url for files in PUBLISHED.values() for file in files}
-    assert len(addresses) == 15
-    releases = "https://github.com/kkoutini/PaSST/releases/download"
-    assert f"{releases}/v0.0.1-audioset/passt-s-f128-p16-s10-ap.476-swa.pt" in addresses
-    assert PUBLISHED["passt-s10-30sec-30s"][0].url == (
-        f"{releases}/v0.0.5/passt-s-f128-30sec-p16-s10-ap.473-swa.pt")
-    assert find_variant(f"passt-s10-30sec-{SIZE}", 30).window == 30
+    expected = {(model, f"https://github.com/kkoutini/PaSST/releases/download/{release}/{file}")
+                for release, models in RELEASES.items() for model, files in models.items() for file in files}
+    assert len(expected) == 15
+    assert expected == {(variant.model, file.url) for variant in VARIANTS.values()
+                        for file in PUBLISHED[variant.chunk_name]}
+    recommended = {model: PUBLISHED[f"{model}-1s"][0].file for model, _ in VARIANTS}
+    assert (recommended["passt-s10"], recommended["passt-s16"]) == (
+        "passt-s-kd-ap.486.pt", "passt-s-f128-p16-s16-ap.473-swa.pt")

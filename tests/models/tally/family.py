@@ -26,7 +26,7 @@ from satexport.models.weightfile import read_floats
 from tests.models.tally.reference import Cache, NumpyTally
 from tests.models.tally.variants import LOG_MEL, VARIANTS, Variant, find_model
 
-__all__ = ["DEMOS", "MARKS", "PAPER", "PUBLISHED", "VARIANTS", "caution", "count_classes",
+__all__ = ["DEMOS", "MARKS", "PAPER", "PUBLISHED", "SORTS_CLASSES", "VARIANTS", "caution", "count_classes",
            "count_parameters", "describe", "embeddings", "find_model", "fit", "hub_types", "interface",
            "options", "random", "read", "reference", "refuse", "resembles", "rewrites"]
 
@@ -35,6 +35,7 @@ MARKS: Final = frozenset({MARK})
 PUBLISHED: Final[Mapping[str, Sequence[Published]]] = {}
 DEMOS: Final[Mapping[str, Path]] = {}
 PAPER: Final[Mapping[str, PaperFigures]] = {}
+SORTS_CLASSES: Final = False
 
 
 def options(variant: Variant) -> frozenset[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from satexport.frontends.log_mel import LogMel
-from satexport.models.family import Timed
+from satexport.models.timed import Timed
 
 LOG_MEL = LogMel(name="log-mel-32k", sample_rate=32_000, n_fft=1024, hop=320, bands=40, f_min=50.0,
                    f_max=14_000.0, floor=1e-10, top_db=80.0)

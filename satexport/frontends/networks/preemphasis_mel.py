@@ -1,4 +1,4 @@
-"""The front ends with pre-emphasis in PyTorch, for the references of several families."""
+"""The front ends with pre-emphasis as a PyTorch module."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from satexport.frontends.preemphasis_mel import PreEmphasisMel
 
 
-class LogMel(nn.Module):
+class PreEmphasisMelNetwork(nn.Module):
     """Waveform [B, samples] in [-1, 1] to ln(power + offset), [B, bands, frames]."""
 
     def __init__(self, row: PreEmphasisMel) -> None:

@@ -1,4 +1,4 @@
-"""Kaldi's log-mel front ends in PyTorch, for the references of several families."""
+"""Kaldi's log-mel front ends as a PyTorch module."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from satexport.frontends.kaldi import POVEY, PRE_EMPHASIS, KaldiMel
 
 
-class KaldiLogMel(nn.Module):
+class KaldiMelNetwork(nn.Module):
     """Waveform [B, samples] in [-1, 1] to log-mel [B, F, bands], whole frames only."""
 
     def __init__(self, row: KaldiMel) -> None:

@@ -1,0 +1,1 @@
+"""Front ends as PyTorch modules, for the references."""
