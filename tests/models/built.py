@@ -21,8 +21,8 @@ from satexport.targets import find_target
 from tests.commands.calls import call
 from tests.machine import need
 
-COSINES = {"fp32": 0.999_999, "fp16": 0.999, "bf16": 0.99, "int8": 0.9}  # precision -> least cosine of an
-                                                                        # embedding and PyTorch's
+COSINES = {"fp32": 0.999_999, "fp16": 0.9999, "bf16": 0.99, "int8": 0.95}  # precision -> least cosine of an
+                                                                           # embedding and PyTorch's
 CALIBRATION = """
 name = "few"
 source = "synthetic"
