@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -43,7 +44,7 @@ def run_command(bundle: Path, audio: tuple[str, ...], top: int, embeddings_file:
     are printed as soon as it is scored. A file that comes through a pipe (/dev/stdin) is scored after the
     pipe has ended.
 
-    The file of --embeddings is written at the end, also if Ctrl-C ends the command. It has a row for each
+    The file of --embeddings is written at the end, also if Ctrl-C ends standard input. It has a row for each
     chunk of all sounds: the arrays embedding, file_number (its place in files), start, end and window_start
     in seconds; and kind, model and bundle_sha256.
 
@@ -55,7 +56,6 @@ def run_command(bundle: Path, audio: tuple[str, ...], top: int, embeddings_file:
     """
     from satexport import load
     from satexport.bundle.contract import RANDOM_WEIGHTS
-    from satexport.bundle.places import check_places
     from satexport.tagging.embeddings import EmbeddingFile
 
     if audio.count("-") > 1:
@@ -67,17 +67,39 @@ def run_command(bundle: Path, audio: tuple[str, ...], top: int, embeddings_file:
     collected = None
     if embeddings_file:
         collected = EmbeddingFile(tagger.contract, tagger.bundle.sha256)
-        check_places([("embeddings", embeddings_file)], [bundle])  # before the work
-    is_finished = False
+        check_embeddings_file(embeddings_file, audio, bundle)  # before the work
     try:
         failure = print_all(tagger, audio, top, as_json, collected)
-        is_finished = True
-    finally:  # also after Ctrl-C, which is how a microphone's stream ends
-        if collected and embeddings_file and (is_finished or collected.chunks):
-            collected.write(embeddings_file)
-            note(f"Embeddings of {collected.chunks} chunks: {embeddings_file}")
+    except KeyboardInterrupt:
+        if collected and embeddings_file and "-" in audio:  # it ends the sound of a microphone
+            write_embeddings(collected, embeddings_file)
+        raise
+    if collected and embeddings_file:
+        write_embeddings(collected, embeddings_file)
     if failure:
         sys.exit(failure.exit_code)
+
+
+def check_embeddings_file(file: Path, audio: Sequence[str], bundle: Path) -> None:
+    """Raise `UsageError` if the file of --embeddings is no .npz file, or would replace a sound or a part of
+    the bundle; `RunError` if it cannot be written."""
+    from satexport.bundle.places import check_places
+
+    if file.suffix != ".npz" and str(file) != "-":
+        raise UsageError(f"--embeddings {file}: expected a file name that ends in .npz.")
+    if any(os.path.realpath(name) == os.path.realpath(file) for name in audio):
+        raise UsageError(f"--embeddings {file}: is one of the sounds, which would be lost. Choose another "
+                         "name.")
+    check_places([("embeddings", file)], [bundle])
+
+
+def write_embeddings(collected: EmbeddingFile, file: Path) -> None:
+    """Write the rows and say so. Without any, an earlier file stays."""
+    if collected.chunks:
+        collected.write(file)
+        note(f"Embeddings of {collected.chunks} chunks: {file}")
+    else:
+        note(f"No chunk was scored: {file} was not written.")
 
 
 def print_all(tagger: Tagger, names: Sequence[str], top: int, as_json: bool,

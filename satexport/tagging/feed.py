@@ -4,7 +4,7 @@ Imports only numpy."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import overload
 
 from numpy.typing import ArrayLike
@@ -52,8 +52,8 @@ class Feed(ProcessBound, ABC):
         fails. No samples are lost then: the next call tries the failed chunk again, and also returns the
         outputs of the chunks before it.
         """
-        check_outputs(outputs, self._contract)
-        return select(self.feed_all(samples, sample_rate), outputs)
+        names = check_outputs(outputs, self._contract)
+        return select(self.feed_all(samples, sample_rate), names)
 
     @overload
     def flush(self, *, outputs: None = None) -> FloatArray: ...
@@ -65,21 +65,24 @@ class Feed(ProcessBound, ABC):
         """Score the waiting samples, padded with zeros to whole chunks: one chunk, or none if no samples
         wait. After a failed step more than one chunk may wait. Returns `outputs` and raises as `feed`
         does."""
-        check_outputs(outputs, self._contract)
-        return select(self.flush_all(), outputs)
+        names = check_outputs(outputs, self._contract)
+        return select(self.flush_all(), names)
 
 
-def check_outputs(names: Sequence[str] | None, contract: Contract) -> None:
-    """Raise `UsageError` if a bundle does not have the outputs of these names; None names the scores."""
-    if names is None:
-        return
-    if isinstance(names, str):
-        raise UsageError(f"outputs={names!r}: expected a tuple of names, such as ('scores', 'embedding').")
+def check_outputs(outputs: Sequence[str] | None, contract: Contract) -> tuple[str, ...] | None:
+    """Return the names of outputs; None names the scores. Raises `UsageError` if a bundle does not have
+    them."""
+    if outputs is None:
+        return None
+    if isinstance(outputs, str) or not isinstance(outputs, Iterable):
+        raise UsageError(f"outputs={outputs!r}: expected a tuple of names, such as ('scores', 'embedding').")
+    names = tuple(outputs)
     for name in names:
         if name not in Outputs._fields:
             raise UsageError(f"there is no output {name!r}; expected {' or '.join(Outputs._fields)}.")
         if getattr(contract, name) is None:
             raise UsageError(f"this bundle has no {name}: export it with --{name}.")
+    return names
 
 
 def select(outputs: Outputs, names: Sequence[str] | None) -> FloatArray | tuple[FloatArray, ...]:

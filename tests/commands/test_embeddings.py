@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,8 @@ import pytest
 
 from satexport.bundle.contract import RANDOM_WEIGHTS
 from satexport.bundle.folder import open_bundle
-from satexport.step import FloatArray
-from satexport.tagging.tagger import load
+from satexport.step import FloatArray, Outputs
+from satexport.tagging.tagger import Tagger, load
 from tests.bundle.copies import copy_of
 from tests.commands.calls import call, start
 from tests.machine import PATIENCE, need
@@ -168,20 +169,46 @@ def test_ctrl_c_before_the_first_chunk_leaves_an_earlier_file(
 def test_what_cannot_be_written_is_refused_before_the_work(
         tiny: Path, tiny_embedding: Path, wavs: list[Path], tmp_path: Path) -> None:
     bundle = copy_of(tiny_embedding, tmp_path)
-    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken.npz").mkdir()
+    sound = tmp_path / "sound.npz"  # a sound in spite of its name
+    wavs[1].rename(sound)
     (tmp_path / "file").write_text("mine")
     for path, file, code, words in (
             (tiny, "a.npz", 2, "this bundle has no embedding: export its model with --embedding, or leave "
                                "--embeddings out."),
-            (bundle, "taken", 2, "is not a regular file; expected a file name for the embeddings"),
+            (bundle, "taken.npz", 2, "is not a regular file; expected a file name for the embeddings"),
+            (bundle, wavs[0], 2, "expected a file name that ends in .npz"),
+            (bundle, "sound.npz", 2, "is one of the sounds, which would be lost"),
             (bundle, "-", 2, "expected a file name for the embeddings"),
             (bundle, bundle / "a.npz", 2, "is inside the bundle"),
             (bundle, bundle / "golden.npz", 2, "is inside the bundle"),
             (bundle, "file/a.npz", 5, "cannot be written")):
-        result = call("run", path, wavs[0], "--embeddings", file if file == "-" else tmp_path / file)
+        result = call("run", path, wavs[0], sound, "--embeddings", file if file == "-" else tmp_path / file)
         assert (result.code, result.out) == (code, ""), file
         assert words in result.err
     open_bundle(bundle)
+    assert len(soundfile.read(sound)[0]) == 2 * RATE
+
+
+def test_an_earlier_file_stays_if_no_chunk_was_scored(
+        tiny_embedding: Path, wavs: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_text("mine")
+    result = call("run", tiny_embedding, tmp_path / "no.wav", "--embeddings", tmp_path / "a.npz")
+    assert (result.code, (tmp_path / "a.npz").read_text()) == (4, "mine")
+    assert f"No chunk was scored: {tmp_path / 'a.npz'} was not written." in result.err
+
+
+def test_ctrl_c_between_files_leaves_an_earlier_file(
+        tiny_embedding: Path, wavs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def first_only(tagger: Tagger, name: str) -> Iterator[tuple[float, float, Outputs]]:
+        if name == str(wavs[1]):
+            raise KeyboardInterrupt
+        yield 0.0, 2.0, Outputs(np.zeros(527, np.float32), np.zeros(48, np.float32))
+
+    (tmp_path / "a.npz").write_text("mine")
+    monkeypatch.setattr("satexport.commands.run.timed_outputs", first_only)
+    assert call("run", tiny_embedding, *wavs, "--embeddings", tmp_path / "a.npz").code == 130
+    assert (tmp_path / "a.npz").read_text() == "mine"
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")

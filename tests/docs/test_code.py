@@ -34,7 +34,8 @@ def test_a_python_block_runs(page: str, program: str, audio: FloatArray, tmp_pat
         monkeypatch.chdir(tmp_path)
         put(Kit(request), tmp_path, ("build/sat-t-2s/onnx", "build/sat-t-2s/onnx-x8",
                                      "build/sat-t-2s/onnx-embedding-mean"))
-        np.savez("both.npz", embedding=np.ones((2, 3), np.float32), file_number=np.array([0, 1]))
+        np.savez("both.npz", embedding=np.ones((2, 3), np.float32), file_number=np.array([0, 1]),
+                 start=np.zeros(2), end=np.ones(2))
     minute = audio[:5 * 32_000 + 9]
     names: dict[str, Any] = {"samples": minute, "samples_of_eight": np.tile(minute, (8, 1)),
                              "chunks": audio[:96_000].reshape(3, 1, 32_000)}

@@ -21,8 +21,8 @@ from satexport.targets import find_target
 from tests.commands.calls import call
 from tests.machine import need
 
-COSINES = {"fp32": 0.999_999, "fp16": 0.999, "bf16": 0.99, "int8": 0.9}  # precision -> least cosine of an
-                                                                        # embedding and PyTorch's
+COSINES = {"fp32": 0.999_999, "fp16": 0.9999, "bf16": 0.99, "int8": 0.95}  # precision -> least cosine of an
+                                                                           # embedding and PyTorch's
 CALIBRATION = """
 name = "few"
 source = "synthetic"
@@ -67,6 +67,9 @@ def build_for_runtime(target: str, package: str, limit: float, export: Path, aud
     assert report["embeddings"]["0.1 min of stream"]["worst_cosine"] > least
     if isinstance(built.step, OpenVinoStep):
         assert list(built.step.executed()["front end"]) == ["f32"]
+        if "int8" in target:  # with one thread OpenVINO fuses more products
+            alone = load(built.bundle.path, threads=1).step
+            assert alone.executed()["products"]["u8"] == built.step.executed()["products"]["u8"]
     return built
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -50,7 +50,7 @@ def test_a_stream_returns_what_is_asked_for_in_that_order(embedder: Tagger, audi
     assert relative(embeddings[1:], expected[1][:-1]) > 0.01  # they differ from chunk to chunk
     turned = embedder.stream().feed(sound, outputs=BOTH[::-1])
     np.testing.assert_array_equal(turned[0], embeddings)
-    (alone,) = embedder.stream().feed(sound, outputs=["embedding"])
+    (alone,) = embedder.stream().feed(sound, outputs=cast(Any, (name for name in ["embedding"])))
     np.testing.assert_array_equal(alone, embeddings)
     np.testing.assert_array_equal(embedder.stream().feed(sound), scores)
 
@@ -94,9 +94,11 @@ def test_no_embedding_is_lost_if_a_step_fails(
 def test_an_output_that_does_not_exist_leaves_the_stream_as_it_was(
         embedder: Tagger, tiny: Path, audio: FloatArray) -> None:
     stream = load(tiny).stream()
-    for names, words in ((BOTH, "this bundle has no embedding: export it with --embedding"),
-                         (("logits",), "there is no output 'logits'; expected scores or embedding"),
-                         ("embedding", "expected a tuple of names")):
+    wrong: list[tuple[Any, str]] = [
+        (BOTH, "this bundle has no embedding: export it with --embedding"),
+        (("logits",), "there is no output 'logits'; expected scores or embedding"),
+        ("embedding", "expected a tuple of names"), (5, "expected a tuple of names")]
+    for names, words in wrong:
         with pytest.raises(UsageError, match=words):
             stream.feed(audio[:HOP + 100], outputs=names)
         with pytest.raises(UsageError, match=words):

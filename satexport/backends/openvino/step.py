@@ -34,6 +34,7 @@ MIN_VERSION = 2025, 0  # same as in the extra `openvino`
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}  # name in a target -> name in OpenVINO
 CONTRACT, QUANTIZED, FRONT_END_LAYERS = (  # keys of the IR's rt_info
     ["satexport", key] for key in ("contract", "int8_products", "front_end"))
+INT8 = {"i8", "u8"}
 PRODUCT_LAYERS = {"FullyConnected", "MatMul", "Convolution"}  # layer types of the compiled model
 
 
@@ -99,6 +100,8 @@ class OpenVinoStep(ProcessBound):
             for name in value.get_names()}, graph)
         quantized = int(model.get_rt_info(QUANTIZED).astype(str))
         self._front_end = frozenset(json.loads(model.get_rt_info(FRONT_END_LAYERS).astype(str)))  # names
+        self._products = frozenset(node.get_friendly_name() for node in model.get_ops()
+                                   if node.get_type_name() in PRODUCT_LAYERS)
         try:
             with release_mapped_pages(*read_once):
                 self.compiled = core.compile_model(model, settings.device, properties)
@@ -149,6 +152,8 @@ class OpenVinoStep(ProcessBound):
                 counters["front end"][precision] += 1
             elif kind in PRODUCT_LAYERS:
                 counters["products"][precision] += 1
+            elif kind == "Subgraph" and precision in INT8:  # with one thread: both products of a small MLP
+                counters["products"][precision] += len(self._products.intersection(names.split(",")))
         return {part: dict(counts) for part, counts in counters.items() if counts}
 
     def close(self) -> None:
@@ -230,12 +235,14 @@ def check_executed(executed: dict[str, dict[str, int]], floats: str, weights: st
     products, front_end = dict(executed["products"]), executed.get("front end", {})
     if weights == "fp16" and floats == "f32":  # OpenVINO reports such products by the dtype of their weights
         products.pop("f16", None)
-    int8_products = sum(count for precision, count in products.items() if precision in ("i8", "u8"))
-    if set(front_end) <= {"f32"} and int8_products >= quantized and set(products) <= {floats, "i8", "u8"}:
+    int8_products = sum(count for precision, count in products.items() if precision in INT8)
+    if set(front_end) <= {"f32"} and int8_products >= quantized and set(products) <= {floats, *INT8}:
         return
+    found = "; ".join(f"{part}: {', '.join(f'{count} in {precision}' for precision, count in counts.items())}"
+                      for part, counts in executed.items())
     raise MissingError(f"expected {quantized} products in int8, the others in {floats} and the front end in "
-                       f"f32; on this machine OpenVINO computes {executed}. Make the bundle for another "
-                       "precision.")
+                       f"f32; with these threads, OpenVINO computes here: {found}. Make the bundle for "
+                       "another precision.")
 
 
 def resolve_float_precision(target: Target, settings: OpenVinoSettings) -> str:
