@@ -24,6 +24,7 @@ from satexport.models.families import (
     find_family,
     find_variant,
     hub_types,
+    identify,
     marks,
     models_of_file,
     named_variant,
@@ -126,9 +127,11 @@ def _choose_published(what: str, variant: Variant) -> Published:
 
 def _find_alike(path: Path) -> list[Variant]:
     """Return the variants that the shapes in a file match; if the file has the name of a public one, only
-    those of its models."""
+    those of its models. Raises `CheckpointError` if it matches none, but a family knows what it is."""
     shapes = read_weights(path, marks()).shapes
     _check_supported(path, shapes)
+    if known := identify(shapes):
+        raise CheckpointError(f"{path}: {' '.join(known.values())}")
     alike, named = resembling(shapes), models_of_file(path.name)
     return [variant for variant in alike if variant.model in named] or alike
 
@@ -196,12 +199,16 @@ def _fitted(models: Sequence[str], file: StateFile) -> set[str]:
 
 
 def _check_family(path: Path, file: StateFile, variant: Variant) -> None:
-    """Raise `CheckpointError` if the shapes in a file match another family."""
+    """Raise `CheckpointError` if the shapes in a file match another family, or only another one knows it."""
     alike = resembling(file.shapes)
     if alike and variant.family not in {other.family for other in alike}:
         guess = next((other for other in alike if other.delay == variant.window), alike[0])
         raise CheckpointError(f"{path}: is not {variant.model} at {variant.window} s. This looks like "
                               f"{guess.model} at {guess.delay} s: {advise_variant(alike, variant)}.")
+    known = identify(file.shapes)
+    if known and variant.family not in known:
+        raise CheckpointError(f"{path}: is not {variant.model} at {variant.window} s. "
+                              f"{' '.join(known.values())}")
 
 
 def _find_demo(variant: Variant) -> Path:

@@ -110,6 +110,15 @@ def resembling(shapes: Shapes) -> list[Variant]:
     return [variant for name in FAMILIES for variant in find_family(name).resembles(shapes)]
 
 
+def identify(shapes: Shapes) -> dict[str, str]:
+    """Return what a state dict of these shapes is if it resembles no variant, a sentence by family; empty
+    if it resembles one or no family knows it."""
+    if resembling(shapes):
+        return {}
+    sentences = {name: find_family(name).identify(shapes) for name in FAMILIES}
+    return {name: sentence for name, sentence in sentences.items() if sentence}
+
+
 def all_hub_types() -> frozenset[str]:
     """Return the model types that config.json of a repository on the Hub may state, for all variants."""
     return frozenset[str]().union(*(hub_types(variant) for variant in all_variants()))

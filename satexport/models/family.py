@@ -230,6 +230,11 @@ class Family(Protocol[V]):
     def resembles(self, shapes: Shapes) -> Sequence[V]:
         """Return the variants that a state dict of these shapes could belong to, the likeliest first."""
 
+    def identify(self, shapes: Shapes) -> str:
+        """Return what a state dict of the family is if `resembles` returns nothing for it, a sentence that
+        says what to do: for example its size, and for which part of its model's name the user must know more
+        than the shapes show. "" if it is not of the family."""
+
     def fit(self, variant: V, file: StateFile) -> V:
         """Return the variant with what its model leaves to the file, such as the stride of an AST; the
         variant itself if its model leaves nothing open or the file does not show it."""

@@ -10,7 +10,7 @@ from satexport.bundle.contract import Contract, GraphOptions
 from satexport.models.ast.keys import MARKS
 from satexport.models.ast.paper import PAPER
 from satexport.models.ast.published import PUBLISHED
-from satexport.models.ast.sizes import fit, refuse, resembles
+from satexport.models.ast.sizes import fit, identify, refuse, resembles
 from satexport.models.ast.state import count_classes, count_parameters, random, read
 from satexport.models.ast.variants import BANDS, VARIANTS, Variant, find_model
 from satexport.models.family import Checkpoint, Interface, Reference, Rewrite, Shapes
@@ -18,8 +18,8 @@ from satexport.models.interface import stateless_interface
 from satexport.models.transformer_size import BASE
 
 __all__ = ["DEMOS", "MARKS", "PAPER", "PUBLISHED", "SORTS_CLASSES", "VARIANTS", "caution", "count_classes",
-           "count_parameters", "describe", "embeddings", "find_model", "fit", "hub_types", "interface",
-           "options", "random", "read", "reference", "refuse", "resembles", "rewrites"]
+           "count_parameters", "describe", "embeddings", "find_model", "fit", "hub_types", "identify",
+           "interface", "options", "random", "read", "reference", "refuse", "resembles", "rewrites"]
 
 DEMOS: Final[Mapping[str, Path]] = {}
 SORTS_CLASSES: Final = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
 from satexport.audio.labels import audioset_labels
@@ -17,6 +16,7 @@ from satexport.models.ast.variants import (
 from satexport.models.family import Shapes, StateFile
 from satexport.models.mismatch import Comparison, advise, find_prefixes, looks_like
 from satexport.models.patches import PATCH
+from satexport.models.transformer_size import ask_for_heads, count_blocks
 
 SPEECH_COMMANDS = 146  # rows of the position table of 128 frames
 _HEADLESS = ("is an AST without a head, which gives no scores; expected one that was trained to classify, "
@@ -31,6 +31,17 @@ def resembles(shapes: Shapes) -> list[Variant]:
     position, depth = shapes[form.name(POSITION)], _count_blocks(shapes, form)
     return [variant for variant in VARIANTS.values()
             if (position, depth) == ((1, variant.tokens, variant.width), variant.depth)]
+
+
+def identify(shapes: Shapes) -> str:
+    """Return which AST of another size a state dict is, as `Family.identify` defines."""
+    form = find_format(shapes)
+    if form is None:
+        return ""
+    width, mlp = _widths(shapes, form)
+    depth, stride = _count_blocks(shapes, form), _find_stride(shapes)
+    model = "ast" if stride in (None, STRIDES[0]) else f"ast-s{stride}"
+    return ask_for_heads("an AST", width, depth, [f"{model}-{width}xHEADSx{depth}x{mlp}"])
 
 
 def fit(variant: Variant, file: StateFile) -> Variant:
@@ -87,20 +98,17 @@ def advice(shapes: Shapes, variant: Variant, file: StateFile) -> str:
 
 def _looks_like(shapes: Shapes, variant: Variant, form: Format) -> str:
     """Return which AST a state dict looks like: a published one, or one of another size, by its name."""
-    width = (*shapes[form.name(POSITION)], 0, 0, 0)[2]
-    mlp = (*shapes.get(form.name("v.blocks.0.mlp.fc1.weight"), ()), 0)[0]
-    depth, stride = _count_blocks(shapes, form), _find_stride(shapes)
-    model = "ast" if stride in (None, STRIDES[0]) else f"ast-s{stride}"
-    if (width, depth, mlp) == (variant.width, variant.depth, variant.mlp) and stride == variant.stride:
+    size = (*_widths(shapes, form), _count_blocks(shapes, form))
+    if size == (variant.width, variant.mlp, variant.depth) and _find_stride(shapes) == variant.stride:
         return looks_like([variant], variant, "")
-    return looks_like(
-        resembles(shapes), variant,
-        f"It is an AST of width {width} with {depth} blocks, whose shapes do not show the number of heads: "
-        f"pass --model {model}-{width}xHEADSx{depth}x{mlp} with that number for HEADS.")
+    return looks_like(resembles(shapes), variant, identify(shapes))
+
+
+def _widths(shapes: Shapes, form: Format) -> tuple[int, int]:
+    """Return the length of a token and the number of hidden units; 0: unknown."""
+    mlp = shapes.get(form.name("v.blocks.0.mlp.fc1.weight"), ())
+    return (*shapes[form.name(POSITION)], 0, 0, 0)[2], (*mlp, 0)[0]
 
 
 def _count_blocks(shapes: Shapes, form: Format) -> int:
-    """Return one more than the highest number of a block."""
-    before = form.block.partition("{}")[0]
-    numbers = [key.removeprefix(before).partition(".")[0] for key in shapes if key.startswith(before)]
-    return max((1 + int(number) for number in numbers if re.fullmatch("[0-9]{1,4}", number)), default=0)
+    return count_blocks(shapes, form.block.partition("{}")[0])

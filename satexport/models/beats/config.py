@@ -38,10 +38,9 @@ class Config(NamedTuple):
 
 def read_config(file: StateFile) -> Config | str:
     """Return the config of a file, or what is wrong with it: what was found and expected, and what to do."""
-    config = _read_entry(file, "cfg")
-    if not isinstance(config, Mapping):
-        found = "has no cfg" if config is None else f"its cfg is a {type(config).__name__}, not a dict"
-        return f"{found}; {_WHOLE}"
+    config = _read_dict(file, "cfg")
+    if isinstance(config, str):
+        return f"{config}; {_WHOLE}"
     missing = [key for key in (*SIZES, CLASSES, *ONLY) if key not in config]
     if missing:
         return (f"its cfg has no {missing[0]}; expected the cfg of a fine-tuned BEATs, with "
@@ -63,11 +62,11 @@ def read_config(file: StateFile) -> Config | str:
 def find_order(file: StateFile) -> list[int] | str:
     """Return the row of a file's predictor for each class of AudioSet, in the order of `audioset_labels`; or
     what is wrong with its label_dict, which maps a row to a MID, such as 0 to "/m/09x0r"."""
-    labels, mids = _read_entry(file, "label_dict"), audioset_mids()
+    labels, mids = _read_dict(file, "label_dict"), audioset_mids()
     want = (f"expected one that maps the numbers 0 to {len(mids) - 1} to the MIDs of AudioSet's {len(mids)} "
             "classes, in any order. Pass a file that was fine-tuned on AudioSet.")
-    if not isinstance(labels, Mapping):
-        return f"has no label_dict; {want}"
+    if isinstance(labels, str):
+        return f"{labels}; {want}"
     rows: dict[str, int] = {}
     for number, mid in labels.items():
         if not (re.fullmatch("[0-9]{1,4}", str(number)) and isinstance(mid, str) and mid in mids):
@@ -82,16 +81,18 @@ def find_order(file: StateFile) -> list[int] | str:
     return [rows[mid] for mid in mids]
 
 
-def _read_entry(file: StateFile, name: str) -> Any:
-    """Return an entry of a file besides the weights; None if it has none. The metadata of a safetensors file
-    has it as JSON."""
+def _read_dict(file: StateFile, name: str) -> Mapping[Any, Any] | str:
+    """Return an entry of a file besides the weights, or what it is if it is no dict. The metadata of a
+    safetensors file has it as JSON."""
     content = file.others.get(name)
     if isinstance(content, str):
         try:
-            return json.loads(content)
+            content = json.loads(content)
         except (ValueError, RecursionError):
-            return None
-    return content
+            return f"its {name} is not JSON"
+    if isinstance(content, Mapping):
+        return content
+    return f"has no {name}" if content is None else f"its {name} is a {type(content).__name__}, not a dict"
 
 
 def _is_plain(value: object) -> bool:

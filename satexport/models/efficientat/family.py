@@ -18,8 +18,8 @@ from satexport.models.family import Checkpoint, Interface, Reference, Rewrite, S
 from satexport.models.interface import stateless_interface
 
 __all__ = ["DEMOS", "MARKS", "PAPER", "PUBLISHED", "SORTS_CLASSES", "VARIANTS", "caution", "count_classes",
-           "count_parameters", "describe", "embeddings", "find_model", "fit", "hub_types", "interface",
-           "options", "random", "read", "reference", "refuse", "resembles", "rewrites"]
+           "count_parameters", "describe", "embeddings", "find_model", "fit", "hub_types", "identify",
+           "interface", "options", "random", "read", "reference", "refuse", "resembles", "rewrites"]
 
 DEMOS: Final[Mapping[str, Path]] = {}
 SORTS_CLASSES: Final = False
@@ -31,6 +31,10 @@ def options(variant: Variant) -> frozenset[str]:
 
 def fit(variant: Variant, file: StateFile) -> Variant:
     return variant
+
+
+def identify(shapes: Shapes) -> str:
+    return ""  # `refuse` says what other MobileNets are
 
 
 def hub_types(variant: Variant) -> frozenset[str]:

@@ -11,14 +11,14 @@ from satexport.models.family import Checkpoint, Interface, Reference, Rewrite, S
 from satexport.models.htsat.keys import MARKS
 from satexport.models.htsat.paper import PAPER
 from satexport.models.htsat.published import PUBLISHED
-from satexport.models.htsat.sizes import refuse, resembles
+from satexport.models.htsat.sizes import identify, refuse, resembles
 from satexport.models.htsat.state import count_classes, count_parameters, random, read
 from satexport.models.htsat.variants import BANDS, VARIANTS, Variant, find_model
 from satexport.models.interface import stateless_interface
 
 __all__ = ["DEMOS", "MARKS", "PAPER", "PUBLISHED", "SORTS_CLASSES", "VARIANTS", "caution", "count_classes",
-           "count_parameters", "describe", "embeddings", "find_model", "fit", "hub_types", "interface",
-           "options", "random", "read", "reference", "refuse", "resembles", "rewrites"]
+           "count_parameters", "describe", "embeddings", "find_model", "fit", "hub_types", "identify",
+           "interface", "options", "random", "read", "reference", "refuse", "resembles", "rewrites"]
 
 DEMOS: Final[Mapping[str, Path]] = {}
 SORTS_CLASSES: Final = False

@@ -15,7 +15,6 @@ from satexport.models.htsat.variants import DEEPEST, DEPTHS, HEADS, WIDTH, Varia
 from satexport.models.mismatch import Comparison, advise, find_prefixes, looks_like
 
 _CLAP: Final = ("audio_branch.", "audio_model.audio_encoder.")  # in names of LAION's files, of transformers
-_TEXT: Final = ("text_branch.", "text_model.", "text_projection.", "logit_scale")
 
 
 def resembles(shapes: Shapes) -> list[Variant]:
@@ -41,10 +40,17 @@ def _find_model_name(shapes: Shapes) -> str:
     return "htsat" if is_published else size_name(width, heads, depths)
 
 
+def identify(shapes: Shapes) -> str:
+    """Return what an HTS-AT is whose shapes show an impossible size, as `Family.identify` defines."""
+    return "" if find_prefix(shapes) is None else (
+        f"It is an HTS-AT of a size that is not supported; published is one of width {WIDTH} with "
+        f"{', '.join(map(str, DEPTHS))} blocks.")
+
+
 def refuse(file: str, shapes: Shapes) -> str:
-    """Return why a file with weights of these shapes is not supported: a CLAP has an HTS-AT inside."""
-    if any(part in key for key in shapes for part in _CLAP) and any(
-            part in key for key in shapes for part in _TEXT):
+    """Return why a file with weights of these shapes is not supported: a CLAP has an HTS-AT inside, and a
+    file may have only that part of it."""
+    if any(part in key for key in shapes for part in _CLAP):
         return ("is a CLAP model: an HTS-AT for 48 kHz that was trained with texts, which does not score the "
                 "classes of AudioSet; expected an HTS-AT that was trained to tag, such as those linked from "
                 f"{PAGE}.")
@@ -82,6 +88,4 @@ def _unused(shapes: Shapes, prefix: str) -> Sequence[str]:
 
 
 def _looks_like(shapes: Shapes, variant: Variant) -> str:
-    alike = resembles(shapes)
-    return looks_like(alike, variant, "It is an HTS-AT of a size that is not supported; published is one of "
-                      f"width {WIDTH} with {', '.join(map(str, DEPTHS))} blocks.")
+    return looks_like(resembles(shapes), variant, identify(shapes))

@@ -12,13 +12,13 @@ from satexport.models.interface import stateless_interface
 from satexport.models.passt.keys import MARKS
 from satexport.models.passt.paper import PAPER
 from satexport.models.passt.published import PUBLISHED
-from satexport.models.passt.sizes import caution, refuse, resembles
+from satexport.models.passt.sizes import caution, identify, refuse, resembles
 from satexport.models.passt.state import count_classes, count_parameters, random, read
 from satexport.models.passt.variants import BANDS, VARIANTS, Variant, find_model
 
 __all__ = ["DEMOS", "MARKS", "PAPER", "PUBLISHED", "SORTS_CLASSES", "VARIANTS", "caution", "count_classes",
-           "count_parameters", "describe", "embeddings", "find_model", "fit", "hub_types", "interface",
-           "options", "random", "read", "reference", "refuse", "resembles", "rewrites"]
+           "count_parameters", "describe", "embeddings", "find_model", "fit", "hub_types", "identify",
+           "interface", "options", "random", "read", "reference", "refuse", "resembles", "rewrites"]
 
 DEMOS: Final[Mapping[str, Path]] = {}
 SORTS_CLASSES: Final = False

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from satexport.audio.labels import audioset_labels
 from satexport.models.family import Shapes, StateFile
 from satexport.models.mismatch import Comparison, advise, find_prefixes, looks_like
@@ -19,8 +17,8 @@ from satexport.models.passt.keys import (
     find_prefix,
     without_prefix,
 )
-from satexport.models.passt.variants import VARIANTS, Variant
-from satexport.models.transformer_size import BASE
+from satexport.models.passt.variants import VARIANTS, Variant, models_alike
+from satexport.models.transformer_size import BASE, ask_for_heads, count_blocks
 
 
 def resembles(shapes: Shapes) -> list[Variant]:
@@ -30,7 +28,7 @@ def resembles(shapes: Shapes) -> list[Variant]:
     if prefix is None:
         return []
     shapes = without_prefix(shapes, prefix)
-    tables, depth = (shapes.get(FREQUENCY), shapes[TIME]), _count_blocks(shapes)
+    tables, depth = (shapes.get(FREQUENCY), shapes[TIME]), count_blocks(shapes)
     return [variant for variant in VARIANTS.values()
             if (tables, depth) == (_tables(variant), variant.depth)]
 
@@ -38,6 +36,20 @@ def resembles(shapes: Shapes) -> list[Variant]:
 def _tables(variant: Variant) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the shapes of the tables of positions."""
     return (1, variant.width, variant.rows, 1), (1, variant.width, 1, variant.table_columns)
+
+
+def identify(shapes: Shapes) -> str:
+    """Return which PaSST of another size a state dict is, as `Family.identify` defines."""
+    prefix = find_prefix(shapes)
+    if prefix is None:
+        return ""
+    shapes = without_prefix(shapes, prefix)
+    (width, mlp), depth = _widths(shapes), count_blocks(shapes)
+    tables = shapes.get(FREQUENCY, ())[2:3], shapes[TIME][3:4]
+    models = dict.fromkeys(other.model for other in VARIANTS.values() if other.depth == BASE.depth
+                           and tables == ((other.rows,), (other.table_columns,)))
+    size = f"{width}xHEADSx{depth}x{mlp}"
+    return ask_for_heads("a PaSST", width, depth, [f"{model}-{size}" for model in models])
 
 
 def refuse(file: str, shapes: Shapes) -> str:
@@ -63,17 +75,17 @@ def caution(variant: Variant, shapes: Shapes, is_sure: bool) -> str:
     """Return what `Family.caution` defines."""
     sentences = []
     if all(prefix + TIME in shapes for prefix in PREFIXES if prefix):
-        sentences.append(f"the file has weights under {' and '.join(filter(None, PREFIXES))}: those under "
+        sentences.append(f"The file has weights under {' and '.join(filter(None, PREFIXES))}: those under "
                          f"{AVERAGED}, averaged over the training, are used.")
-    others = dict.fromkeys(other.model for other in resembles(shapes) if other.model != variant.model)
-    if others and not is_sure:
-        sentences.append(f"checkpoints of {variant.model} and of {', '.join(others)} have the same shapes: "
+    if (others := models_alike(variant)) and not is_sure:
+        sentences.append(f"Checkpoints of {variant.model} and of {', '.join(others)} have the same shapes: "
                          f"make sure that this one is {variant.model}, because another front end gives other "
                          "scores.")
     if variant.width != BASE.width:
-        sentences.append("the shapes of a PaSST do not show its number of heads: make sure that this one has "
+        sentences.append("The shapes of a PaSST do not show its number of heads: make sure that this one has "
                          f"{variant.heads}.")
-    return " ".join(sentences)
+    text = " ".join(sentences)
+    return text[:1].lower() + text[1:]
 
 
 def shapes_like(shapes: Shapes, variant: Variant) -> Shapes:
@@ -103,21 +115,12 @@ def advice(file: StateFile, variant: Variant) -> str:
 
 def _looks_like(shapes: Shapes, variant: Variant) -> str:
     """Return which PaSST a state dict looks like: a published one, or one of another size, by its name."""
-    width = (*shapes[TIME], 0, 0)[1]
-    mlp = (*shapes.get("blocks.0.mlp.fc1.weight", ()), 0)[0]
-    depth, tables = _count_blocks(shapes), (shapes.get(FREQUENCY), shapes[TIME])
-    if (tables, depth, mlp) == (_tables(variant), variant.depth, variant.mlp):
+    size, tables = (count_blocks(shapes), _widths(shapes)[1]), (shapes.get(FREQUENCY), shapes[TIME])
+    if (tables, size) == (_tables(variant), (variant.depth, variant.mlp)):
         return looks_like([variant], variant, "")
-    like = next((other.model for other in VARIANTS.values()
-                 if tables[0] == (1, width, other.rows, 1) and tables[1] == (1, width, 1, other.table_columns)
-                 and other.depth == BASE.depth), "")
-    return looks_like(
-        resembles(shapes), variant,
-        f"It is a PaSST of width {width} with {depth} blocks, whose shapes do not show the number of heads: "
-        f"pass --model {like}-{width}xHEADSx{depth}x{mlp} with that number for HEADS.")
+    return looks_like(resembles(shapes), variant, identify(shapes))
 
 
-def _count_blocks(shapes: Shapes) -> int:
-    """Return one more than the highest number of a block."""
-    numbers = [key.split(".")[1] for key in shapes if key.startswith("blocks.")]
-    return max((1 + int(number) for number in numbers if re.fullmatch("[0-9]{1,4}", number)), default=0)
+def _widths(shapes: Shapes) -> tuple[int, int]:
+    """Return the length of a token and the number of hidden units; 0: unknown."""
+    return (*shapes[TIME], 0, 0)[1], (*shapes.get("blocks.0.mlp.fc1.weight", ()), 0)[0]

@@ -116,6 +116,16 @@ def find_model(model: str) -> Mapping[int, Variant]:
             for delay in DELAYS if delay <= kind.longest}
 
 
+def models_alike(variant: Variant) -> list[str]:
+    """Return the other models of which a state dict has the same shapes: their tables of positions in time
+    are as long, but for another length of audio and another hop."""
+    name = _NAME.fullmatch(variant.model)
+    kind = name["kind"] if name else None
+    return [] if kind is None else [
+        variant.model.replace(kind, ending, 1) for ending in KINDS
+        if ending != kind and KINDS[ending].table_frames == variant.table_frames]
+
+
 _MODELS: Final = (*(f"passt-s{stride}" for stride in STRIDES), LARGE,
                   *(f"passt-s10{ending}" for ending in KINDS if ending))
 VARIANTS: Final[Mapping[tuple[str, int], Variant]] = {

@@ -10,7 +10,7 @@ from satexport.bundle.contract import Contract
 from satexport.files import PACKAGE_FOLDER
 from satexport.models.family import Checkpoint, Reference, Rewrite, Shapes, StateFile
 from satexport.models.sat.interface import initial_cache, interface
-from satexport.models.sat.keys import MARKS, resembles
+from satexport.models.sat.keys import MARKS, identify, resembles
 from satexport.models.sat.paper import PAPER
 from satexport.models.sat.published import PUBLISHED
 from satexport.models.sat.state import count_classes, count_parameters, random, read
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = ["DEMOS", "MARKS", "PAPER", "PUBLISHED", "SORTS_CLASSES", "VARIANTS", "caution", "count_classes",
-           "count_parameters", "describe", "embeddings", "find_model", "fit", "hub_types", "interface",
-           "options", "random", "read", "reference", "refuse", "resembles", "rewrites"]
+           "count_parameters", "describe", "embeddings", "find_model", "fit", "hub_types", "identify",
+           "interface", "options", "random", "read", "reference", "refuse", "resembles", "rewrites"]
 
 DEMOS: Final = {"sat-t-2s": PACKAGE_FOLDER / "data" / "demo-sat-t-2s.safetensors"}
 SORTS_CLASSES: Final = False

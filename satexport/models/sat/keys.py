@@ -7,6 +7,7 @@ repositories mispeech/ced-*). On the Hub, the weights of a CED have other names,
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -16,9 +17,12 @@ from satexport.audio.labels import audioset_labels
 from satexport.models.family import Shapes, StateFile
 from satexport.models.mismatch import Comparison, advise, find_prefixes, looks_like
 from satexport.models.sat.variants import LOG_MEL, MLP_RATIO, PATCH, ROWS, VARIANTS, Variant
+from satexport.models.transformer_size import ask_for_heads, count_blocks
 
 MARK: Final = "time_pos_embed"  # a name that only these state dicts have, possibly after a prefix
 MARKS: Final = frozenset({MARK})
+FREQUENCY: Final = "freq_pos_embed"
+BLOCKS: Final = "blocks."
 COUNTER: Final = "init_bn.1.num_batches_tracked"  # only training needs it; may be missing
 HEAD: Final = "outputlayer.1.weight"
 HUB_PREFIX: Final = "encoder."  # of a CED's names on the Hub, except those of its output layer
@@ -37,7 +41,7 @@ def expected_shapes(variant: Variant, classes: int) -> Shapes:
     d = variant.width
     shapes: Shapes = {
         "time_pos_embed": (1, d, 1, variant.time_columns),
-        "freq_pos_embed": (1, d, ROWS, 1),
+        FREQUENCY: (1, d, ROWS, 1),
         "front_end.0.spectrogram.window": (LOG_MEL.n_fft,),
         "front_end.0.mel_scale.fb": (LOG_MEL.bins, LOG_MEL.bands),
         "init_bn.1.running_mean": (LOG_MEL.bands,),
@@ -85,13 +89,14 @@ def shapes_like(shapes: Shapes, variant: Variant) -> Shapes:
 
 def advice(shapes: Shapes, variant: Variant, file: StateFile) -> str:
     """Describe which model a state dict that does not match the variant looks like, and what to do."""
-    prefixes = [] if MARK in shapes or resembles(shapes) else [
+    prefixes = [] if MARK in shapes or resembles(shapes) or identify(shapes) else [
         prefix.removesuffix(HUB_PREFIX if variant.is_ced else "")
         for prefix in find_prefixes(shapes, MARKS)]
     return advise(shapes, variant, file, prefixes, lambda inner: Comparison(
         shapes_like(inner, variant), {find_names(inner, variant)(COUNTER)},
-        looks_like(resembles(inner), variant, "It is not a SAT, ViT or CED of a published size: "
-                   "`satexport models` lists what can be exported.")))
+        looks_like([variant] if _resembles(inner, variant) else resembles(inner), variant,
+                   identify(inner) or "It is not a SAT, ViT or CED of a published size: `satexport models` "
+                   "lists what can be exported.")))
 
 
 def resembles(shapes: Shapes) -> list[Variant]:
@@ -99,12 +104,32 @@ def resembles(shapes: Shapes) -> list[Variant]:
     return [variant for variant in VARIANTS.values() if _resembles(shapes, variant)]
 
 
+def identify(shapes: Shapes) -> str:
+    """Return which SAT, ViT or CED of another size a state dict is, as `Family.identify` defines."""
+    codes = [shapes.get(name, ()) for name in (FREQUENCY, hub_name(FREQUENCY))]
+    width = next((code[1] for code in codes if len(code) == 4), 0)
+    depth = max(count_blocks(shapes, name) for name in (BLOCKS, hub_name(BLOCKS)))
+    alike = [variant for variant in VARIANTS.values()
+             if _resembles(shapes, replace(variant, width=width, depth=depth))]
+    delays = {variant.delay for variant in alike}
+    models: dict[str, str] = {}  # by kind: of one kind, sat-t and sat-b differ only in size
+    for variant in alike:
+        delay = f" --delay {variant.delay}" if len(delays) == 1 else ""  # of a SAT whose shapes show it
+        models.setdefault(_kind(variant), f"{variant.model}-{width}xHEADSx{depth}{delay}")
+    return ask_for_heads(" or ".join(models), width, depth, list(models.values())) if models else ""
+
+
+def _kind(variant: Variant) -> str:
+    return "a SAT" if variant.has_cache else "a CED" if variant.is_ced else "a ViT"
+
+
 def _resembles(shapes: Shapes, variant: Variant) -> bool:
-    """Return whether width, kind of attention, pooling and time code match the variant."""
+    """Return whether width, depth, kind of attention, pooling and time code match the variant."""
     name = find_names(shapes, variant)
     attention = "attn.to_q.weight" if variant.has_cache else "attn.qkv.weight"
     time = shapes.get(name(MARK), ())
-    return (shapes.get(name("freq_pos_embed")) == (1, variant.width, ROWS, 1)
+    return (shapes.get(name(FREQUENCY)) == (1, variant.width, ROWS, 1)
+            and count_blocks(shapes, name(BLOCKS)) == variant.depth
             and any(key.endswith(attention) for key in shapes)
             and (name("cls_token") in shapes) == (variant.pooling == "token")
             and (not variant.has_cache or time[-1:] == (variant.time_columns,)))

@@ -61,7 +61,7 @@ def test_the_classes_of_a_file_get_the_order_of_audioset(labels: Entries, tmp_pa
 
 @pytest.mark.parametrize(("labels", "words"), [
     (None, "has no label_dict; expected one that maps the numbers 0 to 526 to the MIDs"),
-    ({}, "its label_dict has 0 labels"), ([*MIDS], "has no label_dict"),
+    ({}, "its label_dict has 0 labels"), ([*MIDS], "its label_dict is a list, not a dict; expected"),
     (LABELS | {3: "/m/nobody"}, "its label_dict maps 3 to '/m/nobody'"),
     (LABELS | {3: LABELS[4]}, "its label_dict has '.*' twice"),
     (LABELS | {3: "Speech"}, "its label_dict maps 3 to 'Speech'"),
@@ -152,9 +152,13 @@ def test_a_safetensors_file_may_have_config_and_labels_as_json(tmp_path: Path) -
     save_file(content()["model"], path, texts)
     loaded = load_checkpoint(str(path), VARIANTS["beats", 1])
     np.testing.assert_array_equal(loaded.state["predictor.bias"], weights()["predictor.bias"])
-    for bad in ({}, texts | {"cfg": "{"}, texts | {"cfg": "[" * 100_000}):
-        save_file(content()["model"], path, bad)
+    for bad, found in (({}, "has no cfg"), ({"cfg": "{"}, "its cfg is not JSON"),
+                       ({"cfg": "[" * 100_000}, "its cfg is not JSON")):
+        save_file(content()["model"], path, texts | bad if bad else bad)
+        assert f"{path}: {found}; expected" in refused(path)
         assert "as JSON in its metadata" in refused(path)
+    save_file(content()["model"], path, texts | {"label_dict": "{oops"})
+    assert f"{path}: its label_dict is not JSON; expected" in refused(path)
 
 
 # The weights.

@@ -96,7 +96,8 @@ def test_a_file_of_another_size_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("names", [
     ("module.audio_branch.", "module.text_branch.encoder.weight", "module.logit_scale_a"),
-    ("audio_model.audio_encoder.", "text_model.embeddings.weight", "logit_scale_a")], ids=["LAION", "Hub"])
+    ("audio_model.audio_encoder.", "text_model.embeddings.weight", "logit_scale_a"),
+    ("audio_branch.",), ("module.audio_branch.",)], ids=["LAION", "Hub", "audio only", "audio only, module"])
 def test_a_clap_is_refused_by_name(names: tuple[str, ...], tmp_path: Path) -> None:
     state = {names[0] + key.removeprefix(PREFIX): value for key, value in lightning()["state_dict"].items()}
     state |= {name: torch.zeros(1) for name in names[1:]}

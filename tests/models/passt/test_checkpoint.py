@@ -18,13 +18,13 @@ from satexport.models.passt.published import PUBLISHED
 from satexport.models.passt.variants import VARIANTS, find_model
 from tests.commands.calls import call
 from tests.models.checkpoints import save_torch
-from tests.models.passt.vectors import TINY, hollow, published_names, save
+from tests.models.passt.vectors import SIZE, TINY, hollow, published_names, save
 
 pytestmark = pytest.mark.usefixtures("own_cache_folder", "one_thread")
 
 SMALL = find_model(TINY)[1]
 ALIKE = ["passt-s10-20sec", "passt-s10-stfthop160"]
-HEADS = "the shapes of a PaSST do not show its number of heads: make sure that this one has 3."
+HEADS = "The shapes of a PaSST do not show its number of heads: make sure that this one has 3."
 
 
 def under(prefix: str, change: float = 0) -> State:
@@ -40,7 +40,7 @@ def test_the_weights_are_read_with_and_without_a_prefix_and_the_second_head_is_i
     for key, value in loaded.state.items():
         np.testing.assert_array_equal(value, expected[key])
         assert value.flags.c_contiguous
-    assert loaded.caution == HEADS
+    assert loaded.caution == HEADS[0].lower() + HEADS[1:]
 
 
 def test_of_a_training_checkpoint_the_averaged_weights_are_used(tmp_path: Path) -> None:
@@ -103,6 +103,19 @@ def test_models_with_the_same_tables_are_told_by_the_name_of_the_file_or_by_the_
     other = ALIKE[1 - ALIKE.index(model)]
     with pytest.raises(CheckpointError, match=f"has the name of a published checkpoint of {model}, not of"):
         load_checkpoint(str(named), VARIANTS[other, 10])
+
+
+@pytest.mark.parametrize("model", ALIKE)
+def test_models_of_another_size_with_the_same_tables_are_not_told_apart(model: str, tmp_path: Path) -> None:
+    path = save_torch(tmp_path / "w.pt", hollow(f"{model}-{SIZE}"))
+    other = ALIKE[1 - ALIKE.index(model)]
+    assert load_checkpoint(str(path), find_model(f"{model}-{SIZE}")[2]).caution == (
+        f"checkpoints of {model}-{SIZE} and of {other}-{SIZE} have the same shapes: make sure that this one "
+        f"is {model}-{SIZE}, because another front end gives other scores. {HEADS}")
+    names = " or ".join(f"{alike}-48xHEADSx2x192" for alike in ALIKE)
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(str(path), VARIANTS["passt-s10", 2])
+    assert f"pass --model {names} (the shapes do not tell which) with that number" in str(caught.value)
 
 
 def test_a_file_of_which_the_shapes_do_not_tell_the_model_is_wrong_use_without_a_name(tmp_path: Path) -> None:

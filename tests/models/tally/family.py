@@ -27,8 +27,8 @@ from tests.models.tally.reference import Cache, NumpyTally
 from tests.models.tally.variants import LOG_MEL, VARIANTS, Variant, find_model
 
 __all__ = ["DEMOS", "MARKS", "PAPER", "PUBLISHED", "SORTS_CLASSES", "VARIANTS", "caution", "count_classes",
-           "count_parameters", "describe", "embeddings", "find_model", "fit", "hub_types", "interface",
-           "options", "random", "read", "reference", "refuse", "resembles", "rewrites"]
+           "count_parameters", "describe", "embeddings", "find_model", "fit", "hub_types", "identify",
+           "interface", "options", "random", "read", "reference", "refuse", "resembles", "rewrites"]
 
 MARK: Final = "hidden.weight"
 MARKS: Final = frozenset({MARK})
@@ -65,6 +65,10 @@ def fit(variant: Variant, file: StateFile) -> Variant:
 
 def embeddings(variant: Variant) -> Mapping[str, str]:
     return {"hidden": "mean of the last hidden vectors"}
+
+
+def identify(shapes: Shapes) -> str:
+    return ""
 
 
 def refuse(file: str, shapes: Shapes) -> str:
