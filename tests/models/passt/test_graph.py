@@ -1,4 +1,4 @@
-"""What is special about its graph; `test_stateless_graphs` tests what all families have in common."""
+"""What is special about its graph; `test_stateless_graphs` and `test_patch_graphs` test the rest."""
 
 from __future__ import annotations
 
