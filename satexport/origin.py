@@ -54,12 +54,10 @@ def cores() -> int:
 def read_cpu(root: Path = Path("/"), machine: str = platform.machine()) -> Cpu:
     """Return the CPU that Linux describes in `root`/proc; on other systems only its name.
 
-    `machine` is the architecture that this process was compiled for. An emulator may show it the
-    /proc/cpuinfo of a host of another architecture, which is left out."""
+    Only fields of `machine`, the architecture that this process was compiled for, are read: an emulator may
+    show it the /proc/cpuinfo of a host of another architecture."""
     fields = _read_cpuinfo(root)
     is_arm = machine.lower().startswith(("aarch64", "arm"))
-    if is_arm != ("CPU part" in fields):
-        fields = {}
     name = _arm_name(fields, root) if is_arm else "".join(fields.get("model name", [])[:1])
     is_emulated = _read(root / "proc" / "self" / "comm").startswith("qemu-")
     present = "".join(fields.get("Features" if is_arm else "flags", [])[:1]).split()

@@ -22,7 +22,14 @@ import numpy as np
 from satexport.bundle.folder import open_bundle
 from satexport.errors import GateError, SatexportError
 from satexport.files import write_json, write_text
+from satexport.models.checkpoint import load_checkpoint
+from satexport.models.families import find_variant
+from satexport.pipeline.build import compile_bundle
+from satexport.pipeline.export import export_onnx
+from satexport.pipeline.plan import BuildOptions
+from satexport.quantize.calibration_set import find_calibration
 from satexport.report.markdown import align_rows
+from satexport.targets import find_target
 from tests import ROOT
 from tests.arm.device import find_emulator, prepare
 from tests.arm.emulation import CPUS, EmulatedCpu, Emulation
@@ -30,7 +37,6 @@ from tests.arm.emulation import CPUS, EmulatedCpu, Emulation
 FOLDER = ROOT / "build" / "arm"
 PAGE = ROOT / "docs" / "arm.md"
 BEGIN, END = "<!-- make test-arm -->", "<!-- make test-arm end -->"
-VARIANT = "sat-t-2s"
 DoubleArray = np.ndarray[Any, np.dtype[np.float64]]
 LIMITS = {"fp32": 1e-5, "int8": 5e-3}  # of the score difference from this CPU; in int8 a value near a half
                                        # may be rounded up there and down here
@@ -73,11 +79,13 @@ def main() -> None:
 
 def run_all(emulation: Emulation, cpus: Sequence[EmulatedCpu]) -> Iterator[Result]:
     """Make the bundles and run each on its CPUs. Raises `GateError` if one is not what it should be."""
-    export = make_bundle("onnx", "--model", "sat-t", "--delay", 2, "--checkpoint", "demo")
-    fp32 = make_bundle("cpu", "--fp32", "--from", export, name="cpu-fp32")
+    print("Making onnx ...", flush=True)
+    demo = load_checkpoint("demo", find_variant("sat-t", 2))
+    export = export_onnx(demo, find_target("onnx"), FOLDER / "bundles").path
+    fp32 = make_bundle(export, "cpu-fp32")
     same = open_bundle(export).graph.read_bytes() == open_bundle(fp32).graph.read_bytes()
     for cpu in cpus:
-        int8 = make_bundle("bundle", "--target", cpu.target, "--from", export, name=cpu.target)
+        int8 = make_bundle(export, cpu.target)
         for bundle in (export, int8) if same else (export, fp32, int8):
             begin = time.monotonic()
             result = run_bundle(emulation, cpu, bundle)
@@ -86,14 +94,11 @@ def run_all(emulation: Emulation, cpus: Sequence[EmulatedCpu]) -> Iterator[Resul
             yield result
 
 
-def make_bundle(*command: object, name: str = "onnx") -> Path:
-    """Make a bundle of the demo with the command line, and return its folder."""
-    quick = () if name == "onnx" else ("--no-measure", "--minutes", 0.5)
-    print(f"Making {name} ...", flush=True)
-    done = run_here(*command, "--output", FOLDER / "bundles", *quick)
-    if done.returncode:
-        raise GateError(f"{name} was not made.", *done.stderr.decode("utf-8", "replace").splitlines()[-5:])
-    return FOLDER / "bundles" / VARIANT / name
+def make_bundle(export: Path, target: str) -> Path:
+    """Make a target's bundle of an export, without proving it here, and return its folder."""
+    print(f"Making {target} ...", flush=True)
+    options = BuildOptions(calibration=find_calibration("synthetic"))
+    return compile_bundle(open_bundle(export), find_target(target), FOLDER / "bundles", options).path
 
 
 def run_here(*arguments: object, audio: bytes = b"") -> subprocess.CompletedProcess[bytes]:
