@@ -6,7 +6,7 @@ no step allocates or copies a cache.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,11 +48,12 @@ class OnnxRuntimeStep(ProcessBound):
     time streams start. With `threads` None, ONNX Runtime decides. `low_memory` frees each tensor as soon as
     it is no longer needed. `optimized=False` turns graph optimisation off, so that ONNX Runtime computes the
     graph node by node. `share_cores` makes its threads sleep between steps, which is faster if PyTorch's
-    threads use the same cores (parity: 1.7 times faster on two cores)."""
+    threads use the same cores (parity: 1.7 times faster on two cores). `weights` has the constants that
+    a graph of bytes declares as external data, by name; they are not copied."""
 
     def __init__(self, graph: Path | bytes, contract: Contract, cache: Iterable[NDArray[Any]],
                  threads: int | None = None, *, low_memory: bool = False, optimized: bool = True,
-                 share_cores: bool = False) -> None:
+                 share_cores: bool = False, weights: Mapping[str, NDArray[Any]] | None = None) -> None:
         try:
             onnxruntime = import_runtime(PACKAGE)
         except ImportError:
@@ -68,6 +69,10 @@ class OnnxRuntimeStep(ProcessBound):
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_session_config_entry("session.intra_op.allow_spinning", str(int(not share_cores)))
         options.log_severity_level = 4  # fatal only: errors arrive as exceptions
+        if weights:
+            options.add_external_initializers(
+                list(weights), list(map(onnxruntime.OrtValue.ortvalue_from_numpy, weights.values())))
+        self._weights = weights  # the session reads these arrays and does not keep them alive
         source = graph if isinstance(graph, bytes) else _checked_path(graph)
         try:
             self._session = onnxruntime.InferenceSession(
