@@ -70,6 +70,16 @@ class MeasureEntry:
         return self.latency.paused.median_ms / 1000 / self.hop_seconds
 
     @property
+    def cpu_ms(self) -> float:
+        """CPU time of one chunk of one stream."""
+        return self.latency.paused_cpu_ms / self.streams
+
+    @property
+    def cpu_percent(self) -> float:
+        """The share of one core that one stream takes, in percent."""
+        return self.cpu_ms / 10 / self.hop_seconds
+
+    @property
     def chunks_per_core_second(self) -> float | None:
         """None for an engine, which does not compute in CPU threads."""
         return self.streams / (self.latency.burst.median_ms / 1000 * self.threads) if self.threads else None

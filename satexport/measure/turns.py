@@ -17,7 +17,7 @@ from satexport.bundle.contract import ANY, history_bytes, state_bytes
 from satexport.bundle.folder import Bundle
 from satexport.errors import BundleError, CheckpointError, MissingError, UsageError
 from satexport.measure.budgets import budget_gates, bundle_figures
-from satexport.measure.latency import StepLatency, take_turns
+from satexport.measure.latency import StepLatency, TurnTimes, take_turns
 from satexport.measure.process import Process
 from satexport.measure.records import MeasureEntry, MeasureReport, MemoryBytes
 from satexport.measure.schedule import PAUSE, STEPS, Turn, plan_turns
@@ -63,9 +63,9 @@ class Row:
         contract = self.bundle.contract
         return contract.variant, contract.checkpoint.sha256, self.threads
 
-    def run_turn(self, turn: Turn) -> list[float]:
-        """Run a turn in the process and return the seconds of each step."""
-        return cast("list[float]", self.process.ask("run", **asdict(turn))["seconds"])
+    def run_turn(self, turn: Turn) -> TurnTimes:
+        """Run a turn in the process and return its times."""
+        return TurnTimes(**self.process.ask("run", **asdict(turn)))
 
 
 def measure(bundles: Sequence[Bundle], options: MeasureOptions) -> MeasureReport:

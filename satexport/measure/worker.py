@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +75,9 @@ class Worker:
         self.timer = StepTimer(reference, inputs)
         return {"seconds": time.perf_counter() - start, "cache": reference.state_bytes()}
 
-    def run(self, **turn: Any) -> dict[str, list[float]]:
-        """Run a turn, given the fields of a `Turn`, and return the seconds of each step."""
-        return {"seconds": self.timer.run_turn(Turn(**turn))}
+    def run(self, **turn: Any) -> dict[str, Any]:
+        """Run a turn, given the fields of a `Turn`, and return the fields of its `TurnTimes`."""
+        return asdict(self.timer.run_turn(Turn(**turn)))
 
     def resident(self) -> dict[str, int | None]:
         """Return the peak resident size so far minus the size after the imports, in bytes; None if the system

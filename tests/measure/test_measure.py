@@ -116,6 +116,8 @@ def test_the_latency_is_that_of_single_steps_in_bursts_and_after_pauses(several:
         busy = burst * entry["threads"]
         assert figures["chunks_per_core_second"] == pytest.approx(entry["streams"] / busy)
         assert figures["real_time_factor"] == pytest.approx(paused / 2)  # of a chunk of 2 s
+        assert figures["cpu_ms"] == pytest.approx(entry["latency"]["paused_cpu_ms"] / entry["streams"])
+        assert figures["cpu_percent"] == pytest.approx(figures["cpu_ms"] / 2000 * 100)
 
 
 def test_every_bundle_is_measured_with_its_streams_and_its_threads(several: Measured) -> None:
