@@ -34,7 +34,7 @@ class Worker:
         self.timer: StepTimer
         self.imported = 0   # resident size after the imports, bytes
 
-    def load(self, bundle: str, threads: int, streams: int, arena: bool) -> dict[str, Any]:
+    def load(self, bundle: str, threads: int, streams: int, spinning: bool, arena: bool) -> dict[str, Any]:
         """Load a bundle. Returns the seconds it took, including hashes and the initial cache, and the
         precisions that the runtime computes in."""
         opened = open_bundle(bundle)
@@ -46,7 +46,8 @@ class Worker:
         assert contract.options.streams in (ANY, streams)
         self.imported = _resident("VmRSS")
         start = time.perf_counter()
-        step = load_step(open_bundle(bundle), LoadOptions(threads=threads, low_memory=not arena))
+        step = load_step(open_bundle(bundle), LoadOptions(
+            threads=threads, spinning=spinning, low_memory=not arena))
         self.timer = StepTimer(step, inputs)
         return {"seconds": time.perf_counter() - start, "executed": step.executed()}
 

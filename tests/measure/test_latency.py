@@ -147,6 +147,6 @@ def test_a_bundle_and_pytorch_are_timed_over_whole_windows(
 
     monkeypatch.setattr("satexport.measure.worker.StepTimer", Recording)
     worker = Worker()
-    worker.load(str(random_window), threads=1, streams=1, arena=True)
+    worker.load(str(random_window), threads=1, streams=1, spinning=False, arena=True)
     worker.load_eager(str(random_window), None, torch.get_num_threads())
     assert shapes == [(1, 160_000)] * 2
