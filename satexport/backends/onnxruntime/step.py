@@ -46,9 +46,9 @@ class OnnxRuntimeStep(ProcessBound):
 
     `cache` is the initial cache of a single stream, in the order of the contract; it is read again each
     time streams start. With `threads` None, ONNX Runtime uses all cores. `low_memory` frees each tensor as
-    soon as it is no longer needed. `optimized=False` turns graph optimisation off, so that ONNX Runtime computes the
-    graph node by node. With `spinning`, its threads use their cores for about 40 ms while they wait for
-    work; otherwise they sleep, which is also faster if PyTorch's threads use the same cores (parity: 1.7
+    soon as it is no longer needed. `optimized=False` turns graph optimisation off, so that ONNX Runtime
+    computes the graph node by node. With `spinning`, its threads use their cores for about 40 ms while they
+    wait for work; otherwise they sleep, which is also faster if PyTorch's threads use the same cores (parity: 1.7
     times faster on two cores)."""
 
     def __init__(self, graph: Path | bytes, contract: Contract, cache: Iterable[NDArray[Any]],
