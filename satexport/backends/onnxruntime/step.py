@@ -48,8 +48,8 @@ class OnnxRuntimeStep(ProcessBound):
     time streams start. With `threads` None, ONNX Runtime uses all cores. `low_memory` frees each tensor as
     soon as it is no longer needed. `optimized=False` turns graph optimisation off, so that ONNX Runtime
     computes the graph node by node. With `spinning`, its threads use their cores for about 40 ms while they
-    wait for work; otherwise they sleep, which is also faster if PyTorch's threads use the same cores (parity: 1.7
-    times faster on two cores)."""
+    wait for work; otherwise they sleep, which is also faster if PyTorch's threads use the same cores
+    (parity: 1.7 times faster on two cores)."""
 
     def __init__(self, graph: Path | bytes, contract: Contract, cache: Iterable[NDArray[Any]],
                  threads: int | None = None, *, low_memory: bool = False, optimized: bool = True,
