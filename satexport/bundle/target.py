@@ -89,7 +89,7 @@ class Target:
     backend: str
     precision: str
     gates: Gates
-    threads: int | None = None   # None: the runtime decides
+    threads: int | None = None   # None: as many as live streams need, see `satexport.bundle.threads`
     description: str = ""        # one line
     budgets: Budgets = Budgets()
     quantization: Quantization | None = None  # only for int8
@@ -144,7 +144,7 @@ def _conditions(target: Target) -> Iterator[facts.Condition]:
     yield ("name", target.name, re.fullmatch(r"\w[\w.+-]*", target.name) is not None,
            "a valid folder name of letters, digits and . + - _")
     yield ("threads", target.threads, target.threads is None or 1 <= target.threads <= MAX_THREADS,
-           f"1 to {MAX_THREADS}; omit the key to let the runtime decide")
+           f"1 to {MAX_THREADS}; omit the key to use as few as live streams need")
     yield ("description", target.description, target.description.isprintable(),
            "one line of printable characters")
     gates, budgets = target.gates, target.budgets
