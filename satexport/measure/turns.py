@@ -22,9 +22,11 @@ from satexport.measure.latency import StepLatency, TurnTimes, take_turns
 from satexport.measure.process import Process
 from satexport.measure.records import MeasureEntry, MeasureReport, MemoryBytes
 from satexport.measure.schedule import PAUSE, STEPS, Turn, plan_turns
+from satexport.origin import read_cpu
 from satexport.progress import progress
 from satexport.tagging.tagger import check_streams
 
+EMULATED = "this CPU is emulated: time and memory say nothing about a device, and budgets are not judged"
 Baseline = tuple[str, str, int]  # variant, SHA-256 of the weights, threads
 
 
@@ -77,7 +79,7 @@ def measure(bundles: Sequence[Bundle], options: MeasureOptions) -> MeasureReport
     is set, raises `CheckpointError` or `BundleError` if PyTorch cannot use it. Otherwise, and if torch is not
     installed, a note in the report says why PyTorch was not measured.
     """
-    notes: list[str] = []
+    notes = [EMULATED] if read_cpu().is_emulated else []
     with ExitStack() as stack:
         rows, eager = _start(bundles, options, stack, notes)
         running = [*rows, *eager.values()]
@@ -204,7 +206,10 @@ def _judge(entry: MeasureEntry, row: Row, eager: MeasureEntry | None,
            one_stream: MeasureEntry | None) -> MeasureEntry:
     """Return a bundle's entry with the gates over its budgets and its ratios to PyTorch and to one stream."""
     figures = bundle_figures(entry.latency, entry.memory_bytes)
-    entry = replace(entry, gates=budget_gates(row.bundle.target.budgets, figures, f"{entry.name}: "))
+    if read_cpu().is_emulated:
+        figures = dict.fromkeys(figures)
+    target = row.bundle.target
+    entry = replace(entry, gates=budget_gates(target.budgets, figures, f"{entry.name}: ", target.machine))
     if eager:
         entry = replace(entry, eager=eager.name, times_eager={
             "burst": eager.latency.burst.median_ms * row.streams / entry.latency.burst.median_ms,

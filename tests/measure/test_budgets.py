@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from dataclasses import asdict
 
 import pytest
@@ -21,7 +22,7 @@ MEASURED, BUILT = bundle_figures(LATENCY, MEMORY), engine_figures(LATENCY, MEMOR
 def test_budgets_of_every_shipped_target_are_judged_where_they_can_be(target: Target) -> None:
     set_budgets = {key for key, limit in asdict(target.budgets).items() if limit is not None}
     for figures in (MEASURED, BUILT):
-        gates = budget_gates(target.budgets, figures, "a: ")
+        gates = budget_gates(target.budgets, figures, "a: ", platform.machine() if target.machine else "")
         assert {gate.name for gate in gates} == {f"a: {key}" for key in set_budgets}
         for gate in gates:
             key = gate.name.removeprefix("a: ")
@@ -44,6 +45,14 @@ def test_a_budget_that_another_command_judges_names_that_command() -> None:
     assert gate.note == "judged by `satexport measure`"
     (gate,) = budget_gates(Budgets(transient_mb=1.0), MEASURED)
     assert gate.note == "could not be measured here"
+
+
+def test_a_budget_for_another_machine_is_not_judged_here() -> None:
+    (gate,) = budget_gates(Budgets(step_ms=2.0), {"step_ms": 1.0}, machine="a-machine")
+    assert (gate.status, gate.value) == ("elsewhere", None)
+    assert gate.note == f"judged on a-machine; this machine is {platform.machine()}"
+    (gate,) = budget_gates(Budgets(step_ms=2.0), {"step_ms": 1.0}, machine=platform.machine())
+    assert (gate.status, gate.value) == ("passed", 1.0)
 
 
 def test_a_budget_that_is_exceeded_fails_with_value_and_limit() -> None:
