@@ -115,12 +115,12 @@ def _resident(key: str) -> int:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(key)), 0)
 
 
-def main() -> None:
-    """Read commands from standard input and reply to each, until the input ends."""
+def serve(worker: Any) -> None:
+    """Read commands from standard input and reply to each with what the worker's method of that name returns,
+    until the input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries that print to standard output must not disturb the replies
-    worker = Worker()
     for line in sys.stdin:
         command = json.loads(line)
         try:
@@ -133,4 +133,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve(Worker())
