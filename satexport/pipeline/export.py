@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from satexport.audio.synthetic import synthetic_stream
+from satexport.backends.onnxruntime.in_memory import step_in_memory
 from satexport.backends.onnxruntime.step import OnnxRuntimeStep
 from satexport.bundle.contract import (
     DEFAULT_OPSET,
@@ -97,7 +98,7 @@ class _Prover:
 
     def judge(self, name: str, graph: Graph, cache: list[FloatArray]) -> Stage:
         """Run a graph. It is kept if no score and no embedding moved by more than its tolerance."""
-        step = OnnxRuntimeStep(graph.model.SerializeToString(), self.contract, cache)
+        step = step_in_memory(graph.model, self.contract, cache)
         outputs = golden_outputs(proof_streams(step, self.contract), self._audio)
         moved = None if self._before is None else _largest(outputs, self._before)
         excess = moved.excess(REWRITE_TOLERANCE, EMBEDDING_TOLERANCE) if moved else None

@@ -13,7 +13,7 @@ from satexport.measure.latency import StepLatency, summarize
 from satexport.measure.records import MemoryBytes
 from satexport.targets import shipped
 
-LATENCY = StepLatency(burst=summarize([1e-9]), paused=summarize([2e-9]))
+LATENCY = StepLatency(burst=summarize([1e-9]), paused=summarize([2e-9]), paused_cpu_ms=2e-6)
 MEMORY = MemoryBytes(weights=1, state=1, transient=None, resident=1, device=1)
 MEASURED, BUILT = bundle_figures(LATENCY, MEMORY), engine_figures(LATENCY, MEMORY)
 
@@ -31,7 +31,7 @@ def test_budgets_of_every_shipped_target_are_judged_where_they_can_be(target: Ta
 
 
 def test_figures_have_the_units_of_the_budgets_and_step_ms_is_the_slower_kind() -> None:
-    latency = StepLatency(burst=summarize([0.003]), paused=summarize([0.004]))
+    latency = StepLatency(burst=summarize([0.003]), paused=summarize([0.004]), paused_cpu_ms=4.0)
     memory = MemoryBytes(weights=1, state=2, transient=3_000_000, resident=4_500_000, device=5_000_000)
     assert bundle_figures(latency, memory) == {"step_ms": 4.0, "resident_mb": 4.5, "transient_mb": 3.0}
     assert engine_figures(latency, memory) == {"step_ms": 4.0, "device_mb": 5.0}
