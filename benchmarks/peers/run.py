@@ -18,7 +18,7 @@ from satexport.audio.datasets import load_set
 from satexport.audio.labels import audioset_labels
 from satexport.audio.synthetic import synthetic_stream
 from satexport.errors import SatexportError
-from satexport.measure.latency import take_turns
+from satexport.measure.latency import TurnTimes, take_turns
 from satexport.measure.process import Process
 from satexport.measure.schedule import Turn
 from satexport.parity.differences import compare
@@ -120,9 +120,8 @@ class Runner:
                 row.setdefault("times", {})[str(threads)] = {"why_not": reason}
 
 
-def _run_turn(process: Process, turn: Turn) -> list[float]:
-    seconds: list[float] = process.ask("run", **asdict(turn))["seconds"]
-    return seconds
+def _run_turn(process: Process, turn: Turn) -> TurnTimes:
+    return TurnTimes(**process.ask("run", **asdict(turn)))
 
 
 def make_stream(case: Case) -> FloatArray:

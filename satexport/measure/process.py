@@ -14,11 +14,12 @@ from satexport.errors import RunError
 
 class Process:
     """A context manager that starts a `satexport.measure.worker`, or another `module` that serves commands as
-    it does, under a Python; sends it commands, and ends it. Raises `RunError` if it cannot be started."""
+    it does, under this Python or another; sends it commands, and ends it. Raises `RunError` if it cannot be
+    started."""
 
     def __init__(self, name: str, module: str = "satexport.measure.worker",
-                 python: str = sys.executable) -> None:
-        self.name = name
+                 python: str | None = None) -> None:
+        self.name, python = name, python or sys.executable
         try:
             self._process = subprocess.Popen(  # noqa: S603
                 [python, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
