@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +37,7 @@ def test_without_emulation_the_command_ends_with_3_and_names_the_package_before_
     assert "sudo apt-get install qemu-user-static" in err
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
 def test_a_system_without_apt_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "qemu-aarch64"
     program.write_text("#!/bin/sh\n")
