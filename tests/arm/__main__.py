@@ -24,6 +24,7 @@ from satexport.errors import GateError, SatexportError
 from satexport.files import write_json, write_text
 from satexport.models.checkpoint import load_checkpoint
 from satexport.models.families import find_variant
+from satexport.origin import read_cpu
 from satexport.pipeline.build import compile_bundle
 from satexport.pipeline.export import export_onnx
 from satexport.pipeline.plan import BuildOptions
@@ -156,7 +157,10 @@ def table(results: Sequence[Result]) -> str:
              f"{result.from_here:.1e}", f"{result.top1 * result.chunks:.0f} of {result.chunks}"]
             for result in results]
     versions = ", ".join(f"{name} {version}" for name, version in results[0].origin["versions"].items())
-    return f"{align_rows([head, *rows], [False] * 4 + [True] * 3)}\n\n{versions}."
+    cpu = read_cpu()
+    return (f"{align_rows([head, *rows], [False] * 4 + [True] * 3)}\n\n"
+            f"Emulated: {versions}. The CPU that scores are compared with:\n"
+            f"{cpu.name} ({' '.join(cpu.flags)}).")
 
 
 if __name__ == "__main__":
