@@ -34,6 +34,7 @@ from satexport.errors import BundleError, DataError, UsageError
 from satexport.files import check_writable, write_json
 from satexport.graph.roles import Graph
 from satexport.models.families import find_contract_variant
+from satexport.origin import cores
 from satexport.parity.protocols import GateSet, find_gate_set
 from satexport.parity.pytorch import PyTorch
 from satexport.pipeline.plan import BuildOptions, ExportOptions, ProofOptions, needs_calibration
@@ -198,8 +199,8 @@ def _prove(source: Bundle, bundle: Bundle, path: Path, backend: Backend,
            proof: ProofOptions | None, gate_set: GateSet | None, pytorch: PyTorch | None) -> ProofRecord:
     """Load the parts of the bundle that run on this machine, prove them if there are proof options, and close
     them, so that none of the bundle's files stays open."""
-    load = LoadOptions(threads=proof.threads if proof else None, share_cores=True)
-    candidates = backend.candidates(bundle, load)
+    threads = (proof.threads if proof else None) or bundle.target.threads or cores()
+    candidates = backend.candidates(bundle, LoadOptions(threads=threads))
     try:
         if not proof or not gate_set:
             return ProofRecord()

@@ -30,7 +30,7 @@ from satexport.tagging.tagger import Tagger, load
 
 @pytest.fixture(scope="module")
 def small(tiny: Path) -> Tagger:
-    return load(tiny, share_cores=True)
+    return load(tiny)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_clips_scored_together_score_as_each_does_alone(
 
 def test_over_a_set_and_a_stream_the_reference_hears_the_windows_of_the_bundle(
         window_lanes: Path, few_clips: Path) -> None:
-    tagger = load(window_lanes, share_cores=True)
+    tagger = load(window_lanes)
     reference = make_reference(load_checkpoint("random", named_variant(tagger.contract.variant)))
     labelled = load_set(few_clips, tagger.labels)
     pytorch = PyTorch(reference, tagger.contract)

@@ -25,7 +25,7 @@ SAME = 1e-4  # relative difference
 
 @pytest.fixture(scope="module")
 def embedder(tiny_embedding: Path) -> Tagger:
-    return load(tiny_embedding, share_cores=True)
+    return load(tiny_embedding)
 
 
 def pytorch(tagger: Tagger, audio: FloatArray) -> tuple[FloatArray, ...]:
