@@ -30,6 +30,8 @@ BEGIN, END = "<!-- headline figures: make results -->", "<!-- headline figures e
 FIGURES: Sequence[Figure[Any]] = [figure for figures in (
     MEASURE_FIGURES, DIFFERENCE_FIGURES, PARITY_FIGURES, SET_FIGURES) for figure in figures if figure.brief]
 NAMED_FLAGS = ("avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm", "bf16")  # of a CPU
+GROWTH = ("burst_median_ms", "chunks_per_core_second", "times_one_stream", "cpu_ms", "cpu_percent",
+          "resident_mb", "load_s")  # keys of the figures in the tables of growth
 VERSIONS = ("satexport", "onnxruntime", "openvino", "torch", "onnx", "python")
 
 
@@ -57,7 +59,22 @@ def page(results: Mapping[str, Any], cases: Cases) -> str:
     blocks = [f"# Results: {results['cpu']}, {results['cpu_cores']} cores", _preface(results)]
     for table in cases.tables:
         blocks += [f"## {table.title}", *_table(table, by_case)]
+    blocks += _growth(results.get("growth", {}))
     return "\n\n".join(block.strip() for block in blocks) + "\n"
+
+
+def _growth(growth: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a table for each bundle that `benchmarks.growth` measured with several numbers of streams."""
+    figures = [figure for figure in MEASURE_FIGURES if figure.key in GROWTH]
+    for name, measured in growth.items():
+        versions = ", ".join(f"{package} {_version(measured, package)}" for package in VERSIONS
+                             if package in measured["versions"])
+        yield f"## Growth: {name}"
+        yield (f"Streams in one step of a bundle for any number of streams, one thread, random weights; "
+               f"`python -m benchmarks.growth`; {versions}.")
+        yield markdown_rows(Table(title="", head=["streams", *(figure.head for figure in figures)], rows=[
+            [count, *(figure.write(row.get(figure.key)) for figure in figures)]
+            for count, row in measured["figures"].items()]))
 
 
 def _preface(results: Mapping[str, Any]) -> str:

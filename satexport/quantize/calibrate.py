@@ -89,7 +89,7 @@ def _run_streams(bundle: Bundle, streams: Sequence[FloatArray],
                 window = windows.end_with(chunks[(first_chunks + chunk) % len(chunks)])
                 x = model_input(contract, window)
                 if (number, chunk) in sampled:
-                    caches = zip(contract.cache_in, cache.now, strict=True)
+                    caches = zip(contract.cache_in, cache[0].now, strict=True)
                     yield {contract.input.name: x, **{spec.name: array.copy() for spec, array in caches}}
                 windows.advance(window)
                 if contract.cache_in:  # without a cache no step depends on an earlier one

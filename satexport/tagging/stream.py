@@ -46,7 +46,8 @@ class StreamBatch(Feed):
         super().__init__()
         self._step = step
         self._contract = contract
-        self._count = count
+        self._count, self._hop = count, contract.hop_samples
+        self._none = Outputs(*(np.empty((0, count, spec.shape[1]), np.float32) for spec in contract.outputs))
         self._in_use = threading.Lock()
         self.reset()
 
@@ -67,17 +68,18 @@ class StreamBatch(Feed):
             if stream is None:
                 self._cache = self._step.initial_cache(self._count)
                 self._windows = Windows(self._contract, self._count)
-                self._waiting: FloatArray = np.empty((self._count, 0), np.float32)
+                self._keep([])
                 self._outputs: list[Outputs] = []  # of chunks completed before a step failed
             else:
                 self._cache = self._step.silence(self._cache, stream)
                 self._windows.reset(stream)
-                self._waiting[stream] = 0
+                for part in self._parts:
+                    part[stream] = 0
 
     @property
     def waiting(self) -> int:
         """Samples per stream that wait for the rest of their chunk, or for a retry after a failed step."""
-        return int(self._waiting.shape[1])
+        return self._waiting
 
     def feed_all(self, samples: ArrayLike, sample_rate: int | None = None) -> Outputs:
         """Add samples [N, n] as `feed` does, and return all outputs, [completed chunks, N, ...] each."""
@@ -86,26 +88,40 @@ class StreamBatch(Feed):
         if audio.ndim != 2 or len(audio) != self._count:
             raise AudioError(f"the samples have shape {audio.shape}, expected [{self._count}, n], equally "
                              "many for each stream.")
-        new = to_float(audio)
+        return self.add(to_float(audio))
+
+    def add(self, audio: FloatArray) -> Outputs:
+        """Add checked samples [N, n], which nobody else changes, and return as `feed_all` does."""
         with self._exclusive():
-            audio = np.concatenate((self._waiting, new), axis=1)
-            size = self._contract.hop_samples
-            complete = audio.shape[1] // size
-            for number in range(complete):
-                self._waiting = audio[:, number * size:]  # if the step fails, its chunk still waits
-                windows = self._windows.end_with(self._waiting[:, :size])
-                outputs, self._cache = self._step(model_input(self._contract, windows), self._cache)
-                self._windows.advance(windows)
-                self._outputs.append(outputs)
-            self._waiting = audio[:, complete * size:].copy()
+            if audio.size:
+                self._parts.append(audio)
+                self._waiting += audio.shape[1]
+            if self._waiting >= self._hop:
+                self._run_steps()
             results, self._outputs = self._outputs, []
-        none = (np.empty((0, self._count, spec.shape[1]), np.float32) for spec in self._contract.outputs)
-        return Outputs.join(np.stack, results) if results else Outputs(*none)
+        return Outputs.join(np.stack, results) if results else self._none
 
     def flush_all(self) -> Outputs:
         """Score the waiting samples as `flush` does, and return all outputs, [1, N, ...] each."""
         missing = -self.waiting % self._contract.hop_samples
         return self.feed_all(np.zeros((self._count, missing), np.float32))
+
+    def _run_steps(self) -> None:
+        """Score the waiting chunks."""
+        audio, size = np.concatenate(self._parts, axis=1), self._hop
+        complete = audio.shape[1] // size
+        for number in range(complete):
+            self._keep([audio[:, number * size:]])  # if the step fails, its chunk still waits
+            windows = self._windows.end_with(audio[:, number * size:(number + 1) * size])
+            outputs, self._cache = self._step(model_input(self._contract, windows), self._cache)
+            self._windows.advance(windows)
+            self._outputs.append(outputs)
+        self._keep([audio[:, complete * size:].copy()])
+
+    def _keep(self, parts: list[FloatArray]) -> None:
+        """Let these samples wait; they are joined once they complete a chunk."""
+        self._parts = parts
+        self._waiting: int = sum(part.shape[1] for part in parts)  # samples per stream
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
@@ -154,7 +170,7 @@ class Stream(Feed):
         if len(self._streams) > 1:
             slots = np.zeros((len(self._streams), len(audio)), np.float32)
             slots[0] = audio
-        return self._streams.feed_all(slots).map(_first_slot)
+        return self._streams.add(slots).map(_first_slot)
 
     def flush_all(self) -> Outputs:
         """Score the waiting samples as `flush` does, and return all outputs, [1, ...] each."""

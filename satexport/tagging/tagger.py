@@ -110,6 +110,6 @@ def check_streams(contract: Contract, count: int) -> None:
     if available is not None and count * per_stream > available:
         advice = (f"Use at most {available // per_stream}." if available >= per_stream
                   else "That is too little for one.")
-        raise UsageError(f"{count} streams of {contract.variant} need at least "
+        raise UsageError(f"{count} streams of {contract.variant} need about "
                          f"{count * per_stream / 1e9:.1f} GB, {available / 1e9:.1f} GB are available. "
                          f"{advice}")

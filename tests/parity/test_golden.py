@@ -62,7 +62,7 @@ class Averages(Violation):
 
     def __call__(self, x: FloatArray, cache: Any) -> tuple[Outputs, Any]:
         outputs, cache = self._step(x, cache)
-        for array in cache.now:
+        for array in cache[0].now:
             array[:] = array.mean(0)
         return outputs, cache
 
@@ -72,7 +72,7 @@ class Leaks(Violation):
 
     def __call__(self, x: FloatArray, cache: Any) -> tuple[Outputs, Any]:
         outputs, cache = self._step(x, cache)
-        for array in cache.now:
+        for array in cache[0].now:
             array[:] += 0.01 * np.roll(array, 1, axis=0)
         return outputs, cache
 
@@ -90,7 +90,7 @@ class SwapsCaches(Violation):
 
     def __call__(self, x: FloatArray, cache: Any) -> tuple[Outputs, Any]:
         outputs, cache = self._step(x, cache)
-        for array in cache.now:
+        for array in cache[0].now:
             array[:] = array[[1, 0, 2]]
         return outputs, cache
 
@@ -137,7 +137,7 @@ class StartsFromZeros(Violation):
 
     def initial_cache(self, streams: int) -> Any:
         cache = self._step.initial_cache(streams)
-        for array in cache.now:
+        for array in cache[0].now:
             array[:] = 0
         return cache
 
@@ -146,9 +146,9 @@ class KeepsOneLayer(Violation):
     """The last layer's cache is one chunk old."""
 
     def __call__(self, x: FloatArray, cache: Any) -> tuple[Outputs, Any]:
-        before = cache.now[-1].copy()
+        before = cache[0].now[-1].copy()
         outputs, cache = self._step(x, cache)
-        cache.now[-1][:] = before
+        cache[0].now[-1][:] = before
         return outputs, cache
 
 

@@ -62,7 +62,7 @@ def test_samples_are_chunks_with_the_cache_that_the_stream_had_there(tiny: Path)
     step = load(tiny).step
     first = starts[0]
     cache = step.initial_cache(1)
-    for name, array in zip(sorted(first)[1:], cache.now, strict=True):
+    for name, array in zip(sorted(first)[1:], cache[0].now, strict=True):
         np.testing.assert_array_equal(first[name], array)
     last = f"cache_in_{DEPTH - 1:02}"
     late = [sample for sample in found.samples if not np.array_equal(sample[last], silence[-1])]

@@ -53,6 +53,17 @@ def test_a_figure_that_is_added_appears_everywhere(
     assert "| energy, mJ |" in tables.page(results, cases)
 
 
+def test_a_page_of_results_has_a_table_of_growth_if_it_was_measured() -> None:
+    results: dict[str, Any] = {"cpu": "a CPU", "cpu_cores": 2, "cpu_flags": [], "cases": {}}
+    assert "Growth" not in tables.page(results, read_cases())
+    results["growth"] = {"sat-t-2s, cpu-int8": {"versions": {"onnxruntime": "1.31.1"}, "figures": {
+        "1": {"cpu_ms": 4.5, "resident_mb": 24.0}, "64": {"cpu_ms": 3.5, "resident_mb": 170.0}}}}
+    section = tables.page(results, read_cases()).split("## Growth: sat-t-2s, cpu-int8")[1]
+    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in section.splitlines()]
+    assert ["1", "-", "4.50", "-", "-", "-", "24.0", "-"] in rows
+    assert ["64", "-", "3.50", "-", "-", "-", "170.0", "-"] in rows
+
+
 def panels_of(canvas: Any) -> dict[str, Any]:
     """Return the visible panels of a picture by their titles."""
     return {axes.get_title("left"): axes for axes in canvas.axes if axes.get_visible()}

@@ -169,12 +169,12 @@ def test_only_the_number_of_streams_of_the_graph_is_accepted(one: Tagger, lanes:
 def test_a_step_writes_to_the_other_buffer_and_keeps_its_input(
         tagger: Tagger, audio: FloatArray) -> None:
     cache = tagger.step.initial_cache(1)
-    before = [array.copy() for array in cache.now]
+    before = [array.copy() for array in cache[0].now]
     _, after = tagger.step(audio[None, :32_000], cache)
-    np.testing.assert_array_equal(cache.now, before)
-    assert [id(array) for array in after.now] == [id(array) for array in cache.spare]  # nothing was copied
+    np.testing.assert_array_equal(cache[0].now, before)
+    assert [id(array) for array in after[0].now] == [id(array) for array in cache[0].spare]  # not copied
     _, third = tagger.step(audio[None, 32_000:64_000], after)
-    assert [id(array) for array in third.now] == [id(array) for array in cache.now]
+    assert [id(array) for array in third[0].now] == [id(array) for array in cache[0].now]
 
 
 def test_after_a_failed_step_the_next_call_returns_all_missing_scores(
