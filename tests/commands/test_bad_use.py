@@ -74,7 +74,7 @@ def write_target(tmp_path: Path) -> Callable[[str], str]:
 
 
 @pytest.mark.parametrize(("text", "code", "words"), [
-    ('extends = "nothing"', 4, "extends is 'nothing', expected one of cpu-fp32,"),
+    ('extends = "nothing"', 4, "extends is 'nothing', expected one of arm-linux, cpu-fp32,"),
     ('extends = "mine"', 4, "extends is 'mine', expected one of"),
     ('extends = "./mine.toml"', 4, "extends is './mine.toml', expected one of"),
     ('extends = "../targets/cpu-fp32"', 4, "extends is '../targets/cpu-fp32', expected one of"),
@@ -83,7 +83,7 @@ def write_target(tmp_path: Path) -> Callable[[str], str]:
     ('extends = "jetson"\nname = "mine"', 4, "the key 'compute_capability' is missing in [tensorrt]"),
     ('extends = "cpu-fp32"\nname = "mine"\ngates = 5', 4, "gates is 5, expected a table [gates]"),
     ('extends = "cpu-fp32"\nname = "mine"\n[openvino]\nrequests = 2', 4,
-     "unknown key 'openvino'; the keys are backend, description, name, precision, threads, "
+     "unknown key 'openvino'; the keys are backend, description, machine, name, precision, threads, "
      "the tables [gates], [budgets], [quantization], [onnxruntime]."),
     ('extends = "cpu-fp32"\nname = "mine"\nprecision = "int8"', 4,
      "expected int8 with a table [quantization]"),
