@@ -46,7 +46,8 @@ from satexport.pipeline.build import compile_bundle
 from satexport.pipeline.export import export_onnx
 from satexport.pipeline.plan import BuildOptions
 from satexport.quantize.cache_dtype import store_cache
-from satexport.quantize.calibrate import Sample, calibrate
+from satexport.quantize.calibrate import calibrate
+from satexport.quantize.observe import Sample
 from satexport.quantize.calibration_set import find_calibration
 from satexport.quantize.int8 import quantize
 from satexport.quantize.ranges import find_ranges

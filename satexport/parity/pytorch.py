@@ -77,9 +77,10 @@ class PyTorch:
         memory = self._contract.memory_steps
         count = max(1, min(self._largest(self._contract.window_seconds), len(chunks) // (4 * memory + 1)))
         size = -(-len(chunks) // count)
+        earlier = memory if count > 1 else 0
         streams = reference_streams(self.reference, self._contract, count)
         rows = []
-        for number in range(-memory, size):
+        for number in range(-earlier, size):
             at = size * np.arange(count) + number
             for lane in np.flatnonzero(at == 0):
                 streams.reset(int(lane))  # what it heard so far was not before the first chunk

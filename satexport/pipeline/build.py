@@ -44,7 +44,9 @@ from satexport.quantize.cache_dtype import store_cache
 from satexport.quantize.calibrate import Calibration, calibrate
 from satexport.quantize.calibration_set import choosing_set
 from satexport.quantize.choose import Quantized, choose_and_quantize
+from satexport.quantize.observe import Observer
 from satexport.quantize.products import check_layers
+from satexport.quantize.ranges import find_tensors, ranges_of
 from satexport.quantize.sensitivity import check_labels
 from satexport.report.records import BundleRecord, ExportReport, ProofRecord
 from satexport.report.serialize import read_report, to_json
@@ -137,10 +139,12 @@ def _write(source: Bundle, target: Target, options: BuildOptions, backend: Backe
     graph = fp32 = _load_graph(source)
     contract, initial, quantized = source.contract, list(source.initial_cache()), None
     clips = _find_choosing_clips(source, fp32, target, options)
-    calibration = _calibrate(source, target, options)
+    observer = _observe(source, fp32, target)
+    calibration = _calibrate(source, target, options, observer)
     if target.quantization:
-        quantized = choose_and_quantize(source, fp32, target.quantization, calibration.samples, clips=clips,
-                                        map_kept=target.gates.map_kept)
+        quantized = choose_and_quantize(source, fp32, target.quantization, calibration.samples,
+                                        ranges=ranges_of(observer, target.quantization) if observer else None,
+                                        clips=clips, map_kept=target.gates.map_kept)
         graph = quantized.graph
         if quantized.sensitivity:
             write_json(stage / REPORTS / "sensitivity.json", to_json(quantized.sensitivity))
@@ -175,11 +179,21 @@ def _find_choosing_clips(source: Bundle, graph: Graph, target: Target,
     return clips
 
 
-def _calibrate(source: Bundle, target: Target, options: BuildOptions) -> Calibration:
+def _observe(source: Bundle, fp32: Graph, target: Target) -> Observer | None:
+    """Return what finds the ranges in the calibration's own steps; None if another pass has to, because the
+    steps of a calibration do not run, or not this graph."""
+    int8 = target.quantization
+    if not int8 or int8.method != "static" or int8.ranges != "minmax" or not source.contract.cache_in:
+        return None
+    return Observer(fp32.model, find_tensors(fp32, int8))
+
+
+def _calibrate(source: Bundle, target: Target, options: BuildOptions,
+               observer: Observer | None) -> Calibration:
     """Return step inputs from which ranges and scales are computed; empty if nothing needs them."""
     static = target.quantization is not None and target.quantization.method == "static"
     if static or options.cache_dtype == "int8":
-        return calibrate(source, options.calibration, options.recordings)
+        return calibrate(source, options.calibration, options.recordings, observer)
     return Calibration([], (), {})
 
 

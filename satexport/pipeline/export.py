@@ -148,7 +148,7 @@ def export_onnx(checkpoint: Checkpoint[V], target: Target, folder: Path,
     path = bundle_path(folder, contract, target)
     # before any folder: a package may be missing
     reference = reference or make_reference(checkpoint, options.embedding)
-    with staged_bundle(path) as stage, progress("export", None) as advance:
+    with staged_bundle(path) as stage, progress("write and prove the graph", None) as advance:
         audio = golden_audio(checkpoint.variant)
         expected = golden_outputs(reference_streams(reference, contract), audio).map(itemgetter(0))
         prover = _Prover(contract, expected.map(lambda array: array[:REWRITE_CHUNKS]), audio[:REWRITE_CHUNKS])

@@ -25,7 +25,7 @@ from satexport.bundle.contract import Contract
 from satexport.errors import UsageError
 from satexport.graph.edit import clone, rename, replace
 from satexport.graph.roles import Graph
-from satexport.quantize.calibrate import Sample
+from satexport.quantize.observe import Sample
 
 LARGEST = 127  # largest value of symmetric int8
 Array = NDArray[Any]

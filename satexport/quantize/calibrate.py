@@ -16,22 +16,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import onnx
 
 from satexport.audio.clips import Clip, ClipHash
-from satexport.backends.onnxruntime.step import OnnxRuntimeStep
 from satexport.bundle.folder import Bundle
 from satexport.errors import DataError
 from satexport.frontends.prepare import model_input
 from satexport.progress import progress
 from satexport.quantize.calibration_set import MIN_SAMPLES, CalibrationSet, calibration_clips
+from satexport.quantize.observe import Observer, Sample
 from satexport.step import FloatArray
 from satexport.tagging.window import Windows
 
 SILENCE_PEAK = 1e-4     # a clip with a lower peak counts as silent: -80 dBFS
 MAX_CLIP_SECONDS = 300
 MAX_SECONDS = 3600      # of all clips together; more only takes longer
-Sample = dict[str, NDArray[Any]]  # a graph's inputs by name
 
 
 @dataclass(frozen=True)
@@ -43,11 +42,14 @@ class Calibration:
     origin: dict[str, Any]
 
 
-def calibrate(bundle: Bundle, calibration_set: CalibrationSet, data: Path | None = None) -> Calibration:
+def calibrate(bundle: Bundle, calibration_set: CalibrationSet, data: Path | None = None,
+              observer: Observer | None = None) -> Calibration:
     """Run an fp32 bundle on a calibration set and return sampled inputs of its steps.
 
-    `data` is the folder of the recordings, if the set does not name one. Raises `DataError` if there are too
-    few clips, all clips are silent, or the set cannot be used; `AudioError` if a clip cannot be read.
+    `data` is the folder of the recordings, if the set does not name one. `observer` runs the bundle's graph;
+    if the model has a cache, it has noted its tensors at the sampled steps afterwards. Raises `DataError` if
+    there are too few clips, all clips are silent, or the set cannot be used; `AudioError` if a clip cannot be
+    read.
     """
     size, lanes = bundle.contract.hop_samples, max(1, bundle.contract.options.streams)
     rate = bundle.contract.sample_rate
@@ -62,7 +64,7 @@ def calibrate(bundle: Bundle, calibration_set: CalibrationSet, data: Path | None
     count = -(-calibration_set.samples // lanes)
     sampled = {positions[i] for i in random.permutation(len(positions))[:count]}
     sampled |= {(number, 0) for number in range(len(streams))}  # every stream starts from silence
-    samples = list(_run_streams(bundle, streams, sampled))
+    samples = list(_run_streams(bundle, observer, streams, sampled))
     facts = dataclasses.asdict(calibration_set)
     del facts["folder"]  # a bundle contains no paths
     origin = {**facts, "clips": len(hashes), "silent_clips_left_out": silent,
@@ -70,30 +72,34 @@ def calibrate(bundle: Bundle, calibration_set: CalibrationSet, data: Path | None
     return Calibration(samples, tuple(hashes), origin)
 
 
-def _run_streams(bundle: Bundle, streams: Sequence[FloatArray],
+def _run_streams(bundle: Bundle, observer: Observer | None, streams: Sequence[FloatArray],
                  sampled: set[tuple[int, int]]) -> Iterator[Sample]:
     """Run each stream up to the last of its sampled chunks and yield the samples. `sampled` has pairs of
     stream and chunk number. If the graph runs several streams at once, each starts at another chunk of the
     same audio."""
     contract, size = bundle.contract, bundle.contract.hop_samples
-    step = OnnxRuntimeStep(bundle.graph, contract, bundle.initial_cache())
+    if contract.cache_in:  # without a cache no step depends on an earlier one
+        observer = observer or Observer(onnx.load(bundle.graph))
     lanes = max(1, contract.options.streams)
     last = {number: max(chunk for stream, chunk in sampled if stream == number)
             for number in range(len(streams))}
     with progress("calibrate", sum(last.values()) + len(last)) as advance:
         for number, audio in enumerate(streams):
-            cache, windows = step.initial_cache(lanes), Windows(contract, lanes)
+            caches = [np.repeat(array, lanes, 0) for array in bundle.initial_cache()]
+            windows = Windows(contract, lanes)
             chunks = audio[:len(audio) // size * size].reshape(-1, size)
             first_chunks = np.arange(lanes) * len(chunks) // lanes
             for chunk in range(last[number] + 1):
                 window = windows.end_with(chunks[(first_chunks + chunk) % len(chunks)])
-                x = model_input(contract, window)
-                if (number, chunk) in sampled:
-                    caches = zip(contract.cache_in, cache[0].now, strict=True)
-                    yield {contract.input.name: x, **{spec.name: array.copy() for spec, array in caches}}
+                names = (spec.name for spec in (contract.input, *contract.cache_in))
+                sample = dict(zip(names, (model_input(contract, window), *caches), strict=True))
+                is_sampled = (number, chunk) in sampled
+                if is_sampled:
+                    yield sample
                 windows.advance(window)
-                if contract.cache_in:  # without a cache no step depends on an earlier one
-                    _, cache = step(x, cache)
+                if contract.cache_in and observer:
+                    outputs = observer.run(sample, is_sampled)
+                    caches = [outputs[spec.name] for spec in contract.cache_out]
                 advance()
 
 

@@ -12,9 +12,10 @@ from satexport.audio.datasets import LabelledSet
 from satexport.bundle.folder import Bundle
 from satexport.bundle.target import AUTO, Quantization
 from satexport.graph.roles import Graph
-from satexport.quantize.calibrate import Sample
 from satexport.quantize.equalize import equalize
+from satexport.quantize.factors import Ranges
 from satexport.quantize.int8 import quantize
+from satexport.quantize.observe import Sample
 from satexport.quantize.products import count_weight_products, find_layers
 from satexport.quantize.ranges import find_ranges
 from satexport.quantize.records import SensitivityReport
@@ -34,17 +35,18 @@ class Quantized:
 
 
 def choose_and_quantize(source: Bundle, graph: Graph, quantization: Quantization,
-                        samples: Sequence[Sample], *, clips: LabelledSet | None = None,
-                        map_kept: float = 1.0) -> Quantized:
-    """Quantise the fp32 graph of `source` with ranges from `samples`.
+                        samples: Sequence[Sample], *, ranges: Ranges | None = None,
+                        clips: LabelledSet | None = None, map_kept: float = 1.0) -> Quantized:
+    """Quantise the fp32 graph of `source` with ranges from `samples`, or with those that are known.
 
     With `clips`, the cost of each layer is measured on them. If AUTO is among the layers to leave out, the
     most costly layers stay in float, as few as necessary to keep `map_kept` times the fp32 graph's mAP on
     `clips`. Raises `GateError` if no number of layers is enough, `UsageError` for a layer that does not
     exist.
     """
-    graph = equalize(graph, quantization, samples)
-    ranges = find_ranges(graph, quantization, samples)
+    before, graph = graph, equalize(graph, quantization, samples)
+    if not ranges or graph is not before:
+        ranges = find_ranges(graph, quantization, samples)
     make_int8 = partial(quantize, graph, quantization, ranges)
     layers = find_layers(graph, quantization)
     left_out = [name for name in quantization.leave_out if name != AUTO]

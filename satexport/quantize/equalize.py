@@ -27,7 +27,7 @@ from satexport.bundle.target import Quantization
 from satexport.errors import RunError
 from satexport.graph.edit import clone, replace
 from satexport.graph.roles import Graph
-from satexport.quantize.calibrate import Sample
+from satexport.quantize.observe import Sample
 from satexport.quantize.products import find_products
 from satexport.runtimes import import_runtime
 

@@ -1,5 +1,5 @@
 """Activation ranges: the least and the largest value of the activations of each quantised product over the
-samples of a calibration, computed by ONNX Runtime's calibrators."""
+samples of a calibration, or narrower ranges, computed by ONNX Runtime's calibrators."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import onnx
 from satexport.bundle.target import Quantization
 from satexport.graph.roles import Graph
 from satexport.progress import progress
-from satexport.quantize.calibrate import Sample
 from satexport.quantize.factors import Ranges
+from satexport.quantize.observe import Observer, Sample
 from satexport.quantize.products import find_products
 from satexport.runtimes import import_runtime
 
@@ -25,17 +25,35 @@ BATCH = 8  # samples per pass; the calibrator keeps all their tensors in memory
 
 
 def find_ranges(graph: Graph, quantization: Quantization, samples: Sequence[Sample]) -> Ranges:
-    """Return (least, largest) value by tensor for the activations of each product, with the calibrator that
-    `quantization.ranges` names; {} for dynamic quantisation."""
+    """Return (least, largest) value by tensor for the activations of each product, as `quantization.ranges`
+    says; {} for dynamic quantisation."""
     if quantization.method == "dynamic":
         return {}
+    if quantization.ranges != "minmax":
+        return _ranges_of_library(graph, quantization, samples)
+    observer = Observer(graph.model, find_tensors(graph, quantization))
+    with progress("find ranges", len(samples)) as advance:
+        for sample in samples:
+            observer.run(sample)
+            advance()
+    return ranges_of(observer, quantization)
+
+
+def ranges_of(observer: Observer, quantization: Quantization) -> Ranges:
+    """Return the ranges that an observer has noted, around zero if the int8 values are."""
+    if not quantization.symmetric:
+        return observer.ranges
+    return {x: (-max(-low, high), max(-low, high)) for x, (low, high) in observer.ranges.items()}
+
+
+def _ranges_of_library(graph: Graph, quantization: Quantization, samples: Sequence[Sample]) -> Ranges:
+    """Return the ranges that one of ONNX Runtime's calibrators finds, which look at histograms."""
     library = import_runtime("onnxruntime.quantization.calibrate")
     kind, options = {
-        "minmax": (library.MinMaxCalibrater, {}),
         "percentile": (library.PercentileCalibrater, {"percentile": quantization.percentile}),
         "entropy": (library.EntropyCalibrater, {}),
     }[quantization.ranges]
-    tensors = _find_tensors(graph, quantization)
+    tensors = find_tensors(graph, quantization)
 
     class Calibrator(kind):  # type: ignore[misc, valid-type]
         """The library's calibrator, only for these tensors."""
@@ -51,7 +69,7 @@ def find_ranges(graph: Graph, quantization: Quantization, samples: Sequence[Samp
                                 symmetric=quantization.symmetric, **options)
         calibrator.augment_graph()
         calibrator.create_inference_session()
-        with progress("ranges", len(samples)) as advance:
+        with progress("find ranges", len(samples)) as advance:
             for first in range(0, len(samples), BATCH):
                 calibrator.collect_data(_Reader(samples[first:first + BATCH]))
                 advance(len(samples[first:first + BATCH]))
@@ -60,7 +78,7 @@ def find_ranges(graph: Graph, quantization: Quantization, samples: Sequence[Samp
     return {x: (low, high) for x, (low, high) in bounds.items()}
 
 
-def _find_tensors(graph: Graph, quantization: Quantization) -> set[str]:
+def find_tensors(graph: Graph, quantization: Quantization) -> set[str]:
     """Return the tensors that are quantised: the activations of all products, and the results of convolutions
     under ONNX Runtime."""
     products = find_products(graph, quantization)

@@ -55,7 +55,7 @@ def measure_sensitivity(source: Bundle, graph: Graph, quantize: QuantizeFn, laye
         streams = _streams(source, graph)
         return np.concatenate([clip_chunks(streams, [chain])[0] for chain in chains])
 
-    with progress("sensitivity", len(layers) + 2) as advance:
+    with progress("cost of each layer in int8", len(layers) + 2) as advance:
         expected = scores(graph)
         advance()
         costs = []
@@ -111,7 +111,7 @@ def find_fewest_float_layers(source: Bundle, graph: Graph, quantize: QuantizeFn,
 
     fp32 = mean_average_precision(graph)
     tried: list[float] = []
-    with progress("leave out", len(order)) as advance:
+    with progress("choose layers to leave in float", len(order)) as advance:
         for count in range(len(order) + 1):
             tried.append(mean_average_precision(quantize(order[:count])))
             if tried[-1] >= map_kept * fp32:

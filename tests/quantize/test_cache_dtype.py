@@ -17,7 +17,8 @@ from satexport.bundle.roles import roles_from_json
 from satexport.graph.roles import Graph
 from satexport.parity.golden import golden_scores
 from satexport.quantize.cache_dtype import store_cache
-from satexport.quantize.calibrate import Sample, calibrate
+from satexport.quantize.calibrate import calibrate
+from satexport.quantize.observe import Sample
 from satexport.step import FloatArray
 from satexport.tagging.stream import StreamBatch
 from satexport.tagging.tagger import load

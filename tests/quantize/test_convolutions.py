@@ -19,9 +19,9 @@ from satexport.errors import DataError, RunError
 from satexport.graph.roles import Graph
 from satexport.graph.writer import Writer
 from satexport.quantize import equalize as equalize_module
-from satexport.quantize.calibrate import Sample
 from satexport.quantize.equalize import equalize
 from satexport.quantize.int8 import quantize
+from satexport.quantize.observe import Sample
 from satexport.quantize.products import count_weight_products, find_layers
 from satexport.quantize.ranges import find_ranges
 from satexport.runtimes import import_runtime

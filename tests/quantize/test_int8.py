@@ -17,9 +17,10 @@ from satexport.bundle.target import OPERATORS, Quantization
 from satexport.errors import DataError, UsageError
 from satexport.graph.roles import Graph
 from satexport.parity.golden import golden_scores
-from satexport.quantize.calibrate import Sample, calibrate
+from satexport.quantize.calibrate import calibrate
 from satexport.quantize.factors import Ranges
 from satexport.quantize.int8 import quantize
+from satexport.quantize.observe import Sample
 from satexport.quantize.products import check_layers, find_layers
 from satexport.quantize.ranges import find_ranges
 from satexport.tagging.stream import StreamBatch
