@@ -14,13 +14,13 @@ from satexport.errors import RunError
 
 class Process:
     """A context manager that starts a `satexport.measure.worker`, or another `module` that serves commands as
-    it does, under a Python; sends it commands, and ends it."""
+    it does, under this Python or another; sends it commands, and ends it."""
 
     def __init__(self, name: str, module: str = "satexport.measure.worker",
-                 python: str = sys.executable) -> None:
+                 python: str | None = None) -> None:
         self.name = name
         self._process = subprocess.Popen(  # noqa: S603
-            [python, "-m", module], stdin=subprocess.PIPE,
+            [python or sys.executable, "-m", module], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, text=True, start_new_session=True)  # Ctrl-C reaches only the parent
 
     def __enter__(self) -> Process:
