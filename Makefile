@@ -7,7 +7,7 @@ BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PIP := $(BIN)/python -m pip install --quiet
 CLIP := build/clip.wav
 
-.PHONY: demo test test-long test-anywhere test-arm fuzz check docs results train lock check-lock clean
+.PHONY: demo test test-long test-anywhere test-arm fuzz check docs results peers train lock check-lock clean
 
 demo: .venv/installed
 	$(BIN)/satexport onnx --model sat-t --delay 2 --checkpoint demo
@@ -59,18 +59,29 @@ check: .venv/installed
 results: .venv/installed
 	$(BIN)/python -m benchmarks.results
 
+# Run satexport and what a user could run instead (ExecuTorch, tract, nncf ...) in turns, and write docs/results/peers:
+# takes an hour and 3 GB under build/peers on an otherwise idle machine. MODELS='sat-t vit-s': only these models.
+peers: .venv/installed
+	$(BIN)/python -m benchmarks.peers --install $(if $(MODELS),--models $(MODELS))
+
 # Train the demo checkpoint again, on ESC-10 in ESC-50 layout: make train DATA=../shared/esc10
 train: .venv/installed
 	$(BIN)/python training/train_demo.py --data $(DATA)
 
 # Write the pins of requirements.lock (with hashes) and constraints.txt (without) again from pyproject.toml. Pins that
-# still fit are kept; UPGRADE=--upgrade updates all of them, UPGRADE='--upgrade-package numpy' only one.
+# still fit are kept; UPGRADE=--upgrade updates all of them, UPGRADE='--upgrade-package numpy' only one. The files
+# benchmarks/peers/*.in have what the environments of peers add; their lock files have the same pins besides.
 UV := build/uv/bin/uv
-COMPILE = $(UV) pip compile --quiet --universal --python-version 3.10 --no-python-downloads \
-	--no-annotate --custom-compile-command 'make lock' --extra all --group dev pyproject.toml
+LOCK = $(UV) pip compile --quiet --universal --python-version 3.10 --no-python-downloads \
+	--no-annotate --custom-compile-command 'make lock'
+COMPILE = $(LOCK) --extra all --group dev pyproject.toml
 lock: $(UV)
 	$(COMPILE) $(UPGRADE) --extra openvino --output-file constraints.txt
 	$(COMPILE) --constraint constraints.txt --generate-hashes --no-emit-package torch --output-file requirements.lock
+	for peer in $(basename $(wildcard benchmarks/peers/*.in)); do \
+		$(LOCK) --constraint constraints.txt --generate-hashes --no-emit-package torch $(UPGRADE) \
+			$$peer.in --output-file $$peer.lock || exit; \
+	done
 
 # Check that every pin has a wheel on every system in docs/install.md. Installs nothing.
 check-lock: .venv/installed $(UV)

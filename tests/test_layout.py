@@ -9,7 +9,7 @@ from tests import ROOT
 
 TESTS, PACKAGE = ROOT / "tests", ROOT / "satexport"
 FAKES = {"backends/evaluator", "models/tally"}  # a backend and a family that only tests have
-NO_WING = {"docs"}  # what the documentation shows
+NO_WING = {"benchmarks", "docs"}  # what pages show, and what measures
 
 
 def imported_by(path: Path) -> set[str]:

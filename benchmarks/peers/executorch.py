@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from benchmarks.peers.peer import WEIGHTS, Case, Store
-from benchmarks.peers.published import FeatureStep, FromFeatures, example, initial_of, load_published
+from benchmarks.peers.published import FromFeatures, example, load_published, load_step
 from satexport.step import FloatArray, Step
 
 SOURCES = ("benchmarks/peers/executorch.*", "benchmarks/peers/published.py", *WEIGHTS)
@@ -37,13 +37,12 @@ class ExecuTorch:
         import_module("executorch.extension.pybindings.portable_lib")._unsafe_reset_threadpool(threads)
         runtime = import_module("executorch.runtime")
         method = runtime.Runtime.get().load_program(folder / FILE).load_method("forward")
-        model = load_published(case).model
 
         def run(inputs: Sequence[FloatArray]) -> list[FloatArray]:
             outputs = method.execute([torch.from_numpy(array) for array in inputs])
             return [np.asarray(output.numpy().copy()) for output in outputs]
 
-        return FeatureStep(model, run, initial_of(example(model)))
+        return load_step(case, run)
 
 
 def _build(case: Case, stage: Path) -> None:

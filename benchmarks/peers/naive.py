@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from benchmarks.peers.peer import WEIGHTS, Case, Store, find_missing_bf16
-from benchmarks.peers.published import FeatureStep, FromFeatures, example, initial_of, load_published
+from benchmarks.peers.published import FeatureStep, FromFeatures, example, load_published, load_step
 from satexport.audio.synthetic import synthetic_stream
 from satexport.errors import MissingError
 from satexport.quantize.calibrate import read_clips
@@ -57,7 +57,7 @@ class NaiveOnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         session = onnxruntime.InferenceSession(folder / "model.onnx", options, ["CPUExecutionProvider"])
-        return _step(case, lambda inputs: session.run(None, dict(zip(INPUTS, inputs, strict=False))))
+        return load_step(case, lambda inputs: session.run(None, dict(zip(INPUTS, inputs, strict=False))))
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class NaiveOpenVino:
             request.infer(dict(enumerate(inputs)), share_inputs=True)
             return [tensor.data.copy() for tensor in request.output_tensors]
 
-        return _step(case, run)
+        return load_step(case, run)
 
 
 def export(case: Case, store: Store) -> Path:
@@ -162,9 +162,3 @@ def _calibration(case: Case) -> list[dict[str, FloatArray]]:
             samples.append({"mel": features(chunk), **caches})
             _, cache = reference(chunk, cache)
     return samples[:SUBSET]
-
-
-def _step(case: Case, run: Any) -> Step:
-    """Return a step around the export."""
-    model = load_published(case).model
-    return FeatureStep(model, run, initial_of(example(model)))

@@ -111,7 +111,8 @@ def _times(row: Mapping[str, Any], columns: Sequence[tuple[str, str]]) -> list[s
 def _scores(row: Mapping[str, Any]) -> list[str]:
     scores = row.get("scores") or {}
     return [_number(scores.get(key), form) for key, form in (
-        ("largest", ".1e"), ("mean", ".1e"), ("map", ".4f"), ("map_kept", ".2%"), ("map_kept_from_zeros", ".2%"))]
+        ("largest", ".1e"), ("mean", ".1e"), ("map", ".4f"), ("map_kept", ".2%"),
+        ("map_kept_from_zeros", ".2%"))]
 
 
 def _number(value: float | None, form: str) -> str:

@@ -45,7 +45,6 @@ class FeatureStep:
     None for a model without a cache."""
 
     def __init__(self, model: Transformer, run: Run, initial: FloatArray | None) -> None:
-        torch.set_num_threads(1)  # its threads would wait on the cores that the runtime needs
         self._front_end, self._frames = model.front_end, model.variant.chunk_frames
         self._run, self._initial = run, initial
 
@@ -82,6 +81,13 @@ class FeatureStep:
 def load_published(case: Case) -> PyTorchStep:
     """Return PyTorch's model of a case."""
     return cast(PyTorchStep, make_reference(case.load_weights()))
+
+
+def load_step(case: Case, run: Run) -> FeatureStep:
+    """Return the step of a case around the graph that `run` runs."""
+    torch.set_num_threads(1)  # others would wait on the cores that the runtime needs
+    model = load_published(case).model
+    return FeatureStep(model, run, initial_of(example(model)))
 
 
 def example(model: Transformer) -> tuple[Tensor, ...]:

@@ -82,7 +82,8 @@ class Runner:
                 self.rows[name].setdefault("times", {})[str(threads)] = {
                     **asdict(latency), "features_ms": process.ask("time_features")["ms"]}
 
-    def _score(self, name: str, sounds: Sequence[tuple[FloatArray, bool]], folder: Path) -> list[FloatArray] | None:
+    def _score(self, name: str, sounds: Sequence[tuple[FloatArray, bool]],
+               folder: Path) -> list[FloatArray] | None:
         """Return a peer's scores of each array of sounds, from zeros if that says so; None if it failed."""
         results = []
         with self._trying(name), Process(name, *self._command(name)) as process:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from importlib import metadata
 from pathlib import Path
@@ -41,7 +40,6 @@ class PeerWorker(Worker):
 
     def load_peer(self, folder: str, threads: int) -> dict[str, Any]:
         """Load it, in so many threads, and run a first step."""
-        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
         self.step = self.peer.load(self.case, Path(folder), threads)
         self.timer = StepTimer(self.step, make_noise(1, self.case.variant.window_samples))
         self.timer.run_step()

@@ -1,0 +1,143 @@
+"""Peers: a fast one whose scores are wrong, or that is not installed, does not count, and is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import tables
+from benchmarks.peers import __main__ as command
+from benchmarks.peers import environments, run
+from benchmarks.peers.judge import DEMO, find_ratio, judge
+from benchmarks.peers.page import peers_page
+from benchmarks.peers.peer import Case, Store
+from benchmarks.peers.registry import CASES, PEERS
+from benchmarks.peers.run import Runner
+from satexport.errors import MissingError
+from satexport.measure.schedule import Turn
+from tests.tiny import SAT
+
+RUN = ("eager", "executorch", "cpu-fp32")
+GOOD = {"largest": 1e-6, "mean": 1e-7, "map": 0.9, "map_kept": 1.0, "map_kept_from_zeros": None}
+MACHINE = {"cpu": "A machine", "cpu_cores": 2, "cpu_flags": ["avx2"], "system": "Linux", "versions": {}}
+
+
+@pytest.fixture(scope="module")
+def runner(tmp_path_factory: pytest.TempPathFactory) -> Runner:
+    """A tiny model with PyTorch, a peer that is not installed, and satexport."""
+    folder = tmp_path_factory.mktemp("peers")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(environments, "FOLDER", folder)
+        patch.setattr(run, "STREAM_SECONDS", 4)
+        found = Runner(Case(model=SAT, delay=2, checkpoint="random"), {name: PEERS[name] for name in RUN},
+                       folder / "built")
+        found.score()
+        found.time(1, [Turn(steps=3, seconds=1e9, pause=0.0), Turn(steps=2, seconds=1e9, pause=0.01)])
+    return found
+
+
+def make_row(milliseconds: float, **scores: float) -> dict[str, Any]:
+    times = {kind: {"median_ms": milliseconds} for kind in ("burst", "paused")}
+    return {"versions": {"torch": "2"}, "scores": GOOD | scores,
+            "times": {"1": {**times, "features_ms": None}}}
+
+
+def make_page(rows: dict[str, Any], flags: list[str]) -> str:
+    return peers_page(MACHINE | {"cpu_flags": flags, "models": {DEMO: rows}}, PEERS, ())
+
+
+def test_a_peer_is_scored_and_timed_and_one_that_is_not_installed_is_skipped_by_name(runner: Runner) -> None:
+    assert "not installed" in runner.rows["executorch"].pop("why_not")
+    assert 0 < runner.rows["cpu-fp32"]["scores"]["largest"] < 1e-4
+    assert runner.rows["eager"]["scores"]["largest"] == 0
+    for name in ("eager", "cpu-fp32"):
+        times = runner.rows[name]["times"]["1"]
+        assert (times["burst"]["steps"], times["paused"]["steps"]) == (3, 2)
+        assert times["burst"]["median_ms"] > 0
+        assert runner.rows[name]["versions"]
+    page = make_page({"executorch": {"why_not": "its packages are not installed"}}, [])
+    assert "- executorch: its packages are not installed" in page
+
+
+@pytest.mark.parametrize("scores", [{"map_kept": 0.9}, {"map_kept": float("nan")}, {"largest": 0.3},
+                                    {"largest": float("nan")}])
+def test_a_fast_peer_with_wrong_scores_is_listed_as_failing_and_is_in_no_ratio(
+        scores: dict[str, float]) -> None:
+    rows = {"eager": make_row(9), "compile-fp32": make_row(4), "naive-fp32": make_row(1, **scores),
+            "cpu-fp32": make_row(3), "openvino-fp32": make_row(2)}
+    ratio = find_ratio(PEERS, DEMO, {DEMO: rows}, "fp32", "1", "burst")
+    assert ratio
+    assert (ratio.ours, ratio.peer, ratio.times) == ("openvino-fp32", "compile-fp32", 2)
+    assert judge(PEERS["naive-fp32"], DEMO, {DEMO: rows}).startswith("failed")
+    (line,) = (line for line in make_page(rows, []).splitlines() if "(naive-fp32)" in line)
+    assert "failed" in line
+
+
+def test_a_model_with_random_weights_takes_over_what_the_peer_keeps_of_the_demos_map() -> None:
+    other = {"naive-int8": make_row(1, map_kept=None)}  # type: ignore[arg-type]
+    for kept, found in ((1.0, "passed"), (0.98, "failed")):
+        results = {DEMO: {"naive-int8": make_row(1, map_kept=kept)}, "sat-s-2s": other}
+        assert judge(PEERS["naive-int8"], "sat-s-2s", results).startswith(found)
+    assert judge(PEERS["naive-int8"], "sat-s-2s", {"sat-s-2s": other}).startswith("not judged")
+
+
+def test_precisions_are_compared_each_with_its_own() -> None:
+    rows = {"eager": make_row(9), "naive-int8": make_row(1), "cpu-fp32": make_row(3)}
+    assert find_ratio(PEERS, DEMO, {DEMO: rows}, "int8", "1", "burst") is None
+    ratio = find_ratio(PEERS, DEMO, {DEMO: rows}, "fp32", "1", "paused")
+    assert ratio
+    assert ratio.times == 3
+
+
+def test_a_cpu_without_bf16_and_int8_products_is_said() -> None:
+    for flags, is_said in ((["avx2"], True), (["avx512_vnni", "avx512_bf16"], False)):
+        page = make_page({"eager": make_row(9)}, flags)
+        assert ("no bf16" in page, "no dot products of int8" in page) == (is_said, is_said)
+
+
+def test_scores_that_are_not_finite_have_no_map() -> None:
+    truth = np.eye(2, 527, dtype=bool)
+    right = [np.random.default_rng(0).random((1, 3, 527), np.float32) for _ in range(2)]
+    right[1] = np.repeat(right[1], 2, axis=0)
+    broken = [right[0], np.where(right[1] > 0.5, np.float32("nan"), right[1])]
+    figures = run.judge_scores(right, broken, truth)
+    assert [str(figures[key]) for key in ("map", "map_kept")] == ["nan", "nan"]
+    assert run.judge_scores(right, right, truth)["map_kept"] == 1
+
+
+def test_a_run_keeps_the_results_of_other_models_peers_and_threads(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    monkeypatch.setattr(command, "origin", lambda: MACHINE)
+    runner = Runner(CASES["sat-t"], PEERS)
+    for rows in ({"eager": make_row(9), "tract": {"why_not": "not installed"}},
+                 {"eager": {"times": {"2": {"why_not": "one thread"}}}, "tract": make_row(7)}):
+        runner.rows = rows
+        command.save(runner)
+    file = tmp_path / "peers" / "a-machine-2-cores.json"
+    (found,) = json.loads(file.read_bytes())["models"].values()
+    assert set(found["eager"]["times"]) == {"1", "2"}
+    assert found["eager"]["scores"] == GOOD
+    assert found["tract"] == make_row(7)
+
+
+def test_what_was_built_is_built_again_only_if_its_sources_change(tmp_path: Path) -> None:
+    built = list[Path]()
+    store, case = Store(tmp_path), CASES["sat-t"]
+    for sources in (["pyproject.toml"], ["pyproject.toml"], ["pyproject.toml", "Makefile"]):
+        path = store.make("x", case, sources, built.append)
+    assert len(built) == 2
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_environment_of_another_lock_is_not_installed(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environments, "FOLDER", tmp_path)
+    (tmp_path / "tract").mkdir()
+    (tmp_path / "tract" / environments.STAMP).write_text("another", "utf-8")
+    with pytest.raises(MissingError, match=r"--install.*tract\.lock"):
+        environments.find_python("tract")
