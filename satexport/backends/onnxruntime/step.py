@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from satexport.bundle.contract import ANY, Contract, check_tensors
 from satexport.errors import BundleError, MissingError, RunError
+from satexport.huge_pages import huge_pages
 from satexport.process import ProcessBound, keep_in_child
 from satexport.runtimes import check_version, import_runtime
 from satexport.step import FloatArray, Outputs
@@ -70,8 +71,9 @@ class OnnxRuntimeStep(ProcessBound):
         options.log_severity_level = 4  # fatal only: errors arrive as exceptions
         source = graph if isinstance(graph, bytes) else _checked_path(graph)
         try:
-            self._session = onnxruntime.InferenceSession(
-                source, options, providers=["CPUExecutionProvider"])
+            with huge_pages():
+                self._session = onnxruntime.InferenceSession(
+                    source, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions share no narrower class
             raise BundleError(f"ONNX Runtime {onnxruntime.__version__} cannot load "
                               f"{'the graph' if isinstance(graph, bytes) else graph}: "
