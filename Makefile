@@ -7,7 +7,7 @@ BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PIP := $(BIN)/python -m pip install --quiet
 CLIP := build/clip.wav
 
-.PHONY: demo test test-long test-anywhere fuzz check docs results train lock check-lock clean
+.PHONY: demo test test-long test-anywhere test-arm fuzz check docs results train lock check-lock clean
 
 demo: .venv/installed
 	$(BIN)/satexport onnx --model sat-t --delay 2 --checkpoint demo
@@ -32,6 +32,11 @@ test-anywhere: .venv/installed
 	env -u HOME -u XDG_CACHE_HOME -u XDG_CONFIG_HOME -u XDG_DATA_HOME LC_ALL=C LANG=C PYTHONUTF8=0 \
 		SATEXPORT_TEST_WITHOUT=bf16,amx COLUMNS=40 TERM=dumb $(BIN)/pytest $(PARALLEL) --random-order
 	$(BIN)/python tests/busy.py taskset -c 0 $(BIN)/pytest $(PARALLEL)
+
+# Run bundles of the demo on emulated ARM CPUs (docs/arm.md): needs Debian's package qemu-user-static and the package
+# indexes of Debian and pip. WRITE=--write writes the table of docs/arm.md.
+test-arm: .venv/installed
+	$(BIN)/python -m tests.arm $(WRITE)
 
 # Fuzzing: malformed files of every kind that satexport reads (docs/fuzzing.md), and the property tests with new
 # examples. The seed is random and printed, or set with SEED=7. Tries COUNT inputs, COMMANDS of them also through the

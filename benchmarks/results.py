@@ -40,6 +40,8 @@ from satexport.tagging.tagger import load
 from satexport.targets import find_target
 
 ROOT = Path(__file__).parents[1]
+LIVE_FIGURES = "cpu_ms", "cpu_percent"   # measured as `satexport run` loads a bundle
+LIVE_STEPS = 10
 
 
 def run_case(case: Case, threads: int, minutes: float, esc10: Path) -> dict[str, Any]:
@@ -59,14 +61,16 @@ def run_case(case: Case, threads: int, minutes: float, esc10: Path) -> dict[str,
 
 def _run(case: Case, folder: Path, threads: int, minutes: float, esc10: Path) -> dict[str, Any]:
     path, others = _make_bundles(case, folder, esc10)
-    tagger = load(path, threads, share_cores=True)
+    tagger = load(path, threads)
     data = str(esc10) if case.row.calibration == "esc50" else "synthetic"
     folds = choose_gate_folds(data, None, find_calibration(case.row.calibration))
     proof = ProofOptions(minutes=minutes if case.options == USUAL_OPTIONS else 1, threads=threads)
     parity = judge(tagger, proof, find_gate_set(tagger.bundle, data, folds))
-    measured = measure([tagger.bundle, *others], MeasureOptions(threads=threads))
+    measured = measure([tagger.bundle, *others], MeasureOptions(threads=threads, spinning=True))
+    live = measure([tagger.bundle], MeasureOptions(eager=False, steps=LIVE_STEPS)).bundles[0]
     (over, differences), *_ = parity.differences.items()
-    figures = {**values(measured.bundles[0]), **values(differences), **values(parity),
+    figures = {**values(measured.bundles[0]), **{key: values(live)[key] for key in LIVE_FIGURES},
+               **values(differences), **values(parity),
                **(values(parity.labelled_set) if parity.labelled_set else {})}
     return {"figures": figures, "over": over, "executed": parity.executed, "threads": threads,
             "set": parity.labelled_set.origin["kind"] if parity.labelled_set else None,  # not its path

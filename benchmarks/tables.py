@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cases import Case, Cases, CaseTable, QuotedTable, read_cases
+from benchmarks.peers.page import peers_page
+from benchmarks.peers.registry import PEERS
 from satexport.files import write_text
 from satexport.report.blocks import Table, describe_executed
 from satexport.report.figures import DIFFERENCE_FIGURES, MEASURE_FIGURES, PARITY_FIGURES, SET_FIGURES, Figure
@@ -42,6 +44,11 @@ def cpu_name(origin: Mapping[str, Any]) -> str:
 def read_results(path: Path) -> dict[str, Any]:
     """Return the content of a CPU's JSON file; {"cases": {}} if there is none."""
     return json.loads(path.read_bytes()) if path.is_file() else {"cases": {}}
+
+
+def read_peers(path: Path) -> dict[str, Any]:
+    """Return the content of a CPU's JSON file of peers; {"models": {}} if there is none."""
+    return json.loads(path.read_bytes()) if path.is_file() else {"models": {}}
 
 
 def page(results: Mapping[str, Any], cases: Cases) -> str:
@@ -131,8 +138,9 @@ def headline(cases: Cases) -> str:
     return f"{table}\n\n{textwrap.fill(origin, 118, break_long_words=False, break_on_hyphens=False)}"
 
 
-def index(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the index page: a table of the CPUs that have results; `results` are by file name."""
+def index(results: Mapping[str, Mapping[str, Any]], peers: Sequence[str]) -> str:
+    """Return the index page: a table of the CPUs that have results, and a list of those on which peers ran;
+    `results` are by file name, `peers` are file names."""
     rows = [(f"[{name}]({name}.md)", cpu["cpu"], str(cpu["cpu_cores"]), " ".join(cpu["cpu_flags"]),
              str(sum("figures" in case for case in cpu["cases"].values())))
             for name, cpu in results.items()]
@@ -141,14 +149,20 @@ def index(results: Mapping[str, Mapping[str, Any]]) -> str:
     return ("# Results\n\nOne page for each kind of CPU that `make results` ran on. A run replaces only its "
             "own page.\n[definitions.md](../definitions.md) says what each figure means, "
             "[performance.md](../performance.md) what was learned.\n\n"
-            f"{table}\n")
+            f"{table}\n\n## Peers\n\nWhat else a user could run, in turns with satexport "
+            "(`python -m benchmarks.peers`):\n\n"
+            + "".join(f"- [{name}](peers/{name}.md)\n" for name in peers))
 
 
 def pages(cases: Cases) -> dict[Path, str]:
     """Return every generated file and its content: a page per CPU, the index, and README."""
     by_cpu = {path.stem: read_results(path) for path in sorted(RESULTS.glob("*.json"))}
     contents = {RESULTS / f"{name}.md": page(results, cases) for name, results in by_cpu.items()}
-    contents[RESULTS / "README.md"] = index(by_cpu)
+    by_cpu_of_peers = {path.stem: read_peers(path) for path in sorted((RESULTS / "peers").glob("*.json"))}
+    quoted = [part for table in cases.tables for part in table.quoted]
+    contents |= {RESULTS / "peers" / f"{name}.md": peers_page(results, PEERS, quoted)
+                 for name, results in by_cpu_of_peers.items()}
+    contents[RESULTS / "README.md"] = index(by_cpu, list(by_cpu_of_peers))
     before, rest = README.read_text("utf-8").split(BEGIN)
     contents[README] = f"{before}{BEGIN}\n{headline(cases)}\n{END}{rest.split(END)[1]}"
     return contents

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,34 @@ PACKAGES = ("numpy", "torch", "onnx", "onnxsim", "onnxruntime", "openvino", "sci
             "soxr", "memray")
 CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16",
              "asimd", "asimddp", "i8mm", "bf16", "sve")  # features that determine the kernels of a runtime
+ARM = "0x41"  # CPU implementer
+ARM_CORES = {  # names of its parts, from the identification register (MIDR) in each core's reference manual
+    "0xd03": "Cortex-A53", "0xd04": "Cortex-A35", "0xd05": "Cortex-A55", "0xd07": "Cortex-A57",
+    "0xd08": "Cortex-A72", "0xd09": "Cortex-A73", "0xd0a": "Cortex-A75", "0xd0b": "Cortex-A76",
+    "0xd0c": "Neoverse-N1", "0xd0d": "Cortex-A77", "0xd40": "Neoverse-V1", "0xd41": "Cortex-A78",
+    "0xd42": "Cortex-A78AE", "0xd44": "Cortex-X1", "0xd46": "Cortex-A510", "0xd47": "Cortex-A710",
+    "0xd48": "Cortex-X2", "0xd49": "Neoverse-N2", "0xd4b": "Cortex-A78C", "0xd4d": "Cortex-A715",
+    "0xd4e": "Cortex-X3", "0xd4f": "Neoverse-V2", "0xd80": "Cortex-A520", "0xd81": "Cortex-A720",
+    "0xd82": "Cortex-X4", "0xd83": "Neoverse-V3AE", "0xd84": "Neoverse-V3", "0xd85": "Cortex-X925",
+    "0xd87": "Cortex-A725"}
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """The CPU that runs this process."""
+
+    name: str           # "AMD EPYC"; on ARM board and kinds of cores: "Raspberry Pi 5 Model B (Cortex-A76)"
+    flags: list[str]    # those of CPU_FLAGS that it has
+    is_emulated: bool   # by QEMU, one process at a time; a whole emulated machine is not recognised
 
 
 def origin() -> dict[str, Any]:
-    """The environment of a result: versions of installed packages, CPU, system."""
+    """The environment of a result: versions of installed packages, CPU, system. If the CPU is emulated, its
+    name says so."""
     versions = {"satexport": __version__, "python": platform.python_version()}
     versions |= {name: version for name in PACKAGES if (version := _version(name))}
-    return {"versions": versions, "cpu": _cpu("model name", "Model"), "cpu_cores": cores(),
-            "cpu_flags": [flag for flag in CPU_FLAGS if flag in _cpu("flags", "Features").split()],
+    cpu = read_cpu()
+    return {"versions": versions, "cpu": cpu.name, "cpu_cores": cores(), "cpu_flags": cpu.flags,
             "system": f"{platform.system()} {platform.machine()}"}
 
 
@@ -30,18 +51,49 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def read_cpu(root: Path = Path("/"), machine: str = platform.machine()) -> Cpu:
+    """Return the CPU that Linux describes in `root`/proc; on other systems only its name.
+
+    Only fields of `machine`, the architecture that this process was compiled for, are read: an emulator may
+    show it the /proc/cpuinfo of a host of another architecture."""
+    fields = _read_cpuinfo(root)
+    is_arm = machine.lower().startswith(("aarch64", "arm"))
+    name = _arm_name(fields, root) if is_arm else "".join(fields.get("model name", [])[:1])
+    is_emulated = _read(root / "proc" / "self" / "comm").startswith("qemu-")
+    present = "".join(fields.get("Features" if is_arm else "flags", [])[:1]).split()
+    return Cpu((name or platform.processor() or machine) + (", emulated by QEMU" if is_emulated else ""),
+               [flag for flag in CPU_FLAGS if flag in present], is_emulated)
+
+
+def _arm_name(fields: dict[str, list[str]], root: Path) -> str:
+    """Return the board and its kinds of cores, each if known."""
+    parts = zip(fields.get("CPU implementer", []), fields.get("CPU part", []), strict=False)
+    kinds = ", ".join(dict.fromkeys(
+        ARM_CORES.get(part if implementer == ARM else "", f"core {part} of implementer {implementer}")
+        for implementer, part in parts))
+    board = (_read(root / "proc" / "device-tree" / "model").strip("\0 \n")
+             or "".join(fields.get("Model", [])[:1]))  # a container may not read the former
+    return f"{board} ({kinds})" if board and kinds else board or kinds
+
+
+def _read_cpuinfo(root: Path) -> dict[str, list[str]]:
+    """Return the values of each field of /proc/cpuinfo, one per core; {} if there is no such file."""
+    fields: dict[str, list[str]] = {}
+    for line in _read(root / "proc" / "cpuinfo").splitlines():
+        key, _, value = line.partition(":")
+        fields.setdefault(key.strip(), []).append(value.strip())
+    return fields
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _cpu(*keys: str) -> str:
-    """The first entry of /proc/cpuinfo with one of these keys, which differ between x86 and ARM."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    except OSError:
-        lines = []
-    values = [line.split(":", 1)[1].strip() for line in lines if line.startswith(keys)]
-    return values[0] if values else platform.processor() or platform.machine()

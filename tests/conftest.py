@@ -118,7 +118,7 @@ def demo(build: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def tagger(demo: Path) -> Tagger:
-    return load(demo, share_cores=True)
+    return load(demo)
 
 
 @pytest.fixture(scope="session")

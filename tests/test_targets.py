@@ -70,6 +70,23 @@ def test_threads_may_be_left_to_the_runtime(tmp_path: Path) -> None:
     assert find_target(write(tmp_path, MINE.replace("threads = 2", ""))).threads is None
 
 
+def test_the_machine_of_a_target_is_a_name_as_uname_prints_it(tmp_path: Path) -> None:
+    assert find_target(write(tmp_path, MINE)).machine == ""
+    assert find_target(write(tmp_path, MINE.replace("threads = 2", 'machine = "x86_64"'))).machine == "x86_64"
+    with pytest.raises(DataError, match="machine is 'ARM Linux', expected the name that `uname -m` prints"):
+        find_target(write(tmp_path, MINE.replace("threads = 2", 'machine = "ARM Linux"')))
+
+
+@pytest.mark.parametrize("name", ["arm-linux", "raspberry-pi-4", "raspberry-pi-5"])
+def test_a_target_for_arm_has_the_int8_of_cpu_int8_and_its_budgets_are_called_estimates(name: str) -> None:
+    target, cpu = find_target(name), find_target("cpu-int8")
+    assert (target.backend, target.quantization, target.gates) == (cpu.backend, cpu.quantization, cpu.gates)
+    assert (target.machine, target.threads) == ("aarch64", 1)
+    assert target.budgets.step_ms
+    assert target.budgets.resident_mb
+    assert "budgets are estimates, not run on a board" in target.description
+
+
 def test_an_unknown_name_is_a_usage_error_that_lists_the_shipped_targets() -> None:
     with pytest.raises(UsageError, match=r"no target 'jetson-9'; expected one of .*onnx"):
         find_target("jetson-9")
@@ -122,7 +139,7 @@ step_ms = 20
 
 
 @pytest.mark.parametrize(("name", "words"), [
-    ("jetson-9", "mine.toml: extends is 'jetson-9', expected one of cpu-fp32, .*, rtx, jetson."),
+    ("jetson-9", "mine.toml: extends is 'jetson-9', expected one of arm-linux, .*, rtx, jetson."),
     ("../cpu-fp32", "mine.toml: extends is '../cpu-fp32', expected one of"),
     ("a", "mine.toml: a chain of extends has more than 4 targets; expected fewer, and no circle.")])
 def test_extending_a_missing_or_circular_target_is_refused(

@@ -38,10 +38,10 @@ Settings = TypeVar("Settings")
 class LoadOptions:
     """How a graph is loaded. A runtime ignores the options that it does not have."""
 
-    threads: int | None = None  # None: as the target says; if it says nothing, the runtime decides
+    threads: int | None = None  # None: as many as live streams need, see `satexport.bundle.threads`
+    spinning: bool = False      # threads use their cores also while they wait for work: shorter steps with
+                                # several threads, and several times the CPU time
     low_memory: bool = False    # free each tensor as soon as it is no longer needed
-    share_cores: bool = False   # threads sleep between steps: faster if PyTorch runs in the same process,
-                                # slower otherwise
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -89,7 +89,8 @@ class Target:
     backend: str
     precision: str
     gates: Gates
-    threads: int | None = None   # None: the runtime decides
+    threads: int | None = None   # None: as many as live streams need, see `satexport.bundle.threads`
+    machine: str = ""            # as `uname -m` prints it; budgets are judged only there. "": anywhere
     description: str = ""        # one line
     budgets: Budgets = Budgets()
     quantization: Quantization | None = None  # only for int8
@@ -144,7 +145,9 @@ def _conditions(target: Target) -> Iterator[facts.Condition]:
     yield ("name", target.name, re.fullmatch(r"\w[\w.+-]*", target.name) is not None,
            "a valid folder name of letters, digits and . + - _")
     yield ("threads", target.threads, target.threads is None or 1 <= target.threads <= MAX_THREADS,
-           f"1 to {MAX_THREADS}; omit the key to let the runtime decide")
+           f"1 to {MAX_THREADS}; omit the key to use as few as live streams need")
+    yield ("machine", target.machine, re.fullmatch(r"\w*", target.machine) is not None,
+           "the name that `uname -m` prints on the device, such as aarch64")
     yield ("description", target.description, target.description.isprintable(),
            "one line of printable characters")
     gates, budgets = target.gates, target.budgets

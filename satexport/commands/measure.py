@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from satexport.commands.console import finish_report
-from satexport.commands.options import Seconds, json_option, threads_option
+from satexport.commands.options import LIVE, Seconds, json_option, spinning_option, threads_option
 from satexport.measure.schedule import PAUSE, PAUSED_STEPS, PAUSED_TURNS, STEPS, TURNS
 from satexport.terminal import note
 
@@ -28,21 +28,24 @@ from satexport.terminal import note
 @click.option("--report", "folder", type=click.Path(path_type=Path), metavar="DIR",
               help="Folder for measure.json and measure.png. Default: the bundle's reports/; for several "
                    "bundles build/measure, and a measure.json of its own in each bundle's reports/.")
-@threads_option
+@threads_option(LIVE)
+@spinning_option
 @json_option
 def measure_command(bundles: tuple[Path, ...], eager: bool, checkpoint: str | None, streams: int | None,
                     steps: int, pause: float, folder: Path | None, threads: int | None,
-                    as_json: bool) -> None:
+                    spinning: bool, as_json: bool) -> None:
     """Measure the memory and speed of bundles.
 
-    Reports operations, memory by kind, and latency in bursts and after pauses. The bundles take turns with
-    each other and with PyTorch eager; the paper's figures are shown next to theirs. Run it on a machine that
-    does nothing else.
+    Reports operations, memory by kind, latency in bursts and after pauses, and the CPU time of a live stream.
+    A bundle is loaded as `satexport run` loads it, unless --threads and --spinning say otherwise. The bundles
+    take turns with each other and with PyTorch eager; the paper's figures are shown next to theirs. Run it on
+    a machine that does nothing else.
 
     \b
     Examples:
       satexport measure build/sat-t-2s/onnx
-      satexport measure build/sat-b-2s/onnx build/sat-b-2s/onnx-x8 --threads 2
+      satexport measure build/sat-b-2s/onnx build/sat-b-2s/onnx-x8
+      satexport measure build/sat-t-2s/onnx --threads 2 --spinning     the shortest latency
     """
     from satexport.bundle.folder import open_bundle
     from satexport.bundle.places import check_places
@@ -57,8 +60,8 @@ def measure_command(bundles: tuple[Path, ...], eager: bool, checkpoint: str | No
     own = [] if folder or len(bundles) == 1 else [bundle.reports / "measure.json" for bundle in opened]
     places = [("report", file), ("report's picture", picture), *(("report", path) for path in own)]
     check_places(places, bundles)  # before the work
-    report = measure(opened, MeasureOptions(threads=threads, streams=streams, steps=steps, pause=pause,
-                                            checkpoint=checkpoint, eager=eager))
+    report = measure(opened, MeasureOptions(threads=threads, spinning=spinning, streams=streams, steps=steps,
+                                            pause=pause, checkpoint=checkpoint, eager=eager))
 
     def write() -> list[str]:
         write_json(file, to_json(report))

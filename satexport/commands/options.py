@@ -25,13 +25,21 @@ minutes_option = click.option("--minutes", type=Seconds(0.1, 240), default=10.0,
                               help="Minutes of audio over which to compare scores and measure their drift.")
 json_option = click.option("--json", "as_json", is_flag=True,
                            help="Print the result as JSON on standard output.")
-threads_option = click.option("--threads", type=click.IntRange(1, 256), metavar="N",
-                              help="Threads of the runtime. Default: the target's. If the target sets none, "
-                                   "measure uses all cores; the other commands let the runtime decide.")
+spinning_option = click.option("--spinning", is_flag=True,
+                               help="The runtime's threads use their cores also while they wait: shorter "
+                                    "steps with several threads, several times the CPU time.")
+LIVE = "as few as live streams need: one for most models."
 
 cache_dtype_option = click.option(
     "--cache-dtype", default="fp32", show_default=True, type=click.Choice(["fp32", "fp16", "int8"]),
     help="Data type of the cache, if the runtime supports it: fp16 halves the state, int8 quarters it.")
+
+
+def threads_option(default: str) -> Callable[..., Any]:
+    """Return the option --threads; `default` says what a command does if the target sets no number."""
+    return click.option("--threads", type=click.IntRange(1, 256), metavar="N",
+                        help="Threads of the runtime. Default: the target's. If the target sets none, "
+                             f"{default}")
 
 
 def embedding_option(help_text: str) -> Callable[..., Any]:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 @click.option("--require-data", is_flag=True, help="Fail if a gate could not be judged.")
 @click.option("--junit", "junit_file", type=click.Path(path_type=Path), metavar="FILE",
               help="Also write the gates to this file as JUnit XML.")
-@threads_option
+@threads_option("all cores, or with --golden as many as `satexport run` uses.")
 @json_option
 def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, category_map: Path | None,
                    checkpoint: str | None, minutes: float, report_file: Path | None,
@@ -58,15 +58,19 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
       satexport parity build/sat-t-2s/onnx --golden        on the device, without torch
     """
     from satexport import load
+    from satexport.bundle.folder import open_bundle
     from satexport.bundle.gates import fail_skipped
     from satexport.bundle.places import check_places
+    from satexport.origin import cores
     from satexport.parity.golden import run_golden
     from satexport.parity.records import report_parity
 
     if golden and (data, folds, category_map, checkpoint) != ("synthetic", None, None, None):
         raise UsageError("--golden takes neither --data, --folds, --map nor --checkpoint: the golden chunks "
                          "and their scores are in the bundle. Leave them out.")
-    tagger = load(bundle, threads, share_cores=not golden)  # without --golden PyTorch runs, too
+    if not golden:
+        threads = threads or open_bundle(bundle).target.threads or cores()
+    tagger = load(bundle, threads)
     file = report_file or tagger.bundle.reports / ("parity-golden.json" if golden else "parity.json")
     pictures = {} if golden else {"report's picture": file.with_name(f"{file.stem}.png")}
     places = {"report": file} | pictures | ({"JUnit report": junit_file} if junit_file else {})

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from satexport.commands.console import ignore_closed_pipe
-from satexport.commands.options import threads_option
+from satexport.commands.options import LIVE, spinning_option, threads_option
 from satexport.errors import AudioError, SatexportError, UsageError
 from satexport.terminal import note, say
 
@@ -32,10 +32,11 @@ if TYPE_CHECKING:
 @click.option("--embeddings", "embeddings_file", type=click.Path(path_type=Path), metavar="FILE.npz",
               help="Also write the embedding of each chunk to this file, if the bundle was exported with "
                    "--embedding.")
-@threads_option
+@threads_option(LIVE)
+@spinning_option
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per chunk.")
 def run_command(bundle: Path, audio: tuple[str, ...], top: int, embeddings_file: Path | None,
-                threads: int | None, as_json: bool) -> None:
+                threads: int | None, spinning: bool, as_json: bool) -> None:
     """Tag audio with a bundle: print the top tags of each chunk.
 
     AUDIO is a file (wav, flac, ogg, mp3 or another format that soundfile reads; any sample rate), or - for
@@ -61,7 +62,7 @@ def run_command(bundle: Path, audio: tuple[str, ...], top: int, embeddings_file:
     if audio.count("-") > 1:
         raise UsageError("AUDIO: - is given more than once; standard input can be read only once. Leave the "
                          "others out.")
-    tagger = load(bundle, threads)
+    tagger = load(bundle, threads, spinning=spinning)
     if tagger.contract.has_random_weights:
         note(RANDOM_WEIGHTS)
     collected = None

@@ -19,9 +19,9 @@ def count_operations(graph: Graph) -> dict[str, int]:
     inferred."""
     import onnx
 
-    from satexport.graph.edit import clone
+    from satexport.graph.weights import without_weights
 
-    model = clone(graph.model)
+    model = without_weights(graph.model)
     streams = 1
     for value in (*model.graph.input, *model.graph.output):
         first = value.type.tensor_type.shape.dim[0]

@@ -9,6 +9,7 @@ import onnx
 from satexport.errors import MissingError
 from satexport.graph.edit import replace
 from satexport.graph.roles import Graph
+from satexport.graph.weights import restore_weights, weight_bytes, without_weights
 from satexport.runtimes import import_runtime
 
 
@@ -31,9 +32,10 @@ def simplify(graph: Graph) -> Simplified:
                            "or pass --no-simplify.") from None
     try:
         # what a family leaves to compute from constants is small in the file and computed at loading
-        simplified, _ = onnxsim.simplify(graph.model, skip_constant_folding=True)
+        simplified, _ = onnxsim.simplify(without_weights(graph.model), skip_constant_folding=True)
     except Exception as error:  # if the tool fails, the original graph is still valid
         return Simplified(graph, f"onnxsim failed: {type(error).__name__}")
+    restore_weights(simplified, graph.model)
     replace(simplified.metadata_props, graph.model.metadata_props)  # onnxsim writes each entry twice
     result = graph.with_renamed_nodes(simplified)  # onnxsim names the Gemm nodes that it creates "Gemm_0"
     if lost := sorted(str(role) for role in graph.layers() - result.layers()):
@@ -46,4 +48,4 @@ def simplify(graph: Graph) -> Simplified:
 
 def graph_size(model: onnx.ModelProto) -> tuple[int, int]:
     """The number of nodes and bytes of a graph."""
-    return len(model.graph.node), model.ByteSize()
+    return len(model.graph.node), without_weights(model).ByteSize() + weight_bytes(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
 from dataclasses import asdict
 
@@ -29,17 +30,20 @@ def engine_figures(latency: StepLatency, memory: MemoryBytes) -> Figures:
     return {"step_ms": latency.slowest_p99_ms, "device_mb": _megabytes(memory.device)}
 
 
-def budget_gates(budgets: Budgets, figures: Figures, prefix: str = "") -> tuple[Gate, ...]:
+def budget_gates(budgets: Budgets, figures: Figures, prefix: str = "", machine: str = "") -> tuple[Gate, ...]:
     """Return a gate for each budget that the target sets, named `prefix` and the budget's key. A gate is
-    "skipped" if its figure is None, and "elsewhere" if `figures` lacks it, because another command judges
-    it."""
-    return tuple(_budget_gate(key, limit, figures, prefix) for key, limit in asdict(budgets).items()
-                 if limit is not None)
+    "skipped" if its figure is None, and "elsewhere" if `figures` lacks it, because another command judges it,
+    or if this is not a `machine` of the target."""
+    return tuple(_budget_gate(key, limit, figures, prefix, machine)
+                 for key, limit in asdict(budgets).items() if limit is not None)
 
 
-def _budget_gate(key: str, limit: float, figures: Figures, prefix: str) -> Gate:
+def _budget_gate(key: str, limit: float, figures: Figures, prefix: str, machine: str) -> Gate:
     value = figures.get(key)
-    if key not in figures:
+    if machine not in ("", platform.machine()):
+        value = None
+        status, note = "elsewhere", f"judged on {machine}; this machine is {platform.machine()}"
+    elif key not in figures:
         status, note = "elsewhere", f"judged {JUDGED_BY[key]}"
     elif value is None:
         status, note = "skipped", "could not be measured here"

@@ -1,4 +1,4 @@
-"""Time single steps in turns, in bursts and after pauses, and summarise their times.
+"""Time single steps in turns, in bursts and after pauses, count their CPU time, and summarise both.
 
 `satexport measure`, the board and the benchmarks all use these functions, with the turns of
 `satexport.measure.schedule`. Imports only numpy.
@@ -32,15 +32,25 @@ class Latency:
 
 @dataclass(frozen=True)
 class StepLatency:
-    """Latency of a step in bursts and after pauses; see `satexport.measure.schedule`."""
+    """Latency of a step in bursts and after pauses, and the CPU time that it takes after pauses; see
+    `satexport.measure.schedule`."""
 
     burst: Latency
     paused: Latency
+    paused_cpu_ms: float   # of a step and the pause after it: user and system time of all threads
 
     @property
     def slowest_p99_ms(self) -> float:
         """The larger p99 of the two."""
         return max(self.burst.p99_ms, self.paused.p99_ms)
+
+
+@dataclass(frozen=True)
+class TurnTimes:
+    """What the steps of a turn took, in seconds."""
+
+    steps: Sequence[float]
+    cpu: float              # of all steps and the pauses after them: user and system time of the process
 
 
 @dataclass
@@ -49,9 +59,10 @@ class _Times:
 
     burst: list[float] = field(default_factory=list)
     paused: list[float] = field(default_factory=list)
+    paused_cpu: float = 0.0    # of all paused steps
 
 
-RunTurn = Callable[[Turn], Sequence[float]]  # runs a turn, returns the seconds of each step
+RunTurn = Callable[[Turn], TurnTimes]
 
 
 class StepTimer:
@@ -62,15 +73,19 @@ class StepTimer:
         self._step, self._inputs, self._count = step, inputs, 0
         self._cache: Any = step.initial_cache(len(inputs[0]))
 
-    def run_turn(self, turn: Turn) -> list[float]:
-        """Run a turn and return the seconds of each step. Raises the errors of the step."""
+    def run_turn(self, turn: Turn) -> TurnTimes:
+        """Run a turn and return its times. Raises the errors of the step.
+
+        CPU time is counted from the first step to the end of the pause after the last one. The runtime's
+        threads may spin after a step, that is, use a core while they wait for the next; this counts, too."""
         for _ in range(0 if turn.pause else WARM_UP):
             self.run_step()
-        times: list[float] = []
+        time.sleep(turn.pause)
+        cpu, times = time.process_time(), list[float]()
         while not times or (len(times) < turn.steps and sum(times) < turn.seconds):
-            time.sleep(turn.pause)
             times.append(self.run_step())
-        return times
+            time.sleep(turn.pause)
+        return TurnTimes(times, time.process_time() - cpu)
 
     def run_step(self) -> float:
         """Run one step and return its seconds, from the input in host memory to the scores in host memory."""
@@ -88,9 +103,12 @@ def take_turns(runs: Sequence[RunTurn], turns: Sequence[Turn],
     times_of_runs = [_Times() for _ in runs]
     for turn in turns:
         for run_turn, times in zip(runs, times_of_runs, strict=True):
-            (times.paused if turn.pause else times.burst).extend(run_turn(turn))
+            took = run_turn(turn)
+            (times.paused if turn.pause else times.burst).extend(took.steps)
+            times.paused_cpu += took.cpu if turn.pause else 0
             advance()
-    return [StepLatency(summarize(times.burst), summarize(times.paused)) for times in times_of_runs]
+    return [StepLatency(summarize(times.burst), summarize(times.paused),
+                        times.paused_cpu * 1000 / len(times.paused)) for times in times_of_runs]
 
 
 def summarize(seconds: Sequence[float]) -> Latency:

@@ -13,13 +13,20 @@ from satexport.errors import RunError
 
 
 class Process:
-    """A context manager that starts a `satexport.measure.worker`, sends it commands, and ends it."""
+    """A context manager that starts a `satexport.measure.worker`, or another `module` that serves commands as
+    it does, under this Python or another; sends it commands, and ends it. Raises `RunError` if it cannot be
+    started."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "satexport.measure.worker"], stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, text=True, start_new_session=True)  # Ctrl-C reaches only the parent
+    def __init__(self, name: str, module: str = "satexport.measure.worker",
+                 python: str | None = None) -> None:
+        self.name, python = name, python or sys.executable
+        try:
+            self._process = subprocess.Popen(  # noqa: S603
+                [python, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                start_new_session=True)  # Ctrl-C reaches only the parent
+        except OSError as error:
+            raise RunError(f"{name}: the process that is measured cannot be started ({error.strerror}: "
+                           f"{python}). In an emulator, measure on the device instead.") from None
 
     def __enter__(self) -> Process:
         return self

@@ -56,6 +56,7 @@ class MeasureEntry:
     gates: tuple[Gate, ...] | None = None         # of its budgets
 
     # Of a bundle
+    spinning: bool | None = None     # whether it was loaded so that threads use their cores while they wait
     eager: str | None = None         # name of the PyTorch entry that it is compared with
     times_eager: Mapping[str, float] | None = None
     times_one_stream: float | None = None
@@ -68,6 +69,16 @@ class MeasureEntry:
     @property
     def real_time_factor(self) -> float:
         return self.latency.paused.median_ms / 1000 / self.hop_seconds
+
+    @property
+    def cpu_ms(self) -> float:
+        """CPU time of one chunk of one stream."""
+        return self.latency.paused_cpu_ms / self.streams
+
+    @property
+    def cpu_percent(self) -> float:
+        """The share of one core that one stream takes, in percent."""
+        return self.cpu_ms / 10 / self.hop_seconds
 
     @property
     def chunks_per_core_second(self) -> float | None:
@@ -96,9 +107,11 @@ class MeasureReport:
 
     @property
     def machine(self) -> str:
-        """The CPU and the threads of the measurement: "AMD EPYC, 2 threads"."""
+        """The CPU and the threads of the measurement: "AMD EPYC, 2 threads, spinning"."""
         threads = list(dict.fromkeys(entry.threads for entry in (*self.bundles, *self.eager)))
-        return f"{self.origin['cpu']}, {', '.join(map(str, threads))} thread{'' if threads == [1] else 's'}"
+        spinning = ", spinning" if any(entry.spinning for entry in self.bundles) else ""
+        return (f"{self.origin['cpu']}, {', '.join(map(str, threads))} thread{'' if threads == [1] else 's'}"
+                f"{spinning}")
 
     @property
     def warning(self) -> str | None:

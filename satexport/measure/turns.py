@@ -15,16 +15,18 @@ from typing import Any, cast
 
 from satexport.bundle.contract import ANY, history_bytes, state_bytes
 from satexport.bundle.folder import Bundle
+from satexport.bundle.threads import live_threads
 from satexport.errors import BundleError, CheckpointError, MissingError, UsageError
 from satexport.measure.budgets import budget_gates, bundle_figures
-from satexport.measure.latency import StepLatency, take_turns
+from satexport.measure.latency import StepLatency, TurnTimes, take_turns
 from satexport.measure.process import Process
 from satexport.measure.records import MeasureEntry, MeasureReport, MemoryBytes
 from satexport.measure.schedule import PAUSE, STEPS, Turn, plan_turns
-from satexport.origin import cores
+from satexport.origin import read_cpu
 from satexport.progress import progress
 from satexport.tagging.tagger import check_streams
 
+EMULATED = "this CPU is emulated: time and memory say nothing about a device, and budgets are not judged"
 Baseline = tuple[str, str, int]  # variant, SHA-256 of the weights, threads
 
 
@@ -32,7 +34,8 @@ Baseline = tuple[str, str, int]  # variant, SHA-256 of the weights, threads
 class MeasureOptions:
     """How to measure."""
 
-    threads: int | None = None    # None: the target's, or all cores
+    threads: int | None = None    # None: as many as live streams need, see `satexport.bundle.threads`
+    spinning: bool = False        # threads use their cores also while they wait
     streams: int | None = None    # for bundles that run any number; None: there is none among them
     steps: int = STEPS            # of each burst, at most
     pause: float = PAUSE          # before each step after a pause, s, above 0
@@ -63,9 +66,9 @@ class Row:
         contract = self.bundle.contract
         return contract.variant, contract.checkpoint.sha256, self.threads
 
-    def run_turn(self, turn: Turn) -> list[float]:
-        """Run a turn in the process and return the seconds of each step."""
-        return cast("list[float]", self.process.ask("run", **asdict(turn))["seconds"])
+    def run_turn(self, turn: Turn) -> TurnTimes:
+        """Run a turn in the process and return its times."""
+        return TurnTimes(**self.process.ask("run", **asdict(turn)))
 
 
 def measure(bundles: Sequence[Bundle], options: MeasureOptions) -> MeasureReport:
@@ -76,7 +79,7 @@ def measure(bundles: Sequence[Bundle], options: MeasureOptions) -> MeasureReport
     is set, raises `CheckpointError` or `BundleError` if PyTorch cannot use it. Otherwise, and if torch is not
     installed, a note in the report says why PyTorch was not measured.
     """
-    notes: list[str] = []
+    notes = [EMULATED] if read_cpu().is_emulated else []
     with ExitStack() as stack:
         rows, eager = _start(bundles, options, stack, notes)
         running = [*rows, *eager.values()]
@@ -101,9 +104,10 @@ def _start(bundles: Sequence[Bundle], options: MeasureOptions, stack: ExitStack,
     eager: dict[Baseline, Row] = {}
     names, stream_counts = _name_bundles(bundles), _choose_streams(bundles, options)
     for bundle, name, streams in zip(bundles, names, stream_counts, strict=True):
-        threads = options.threads or bundle.target.threads or cores()
+        threads = options.threads or live_threads(bundle)
         process = stack.enter_context(Process(name))
-        loaded = process.ask("load", bundle=str(bundle.path), threads=threads, streams=streams, arena=True)
+        loaded = process.ask("load", bundle=str(bundle.path), threads=threads, streams=streams,
+                             spinning=options.spinning, arena=True)
         row = Row(name=name, bundle=bundle, process=process, threads=threads, streams=streams,
                   load_seconds=loaded["seconds"], state=state_bytes(bundle.contract),
                   executed=loaded["executed"])
@@ -164,7 +168,7 @@ def _entry(row: Row, latency: StepLatency, options: MeasureOptions, notes: list[
         streaming=contract.streaming, hop_seconds=contract.hop_seconds, latency=latency, memory_bytes=memory,
         load_seconds=row.load_seconds, paper=asdict(paper) if paper else None)
     return entry if row.is_eager else replace(
-        entry, bundle=str(row.bundle.path), bundle_sha256=row.bundle.sha256,
+        entry, spinning=options.spinning, bundle=str(row.bundle.path), bundle_sha256=row.bundle.sha256,
         target=row.bundle.target.to_dict(), options=asdict(contract.options), tokens=contract.tokens,
         checkpoint=asdict(contract.checkpoint), operations=row.bundle.operations, executed=row.executed)
 
@@ -179,7 +183,7 @@ def _measure_transient(row: Row, options: MeasureOptions, notes: list[str]) -> i
                             threads=row.threads)
             else:
                 process.ask("load", bundle=str(row.bundle.path), threads=row.threads, streams=row.streams,
-                            arena=False)
+                            spinning=False, arena=False)
             return cast(int, process.ask("transient")["bytes"])
         except MissingError as error:
             notes.append(f"transient memory not measured: {error}")
@@ -202,7 +206,10 @@ def _judge(entry: MeasureEntry, row: Row, eager: MeasureEntry | None,
            one_stream: MeasureEntry | None) -> MeasureEntry:
     """Return a bundle's entry with the gates over its budgets and its ratios to PyTorch and to one stream."""
     figures = bundle_figures(entry.latency, entry.memory_bytes)
-    entry = replace(entry, gates=budget_gates(row.bundle.target.budgets, figures, f"{entry.name}: "))
+    if read_cpu().is_emulated:
+        figures = dict.fromkeys(figures)
+    target = row.bundle.target
+    entry = replace(entry, gates=budget_gates(target.budgets, figures, f"{entry.name}: ", target.machine))
     if eager:
         entry = replace(entry, eager=eager.name, times_eager={
             "burst": eager.latency.burst.median_ms * row.streams / entry.latency.burst.median_ms,

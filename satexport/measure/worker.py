@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ class Worker:
         self.timer: StepTimer
         self.imported = 0   # resident size after the imports, bytes
 
-    def load(self, bundle: str, threads: int, streams: int, arena: bool) -> dict[str, Any]:
+    def load(self, bundle: str, threads: int, streams: int, spinning: bool, arena: bool) -> dict[str, Any]:
         """Load a bundle. Returns the seconds it took, including hashes and the initial cache, and the
         precisions that the runtime computes in."""
         opened = open_bundle(bundle)
@@ -45,7 +46,8 @@ class Worker:
         assert contract.options.streams in (ANY, streams)
         self.imported = _resident("VmRSS")
         start = time.perf_counter()
-        step = load_step(open_bundle(bundle), LoadOptions(threads=threads, low_memory=not arena))
+        step = load_step(open_bundle(bundle), LoadOptions(
+            threads=threads, spinning=spinning, low_memory=not arena))
         self.timer = StepTimer(step, inputs)
         return {"seconds": time.perf_counter() - start, "executed": step.executed()}
 
@@ -74,9 +76,9 @@ class Worker:
         self.timer = StepTimer(reference, inputs)
         return {"seconds": time.perf_counter() - start, "cache": reference.state_bytes()}
 
-    def run(self, **turn: Any) -> dict[str, list[float]]:
-        """Run a turn, given the fields of a `Turn`, and return the seconds of each step."""
-        return {"seconds": self.timer.run_turn(Turn(**turn))}
+    def run(self, **turn: Any) -> dict[str, Any]:
+        """Run a turn, given the fields of a `Turn`, and return the fields of its `TurnTimes`."""
+        return asdict(self.timer.run_turn(Turn(**turn)))
 
     def resident(self) -> dict[str, int | None]:
         """Return the peak resident size so far minus the size after the imports, in bytes; None if the system
@@ -113,12 +115,12 @@ def _resident(key: str) -> int:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(key)), 0)
 
 
-def main() -> None:
-    """Read commands from standard input and reply to each, until the input ends."""
+def serve(worker: Any) -> None:
+    """Read commands from standard input and reply to each with what the worker's method of that name returns,
+    until the input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries that print to standard output must not disturb the replies
-    worker = Worker()
     for line in sys.stdin:
         command = json.loads(line)
         try:
@@ -131,4 +133,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve(Worker())

@@ -178,8 +178,8 @@ class Reference(Step, Protocol):
         """Return the bytes of one stream's cache in the reference's own layout."""
 
     def clip_scores(self, audio: FloatArray) -> FloatArray | None:
-        """Return the scores [classes] of a whole clip [samples] by the protocol of the model's paper; None if
-        that is the streamed protocol."""
+        """Return the scores [B, classes] of whole clips [B, samples] by the protocol of the model's paper;
+        None if that is the streamed protocol."""
 
 
 class Family(Protocol[V]):

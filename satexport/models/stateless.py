@@ -32,6 +32,11 @@ class Model(Protocol):
         """Compute as it does after training."""
 
 
+def append_zeros(clips: FloatArray, samples: int) -> FloatArray:
+    """Append zeros to clips [B, samples] that are shorter than `samples`."""
+    return np.pad(clips, ((0, 0), (0, max(0, samples - clips.shape[1]))))
+
+
 class StatelessReference:
     """A published model in PyTorch fp32 as a `Reference` that keeps nothing from step to step. `state` has
     its weights, which always fit, because reading a `Checkpoint` checks each. `embedding` is the kind that it

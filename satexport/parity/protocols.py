@@ -7,8 +7,8 @@ their definitions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,13 @@ import numpy as np
 from satexport.audio.clips import clip_hash
 from satexport.audio.datasets import LabelledSet, load_set
 from satexport.audio.synthetic import SYNTHETIC_CLASSES, synthetic_stream
-from satexport.bundle.contract import USUAL_OPTIONS, Contract
+from satexport.bundle.contract import Contract
 from satexport.bundle.folder import Bundle
 from satexport.bundle.gates import Gate
 from satexport.bundle.target import Gates
 from satexport.errors import DataError
 from satexport.models.checkpoint import find_weights
 from satexport.models.families import make_reference
-from satexport.models.family import Reference
 from satexport.parity.differences import (
     Differences,
     Drift,
@@ -38,14 +37,14 @@ from satexport.parity.differences import (
 )
 from satexport.parity.golden import proof_streams
 from satexport.parity.metrics import average_precisions, top1_accuracy
+from satexport.parity.pytorch import BATCH, PyTorch
 from satexport.parity.records import ParityResult, SetParity
 from satexport.progress import progress
-from satexport.step import Outputs
-from satexport.tagging.stream import StreamBatch, clip_outputs
+from satexport.step import FloatArray, Outputs
+from satexport.tagging.stream import clip_outputs
 from satexport.tagging.tagger import Tagger
 
 REPEATED_SECONDS = 60  # repeated at the end of the stream, after as many chunks as a cache remembers
-Advance = Callable[[], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,22 +66,20 @@ class GateSet:
 
 
 def run_parity(tagger: Tagger, *, minutes: float, gate_set: GateSet | None = None,
-               checkpoint: str | None = None) -> ParityResult:
+               checkpoint: str | None = None, pytorch: PyTorch | None = None) -> ParityResult:
     """Compare a bundle with PyTorch over `minutes` of stream and a labelled set, by default the synthetic
-    one. `checkpoint` is the file of the bundle's weights; None finds it by its SHA-256.
+    one. `checkpoint` is the file of the bundle's weights; None finds it by its SHA-256. `pytorch` has these
+    weights already, and the outputs of earlier comparisons.
 
     Raises `CheckpointError` if the weights are not found or are not the bundle's, `DataError` if a clip
     cannot be used.
     """
     gate_set = gate_set or find_gate_set(tagger.bundle)
     labelled = gate_set.labelled
-    reference = make_reference(find_weights(tagger.bundle, checkpoint), tagger.contract.options.embedding)
-    lanes = len(proof_streams(tagger.step, tagger.contract))
-    clips = len(labelled.clips) if labelled else 0
-    with progress("parity", sum(count_stream_steps(tagger.contract, minutes, lanes)) + clips) as advance:
-        # the set first: a bad clip fails before the long stream
-        of_set = compare_on_set(reference, tagger, labelled, advance) if labelled else None
-        stream = compare_on_stream(reference, tagger, minutes, advance)
+    pytorch = pytorch or load_pytorch(tagger.bundle, checkpoint)
+    # the set first: a bad clip fails before the long stream
+    of_set = compare_on_set(pytorch, tagger, labelled) if labelled else None
+    stream = compare_on_stream(pytorch, tagger, minutes)
     compared = {f"{minutes:g} min of stream": stream} | ({of_set.name: of_set} if of_set else {})
     limits = tagger.bundle.gates
     gates = [judge_difference(limits, name, part.differences) for name, part in compared.items()]
@@ -93,6 +90,13 @@ def run_parity(tagger: Tagger, *, minutes: float, gate_set: GateSet | None = Non
         differences={name: part.differences for name, part in compared.items()},
         embeddings={name: part.embeddings for name, part in compared.items() if part.embeddings} or None,
         curve=stream.curve, drift=stream.drift, labelled_set=of_set)
+
+
+def load_pytorch(bundle: Bundle, checkpoint: str | None = None) -> PyTorch:
+    """Load the reference with a bundle's weights. Raises the errors of `find_weights`."""
+    with progress("load PyTorch", None):
+        weights = find_weights(bundle, checkpoint)
+        return PyTorch(make_reference(weights, bundle.contract.options.embedding), bundle.contract)
 
 
 def find_gate_set(bundle: Bundle, data: str = "synthetic", folds: Sequence[int] | None = None,
@@ -114,25 +118,26 @@ def count_stream_steps(contract: Contract, minutes: float, streams: int) -> tupl
     return steps, min(steps, contract.memory_steps + int(REPEATED_SECONDS // contract.hop_seconds))
 
 
-def compare_on_stream(reference: Reference, tagger: Tagger, minutes: float, advance: Advance) -> StreamParity:
+def compare_on_stream(pytorch: PyTorch, tagger: Tagger, minutes: float) -> StreamParity:
     """Compare both over synthetic sounds, without a reset: one stream of `minutes`, or as many streams as the
     bundle runs that share the minutes, and then the first chunks of each again."""
-    contract = tagger.contract
+    contract, name = tagger.contract, f"{minutes:g} min of stream"
     candidate = proof_streams(tagger.step, contract)
     count = len(candidate)
     chunks, again = count_stream_steps(contract, minutes, count)
-    references = [reference_streams(reference, contract) for _ in range(count)]
-    audio = synthetic_stream(chunks * count * contract.hop_seconds, "evaluate", rate=contract.sample_rate)
-    audio = audio.reshape(count, chunks, -1)
-    expected, found = list[Outputs](), list[Outputs]()
-    for number in (*range(chunks), *range(again)):
-        chunk = audio[:, number]
-        expected += [stream.feed_all(samples[None])
-                     for stream, samples in zip(references, chunk, strict=True)]
-        found.append(candidate.feed_all(chunk))
-        advance()
-    both = [Outputs.join(np.concatenate, parts).map(lambda array: array.reshape(-1, array.shape[-1]))
-            for parts in (expected, found)]  # [chunks * N, ...] each
+    with progress(f"synthesize {name}", None):
+        audio = synthetic_stream(chunks * count * contract.hop_seconds, "evaluate", rate=contract.sample_rate)
+        audio = audio.reshape(count, chunks, -1)
+        audio = np.concatenate((audio, audio[:, :again]), axis=1)  # [N, chunks, samples]
+    with progress(f"PyTorch, {name}", audio.shape[1] * count) as advance:
+        expected = pytorch.of_streams(audio, advance)
+    found = list[Outputs]()
+    with progress(f"the bundle, {name}", audio.shape[1]) as advance:
+        for chunk in audio.swapaxes(0, 1):
+            found.append(candidate.feed_all(chunk))
+            advance()
+    both = [outputs.map(lambda array: array.reshape(-1, array.shape[-1]))
+            for outputs in (expected, Outputs.join(np.concatenate, found))]  # [chunks * N, ...] each
     first = [outputs.map(lambda array: array[:chunks * count]) for outputs in both]  # without the repetition
     curve = difference_curve(both[0].scores, both[1].scores, count)
     return StreamParity(
@@ -141,33 +146,25 @@ def compare_on_stream(reference: Reference, tagger: Tagger, minutes: float, adva
         drift=compute_drift(curve, chunks, contract.memory_steps), curve=tuple(curve.tolist()))
 
 
-def compare_on_set(reference: Reference, tagger: Tagger, data: LabelledSet, advance: Advance) -> SetParity:
+def compare_on_set(pytorch: PyTorch, tagger: Tagger, data: LabelledSet) -> SetParity:
     """Compare both over a labelled set by streamed score, and also score PyTorch by the protocol of the
     model's paper. Raises `DataError` if a clip cannot be read or the bundle was calibrated on it."""
-    candidate = proof_streams(tagger.step, tagger.contract)
-    stream = reference_streams(reference, tagger.contract)
-    calibrated_on = tagger.bundle.calibrated_on()
-    expected, found, paper = [], [], []   # per clip: [chunks, ...] twice, [classes]
-    for first in range(0, len(data.clips), len(candidate)):
-        clips = data.clips[first:first + len(candidate)]
-        audios = [clip.read(tagger.contract.sample_rate) for clip in clips]
-        for clip, audio in zip(clips, audios, strict=True):
-            if calibrated_on and clip_hash(audio) in calibrated_on:
-                raise DataError(f"{tagger.bundle.path} was calibrated on {clip.name} of {data.name}; a gate "
-                                "needs clips that were not used for calibration. Choose other folds.")
-        found += clip_outputs(candidate, audios)
-        for audio in audios:
-            expected += clip_outputs(stream, [audio])
-            clip_scores = reference.clip_scores(audio)
-            paper += [] if clip_scores is None else [clip_scores]
-            advance()
-
+    known, found = pytorch.of_set(data), list[Outputs]()   # of each clip: [chunks, ...]
+    with progress(f"PyTorch and the bundle, {data.name}", len(data.clips)) as advance:
+        for audios in _read_clips(tagger, data):
+            streams = proof_streams(tagger.step, tagger.contract)
+            for first in range(0, len(audios), len(streams)):
+                found += clip_outputs(streams, audios[first:first + len(streams)])
+            if len(known.streamed) < len(found):
+                pytorch.add_clips(known, audios)
+            advance(len(audios))
+    expected, paper, reference = known.streamed, known.by_paper, pytorch.reference
     truth, labels = data.truth(tagger.labels), tagger.labels
     expected_means, streamed = (
         np.stack([outputs.scores.mean(0) for outputs in each]) for each in (expected, found))
-    pytorch = average_precisions(truth, expected_means, labels)
+    of_pytorch = average_precisions(truth, expected_means, labels)
     bundle = (average_precisions(truth, streamed, labels) if np.isfinite(streamed).all()
-              else dict.fromkeys(pytorch, float("nan")))  # a broken bundle fails its gates
+              else dict.fromkeys(of_pytorch, float("nan")))  # a broken bundle fails its gates
     top1 = top1_accuracy(truth, streamed) if np.isfinite(streamed).all() else float("nan")
     clip_protocol = average_precisions(truth, np.stack(paper), labels) if paper else None
     pytorch_outputs, bundle_outputs = (Outputs.join(np.concatenate, each) for each in (expected, found))
@@ -175,11 +172,27 @@ def compare_on_set(reference: Reference, tagger: Tagger, data: LabelledSet, adva
         name=data.name, clips=len(found),
         differences=compare(pytorch_outputs.scores, bundle_outputs.scores),
         embeddings=compare_embeddings(pytorch_outputs, bundle_outputs),
-        pytorch_map=_mean(pytorch), bundle_map=_mean(bundle),
+        pytorch_map=_mean(of_pytorch), bundle_map=_mean(bundle),
         pytorch_top1=top1_accuracy(truth, expected_means), bundle_top1=top1,
         clip_protocol_map=_mean(clip_protocol) if clip_protocol else None,
         clip_protocol=reference.clip_protocol,
-        average_precision={label: (pytorch[label], bundle[label]) for label in pytorch}, origin=data.origin)
+        average_precision={label: (of_pytorch[label], bundle[label]) for label in of_pytorch},
+        origin=data.origin)
+
+
+def _read_clips(tagger: Tagger, data: LabelledSet) -> Iterator[list[FloatArray]]:
+    """Yield the audio of some clips at a time. Raises `DataError` if the bundle was calibrated on one."""
+    calibrated_on = tagger.bundle.calibrated_on()
+    streams = len(proof_streams(tagger.step, tagger.contract))
+    size = streams * -(-BATCH // streams)
+    for first in range(0, len(data.clips), size):
+        clips = data.clips[first:first + size]
+        audios = [clip.read(tagger.contract.sample_rate) for clip in clips]
+        for clip, audio in zip(clips, audios, strict=True):
+            if calibrated_on and clip_hash(audio) in calibrated_on:
+                raise DataError(f"{tagger.bundle.path} was calibrated on {clip.name} of {data.name}; a gate "
+                                "needs clips that were not used for calibration. Choose other folds.")
+        yield audios
 
 
 def _mean(average_precision: dict[str, float]) -> float:
@@ -201,9 +214,3 @@ def _on(result: SetParity) -> str:
     """Return ", on fold 4 of ESC-50" if only some folds of a set gate, else ""."""
     folds: Any = result.origin.get("folds")
     return f", on fold {', '.join(folds)} of {result.name}" if folds else ""
-
-
-def reference_streams(step: Reference, contract: Contract, count: int = 1) -> StreamBatch:
-    """Return streams of PyTorch to compare a graph with. They always take audio, even if the graph takes
-    features."""
-    return StreamBatch(step, replace(contract, options=USUAL_OPTIONS), count)

@@ -34,9 +34,12 @@ from satexport.errors import BundleError, DataError, UsageError
 from satexport.files import check_writable, write_json
 from satexport.graph.roles import Graph
 from satexport.models.families import find_contract_variant
+from satexport.origin import cores
 from satexport.parity.protocols import GateSet, find_gate_set
+from satexport.parity.pytorch import PyTorch
 from satexport.pipeline.plan import BuildOptions, ExportOptions, ProofOptions, needs_calibration
 from satexport.pipeline.prove import prove, write_graph_scores
+from satexport.progress import progress
 from satexport.quantize.cache_dtype import store_cache
 from satexport.quantize.calibrate import Calibration, calibrate
 from satexport.quantize.calibration_set import choosing_set
@@ -62,8 +65,9 @@ def compile_bundle(source: Bundle | ExportOptions, target: Target, folder: Path,
     """
     backend = find_backend(target.backend)
     target = backend.resolve(target)
+    pytorch = None
     if isinstance(source, ExportOptions):
-        source = _export(source, folder)
+        source, pytorch = _export(source, folder)
     contract = _check(source, target, options, backend)
     path = bundle_path(folder, contract, target)
     if path.resolve() == source.path.resolve():
@@ -74,7 +78,7 @@ def compile_bundle(source: Bundle | ExportOptions, target: Target, folder: Path,
     with staged_bundle(path) as stage:
         quantized = _write(source, target, options, backend, stage)
         bundle = open_bundle(stage)
-        proven = _prove(source, bundle, path, backend, proof, gate_set)
+        proven = _prove(source, bundle, path, backend, proof, gate_set, pytorch)
         finished = backend.finish(bundle)
     return BundleRecord(
         path=path, proof=proven, finished=finished, notes=(*proven.notes, *_notes(source, target, options)),
@@ -82,15 +86,19 @@ def compile_bundle(source: Bundle | ExportOptions, target: Target, folder: Path,
         sensitivity=quantized.sensitivity if quantized else None)
 
 
-def _export(options: ExportOptions, folder: Path) -> Bundle:
-    """Export as `satexport onnx` does, and open the export."""
+def _export(options: ExportOptions, folder: Path) -> tuple[Bundle, PyTorch]:
+    """Export as `satexport onnx` does, and open the export; also returns the reference."""
     from satexport.models.checkpoint import load_checkpoint
-    from satexport.models.families import find_variant
+    from satexport.models.families import find_variant, make_reference
     from satexport.pipeline.export import export_onnx
 
     variant = find_variant(options.model, options.delay, options.window)
-    checkpoint = load_checkpoint(options.checkpoint, variant, options.labels)
-    return open_bundle(export_onnx(checkpoint, find_target("onnx"), folder, options.options).path)
+    with progress("load the checkpoint", None):
+        checkpoint = load_checkpoint(options.checkpoint, variant, options.labels)
+        reference = make_reference(checkpoint, options.options.embedding)
+    bundle = open_bundle(
+        export_onnx(checkpoint, find_target("onnx"), folder, options.options, reference=reference).path)
+    return bundle, PyTorch(reference, bundle.contract)
 
 
 def _check(source: Bundle, target: Target, options: BuildOptions, backend: Backend) -> Contract:
@@ -188,15 +196,15 @@ def _write_calibration(stage: Path, source: Bundle, calibration: Calibration,
 
 
 def _prove(source: Bundle, bundle: Bundle, path: Path, backend: Backend,
-           proof: ProofOptions | None, gate_set: GateSet | None) -> ProofRecord:
+           proof: ProofOptions | None, gate_set: GateSet | None, pytorch: PyTorch | None) -> ProofRecord:
     """Load the parts of the bundle that run on this machine, prove them if there are proof options, and close
     them, so that none of the bundle's files stays open."""
-    load = LoadOptions(threads=proof.threads if proof else None, share_cores=True)
-    candidates = backend.candidates(bundle, load)
+    threads = (proof.threads if proof else None) or bundle.target.threads or cores()
+    candidates = backend.candidates(bundle, LoadOptions(threads=threads))
     try:
         if not proof or not gate_set:
             return ProofRecord()
-        return prove(source, bundle, path, candidates, proof, gate_set)
+        return prove(source, bundle, path, candidates, proof, gate_set, pytorch)
     finally:
         for candidate in candidates.values():
             candidate.step.close()

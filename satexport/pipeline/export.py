@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from satexport.audio.synthetic import synthetic_stream
+from satexport.backends.onnxruntime.in_memory import step_in_memory
 from satexport.backends.onnxruntime.step import OnnxRuntimeStep
 from satexport.bundle.contract import (
     DEFAULT_OPSET,
@@ -47,7 +48,7 @@ from satexport.models.families import check_options, find_family, make_reference
 from satexport.models.family import Checkpoint, Reference, V, Variant
 from satexport.parity.differences import compare_embeddings
 from satexport.parity.golden import golden_outputs, proof_streams
-from satexport.parity.protocols import reference_streams
+from satexport.parity.pytorch import reference_streams
 from satexport.progress import progress
 from satexport.report.records import ExportRecord, ExportReport, GoldenDifference, Stage
 from satexport.report.serialize import to_json
@@ -97,7 +98,7 @@ class _Prover:
 
     def judge(self, name: str, graph: Graph, cache: list[FloatArray]) -> Stage:
         """Run a graph. It is kept if no score and no embedding moved by more than its tolerance."""
-        step = OnnxRuntimeStep(graph.model.SerializeToString(), self.contract, cache)
+        step = step_in_memory(graph.model, self.contract, cache)
         outputs = golden_outputs(proof_streams(step, self.contract), self._audio)
         moved = None if self._before is None else _largest(outputs, self._before)
         excess = moved.excess(REWRITE_TOLERANCE, EMBEDDING_TOLERANCE) if moved else None
@@ -131,8 +132,9 @@ def make_contract(variant: Variant, classes: int, options: GraphOptions, opset: 
 
 def export_onnx(checkpoint: Checkpoint[V], target: Target, folder: Path,
                 options: GraphOptions = USUAL_OPTIONS, opset: int = DEFAULT_OPSET,
-                use_onnxsim: bool = True) -> ExportRecord:
-    """Write a bundle at its `bundle_path` and return its path and report.
+                use_onnxsim: bool = True, reference: Reference | None = None) -> ExportRecord:
+    """Write a bundle at its `bundle_path` and return its path and report. `reference` is the checkpoint's, if
+    it is loaded already.
 
     Raises `UsageError` for an option that the variant does not have, `GateError` if a rewrite moves a score
     or an embedding by more than its tolerance or the finished graph differs from PyTorch by more than the
@@ -144,7 +146,8 @@ def export_onnx(checkpoint: Checkpoint[V], target: Target, folder: Path,
         checkpoint=CheckpointOrigin(name=checkpoint.name, source=checkpoint.source, sha256=checkpoint.sha256))
     check_streams(contract, max(1, options.streams))
     path = bundle_path(folder, contract, target)
-    reference = make_reference(checkpoint, options.embedding)  # before any folder: a package may be missing
+    # before any folder: a package may be missing
+    reference = reference or make_reference(checkpoint, options.embedding)
     with staged_bundle(path) as stage, progress("export", None) as advance:
         audio = golden_audio(checkpoint.variant)
         expected = golden_outputs(reference_streams(reference, contract), audio).map(itemgetter(0))

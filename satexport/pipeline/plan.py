@@ -45,7 +45,8 @@ class ProofOptions:
     require_data: bool = False        # a gate that could not be judged fails
     checkpoint: str | None = None     # file with the bundle's weights; None: found by their SHA-256
     minutes: float = 10.0             # length of the stream
-    threads: int | None = None        # None: the target's, or the runtime decides
+    threads: int | None = None        # None: the target's. If it sets none, the proof uses all
+                                      # cores, and the measurement what live streams need
     measure: bool = True
 
 

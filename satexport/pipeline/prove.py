@@ -14,7 +14,8 @@ from satexport.bundle.places import for_one_stream
 from satexport.files import write_json
 from satexport.measure.turns import MeasureOptions, measure
 from satexport.parity.golden import golden_scores, proof_streams
-from satexport.parity.protocols import GateSet, run_parity
+from satexport.parity.protocols import GateSet, load_pytorch, run_parity
+from satexport.parity.pytorch import PyTorch
 from satexport.parity.records import ParityReport, report_parity
 from satexport.pipeline.plan import ProofOptions
 from satexport.report.pictures import write_picture
@@ -35,16 +36,18 @@ def write_graph_scores(folder: Path, graphs: Mapping[str, Step], contract: Contr
 
 
 def prove(source: Bundle, bundle: Bundle, place: Path, candidates: Mapping[str, Candidate],
-          options: ProofOptions, gate_set: GateSet) -> ProofRecord:
+          options: ProofOptions, gate_set: GateSet, pytorch: PyTorch | None = None) -> ProofRecord:
     """Compare the candidates of a bundle with PyTorch; then, if the bundle runs here and the options ask for
     it, measure it in turns with its export `source`. Writes the reports into the bundle, which will be moved
-    to `place`."""
+    to `place`. PyTorch is loaded, and runs over the audio, once for all candidates; not loaded if `pytorch`
+    has it already."""
+    pytorch = pytorch or load_pytorch(bundle, options.checkpoint)
     gates: list[Gate] = []
     reports: dict[str, ParityReport] = {}
     notes: list[str] = []
     for name, candidate in candidates.items():
         gated = replace(bundle, target=replace(bundle.target, gates=candidate.gates))
-        report = judge(Tagger(gated, candidate.step), options, gate_set, **candidate.facts)
+        report = judge(Tagger(gated, candidate.step), options, gate_set, pytorch, **candidate.facts)
         write_json(bundle.reports / candidate.report, to_json(report))
         if name == ITSELF:
             notes += write_picture(bundle.reports / "parity.png", report)
@@ -58,10 +61,12 @@ def prove(source: Bundle, bundle: Bundle, place: Path, candidates: Mapping[str, 
     return proven
 
 
-def judge(tagger: Tagger, options: ProofOptions, gate_set: GateSet, **facts: str) -> ParityReport:
+def judge(tagger: Tagger, options: ProofOptions, gate_set: GateSet, pytorch: PyTorch | None = None,
+          **facts: str) -> ParityReport:
     """Compare a tagger with PyTorch and return the report; `facts` are passed on to `report_parity`. Raises
     the errors of `run_parity`."""
-    result = run_parity(tagger, gate_set=gate_set, checkpoint=options.checkpoint, minutes=options.minutes)
+    result = run_parity(tagger, gate_set=gate_set, checkpoint=options.checkpoint, minutes=options.minutes,
+                        pytorch=pytorch)
     if options.require_data:
         result = replace(result, gates=fail_skipped(result.gates))
     return report_parity(tagger, result, options.threads, **facts)

@@ -14,7 +14,7 @@ import numpy as np
 
 from satexport.audio.clips import clip_hash
 from satexport.audio.datasets import LabelledSet
-from satexport.backends.onnxruntime.step import OnnxRuntimeStep
+from satexport.backends.onnxruntime.in_memory import step_in_memory
 from satexport.bundle.folder import Bundle
 from satexport.errors import GateError, UsageError
 from satexport.graph.roles import Graph
@@ -124,5 +124,5 @@ def find_fewest_float_layers(source: Bundle, graph: Graph, quantize: QuantizeFn,
 
 def _streams(source: Bundle, graph: Graph) -> StreamBatch:
     """Return streams that run a graph made from that of `source`."""
-    step = OnnxRuntimeStep(graph.model.SerializeToString(), source.contract, source.initial_cache())
+    step = step_in_memory(graph.model, source.contract, source.initial_cache())
     return proof_streams(step, source.contract)

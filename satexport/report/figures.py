@@ -97,6 +97,14 @@ MEASURE_FIGURES: Sequence[Figure[MeasureEntry]] = (
            of=lambda entry: entry.real_time_factor,
            definition="median time of a step after a pause / seconds of new audio in that step, which is the "
                       "hop even if the step takes a longer window"),
+    Figure(key="cpu_ms", title="CPU time per chunk", unit="ms", of=lambda entry: entry.cpu_ms,
+           definition="user and system time of the process per chunk of each stream, when steps come one by "
+                      "one as in a live stream: over the steps after a pause and the pauses after them, so "
+                      "that threads which spin after a step count"),
+    Figure(key="cpu_percent", title="share of a core", unit="%", brief=False, pictured=False,
+           of=lambda entry: entry.cpu_percent,
+           definition="CPU time per chunk / seconds of new audio in a chunk: what one live stream takes of "
+                      "one core"),
     Figure(key="chunks_per_core_second", title="chunks per core-second", format=".1f",
            of=lambda entry: entry.chunks_per_core_second,
            definition="streams / (median time of a step in a burst * threads)"),

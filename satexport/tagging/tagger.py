@@ -68,14 +68,16 @@ class Tagger(ProcessBound):
         return [(self.labels[i], float(scores[i])) for i in order]
 
 
-def load(path: str | Path, threads: int | None = None, *, share_cores: bool = False) -> Tagger:
+def load(path: str | Path, threads: int | None = None, *, spinning: bool = False) -> Tagger:
     """Load a bundle and check every part against its SHA-256.
 
-    `threads` overrides the number in the target. With `share_cores` the runtime's threads sleep between
-    steps, which is faster if PyTorch runs in the same process, and slower otherwise. Raises `BundleError` for
+    By default a live stream takes as little CPU time as possible: the number of threads is that of the
+    target or, if it sets none, as many as live streams need, one for most models; and they sleep between
+    steps. More `threads`, and `spinning`, that is, threads that use their cores while they wait, make steps
+    shorter and take several times the CPU time. Raises `BundleError` for
     a folder that is not a bundle or was modified, `MissingError` if the runtime is not installed. If the
     bundle is replaced while loading, the new one is loaded."""
-    options = LoadOptions(threads=threads, share_cores=share_cores)
+    options = LoadOptions(threads=threads, spinning=spinning)
     for tries_left in range(TRIES)[::-1]:
         before = _identity(path)
         try:

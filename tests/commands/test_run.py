@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from satexport.backends.backend import LoadOptions, load_step
 from satexport.bundle.contract import RANDOM_WEIGHTS
-from satexport.step import FloatArray
+from satexport.bundle.folder import Bundle
+from satexport.step import FloatArray, Step
 from tests.bundle.copies import copy_of
 from tests.commands.calls import START, call, start
 from tests.machine import PATIENCE, need, needs_dev_full
@@ -201,3 +203,20 @@ def test_closing_the_output_of_run_early_is_not_an_error(
     assert process.stderr.read() == ""
     assert process.wait(PATIENCE) == 0
     process.stderr.close()
+
+
+@pytest.mark.parametrize(("options", "expected"), [
+    ((), LoadOptions(threads=None, spinning=False)),
+    (("--threads", 2, "--spinning"), LoadOptions(threads=2, spinning=True))])
+def test_a_bundle_is_loaded_for_least_cpu_time_unless_latency_is_asked_for(
+        tiny: Path, wav: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[object, ...],
+        expected: LoadOptions) -> None:
+    used: list[LoadOptions] = []
+
+    def load_recorded(bundle: Bundle, options: LoadOptions) -> Step:
+        used.append(options)
+        return load_step(bundle, options)
+
+    monkeypatch.setattr("satexport.tagging.tagger.load_step", load_recorded)
+    assert call("run", tiny, wav, *options).code == 0
+    assert used == [expected]

@@ -121,6 +121,7 @@ PLACES: dict[str, Maker] = {
     "build/sat-t-2s/onnx-x8": eight_streams,
     "build/sat-t-2s/onnx-embedding-mean": copy_of("tiny_embedding"),
     "build/sat-t-2s/cpu-int8": int8_bundle,
+    "raspberry-pi-5": copy_of("demo"),
     "build/clip.wav": sound(8),
     "dog.wav": sound(5),
     "rain.flac": sound(5),

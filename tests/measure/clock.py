@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 
 class Clock:
     """Replaces the module `time`; only steps and pauses advance it."""
@@ -11,6 +13,9 @@ class Clock:
 
     def perf_counter(self) -> float:
         return self.now
+
+    def process_time(self) -> float:
+        return time.process_time()
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds

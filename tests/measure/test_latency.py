@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 import torch
 
 from satexport.measure import latency, schedule
-from satexport.measure.latency import StepTimer, make_noise, summarize, take_turns
+from satexport.measure.latency import StepTimer, TurnTimes, make_noise, summarize, take_turns
 from satexport.measure.schedule import Turn, plan_turns
 from satexport.measure.worker import Worker
 from satexport.step import FloatArray, Outputs, Step
@@ -53,15 +55,41 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def test_a_turn_ends_after_its_seconds_and_has_at_least_one_step(clock: Clock) -> None:
     for seconds, steps in ((1.0, 3), (0.1, 1), (9.0, 10)):
         timer = StepTimer(Counting(clock, lambda _: 0.4), make_noise(1, 16))
-        assert timer.run_turn(Turn(10, seconds, 0.0)) == pytest.approx([0.4] * steps)
+        assert timer.run_turn(Turn(10, seconds, 0.0)).steps == pytest.approx([0.4] * steps)
 
 
 def test_warm_up_steps_do_not_count_and_paused_turns_have_none(clock: Clock) -> None:
     step = Counting(clock, lambda number: 1.0 + number)
     timer = StepTimer(step, make_noise(1, 16))
-    assert timer.run_turn(Turn(2, 1e9, 0.0)) == [3.0, 4.0]
-    assert timer.run_turn(Turn(1, 1e9, 0.25)) == [5.0]  # without its pause
-    assert clock.now == sum((1, 2, 3, 4, 5)) + 0.25
+    assert timer.run_turn(Turn(2, 1e9, 0.0)).steps == [3.0, 4.0]
+    assert timer.run_turn(Turn(1, 1e9, 0.25)).steps == [5.0]  # without its pauses
+    assert clock.now == sum((1, 2, 3, 4, 5)) + 0.25 * 2
+
+
+def test_cpu_time_of_other_threads_in_the_pause_after_a_step_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[float] = []
+
+    def spin() -> None:
+        while time.thread_time() < 0.01:
+            pass
+        used.append(time.thread_time())
+
+    class Spinning(Counting):
+        def __call__(self, x: FloatArray, cache: int) -> tuple[Outputs, int]:
+            threads.append(threading.Thread(target=spin))
+            threads[-1].start()
+            return super().__call__(x, cache)
+
+    class Waiting(Clock):
+        def sleep(self, seconds: float) -> None:
+            for thread in threads:
+                thread.join()
+
+    threads: list[threading.Thread] = []
+    monkeypatch.setattr(latency, "time", clock := Waiting())
+    times = StepTimer(Spinning(clock, lambda _: 0.1), make_noise(1, 16)).run_turn(Turn(3, 1e9, 0.25))
+    assert len(used) == 3
+    assert times.cpu >= sum(used)
 
 
 def test_the_cache_is_carried_and_the_chunks_are_fed_in_rotation(clock: Clock) -> None:
@@ -76,10 +104,11 @@ def test_steps_take_turns_and_bursts_and_pauses_are_summarised_separately() -> N
     turns, order = plan_turns(steps=20, pause=0.5), []
     assert turns == [Turn(20, 1.0, 0.0)] * 10 + [Turn(10, 1.0, 0.5)] * 2
 
-    def run(name: str, burst: float, paused: float) -> Callable[[Turn], list[float]]:
-        def run_turn(turn: Turn) -> list[float]:
+    def run(name: str, burst: float, paused: float) -> Callable[[Turn], TurnTimes]:
+        def run_turn(turn: Turn) -> TurnTimes:
             order.append(name)
-            return [paused if turn.pause else burst] * turn.steps
+            seconds = paused if turn.pause else burst
+            return TurnTimes([seconds] * turn.steps, 3 * seconds * turn.steps)
 
         return run_turn
 
@@ -90,6 +119,7 @@ def test_steps_take_turns_and_bursts_and_pauses_are_summarised_separately() -> N
     assert [(one.burst.median_ms, one.burst.steps, one.paused.median_ms, one.paused.steps)
             for one in (a, b)] == [(1.0, 200, 2.0, 20), (3.0, 200, 4.0, 20)]
     assert (a.slowest_p99_ms, b.slowest_p99_ms) == (2.0, 4.0)
+    assert (a.paused_cpu_ms, b.paused_cpu_ms) == pytest.approx((6.0, 12.0))
 
 
 def test_a_summary_has_the_quantiles_in_milliseconds() -> None:
@@ -117,6 +147,6 @@ def test_a_bundle_and_pytorch_are_timed_over_whole_windows(
 
     monkeypatch.setattr("satexport.measure.worker.StepTimer", Recording)
     worker = Worker()
-    worker.load(str(random_window), threads=1, streams=1, arena=True)
+    worker.load(str(random_window), threads=1, streams=1, spinning=False, arena=True)
     worker.load_eager(str(random_window), None, torch.get_num_threads())
     assert shapes == [(1, 160_000)] * 2

@@ -55,7 +55,8 @@ def test_the_report_says_what_it_was_measured_with(one: Measured) -> None:
     assert {"satexport", "python", "numpy", "onnxruntime", "torch", "memray"} <= set(origin["versions"])
     assert origin["cpu"]
     assert set(origin["cpu_flags"]) <= set(CPU_FLAGS)
-    assert origin["cpu_cores"] == found["threads"] == cores()  # the default
+    assert origin["cpu_cores"] == cores()
+    assert (found["threads"], found["spinning"]) == (1, False)  # as `load` and `run` load it
     assert one.report["settings"]["steps"] == STEPS
     assert found["bundle_sha256"] == open_bundle(one.path).sha256
     assert found["checkpoint"]["sha256"] == manifest["contract"]["checkpoint"]["sha256"]
@@ -116,6 +117,8 @@ def test_the_latency_is_that_of_single_steps_in_bursts_and_after_pauses(several:
         busy = burst * entry["threads"]
         assert figures["chunks_per_core_second"] == pytest.approx(entry["streams"] / busy)
         assert figures["real_time_factor"] == pytest.approx(paused / 2)  # of a chunk of 2 s
+        assert figures["cpu_ms"] == pytest.approx(entry["latency"]["paused_cpu_ms"] / entry["streams"])
+        assert figures["cpu_percent"] == pytest.approx(figures["cpu_ms"] / 2000 * 100)
 
 
 def test_every_bundle_is_measured_with_its_streams_and_its_threads(several: Measured) -> None:
@@ -172,7 +175,7 @@ def test_every_figure_is_defined(several: Measured) -> None:
     measured = {"operations", "load_seconds", "latency", "memory_bytes", "times_one_stream", "times_eager",
                 "eager", "paper", "executed", "figures"}
     about = {"name", "bundle", "bundle_sha256", "variant", "target", "options", "streams", "tokens",
-             "checkpoint", "threads", "streaming", "hop_seconds", "gates"}
+             "checkpoint", "threads", "spinning", "streaming", "hop_seconds", "gates"}
     assert set(three) == measured | about
     assert set(one) == measured - {"times_one_stream"} | about
 

@@ -55,6 +55,16 @@ def test_a_runtime_that_is_not_installed_ends_with_3_and_names_the_extra(
     assert not (bundle / "reports" / "measure.json").exists()
 
 
+def test_a_python_that_cannot_be_started_again_ends_with_5(
+        bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in an emulator, where this system cannot start what the emulator runs."""
+    python = bundle / "labels.txt"  # no program
+    monkeypatch.setattr("satexport.measure.process.sys.executable", str(python))
+    result = call("measure", bundle, *QUICK)
+    assert (result.code, result.out) == (5, "")
+    assert f"the process that is measured cannot be started (Permission denied: {python})" in result.err
+
+
 def test_a_bundle_for_an_unknown_backend_ends_with_3(bundle: Path) -> None:
     retarget(bundle, backend="tflite")
     result = call("measure", bundle, *QUICK)

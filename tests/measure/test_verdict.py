@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from satexport.bundle.contract import RANDOM_WEIGHTS
+from satexport.bundle.target import Budgets
 from satexport.models.sat.paper import NOTE, PAPER
+from satexport.origin import Cpu
 from satexport.targets import find_target
 from tests.bundle.copies import copy_of
 from tests.commands.calls import START, call
@@ -121,6 +123,28 @@ def test_closing_the_output_early_does_not_hide_a_failure(bundle: Path) -> None:
     os.close(writing)
     assert (done.returncode, "step_ms failed" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
     assert report_in(bundle)["verdict"] == "failed"
+
+
+def test_an_emulated_cpu_is_named_and_its_budgets_are_not_judged(
+        bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    budgets(bundle, step_ms=10_000)
+    monkeypatch.setattr("satexport.measure.turns.read_cpu", lambda: Cpu("a CPU", [], is_emulated=True))
+    result = call("measure", bundle, "--no-eager", *QUICK)
+    assert result.code == 0
+    assert "this CPU is emulated: time and memory say nothing about a device" in result.err
+    assert "Budgets: skipped." in result.out
+    report = report_in(bundle)
+    assert "this CPU is emulated" in report["notes"][0]
+    assert [gate["status"] for gate in report["gates"]] == ["skipped"]
+
+
+def test_the_budgets_of_a_target_are_judged_only_on_its_machine(bundle: Path) -> None:
+    retarget(bundle, machine="a_machine", budgets=Budgets(step_ms=0.001))
+    result = call("measure", bundle, "--no-eager", *QUICK)
+    assert result.code == 0
+    (gate,) = report_in(bundle)["gates"]
+    assert gate["status"] == "elsewhere"
+    assert gate["note"].startswith("judged on a_machine; this machine is ")
 
 
 def test_a_budget_that_cannot_be_judged_is_skipped_and_never_passed(

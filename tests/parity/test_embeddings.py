@@ -61,7 +61,7 @@ def test_embeddings_of_zeros_and_nan_are_never_near() -> None:
 @pytest.fixture(scope="module")
 def embedder(tiny_embedding: Path) -> Tagger:
     """A bundle of random weights that says they were trained: embeddings of random weights are not judged."""
-    tagger = load(tiny_embedding, share_cores=True)
+    tagger = load(tiny_embedding)
     origin = replace(tagger.contract.checkpoint, source="file")
     return Tagger(replace(tagger.bundle, contract=replace(tagger.contract, checkpoint=origin)), tagger.step)
 
@@ -110,7 +110,7 @@ def test_the_worst_chunk_has_a_limit_of_its_own(embedder: Tagger) -> None:
 
 
 def test_embeddings_of_random_weights_are_shown_and_their_gates_skipped(tiny_embedding: Path) -> None:
-    tagger = load(tiny_embedding, share_cores=True)
+    tagger = load(tiny_embedding)
     found = gates(tagger, min_embedding_cosine=0.99)
     assert found.pop("largest score difference, golden chunks").status == "passed"
     assert list(found) == ["median embedding difference, golden chunks",
@@ -135,7 +135,7 @@ def test_an_export_is_refused_for_one_embedding_that_is_too_different(tmp_path: 
 def test_a_report_has_the_embeddings_of_the_stream_and_of_the_set(
         tmp_path: Path, few_clips: Path) -> None:
     made = export(tmp_path, "sat-t", 2, "demo", GraphOptions(embedding="mean"), use_onnxsim=False)
-    embedder = load(made, share_cores=True)
+    embedder = load(made)
     result = run_parity(embedder, minutes=0.1, gate_set=find_gate_set(embedder.bundle, str(few_clips)))
     report = report_parity(embedder, result)
     content = to_json(report)
@@ -156,7 +156,7 @@ def test_a_report_has_the_embeddings_of_the_stream_and_of_the_set(
 
 
 def test_a_bundle_without_an_embedding_shows_nothing_of_it(tiny: Path) -> None:
-    tagger = load(tiny, share_cores=True)
+    tagger = load(tiny)
     report = report_parity(tagger, run_golden(tagger))
     assert "embeddings" not in to_json(report)
     assert "embedding" not in to_markdown(describe(report))

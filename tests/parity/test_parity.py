@@ -19,9 +19,10 @@ from satexport.parity.protocols import (
     compare_on_set,
     compare_on_stream,
     find_gate_set,
-    reference_streams,
+    load_pytorch,
     run_parity,
 )
+from satexport.parity.pytorch import PyTorch, reference_streams
 from satexport.step import FloatArray, Outputs
 from satexport.tagging.stream import clip_chunks
 from satexport.tagging.tagger import Tagger, load
@@ -29,7 +30,7 @@ from satexport.tagging.tagger import Tagger, load
 
 @pytest.fixture(scope="module")
 def small(tiny: Path) -> Tagger:
-    return load(tiny, share_cores=True)
+    return load(tiny)
 
 
 @pytest.fixture(scope="module")
@@ -87,14 +88,15 @@ def test_clips_scored_together_score_as_each_does_alone(
 
 def test_over_a_set_and_a_stream_the_reference_hears_the_windows_of_the_bundle(
         window_lanes: Path, few_clips: Path) -> None:
-    tagger = load(window_lanes, share_cores=True)
+    tagger = load(window_lanes)
     reference = make_reference(load_checkpoint("random", named_variant(tagger.contract.variant)))
     labelled = load_set(few_clips, tagger.labels)
-    scored = compare_on_set(reference, tagger, labelled, lambda: None)
+    pytorch = PyTorch(reference, tagger.contract)
+    scored = compare_on_set(pytorch, tagger, labelled)
     assert (scored.clips, scored.differences.chunks) == (28, 28 * 4)  # a window for each second of 4 s
     assert scored.differences.largest < 1e-4
     assert scored.bundle_map == pytest.approx(scored.pytorch_map, abs=1e-3)
-    streamed = compare_on_stream(reference, tagger, 1, lambda: None)
+    streamed = compare_on_stream(pytorch, tagger, 1)
     assert streamed.differences.chunks == 60
     assert streamed.differences.largest < 1e-4
     assert streamed.drift
@@ -103,7 +105,7 @@ def test_over_a_set_and_a_stream_the_reference_hears_the_windows_of_the_bundle(
 
 def test_a_clip_shorter_than_a_patch_is_scored(reference: Reference, audio: FloatArray) -> None:
     for samples in (1, 100, 2_399, 2_400):
-        scores = reference.clip_scores(audio[:samples])
+        scores = reference.clip_scores(audio[None, :samples])
         assert scores is not None
         assert np.isfinite(scores).all()
 
@@ -153,10 +155,7 @@ def test_random_weights_claim_no_map(random_vit: Path) -> None:
 
 def test_the_papers_clip_protocol_is_reported_next_to_the_streamed_one(
         tagger: Tagger, few_clips: Path) -> None:
-    calls: list[int] = []
-    demo = make_reference(load_checkpoint("demo", named_variant(tagger.bundle.contract.variant)))
-    result = compare_on_set(demo, tagger, load_set(str(few_clips), tagger.labels), lambda: calls.append(1))
-    assert len(calls) == result.clips
+    result = compare_on_set(load_pytorch(tagger.bundle), tagger, load_set(str(few_clips), tagger.labels))
     assert 0.8 < (result.clip_protocol_map or 0) <= 1
     assert result.clip_protocol.startswith("one spectrogram per clip")
 
@@ -218,8 +217,9 @@ def test_a_bundle_whose_scores_move_over_time_has_a_drift(tiny: Path, reference:
             outputs, cache = step(x, cache)
             return Outputs(outputs.scores + np.float32(1e-5 * self.steps)), cache
 
-    steady = compare_on_stream(reference, tagger, 1, lambda: None).drift
-    worn = compare_on_stream(reference, Tagger(tagger.bundle, Wearing()), 1, lambda: None).drift
+    pytorch = PyTorch(reference, tagger.contract)
+    steady = compare_on_stream(pytorch, tagger, 1).drift
+    worn = compare_on_stream(pytorch, Tagger(tagger.bundle, Wearing()), 1).drift
     assert steady
     assert worn
     assert abs(steady.drift) < 0.1

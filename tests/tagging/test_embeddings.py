@@ -12,7 +12,7 @@ from satexport.bundle.contract import GraphOptions
 from satexport.errors import RunError, UsageError
 from satexport.models.checkpoint import find_weights
 from satexport.models.families import make_reference
-from satexport.parity.protocols import reference_streams
+from satexport.parity.pytorch import reference_streams
 from satexport.step import FloatArray, Step
 from satexport.tagging.stream import Stream
 from satexport.tagging.tagger import Tagger, load
@@ -25,7 +25,7 @@ SAME = 1e-4  # relative difference
 
 @pytest.fixture(scope="module")
 def embedder(tiny_embedding: Path) -> Tagger:
-    return load(tiny_embedding, share_cores=True)
+    return load(tiny_embedding)
 
 
 def pytorch(tagger: Tagger, audio: FloatArray) -> tuple[FloatArray, ...]:

@@ -41,13 +41,13 @@ class Listening:
 
 @pytest.fixture(scope="module")
 def tagger(random_window: Path) -> Tagger:
-    return load(random_window, share_cores=True)
+    return load(random_window)
 
 
 @pytest.fixture(scope="module")
 def lanes(window_lanes: Path) -> Tagger:
     """The same for any number of streams in one step."""
-    return load(window_lanes, share_cores=True)
+    return load(window_lanes)
 
 
 def windows(sound: FloatArray, hop: int = 1) -> FloatArray:

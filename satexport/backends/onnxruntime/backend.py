@@ -12,6 +12,7 @@ from satexport.backends.onnxruntime import step
 from satexport.bundle.contract import Contract
 from satexport.bundle.folder import Bundle
 from satexport.bundle.target import Target
+from satexport.bundle.threads import live_threads
 from satexport.errors import MissingError
 
 PACKAGE = step.PACKAGE
@@ -53,5 +54,5 @@ def finish(bundle: Bundle) -> Mapping[str, Any] | None:
 
 def load(bundle: Bundle, options: LoadOptions) -> step.OnnxRuntimeStep:
     return step.OnnxRuntimeStep(
-        bundle.graph, bundle.contract, bundle.initial_cache(), options.threads or bundle.target.threads,
-        low_memory=options.low_memory, share_cores=options.share_cores)
+        bundle.graph, bundle.contract, bundle.initial_cache(), options.threads or live_threads(bundle),
+        low_memory=options.low_memory, spinning=options.spinning)

@@ -22,6 +22,7 @@ from satexport.backends.openvino.settings import OpenVinoSettings, conditions
 from satexport.bundle.contract import ANY, Contract
 from satexport.bundle.folder import Bundle
 from satexport.bundle.target import Target
+from satexport.bundle.threads import live_threads
 from satexport.errors import UsageError
 
 PACKAGE = step.PACKAGE
@@ -70,9 +71,9 @@ def finish(bundle: Bundle) -> Mapping[str, Any] | None:
 
 
 def load(bundle: Bundle, options: LoadOptions) -> step.OpenVinoStep:
-    """Load the IR. `low_memory` and `share_cores` have no effect: OpenVINO allocates all tensors of a request
-    when it creates it, and its threads do not spin."""
+    """Load the IR. `low_memory` and `spinning` have no effect: OpenVINO allocates all tensors of a request
+    when it creates it, and its threads spin only for a moment."""
     settings = OpenVinoSettings.of(bundle.target)
     model_cache = step.model_cache_folder(bundle) if settings.model_cache else None
     return step.OpenVinoStep(bundle.graph, bundle.contract, bundle.initial_cache(), settings,
-                             options.threads or bundle.target.threads, model_cache)
+                             options.threads or live_threads(bundle), model_cache)

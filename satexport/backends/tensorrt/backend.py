@@ -81,7 +81,7 @@ def candidates(bundle: Bundle, options: LoadOptions) -> Mapping[str, Candidate]:
         graph = f"{precision}.onnx"
         under_onnxruntime = OnnxRuntimeStep(
             bundle.path / graph, bundle.contract, bundle.initial_cache(), options.threads, optimized=False,
-            share_cores=options.share_cores)
+            spinning=options.spinning)
         tested[precision] = Candidate(
             step=under_onnxruntime, gates=gates, report=f"parity-onnx-{precision}.json",
             facts={"graph": graph, "runtime": "ONNX Runtime, graph optimisation disabled"})

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-import numpy as np
-
 from satexport.frontends.rows import KALDI_MEL_16K as KALDI_MEL
 from satexport.models.ast.network import Transformer
 from satexport.models.ast.state import EPS
 from satexport.models.ast.variants import Variant
 from satexport.models.family import Checkpoint
-from satexport.models.stateless import StatelessReference
+from satexport.models.stateless import StatelessReference, append_zeros
 from satexport.step import FloatArray
 
 PROTOCOL: Final = ("the whole clip in one pass: frames after the 1024th (10.24 s) are dropped, zero log-mel "
@@ -30,7 +28,7 @@ class PyTorchStep(StatelessReference):
         super().__init__(model, state, embedding)
 
     def clip_scores(self, audio: FloatArray) -> FloatArray:
-        """Return the scores [classes] of a whole clip [samples]. Zeros are appended to one that is shorter
-        than a frame (25 ms)."""
-        clip = np.pad(audio, (0, max(0, KALDI_MEL.frame - len(audio))))
-        return np.asarray(self(clip[None], None)[0].scores[0])
+        """Return the scores [B, classes] of whole clips [B, samples]. Zeros are appended to those
+        that are shorter than a frame (25 ms)."""
+        clips = append_zeros(audio, KALDI_MEL.frame)
+        return self(clips, None)[0].scores

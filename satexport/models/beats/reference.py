@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-import numpy as np
-
 from satexport.frontends.rows import KALDI_MEL_16K_POVEY as KALDI_MEL
 from satexport.models.beats.network import Transformer
 from satexport.models.beats.variants import PATCH, Variant
 from satexport.models.family import Checkpoint
-from satexport.models.stateless import StatelessReference
+from satexport.models.stateless import StatelessReference, append_zeros
 from satexport.step import FloatArray
 
 PROTOCOL: Final = ("the whole clip in one pass; of a clip of more than 30 s, its first 30 s (a limit of "
@@ -29,7 +27,7 @@ class PyTorchStep(StatelessReference):
         super().__init__(Transformer(checkpoint.variant, checkpoint.classes), checkpoint.state, embedding)
 
     def clip_scores(self, audio: FloatArray) -> FloatArray:
-        """Return the scores [classes] of a whole clip [samples]. Zeros are appended to one that is shorter
-        than a patch (175 ms)."""
-        clip = np.pad(audio[:LONGEST], (0, max(0, SHORTEST - len(audio))))
-        return np.asarray(self(clip[None], None)[0].scores[0])
+        """Return the scores [B, classes] of whole clips [B, samples]. Zeros are appended to those
+        that are shorter than a patch (175 ms)."""
+        clips = append_zeros(audio[:, :LONGEST], SHORTEST)
+        return self(clips, None)[0].scores

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-import numpy as np
-
 from satexport.models.efficientat.network import MobileNet
 from satexport.models.efficientat.variants import Variant
 from satexport.models.family import Checkpoint
-from satexport.models.stateless import StatelessReference
+from satexport.models.stateless import StatelessReference, append_zeros
 from satexport.step import FloatArray
 
 PROTOCOL: Final = "the whole clip in one pass"
@@ -26,7 +24,7 @@ class PyTorchStep(StatelessReference):
         self._shortest = checkpoint.variant.mel.n_fft // 2 + 2  # samples that can be reflected
 
     def clip_scores(self, audio: FloatArray) -> FloatArray:
-        """Return the scores [classes] of a whole clip [samples] in one pass. Zeros follow a clip that is too
-        short to be reflected (17 ms)."""
-        clip = np.pad(audio, (0, max(0, self._shortest - len(audio))))
-        return np.asarray(self(clip[None], None)[0].scores[0])
+        """Return the scores [B, classes] of whole clips [B, samples] in one pass. Zeros follow
+        clips that are too short to be reflected (17 ms)."""
+        clips = append_zeros(audio, self._shortest)
+        return self(clips, None)[0].scores

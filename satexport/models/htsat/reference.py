@@ -28,7 +28,7 @@ class PyTorchStep(StatelessReference):
         super().__init__(Transformer(checkpoint.variant, checkpoint.classes), state, embedding)
 
     def clip_scores(self, audio: FloatArray) -> FloatArray:
-        """Return the scores [classes] of a whole clip [samples]."""
+        """Return the scores [B, classes] of whole clips [B, samples]."""
         longest = LONGEST * Variant.sample_rate
-        pieces = [audio[start:start + longest] for start in range(0, max(1, len(audio)), longest)]
-        return np.asarray(np.mean([self(piece[None], None)[0].scores[0] for piece in pieces], 0), np.float32)
+        pieces = [audio[:, start:start + longest] for start in range(0, max(1, audio.shape[1]), longest)]
+        return np.asarray(np.mean([self(piece, None)[0].scores for piece in pieces], 0), np.float32)

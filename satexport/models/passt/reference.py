@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-import numpy as np
-
 from satexport.models.family import Checkpoint
 from satexport.models.passt.network import Transformer
 from satexport.models.passt.variants import Variant
 from satexport.models.patches import PATCH
-from satexport.models.stateless import StatelessReference
+from satexport.models.stateless import StatelessReference, append_zeros
 from satexport.step import FloatArray
 
 PROTOCOL: Final = "the whole clip in one pass; of a longer clip the first {} s"
@@ -29,7 +27,7 @@ class PyTorchStep(StatelessReference):
         self._longest = variant.longest * variant.sample_rate
 
     def clip_scores(self, audio: FloatArray) -> FloatArray:
-        """Return the scores [classes] of a whole clip [samples]. Zeros are appended to one that is shorter
-        than the 16 frames of a patch."""
-        clip = np.pad(audio, (0, max(0, self._shortest - len(audio))))[:self._longest]
-        return np.asarray(self(clip[None], None)[0].scores[0])
+        """Return the scores [B, classes] of whole clips [B, samples]. Zeros are appended to those
+        that are shorter than the 16 frames of a patch."""
+        clips = append_zeros(audio, self._shortest)[:, :self._longest]
+        return self(clips, None)[0].scores

@@ -67,7 +67,7 @@ class PyTorchStep:
         """Do nothing: Python frees all that PyTorch holds."""
 
     def clip_scores(self, audio: FloatArray) -> FloatArray:
-        """Return the scores [classes] of a whole clip [samples] by the paper's protocol."""
+        """Return the scores [B, classes] of whole clips [B, samples] by the paper's protocol."""
         with torch.inference_mode():
-            return np.asarray(self.model.clip_scores(torch.from_numpy(audio)[None])[0].numpy())
+            return np.asarray(self.model.clip_scores(torch.from_numpy(audio)).numpy())
 

@@ -99,18 +99,19 @@ def test_a_clip_is_scored_in_one_pass(tiny: Checkpoint[Variant]) -> None:
     assert "one pass" in step.clip_protocol
     clip = seeded.waveform(12, 16_000)
     last = 400 + 1023 * 160  # samples in the first 1024 frames
-    np.testing.assert_array_equal(step.clip_scores(clip), step.clip_scores(clip[:last]))
-    assert np.abs(step.clip_scores(clip) - step.clip_scores(clip[:last - 16_000])).max() > 1e-4
-    np.testing.assert_allclose(step.clip_scores(wave(2)[0]), recorded(2)["scores"][0], rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(step.clip_scores(clip[None]), step.clip_scores(clip[:last][None]))
+    assert np.abs(step.clip_scores(clip[None]) - step.clip_scores(clip[:last - 16_000][None])).max() > 1e-4
+    np.testing.assert_allclose(step.clip_scores(wave(2)[:1]), recorded(2)["scores"][:1], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("samples", [1, 399, 400])
 def test_a_clip_that_is_shorter_than_a_frame_is_padded_to_one(
         samples: int, tiny: Checkpoint[Variant]) -> None:
     clip = wave(1)[0, :samples]
-    scores = PyTorchStep(tiny).clip_scores(clip)
-    assert scores.shape == (527,)
-    np.testing.assert_array_equal(scores, PyTorchStep(tiny).clip_scores(np.pad(clip, (0, 400 - samples))))
+    scores = PyTorchStep(tiny).clip_scores(clip[None])
+    assert scores.shape == (1, 527)
+    padded = np.pad(clip, (0, 400 - samples))
+    np.testing.assert_array_equal(scores, PyTorchStep(tiny).clip_scores(padded[None]))
 
 
 def test_streams_in_one_batch_are_independent(tiny: Checkpoint[Variant]) -> None:

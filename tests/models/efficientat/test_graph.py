@@ -179,7 +179,7 @@ def test_a_clip_of_any_length_is_scored_in_one_pass(samples: int) -> None:
 
     reference = PyTorchStep(weights("mn01", 1))
     clip = synthetic_stream(2, "evaluate", rate=32_000)[:samples]
-    scores = reference.clip_scores(clip)
+    scores = reference.clip_scores(clip[None])[0]
     assert scores.shape == (527,)
     if samples > 513:
         np.testing.assert_array_equal(scores, reference(clip[None], None)[0].scores[0])

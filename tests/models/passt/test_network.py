@@ -112,9 +112,9 @@ def test_a_clip_is_scored_in_one_pass_up_to_the_longest_audio_of_the_model(model
     step = PyTorchStep(load_checkpoint("random", find_model(model)[1]))
     assert step.clip_protocol == f"the whole clip in one pass; of a longer clip the first {longest} s"
     clip = seeded.waveform(longest + 2, 32_000)
-    whole = step.clip_scores(clip)
-    np.testing.assert_array_equal(whole, step.clip_scores(clip[:longest * 32_000]))
-    assert np.abs(whole - step.clip_scores(clip[:(longest - 1) * 32_000])).max() > 1e-4
+    whole = step.clip_scores(clip[None])
+    np.testing.assert_array_equal(whole, step.clip_scores(clip[:longest * 32_000][None]))
+    assert np.abs(whole - step.clip_scores(clip[:(longest - 1) * 32_000][None])).max() > 1e-4
     with pytest.raises(RuntimeError, match="size"):  # the model itself refuses what its table lacks
         step(clip[None], None)
 
@@ -123,7 +123,8 @@ def test_a_clip_is_scored_in_one_pass_up_to_the_longest_audio_of_the_model(model
 def test_a_clip_that_is_shorter_than_a_patch_is_padded_to_one(
         samples: int, tiny: Checkpoint[Variant]) -> None:
     step, clip = PyTorchStep(tiny), wave(1)[0, :samples]
-    np.testing.assert_array_equal(step.clip_scores(clip), step.clip_scores(np.pad(clip, (0, 4801 - samples))))
+    padded = np.pad(clip, (0, 4801 - samples))
+    np.testing.assert_array_equal(step.clip_scores(clip[None]), step.clip_scores(padded[None]))
     with pytest.raises(RuntimeError):  # the model itself refuses less than a patch
         step(clip[None], None)
 

@@ -21,7 +21,7 @@ from satexport.models.sat.reference import PyTorchStep
 from satexport.models.sat.variants import VARIANTS, Variant, find_model
 from satexport.models.sat.weights import graph_weights
 from satexport.parity.golden import golden_scores
-from satexport.parity.protocols import reference_streams
+from satexport.parity.pytorch import reference_streams
 from satexport.pipeline.export import make_contract
 from satexport.step import FloatArray
 from satexport.tagging.stream import StreamBatch

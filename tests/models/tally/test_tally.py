@@ -106,7 +106,7 @@ def test_a_stream_scores_as_the_reference(options: GraphOptions, tmp_path: Path)
 
 
 def test_parity_holds_over_a_stream_and_a_set(bundle: Path, few_clips: Path) -> None:
-    tagger = load(bundle, share_cores=True)
+    tagger = load(bundle)
     parity = run_parity(tagger, gate_set=find_gate_set(tagger.bundle, str(few_clips)), minutes=0.1)
     assert [gate.status for gate in parity.gates[:2]] == ["passed", "passed"]
     assert parity.labelled_set

@@ -1,0 +1,1 @@
+"""Satexport beside what a user would run instead, in turns: `python -m benchmarks.peers`."""

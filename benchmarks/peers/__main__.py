@@ -1,0 +1,98 @@
+"""Run satexport and its peers in turns, and write docs/results/peers: speed, score differences, mAP.
+
+    python -m benchmarks.peers --install             everything, on an otherwise idle machine
+    python -m benchmarks.peers --models sat-t        one model; results of the others stay as they are
+    python -m benchmarks.peers --models sat-t --stages build scores      all that needs no idle machine
+    python -m benchmarks.peers --models sat-t --stages times --threads 1
+
+--install makes the environments under build/peers that are missing, from the lock files in benchmarks/peers.
+What was built (exports, quantised graphs, programs) stays in build/peers/built until its sources change. A
+peer that cannot run here is listed with the reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks import tables
+from benchmarks.peers.environments import install
+from benchmarks.peers.peer import ROOT
+from benchmarks.peers.registry import CASES, PEERS
+from benchmarks.peers.run import REFERENCE, Runner
+from satexport.errors import RunError
+from satexport.files import write_json
+from satexport.measure.schedule import STEPS, TURNS, plan_turns
+from satexport.origin import origin
+from satexport.progress import progress
+
+STAGES = ("build", "scores", "times")
+
+
+def main() -> None:
+    """Run the models and peers that the command line selects, then write the pages."""
+    options = read_options()
+    peers = {name: PEERS[name] for name in PEERS if name in {REFERENCE, *options.peers}}
+    if options.install:
+        for environment in dict.fromkeys(peer.environment for peer in peers.values()):
+            try:
+                install(environment, os.environ)
+            except RunError as error:
+                print(error, file=sys.stderr)
+    recordings = str(options.esc10) if options.esc10.is_dir() else ""
+    if not recordings:
+        print(f"{options.esc10} is not there: no mAP, and int8 is calibrated on synthetic sounds.")
+    plan = plan_turns(options.steps)
+    turns = [*plan[:options.bursts], *plan[TURNS:]]
+    for model in options.models:
+        case = CASES[model]
+        case = replace(case, recordings=recordings if case.checkpoint != "random" else "")
+        runner = Runner(case, peers)
+        print(case.name, flush=True)
+        if "build" in options.stages:
+            runner.build()
+        if "scores" in options.stages:
+            runner.score()
+        for threads in options.threads if "times" in options.stages else ():
+            with progress(f"{threads} threads", len(turns) * len(peers)) as advance:
+                runner.time(threads, turns, advance)
+        save(runner)
+    tables.write_pages()
+
+
+def read_options() -> argparse.Namespace:
+    """Return the options of the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--models", nargs="+", choices=CASES, default=list(CASES), metavar="MODEL",
+                        help=f"of {', '.join(CASES)}")
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS), metavar="PEER",
+                        help=f"besides {REFERENCE}, of {', '.join(PEERS)}")
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
+    parser.add_argument("--install", action="store_true", help="make the environments that are missing")
+    parser.add_argument("--steps", type=int, default=STEPS, help="at most, in a burst")
+    parser.add_argument("--bursts", type=int, default=TURNS, help=f"of each peer, at most {TURNS}")
+    parser.add_argument("--esc10", type=Path, default=ROOT.parent / "shared" / "esc10",
+                        help="folder of ESC-10 or ESC-50, for the demo")
+    return parser.parse_args()
+
+
+def save(runner: Runner) -> None:
+    """Write a case into the JSON file of this CPU; what was not run again stays as it is."""
+    machine = origin()
+    path = tables.RESULTS / "peers" / f"{tables.cpu_name(machine)}.json"
+    results = tables.read_peers(path) | {"kind": "peers", **{key: machine[key] for key in (
+        "cpu", "cpu_cores", "cpu_flags", "system")}}
+    before = results["models"].get(runner.case.name, {})
+    for name, row in runner.rows.items():
+        old = before.get(name, {})
+        times = {"times": old.get("times", {}) | row.get("times", {})}
+        before[name] = row if "why_not" in {**row, **old} else old | row | times
+    write_json(path, results | {"models": {**results["models"], runner.case.name: before}})
+
+
+if __name__ == "__main__":
+    main()

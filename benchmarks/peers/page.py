@@ -1,0 +1,118 @@
+"""Write a CPU's page of peers from its JSON file in docs/results/peers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from benchmarks.cases import QuotedTable
+from benchmarks.peers.judge import KINDS, Results, Rows, find_goal, find_ratio, judge
+from benchmarks.peers.peer import BF16, Peer
+from satexport.report.blocks import Table
+from satexport.report.markdown import markdown_rows
+
+INT8_FLAGS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})  # dot products: any
+PREFACE = (
+    "Written by `python -m benchmarks.peers`; do not edit. All ran with the same weights, in turns (A B A "
+    "B), each in a process of its own: compare the rows of one column, not the milliseconds with those of "
+    "another page. A step goes from audio to scores in host memory. For exports that begin at the features, "
+    "these are computed by PyTorch in one thread within the step; \"features\" is their part. `largest` and "
+    "`mean` are score differences from PyTorch over a minute of stream; mAP is that of the demo over fold 4 "
+    "of ESC-10, streamed (int8 was calibrated on fold 1), `kept` its share of PyTorch's. Users start an "
+    "export from a cache of zeros, `kept from zeros`; to the exports' advantage, all other figures, and the "
+    "gate, are of the published cache after silence. A row that fails the gate (those of satexport's target "
+    "of the same precision: largest difference, and share of the demo's mAP) is in no ratio. Models other "
+    "than the demo have random weights.")
+
+
+def peers_page(results: Mapping[str, Any], peers: Mapping[str, Peer], quoted: Sequence[QuotedTable]) -> str:
+    """Return the page as Markdown; `quoted` are published figures of others, printed at the end."""
+    models: Results = results["models"]
+    blocks = [f"# Peers: {results['cpu']}, {results['cpu_cores']} cores",
+              f"{PREFACE} CPU flags: `{' '.join(results['cpu_flags'])}`.{_missing(results['cpu_flags'])} "
+              f"Versions: {_versions(models)}.",
+              "## Satexport next to the fastest peer",
+              "The faster one of ONNX Runtime and OpenVINO, against the fastest peer of the same precision "
+              "that passes: how many times as fast, and which two.", _summary(models, peers)]
+    for case, rows in models.items():
+        blocks += [f"## {case}", *_case(case, rows, models, peers)]
+    for table in quoted:
+        blocks += [f"## {table.title}",
+                   f"Published by others on another machine; not run here. {table.source}",
+                   markdown_rows(Table(title="", head=table.head, rows=table.rows))]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _missing(flags: Sequence[str]) -> str:
+    """Return what this CPU lacks, as sentences."""
+    bf16 = "" if BF16 & set(flags) else " It has no bf16, so bf16 was not run."
+    return bf16 + ("" if INT8_FLAGS & set(flags) else " It has no dot products of int8, so int8 is slow.")
+
+
+def _versions(models: Results) -> str:
+    found: dict[str, set[str]] = {}
+    for rows in models.values():
+        for row in rows.values():
+            for name, version in row.get("versions", {}).items():
+                found.setdefault(name, set()).add(version)
+    return ", ".join(f"{name} {' and '.join(sorted(versions))}" for name, versions in sorted(found.items()))
+
+
+def _threads(rows: Rows) -> list[str]:
+    return sorted({threads for row in rows.values() for threads in row.get("times", {})}, key=int)
+
+
+def _summary(models: Results, peers: Mapping[str, Peer]) -> str:
+    columns = [(threads, kind) for threads in sorted({
+        threads for rows in models.values() for threads in _threads(rows)}, key=int) for kind in KINDS]
+    head = ["", "precision", *(_column(*column) for column in columns), "goal"]
+    rows = [[case, precision, *(_ratio(peers, case, models, precision, *column) for column in columns),
+             f"{find_goal(case, precision):g}"]
+            for case in models for precision in ("fp32", "bf16", "int8")]
+    return markdown_rows(Table(title="", head=head, rows=rows, texts=2))
+
+
+def _column(threads: str, kind: str) -> str:
+    plural = "" if threads == "1" else "s"
+    return f"{threads} thread{plural}, {'burst' if kind == 'burst' else 'after pauses'}"
+
+
+def _ratio(peers: Mapping[str, Peer], case: str, models: Results, precision: str, threads: str,
+           kind: str) -> str:
+    ratio = find_ratio(peers, case, models, precision, threads, kind)
+    return f"{ratio.times:.2f} ({ratio.ours} / {ratio.peer})" if ratio else "-"
+
+
+def _case(case: str, rows: Rows, models: Results, peers: Mapping[str, Peer]) -> Iterator[str]:
+    """Yield the table of a case, and the peers that did not run."""
+    columns = [(threads, kind) for threads in _threads(rows) for kind in KINDS]
+    head = ["", "precision", *(f"{_column(*column)}, ms" for column in columns), "features, ms", "largest",
+            "mean", "mAP", "kept", "kept from zeros", "gate"]
+    ran = {name: peer for name, peer in peers.items() if "why_not" not in rows.get(name, {"why_not": ""})}
+    yield markdown_rows(Table(title="", head=head, texts=2, rows=[
+        [f"{peer.title} ({name})", peer.precision, *_times(rows[name], columns), *_scores(rows[name]),
+         judge(peer, case, models)] for name, peer in ran.items()]))
+    reasons = [f"- {name}: {rows[name]['why_not']}" for name in peers if "why_not" in rows.get(name, {})]
+    reasons += [f"- {name} in {threads} threads: {found['why_not']}" for name in ran
+                for threads, found in rows[name].get("times", {}).items() if "why_not" in found]
+    reasons += [f"- {name}: not asked for" for name in peers if name not in rows]
+    if reasons:
+        yield "Not run:\n\n" + "\n".join(reasons)
+
+
+def _times(row: Mapping[str, Any], columns: Sequence[tuple[str, str]]) -> list[str]:
+    times = row.get("times", {})
+    cells = [_number(times.get(threads, {}).get(kind, {}).get("median_ms"), ".2f")
+             for threads, kind in columns]
+    features = next((found["features_ms"] for found in times.values() if found.get("features_ms")), None)
+    return [*cells, _number(features, ".2f")]
+
+
+def _scores(row: Mapping[str, Any]) -> list[str]:
+    scores = row.get("scores") or {}
+    return [_number(scores.get(key), form) for key, form in (
+        ("largest", ".1e"), ("mean", ".1e"), ("map", ".4f"), ("map_kept", ".2%"), ("map_kept_from_zeros", ".2%"))]
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
