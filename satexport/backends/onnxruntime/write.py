@@ -10,7 +10,7 @@ import onnx
 
 from satexport.backends.backend import Draft
 from satexport.backends.onnxruntime.attention import fuse_attention
-from satexport.backends.onnxruntime.step import OnnxRuntimeStep
+from satexport.backends.onnxruntime.in_memory import step_in_memory
 from satexport.bundle.contract import ANY
 from satexport.frontends.prepare import model_input
 from satexport.step import FloatArray
@@ -38,7 +38,7 @@ def _run(model: onnx.ModelProto, draft: Draft) -> FloatArray:
     contract = draft.contract
     streams = 1 if contract.options.streams == ANY else contract.options.streams
     random = np.random.default_rng(0)
-    step = OnnxRuntimeStep(model.SerializeToString(), contract, draft.initial_cache, draft.target.threads)
+    step = step_in_memory(model, contract, draft.initial_cache)
     cache, scores = step.initial_cache(streams), []
     for number in range(CHUNKS):
         noise = 0.1 ** (CHUNKS - number) * random.standard_normal((streams, contract.window_samples))

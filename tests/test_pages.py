@@ -1,4 +1,4 @@
-"""Memory on huge pages."""
+"""Memory on huge pages, and code that is released."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import re
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from satexport.huge_pages import HUGE, SETTING, huge_pages
+from satexport.pages import HUGE, SETTING, huge_pages, release_code
+from tests.machine import needs_proc
 
 SMAPS = Path("/proc/self/smaps")
 SIZE = 8 * HUGE
@@ -26,6 +28,29 @@ def sizes_of(array: NDArray[np.uint8]) -> dict[str, int]:
             key, number, _ = line.split()
             found[key.rstrip(":")] = 1024 * int(number)
     return found
+
+
+def resident_code(folder: Path) -> int:
+    """Return the bytes of the code of a folder's libraries in memory."""
+    total, inside = 0, False
+    for line in SMAPS.read_text("utf-8", errors="replace").splitlines():
+        if re.match(r"[0-9a-f]+-", line):
+            inside = " r-xp " in line and str(folder) in line
+        elif inside and line.startswith("Rss:"):
+            total += 1024 * int(line.split()[1])
+    return total
+
+
+@needs_proc
+def test_code_that_was_released_is_read_again_when_it_runs() -> None:
+    folder = Path(onnxruntime.__file__).parent.resolve() / "capi"
+    onnxruntime.get_available_providers()
+    before = resident_code(folder)
+    release_code(folder)
+    released = resident_code(folder)
+    assert released < before / 4
+    onnxruntime.OrtValue.ortvalue_from_numpy(np.ones(3, np.float32))
+    assert released < resident_code(folder) < before
 
 
 def allocate() -> NDArray[np.uint8]:
@@ -69,7 +94,7 @@ def test_a_machine_that_wants_no_huge_pages_gets_none(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     setting = tmp_path / "enabled"
     setting.write_text("always madvise [never]\n", encoding="ascii")
-    monkeypatch.setattr("satexport.huge_pages.SETTING", setting)
-    monkeypatch.setattr("satexport.huge_pages._collapse", lambda before: pytest.fail("collapsed"))
+    monkeypatch.setattr("satexport.pages.SETTING", setting)
+    monkeypatch.setattr("satexport.pages._collapse", lambda before: pytest.fail("collapsed"))
     with huge_pages():
         pass
