@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, MutableSequence
+import heapq
+from collections.abc import Iterable, Mapping, MutableSequence, Sequence
 from typing import Any
 
 import onnx
@@ -38,3 +39,34 @@ def drop_unread(graph: onnx.GraphProto) -> None:
 def opset_of(model: onnx.ModelProto) -> int:
     """The version of the standard ONNX operator set that a model uses; 0 if it does not import it."""
     return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
+
+
+def sort_nodes(nodes: Sequence[onnx.NodeProto], outputs: Iterable[str]) -> list[onnx.NodeProto]:
+    """Return the nodes that these tensors are computed from, each after those whose outputs it reads, else in
+    the given order as far as possible."""
+    producers = {name: node for node in nodes for name in node.output if name}
+    place = {id(node): position for position, node in enumerate(nodes)}
+    needed: dict[int, onnx.NodeProto] = {}
+    waiting = list(outputs)
+    while waiting:
+        node = producers.get(waiting.pop())
+        if node is not None and id(node) not in needed:
+            needed[id(node)] = node
+            waiting += node.input
+    missing = {key: {id(producers[name]) for name in node.input if name in producers}
+               for key, node in needed.items()}
+    readers: dict[int, list[int]] = {}
+    for key, sources in missing.items():
+        for source in sources:
+            readers.setdefault(source, []).append(key)
+    ready = [(place[key], key) for key, sources in missing.items() if not sources]
+    heapq.heapify(ready)
+    result = []
+    while ready:
+        _, key = heapq.heappop(ready)
+        result.append(needed[key])
+        for reader in readers.get(key, []):
+            missing[reader].discard(key)
+            if not missing[reader]:
+                heapq.heappush(ready, (place[reader], reader))
+    return result

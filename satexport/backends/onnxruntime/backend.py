@@ -1,4 +1,4 @@
-"""ONNX Runtime on a CPU: the graph as exported, its weights in a separate file."""
+"""ONNX Runtime on a CPU: the graph with nodes of this runtime, its weights in a separate file."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def check_contract(contract: Contract, target: Target) -> None:
 
 
 def write(folder: Path, draft: Draft) -> WrittenGraphs:
-    from satexport.backends.onnxruntime.write import write_onnx
+    from satexport.backends.onnxruntime.write import fuse, write_onnx
 
-    return WrittenGraphs(graph=write_onnx(folder, draft.graph.model))
+    return WrittenGraphs(graph=write_onnx(folder, fuse(draft)))
 
 
 def candidates(bundle: Bundle, options: LoadOptions) -> Mapping[str, Candidate]:

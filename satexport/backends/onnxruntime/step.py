@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from satexport.bundle.contract import ANY, Contract, check_tensors
 from satexport.errors import BundleError, MissingError, RunError
+from satexport.pages import huge_pages, release_code
 from satexport.process import ProcessBound, keep_in_child
 from satexport.runtimes import check_version, import_runtime
 from satexport.step import FloatArray, Outputs
@@ -78,13 +79,15 @@ class OnnxRuntimeStep(ProcessBound):
         self._weights = weights  # the session reads these arrays and does not keep them alive
         source = graph if isinstance(graph, bytes) else _checked_path(graph)
         try:
-            self._session = onnxruntime.InferenceSession(
-                source, options, providers=["CPUExecutionProvider"])
+            with huge_pages():
+                self._session = onnxruntime.InferenceSession(
+                    source, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions share no narrower class
             raise BundleError(f"ONNX Runtime {onnxruntime.__version__} cannot load "
                               f"{'the graph' if isinstance(graph, bytes) else graph}: "
                               f"{_first_line(error)}{_advice_on_links(graph)}") from None
         keep_in_child(self._session)
+        release_code(Path(onnxruntime.__file__).parent / "capi")
         if self._session.get_modelmeta().custom_metadata_map != contract.to_metadata():
             raise BundleError(f"{graph if isinstance(graph, Path) else 'the graph'}: its metadata "
                               "does not match the bundle's contract. Export the bundle again.")
