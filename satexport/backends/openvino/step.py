@@ -11,13 +11,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from satexport.backends.openvino.lanes import RequestLane, run
 from satexport.backends.openvino.pages import release_mapped_pages
 from satexport.backends.openvino.settings import OpenVinoSettings
 from satexport.bundle.contract import ANY, Contract, TensorSpec, check_tensors
@@ -36,26 +36,6 @@ CONTRACT, QUANTIZED, FRONT_END_LAYERS = (  # keys of the IR's rt_info
     ["satexport", key] for key in ("contract", "int8_products", "front_end"))
 INT8 = {"i8", "u8"}
 PRODUCT_LAYERS = {"FullyConnected", "MatMul", "Convolution"}  # layer types of the compiled model
-
-
-@dataclass(frozen=True, kw_only=True)
-class RequestLane:
-    """The streams that one infer request serves.
-
-    A request of a stateful model keeps their states. With explicit caches two requests take turns: each reads
-    the buffers that the other one has written."""
-
-    now: Any                        # request of the next step
-    spare: Any                      # request of the step after it; with states the same as `now`
-    caches: Sequence[NDArray[Any]]  # buffers that `now` reads; () if the request keeps states
-    written: Sequence[NDArray[Any]]  # buffers that `now` writes
-    x: FloatArray
-    outputs: Sequence[FloatArray]   # buffers for `Contract.outputs`
-
-    def swap(self) -> RequestLane:
-        """Return the lane after a step: the requests and buffers with their roles swapped."""
-        return RequestLane(now=self.spare, spare=self.now, caches=self.written, written=self.caches, x=self.x,
-                           outputs=self.outputs)
 
 
 class OpenVinoStep(ProcessBound):
@@ -82,7 +62,7 @@ class OpenVinoStep(ProcessBound):
             "NUM_STREAMS": str(settings.requests)}
         if threads:
             properties["INFERENCE_NUM_THREADS"] = threads
-        read_once = [graph.with_suffix(".bin").resolve()]
+        read_once = [graph.with_suffix(".bin").resolve(), Path(openvino.__file__).resolve().parent / "libs"]
         if model_cache:
             properties["CACHE_DIR"] = str(model_cache)
             read_once.append(model_cache.resolve())
@@ -118,10 +98,7 @@ class OpenVinoStep(ProcessBound):
 
     def __call__(self, x: FloatArray, cache: list[RequestLane]) -> tuple[Outputs, list[RequestLane]]:
         self.check_process()
-        for lane, chunk in zip(cache, np.split(x, len(cache)), strict=True):
-            lane.x[:] = chunk
-            lane.now.start_async()
-        errors = [error for lane in cache if (error := _wait(lane.now))]
+        errors = run(cache, x)
         if errors:
             raise RunError(f"OpenVINO failed in a step: {_reason(errors[0])}")
         outputs = zip(*(lane.outputs for lane in cache), strict=True)
@@ -269,15 +246,6 @@ def model_cache_folder(bundle: Bundle) -> Path:
         raise RunError(f"The target of {bundle.path} keeps the compiled model (model_cache), but no folder "
                        f"for it can be written: {error} Choose one with SATEXPORT_CACHE=DIR.") from None
     return folder
-
-
-def _wait(request: Any) -> Exception | None:
-    """Wait for a request; return its error, or None."""
-    try:
-        request.wait()
-    except Exception as error:
-        return error
-    return None
 
 
 def _import_openvino() -> Any:

@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from satexport.backends.openvino.settings import OpenVinoSettings
+from satexport.backends.openvino.simplify import simplify
 from satexport.backends.openvino.step import (
     CONTRACT,
     FRONT_END_LAYERS,
@@ -68,6 +69,7 @@ def save_ir(folder: Path, ir: openvino.Model, graph: Graph, contract: Contract, 
     count = streams_per_request(contract, settings)
     if count != contract.options.streams:
         ir.reshape({spec.name: [count, *spec.shape[1:]] for spec in (contract.input, *contract.cache_in)})
+    simplify(ir)
     front_end = _rewrite_front_end(ir, graph)
     _fuse_norms(ir)
     weights = _store_as_fp16(ir, graph.weights()) if settings.weights == "fp16" else ()

@@ -236,6 +236,18 @@ def test_a_normalisation_and_its_quantisation_are_one_layer(loaded: Tagger) -> N
     assert "FakeQuantize" not in kinds
 
 
+def test_quantisation_is_one_node_and_weights_have_no_zero_points(made: Made) -> None:
+    import openvino
+
+    nodes = openvino.Core().read_model(made.path / "model.xml").get_ops()
+    kinds = [node.get_type_name() for node in nodes]
+    weights = [node for node in nodes if node.get_element_type().get_type_name() in ("i8", "u8")]
+    assert "FakeQuantize" in kinds
+    assert "Range" not in kinds
+    assert {node.get_type_name() for node in weights} == {"Constant"}
+    assert kinds.count("Convert") == len(weights) == 60
+
+
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "weights gone": lambda path: (path / "model.bin").unlink(),
     "weights changed": lambda path: (path / "model.bin").write_bytes(

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from satexport.backends.openvino import step as backend
+from satexport.backends.openvino import lanes
 from satexport.bundle.contract import GraphOptions
 from satexport.bundle.folder import open_bundle
 from satexport.errors import RunError
@@ -78,9 +78,9 @@ def test_a_step_that_fails_in_one_request_waits_for_the_others(
     sounds = audio[:4 * 64_000].reshape(4, -1)
     expected = streams.feed(sounds)
     streams.reset()
-    real = backend._wait
-    errors = [RuntimeError("the device is gone"), None]
-    monkeypatch.setattr(backend, "_wait", lambda request: real(request) or errors.pop(0))
+    real = lanes._errors
+    errors = [[RuntimeError("the device is gone")], []]
+    monkeypatch.setattr(lanes, "_errors", lambda call: real(call) or errors.pop(0))
     with pytest.raises(RunError, match="OpenVINO failed in a step: the device is gone"):
         streams.feed(sounds)
     monkeypatch.undo()
