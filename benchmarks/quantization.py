@@ -47,9 +47,9 @@ from satexport.pipeline.export import export_onnx
 from satexport.pipeline.plan import BuildOptions
 from satexport.quantize.cache_dtype import store_cache
 from satexport.quantize.calibrate import calibrate
-from satexport.quantize.observe import Sample
 from satexport.quantize.calibration_set import find_calibration
 from satexport.quantize.int8 import quantize
+from satexport.quantize.observe import Sample
 from satexport.quantize.ranges import find_ranges
 from satexport.report.blocks import rows_table
 from satexport.report.figures import MEASURE_FIGURES
