@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
+import warnings
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -74,4 +76,6 @@ class PeerWorker(Worker):
 
 
 if __name__ == "__main__":
+    warnings.simplefilter("ignore")     # those of exporters and quantisers, not of this repository;
+    logging.disable(logging.WARNING)    # their errors come as exceptions
     serve(PeerWorker())
