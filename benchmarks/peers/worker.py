@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import time
 import warnings
 from importlib import metadata
@@ -75,7 +77,14 @@ class PeerWorker(Worker):
         return {"ms": 1000 * float(np.median(times))}
 
 
+def silence_libraries() -> None:
+    """Keep warnings and progress bars of exporters and quantisers from the terminal. Errors still arrive, as
+    exceptions."""
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
 if __name__ == "__main__":
-    warnings.simplefilter("ignore")     # those of exporters and quantisers, not of this repository;
-    logging.disable(logging.WARNING)    # their errors come as exceptions
+    silence_libraries()
     serve(PeerWorker())
