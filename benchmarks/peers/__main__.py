@@ -91,7 +91,9 @@ def save(runner: Runner) -> None:
         old = before.get(name, {})
         times = {"times": old.get("times", {}) | row.get("times", {})}
         before[name] = row if "why_not" in {**row, **old} else old | row | times
-    write_json(path, results | {"models": {**results["models"], runner.case.name: before}})
+    models = {**results["models"], runner.case.name: before}
+    order = [case.name for case in CASES.values() if case.name in models]
+    write_json(path, results | {"models": {name: models[name] for name in order}})
 
 
 if __name__ == "__main__":
