@@ -81,13 +81,15 @@ def measure(bundles: Sequence[Bundle], options: MeasureOptions) -> MeasureReport
     """
     notes = [EMULATED] if read_cpu().is_emulated else []
     with ExitStack() as stack:
-        rows, eager = _start(bundles, options, stack, notes)
+        with progress("load into processes", None):
+            rows, eager = _start(bundles, options, stack, notes)
         running = [*rows, *eager.values()]
         turns = plan_turns(options.steps, options.pause)
         with progress("measure", len(turns) * len(running)) as advance:
             latencies = take_turns([row.run_turn for row in running], turns, advance)
-        entries = [_entry(row, latency, options, notes)
-                   for row, latency in zip(running, latencies, strict=True)]
+        with progress("measure memory", None):
+            entries = [_entry(row, latency, options, notes)
+                       for row, latency in zip(running, latencies, strict=True)]
     measured, references = entries[:len(rows)], dict(zip(eager, entries[len(rows):], strict=True))
     return MeasureReport(
         bundles=tuple(_judge(entry, row, references.get(row.baseline),
@@ -106,8 +108,7 @@ def _start(bundles: Sequence[Bundle], options: MeasureOptions, stack: ExitStack,
     for bundle, name, streams in zip(bundles, names, stream_counts, strict=True):
         threads = options.threads or live_threads(bundle)
         process = stack.enter_context(Process(name))
-        loaded = process.ask("load", bundle=str(bundle.path), threads=threads, streams=streams,
-                             spinning=options.spinning, arena=True)
+        loaded = _load(process, bundle, threads, streams, options, arena=True)
         row = Row(name=name, bundle=bundle, process=process, threads=threads, streams=streams,
                   load_seconds=loaded["seconds"], state=state_bytes(bundle.contract),
                   executed=loaded["executed"])
@@ -123,6 +124,13 @@ def _start(bundles: Sequence[Bundle], options: MeasureOptions, stack: ExitStack,
                     raise
                 notes.append(f"{bundle.contract.variant} is not compared with PyTorch: {error}")
     return rows, eager
+
+
+def _load(process: Process, bundle: Bundle, threads: int, streams: int, options: MeasureOptions,
+          arena: bool) -> dict[str, Any]:
+    """Load a bundle in its process, and return the reply."""
+    return cast("dict[str, Any]", process.ask("load", bundle=str(bundle.path), threads=threads,
+                                              streams=streams, spinning=options.spinning, arena=arena))
 
 
 def _start_eager(name: str, row: Row, options: MeasureOptions, stack: ExitStack) -> Row:
@@ -174,20 +182,16 @@ def _entry(row: Row, latency: StepLatency, options: MeasureOptions, notes: list[
 
 
 def _measure_transient(row: Row, options: MeasureOptions, notes: list[str]) -> int | None:
-    """Count the transient bytes of a step, in a separate process: it runs without the arena, and the counting
-    slows every allocation down. Returns None and adds a note if memray is not installed."""
-    with Process(row.name) as process:
-        try:
-            if row.is_eager:
-                process.ask("load_eager", bundle=str(row.bundle.path), checkpoint=options.checkpoint,
-                            threads=row.threads)
-            else:
-                process.ask("load", bundle=str(row.bundle.path), threads=row.threads, streams=row.streams,
-                            spinning=False, arena=False)
-            return cast(int, process.ask("transient")["bytes"])
-        except MissingError as error:
-            notes.append(f"transient memory not measured: {error}")
-            return None
+    """Count the transient bytes of a step, after everything else that is measured in its process: counting
+    slows every allocation down, and a bundle is loaded again, without the arena. Returns None and adds a note
+    if memray is not installed."""
+    try:
+        if not row.is_eager:
+            _load(row.process, row.bundle, row.threads, row.streams, options, arena=False)
+        return cast(int, row.process.ask("transient")["bytes"])
+    except MissingError as error:
+        notes.append(f"transient memory not measured: {error}")
+        return None
 
 
 def _find_one_stream(row: Row, rows: Sequence[Row], entries: Sequence[MeasureEntry]) -> MeasureEntry | None:
