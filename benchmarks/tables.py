@@ -70,8 +70,9 @@ def _growth(growth: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         versions = ", ".join(f"{package} {_version(measured, package)}" for package in VERSIONS
                              if package in measured["versions"])
         yield f"## Growth: {name}"
-        yield (f"Streams in one step of a bundle for any number of streams, one thread, random weights; "
-               f"`python -m benchmarks.growth`; {versions}.")
+        yield ("One stream is the bundle for one stream; several run in one step of a bundle for any number. "
+               "\"times one stream\" compares the two in turns. One thread, random weights; `make growth`; "
+               f"{versions}.")
         yield markdown_rows(Table(title="", head=["streams", *(figure.head for figure in figures)], rows=[
             [count, *(figure.write(row.get(figure.key)) for figure in figures)]
             for count, row in measured["figures"].items()]))
