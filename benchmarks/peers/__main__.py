@@ -96,7 +96,9 @@ def save(runner: Runner) -> None:
         if "why_not" in old:
             before[name] = row
         elif not old or "why_not" not in row:
-            before[name] = old | row | {"times": _join_times(old.get("times", {}), row.get("times", {}))}
+            of_scores = {"versions": old["versions"]} if "scores" in old and "scores" not in row else {}
+            before[name] = old | row | of_scores | {
+                "times": _join_times(old.get("times", {}), row.get("times", {}))}
     write_json(path, results | {"models": {**results["models"], runner.case.name: before}})
 
 

@@ -23,7 +23,7 @@ PREFACE = (
     "export from a cache of zeros, `kept from zeros`; to the exports' advantage, all other figures, and the "
     "gate, are of the published cache after silence. A row that fails the gate (those of satexport's target "
     "of the same precision: largest difference, and share of the demo's mAP) is in no ratio. Models other "
-    "than the demo have random weights.")
+    "than the demo have random weights. nncf has its defaults except `model_type=TRANSFORMER`.")
 
 
 def peers_page(results: Mapping[str, Any], peers: Mapping[str, Peer], quoted: Sequence[QuotedTable]) -> str:

@@ -152,7 +152,7 @@ def test_a_run_keeps_the_results_of_other_models_peers_and_threads(
     monkeypatch.setattr(command, "origin", lambda: MACHINE)
     runner = Runner(CASES["sat-t"], PEERS)
     for rows in ({"eager": make_row(9), "tract": {"why_not": "not installed"}, "cpu-fp32": make_row(3)},
-                 {"eager": {"times": {"2": {"why_not": "one thread"}}}, "tract": make_row(7),
+                 {"eager": {"versions": {"torch": "3"}, "times": {"2": {"why_not": "one thread"}}}, "tract": make_row(7),
                   "cpu-fp32": {"times": {"1": {"why_not": "ended early"}}}},
                  {"tract": {"why_not": "not installed"}}):
         runner.rows = rows
@@ -160,7 +160,7 @@ def test_a_run_keeps_the_results_of_other_models_peers_and_threads(
     file = tmp_path / "peers" / "a-machine-2-cores.json"
     (found,) = json.loads(file.read_bytes())["models"].values()
     assert set(found["eager"]["times"]) == {"1", "2"}
-    assert found["eager"]["scores"] == GOOD
+    assert (found["eager"]["scores"], found["eager"]["versions"]) == (GOOD, {"torch": "2"})
     assert found["tract"] == make_row(7)
     assert found["cpu-fp32"] == make_row(3)
 
