@@ -152,8 +152,8 @@ def test_a_run_keeps_the_results_of_other_models_peers_and_threads(
     monkeypatch.setattr(command, "origin", lambda: MACHINE)
     runner = Runner(CASES["sat-t"], PEERS)
     for rows in ({"eager": make_row(9), "tract": {"why_not": "not installed"}, "cpu-fp32": make_row(3)},
-                 {"eager": {"versions": {"torch": "3"}, "times": {"2": {"why_not": "one thread"}}}, "tract": make_row(7),
-                  "cpu-fp32": {"times": {"1": {"why_not": "ended early"}}}},
+                 {"eager": {"versions": {"torch": "3"}, "times": {"2": {"why_not": "one thread"}}},
+                  "tract": make_row(7), "cpu-fp32": {"times": {"1": {"why_not": "ended early"}}}},
                  {"tract": {"why_not": "not installed"}}):
         runner.rows = rows
         command.save(runner)
