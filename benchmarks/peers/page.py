@@ -14,15 +14,16 @@ from satexport.report.markdown import markdown_rows
 INT8_FLAGS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})  # dot products: any
 PREFACE = (
     "Written by `python -m benchmarks.peers`; do not edit. All ran with the same weights, in turns (A B A "
-    "B), each in a process of its own: compare the rows of one column, not the milliseconds with those of "
-    "another page. A step goes from audio to scores in host memory. For exports that begin at the features, "
-    "these are computed by PyTorch in one thread within the step; \"features\" is their part. `largest` and "
-    "`mean` are score differences from PyTorch over a minute of stream; mAP is that of the demo over fold 4 "
-    "of ESC-10, streamed (int8 was calibrated on fold 1), `kept` its share of PyTorch's. Users start an "
+    "B), each in a process of its own. Compare only rows of one column and one run: where a column has times "
+    "of several runs, the lines under the table say which. A step goes from audio to scores in host memory. "
+    "For exports that begin at the features, these are computed by PyTorch in one thread within the step; "
+    "\"features\" is their part. `largest` and `mean` are score differences from PyTorch over a minute of "
+    "stream; mAP is that of the demo over fold 4 of ESC-10, streamed (int8 was calibrated on fold 1), `kept` "
+    "its share of PyTorch's. Users start an "
     "export from a cache of zeros, `kept from zeros`; to the exports' advantage, all other figures, and the "
     "gate, are of the published cache after silence. A row that fails the gate (those of satexport's target "
     "of the same precision: largest difference, and share of the demo's mAP) is in no ratio. Models other "
-    "than the demo have random weights.")
+    "than the demo have random weights. nncf has its defaults except `model_type=TRANSFORMER`.")
 
 
 def peers_page(results: Mapping[str, Any], peers: Mapping[str, Peer], quoted: Sequence[QuotedTable]) -> str:
@@ -53,8 +54,9 @@ def _versions(models: Results) -> str:
     found: dict[str, set[str]] = {}
     for rows in models.values():
         for row in rows.values():
-            for name, version in row.get("versions", {}).items():
-                found.setdefault(name, set()).add(version)
+            for versions in (row, *row.get("times", {}).values()):
+                for name, version in versions.get("versions", {}).items():
+                    found.setdefault(name, set()).add(version)
     return ", ".join(f"{name} {' and '.join(sorted(versions))}" for name, versions in sorted(found.items()))
 
 
@@ -92,12 +94,26 @@ def _case(case: str, rows: Rows, models: Results, peers: Mapping[str, Peer]) -> 
     yield markdown_rows(Table(title="", head=head, texts=2, rows=[
         [f"{peer.title} ({name})", peer.precision, *_times(rows[name], columns), *_scores(rows[name]),
          judge(peer, case, models)] for name, peer in ran.items()]))
+    yield from _runs(rows)
     reasons = [f"- {name}: {rows[name]['why_not']}" for name in peers if "why_not" in rows.get(name, {})]
     reasons += [f"- {name} in {threads} threads: {found['why_not']}" for name in ran
                 for threads, found in rows[name].get("times", {}).items() if "why_not" in found]
     reasons += [f"- {name}: not asked for" for name in peers if name not in rows]
     if reasons:
         yield "Not run:\n\n" + "\n".join(reasons)
+
+
+def _runs(rows: Rows) -> Iterator[str]:
+    """Yield which times are of which run, for each number of threads whose times are not all of one run."""
+    for threads in _threads(rows):
+        runs: dict[str, list[str]] = {}
+        for name, row in rows.items():
+            if run := row.get("times", {}).get(threads, {}).get("run"):
+                runs.setdefault(run, []).append(name)
+        if len(runs) > 1:
+            yield f"Runs with {threads} thread{'' if threads == '1' else 's'}:\n\n" + "\n".join(
+                f"- {run[:16].replace('T', ' ')} UTC: {', '.join(names)}"
+                for run, names in sorted(runs.items()))
 
 
 def _times(row: Mapping[str, Any], columns: Sequence[tuple[str, str]]) -> list[str]:
