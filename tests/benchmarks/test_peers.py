@@ -112,6 +112,25 @@ def test_a_model_with_random_weights_takes_over_what_the_peer_keeps_of_the_demos
     assert judge(PEERS["naive-int8"], "sat-s-2s", {"sat-s-2s": other}).startswith("not judged")
 
 
+@pytest.mark.parametrize(("name", "kept", "found"), [
+    ("compile-fp32", 0.9985, "failed"), ("compile-fp32", 0.9995, "passed"),
+    ("compile-bf16", 0.985, "failed"), ("compile-bf16", 0.995, "passed"),
+    ("naive-int8", 0.985, "failed"), ("naive-int8", 0.995, "passed")])
+def test_a_peer_keeps_99_9_percent_of_the_demos_map_in_fp32_and_99_in_bf16_and_int8(
+        name: str, kept: float, found: str) -> None:
+    assert judge(PEERS[name], DEMO, {DEMO: {name: make_row(1, map_kept=kept)}}).startswith(found)
+
+
+def test_a_goal_is_reached_missed_or_not_measured() -> None:
+    rows = {"eager": make_row(9), "cpu-fp32": make_row(3), "naive-int8": make_row(3),
+            "cpu-int8": make_row(2.9)}
+    cells = [[cell.strip() for cell in line.split("|")] for line in make_page(rows, []).splitlines()
+             if line.startswith(f"| {DEMO}")]
+    assert {row[2]: row[-3:-1] for row in cells} == {
+        "fp32": ["1.05", "reached"], "bf16": ["1.05", "not measured"], "int8": ["1.1", "missed in 2 of 2"]}
+    assert "\nNot measured.\n" in make_page({"eager": {"scores": GOOD}}, [])
+
+
 def test_precisions_are_compared_each_with_its_own() -> None:
     rows = {"eager": make_row(9), "naive-int8": make_row(1), "cpu-fp32": make_row(3)}
     assert find_ratio(PEERS, DEMO, {DEMO: rows}, "int8", "1", "burst") is None
