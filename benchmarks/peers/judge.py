@@ -49,17 +49,19 @@ def judge(peer: Peer, case: str, results: Results) -> str:
 
 def find_ratio(peers: Mapping[str, Peer], case: str, results: Results, precision: str, threads: str,
                kind: str) -> Ratio | None:
-    """Return how many times as fast as the fastest passing peer of a precision satexport is; None if either
-    has no time. `kind` is one of KINDS."""
-    ours, others = dict[str, float](), dict[str, float]()
+    """Return how many times as fast as the fastest passing peer of a precision satexport is, in the newest
+    run that has times of both; None if there is none. `kind` is one of KINDS."""
+    runs: dict[str, tuple[dict[str, float], dict[str, float]]] = {}  # ours, and others
     for name, peer in peers.items():
-        found = results.get(case, {}).get(name, {}).get("times", {}).get(threads, {}).get(kind)
-        if found and peer.precision == precision and judge(peer, case, results) == "passed":
-            (ours if peer.is_ours else others)[name] = found["median_ms"]
-    if not ours or not others:
-        return None
-    best, fastest = min(ours, key=ours.__getitem__), min(others, key=others.__getitem__)
-    return Ratio(ours=best, peer=fastest, times=others[fastest] / ours[best])
+        times = results.get(case, {}).get(name, {}).get("times", {}).get(threads, {})
+        if kind in times and peer.precision == precision and judge(peer, case, results) == "passed":
+            run = runs.setdefault(times["run"], ({}, {}))
+            run[0 if peer.is_ours else 1][name] = times[kind]["median_ms"]
+    for _, (ours, others) in sorted(runs.items(), reverse=True):
+        if ours and others:
+            best, fastest = min(ours, key=ours.__getitem__), min(others, key=others.__getitem__)
+            return Ratio(ours=best, peer=fastest, times=others[fastest] / ours[best])
+    return None
 
 
 def find_goal(case: str, precision: str) -> float:

@@ -27,8 +27,9 @@ INT8_FLAGS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"
 PREFACE = (
     "Written by `python -m benchmarks.peers`; do not edit. All ran with the same weights on one machine, the "
     "rows of one precision in turns (A B A B), each in a process of its own. Compare the rows of one "
-    "precision in one column, not the milliseconds with those of another page or table. Models other than "
-    "the demo have random weights.",
+    "precision in one column, not the milliseconds with those of another page or table; where a column has "
+    "times of several runs, the lines under the table say which. Models other than the demo have random "
+    "weights. nncf has its defaults except `model_type=TRANSFORMER`.",
     "- A step goes from audio to scores in host memory. For exports that begin at the features, PyTorch "
     'computes these in one thread within the step; "features" is their part.\n'
     '- "largest" and "mean" are score differences from PyTorch over a minute of stream.\n'
@@ -79,8 +80,9 @@ def _versions(models: Results) -> str:
     found: dict[str, set[str]] = {}
     for rows in models.values():
         for row in rows.values():
-            for name, version in row.get("versions", {}).items():
-                found.setdefault(name, set()).add(version)
+            for versions in (row, *row.get("times", {}).values()):
+                for name, version in versions.get("versions", {}).items():
+                    found.setdefault(name, set()).add(version)
     return ", ".join(f"{name} {' and '.join(sorted(versions))}" for name, versions in sorted(found.items()))
 
 
@@ -123,12 +125,26 @@ def _case(case: str, rows: Rows, models: Results, peers: Mapping[str, Peer]) -> 
     yield markdown_rows(Table(title="", head=head, texts=2, rows=[
         [f"{peer.title} ({name})", peer.precision, *_times(rows[name], columns), *_scores(rows[name]),
          judge(peer, case, models)] for name, peer in ran.items()]))
+    yield from _runs(rows)
     reasons = [f"- {name}: {rows[name]['why_not']}" for name in peers if "why_not" in rows.get(name, {})]
     reasons += [f"- {name} in {threads} threads: {found['why_not']}" for name in ran
                 for threads, found in rows[name].get("times", {}).items() if "why_not" in found]
     reasons += [f"- {name}: not asked for" for name in peers if name not in rows]
     if reasons:
         yield "Not run:\n\n" + "\n".join(reasons)
+
+
+def _runs(rows: Rows) -> Iterator[str]:
+    """Yield which times are of which run, for each number of threads whose times are not all of one run."""
+    for threads in _threads(rows):
+        runs: dict[str, list[str]] = {}
+        for name, row in rows.items():
+            if run := row.get("times", {}).get(threads, {}).get("run"):
+                runs.setdefault(run, []).append(name)
+        if len(runs) > 1:
+            yield f"Runs with {threads} thread{'' if threads == '1' else 's'}:\n\n" + "\n".join(
+                f"- {run[:16].replace('T', ' ')} UTC: {', '.join(names)}"
+                for run, names in sorted(runs.items()))
 
 
 def _times(row: Mapping[str, Any], columns: Sequence[tuple[str, str]]) -> list[str]:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 @click.option("--require-data", is_flag=True, help="Fail if a gate could not be judged.")
 @click.option("--junit", "junit_file", type=click.Path(path_type=Path), metavar="FILE",
               help="Also write the gates to this file as JUnit XML.")
-@threads_option("all cores, or with --golden as many as `satexport run` uses.")
+@threads_option("all cores, to be short, or with --golden as few as live streams need (see docs/live.md).")
 @json_option
 def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, category_map: Path | None,
                    checkpoint: str | None, minutes: float, report_file: Path | None,
@@ -64,20 +64,23 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
     from satexport.origin import cores
     from satexport.parity.golden import run_golden
     from satexport.parity.records import report_parity
+    from satexport.progress import progress
 
     if golden and (data, folds, category_map, checkpoint) != ("synthetic", None, None, None):
         raise UsageError("--golden takes neither --data, --folds, --map nor --checkpoint: the golden chunks "
                          "and their scores are in the bundle. Leave them out.")
     if not golden:
         threads = threads or open_bundle(bundle).target.threads or cores()
-    tagger = load(bundle, threads)
+    with progress("load the bundle", None):
+        tagger = load(bundle, threads)
     file = report_file or tagger.bundle.reports / ("parity-golden.json" if golden else "parity.json")
     pictures = {} if golden else {"report's picture": file.with_name(f"{file.stem}.png")}
     places = {"report": file} | pictures | ({"JUnit report": junit_file} if junit_file else {})
     check_places(list(places.items()), [bundle])  # before the work
-    result = run_golden(tagger) if golden else _run_parity(
-        tagger, data=data, folds=parse_folds(folds), category_map=category_map, checkpoint=checkpoint,
-        minutes=minutes)
+    with progress("parity", None):
+        result = run_golden(tagger) if golden else _run_parity(
+            tagger, data=data, folds=parse_folds(folds), category_map=category_map, checkpoint=checkpoint,
+            minutes=minutes)
     if require_data:
         result = replace(result, gates=fail_skipped(result.gates))
     report = report_parity(tagger, result, threads)
