@@ -67,7 +67,9 @@ def test_a_peer_is_scored_and_timed_and_one_that_is_not_installed_is_skipped_by_
     assert "- executorch: its packages are not installed" in page
 
 
-def test_if_only_times_are_asked_a_peer_that_is_not_installed_is_skipped_by_name(runner: Runner) -> None:
+def test_if_only_times_are_asked_a_peer_that_is_not_installed_is_skipped_by_name(
+        runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environments, "FOLDER", runner.store.parent)
     again = Runner(runner.case, {name: PEERS[name] for name in ("executorch", "eager")}, runner.store)
     again.time(1, TURNS)
     assert "not installed" in again.rows["executorch"]["times"]["1"]["why_not"]
