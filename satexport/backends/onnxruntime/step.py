@@ -128,7 +128,7 @@ class OnnxRuntimeStep(ProcessBound):
         return {}  # ONNX Runtime keeps the precisions of the graph
 
     def close(self) -> None:
-        self._session, self.is_closed = None, True
+        self._session, self._weights, self.is_closed = None, None, True
 
     def _begin(self, streams: int) -> BoundCache:
         """Allocate and bind the buffers of streams after silence that run at a time."""
