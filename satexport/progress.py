@@ -5,23 +5,63 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
+
+from satexport.terminal import printable
+
+_shown: list[Any] = []  # bars that have begun; only the last one is on the screen
 
 
 @contextmanager
 def progress(label: str, total: int | None, done: int = 0, unit: str = "parts"
              ) -> Iterator[Callable[..., None]]:
-    """Show a progress bar on standard error if that is a terminal. Yields a function to call after each part,
-    or with a number of completed parts. `total` is None if unknown; `done` parts were completed before. With
-    the unit "bytes" the bar shows size and speed."""
+    """Show a progress bar of one line on standard error if that is a terminal, in place of the one around it.
+    Yields a function to call after each part, or with a number of completed parts. `total` is None if
+    unknown; `done` parts were completed before. With the unit "bytes" the bar shows size and speed."""
     if sys.stderr is None or not sys.stderr.isatty():  # None: a service, a GUI program
         yield lambda parts=1: None
         return
-    from rich.console import Console
-    from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
+    bar = _make_bar(unit)
+    task = bar.add_task(printable(label), total=total, completed=done)
+    if _shown:
+        _shown[-1].stop()
+    _shown.append(bar)
+    try:
+        with bar:
+            yield lambda parts=1: bar.advance(task, parts)
+    finally:
+        _shown.pop()
+        if _shown:
+            _shown[-1].start()
 
-    columns = Progress.get_default_columns()  # label, bar, percentage, remaining time
+
+def _make_bar(unit: str) -> Any:
+    """Return a bar as wide as the terminal: label, bar, what is completed, remaining time. A long label is
+    cut off."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        ProgressColumn,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+    from rich.table import Column
+
+    console = Console(stderr=True)
+
+    def column(most: int | None = None) -> Column:
+        return Column(no_wrap=True, overflow="ellipsis", max_width=most)
+
+    columns: list[ProgressColumn] = [
+        TextColumn("{task.description}", markup=False, table_column=column(console.width // 2)),
+        BarColumn(None, table_column=Column(ratio=1, min_width=4, max_width=40))]
     if unit == "bytes":
-        columns = *columns[:2], DownloadColumn(), TransferSpeedColumn(), columns[-1]
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=total, completed=done)
-        yield lambda parts=1: bar.advance(task, parts)
+        columns += [DownloadColumn(table_column=column()), TransferSpeedColumn(table_column=column())]
+    else:
+        columns.append(TaskProgressColumn(table_column=column()))
+    columns.append(TimeRemainingColumn(compact=True, table_column=column()))
+    return Progress(*columns, console=console, transient=True, expand=True)

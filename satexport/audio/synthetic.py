@@ -8,6 +8,7 @@ it. "Silence" contains nothing above a noise floor of -66 dBFS.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -28,6 +29,7 @@ BACKGROUND_DB: Final = (-12.0, -3.0)  # peak of the background sound, dB re the 
 MICROPHONE_DB: Final = -66.0      # RMS of the noise of a MEMS microphone, dB re full scale
 FLOOR_SHARE: Final = 0.75         # share of clips with a noise floor; the others are digitally clean
 MIXED_SHARE: Final = 0.25         # share of clips with a background sound, in classes that allow one
+KEPT_CLIPS: Final = 128           # in memory, 49 MB: parity's stream consists of the first clips of its set
 EDGE: Final = 0.005               # s; rise and fall time of switched tones, to avoid clicks
 MAX_START, MAX_EARLY_END = 0.5, 0.25  # s; latest start, and earliest end before the end of the clip
 MIN_RATE: Final = 16_000          # Hz; tones go up to 7.5 kHz
@@ -252,6 +254,12 @@ def synthetic_clip(split: str, index: int, seconds: float = 6.0, *,
     main sound once. Raises `DataError` for a split or an index that does not exist, and for a rate that is
     too low for the tones.
     """
+    return _synthesize(split, index, seconds, rate)
+
+
+@lru_cache(KEPT_CLIPS)
+def _synthesize(split: str, index: int, seconds: float, rate: int
+                ) -> tuple[NDArray[np.float32], tuple[str, ...]]:
     rng, labels = _draw_labels(split, index)
     if rate < MIN_RATE:
         raise DataError(f"the sample rate is {rate} Hz; expected at least {MIN_RATE} Hz, because synthetic "
@@ -267,7 +275,9 @@ def synthetic_clip(split: str, index: int, seconds: float = 6.0, *,
     if rng.random() < FLOOR_SHARE:
         floor = _colored_noise(rng, rate, n, rng.uniform(0, 1))
         audio = audio + _draw_gain(rng, FLOOR_DB) * floor / max(float(floor.std()), 1e-9)
-    return audio.astype(np.float32), labels
+    result = audio.astype(np.float32)
+    result.flags.writeable = False  # others get it, too
+    return result, labels
 
 
 def synthetic_stream(seconds: float, split: str = "evaluate", *, rate: int) -> NDArray[np.float32]:

@@ -92,9 +92,11 @@ def onnx_command(model: str | None, delay: int | None, window: int | None, check
     with requires_extra("export"):
         from satexport.models.checkpoint import load_checkpoint
         from satexport.pipeline.export import export_onnx
+        from satexport.progress import progress
 
-        export = export_onnx(load_checkpoint(checkpoint, variant, labels), target, output, options, opset,
-                             simplify)
+        with progress("load the checkpoint", None):
+            loaded = load_checkpoint(checkpoint, variant, labels)
+        export = export_onnx(loaded, target, output, options, opset, simplify)
     with ignore_closed_pipe():
         if as_json:
             print_json({"bundle": str(export.path), **to_json(export.report)})

@@ -29,7 +29,8 @@ spinning_option = click.option("--spinning", is_flag=True,
                                help="ONNX Runtime's threads, if there are several, use their cores also "
                                     "while they wait: shorter steps, several times the CPU time. Other "
                                     "runtimes do not do so.")
-LIVE = "as few as live streams need: one for most models."
+LIVE = ("as few as live streams need, which costs the least CPU time: one for most models (see "
+        "docs/live.md).")
 
 cache_dtype_option = click.option(
     "--cache-dtype", default="fp32", show_default=True, type=click.Choice(["fp32", "fp16", "int8"]),

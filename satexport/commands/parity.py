@@ -63,18 +63,21 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
     from satexport.bundle.threads import live_threads
     from satexport.parity.golden import run_golden
     from satexport.parity.records import report_parity
+    from satexport.progress import progress
 
     if golden and (data, folds, category_map, checkpoint) != ("synthetic", None, None, None):
         raise UsageError("--golden takes neither --data, --folds, --map nor --checkpoint: the golden chunks "
                          "and their scores are in the bundle. Leave them out.")
-    tagger = load(bundle, threads)
+    with progress("load the bundle", None):
+        tagger = load(bundle, threads)
     file = report_file or tagger.bundle.reports / ("parity-golden.json" if golden else "parity.json")
     pictures = {} if golden else {"report's picture": file.with_name(f"{file.stem}.png")}
     places = {"report": file} | pictures | ({"JUnit report": junit_file} if junit_file else {})
     check_places(list(places.items()), [bundle])  # before the work
-    result = run_golden(tagger) if golden else _run_parity(
-        tagger, data=data, folds=parse_folds(folds), category_map=category_map, checkpoint=checkpoint,
-        minutes=minutes)
+    with progress("parity", None):
+        result = run_golden(tagger) if golden else _run_parity(
+            tagger, data=data, folds=parse_folds(folds), category_map=category_map, checkpoint=checkpoint,
+            minutes=minutes)
     if require_data:
         result = replace(result, gates=fail_skipped(result.gates))
     report = report_parity(tagger, result, threads or live_threads(tagger.bundle))

@@ -1,7 +1,7 @@
 """Measure the memory and speed of bundles, in turns with PyTorch eager.
 
-Each bundle, and PyTorch once per checkpoint and number of threads, runs in a process of its own
-(`satexport.measure.worker`). The processes take turns, A B A B, and only one works at a time, so that a
+Each bundle, and PyTorch once per checkpoint, runs in a process of its own (`satexport.measure.worker`), all
+with the same number of threads. The processes take turns, A B A B, and only one works at a time, so that a
 machine that becomes slower or faster affects all of them alike: quote the ratios, not the milliseconds.
 `satexport.report.figures` defines the figures, and every report contains their definitions.
 """
@@ -28,14 +28,14 @@ from satexport.progress import progress
 from satexport.tagging.tagger import check_streams
 
 EMULATED = "this CPU is emulated: time and memory say nothing about a device, and budgets are not judged"
-Baseline = tuple[str, str, int]  # variant, SHA-256 of the weights, threads
+Baseline = tuple[str, str]  # variant, SHA-256 of the weights
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureOptions:
     """How to measure."""
 
-    threads: int | None = None    # None: as many as live streams need, see `satexport.bundle.threads`
+    threads: int | None = None    # None: the most that `live_threads` chooses for any of the bundles
     spinning: bool = False        # threads use their cores also while they wait
     streams: int | None = None    # for bundles that run any number; None: there is none among them
     steps: int = STEPS            # of each burst, at most
@@ -65,7 +65,7 @@ class Row:
     def baseline(self) -> Baseline:
         """What two rows must share to be compared."""
         contract = self.bundle.contract
-        return contract.variant, contract.checkpoint.sha256, self.threads
+        return contract.variant, contract.checkpoint.sha256
 
     def run_turn(self, turn: Turn) -> TurnTimes:
         """Run a turn in the process and return its times."""
@@ -82,13 +82,15 @@ def measure(bundles: Sequence[Bundle], options: MeasureOptions) -> MeasureReport
     """
     notes = [EMULATED] if read_cpu().is_emulated else []
     with ExitStack() as stack:
-        rows, eager = _start(bundles, options, stack, notes)
+        with progress("load into processes", None):
+            rows, eager = _start(bundles, options, stack, notes)
         running = [*rows, *eager.values()]
         turns = plan_turns(options.steps, options.pause)
         with progress("measure", len(turns) * len(running)) as advance:
             latencies = take_turns([row.run_turn for row in running], turns, advance)
-        entries = [_entry(row, latency, options, notes)
-                   for row, latency in zip(running, latencies, strict=True)]
+        with progress("measure memory", None):
+            entries = [_entry(row, latency, options, notes)
+                       for row, latency in zip(running, latencies, strict=True)]
     measured, references = entries[:len(rows)], dict(zip(eager, entries[len(rows):], strict=True))
     return MeasureReport(
         bundles=tuple(_judge(entry, row, references.get(row.baseline),
@@ -104,11 +106,10 @@ def _start(bundles: Sequence[Bundle], options: MeasureOptions, stack: ExitStack,
     rows: list[Row] = []
     eager: dict[Baseline, Row] = {}
     names, stream_counts = _name_bundles(bundles), _choose_streams(bundles, options)
+    threads = options.threads or max(map(live_threads, bundles))  # the same for all, so that they compare
     for bundle, name, streams in zip(bundles, names, stream_counts, strict=True):
-        threads = options.threads or live_threads(bundle)
         process = stack.enter_context(Process(name))
-        loaded = process.ask("load", bundle=str(bundle.path), threads=threads, streams=streams,
-                             spinning=options.spinning, arena=True)
+        loaded = _load(process, bundle, threads, streams, options, arena=True)
         row = Row(name=name, bundle=bundle, process=process, threads=threads, streams=streams,
                   load_seconds=loaded["seconds"], state=state_bytes(bundle.contract),
                   executed=loaded["executed"])
@@ -124,6 +125,13 @@ def _start(bundles: Sequence[Bundle], options: MeasureOptions, stack: ExitStack,
                     raise
                 notes.append(f"{bundle.contract.variant} is not compared with PyTorch: {error}")
     return rows, eager
+
+
+def _load(process: Process, bundle: Bundle, threads: int, streams: int, options: MeasureOptions,
+          arena: bool) -> dict[str, Any]:
+    """Load a bundle in its process, and return the reply."""
+    return cast("dict[str, Any]", process.ask("load", bundle=str(bundle.path), threads=threads,
+                                              streams=streams, spinning=options.spinning, arena=arena))
 
 
 def _start_eager(name: str, row: Row, options: MeasureOptions, stack: ExitStack) -> Row:
@@ -180,25 +188,21 @@ def _spins(row: Row, options: MeasureOptions) -> bool:
 
 
 def _measure_transient(row: Row, options: MeasureOptions, notes: list[str]) -> int | None:
-    """Count the transient bytes of a step, in a separate process: it runs without the arena, and the counting
-    slows every allocation down. Returns None and adds a note if memray is not installed."""
-    with Process(row.name) as process:
-        try:
-            if row.is_eager:
-                process.ask("load_eager", bundle=str(row.bundle.path), checkpoint=options.checkpoint,
-                            threads=row.threads)
-            else:
-                process.ask("load", bundle=str(row.bundle.path), threads=row.threads, streams=row.streams,
-                            spinning=False, arena=False)
-            return cast(int, process.ask("transient")["bytes"])
-        except MissingError as error:
-            notes.append(f"transient memory not measured: {error}")
-            return None
+    """Count the transient bytes of a step, after everything else that is measured in its process: counting
+    slows every allocation down, and a bundle is loaded again, without the arena. Returns None and adds a note
+    if memray is not installed."""
+    try:
+        if not row.is_eager:
+            _load(row.process, row.bundle, row.threads, row.streams, options, arena=False)
+        return cast(int, row.process.ask("transient")["bytes"])
+    except MissingError as error:
+        notes.append(f"transient memory not measured: {error}")
+        return None
 
 
 def _find_one_stream(row: Row, rows: Sequence[Row], entries: Sequence[MeasureEntry]) -> MeasureEntry | None:
     """Return the entry that a row of several streams is compared with: the first of one stream with the same
-    weights, threads, runtime and precision. None if there is none, or the row itself has one stream."""
+    weights, runtime and precision. None if there is none, or the row itself has one stream."""
     def comparable(row: Row) -> tuple[Any, ...]:
         return row.baseline, row.bundle.target.backend, row.bundle.target.precision
 

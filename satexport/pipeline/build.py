@@ -78,10 +78,12 @@ def compile_bundle(source: Bundle | ExportOptions, target: Target, folder: Path,
     check_outside(path)
     check_writable(path.parent)
     with staged_bundle(path) as stage:
-        quantized = _write(source, target, options, backend, stage)
+        with progress(f"write {path.name}", None):
+            quantized = _write(source, target, options, backend, stage)
         bundle = open_bundle(stage)
         proven = _prove(source, bundle, path, backend, proof, gate_set, pytorch)
-        finished = backend.finish(bundle)
+        with progress(f"finish {path.name}", None):
+            finished = backend.finish(bundle)
     return BundleRecord(
         path=path, proof=proven, finished=finished, notes=(*proven.notes, *_notes(source, target, options)),
         left_out=quantized.left_out if quantized else (),
@@ -215,7 +217,8 @@ def _prove(source: Bundle, bundle: Bundle, path: Path, backend: Backend,
     them, so that none of the bundle's files stays open. They have as many threads as for a user: OpenVINO
     compiles another graph for one thread than for two."""
     threads = (proof.threads if proof else None) or live_threads(bundle)
-    candidates = backend.candidates(bundle, LoadOptions(threads=threads))
+    with progress(f"load {path.name}", None):
+        candidates = backend.candidates(bundle, LoadOptions(threads=threads))
     try:
         if not proof or not gate_set:
             return ProofRecord()

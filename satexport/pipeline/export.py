@@ -147,7 +147,8 @@ def export_onnx(checkpoint: Checkpoint[V], target: Target, folder: Path,
     check_streams(contract, max(1, options.streams))
     path = bundle_path(folder, contract, target)
     # before any folder: a package may be missing
-    reference = reference or make_reference(checkpoint, options.embedding)
+    with progress("load PyTorch", None):
+        reference = reference or make_reference(checkpoint, options.embedding)
     with staged_bundle(path) as stage, progress("write and prove the graph", None) as advance:
         audio = golden_audio(checkpoint.variant)
         expected = golden_outputs(reference_streams(reference, contract), audio).map(itemgetter(0))

@@ -36,7 +36,7 @@ class Observer:
         """Return the outputs of the graph by name; note the tensors, or do not."""
         extra = [name for tensor in self._tensors for name in _names(tensor)] if note else []
         found = self._session.run([*self._outputs, *extra], sample)
-        if note and extra:
+        if extra:
             least, largest = np.array(found[len(self._outputs):], np.float32).reshape(-1, 2).T
             self._bounds = np.stack((np.minimum(self._bounds[:, 0], least),
                                      np.maximum(self._bounds[:, 1], largest)), 1)

@@ -16,6 +16,7 @@ import numpy as np
 from satexport.files import cache_folder, write_bytes
 from satexport.measure.records import MeasureEntry, MeasureReport
 from satexport.parity.records import ParityReport
+from satexport.progress import progress
 from satexport.report.blocks import describe_origin
 from satexport.report.figures import MEASURE_FIGURES, Figure, present
 from satexport.report.records import Report
@@ -43,7 +44,8 @@ def write_picture(path: Path, report: Report) -> list[str]:
     """Draw a report that `has_picture` into a PNG file. Returns notes for the user: one if matplotlib is not
     installed. Raises `RunError` if the file cannot be written."""
     try:
-        content = draw(report)
+        with progress(f"draw {path.name}", None):
+            content = draw(report)
     except ModuleNotFoundError as error:
         return [f"no {path.name}: {error.name} is not installed: pip install 'satexport[measure]'"]
     write_bytes(path, content)
