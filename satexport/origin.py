@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +92,8 @@ def _read(path: Path) -> str:
 
 
 def _version(package: str) -> str | None:
+    from importlib import metadata  # a sixth of what `satexport run` imports, and loading a bundle needs none
+
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
