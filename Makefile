@@ -7,7 +7,7 @@ BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PIP := $(BIN)/python -m pip install --quiet
 CLIP := build/clip.wav
 
-.PHONY: demo test test-long test-anywhere test-arm fuzz check docs results peers train lock check-lock clean
+.PHONY: demo test test-long test-anywhere test-arm fuzz check docs results growth peers train lock check-lock clean
 
 demo: .venv/installed
 	$(BIN)/satexport onnx --model sat-t --delay 2 --checkpoint demo
@@ -58,6 +58,10 @@ check: .venv/installed
 # Measure this CPU's results in docs/results again: takes an hour on an otherwise idle machine.
 results: .venv/installed
 	$(BIN)/python -m benchmarks.results
+
+# Measure 1 to 64 streams in one step, for docs/results: takes half an hour on an otherwise idle machine.
+growth: .venv/installed
+	$(BIN)/python -m benchmarks.growth
 
 # Run satexport and what a user could run instead (ExecuTorch, tract, nncf ...) in turns, and write docs/results/peers:
 # takes an hour and 3 GB under build/peers on an otherwise idle machine. MODELS='sat-t vit-s': only these models.

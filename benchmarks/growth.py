@@ -1,27 +1,33 @@
 """Measure what one stream costs if a step serves many: time, CPU time and memory with 1 to 64 streams.
 
-    python -m benchmarks.growth                     SAT-T and SAT-S in int8, both runtimes: 15 minutes
-    python -m benchmarks.growth --models sat-t --streams 1 8
+    make growth                                     SAT-T and SAT-S in int8, both runtimes: half an hour
+    python -m benchmarks.growth --models sat-t --streams 8
 
-Each bundle runs any number of streams (`--streams dynamic`), on one thread. The results go to the JSON file
-of this CPU, and with it to its page in docs/results.
+One stream is the bundle that a user runs for one; several run in a bundle for any number of streams
+(`--streams dynamic`), each number in turns with the bundle for one. All have one thread. The results go to
+the JSON file of this CPU, where they replace those of the same model and target, and with it to its page in
+docs/results. A runtime that is not installed is skipped.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.tables import RESULTS, cpu_name, read_results, write_pages
-from satexport.bundle.contract import ANY, GraphOptions
+from satexport.backends.backend import find_backend
+from satexport.bundle.contract import ANY, USUAL_OPTIONS, GraphOptions
 from satexport.bundle.folder import Bundle, open_bundle
+from satexport.errors import SatexportError, UsageError
 from satexport.files import write_json
 from satexport.measure.turns import MeasureOptions, measure
 from satexport.models.checkpoint import load_checkpoint
 from satexport.models.families import find_variant
+from satexport.models.family import Checkpoint
 from satexport.origin import origin
 from satexport.pipeline.build import compile_bundle
 from satexport.pipeline.export import export_onnx
@@ -30,48 +36,75 @@ from satexport.quantize.calibration_set import find_calibration
 from satexport.report.figures import values
 from satexport.targets import find_target
 
-STREAMS = 1, 2, 4, 8, 16, 32, 64
+STREAMS = 2, 4, 8, 16, 32, 64
 TARGETS = "cpu-int8", "openvino-int8"
 STEPS = 20
 
 
-def measure_growth(bundle: Bundle, counts: Sequence[int]) -> dict[str, dict[str, Any]]:
-    """Return the figures of a bundle for each number of streams, the first of which is the one that the
-    others are compared with."""
+def make_bundles(checkpoint: Checkpoint[Any], target: str, folder: Path) -> list[Bundle]:
+    """Return the bundle for one stream and the one for any number. Raises `MissingError` if the runtime is
+    not installed."""
+    made, found = [], find_target(target)
+    find_backend(found.backend).resolve(found)  # before the work
+    for options in (USUAL_OPTIONS, GraphOptions(streams=ANY)):
+        source = export_onnx(checkpoint, find_target("onnx"), folder, options).path
+        build = BuildOptions(calibration=find_calibration("synthetic"))
+        made.append(open_bundle(compile_bundle(open_bundle(source), found, folder, build).path))
+    return made
+
+
+def measure_growth(one: Bundle, many: Bundle, counts: Sequence[int]) -> dict[str, dict[str, Any]]:
+    """Return the figures of the bundle for one stream, and of the other for each number of streams, whose
+    "times one stream" compares it with the first in the same run. Leaves out what does not fit into
+    memory, and says so."""
     rows: dict[str, dict[str, Any]] = {}
     for count in counts:
         options = MeasureOptions(streams=count, threads=1, eager=False, steps=STEPS)
-        figures: dict[str, Any] = values(measure([bundle], options).bundles[0])
-        chunks = figures["chunks_per_core_second"]
-        first = next(iter(rows.values()), figures)["chunks_per_core_second"]
-        rows[str(count)] = {**figures, "times_one_stream": chunks / first}
-        print(f"{bundle.contract.variant} {bundle.target.name}, {count} streams: {chunks:.1f} chunks per "
-              "core-second", flush=True)
+        name = f"{many.contract.variant} {many.target.name}, {count} streams"
+        try:
+            first, figures = (values(entry) for entry in measure([one, many], options).bundles)
+        except UsageError as error:
+            print(f"{name}: not measured: {error}", file=sys.stderr)
+            continue
+        rows.setdefault("1", first)
+        rows[str(count)] = figures
+        print(f"{name}: {figures['times_one_stream']:.2f} times one stream", flush=True)
     return rows
+
+
+def save(name: str, figures: dict[str, Any]) -> None:
+    """Write the figures of a model and target into the JSON file of this CPU."""
+    machine = origin()
+    path = RESULTS / f"{cpu_name(machine)}.json"
+    results = read_results(path)
+    growth = {**results.get("growth", {}), name: {"versions": machine["versions"], "figures": figures}}
+    write_json(path, results | {"kind": "results", "growth": growth, **{
+        key: machine[key] for key in ("cpu", "cpu_cores", "cpu_flags", "system")}})
 
 
 def main() -> None:
     """Measure the models that the command line selects, then write the pages."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--models", nargs="+", default=["sat-t", "sat-s"])
-    parser.add_argument("--streams", nargs="+", type=int, default=STREAMS, metavar="N")
+    parser.add_argument("--models", nargs="+", default=["sat-t", "sat-s"], metavar="MODEL",
+                        help="that have streams at 2 s: sat-t, vit-s ...")
+    parser.add_argument("--streams", nargs="+", type=int, default=STREAMS, metavar="N",
+                        help="in one step, at least 2; one stream is always measured")
     options = parser.parse_args()
-    machine = origin()
-    path = RESULTS / f"{cpu_name(machine)}.json"
-    for model in options.models:
-        with tempfile.TemporaryDirectory(prefix="growth-") as folder:
-            checkpoint = load_checkpoint("random", find_variant(model, 2))
-            source = export_onnx(checkpoint, find_target("onnx"), Path(folder),
-                                 GraphOptions(streams=ANY)).path
-            for target in TARGETS:
-                build = BuildOptions(calibration=find_calibration("synthetic"))
-                made = compile_bundle(open_bundle(source), find_target(target), Path(folder), build).path
-                rows = measure_growth(open_bundle(made), options.streams)
-                results = read_results(path)
-                growth = {**results.get("growth", {}), f"{model}-2s, {target}": {
-                    "versions": machine["versions"], "figures": rows}}
-                write_json(path, results | {"kind": "results", "growth": growth, **{
-                    key: machine[key] for key in ("cpu", "cpu_cores", "cpu_flags", "system")}})
+    if min(options.streams) < 2:
+        parser.error("--streams: each number must be at least 2; one stream is always measured.")
+    try:
+        checkpoints = [load_checkpoint("random", find_variant(model, 2)) for model in options.models]
+    except SatexportError as error:
+        parser.error(str(error))
+    for checkpoint in checkpoints:
+        for target in TARGETS:
+            name = f"{checkpoint.variant.name}, {target}"
+            try:
+                with tempfile.TemporaryDirectory(prefix="growth-") as folder:
+                    one, many = make_bundles(checkpoint, target, Path(folder))
+                    save(name, measure_growth(one, many, options.streams))
+            except SatexportError as error:
+                print(f"{name} was not measured: {error}", file=sys.stderr)
     write_pages()
 
 

@@ -70,8 +70,9 @@ def _growth(growth: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         versions = ", ".join(f"{package} {_version(measured, package)}" for package in VERSIONS
                              if package in measured["versions"])
         yield f"## Growth: {name}"
-        yield (f"Streams in one step of a bundle for any number of streams, one thread, random weights; "
-               f"`python -m benchmarks.growth`; {versions}.")
+        yield ("One stream is the bundle for one stream; several run in one step of a bundle for any number. "
+               "\"times one stream\" compares the two in turns. One thread, random weights; `make growth`; "
+               f"{versions}.")
         yield markdown_rows(Table(title="", head=["streams", *(figure.head for figure in figures)], rows=[
             [count, *(figure.write(row.get(figure.key)) for figure in figures)]
             for count, row in measured["figures"].items()]))
@@ -87,8 +88,11 @@ def _preface(results: Mapping[str, Any]) -> str:
         return "Written by `make results`; do not edit. No case ran on this CPU."
     notes = Counter(case["note"] for case in ran if "note" in case)  # a case that runs again has none
     about = "".join(f"{count} of {len(ran)} cases: {note} " for note, count in notes.items())
+    live = (" \"CPU time per chunk\" was measured with that default, in a run of its own." if any(
+        "cpu_ms" in case["figures"] for case in ran) else "")
     return (f"{about}Written by `make results`; do not edit. CPU flags: `{' '.join(results['cpu_flags'])}`. "
-            f"{versions}. {threads} threads, bursts in turns of at most {steps} steps. Each bundle ran in "
+            f"{versions}. {threads} threads that spin (`--spinning`), for the shortest latency; the default "
+            f"is [another](../live.md).{live} Bursts in turns of at most {steps} steps. Each bundle ran in "
             "turns with PyTorch eager: quote the ratios, not the milliseconds. The column \"compared over\" "
             "gives the length of the stream for score differences, \"mAP on\" the labelled set for mAP "
             "(esc50: fold 4 of ESC-10, the ten classes of ESC-50). Weights are random except those of the "
@@ -150,7 +154,8 @@ def headline(cases: Cases) -> str:
     versions = ", ".join(f"{name} {_version(last, name)}" for name in VERSIONS if name in last["versions"])
     table = markdown_rows(Table(title="", head=["", *(figure.head for figure in figures)], rows=rows))
     origin = (f"{results['cpu']}, {results['cpu_cores']} cores ({' '.join(results['cpu_flags'])}), "
-              f"{last['threads']} threads; {versions}; random weights. Rows without openvino ran under "
+              f"{last['threads']} threads that spin (the default is as few as a live stream needs, without: "
+              f"[docs/live.md](docs/live.md)); {versions}; random weights. Rows without openvino ran under "
               f"ONNX Runtime. All figures: [docs/results](docs/results/{cases.headline.cpu}.md).")
     return f"{table}\n\n{textwrap.fill(origin, 118, break_long_words=False, break_on_hyphens=False)}"
 

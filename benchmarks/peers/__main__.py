@@ -17,6 +17,7 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from benchmarks import tables
 from benchmarks.peers.environments import install
@@ -56,10 +57,11 @@ def main() -> None:
             runner.build()
         if "scores" in options.stages:
             runner.score()
+        save(runner)
         for threads in options.threads if "times" in options.stages else ():
             with progress(f"{threads} threads", len(turns) * len(peers)) as advance:
                 runner.time(threads, turns, advance)
-        save(runner)
+            save(runner)
     tables.write_pages()
 
 
@@ -81,7 +83,9 @@ def read_options() -> argparse.Namespace:
 
 
 def save(runner: Runner) -> None:
-    """Write a case into the JSON file of this CPU; what was not run again stays as it is."""
+    """Write a case into the JSON file of this CPU. What was not run again stays as it is, also the results of
+    a peer that could not run this time; its times have an older "run", so they are in no ratio with newer
+    ones."""
     machine = origin()
     path = tables.RESULTS / "peers" / f"{tables.cpu_name(machine)}.json"
     results = tables.read_peers(path) | {"kind": "peers", **{key: machine[key] for key in (
@@ -89,9 +93,19 @@ def save(runner: Runner) -> None:
     before = results["models"].get(runner.case.name, {})
     for name, row in runner.rows.items():
         old = before.get(name, {})
-        times = {"times": old.get("times", {}) | row.get("times", {})}
-        before[name] = row if "why_not" in {**row, **old} else old | row | times
+        if "why_not" in old:
+            before[name] = row
+        elif not old or "why_not" not in row:
+            of_scores = {"versions": old["versions"]} if "scores" in old and "scores" not in row else {}
+            before[name] = old | row | of_scores | {
+                "times": _join_times(old.get("times", {}), row.get("times", {}))}
     write_json(path, results | {"models": {**results["models"], runner.case.name: before}})
+
+
+def _join_times(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Return the times of a peer by threads: the new ones, and the old ones where there are none."""
+    found = {threads: times for threads, times in new.items() if "why_not" not in times}
+    return new | old | found
 
 
 if __name__ == "__main__":

@@ -41,17 +41,20 @@ def install(environment: str, settings: Mapping[str, str]) -> None:
         return
     lock = LOCKS / f"{environment}.lock"
     print(f"making {FOLDER / environment} from {lock.relative_to(ROOT)}", flush=True)
-    python = str(_python(environment))
-    commands = ([sys.executable, "-m", "venv", "--clear", str(FOLDER / environment)],
-                [python, "-m", "pip", "install", "--quiet", "--require-hashes", "--no-deps", "-r", str(lock)])
-    for command in commands:
-        done = subprocess.run(command, capture_output=True, text=True, check=False,  # noqa: S603
-                              env={**settings, **QUIET})
-        if done.returncode:
-            reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise RunError(f"{FOLDER / environment} was not made: {reason}")
-        _see_project(environment)
+    _run(environment, settings, sys.executable, "-m", "venv", "--clear", str(FOLDER / environment))
+    _see_project(environment)  # before pip, which then installs only what is missing
+    _run(environment, settings, str(_python(environment)), "-m", "pip", "install", "--quiet",
+         "--require-hashes", "--no-deps", "-r", str(lock))
     write_text(FOLDER / environment / STAMP, sha256_of(lock))
+
+
+def _run(environment: str, settings: Mapping[str, str], *command: str) -> None:
+    """Run a command that makes an environment. Raises `RunError` if it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False,  # noqa: S603
+                          env={**settings, **QUIET})
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise RunError(f"{FOLDER / environment} was not made: {reason}")
 
 
 def _see_project(environment: str) -> None:

@@ -1,8 +1,8 @@
 """Which peers pass, and how much faster than the fastest of them satexport is.
 
-A peer passes for a model if its scores are near enough to PyTorch's and it keeps the demo's mAP, both by the
-gates of satexport's own target of that precision. Weights that are random have no mAP, so for these models
-the peer's mAP of the demo counts.
+A peer passes for a model if it keeps the demo's mAP and its scores are near enough to PyTorch's. Weights that
+are random have no mAP, so for these models the peer's mAP of the demo counts. The gates are the same for
+satexport's bundles; its own gate for bf16 is stricter.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.peers.peer import Peer
-from satexport.targets import find_target
 
 DEMO = "sat-t-2s-demo"   # the case whose weights are trained
-TARGETS = {"fp32": "openvino-fp32", "bf16": "openvino-bf16", "int8": "openvino-int8"}  # whose gates count
+MAP_KEPT = {"fp32": 0.999, "bf16": 0.99, "int8": 0.99}        # of PyTorch's mAP of the demo, at least
+DIFFERENCES = {"fp32": 1e-4, "bf16": 0.25, "int8": 0.25}      # largest of a score; tells a broken graph
 GOALS = {"sat": {"fp32": 1.05, "bf16": 1.05, "int8": 1.1}}  # by the model's first word; others: 1
 KINDS = ("burst", "paused")
 Rows = Mapping[str, Mapping[str, Any]]  # the results of a case by peer
@@ -38,29 +38,30 @@ def judge(peer: Peer, case: str, results: Results) -> str:
     if not scores:
         return "not judged: no scores"
     largest, kept = scores["largest"], demo.get("map_kept")
-    gates = find_target(TARGETS[peer.precision]).gates
-    if largest is None or not largest <= gates.max_score_difference:
-        return f"failed: a score differs by more than {gates.max_score_difference:g}"
+    if largest is None or not largest <= DIFFERENCES[peer.precision]:
+        return f"failed: a score differs by more than {DIFFERENCES[peer.precision]:g}"
     if "map_kept" not in demo:
         return "not judged: no mAP of the demo"
-    if kept is None or not kept >= gates.map_kept:
-        return f"failed: keeps less than {gates.map_kept:.1%} of the demo's mAP"
+    if kept is None or not kept >= MAP_KEPT[peer.precision]:
+        return f"failed: keeps less than {MAP_KEPT[peer.precision]:.1%} of the demo's mAP"
     return "passed"
 
 
 def find_ratio(peers: Mapping[str, Peer], case: str, results: Results, precision: str, threads: str,
                kind: str) -> Ratio | None:
-    """Return how many times as fast as the fastest passing peer of a precision satexport is; None if either
-    has no time. `kind` is one of KINDS."""
-    ours, others = dict[str, float](), dict[str, float]()
+    """Return how many times as fast as the fastest passing peer of a precision satexport is, in the newest
+    run that has times of both; None if there is none. `kind` is one of KINDS."""
+    runs: dict[str, tuple[dict[str, float], dict[str, float]]] = {}  # ours, and others
     for name, peer in peers.items():
-        found = results.get(case, {}).get(name, {}).get("times", {}).get(threads, {}).get(kind)
-        if found and peer.precision == precision and judge(peer, case, results) == "passed":
-            (ours if peer.is_ours else others)[name] = found["median_ms"]
-    if not ours or not others:
-        return None
-    best, fastest = min(ours, key=ours.__getitem__), min(others, key=others.__getitem__)
-    return Ratio(ours=best, peer=fastest, times=others[fastest] / ours[best])
+        times = results.get(case, {}).get(name, {}).get("times", {}).get(threads, {})
+        if kind in times and peer.precision == precision and judge(peer, case, results) == "passed":
+            run = runs.setdefault(times["run"], ({}, {}))
+            run[0 if peer.is_ours else 1][name] = times[kind]["median_ms"]
+    for _, (ours, others) in sorted(runs.items(), reverse=True):
+        if ours and others:
+            best, fastest = min(ours, key=ours.__getitem__), min(others, key=others.__getitem__)
+            return Ratio(ours=best, peer=fastest, times=others[fastest] / ours[best])
+    return None
 
 
 def find_goal(case: str, precision: str) -> float:

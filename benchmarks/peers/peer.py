@@ -21,7 +21,10 @@ from satexport.origin import origin
 from satexport.step import Step
 
 ROOT = Path(__file__).parents[2]
-WEIGHTS = ("satexport/models/sat/*.py", "satexport/data/demo-*")  # what PyTorch's model is made from
+WEIGHTS = (                           # what PyTorch's model is made from
+    *(f"satexport/models/{name}.py" for name in (
+        "sat/network", "sat/reference", "sat/variants", "sat/keys", "transformer_network", "seeded")),
+    "satexport/data/demo-*")
 BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # CPU flags: any of them
 
 

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from satexport.step import FloatArray
 STREAM_SECONDS = 60   # of synthetic sounds over which scores are compared
 REFERENCE = "eager"   # name of the peer whose scores are right
 Row = dict[str, Any]  # the results of a peer for a case: "why_not", or "versions", "scores", "times"
+NO_TIMES = TurnTimes((float("nan"),), float("nan"))  # of a peer that failed in an earlier turn
 
 
 @dataclass
@@ -66,21 +68,37 @@ class Runner:
                         reference, found, labelled[1] if labelled else None)
 
     def time(self, threads: int, turns: Sequence[Turn], advance: Callable[[], None] = lambda: None) -> None:
-        """Time the steps of all peers in turns."""
+        """Time the steps of all peers in turns. Their times share a "run", the time at which it began in UTC:
+        only times of the same run are compared."""
+        run = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         with ExitStack() as stack:
             running: dict[str, Process] = {}
             for name in self.peers:
                 if "why_not" in self.rows.get(name, {}):
                     continue
-                process = stack.enter_context(Process(name, *self._command(name)))
                 with self._trying(name, threads):
+                    process = stack.enter_context(Process(name, *self._command(name)))
                     process.ask("load_peer", folder=self._open(process, name), threads=threads)
                     running[name] = process
-            latencies = take_turns([partial(_run_turn, process) for process in running.values()], turns,
-                                   advance)
+            latencies = take_turns([partial(self._run_turn, name, process, threads)
+                                    for name, process in running.items()], turns, advance)
             for (name, process), latency in zip(running.items(), latencies, strict=True):
-                self.rows[name].setdefault("times", {})[str(threads)] = {
-                    **asdict(latency), "features_ms": process.ask("time_features")["ms"]}
+                with self._trying(name, threads):
+                    if not self._has_failed(name, threads):
+                        self.rows[name].setdefault("times", {})[str(threads)] = {
+                            **asdict(latency), "features_ms": process.ask("time_features")["ms"],
+                            "run": run, "versions": self.rows[name]["versions"]}
+
+    def _run_turn(self, name: str, process: Process, threads: int, turn: Turn) -> TurnTimes:
+        """Return the times of a peer's turn: NO_TIMES if it fails, or has failed in an earlier one."""
+        times = NO_TIMES
+        with self._trying(name, threads):
+            if not self._has_failed(name, threads):
+                times = TurnTimes(**process.ask("run", **asdict(turn)))
+        return times
+
+    def _has_failed(self, name: str, threads: int) -> bool:
+        return "why_not" in self.rows[name].get("times", {}).get(str(threads), {})
 
     def _score(self, name: str, sounds: Sequence[tuple[FloatArray, bool]],
                folder: Path) -> list[FloatArray] | None:
@@ -119,10 +137,6 @@ class Runner:
                 row["why_not"] = reason
             else:
                 row.setdefault("times", {})[str(threads)] = {"why_not": reason}
-
-
-def _run_turn(process: Process, turn: Turn) -> TurnTimes:
-    return TurnTimes(**process.ask("run", **asdict(turn)))
 
 
 def make_stream(case: Case) -> FloatArray:

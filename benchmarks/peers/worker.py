@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
 import time
+import warnings
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -73,5 +77,14 @@ class PeerWorker(Worker):
         return {"ms": 1000 * float(np.median(times))}
 
 
+def silence_libraries() -> None:
+    """Keep warnings and progress bars of exporters and quantisers from the terminal. Errors still arrive, as
+    exceptions."""
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
 if __name__ == "__main__":
+    silence_libraries()
     serve(PeerWorker())

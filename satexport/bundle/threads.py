@@ -1,4 +1,4 @@
-"""How many threads a bundle is loaded with, if nobody says. Imports only the standard library."""
+"""How many threads a bundle is loaded with, if nobody says."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from satexport.bundle.contract import ANY
 from satexport.bundle.folder import Bundle
 from satexport.origin import cores
 
-THREAD_GFLOPS = 10   # GFLOP/s of live audio for each thread; docs/live.md has what was measured
+THREAD_GFLOPS = 5   # GFLOP/s of live audio for each thread; docs/live.md says why
 
 
 def live_threads(bundle: Bundle) -> int:

@@ -70,7 +70,8 @@ _OPTIONS = (
                  help="Measure the bundle in turns with its export and PyTorch eager."),
     click.option("--output", type=click.Path(path_type=Path), default=Path("build"), show_default=True,
                  metavar="DIR", help="Folder for the bundles."),
-    threads_option("the proof uses all cores, the measurement as few as live streams need."), json_option,
+    threads_option("the proof uses all cores, to be short, the measurement as few as live "
+                   "streams need (see docs/live.md)."), json_option,
 )
 
 

@@ -37,9 +37,10 @@ def measure_command(bundles: tuple[Path, ...], eager: bool, checkpoint: str | No
     """Measure the memory and speed of bundles.
 
     Reports operations, memory by kind, latency in bursts and after pauses, and the CPU time of a live stream.
-    A bundle is loaded as `satexport run` loads it, unless --threads and --spinning say otherwise. The bundles
-    take turns with each other and with PyTorch eager; the paper's figures are shown next to theirs. Run it on
-    a machine that does nothing else.
+    Bundles are loaded as `satexport run` loads them, unless --threads and --spinning say otherwise; several
+    bundles all have the number of threads of the one that needs most. They take turns with each other and
+    with PyTorch eager; the paper's figures are shown next to theirs. Run it on a machine that does nothing
+    else.
 
     \b
     Examples:

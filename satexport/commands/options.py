@@ -28,7 +28,8 @@ json_option = click.option("--json", "as_json", is_flag=True,
 spinning_option = click.option("--spinning", is_flag=True,
                                help="The runtime's threads use their cores also while they wait: shorter "
                                     "steps with several threads, several times the CPU time.")
-LIVE = "as few as live streams need: one for most models."
+LIVE = ("as few as live streams need, which costs the least CPU time: one for most models (see "
+        "docs/live.md).")
 
 cache_dtype_option = click.option(
     "--cache-dtype", default="fp32", show_default=True, type=click.Choice(["fp32", "fp16", "int8"]),

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 @click.option("--require-data", is_flag=True, help="Fail if a gate could not be judged.")
 @click.option("--junit", "junit_file", type=click.Path(path_type=Path), metavar="FILE",
               help="Also write the gates to this file as JUnit XML.")
-@threads_option("all cores, or with --golden as many as `satexport run` uses.")
+@threads_option("all cores, to be short, or with --golden as few as live streams need (see docs/live.md).")
 @json_option
 def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, category_map: Path | None,
                    checkpoint: str | None, minutes: float, report_file: Path | None,

@@ -1,7 +1,7 @@
 """Measure the memory and speed of bundles, in turns with PyTorch eager.
 
-Each bundle, and PyTorch once per checkpoint and number of threads, runs in a process of its own
-(`satexport.measure.worker`). The processes take turns, A B A B, and only one works at a time, so that a
+Each bundle, and PyTorch once per checkpoint, runs in a process of its own (`satexport.measure.worker`), all
+with the same number of threads. The processes take turns, A B A B, and only one works at a time, so that a
 machine that becomes slower or faster affects all of them alike: quote the ratios, not the milliseconds.
 `satexport.report.figures` defines the figures, and every report contains their definitions.
 """
@@ -27,14 +27,14 @@ from satexport.progress import progress
 from satexport.tagging.tagger import check_streams
 
 EMULATED = "this CPU is emulated: time and memory say nothing about a device, and budgets are not judged"
-Baseline = tuple[str, str, int]  # variant, SHA-256 of the weights, threads
+Baseline = tuple[str, str]  # variant, SHA-256 of the weights
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureOptions:
     """How to measure."""
 
-    threads: int | None = None    # None: as many as live streams need, see `satexport.bundle.threads`
+    threads: int | None = None    # None: the most that `live_threads` chooses for any of the bundles
     spinning: bool = False        # threads use their cores also while they wait
     streams: int | None = None    # for bundles that run any number; None: there is none among them
     steps: int = STEPS            # of each burst, at most
@@ -64,7 +64,7 @@ class Row:
     def baseline(self) -> Baseline:
         """What two rows must share to be compared."""
         contract = self.bundle.contract
-        return contract.variant, contract.checkpoint.sha256, self.threads
+        return contract.variant, contract.checkpoint.sha256
 
     def run_turn(self, turn: Turn) -> TurnTimes:
         """Run a turn in the process and return its times."""
@@ -105,8 +105,8 @@ def _start(bundles: Sequence[Bundle], options: MeasureOptions, stack: ExitStack,
     rows: list[Row] = []
     eager: dict[Baseline, Row] = {}
     names, stream_counts = _name_bundles(bundles), _choose_streams(bundles, options)
+    threads = options.threads or max(map(live_threads, bundles))  # the same for all, so that they compare
     for bundle, name, streams in zip(bundles, names, stream_counts, strict=True):
-        threads = options.threads or live_threads(bundle)
         process = stack.enter_context(Process(name))
         loaded = _load(process, bundle, threads, streams, options, arena=True)
         row = Row(name=name, bundle=bundle, process=process, threads=threads, streams=streams,
@@ -196,7 +196,7 @@ def _measure_transient(row: Row, options: MeasureOptions, notes: list[str]) -> i
 
 def _find_one_stream(row: Row, rows: Sequence[Row], entries: Sequence[MeasureEntry]) -> MeasureEntry | None:
     """Return the entry that a row of several streams is compared with: the first of one stream with the same
-    weights, threads, runtime and precision. None if there is none, or the row itself has one stream."""
+    weights, runtime and precision. None if there is none, or the row itself has one stream."""
     def comparable(row: Row) -> tuple[Any, ...]:
         return row.baseline, row.bundle.target.backend, row.bundle.target.precision
 

@@ -99,8 +99,10 @@ MEASURE_FIGURES: Sequence[Figure[MeasureEntry]] = (
                       "hop even if the step takes a longer window"),
     Figure(key="cpu_ms", title="CPU time per chunk", unit="ms", of=lambda entry: entry.cpu_ms,
            definition="user and system time of the process per chunk of each stream, when steps come one by "
-                      "one as in a live stream: over the steps after a pause and the pauses after them, so "
-                      "that threads which spin after a step count"),
+                      "one after a pause each: over these steps and the pauses after them, so that threads "
+                      "which spin after a step count. What `Stream.feed` does besides the step is not in it "
+                      "(docs/live.md). In docs/results it is measured apart from the other figures, with "
+                      "the default of threads and no spinning"),
     Figure(key="cpu_percent", title="share of a core", unit="%", brief=False, pictured=False,
            of=lambda entry: entry.cpu_percent,
            definition="CPU time per chunk / seconds of new audio in a chunk: what one live stream takes of "

@@ -18,10 +18,12 @@ from benchmarks.peers.peer import Case, Store
 from benchmarks.peers.registry import CASES, PEERS
 from benchmarks.peers.run import Runner
 from satexport.errors import MissingError
+from satexport.measure.process import Process
 from satexport.measure.schedule import Turn
 from tests.tiny import SAT
 
 RUN = ("eager", "executorch", "cpu-fp32")
+TURNS = Turn(steps=3, seconds=1e9, pause=0.0), Turn(steps=2, seconds=1e9, pause=0.01)
 GOOD = {"largest": 1e-6, "mean": 1e-7, "map": 0.9, "map_kept": 1.0, "map_kept_from_zeros": None}
 MACHINE = {"cpu": "A machine", "cpu_cores": 2, "cpu_flags": ["avx2"], "system": "Linux", "versions": {}}
 
@@ -36,14 +38,15 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Runner:
         found = Runner(Case(model=SAT, delay=2, checkpoint="random"), {name: PEERS[name] for name in RUN},
                        folder / "built")
         found.score()
-        found.time(1, [Turn(steps=3, seconds=1e9, pause=0.0), Turn(steps=2, seconds=1e9, pause=0.01)])
+        found.time(1, TURNS)
     return found
 
 
 def make_row(milliseconds: float, **scores: float) -> dict[str, Any]:
     times = {kind: {"median_ms": milliseconds} for kind in ("burst", "paused")}
     return {"versions": {"torch": "2"}, "scores": GOOD | scores,
-            "times": {"1": {**times, "features_ms": None}}}
+            "times": {"1": {**times, "features_ms": None, "run": "2026-11-26T10:00",
+                            "versions": {"torch": "2"}}}}
 
 
 def make_page(rows: dict[str, Any], flags: list[str]) -> str:
@@ -58,9 +61,33 @@ def test_a_peer_is_scored_and_timed_and_one_that_is_not_installed_is_skipped_by_
         times = runner.rows[name]["times"]["1"]
         assert (times["burst"]["steps"], times["paused"]["steps"]) == (3, 2)
         assert times["burst"]["median_ms"] > 0
-        assert runner.rows[name]["versions"]
+        assert times["versions"] == runner.rows[name]["versions"]
+        assert times["run"] == runner.rows["eager"]["times"]["1"]["run"]
     page = make_page({"executorch": {"why_not": "its packages are not installed"}}, [])
     assert "- executorch: its packages are not installed" in page
+
+
+def test_if_only_times_are_asked_a_peer_that_is_not_installed_is_skipped_by_name(runner: Runner) -> None:
+    again = Runner(runner.case, {name: PEERS[name] for name in ("executorch", "eager")}, runner.store)
+    again.time(1, TURNS)
+    assert "not installed" in again.rows["executorch"]["times"]["1"]["why_not"]
+    assert again.rows["eager"]["times"]["1"]["burst"]["median_ms"] > 0
+
+
+@pytest.mark.parametrize("last", ["run", "time_features"])
+def test_a_peer_that_dies_in_its_turn_leaves_the_times_of_the_others(
+        last: str, runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    class DyingProcess(Process):
+        def ask(self, do: str, **arguments: Any) -> Any:
+            if (self.name, do) == ("cpu-fp32", last):
+                self._process.kill()
+            return super().ask(do, **arguments)
+
+    monkeypatch.setattr(run, "Process", DyingProcess)
+    again = Runner(runner.case, {name: PEERS[name] for name in ("cpu-fp32", "eager")}, runner.store)
+    again.time(1, TURNS)
+    assert "ended early" in again.rows["cpu-fp32"]["times"]["1"]["why_not"]
+    assert again.rows["eager"]["times"]["1"]["burst"]["median_ms"] > 0
 
 
 @pytest.mark.parametrize("scores", [{"map_kept": 0.9}, {"map_kept": float("nan")}, {"largest": 0.3},
@@ -85,6 +112,25 @@ def test_a_model_with_random_weights_takes_over_what_the_peer_keeps_of_the_demos
     assert judge(PEERS["naive-int8"], "sat-s-2s", {"sat-s-2s": other}).startswith("not judged")
 
 
+@pytest.mark.parametrize(("name", "kept", "found"), [
+    ("compile-fp32", 0.9985, "failed"), ("compile-fp32", 0.9995, "passed"),
+    ("compile-bf16", 0.985, "failed"), ("compile-bf16", 0.995, "passed"),
+    ("naive-int8", 0.985, "failed"), ("naive-int8", 0.995, "passed")])
+def test_a_peer_keeps_99_9_percent_of_the_demos_map_in_fp32_and_99_in_bf16_and_int8(
+        name: str, kept: float, found: str) -> None:
+    assert judge(PEERS[name], DEMO, {DEMO: {name: make_row(1, map_kept=kept)}}).startswith(found)
+
+
+def test_a_goal_is_reached_missed_or_not_measured() -> None:
+    rows = {"eager": make_row(9), "cpu-fp32": make_row(3), "naive-int8": make_row(3),
+            "cpu-int8": make_row(2.9)}
+    cells = [[cell.strip() for cell in line.split("|")] for line in make_page(rows, []).splitlines()
+             if line.startswith(f"| {DEMO}")]
+    assert {row[2]: row[-3:-1] for row in cells} == {
+        "fp32": ["1.05", "reached"], "bf16": ["1.05", "not measured"], "int8": ["1.1", "missed in 2 of 2"]}
+    assert "\nNot measured.\n" in make_page({"eager": {"scores": GOOD}}, [])
+
+
 def test_precisions_are_compared_each_with_its_own() -> None:
     rows = {"eager": make_row(9), "naive-int8": make_row(1), "cpu-fp32": make_row(3)}
     assert find_ratio(PEERS, DEMO, {DEMO: rows}, "int8", "1", "burst") is None
@@ -93,9 +139,19 @@ def test_precisions_are_compared_each_with_its_own() -> None:
     assert ratio.times == 3
 
 
+def test_only_times_of_the_same_run_make_a_ratio_and_the_page_says_which_are() -> None:
+    rows = {"eager": make_row(9), "compile-fp32": make_row(1), "cpu-fp32": make_row(3)}
+    rows["compile-fp32"]["times"]["1"]["run"] = "2026-11-25T10:00"
+    ratio = find_ratio(PEERS, DEMO, {DEMO: rows}, "fp32", "1", "burst")
+    assert ratio
+    assert (ratio.peer, ratio.times) == ("eager", 3)
+    assert "- 2026-11-25 10:00 UTC: compile-fp32\n" in make_page(rows, [])
+    assert "UTC" not in make_page({"eager": make_row(9), "cpu-fp32": make_row(3)}, [])
+
+
 def test_a_cpu_without_bf16_and_int8_products_is_said() -> None:
     for flags, is_said in ((["avx2"], True), (["avx512_vnni", "avx512_bf16"], False)):
-        page = make_page({"eager": make_row(9)}, flags)
+        page = " ".join(make_page({"eager": make_row(9)}, flags).split())
         assert ("no bf16" in page, "no dot products of int8" in page) == (is_said, is_said)
 
 
@@ -114,15 +170,18 @@ def test_a_run_keeps_the_results_of_other_models_peers_and_threads(
     monkeypatch.setattr(tables, "RESULTS", tmp_path)
     monkeypatch.setattr(command, "origin", lambda: MACHINE)
     runner = Runner(CASES["sat-t"], PEERS)
-    for rows in ({"eager": make_row(9), "tract": {"why_not": "not installed"}},
-                 {"eager": {"times": {"2": {"why_not": "one thread"}}}, "tract": make_row(7)}):
+    for rows in ({"eager": make_row(9), "tract": {"why_not": "not installed"}, "cpu-fp32": make_row(3)},
+                 {"eager": {"versions": {"torch": "3"}, "times": {"2": {"why_not": "one thread"}}},
+                  "tract": make_row(7), "cpu-fp32": {"times": {"1": {"why_not": "ended early"}}}},
+                 {"tract": {"why_not": "not installed"}}):
         runner.rows = rows
         command.save(runner)
     file = tmp_path / "peers" / "a-machine-2-cores.json"
     (found,) = json.loads(file.read_bytes())["models"].values()
     assert set(found["eager"]["times"]) == {"1", "2"}
-    assert found["eager"]["scores"] == GOOD
+    assert (found["eager"]["scores"], found["eager"]["versions"]) == (GOOD, {"torch": "2"})
     assert found["tract"] == make_row(7)
+    assert found["cpu-fp32"] == make_row(3)
 
 
 def test_what_was_built_is_built_again_only_if_its_sources_change(tmp_path: Path) -> None:

@@ -29,13 +29,13 @@ def with_work(tiny: Path, gflops: float, streams: int = 1, threads: int | None =
                    operations={"model": operations - 1000, "front_end": 1000})
 
 
-def test_a_model_gets_a_thread_for_each_ten_gigaflops_and_at_most_all_cores(tiny: Path) -> None:
-    for gflops, expected in ((0.3, 1), (9.9, 1), (10.1, 2), (35, 4), (500, 8)):
+def test_a_model_gets_a_thread_for_each_five_gigaflops_and_at_most_all_cores(tiny: Path) -> None:
+    for gflops, expected in ((0.3, 1), (4.9, 1), (5.1, 2), (32, 7), (500, 8)):
         assert live_threads(with_work(tiny, gflops)) == expected
 
 
 def test_streams_of_one_step_add_up_and_an_open_number_counts_as_one(tiny: Path) -> None:
-    assert live_threads(with_work(tiny, 3, streams=8)) == 3
+    assert live_threads(with_work(tiny, 3, streams=8)) == 5
     assert live_threads(with_work(tiny, 3, streams=ANY)) == 1
 
 

@@ -6,7 +6,8 @@ import time
 
 
 class Clock:
-    """Replaces the module `time`; only steps and pauses advance it."""
+    """Replaces the module `time`: only steps and pauses advance `perf_counter`. CPU time is the real one,
+    which a test can only compare with what its threads have used."""
 
     def __init__(self) -> None:
         self.now = 0.0

@@ -29,7 +29,7 @@ GROUP = 8            # streams of a graph for any number that run at a time: lar
 
 @dataclass(frozen=True, kw_only=True)
 class BoundCache:
-    """The cache of the streams that run at a time, with the buffers and bindings of the next two steps."""
+    """The cache of one group of streams, with the buffers and bindings of the next two steps."""
 
     now: list[NDArray[Any]]    # the cache, which the next step reads
     spare: list[NDArray[Any]]  # buffers into which that step writes the new cache

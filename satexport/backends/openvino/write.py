@@ -40,6 +40,7 @@ from satexport.backends.openvino.step import (
     state_name,
     streams_per_request,
 )
+from satexport.backends.openvino.zero_points import move_zero_points
 from satexport.bundle.contract import Contract
 from satexport.bundle.roles import FRONT
 from satexport.errors import RunError
@@ -70,6 +71,7 @@ def save_ir(folder: Path, ir: openvino.Model, graph: Graph, contract: Contract, 
     if count != contract.options.streams:
         ir.reshape({spec.name: [count, *spec.shape[1:]] for spec in (contract.input, *contract.cache_in)})
     simplify(ir)
+    move_zero_points(ir)
     front_end = _rewrite_front_end(ir, graph)
     _fuse_norms(ir)
     weights = _store_as_fp16(ir, graph.weights()) if settings.weights == "fp16" else ()

@@ -8,16 +8,18 @@ points k2:
 
     X[k] = sum_b W_n_fft^(b k) sum_a w[n] x[n] W_points^(a k1)        W_N = exp(-2 pi i / N)
 
-The signal is real: k1 = 0 ... points / 2 gives every bin, the upper ones as conjugates of others. Values of
-k2 whose bins no filter reads are left out. If bands are in groups, bins get into the order of their
-frequency, so that each group reads a short range of them. If the window is shorter than `n_fft`, the frame
+The signal is real: k1 = 0 ... points / 2 gives every bin, and a bin k below 0 has the power of -k. For k1 = 0
+and points / 2 the first stage is real: these two share a place, as real and imaginary part of one. Column m
+of the second stage has the bins from m to m + 1 halves of `points`, so that each group of bands reads a short
+range of columns; columns that no filter reads are left out. If the window is shorter than `n_fft`, the frame
 begins with it: the zeros that follow need no rows, and the power does not depend on where the window is.
 
-For 2 s at 16 kHz with frames of 512 this takes 26 MFLOP, compared to 118 for a product with a matrix of 512
-waves. It is 2.2 times as fast under ONNX Runtime with one thread, with the same rounding error. Other
-variants: 32 rows of 16 (10 % faster, but scores deviate by up to 1.5e-4 on the ten minutes of parity,
-compared to 0.9e-4 here and 0.5e-4 from PyTorch's rounding), 8 x 64, frames and batched products instead of
-the convolution (equally fast, more nodes), ReduceSumSquare (slower than Mul and ReduceSum).
+For 2 s at 16 kHz with frames of 512 this takes 18 MFLOP, compared to 118 for a product with a matrix of 512
+waves. Other variants: 32 rows of 16 (10 % faster, but scores deviate by up to 1.5e-4 on the ten minutes of
+parity, compared to 0.9e-4 here and 0.5e-4 from PyTorch's rounding), 8 x 64, frames and batched products
+instead of the convolution (equally fast, more nodes), ReduceSum in place of Split, Mul and Add (2 % faster
+under ONNX Runtime, 5 % slower under OpenVINO), ReduceSumSquare (slower), one product for all bands (5 %
+slower under ONNX Runtime, 9 % under OpenVINO).
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from numpy.typing import NDArray
 from satexport.graph.writer import Writer
 
 LONGEST_ROW = 32  # samples
+ROUNDING = 1e-12  # of the largest weight of the filters
 
 Array = NDArray[np.float64]
 
@@ -43,7 +46,7 @@ class MelPower:
     hop: int        # samples from one frame to the next
     window: Array   # [n_fft] or shorter, centred in the frame
     filters: Array  # [n_fft / 2 + 1, bands]
-    groups: int = 1  # of equally many neighbouring bands; a group's product takes only the bins that it reads
+    groups: int = 4  # of equally many neighbouring bands; a group's product takes only the bins that it reads
 
     @property
     def row(self) -> int:
@@ -63,7 +66,7 @@ class MelPower:
         """Write the nodes from a signal [N, samples] that is no longer than the frames to the power of the
         mel bands, [N, bands, frames]; frames are centred, the signal is reflected at its ends. Returns the
         name of the result."""
-        row, k1, k2 = self.row, self._frequencies, len(self._columns)
+        row, k1, columns = self.row, self._places, len(self._columns())
         rows = self.span(frames) // row
         right = rows * row - self.left - samples
         assert right >= 0
@@ -76,29 +79,21 @@ class MelPower:
         x = g.op("Transpose", "mel/first/sorted", x, perm=[0, 2, 1, 3])
         x = g.reshape("mel/first/grouped", x, -1, k1, 2 * row, frames)         # [N, k1, (part, b), F]
         x = g.op("MatMul", "mel/spectrum", g.constant("mel.second", self._second_stage()), x)
-        x = g.op("Mul", "mel/squares", x, x)                                   # [N, k1, (part, k2), F]
-        x = g.reshape("mel/squares/parts", x, -1, k1, 2, k2 * frames)
-        x = g.sum("mel/bins", x, 2)
-        if self.groups == 1:
-            x = g.reshape("mel/bins/sorted", x, -1, k1 * k2, frames)
-            return g.op("MatMul", "mel/power", g.constant("mel.filters", self._sorted_filters()), x)
-        x = g.reshape("mel/bins/grid", x, -1, k1, k2, frames)
-        x = g.op("Transpose", "mel/bins/ascending", x, perm=[0, 2, 1, 3])
-        return self._write_groups(g, g.reshape("mel/bins/sorted", x, -1, k1 * k2, frames))
-
-    def _write_groups(self, g: Writer, bins: str) -> str:
-        """Write the nodes from bins [N, k2 * k1, F] to the power of the mel bands: a product for each group
-        of bands."""
-        shape = (self._frequencies, len(self._columns), -1)
-        ascending = self._sorted_filters().T.reshape(shape).swapaxes(0, 1).reshape(-1, self.filters.shape[1])
-        parts = []
-        for number, filters in enumerate(np.array_split(ascending.T, self.groups)):
-            read = np.flatnonzero(filters.any(0))
-            first, end = int(read[0]), int(read[-1]) + 1
-            x = g.slice(f"mel/bins/group_{number}", bins, 1, first, end)
-            weight = g.constant(f"mel.filters.group_{number}", filters[:, first:end])
-            parts.append(g.op("MatMul", f"mel/power/group_{number}", weight, x))
+        real, imaginary = g.split("mel/spectrum/parts", x, 2, columns, columns)
+        x = g.op("Add", "mel/bins", g.op("Mul", "mel/real/squares", real, real),
+                 g.op("Mul", "mel/imaginary/squares", imaginary, imaginary))   # [N, k1, m, F]
+        parts = [self._write_group(g, x, number, filters, frames)
+                 for number, filters in enumerate(np.array_split(self._sorted_filters(), self.groups))]
         return g.op("Concat", "mel/power", *parts, axis=1)
+
+    def _write_group(self, g: Writer, bins: str, number: int, filters: Array, frames: int) -> str:
+        """Write the product of bins [N, k1, m, F] and the filters of a group of bands, [bands, k1, m]."""
+        read = np.flatnonzero(filters.any((0, 1)))
+        first, end = int(read[0]), int(read[-1]) + 1
+        x = g.slice(f"mel/bins/group_{number}", bins, 2, first, end)
+        x = g.reshape(f"mel/bins/group_{number}/sorted", x, -1, self._places * (end - first), frames)
+        weight = g.constant(f"mel.filters.group_{number}", filters[:, :, first:end].reshape(len(filters), -1))
+        return g.op("MatMul", f"mel/power/group_{number}", weight, x)
 
     @property
     def _points(self) -> int:
@@ -106,50 +101,55 @@ class MelPower:
         return self.n_fft // self.row
 
     @property
-    def _frequencies(self) -> int:
-        """Number of frequencies k1 that the first stage keeps."""
-        return self._points // 2 + 1
+    def _places(self) -> int:
+        """Complex values per b that the first stage gives, indexed by k1."""
+        return self._points // 2
 
-    @property
     def _columns(self) -> NDArray[np.int64]:
-        """The values of k2 whose bins have a filter, for several groups by the frequency of the bins."""
-        bins = np.arange(self._frequencies)[:, None] + self._points * np.arange(self.row)    # [k1, row]
-        columns = np.flatnonzero(self.filters[self._folded(bins)].any((0, 2)))
-        if self.groups > 1:
-            columns = columns[np.argsort(np.minimum(columns, self.row - columns), kind="stable")]
-        return columns
+        """The columns m of the second stage whose bins have a filter."""
+        return np.flatnonzero(self._filters_of(self._bins(np.arange(self.row + 1))).any((0, 2)))
 
-    def _bins(self) -> NDArray[np.int64]:
-        """The bins k = k1 + points k2, [k1, k2]."""
-        return np.arange(self._frequencies)[:, None] + self._points * self._columns
+    def _bins(self, columns: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The bins k = k1 + points k2 of these columns, [k1, m], of any sign. Their absolute values lie
+        between m and m + 1 halves of `points`; if m is odd, they are negative. The place k1 = 0 has the bin
+        m points / 2, which the frequency points / 2 gives if m is odd."""
+        k1 = np.arange(self._places)[:, None]
+        bins: NDArray[np.int64] = k1 + self._points * np.where(columns % 2, -(columns + 1) // 2, columns // 2)
+        bins[0] = columns * self._places
+        return bins
 
-    def _folded(self, bins: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The bins 0 ... n_fft / 2 of which these are, or of whose conjugates."""
-        return np.minimum(bins, self.n_fft - bins)
+    def _filters_of(self, bins: NDArray[np.int64]) -> Array:
+        """The filters of bins of any sign, [*bins.shape, bands]; zeros for those above n_fft / 2, which occur
+        a second time, and for weights that are only a rounding error of the end of a filter."""
+        weights = np.where(self.filters > ROUNDING * self.filters.max(), self.filters, 0)
+        filters = np.pad(weights, ((0, self._points), (0, 0)))
+        taken: Array = filters[np.abs(bins)]
+        return taken
 
     def _first_stage(self) -> Array:
         """Window and DFT along the rows: one filter per (b, k1, real or imaginary part), [row * 2 * k1, 1,
-        rows of the window]."""
+        rows of the window]. In place of the imaginary part of k1 = 0, which is zero, stands points / 2."""
         window = self.window.reshape(-1, self.row)
-        angles = np.outer(np.arange(self._frequencies), np.arange(len(window)))
+        angles = np.outer(np.arange(self._places), np.arange(len(window)))
         waves = np.exp(-2j * np.pi / self._points * angles)
         parts = np.stack((waves.real, waves.imag), 1)                          # [k1, part, a]
+        parts[0, 1] = (-1.0) ** np.arange(len(window))
         filters: Array = np.einsum("kpa,ab->bkpa", parts, window)
         return filters.reshape(-1, 1, len(window))
 
     def _second_stage(self) -> Array:
-        """For each k1, the matrix from b to k2, each with real and imaginary part: [k1, 2 * k2, 2 * row]."""
-        turns = self._bins()[:, :, None] * np.arange(self.row)                              # [k1, k2, b]
+        """For each k1, the matrix from b to the columns, each with real and imaginary part: [k1, 2 * m,
+        2 * row]."""
+        columns = self._columns()
+        turns = self._bins(columns)[:, :, None] * np.arange(self.row)                        # [k1, m, b]
         waves = np.exp(-2j * np.pi / self.n_fft * turns)
-        return np.concatenate((np.concatenate((waves.real, -waves.imag), 2),
-                               np.concatenate((waves.imag, waves.real), 2)), 1)
+        left, right = (np.concatenate(parts, 1) for parts in (  # of the parts of the first stage
+            (waves.real, waves.imag), (-waves.imag, waves.real)))
+        odd = np.tile(columns % 2, 2)[:, None]
+        left[0], right[0] = left[0] * (1 - odd), left[0] * odd  # both are real parts
+        return np.concatenate((left, right), 2)
 
     def _sorted_filters(self) -> Array:
-        """The mel filters in the order of the second stage's output, [bands, k1 * k2]. A bin that occurs
-        twice, also as a conjugate, counts once."""
-        folded = self._folded(self._bins().reshape(-1))
-        used, first = np.unique(folded, return_index=True)
-        assert not np.delete(self.filters, used, 0).any()
-        filters = np.zeros((self.filters.shape[1], len(folded)))
-        filters[:, first] = self.filters[used].T
+        """The mel filters in the order of the second stage's output, [bands, k1, m]."""
+        filters: Array = self._filters_of(self._bins(self._columns())).transpose(2, 0, 1)
         return filters

@@ -254,6 +254,15 @@ def test_quantisation_is_one_node_and_weights_have_no_zero_points(made: Made) ->
     assert kinds.count("Convert") == len(weights) == 60
 
 
+def test_no_activation_of_a_product_has_a_zero_point(made: Made) -> None:
+    import openvino
+
+    nodes = openvino.Core().read_model(made.path / "model.xml").get_ops()
+    lowest = [node.input_value(3).get_node().data for node in nodes if node.get_type_name() == "FakeQuantize"]
+    assert len(lowest) == 49
+    assert not np.any(lowest)
+
+
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "weights gone": lambda path: (path / "model.bin").unlink(),
     "weights changed": lambda path: (path / "model.bin").write_bytes(
