@@ -92,7 +92,7 @@ def _read(path: Path) -> str:
 
 
 def _version(package: str) -> str | None:
-    from importlib import metadata  # a sixth of what `satexport run` imports, and loading a bundle needs none
+    from importlib import metadata  # slow to import, and loading a bundle needs none
 
     try:
         return metadata.version(package)
