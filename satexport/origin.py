@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +100,8 @@ def _read(path: Path) -> str:
 
 
 def _version(package: str) -> str | None:
+    from importlib import metadata  # slow to import, and loading a bundle needs none
+
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
