@@ -43,7 +43,7 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Runner:
 
 
 def make_row(milliseconds: float, **scores: float) -> dict[str, Any]:
-    times = {kind: {"median_ms": milliseconds} for kind in ("burst", "paused")}
+    times = {kind: {"median_ms": milliseconds, "steps": 9} for kind in ("burst", "paused")}
     return {"versions": {"torch": "2"}, "scores": GOOD | scores,
             "times": {"1": {**times, "features_ms": None, "run": "2026-11-26T10:00",
                             "versions": {"torch": "2"}}}}
@@ -125,6 +125,7 @@ def test_a_goal_is_reached_missed_or_not_measured() -> None:
              if line.startswith(f"| {DEMO}")]
     assert {row[2]: row[-3:-1] for row in cells} == {
         "fp32": ["1.05", "reached"], "bf16": ["1.05", "not measured"], "int8": ["1.1", "missed in 2 of 2"]}
+    assert "at least 9 steps" in " ".join(make_page(rows, []).split())
     assert "\nNot measured.\n" in make_page({"eager": {"scores": GOOD}}, [])
 
 
