@@ -76,6 +76,7 @@ def test_if_only_times_are_asked_a_peer_that_is_missing_or_dies_in_its_turn_leav
             return super().ask(do, **arguments)
 
     monkeypatch.setattr(run, "Process", DyingProcess)
+    monkeypatch.setattr(environments, "FOLDER", runner.store.parent)
     again = Runner(runner.case, {name: PEERS[name] for name in ("executorch", "cpu-fp32", "eager")},
                    runner.store)
     again.time(1, TURNS)
