@@ -11,7 +11,6 @@ the file records the reason. docs/performance.md describes what was learned abou
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks import command
 from benchmarks.cases import Case, read_cases
 from benchmarks.tables import RESULTS, cpu_name, read_results, write_pages
 from satexport.bundle.contract import USUAL_OPTIONS
@@ -109,20 +109,24 @@ def _save(case: Case, result: dict[str, Any]) -> None:
 
 def main() -> None:
     """Run the cases that the command line selects, then write the pages."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = command.Parser("results", __doc__)
     parser.add_argument("--only", nargs="+", metavar="NAME", help="only these cases, such as sat-t-2s")
     parser.add_argument("--table", metavar="TITLE", help="only the cases of tables whose title contains this")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--esc10", type=Path, default=ROOT.parent / "shared" / "esc10",
-                        help="folder of ESC-10 or ESC-50, for the demo in int8")
-    parser.add_argument("--minutes", type=float, default=10,
-                        help="minutes of audio over which to compare scores")
+    parser.add_argument("--threads", type=command.whole_number(1, command.THREADS), default=2, metavar="N",
+                        help="of each bundle; default 2")
+    parser.add_argument("--esc10", type=command.folder, default=ROOT.parent / "shared" / "esc10",
+                        metavar="FOLDER", help="ESC-10 or ESC-50, for the demo in int8")
+    parser.add_argument("--minutes", type=command.minutes, default=10,
+                        help="of audio over which to compare scores; default 10")
     options = parser.parse_args()
     tables = [table for table in read_cases().tables if not options.table or options.table in table.title]
+    names = [case.name for table in tables for case in table.cases]
+    if not tables:
+        parser.error(f"no table has this title: {options.table}; benchmarks/cases.toml lists them.")
+    if unknown := [name for name in options.only or () if name not in names]:
+        parser.error(f"no case has this name: {', '.join(unknown)}; benchmarks/cases.toml lists them.")
     cases = [case for table in tables for case in table.cases
              if not options.only or case.name in options.only]
-    if not cases:
-        parser.error("no case has this name; benchmarks/cases.toml lists them.")
     failed = False
     for case in cases:
         print(case.name, flush=True)
@@ -138,4 +142,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)
