@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +58,18 @@ def read_cpu(root: Path = Path("/"), machine: str = platform.machine()) -> Cpu:
     fields = _read_cpuinfo(root)
     is_arm = machine.lower().startswith(("aarch64", "arm"))
     name = _arm_name(fields, root) if is_arm else "".join(fields.get("model name", [])[:1])
-    is_emulated = _read(root / "proc" / "self" / "comm").startswith("qemu-")
+    is_emulated = (_read(root / "proc" / "self" / "comm").startswith("qemu-")  # but not under binfmt_misc
+                   or (is_arm and _is_on_x86(root, fields)))
     present = "".join(fields.get("Features" if is_arm else "flags", [])[:1]).split()
     return Cpu((name or platform.processor() or machine) + (", emulated by QEMU" if is_emulated else ""),
                [flag for flag in CPU_FLAGS if flag in present], is_emulated)
+
+
+def _is_on_x86(root: Path, fields: dict[str, list[str]]) -> bool:
+    """Return whether the kernel that serves an ARM process is one for x86. Linux on ARM names the implementer
+    of each core. Newer QEMU shows such a /proc/cpuinfo of its own, but /sys is always the kernel's."""
+    modalias = _read(root / "sys" / "devices" / "system" / "cpu" / "modalias")
+    return modalias.startswith("cpu:type:x86") or "vendor_id" in fields
 
 
 def _arm_name(fields: dict[str, list[str]], root: Path) -> str:
@@ -93,6 +100,8 @@ def _read(path: Path) -> str:
 
 
 def _version(package: str) -> str | None:
+    from importlib import metadata  # slow to import, and loading a bundle needs none
+
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -1,19 +1,69 @@
-"""The pages of this process' memory: put weights on huge pages, release code that ran only once."""
+"""The pages of this process' memory: release those that can be read again, put weights on huge pages.
+
+All of it only saves memory or time: if the system refuses, a model is loaded without it. Does nothing on
+systems other than Linux."""
 
 from __future__ import annotations
 
 import ctypes
 import mmap
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
-SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-HUGE = 2 << 20        # bytes of a huge page on x86 and ARM with pages of 4 KB
-COLLAPSE = 25         # MADV_COLLAPSE of madvise(2), since Linux 6.1
-PRESENT = 1 << 63     # bit of an entry of /proc/self/pagemap: the page is in memory
+MAPS, PAGEMAP = "/proc/self/maps", "/proc/self/pagemap"
+SETTINGS = Path("/sys/kernel/mm/transparent_hugepage")
+COLLAPSE = 25        # MADV_COLLAPSE of madvise(2), since Linux 6.1
+PRESENT = 1 << 63    # bit of an entry of /proc/self/pagemap: the page is in memory
+ENTRY_BYTES = 8      # of such an entry
+PIECE = 64           # huge pages whose entries are read at a time
+READ_AGAIN = {"r--s", "r-xs", "r-xp"}  # permissions of mapped data and of code, which are as in their file
+Range = tuple[int, int]  # first address, address after the last
+_ignoring_refusals = suppress(OSError, ValueError)  # ValueError: a line or entry of another form
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mapping:
+    """A range of addresses of this process, a line of /proc/self/maps (proc(5))."""
+
+    limits: Range
+    permissions: str  # "r-xp"
+    inode: str        # "0": no file
+    name: str         # path of the file, or "[heap]"; "": none
+
+
+def mappings() -> list[Mapping]:
+    """Return the ranges of addresses of this process, in ascending order; [] on a system without /proc."""
+    found: list[Mapping] = []
+    with _ignoring_refusals, open(MAPS, encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            addresses, permissions, _, _, inode, *name = line.rstrip("\n").split(maxsplit=5)
+            start, end = (int(address, 16) for address in addresses.split("-"))
+            found.append(Mapping(limits=(start, end), permissions=permissions, inode=inode,
+                                 name="".join(name)))
+    return found
+
+
+def release(*paths: Path) -> None:
+    """Release the pages of these mapped files, and of mapped files that lie directly in these folders: data
+    that is mapped for reading, and code. What is used again is read again, from the system's file cache.
+    (The constants of a library have addresses in them that are not in the file; they stay.)"""
+    names = {str(path.resolve()) for path in paths}  # as the system lists them
+    for mapping in mappings():
+        if mapping.permissions in READ_AGAIN and names & {mapping.name, os.path.dirname(mapping.name)}:
+            _advise(mapping.limits, mmap.MADV_DONTNEED)
+
+
+def trim_heap() -> None:
+    """Give memory that was freed back to the system, with malloc_trim(3), which only glibc has."""
+    if os.path.exists(MAPS) and hasattr(_libc(), "malloc_trim"):
+        _libc().malloc_trim(0)
 
 
 @contextmanager
@@ -21,66 +71,69 @@ def huge_pages() -> Iterator[None]:
     """After the block, move the memory that it allocated and still uses to huge pages.
 
     Linux puts memory on huge pages by itself only if the machine is set to "always", most are set to
-    "madvise". A step reads all weights, and with pages of 4 KB the addresses of each are looked up again.
-    Only huge pages that are entirely in use are made, so the resident size stays the same. Does nothing on
-    other systems, before Linux 6.1, and on a machine whose setting is "never"."""
+    "madvise". A step reads all weights, and with small pages the addresses of each are looked up again. Only
+    huge pages that are entirely in use are made, so the resident size stays the same. Memory from before the
+    block stays as it is. Does nothing before Linux 6.1, and on a machine whose setting is "never"."""
     before = _allocated()
     yield
-    with suppress(OSError):
-        if "[never]" not in SETTING.read_text("ascii"):
-            _collapse(before)
+    with _ignoring_refusals:
+        if "[never]" not in (SETTINGS / "enabled").read_text("ascii"):
+            _collapse(_subtract(_allocated(), before), huge_page_bytes())
 
 
-def release_code(folder: Path) -> None:
-    """Release the code of the libraries in this folder. What runs again is read again, from the system's file
-    cache (4 ms in the next step); what ran only to load a model does not count as resident any more. Does
-    nothing on a system without /proc or madvise."""
-    folder = folder.resolve()  # as the system lists it
-    with suppress(OSError, AttributeError), open("/proc/self/maps", encoding="utf-8",
-                                                 errors="replace") as maps:
-        for line in maps:
-            addresses, permissions, _, _, _, *names = line.rstrip("\n").split(maxsplit=5)
-            if permissions.startswith("r-x") and Path(*names).parent == folder:
-                start, end = _limits(addresses)  # other pages of a library differ from its file
-                _madvise(start, end - start, mmap.MADV_DONTNEED)
+def huge_page_bytes() -> int:
+    """Size of a huge page: 2 MB if small ones have 4 KB, 32 MB if they have 16 KB (Raspberry Pi 5). Raises
+    `OSError` if this system has none."""
+    return int((SETTINGS / "hpage_pmd_size").read_text("ascii"))
 
 
-def _madvise(start: int, size: int, advice: int) -> None:
+def _collapse(ranges: Iterable[Range], size: int) -> None:
+    """Move the memory in these ranges to huge pages of `size` bytes, if all of such a page is in use."""
+    with open(PAGEMAP, "rb", buffering=0) as pagemap:
+        for start, end in ranges:
+            for address in _find_used(pagemap, start, end, size):
+                _advise((address, address + size), COLLAPSE)
+
+
+def _find_used(pagemap: BinaryIO, start: int, end: int, size: int) -> Iterator[int]:
+    """Yield the addresses of huge pages between two addresses that are entirely in use."""
+    pages = size // mmap.PAGESIZE
+    for first in range(-(-start // size), end // size, PIECE):
+        count = min(PIECE, end // size - first)
+        pagemap.seek(first * pages * ENTRY_BYTES)
+        content = pagemap.read(count * pages * ENTRY_BYTES)  # may be fewer
+        count = len(content) // (pages * ENTRY_BYTES)
+        entries = np.frombuffer(content, np.uint64, count * pages) if count else np.zeros(0, np.uint64)
+        used = (entries >= PRESENT).reshape(-1, pages).all(1)
+        yield from ((first + int(number)) * size for number in np.flatnonzero(used))
+
+
+def _allocated() -> list[Range]:
+    """Return the ranges of this process' private memory that is in no file."""
+    return [mapping.limits for mapping in mappings() if mapping.inode == "0"
+            and mapping.permissions == "rw-p" and mapping.name in ("", "[heap]")]
+
+
+def _subtract(ranges: Sequence[Range], without: Sequence[Range]) -> Iterator[Range]:
+    """Yield the parts of ranges that are not in the others; both are in ascending order. (Linux joins a new
+    range and its neighbours, so that either end of a range may be new.)"""
+    for start, end in ranges:
+        rest = start
+        for first, last in without:
+            if first < end and last > rest:
+                if rest < first:
+                    yield rest, first
+                rest = last
+        if rest < end:
+            yield rest, end
+
+
+def _advise(limits: Range, advice: int) -> None:
     """Call madvise(2), and ignore whether it succeeds."""
-    madvise = ctypes.CDLL(None).madvise
-    madvise.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
-    madvise(start, size, advice)
+    start, end = limits
+    _libc().madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), ctypes.c_int(advice))
 
 
-def _limits(addresses: str) -> tuple[int, int]:
-    start, end = (int(address, 16) for address in addresses.split("-"))
-    return start, end
-
-
-def _collapse(before: Mapping[int, int]) -> None:
-    """Move all memory in use that is not in the ranges `before` to huge pages."""
-    pages = HUGE // mmap.PAGESIZE
-    with open("/proc/self/pagemap", "rb", buffering=0) as pagemap:
-        for start, end in _allocated().items():
-            first = max(start, before.get(start, start))  # a range may have grown
-            first, count = -(-first // HUGE), end // HUGE - -(-first // HUGE)
-            if count <= 0:
-                continue
-            pagemap.seek(first * pages * 8)
-            entries = np.frombuffer(pagemap.read(count * pages * 8), np.uint64)
-            used = (entries >= PRESENT).reshape(-1, pages).all(1)
-            for number in np.flatnonzero(used):
-                _madvise((first + int(number)) * HUGE, HUGE, COLLAPSE)
-
-
-def _allocated() -> dict[int, int]:
-    """Return the ranges of addresses of the process' private memory that is in no file, start -> end, as
-    /proc/self/maps lists them (proc(5)); {} if there is no such file."""
-    ranges = {}
-    with suppress(OSError), open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
-        for line in maps:
-            addresses, permissions, _, _, inode, *name = line.split()
-            if inode == "0" and permissions.startswith("rw-p") and name in ([], ["[heap]"]):
-                start, end = _limits(addresses)
-                ranges[start] = end
-    return ranges
+@cache
+def _libc() -> Any:
+    return ctypes.CDLL(None)

@@ -134,6 +134,21 @@ def test_an_emulated_cpu_is_named_as_such(tmp_path: Path) -> None:
     assert cpu.name == "Raspberry Pi 5 Model B Rev 1.0 (Cortex-A76), emulated by QEMU"
 
 
+@pytest.mark.parametrize(("cpuinfo", "modalias"), [
+    (EPYC, ""), (PI_5, "cpu:type:x86,ven0002fam0019mod0011:feature:,0000,0001\n")],
+    ids=["cpuinfo of the host", "cpuinfo of QEMU"])
+def test_an_emulator_that_the_system_starts_by_itself_is_recognised(
+        cpuinfo: str, modalias: str, tmp_path: Path) -> None:
+    """As in a container for ARM on an x86 machine, where the process has the name of its program."""
+    file = machine_with(tmp_path, cpuinfo) / "sys" / "devices" / "system" / "cpu" / "modalias"
+    file.parent.mkdir(parents=True)
+    file.write_text(modalias, encoding="utf-8")
+    assert read_cpu(tmp_path, "aarch64").is_emulated
+    file.write_text("cpu:type:aarch64:feature:,0000,0001\n", encoding="utf-8")
+    assert read_cpu(tmp_path, "aarch64").is_emulated == (cpuinfo == EPYC)
+    assert not read_cpu(machine_with(tmp_path, EPYC), "x86_64").is_emulated
+
+
 def test_the_host_of_an_emulator_is_not_taken_for_the_cpu(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a container for ARM on an x86 machine, where /proc/cpuinfo is the host's."""

@@ -1,26 +1,29 @@
-"""Memory on huge pages, and code that is released."""
+"""Memory on huge pages, and pages that are released."""
 
 from __future__ import annotations
 
+import _ctypes
+import ctypes
 import mmap
 import re
+import shutil
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from satexport.pages import HUGE, SETTING, huge_pages, release_code
+from satexport import pages
+from satexport.pages import huge_page_bytes, huge_pages, mappings, release
 from tests.machine import needs_proc
 
 SMAPS = Path("/proc/self/smaps")
-SIZE = 8 * HUGE
 
 
-def sizes_of(array: NDArray[np.uint8]) -> dict[str, int]:
-    """Return the sizes, in bytes, that the system lists for the memory that an array is in."""
-    address, found, inside = array.ctypes.data + array.size // 2, dict[str, int](), False
+def sizes_at(address: int) -> dict[str, int]:
+    """Return the sizes, in bytes, that the system lists for the range that an address is in."""
+    found, inside = dict[str, int](), False
     for line in SMAPS.read_text("utf-8", errors="replace").splitlines():
         if limits := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
             inside = int(limits[1], 16) <= address < int(limits[2], 16)
@@ -30,71 +33,129 @@ def sizes_of(array: NDArray[np.uint8]) -> dict[str, int]:
     return found
 
 
-def resident_code(folder: Path) -> int:
-    """Return the bytes of the code of a folder's libraries in memory."""
-    total, inside = 0, False
-    for line in SMAPS.read_text("utf-8", errors="replace").splitlines():
-        if re.match(r"[0-9a-f]+-", line):
-            inside = " r-xp " in line and str(folder) in line
-        elif inside and line.startswith("Rss:"):
-            total += 1024 * int(line.split()[1])
-    return total
+def range_of(array: NDArray[np.uint8]) -> tuple[int, int]:
+    """Return the limits of the range that an array is in."""
+    address = array.ctypes.data
+    return next(found.limits for found in mappings() if found.limits[0] <= address < found.limits[1])
+
+
+def resident(file: Path, permissions: str = "r--s") -> int:
+    """Bytes of the file in memory, of its mapping with these permissions."""
+    start = next(found.limits[0] for found in mappings()
+                 if (found.name, found.permissions) == (str(file), permissions))
+    return sizes_at(start)["Rss"]
 
 
 @needs_proc
-def test_code_that_was_released_is_read_again_when_it_runs() -> None:
-    folder = Path(onnxruntime.__file__).parent.resolve() / "capi"
-    onnxruntime.get_available_providers()
-    before = resident_code(folder)
-    release_code(folder)
-    released = resident_code(folder)
-    assert released < before / 4
-    onnxruntime.OrtValue.ortvalue_from_numpy(np.ones(3, np.float32))
-    assert released < resident_code(folder) < before
+def test_pages_of_a_mapped_file_are_released_and_come_again(tmp_path: Path) -> None:
+    file = tmp_path / "weights of a model.bin"
+    file.write_bytes(bytes(range(256)) * 40_000)
+    values = np.memmap(file, np.uint8, "r")
+    total = int(values.sum(dtype=np.int64))
+    assert resident(file) >= len(values)
+    release(file)
+    assert resident(file) == 0
+    assert int(values.sum(dtype=np.int64)) == total
 
 
-def allocate() -> NDArray[np.uint8]:
+@needs_proc
+def test_code_in_a_folder_is_released_and_runs_again(tmp_path: Path) -> None:
+    file = tmp_path / "library.so"
+    shutil.copyfile(_ctypes.__file__, file)
+    library = ctypes.PyDLL(str(file))
+    assert library.PyInit__ctypes is not None
+    assert resident(file, "r-xp") > 0
+    constants = resident(file, "r--p")
+    release(tmp_path)
+    assert resident(file, "r-xp") == 0
+    assert resident(file, "r--p") == constants
+
+
+def allocate(size: int) -> NDArray[np.uint8]:
     """Allocate memory as C does; numpy itself asks for huge pages."""
-    memory = mmap.mmap(-1, SIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    memory.madvise(mmap.MADV_DONTFORK)  # so that the system lists it apart from its neighbours
-    return np.frombuffer(memory, np.uint8)
+    return np.frombuffer(mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), np.uint8)
 
 
 @pytest.fixture
-def in_use() -> NDArray[np.uint8]:
-    """Memory that a block of `huge_pages` has allocated: three quarters of it are in use."""
-    if not SETTING.exists() or "[madvise]" not in SETTING.read_text("ascii"):
-        pytest.skip("transparent huge pages are not set to madvise here")
-    with huge_pages():
-        memory = allocate()
-        memory[:SIZE * 3 // 4] = 1
-        memory[-1] = 1  # the last huge page has one small page in use
-    if not sizes_of(memory).get("AnonHugePages"):
-        pytest.skip("this kernel makes no huge pages: it is older than 6.1, or has no free ones")
-    return memory
-
-
-def test_memory_in_use_is_on_huge_pages_and_the_rest_stays_unused(in_use: NDArray[np.uint8]) -> None:
-    sizes = sizes_of(in_use)
-    assert sizes["AnonHugePages"] >= SIZE * 3 // 4 - 2 * HUGE
-    assert sizes["Rss"] <= SIZE * 3 // 4 + mmap.PAGESIZE
-    assert (in_use[:SIZE * 3 // 4] == 1).all()
-
-
-def test_memory_from_before_stays_where_it_is() -> None:
-    memory = allocate()
+def huge() -> int:
+    """The size of a huge page on a system that makes some of memory in use."""
+    try:
+        if "[madvise]" not in (pages.SETTINGS / "enabled").read_text("ascii"):
+            pytest.skip("transparent huge pages are not set to madvise here")
+        size = huge_page_bytes()
+    except OSError:
+        pytest.skip("this system has no transparent huge pages")
+    memory = allocate(4 * size)
     memory[:] = 1
-    before = sizes_of(memory)["Rss"], sizes_of(memory).get("AnonHugePages")
+    if pages._libc().madvise(ctypes.c_void_p(memory.ctypes.data), ctypes.c_size_t(len(memory)),
+                             pages.COLLAPSE):
+        pytest.skip("this kernel makes no huge pages of memory in use: older than 6.1, or none are free")
+    return size
+
+
+def test_memory_in_use_is_on_huge_pages_and_the_rest_stays_unused(huge: int) -> None:
     with huge_pages():
-        pass
-    assert (sizes_of(memory)["Rss"], sizes_of(memory).get("AnonHugePages")) == before
+        memory = allocate(16 * huge)
+        before = sizes_at(memory.ctypes.data)
+        memory[:len(memory) * 3 // 4] = 1
+        memory[-1] = 1  # the last huge page has one small page in use
+    after = sizes_at(memory.ctypes.data)
+    assert after["AnonHugePages"] - before["AnonHugePages"] >= 10 * huge
+    assert after["Rss"] - before["Rss"] <= 12 * huge + 2 * mmap.PAGESIZE
+    assert (memory[:len(memory) * 3 // 4] == 1).all()
+
+
+def test_memory_from_before_stays_as_it_is_also_if_a_new_range_joins_it(huge: int) -> None:
+    old = allocate(16 * huge)
+    old[:] = 1
+    start, on_huge = range_of(old)[0], sizes_at(old.ctypes.data)["AnonHugePages"]
+    with huge_pages():
+        new = allocate(16 * huge)  # not in use
+    if range_of(new) != range_of(old) or range_of(old)[0] >= start:
+        pytest.skip("this system puts new memory elsewhere")
+    assert sizes_at(old.ctypes.data)["AnonHugePages"] == on_huge
+
+
+@pytest.mark.parametrize(("ranges", "before", "new"), [
+    ([(2, 9)], [(5, 9)], [(2, 5)]),                           # a new range below
+    ([(2, 9)], [(2, 5)], [(5, 9)]),                           # and above
+    ([(2, 9)], [(3, 4), (6, 7)], [(2, 3), (4, 6), (7, 9)]),   # one that fills gaps
+    ([(2, 5), (7, 9)], [(2, 5), (6, 9)], []),                 # less than before
+    ([(2, 5), (7, 9)], [], [(2, 5), (7, 9)])])
+def test_new_memory_is_what_no_range_had_before(
+        ranges: list[pages.Range], before: list[pages.Range], new: list[pages.Range]) -> None:
+    assert list(pages._subtract(ranges, before)) == new
+
+
+def test_entries_of_pages_are_read_in_pieces_and_a_short_read_leaves_the_rest(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    size, used = 4 * mmap.PAGESIZE, pages.PRESENT
+    entries = np.array([used] * 11 + [0] + [used] * 6, np.uint64)  # the last huge page is not complete
+    monkeypatch.setattr(pages, "PIECE", 2)
+    limits = mmap.PAGESIZE, 18 * mmap.PAGESIZE
+    assert list(pages._find_used(BytesIO(entries.tobytes()), *limits, size)) == [size, 3 * size]
+    short = BytesIO(entries.tobytes()[:-20])
+    assert list(pages._find_used(short, *limits, size)) == [size]
 
 
 def test_a_machine_that_wants_no_huge_pages_gets_none(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    setting = tmp_path / "enabled"
-    setting.write_text("always madvise [never]\n", encoding="ascii")
-    monkeypatch.setattr("satexport.pages.SETTING", setting)
-    monkeypatch.setattr("satexport.pages._collapse", lambda before: pytest.fail("collapsed"))
+    (tmp_path / "enabled").write_text("always madvise [never]\n", encoding="ascii")
+    (tmp_path / "hpage_pmd_size").write_text("2097152\n", encoding="ascii")
+    monkeypatch.setattr(pages, "SETTINGS", tmp_path)
+    monkeypatch.setattr(pages, "_collapse", lambda ranges, size: pytest.fail("collapsed"))
     with huge_pages():
         pass
+
+
+@pytest.mark.parametrize("size", ["", "a lot"])
+def test_a_system_that_tells_less_changes_nothing(
+        size: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "enabled").write_text("always [madvise] never\n", encoding="ascii")
+    (tmp_path / "hpage_pmd_size").write_text(size, encoding="ascii")
+    (tmp_path / "maps").write_text("of another form\n", encoding="ascii")
+    monkeypatch.setattr(pages, "SETTINGS", tmp_path)
+    monkeypatch.setattr(pages, "MAPS", str(tmp_path / "maps"))
+    with huge_pages():
+        pass
+    release(tmp_path)

@@ -102,7 +102,9 @@ def save(runner: Runner) -> None:
             of_scores = {"versions": old["versions"]} if "scores" in old and "scores" not in row else {}
             before[name] = old | row | of_scores | {
                 "times": _join_times(old.get("times", {}), row.get("times", {}))}
-    write_json(path, results | {"models": {**results["models"], runner.case.name: before}})
+    models = {**results["models"], runner.case.name: before}
+    order = [case.name for case in CASES.values() if case.name in models]
+    write_json(path, results | {"models": {name: models[name] for name in order}})
 
 
 def _join_times(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

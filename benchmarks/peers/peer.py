@@ -113,6 +113,23 @@ class Peer(Protocol):
         """Return the step of one stream, from audio [1, samples] to scores, in this number of threads."""
 
 
+class PeerStep:
+    """What the steps of peers share: one stream, and a runtime that Python frees."""
+
+    def initial_cache(self, streams: int = 1) -> Any:
+        """Return the cache after silence."""
+        raise NotImplementedError
+
+    def silence(self, cache: Any, stream: int) -> Any:
+        return self.initial_cache()
+
+    def executed(self) -> dict[str, dict[str, int]]:
+        return {}
+
+    def close(self) -> None:
+        """Do nothing: Python frees all."""
+
+
 def find_missing_bf16() -> str:
     """Return why a peer in bf16 cannot run on this CPU, "" if it can."""
     return "" if BF16 & set(origin()["cpu_flags"]) else "this CPU has no bf16"

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.peers.peer import Case
+from benchmarks.peers.peer import Case, PeerStep
 from satexport.models.families import make_reference
 from satexport.models.sat.network import Transformer
 from satexport.models.sat.reference import PyTorchStep
@@ -40,7 +40,7 @@ class FromFeatures(nn.Module):
         return logits.sigmoid() if cache is None else (logits.sigmoid(), cache)
 
 
-class FeatureStep:
+class FeatureStep(PeerStep):
     """A step that computes the features with PyTorch and the rest with `run`. `initial` is the initial cache;
     None for a model without a cache."""
 
@@ -67,15 +67,6 @@ class FeatureStep:
         inputs = [self.features(x), *([] if cache is None else [cache])]
         scores, *caches = self._run(inputs)
         return Outputs(scores), caches[0] if caches else None
-
-    def silence(self, cache: FloatArray | None, stream: int) -> FloatArray | None:
-        return self._initial
-
-    def executed(self) -> dict[str, dict[str, int]]:
-        return {}
-
-    def close(self) -> None:
-        """Do nothing: Python frees all."""
 
 
 def load_published(case: Case) -> PyTorchStep:

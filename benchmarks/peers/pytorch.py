@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.peers.peer import Case, Store, find_missing_bf16
+from benchmarks.peers.peer import Case, PeerStep, Store, find_missing_bf16
 from benchmarks.peers.published import load_published
 from satexport.errors import MissingError
 from satexport.step import FloatArray, Outputs, Step
@@ -71,7 +71,7 @@ class Compiled:
         return CompiledStep(case, torch.bfloat16 if self.precision == "bf16" else torch.float32)
 
 
-class CompiledStep:
+class CompiledStep(PeerStep):
     """The compiled reference as a step."""
 
     def __init__(self, case: Case, dtype: torch.dtype) -> None:
@@ -99,12 +99,3 @@ class CompiledStep:
         with torch.no_grad():
             scores, cache = self._tag(torch.from_numpy(x), cache)
             return Outputs(np.asarray(scores.numpy())), cache
-
-    def silence(self, cache: torch.Tensor | None, stream: int) -> torch.Tensor | None:
-        return self.initial_cache()
-
-    def executed(self) -> dict[str, dict[str, int]]:
-        return {}
-
-    def close(self) -> None:
-        """Do nothing: Python frees all."""

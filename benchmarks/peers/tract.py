@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peers.ours import export
-from benchmarks.peers.peer import Case, Store
+from benchmarks.peers.peer import Case, PeerStep, Store
 from satexport.bundle.folder import Bundle, open_bundle
 from satexport.errors import MissingError
 from satexport.step import FloatArray, Outputs, Step
@@ -37,7 +37,7 @@ class Tract:
         return TractStep(open_bundle(folder))
 
 
-class TractStep:
+class TractStep(PeerStep):
     """A bundle's graph under tract as a step."""
 
     def __init__(self, bundle: Bundle) -> None:
@@ -53,12 +53,3 @@ class TractStep:
         """Compute the scores of audio [1, samples], and the new caches, which stay tensors of tract."""
         scores, *caches = self._model.run([x, *cache])
         return Outputs(np.asarray(scores.to_numpy())), caches
-
-    def silence(self, cache: list[Any], stream: int) -> list[Any]:
-        return self._initial
-
-    def executed(self) -> dict[str, dict[str, int]]:
-        return {}
-
-    def close(self) -> None:
-        """Do nothing: Python frees all."""

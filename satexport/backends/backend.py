@@ -82,6 +82,7 @@ class Backend(Protocol):
 
     PACKAGE: str                        # the runtime's Python package
     PRECISIONS: tuple[str, ...]         # that a target may name
+    CAN_SPIN: bool                      # whether `LoadOptions.spinning` has an effect with several threads
     QUANTIZATION: Mapping[str, object]  # keys of [quantization] for which the runtime supports one value
                                         # only: a target may omit them
 

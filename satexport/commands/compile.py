@@ -14,6 +14,7 @@ import click
 
 from satexport.commands.console import ignore_closed_pipe, print_json
 from satexport.commands.options import (
+    LIVE,
     embedding_option,
     json_option,
     minutes_option,
@@ -70,8 +71,7 @@ _OPTIONS = (
                  help="Measure the bundle in turns with its export and PyTorch eager."),
     click.option("--output", type=click.Path(path_type=Path), default=Path("build"), show_default=True,
                  metavar="DIR", help="Folder for the bundles."),
-    threads_option("the proof uses all cores, to be short, the measurement as few as live "
-                   "streams need (see docs/live.md)."), json_option,
+    threads_option(LIVE), json_option,
 )
 
 

@@ -37,8 +37,9 @@ minutes_option = click.option("--minutes", type=Seconds(0.1, 240), default=10.0,
 json_option = click.option("--json", "as_json", is_flag=True,
                            help="Print the result as JSON on standard output.")
 spinning_option = click.option("--spinning", is_flag=True,
-                               help="The runtime's threads use their cores also while they wait: shorter "
-                                    "steps with several threads, several times the CPU time.")
+                               help="ONNX Runtime's threads, if there are several, use their cores also "
+                                    "while they wait: shorter steps, several times the CPU time. Other "
+                                    "runtimes do not do so.")
 LIVE = ("as few as live streams need, which costs the least CPU time: one for most models (see "
         "docs/live.md).")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from satexport.commands.console import finish_report
-from satexport.commands.options import json_option, minutes_option, parse_folds, threads_option
+from satexport.commands.options import LIVE, json_option, minutes_option, parse_folds, threads_option
 from satexport.errors import UsageError, requires_extra
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 @click.option("--require-data", is_flag=True, help="Fail if a gate could not be judged.")
 @click.option("--junit", "junit_file", type=click.Path(path_type=Path), metavar="FILE",
               help="Also write the gates to this file as JUnit XML.")
-@threads_option("all cores, to be short, or with --golden as few as live streams need (see docs/live.md).")
+@threads_option(LIVE)
 @json_option
 def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, category_map: Path | None,
                    checkpoint: str | None, minutes: float, report_file: Path | None,
@@ -58,10 +58,9 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
       satexport parity build/sat-t-2s/onnx --golden        on the device, without torch
     """
     from satexport import load
-    from satexport.bundle.folder import open_bundle
     from satexport.bundle.gates import fail_skipped
     from satexport.bundle.places import check_places
-    from satexport.origin import cores
+    from satexport.bundle.threads import live_threads
     from satexport.parity.golden import run_golden
     from satexport.parity.records import report_parity
     from satexport.progress import progress
@@ -69,8 +68,6 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
     if golden and (data, folds, category_map, checkpoint) != ("synthetic", None, None, None):
         raise UsageError("--golden takes neither --data, --folds, --map nor --checkpoint: the golden chunks "
                          "and their scores are in the bundle. Leave them out.")
-    if not golden:
-        threads = threads or open_bundle(bundle).target.threads or cores()
     with progress("load the bundle", None):
         tagger = load(bundle, threads)
     file = report_file or tagger.bundle.reports / ("parity-golden.json" if golden else "parity.json")
@@ -83,7 +80,7 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
             minutes=minutes)
     if require_data:
         result = replace(result, gates=fail_skipped(result.gates))
-    report = report_parity(tagger, result, threads)
+    report = report_parity(tagger, result, threads or live_threads(tagger.bundle))
     finish_report(report, lambda: _write_reports(report, places), as_json, f"{bundle}: ")
 
 

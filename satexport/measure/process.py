@@ -10,6 +10,7 @@ from typing import Any
 
 from satexport import errors
 from satexport.errors import RunError
+from satexport.origin import read_cpu
 
 
 class Process:
@@ -25,8 +26,10 @@ class Process:
                 [python, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                 start_new_session=True)  # Ctrl-C reaches only the parent
         except OSError as error:
+            advice = ("Measure on the device instead of in an emulator." if read_cpu().is_emulated
+                      else "Check that this Python can be run, and end other programs if memory is short.")
             raise RunError(f"{name}: the process that is measured cannot be started ({error.strerror}: "
-                           f"{python}). In an emulator, measure on the device instead.") from None
+                           f"{python}). {advice}") from None
 
     def __enter__(self) -> Process:
         return self

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
+from satexport.backends.backend import find_backend
 from satexport.bundle.contract import ANY, history_bytes, state_bytes
 from satexport.bundle.folder import Bundle
 from satexport.bundle.threads import live_threads
@@ -176,9 +177,14 @@ def _entry(row: Row, latency: StepLatency, options: MeasureOptions, notes: list[
         streaming=contract.streaming, hop_seconds=contract.hop_seconds, latency=latency, memory_bytes=memory,
         load_seconds=row.load_seconds, paper=asdict(paper) if paper else None)
     return entry if row.is_eager else replace(
-        entry, spinning=options.spinning, bundle=str(row.bundle.path), bundle_sha256=row.bundle.sha256,
+        entry, spinning=_spins(row, options), bundle=str(row.bundle.path), bundle_sha256=row.bundle.sha256,
         target=row.bundle.target.to_dict(), options=asdict(contract.options), tokens=contract.tokens,
         checkpoint=asdict(contract.checkpoint), operations=row.bundle.operations, executed=row.executed)
+
+
+def _spins(row: Row, options: MeasureOptions) -> bool:
+    """Return whether the threads of a bundle were loaded so that they spin, which not every runtime can."""
+    return options.spinning and row.threads > 1 and find_backend(row.bundle.target.backend).CAN_SPIN
 
 
 def _measure_transient(row: Row, options: MeasureOptions, notes: list[str]) -> int | None:

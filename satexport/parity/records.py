@@ -60,7 +60,7 @@ class ParityReport(ParityResult):
     bundle_sha256: str
     checkpoint: CheckpointOrigin
     executed: Mapping[str, Mapping[str, int]]
-    threads: int | None             # None: the target's number or the default
+    threads: int | None             # of the bundle's runtime; None: it runs on a GPU
     graph: str | None = None        # the graph of the bundle that was run; None: the bundle itself
     runtime: str | None = None      # the runtime that ran it; None: the bundle's
     origin: Mapping[str, Any] = field(default_factory=origin)

@@ -30,11 +30,11 @@ from satexport.bundle.folder import (
 )
 from satexport.bundle.places import check_outside, staged_bundle
 from satexport.bundle.target import AUTO, Target
+from satexport.bundle.threads import live_threads
 from satexport.errors import BundleError, DataError, UsageError
 from satexport.files import check_writable, write_json
 from satexport.graph.roles import Graph
 from satexport.models.families import find_contract_variant
-from satexport.origin import cores
 from satexport.parity.protocols import GateSet, find_gate_set
 from satexport.parity.pytorch import PyTorch
 from satexport.pipeline.plan import BuildOptions, ExportOptions, ProofOptions, needs_calibration
@@ -214,8 +214,9 @@ def _write_calibration(stage: Path, source: Bundle, calibration: Calibration,
 def _prove(source: Bundle, bundle: Bundle, path: Path, backend: Backend,
            proof: ProofOptions | None, gate_set: GateSet | None, pytorch: PyTorch | None) -> ProofRecord:
     """Load the parts of the bundle that run on this machine, prove them if there are proof options, and close
-    them, so that none of the bundle's files stays open."""
-    threads = (proof.threads if proof else None) or bundle.target.threads or cores()
+    them, so that none of the bundle's files stays open. They have as many threads as for a user: OpenVINO
+    compiles another graph for one thread than for two."""
+    threads = (proof.threads if proof else None) or live_threads(bundle)
     with progress(f"load {path.name}", None):
         candidates = backend.candidates(bundle, LoadOptions(threads=threads))
     try:

@@ -45,8 +45,8 @@ class ProofOptions:
     require_data: bool = False        # a gate that could not be judged fails
     checkpoint: str | None = None     # file with the bundle's weights; None: found by their SHA-256
     minutes: float = 10.0             # length of the stream
-    threads: int | None = None        # None: the target's. If it sets none, the proof uses all
-                                      # cores, and the measurement what live streams need
+    threads: int | None = None        # None: the target's. If it sets none, as many as live
+                                      # streams need
     measure: bool = True
 
 

@@ -11,6 +11,7 @@ from satexport.bundle.contract import ANY, Contract
 from satexport.bundle.folder import GRAPH_SCORES, REPORTS, Bundle, write_arrays
 from satexport.bundle.gates import Gate, fail_skipped
 from satexport.bundle.places import for_one_stream
+from satexport.bundle.threads import live_threads
 from satexport.files import write_json
 from satexport.measure.turns import MeasureOptions, measure
 from satexport.parity.golden import golden_scores, proof_streams
@@ -69,7 +70,7 @@ def judge(tagger: Tagger, options: ProofOptions, gate_set: GateSet, pytorch: PyT
                         pytorch=pytorch)
     if options.require_data:
         result = replace(result, gates=fail_skipped(result.gates))
-    return report_parity(tagger, result, options.threads, **facts)
+    return report_parity(tagger, result, options.threads or live_threads(tagger.bundle), **facts)
 
 
 def _measure(source: Bundle, bundle: Bundle, place: Path, options: ProofOptions,

@@ -74,9 +74,9 @@ def load(path: str | Path, threads: int | None = None, *, spinning: bool = False
     By default a live stream takes as little CPU time as possible: the number of threads is that of the
     target or, if it sets none, as many as live streams need, one for most models; and they sleep between
     steps. More `threads`, and `spinning`, that is, threads that use their cores while they wait, make steps
-    shorter and take several times the CPU time. Raises `BundleError` for
-    a folder that is not a bundle or was modified, `MissingError` if the runtime is not installed. If the
-    bundle is replaced while loading, the new one is loaded."""
+    shorter and take several times the CPU time; only ONNX Runtime with several threads spins, others ignore
+    it. Raises `BundleError` for a folder that is not a bundle or was modified, `MissingError` if the runtime
+    is not installed. If the bundle is replaced while loading, the new one is loaded."""
     options = LoadOptions(threads=threads, spinning=spinning)
     for tries_left in range(TRIES)[::-1]:
         before = _identity(path)

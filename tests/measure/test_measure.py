@@ -6,6 +6,7 @@ import json
 import os
 import struct
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -13,11 +14,14 @@ import pytest
 import satexport
 from satexport.bundle.contract import RANDOM_WEIGHTS, GraphOptions
 from satexport.bundle.folder import open_bundle
+from satexport.measure import turns as measure_module
 from satexport.measure.schedule import PAUSED_TURNS, TURNS
+from satexport.measure.turns import MeasureOptions
 from satexport.origin import CPU_FLAGS, cores
 from satexport.report.figures import MEASURE_FIGURES
 from satexport.report.serialize import SCHEMA
 from satexport.report.terms import TERMS
+from satexport.targets import find_target
 from tests.bundle.copies import GRAPH, content, copy_of, manifest_of
 from tests.commands.calls import call
 from tests.machine import needs_memray, needs_proc
@@ -229,3 +233,12 @@ def test_a_report_that_goes_elsewhere_leaves_the_bundle_untouched(
     assert not (tmp_path / "build").exists()
     report = report_in(tmp_path / "a" / "b")
     assert (report["eager"], "times_eager" in report["bundles"][0]) == ([], False)
+
+
+@pytest.mark.parametrize(("target", "threads", "spins"), [
+    ("cpu-int8", 2, True), ("cpu-int8", 1, False), ("openvino-int8", 2, False)])
+def test_spinning_is_recorded_only_where_threads_spin(target: str, threads: int, spins: bool) -> None:
+    row = Mock(threads=threads)
+    row.bundle.target = find_target(target)
+    assert measure_module._spins(row, MeasureOptions(threads=threads, spinning=True)) == spins
+    assert not measure_module._spins(row, MeasureOptions(threads=threads))

@@ -14,6 +14,7 @@ from satexport.measure.process import Process
 from satexport.measure.records import MeasureReport
 from satexport.models.checkpoint import load_checkpoint
 from satexport.models.families import find_variant
+from satexport.origin import Cpu
 from satexport.pipeline.export import export_onnx
 from satexport.targets import find_target
 from tests.bundle.copies import GRAPH, content
@@ -63,6 +64,9 @@ def test_a_python_that_cannot_be_started_again_ends_with_5(
     result = call("measure", bundle, *QUICK)
     assert (result.code, result.out) == (5, "")
     assert f"the process that is measured cannot be started (Permission denied: {python})" in result.err
+    assert "emulator" not in result.err
+    monkeypatch.setattr("satexport.measure.process.read_cpu", lambda: Cpu("Cortex-A76", [], is_emulated=True))
+    assert "Measure on the device instead of in an emulator." in call("measure", bundle, *QUICK).err
 
 
 def test_a_bundle_for_an_unknown_backend_ends_with_3(bundle: Path) -> None:

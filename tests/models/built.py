@@ -52,7 +52,7 @@ def build_for_runtime(target: str, package: str, limit: float, export: Path, aud
     OpenVINO must compute the front end in fp32."""
     need(package, "cpu")
     result = call("bundle", "--target", target, "--from", export, "--output", export.parents[1], *quick,
-                  *(calibration(export) if "int8" in target else ()))
+                  "--threads", 2, *(calibration(export) if "int8" in target else ()))
     assert result.code in (0, 1), result.err  # random weights: int8 may cost mAP
     # OpenVINO itself crashes if it compiles some models of width 48 in fp32 for one thread (docs/limits.md)
     built = load(bundle_of(export, target), threads=2)

@@ -9,7 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from satexport.bundle.folder import open_bundle
+from satexport.backends.backend import LoadOptions
+from satexport.backends.onnxruntime import backend
+from satexport.backends.onnxruntime.step import OnnxRuntimeStep
+from satexport.bundle.folder import Bundle, open_bundle
+from satexport.bundle.threads import live_threads
 from satexport.errors import BundleError
 from satexport.measure import schedule
 from satexport.pipeline.build import compile_bundle
@@ -123,6 +127,24 @@ def test_fp32_and_dynamic_are_separate_bundles(export: Path, quick: tuple[object
         result = call("cpu", *option, "--output", export, *quick)
         assert result.code == 0, result.err
         assert load(export / SAT_2S / name).bundle.target.name == name
+
+
+def test_a_bundle_is_proven_with_as_many_threads_as_it_is_loaded_with(
+        export: Path, quick: tuple[object, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[int | None] = []
+
+    def load_counting(bundle: Bundle, options: LoadOptions) -> OnnxRuntimeStep:
+        used.append(options.threads)
+        return begin(bundle, options)
+
+    begin = backend.load
+    monkeypatch.setattr(backend, "load", load_counting)
+    monkeypatch.setattr("satexport.bundle.threads.cores", lambda: 3)
+    monkeypatch.setattr("satexport.bundle.threads.THREAD_GFLOPS", 1e-3)
+    assert call("cpu", "--fp32", "--output", export, *quick).code == 0
+    built = open_bundle(export / SAT_2S / "cpu-fp32")
+    report = json.loads((built.reports / "parity.json").read_text("utf-8"))
+    assert used == [live_threads(built)] == [report["threads"]] == [3]
 
 
 def test_a_failed_gate_ends_with_1_and_the_report_says_so(

@@ -4,7 +4,8 @@ The node computes queries, keys and values in one product, writes each head wher
 values to the cached ones, and multiplies and mixes the heads in float. It stands for twelve nodes: two
 products, two Reshape, four Transpose, a Concat, a Split, the logits, the softmax and the mixed values. A new
 cache is a Slice of the node's second output, which has cached and new keys and values. The arithmetic is the
-same, so are the outputs. Attention, the node for float products, is slower than the twelve nodes.
+same up to the order of sums; `write.fuse` runs both graphs and says how much scores may differ. Attention,
+the node for float products, is slower than the twelve nodes.
 
 The nodes are found by their pattern, whoever wrote them. Where something differs (a bias of the logits,
 queries of only some tokens, several streams with a cache), nothing is changed.

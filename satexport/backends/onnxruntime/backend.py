@@ -17,6 +17,7 @@ from satexport.errors import MissingError
 
 PACKAGE = step.PACKAGE
 PRECISIONS: tuple[str, ...] = ("fp32", "int8")
+CAN_SPIN = True
 QUANTIZATION: Mapping[str, object] = {}
 
 

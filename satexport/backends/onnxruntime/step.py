@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from satexport.bundle.contract import ANY, Contract, check_tensors
 from satexport.errors import BundleError, MissingError, RunError
-from satexport.pages import huge_pages, release_code
+from satexport.pages import huge_pages, release
 from satexport.process import ProcessBound, keep_in_child
 from satexport.runtimes import check_version, import_runtime
 from satexport.step import FloatArray, Outputs
@@ -87,7 +87,7 @@ class OnnxRuntimeStep(ProcessBound):
                               f"{'the graph' if isinstance(graph, bytes) else graph}: "
                               f"{_first_line(error)}{_advice_on_links(graph)}") from None
         keep_in_child(self._session)
-        release_code(Path(onnxruntime.__file__).parent / "capi")
+        release(Path(onnxruntime.__file__).parent / "capi")  # code that ran only to load the graph
         if self._session.get_modelmeta().custom_metadata_map != contract.to_metadata():
             raise BundleError(f"{graph if isinstance(graph, Path) else 'the graph'}: its metadata "
                               "does not match the bundle's contract. Export the bundle again.")
@@ -128,7 +128,7 @@ class OnnxRuntimeStep(ProcessBound):
         return {}  # ONNX Runtime keeps the precisions of the graph
 
     def close(self) -> None:
-        self._session, self.is_closed = None, True
+        self._session, self._weights, self.is_closed = None, None, True
 
     def _begin(self, streams: int) -> BoundCache:
         """Allocate and bind the buffers of streams after silence that run at a time."""

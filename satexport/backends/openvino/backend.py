@@ -27,6 +27,7 @@ from satexport.errors import UsageError
 
 PACKAGE = step.PACKAGE
 PRECISIONS: tuple[str, ...] = ("fp32", "bf16", "int8")
+CAN_SPIN = False
 QUANTIZATION: Mapping[str, object] = {"method": "static", "scheme": "qdq"}
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from satexport.backends.openvino.lanes import RequestLane, run
-from satexport.backends.openvino.pages import release_mapped_pages
+from satexport.backends.openvino.pages import releasing
 from satexport.backends.openvino.settings import OpenVinoSettings
 from satexport.bundle.contract import ANY, Contract, TensorSpec, check_tensors
 from satexport.bundle.folder import Bundle
@@ -62,10 +62,10 @@ class OpenVinoStep(ProcessBound):
             "NUM_STREAMS": str(settings.requests)}
         if threads:
             properties["INFERENCE_NUM_THREADS"] = threads
-        read_once = [graph.with_suffix(".bin").resolve(), Path(openvino.__file__).resolve().parent / "libs"]
+        weights, code = [graph.with_suffix(".bin")], Path(openvino.__file__).parent / "libs"
         if model_cache:
             properties["CACHE_DIR"] = str(model_cache)
-            read_once.append(model_cache.resolve())
+            weights.append(model_cache)
         try:
             model = core.read_model(graph)
         except Exception as error:  # OpenVINO raises RuntimeError for everything
@@ -83,7 +83,7 @@ class OpenVinoStep(ProcessBound):
         self._products = frozenset(node.get_friendly_name() for node in model.get_ops()
                                    if node.get_type_name() in PRODUCT_LAYERS)
         try:
-            with release_mapped_pages(*read_once):
+            with releasing(weights, code):
                 self.compiled = core.compile_model(model, settings.device, properties)
                 del model
             keep_in_child(self.compiled)

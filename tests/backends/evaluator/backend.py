@@ -30,6 +30,7 @@ from satexport.step import FloatArray, Outputs
 
 PACKAGE = "onnx"
 PRECISIONS: tuple[str, ...] = ("fp32", "int8")
+CAN_SPIN = False
 QUANTIZATION: Mapping[str, object] = {"scheme": "qdq"}
 GRAPH = "graph.onnx"
 

@@ -13,6 +13,7 @@ from onnx import numpy_helper
 from satexport.backends.onnxruntime import write
 from satexport.backends.onnxruntime.attention import fuse_attention
 from satexport.bundle.folder import open_bundle
+from satexport.errors import RunError
 from satexport.parity.golden import golden_outputs, proof_streams
 from satexport.tagging.tagger import load
 from tests.backends.compiled import compiled
@@ -68,7 +69,8 @@ def test_attention_that_differs_from_the_pattern_stays(unfused: Path) -> None:
     assert fuse_attention(graph)[1] == DEPTH - 3
 
 
-def test_fusion_that_moves_scores_is_not_kept(
-        tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fusion_that_moves_scores_fails(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(write, "TOLERANCE", -1.0)
-    assert count_nodes(compiled(tiny, "cpu-int8", tmp_path))["QAttention"] == 0
+    with pytest.raises(RunError, match=r"moved the scores of noise by .*, expected at most -1"):
+        compiled(tiny, "cpu-int8", tmp_path)
+    assert not list(tmp_path.iterdir())
