@@ -101,7 +101,8 @@ def main() -> None:
             try:
                 with tempfile.TemporaryDirectory(prefix="growth-") as folder:
                     one, many = make_bundles(checkpoint, target, Path(folder))
-                    save(name, measure_growth(one, many, options.streams))
+                    if figures := measure_growth(one, many, options.streams):
+                        save(name, figures)
             except SatexportError as error:
                 print(f"{name} was not measured: {error}", file=sys.stderr)
     write_pages()

@@ -6,7 +6,8 @@
 
 benchmarks/cases.toml lists the cases. Each result is written to the JSON file of this CPU as soon as its case
 has run; results of other cases and other CPUs do not change. If this CPU or installation cannot run a case,
-the file records the reason. docs/performance.md describes what was learned about speed.
+the file records the reason, unless it has figures of an earlier run. docs/performance.md describes
+what was learned about speed.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from satexport.targets import find_target
 ROOT = Path(__file__).parents[1]
 LIVE_FIGURES = "cpu_ms", "cpu_percent"   # measured as `satexport run` loads a bundle
 LIVE_STEPS = 10
+FAILED = "failed: "  # begins the reason of a case that ran and failed
 
 
 def run_case(case: Case, threads: int, minutes: float, esc10: Path) -> dict[str, Any]:
@@ -99,11 +101,16 @@ def _make_bundles(case: Case, folder: Path, esc10: Path) -> tuple[Path, list[Bun
 
 
 def _save(case: Case, result: dict[str, Any]) -> None:
-    """Write the result of a case to the JSON file of this CPU."""
+    """Write the result of a case to the JSON file of this CPU. If it could not run this time, for a reason
+    other than a failure, its earlier figures stay."""
     machine = origin()
     path = RESULTS / f"{cpu_name(machine)}.json"
     results = read_results(path) | {"kind": "results", **{key: machine[key] for key in (
         "cpu", "cpu_cores", "cpu_flags", "system")}}
+    before, reason = results["cases"].get(case.name, {}), result.get("why_not", "")
+    if "figures" in before and reason and not reason.startswith(FAILED):
+        print(f"{case.name} was not run, and its earlier figures stay: {reason}", flush=True)
+        return
     write_json(path, results | {"cases": {**results["cases"], case.name: result}})
 
 
@@ -134,7 +141,7 @@ def main() -> None:
             result = run_case(case, options.threads, options.minutes, options.esc10)
         except SatexportError as error:
             print(f"{case.name}: {error}", flush=True)
-            result, failed = {"why_not": f"failed: {error}"}, True
+            result, failed = {"why_not": f"{FAILED}{error}"}, True
         _save(case, result)
     write_pages()
     if failed:

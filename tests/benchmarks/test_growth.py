@@ -31,6 +31,16 @@ def test_each_number_of_streams_is_compared_with_the_bundle_for_one_in_the_same_
     assert f"{TOO_MANY} streams: not measured" in capsys.readouterr().err
 
 
+def test_a_run_that_measured_nothing_keeps_the_figures(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("make_bundles", lambda *_: [None, None]), ("measure_growth", lambda *_: {}),
+                        ("write_pages", lambda: None), ("RESULTS", tmp_path)):
+        monkeypatch.setattr(growth, name, value)
+    monkeypatch.setattr(sys, "argv", ["growth", "--models", "sat-t"])
+    growth.main()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_runtime_that_is_not_installed_is_skipped_by_name(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def make_bundles(checkpoint: object, target: str, folder: Path) -> list[Any]:
