@@ -35,7 +35,8 @@ STAGES = ("build", "scores", "times")
 def main() -> None:
     """Run the models and peers that the command line selects, then write the pages."""
     options = read_options()
-    peers = {name: PEERS[name] for name in PEERS if name in {REFERENCE, *options.peers}}
+    needed = {REFERENCE} if "scores" in options.stages else set()
+    peers = {name: PEERS[name] for name in PEERS if name in {*needed, *options.peers}}
     if options.install:
         for environment in dict.fromkeys(peer.environment for peer in peers.values()):
             try:
@@ -70,7 +71,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", choices=CASES, default=list(CASES), metavar="MODEL",
                         help=f"of {', '.join(CASES)}")
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS), metavar="PEER",
-                        help=f"besides {REFERENCE}, of {', '.join(PEERS)}")
+                        help=f"of {', '.join(PEERS)}; scores also need {REFERENCE}, which is added")
     parser.add_argument("--threads", nargs="+", type=command.whole_number(1, command.THREADS), default=[1, 2],
                         metavar="N", help="of each peer: all are timed with each number; default 1 and 2")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, metavar="STAGE",

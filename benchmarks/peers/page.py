@@ -19,6 +19,7 @@ from benchmarks.peers.judge import (
     judge,
 )
 from benchmarks.peers.peer import BF16, Peer
+from satexport.measure.schedule import PAUSE
 from satexport.report.blocks import Table
 from satexport.report.markdown import markdown_rows
 
@@ -52,7 +53,7 @@ def peers_page(results: Mapping[str, Any], peers: Mapping[str, Peer], quoted: Se
     blocks = [f"# Peers: {results['cpu']}, {results['cpu_cores']} cores",
               *map(_wrapped, PREFACE),
               _wrapped(f"CPU flags: `{' '.join(results['cpu_flags'])}`.{_missing(results['cpu_flags'])} "
-                       f"Versions: {_versions(models)}."),
+                       f"{_steps(models)}Versions: {_versions(models)}."),
               "## Satexport next to the fastest peer", _wrapped(SUMMARY), _summary(models, peers)]
     for case, rows in models.items():
         blocks += [f"## {case}", *_case(case, rows, models, peers)]
@@ -74,6 +75,15 @@ def _missing(flags: Sequence[str]) -> str:
     """Return what this CPU lacks, as sentences."""
     bf16 = "" if BF16 & set(flags) else " It has no bf16, so bf16 was not run."
     return bf16 + ("" if INT8_FLAGS & set(flags) else " It has no dot products of int8, so int8 is slow.")
+
+
+def _steps(models: Results) -> str:
+    """Return of how many steps the times are, as a sentence; "" if there are none."""
+    found = [[times[kind]["steps"] for kind in KINDS] for rows in models.values() for row in rows.values()
+             for times in row.get("times", {}).values() if "burst" in times]
+    burst, paused = map(min, zip(*found, strict=True)) if found else (0, 0)
+    return (f"Times are medians of at least {burst} steps in bursts and {paused} after pauses of "
+            f"{PAUSE:g} s. ") if found else ""
 
 
 def _versions(models: Results) -> str:

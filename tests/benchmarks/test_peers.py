@@ -43,7 +43,7 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Runner:
 
 
 def make_row(milliseconds: float, **scores: float) -> dict[str, Any]:
-    times = {kind: {"median_ms": milliseconds} for kind in ("burst", "paused")}
+    times = {kind: {"median_ms": milliseconds, "steps": 9} for kind in ("burst", "paused")}
     return {"versions": {"torch": "2"}, "scores": GOOD | scores,
             "times": {"1": {**times, "features_ms": None, "run": "2026-11-26T10:00",
                             "versions": {"torch": "2"}}}}
@@ -69,6 +69,11 @@ def test_a_peer_is_scored_and_timed_and_one_that_is_not_installed_is_skipped_by_
 
 def test_if_only_times_are_asked_a_peer_that_is_missing_or_dies_in_its_turn_leaves_the_others(
         runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+<<<<<<< HEAD
+=======
+    monkeypatch.setattr(environments, "FOLDER", runner.store.parent)
+
+>>>>>>> h-peers2
     class DyingProcess(Process):
         def ask(self, do: str, **arguments: Any) -> Any:
             if (self.name, do, arguments.get("steps")) == ("cpu-fp32", "run", 2):
@@ -124,6 +129,7 @@ def test_a_goal_is_reached_missed_or_not_measured() -> None:
              if line.startswith(f"| {DEMO}")]
     assert {row[2]: row[-3:-1] for row in cells} == {
         "fp32": ["1.05", "reached"], "bf16": ["1.05", "not measured"], "int8": ["1.1", "missed in 2 of 2"]}
+    assert "at least 9 steps" in " ".join(make_page(rows, []).split())
     assert "\nNot measured.\n" in make_page({"eager": {"scores": GOOD}}, [])
 
 
