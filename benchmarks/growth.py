@@ -11,13 +11,13 @@ docs/results. A runtime that is not installed is skipped.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import command
 from benchmarks.tables import RESULTS, cpu_name, read_results, write_pages
 from satexport.backends.backend import find_backend
 from satexport.bundle.contract import ANY, USUAL_OPTIONS, GraphOptions
@@ -84,14 +84,13 @@ def save(name: str, figures: dict[str, Any]) -> None:
 
 def main() -> None:
     """Measure the models that the command line selects, then write the pages."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = command.Parser("growth", __doc__)
     parser.add_argument("--models", nargs="+", default=["sat-t", "sat-s"], metavar="MODEL",
-                        help="that have streams at 2 s: sat-t, vit-s ...")
-    parser.add_argument("--streams", nargs="+", type=int, default=STREAMS, metavar="N",
-                        help="in one step, at least 2; one stream is always measured")
+                        help="that run at a delay of 2 s, such as sat-t or vit-s; default sat-t and sat-s")
+    parser.add_argument("--streams", nargs="+", type=command.whole_number(2), default=STREAMS, metavar="N",
+                        help="in one step, at least 2, besides one stream, which is always measured; default "
+                             f"{' '.join(map(str, STREAMS))}")
     options = parser.parse_args()
-    if min(options.streams) < 2:
-        parser.error("--streams: each number must be at least 2; one stream is always measured.")
     try:
         checkpoints = [load_checkpoint("random", find_variant(model, 2)) for model in options.models]
     except SatexportError as error:
@@ -102,11 +101,12 @@ def main() -> None:
             try:
                 with tempfile.TemporaryDirectory(prefix="growth-") as folder:
                     one, many = make_bundles(checkpoint, target, Path(folder))
-                    save(name, measure_growth(one, many, options.streams))
+                    if figures := measure_growth(one, many, options.streams):
+                        save(name, figures)
             except SatexportError as error:
                 print(f"{name} was not measured: {error}", file=sys.stderr)
     write_pages()
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

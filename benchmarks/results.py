@@ -6,12 +6,12 @@
 
 benchmarks/cases.toml lists the cases. Each result is written to the JSON file of this CPU as soon as its case
 has run; results of other cases and other CPUs do not change. If this CPU or installation cannot run a case,
-the file records the reason. docs/performance.md describes what was learned about speed.
+the file records the reason, unless it has figures of an earlier run. docs/performance.md describes
+what was learned about speed.
 """
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
 import tempfile
@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks import command
 from benchmarks.cases import Case, read_cases
 from benchmarks.tables import RESULTS, cpu_name, read_results, write_pages
 from satexport.bundle.contract import USUAL_OPTIONS
@@ -42,6 +43,7 @@ from satexport.targets import find_target
 ROOT = Path(__file__).parents[1]
 LIVE_FIGURES = "cpu_ms", "cpu_percent"   # measured as `satexport run` loads a bundle
 LIVE_STEPS = 10
+FAILED = "failed: "  # begins the reason of a case that ran and failed
 
 
 def run_case(case: Case, threads: int, minutes: float, esc10: Path) -> dict[str, Any]:
@@ -99,30 +101,39 @@ def _make_bundles(case: Case, folder: Path, esc10: Path) -> tuple[Path, list[Bun
 
 
 def _save(case: Case, result: dict[str, Any]) -> None:
-    """Write the result of a case to the JSON file of this CPU."""
+    """Write the result of a case to the JSON file of this CPU. If it could not run this time, for a reason
+    other than a failure, its earlier figures stay."""
     machine = origin()
     path = RESULTS / f"{cpu_name(machine)}.json"
     results = read_results(path) | {"kind": "results", **{key: machine[key] for key in (
         "cpu", "cpu_cores", "cpu_flags", "system")}}
+    before, reason = results["cases"].get(case.name, {}), result.get("why_not", "")
+    if "figures" in before and reason and not reason.startswith(FAILED):
+        print(f"{case.name} was not run, and its earlier figures stay: {reason}", flush=True)
+        return
     write_json(path, results | {"cases": {**results["cases"], case.name: result}})
 
 
 def main() -> None:
     """Run the cases that the command line selects, then write the pages."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = command.Parser("results", __doc__)
     parser.add_argument("--only", nargs="+", metavar="NAME", help="only these cases, such as sat-t-2s")
     parser.add_argument("--table", metavar="TITLE", help="only the cases of tables whose title contains this")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--esc10", type=Path, default=ROOT.parent / "shared" / "esc10",
-                        help="folder of ESC-10 or ESC-50, for the demo in int8")
-    parser.add_argument("--minutes", type=float, default=10,
-                        help="minutes of audio over which to compare scores")
+    parser.add_argument("--threads", type=command.whole_number(1, command.THREADS), default=2, metavar="N",
+                        help="of each bundle; default 2")
+    parser.add_argument("--esc10", type=command.folder, default=ROOT.parent / "shared" / "esc10",
+                        metavar="FOLDER", help="ESC-10 or ESC-50, for the demo in int8")
+    parser.add_argument("--minutes", type=command.minutes, default=10,
+                        help="of audio over which to compare scores; default 10")
     options = parser.parse_args()
     tables = [table for table in read_cases().tables if not options.table or options.table in table.title]
+    names = [case.name for table in tables for case in table.cases]
+    if not tables:
+        parser.error(f"no table has this title: {options.table}; benchmarks/cases.toml lists them.")
+    if unknown := [name for name in options.only or () if name not in names]:
+        parser.error(f"no case has this name: {', '.join(unknown)}; benchmarks/cases.toml lists them.")
     cases = [case for table in tables for case in table.cases
              if not options.only or case.name in options.only]
-    if not cases:
-        parser.error("no case has this name; benchmarks/cases.toml lists them.")
     failed = False
     for case in cases:
         print(case.name, flush=True)
@@ -130,7 +141,7 @@ def main() -> None:
             result = run_case(case, options.threads, options.minutes, options.esc10)
         except SatexportError as error:
             print(f"{case.name}: {error}", flush=True)
-            result, failed = {"why_not": f"failed: {error}"}, True
+            result, failed = {"why_not": f"{FAILED}{error}"}, True
         _save(case, result)
     write_pages()
     if failed:
@@ -138,4 +149,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

@@ -16,10 +16,9 @@ import argparse
 import os
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from benchmarks import tables
+from benchmarks import command, tables
 from benchmarks.peers.environments import install
 from benchmarks.peers.peer import ROOT
 from benchmarks.peers.registry import CASES, PEERS
@@ -68,18 +67,22 @@ def main() -> None:
 
 def read_options() -> argparse.Namespace:
     """Return the options of the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = command.Parser("peers", __doc__)
     parser.add_argument("--models", nargs="+", choices=CASES, default=list(CASES), metavar="MODEL",
                         help=f"of {', '.join(CASES)}")
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS), metavar="PEER",
                         help=f"of {', '.join(PEERS)}; scores also need {REFERENCE}, which is added")
-    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
-    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
+    parser.add_argument("--threads", nargs="+", type=command.whole_number(1, command.THREADS), default=[1, 2],
+                        metavar="N", help="of each peer: all are timed with each number; default 1 and 2")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, metavar="STAGE",
+                        help=f"of {', '.join(STAGES)}; only times need an idle machine")
     parser.add_argument("--install", action="store_true", help="make the environments that are missing")
-    parser.add_argument("--steps", type=int, default=STEPS, help="at most, in a burst")
-    parser.add_argument("--bursts", type=int, default=TURNS, help=f"of each peer, at most {TURNS}")
-    parser.add_argument("--esc10", type=Path, default=ROOT.parent / "shared" / "esc10",
-                        help="folder of ESC-10 or ESC-50, for the demo")
+    parser.add_argument("--steps", type=command.whole_number(2, command.STEPS), default=STEPS, metavar="N",
+                        help=f"at most, in a burst; default {STEPS}")
+    parser.add_argument("--bursts", type=command.whole_number(1, TURNS), default=TURNS, metavar="N",
+                        help=f"of each peer, 1 to {TURNS}; default {TURNS}")
+    parser.add_argument("--esc10", type=command.folder, default=ROOT.parent / "shared" / "esc10",
+                        metavar="FOLDER", help="ESC-10 or ESC-50, for the demo")
     return parser.parse_args()
 
 
@@ -112,4 +115,4 @@ def _join_times(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

@@ -272,7 +272,7 @@ def pcm_blocks(stream: BinaryIO, rate: int, seconds: float = 0.5) -> Iterator[ND
             samples = np.frombuffer(data[:whole], dtype="<i2")
             yield samples.astype(np.float32) / np.float32(PCM_SCALE)
     if not total:
-        raise AudioError(f"standard input: is empty; {expected}")
+        raise AudioError(f"standard input: is empty or closed; {expected}")
     if rest:
         raise AudioError(f"standard input: {total} bytes are not a whole number of samples; {expected}")
 

@@ -7,7 +7,14 @@ from pathlib import Path
 import click
 
 from satexport.commands.console import finish_report
-from satexport.commands.options import LIVE, Seconds, json_option, spinning_option, threads_option
+from satexport.commands.options import (
+    LIVE,
+    Seconds,
+    WholeNumber,
+    json_option,
+    spinning_option,
+    threads_option,
+)
 from satexport.measure.schedule import PAUSE, PAUSED_STEPS, PAUSED_TURNS, STEPS, TURNS
 from satexport.terminal import note
 
@@ -18,9 +25,9 @@ from satexport.terminal import note
               help="Also measure PyTorch eager, in turns with the bundles.")
 @click.option("--checkpoint", metavar="FILE|hub:OWNER/REPO",
               help="The weights, if this machine does not find them by their SHA-256.")
-@click.option("--streams", type=click.IntRange(1), metavar="N",
+@click.option("--streams", type=WholeNumber(1), metavar="N",
               help="Number of streams, for a bundle exported with --streams dynamic.")
-@click.option("--steps", type=click.IntRange(2, 10_000), default=STEPS, show_default=True,
+@click.option("--steps", type=WholeNumber(2, 10_000), default=STEPS, show_default=True,
               help=f"Largest number of steps in each of {TURNS} bursts. Then come {PAUSED_TURNS} turns of at "
                    f"most {PAUSED_STEPS} steps, each step after a pause.")
 @click.option("--pause", type=Seconds(0.01, 60), default=PAUSE, show_default=True, metavar="SECONDS",
@@ -55,10 +62,10 @@ def measure_command(bundles: tuple[Path, ...], eager: bool, checkpoint: str | No
     from satexport.report.pictures import write_picture
     from satexport.report.serialize import to_json
 
-    opened = [open_bundle(path) for path in bundles]
-    place = folder or (opened[0].reports if len(bundles) == 1 else Path("build/measure"))
+    opened = list({bundle.path.resolve(): bundle for bundle in map(open_bundle, bundles)}.values())
+    place = folder or (opened[0].reports if len(opened) == 1 else Path("build/measure"))
     file, picture = place / "measure.json", place / "measure.png"
-    own = [] if folder or len(bundles) == 1 else [bundle.reports / "measure.json" for bundle in opened]
+    own = [] if folder or len(opened) == 1 else [bundle.reports / "measure.json" for bundle in opened]
     places = [("report", file), ("report's picture", picture), *(("report", path) for path in own)]
     check_places(places, bundles)  # before the work
     report = measure(opened, MeasureOptions(threads=threads, spinning=spinning, streams=streams, steps=steps,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from satexport.commands.console import ignore_closed_pipe, print_json
-from satexport.commands.options import embedding_option, json_option, parse_streams
+from satexport.commands.options import WholeNumber, embedding_option, json_option, parse_streams
 from satexport.errors import UsageError, requires_extra
 from satexport.terminal import note, say
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
               help="Names of the classes, one per line. Default: AudioSet's 527.")
 @click.option("--target", "target_name", default="onnx", show_default=True, metavar="NAME|FILE.toml",
               help="Target for ONNX Runtime in fp32, whose gates the export must pass.")
-@click.option("--opset", type=click.IntRange(17, 23), default=20, show_default=True,
+@click.option("--opset", type=WholeNumber(17, 23), default=20, show_default=True,
               help="ONNX opset of the graph.")
 @click.option("--cache", type=click.Choice(["kv", "hidden"]), default="kv", show_default=True,
               help="What the cache stores. kv: keys and values; hidden: hidden tokens, as published, which "

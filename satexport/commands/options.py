@@ -11,6 +11,17 @@ import click
 from satexport.errors import UsageError
 
 
+class WholeNumber(click.IntRange):
+    """A range of whole numbers."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            upper = "" if self.max is None else f" to {self.max:g}"
+            self.fail(f"{value} is not a whole number from {self.min:g}{upper}.", param, ctx)
+
+
 class Seconds(click.FloatRange):
     """A range of seconds or minutes. Rejects NaN, which `click.FloatRange` accepts."""
 
@@ -39,7 +50,7 @@ cache_dtype_option = click.option(
 
 def threads_option(default: str) -> Callable[..., Any]:
     """Return the option --threads; `default` says what a command does if the target sets no number."""
-    return click.option("--threads", type=click.IntRange(1, 256), metavar="N",
+    return click.option("--threads", type=WholeNumber(1, 256), metavar="N",
                         help="Threads of the runtime. Default: the target's. If the target sets none, "
                              f"{default}")
 

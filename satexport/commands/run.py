@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from satexport.commands.console import ignore_closed_pipe
-from satexport.commands.options import LIVE, spinning_option, threads_option
+from satexport.commands.options import LIVE, WholeNumber, spinning_option, threads_option
 from satexport.errors import AudioError, SatexportError, UsageError
 from satexport.terminal import note, say
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.command("run")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("audio", nargs=-1, required=True, metavar="AUDIO...")
-@click.option("--top", type=click.IntRange(1), default=3, show_default=True,
+@click.option("--top", type=WholeNumber(1), default=3, show_default=True,
               help="Number of tags to print per chunk.")
 @click.option("--embeddings", "embeddings_file", type=click.Path(path_type=Path), metavar="FILE.npz",
               help="Also write the embedding of each chunk to this file, if the bundle was exported with "
@@ -118,21 +118,25 @@ def print_all(tagger: Tagger, names: Sequence[str], top: int, as_json: bool,
 
 
 def print_tags(tagger: Tagger, name: str, top: int, as_json: bool, collected: EmbeddingFile | None) -> None:
-    """Print the tags of one file or of standard input, chunk by chunk, and collect the embeddings. While
-    they are collected, a reader that closes the pipe does not stop the work."""
+    """Print the name of one file with its first scores, or what is read from standard input at once; then
+    the tags, chunk by chunk. Also collect the embeddings: meanwhile a reader that closes the pipe does not
+    stop the work."""
     contract = tagger.contract
     printing = ignore_closed_pipe if collected else nullcontext
     if collected:
         collected.begin(name)
+    source = f"standard input, mono 16-bit PCM at {contract.sample_rate} Hz" if name == "-" else name
+    head = f"{source} ({contract.streaming})" if contract.history_samples else source
     with printing():
-        if not as_json:
-            source = f"standard input, mono 16-bit PCM at {contract.sample_rate} Hz" if name == "-" else name
-            say(f"{source} ({contract.streaming})" if contract.history_samples else source)
+        if name == "-" and not as_json:
+            say(head)
     for start, end, outputs in timed_outputs(tagger, name):
         window = max(0.0, start + contract.hop_seconds - contract.window_seconds)
         if collected and outputs.embedding is not None:
             collected.add(start, end, window, outputs.embedding)
         with printing():
+            if start == 0 and name != "-" and not as_json:
+                say(head)
             _print_chunk(name, window, start, end, tagger.top(outputs.scores, top), as_json)
 
 

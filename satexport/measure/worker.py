@@ -117,9 +117,9 @@ def _resident(key: str) -> int:
 
 def serve(worker: Any) -> None:
     """Read commands from standard input and reply to each with what the worker's method of that name returns,
-    until the input ends."""
+    until the input ends or the parent process has ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
-    replies = os.fdopen(os.dup(1), "w")
+    replies = os.dup(1)
     os.dup2(2, 1)  # libraries that print to standard output must not disturb the replies
     for line in sys.stdin:
         command = json.loads(line)
@@ -129,7 +129,10 @@ def serve(worker: Any) -> None:
             reply = {"error": type(error).__name__, "message": str(error)}
         except Exception as error:
             reply = {"error": "RunError", "message": f"{type(error).__name__}: {error}"}
-        print(json.dumps(reply), file=replies, flush=True)
+        try:
+            os.write(replies, f"{json.dumps(reply)}\n".encode())
+        except BrokenPipeError:
+            return
 
 
 if __name__ == "__main__":

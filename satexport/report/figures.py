@@ -103,7 +103,7 @@ MEASURE_FIGURES: Sequence[Figure[MeasureEntry]] = (
                       "which spin after a step count. What `Stream.feed` does besides the step is not in it "
                       "(docs/live.md). In docs/results it is measured apart from the other figures, with "
                       "the default of threads and no spinning"),
-    Figure(key="cpu_percent", title="share of a core", unit="%", brief=False, pictured=False,
+    Figure(key="cpu_percent", title="share of a core", unit="%", pictured=False,
            of=lambda entry: entry.cpu_percent,
            definition="CPU time per chunk / seconds of new audio in a chunk: what one live stream takes of "
                       "one core"),

@@ -31,15 +31,14 @@ def test_each_number_of_streams_is_compared_with_the_bundle_for_one_in_the_same_
     assert f"{TOO_MANY} streams: not measured" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("words", "found"), [
-    (["--models", "sat-q"], "sat-q"), (["--streams", "1", "8"], "at least 2")])
-def test_wrong_options_of_growth_are_errors_in_words(
-        words: list[str], found: str, monkeypatch: pytest.MonkeyPatch,
-        capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["growth", *words])
-    with pytest.raises(SystemExit, match="2"):
-        growth.main()
-    assert found in capsys.readouterr().err
+def test_a_run_that_measured_nothing_keeps_the_figures(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("make_bundles", lambda *_: [None, None]), ("measure_growth", lambda *_: {}),
+                        ("write_pages", lambda: None), ("RESULTS", tmp_path)):
+        monkeypatch.setattr(growth, name, value)
+    monkeypatch.setattr(sys, "argv", ["growth", "--models", "sat-t"])
+    growth.main()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_runtime_that_is_not_installed_is_skipped_by_name(

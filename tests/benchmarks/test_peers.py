@@ -69,8 +69,6 @@ def test_a_peer_is_scored_and_timed_and_one_that_is_not_installed_is_skipped_by_
 
 def test_if_only_times_are_asked_a_peer_that_is_missing_or_dies_in_its_turn_leaves_the_others(
         runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environments, "FOLDER", runner.store.parent)
-
     class DyingProcess(Process):
         def ask(self, do: str, **arguments: Any) -> Any:
             if (self.name, do, arguments.get("steps")) == ("cpu-fp32", "run", 2):
@@ -78,6 +76,7 @@ def test_if_only_times_are_asked_a_peer_that_is_missing_or_dies_in_its_turn_leav
             return super().ask(do, **arguments)
 
     monkeypatch.setattr(run, "Process", DyingProcess)
+    monkeypatch.setattr(environments, "FOLDER", runner.store.parent)
     again = Runner(runner.case, {name: PEERS[name] for name in ("executorch", "cpu-fp32", "eager")},
                    runner.store)
     again.time(1, TURNS)

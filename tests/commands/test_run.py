@@ -154,6 +154,11 @@ def test_a_bad_file_exits_with_4_and_the_others_are_scored(
     assert [line["end"] for line in lines(result.out)] == [2, 4, 6, 7] * 2
 
 
+def test_a_file_without_scores_is_named_only_in_its_error(demo: Path, bad: Path) -> None:
+    result = call("run", demo, bad / "empty.wav", bad / "text.wav")
+    assert (result.code, result.out, result.err.count("Error: ")) == (4, "", 2)
+
+
 def test_standard_input_without_audio_exits_with_4(demo: Path) -> None:
     result = call("run", demo, "-")
     assert (result.code, "standard input: is empty" in result.err) == (4, True)
@@ -172,10 +177,12 @@ def test_an_error_that_cannot_be_printed_keeps_its_exit_code(demo: Path) -> None
     assert done.returncode == 4
 
 
-def test_a_name_that_is_not_utf8_can_be_printed(demo: Path) -> None:
-    result = call("run", demo, os.fsdecode(b"\xff.wav"))
-    assert result.code == 4
-    assert result.out == "\\udcff.wav\n"
+def test_a_name_that_is_not_utf8_can_be_printed(demo: Path, wav: Path) -> None:
+    name = wav.with_name(os.fsdecode(b"\xff.wav"))
+    wav.rename(name)
+    result = call("run", demo, name)
+    assert (result.code, result.err) == (0, "")
+    assert result.out.splitlines()[0] == f"{wav.parent}/\\udcff.wav"
 
 
 def test_run_warns_that_the_weights_are_random(random_vit: Path, wav: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import results, tables
 from benchmarks.cases import FILE, Case, read_cases
-from satexport.errors import DataError, MissingError
+from satexport.errors import DataError, MissingError, SatexportError
 
 CASES = read_cases()
 CPUS = sorted(path.stem for path in tables.RESULTS.glob("*.json"))
@@ -91,6 +91,27 @@ def test_a_note_is_of_the_cases_that_have_it_and_goes_when_they_run_again(
         name: fresh | {"note": "taken over."} for name in ("sat-t-1s", "sat-t-2s")}}), "utf-8")
     run_results(monkeypatch, lambda *_: fresh, "--only", "sat-t-2s")
     assert "1 of 2 cases: taken over." in file.with_suffix(".md").read_text("utf-8")
+
+
+def test_a_case_that_cannot_run_this_time_keeps_its_figures_and_one_that_fails_does_not(
+        folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def ends_with(error: SatexportError) -> Any:
+        def case_runs(*_: Any) -> dict[str, Any]:
+            raise error
+        return case_runs
+
+    made = {"cpu": "A machine", "cpu_cores": 2, "cpu_flags": [], "system": "Linux", "versions": {}}
+    monkeypatch.setattr(results, "origin", lambda: made)
+    file = folder / "a-machine-2-cores.json"
+    fresh = {"figures": {"burst_median_ms": 5.0}, "threads": 2, "steps": 40, "executed": {}, "set": None,
+             "over": "10 min of stream", "versions": {"onnxruntime": "1.31.1"}}
+    file.write_text(json.dumps(made | {"cases": {"sat-t-2s": fresh}}), "utf-8")
+    run_results(monkeypatch, ends_with(MissingError("not installed")), "--only", "sat-t-2s")
+    assert json.loads(file.read_bytes())["cases"] == {"sat-t-2s": fresh}
+    assert "its earlier figures stay: not installed" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="1"):
+        run_results(monkeypatch, ends_with(DataError("broken")), "--only", "sat-t-2s")
+    assert json.loads(file.read_bytes())["cases"] == {"sat-t-2s": {"why_not": "failed: broken"}}
 
 
 def test_a_case_of_an_unknown_key_is_refused(tmp_path: Path) -> None:

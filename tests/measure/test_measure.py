@@ -84,6 +84,13 @@ def test_a_measured_bundle_is_still_a_bundle(one: Measured) -> None:
     assert satexport.load(one.path).contract.variant == f"{SAT}-2s"
 
 
+@pytest.mark.usefixtures("few_turns")
+def test_a_bundle_that_is_named_twice_is_measured_once(bundle: Path) -> None:
+    result = call("measure", bundle, bundle / ".." / bundle.name, "--no-eager", *QUICK)
+    assert (result.code, result.out.count("onnx")) == (0, 1)
+    assert [entry["name"] for entry in report_in(bundle)["bundles"]] == [f"{SAT}-2s/onnx"]
+
+
 # Several bundles and PyTorch.
 
 @pytest.fixture(scope="module")

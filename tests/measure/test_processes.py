@@ -68,6 +68,15 @@ def test_a_process_that_is_killed_ends_the_command_with_5(bundle: Path) -> None:
     assert not (bundle / "reports" / "measure.json").exists()
 
 
+def test_a_worker_whose_parent_is_gone_ends_without_a_word() -> None:
+    worker = subprocess.Popen([sys.executable, "-m", "satexport.measure.worker"], encoding="utf-8",
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert worker.stdout
+    worker.stdout.close()
+    assert worker.communicate('{"do": "load"}\n' * 2, timeout=PATIENCE)[1] == ""
+    assert worker.returncode == 0
+
+
 @needs_proc
 @pytest.mark.parametrize("to", ["the command", "its process group"])
 @pytest.mark.parametrize("moment", ["while a worker imports", "in a pause"])

@@ -148,6 +148,7 @@ def test_invalid_option_values_end_with_2(
     result = call("measure", tiny, *options)
     assert (result.code, result.out) == (2, "")
     assert str(options[0]) in result.err
+    assert ("is not a whole number from " in result.err) == (options[0] != "--pause")
 
 
 def test_measure_without_a_bundle_ends_with_2() -> None:

@@ -53,6 +53,13 @@ def test_a_figure_that_is_added_appears_everywhere(
     assert "| energy, mJ |" in tables.page(results, cases)
 
 
+def test_short_tables_have_the_share_of_a_core_beside_the_cpu_time() -> None:
+    cases = read_cases()
+    results: dict[str, Any] = json.loads((tables.RESULTS / f"{cases.headline.cpu}.json").read_bytes())
+    results["cases"]["sat-t-2s"]["figures"] |= {"cpu_ms": 4.5, "cpu_percent": 0.225}
+    assert "| CPU time per chunk, ms | share of a core, % |" in tables.page(results, cases)
+
+
 def test_a_page_of_results_has_a_table_of_growth_if_it_was_measured() -> None:
     results: dict[str, Any] = {"cpu": "a CPU", "cpu_cores": 2, "cpu_flags": [], "cases": {}}
     assert "Growth" not in tables.page(results, read_cases())

@@ -36,8 +36,9 @@ def fused(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def count_nodes(bundle: Path) -> Counter[str]:
+    """Count the nodes behind the front end, which has a Split and a Concat of its own."""
     nodes = onnx.load(bundle / "model.onnx", load_external_data=False).graph.node
-    return Counter(node.op_type for node in nodes)
+    return Counter(node.op_type for node in nodes if not node.name.startswith("mel/"))
 
 
 def test_each_attention_of_an_int8_bundle_is_one_node(fused: Path, unfused: Path) -> None:

@@ -1,0 +1,75 @@
+"""What the commands of this folder share: types of options, which are checked before work starts, and how a
+command ends."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from satexport.cli import INTERRUPTED
+from satexport.errors import SatexportError, UsageError
+from satexport.terminal import note
+
+THREADS = 256     # at most, as for `satexport measure`
+STEPS = 10_000
+MINUTES = 0.1, 240.0
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser of `python -m benchmarks.NAME`, described by the first line of the module's docstring. A wrong
+    option is an error of one line, with exit code 2."""
+
+    def __init__(self, name: str, doc: str | None) -> None:
+        super().__init__(prog=f"python -m benchmarks.{name}", description=(doc or "").splitlines()[0])
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message and end the process."""
+        note(f"Error: {message}")
+        sys.exit(UsageError.exit_code)
+
+
+def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Return the type of an option: a whole number in this range."""
+    def convert(text: str) -> int:
+        if not text.isdecimal() or int(text) < least or (most and int(text) > most):
+            upper = f" to {most}" if most else ""
+            raise argparse.ArgumentTypeError(f"{text} is not a whole number from {least}{upper}.")
+        return int(text)
+
+    return convert
+
+
+def minutes(text: str) -> float:
+    """The type of an option: minutes of audio."""
+    least, most = MINUTES
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0
+    if not least <= number <= most:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from {least:g} to {most:g}.")
+    return number
+
+
+def folder(text: str) -> Path:
+    """The type of an option: a folder that is there."""
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is not a folder.")
+    return Path(text)
+
+
+def run(main: Callable[[], None]) -> NoReturn:
+    """Run a command and end the process with its exit code."""
+    code = 0
+    try:
+        main()
+    except SatexportError as error:
+        note(f"Error: {error.message}", *error.lines)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        note("Interrupted; results that were written before are kept.")
+        code = INTERRUPTED
+    sys.exit(code)

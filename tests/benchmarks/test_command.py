@@ -1,0 +1,61 @@
+"""Commands of benchmarks: a wrong option is an error of one line before any work; each way to end has a
+code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from benchmarks import command, growth, results
+from benchmarks.peers import __main__ as peers
+from satexport.errors import DataError
+
+MAINS = {"peers": peers.main, "growth": growth.main, "results": results.main}
+WRONG = (
+    ("peers --threads 0", "0 is not a whole number from 1 to 256"),
+    ("peers --threads 1 x", "x is not a whole number"),
+    ("peers --steps 0", "0 is not a whole number from 2 to 10000"),
+    ("peers --bursts 11", "11 is not a whole number from 1 to 10"),
+    ("peers --esc10 /nonexistent", "/nonexistent is not a folder"),
+    ("growth --streams 1", "1 is not a whole number from 2"),
+    ("growth --streams 8 -1", "-1 is not a whole number from 2"),
+    ("growth --models sat-q", "unknown model 'sat-q'"),
+    ("results --threads 0", "0 is not a whole number from 1 to 256"),
+    ("results --minutes 0", "0 is not a number from 0.1 to 240"),
+    ("results --minutes nan", "nan is not a number"),
+    ("results --minutes x", "x is not a number"),
+    ("results --esc10 /nonexistent", "/nonexistent is not a folder"),
+    ("results --table sat-q", "no table has this title: sat-q"),
+    ("results --only sat-t-2s sat-q", "no case has this name: sat-q"),
+)
+
+
+@pytest.mark.parametrize(("words", "found"), WRONG, ids=[words for words, _ in WRONG])
+def test_a_wrong_option_is_an_error_of_one_line_with_2(
+        words: str, found: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", words.split())
+    with pytest.raises(SystemExit, match="2"):
+        MAINS[words.split(maxsplit=1)[0]]()
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert found in err
+
+
+def make_main(error: BaseException | None) -> Callable[[], None]:
+    def main() -> None:
+        if error:
+            raise error
+    return main
+
+
+@pytest.mark.parametrize(("error", "code", "text"), [
+    (None, 0, ""), (KeyboardInterrupt(), 130, "Interrupted"), (DataError("no cases"), 4, "Error: no cases")])
+def test_a_command_ends_with_a_code_and_one_line(
+        error: BaseException | None, code: int, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.run(make_main(error))
+    assert ended.value.code == code
+    err = capsys.readouterr().err
+    assert (err.startswith(text), err.count("\n")) == (True, int(error is not None))
