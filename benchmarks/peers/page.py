@@ -110,9 +110,11 @@ def _summary(models: Results, peers: Mapping[str, Peer]) -> str:
         for precision in PRECISIONS:
             found = [find_ratio(peers, case, models, precision, *column) for column in columns]
             goal, times = find_goal(case, precision), [ratio.times for ratio in found if ratio]
-            missed = sum(ratio < goal for ratio in times)
-            rows.append([case, precision, *map(_ratio, found), f"{goal:g}", "not measured" if not times else
-                         f"missed in {missed} of {len(times)}" if missed else "reached"])
+            reached = sum(ratio >= goal for ratio in times)
+            result = (f"missed in {len(times) - reached} of {len(times)}" if reached < len(times) else
+                      f"reached in {reached} of {len(found)}" if reached < len(found) else "reached")
+            rows.append([case, precision, *map(_ratio, found), f"{goal:g}",
+                         result if times else "not measured"])
     head = ["", "precision", *(_column(*column) for column in columns), "goal", "result"]
     return markdown_rows(Table(title="", head=head, rows=rows, texts=2))
 
