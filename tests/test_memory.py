@@ -66,7 +66,7 @@ def test_only_as_many_streams_as_fit_into_memory_are_accepted(
         check_streams(contract(), 10_000)
     words = str(caught.value)
     need, free = (float(part.split()[-1]) for part in words.split(" GB")[:2])
-    assert words.startswith("10000 streams of sat-t-2s need at least ")
+    assert words.startswith("10000 streams of sat-t-2s need about ")
     assert need > 10_000 * 2 * state_bytes(contract()) / GB  # two copies of each cache
     assert free == 1.0
     fit = int(words.removesuffix(".").split(" ")[-1])

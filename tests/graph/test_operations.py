@@ -31,9 +31,9 @@ def model_by_hand(d: int, patches: int, cached: int, class_token: bool) -> int:
 
 
 def front_end_by_hand(frames: int) -> int:
-    """Two stages of the FFT (32 filters of 16 samples for each of 9 frequencies and 2 parts, then
-    64 x 64 for each frequency) and 64 mel bands of 288 bins."""
-    return 2 * frames * (32 * 9 * 2 * 16 + 9 * 64 * 64 + 64 * 288)
+    """Two stages of the FFT (32 filters of 16 samples for each of 8 complex places and 2 parts, then 64 x 64
+    for each place) and four groups of 16 mel bands, which read 35 columns of 8 bins together."""
+    return 2 * frames * (32 * 8 * 2 * 16 + 8 * 64 * 64 + 16 * 35 * 8)
 
 
 @pytest.mark.parametrize(("model", "delay", "by_hand", "frames"), [

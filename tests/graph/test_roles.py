@@ -178,7 +178,7 @@ def test_a_graph_with_shuffled_names_is_written_for_openvino_the_same_way(
         found.append(run(step, bundle, bundle.contract))
     np.testing.assert_array_equal(found[0], found[1])
     assert attributes[0] == attributes[1]
-    assert sum(count for (_, mark), count in attributes[0].items() if mark == "precise") == 21
+    assert sum(count for (_, mark), count in attributes[0].items() if mark == "precise") == 33
     assert executed[0] == executed[1]
     assert executed[0]["front end"]["f32"] > 10
 

@@ -17,8 +17,8 @@ from satexport.pipeline.export import make_contract
 from satexport.step import FloatArray
 
 ALLOWED = {  # operators that the parsers of TensorRT 10.3 and OpenVINO accept; no STFT, DFT, If, Loop
-    "Add", "Concat", "Conv", "GlobalAveragePool", "HardSwish", "Log", "MatMul", "Mul", "Pad", "ReduceSum",
-    "Relu", "Reshape", "Sigmoid", "Slice", "Transpose"}
+    "Add", "Concat", "Conv", "GlobalAveragePool", "HardSwish", "Log", "MatMul", "Mul", "Pad",
+    "Relu", "Reshape", "Sigmoid", "Slice", "Split", "Transpose"}
 
 
 class Stage(NamedTuple):
