@@ -6,6 +6,7 @@ A peer is a class in a file of this folder and a line in `registry.PEERS`. It ru
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 import hashlib
 import shutil
 from collections.abc import Callable, Iterable
@@ -113,12 +114,12 @@ class Peer(Protocol):
         """Return the step of one stream, from audio [1, samples] to scores, in this number of threads."""
 
 
-class PeerStep:
+class PeerStep(ABC):
     """What the steps of peers share: one stream, and a runtime that Python frees."""
 
+    @abstractmethod
     def initial_cache(self, streams: int = 1) -> Any:
         """Return the cache after silence."""
-        raise NotImplementedError
 
     def silence(self, cache: Any, stream: int) -> Any:
         return self.initial_cache()
