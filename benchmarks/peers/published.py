@@ -48,10 +48,6 @@ class FeatureStep(PeerStep):
         self._front_end, self._frames = model.front_end, model.variant.chunk_frames
         self._run, self._initial = run, initial
 
-    def initial_cache(self, streams: int = 1) -> FloatArray | None:
-        assert streams == 1
-        return self._initial
-
     def features(self, x: FloatArray) -> FloatArray:
         """Return the log-mel spectrogram [1, 64, F] of audio [1, samples]."""
         with torch.inference_mode():

@@ -45,10 +45,6 @@ class TractStep(PeerStep):
         self._model = tract.onnx().load(str(bundle.graph)).into_model().into_runnable()
         self._initial = list(bundle.initial_cache())
 
-    def initial_cache(self, streams: int = 1) -> list[Any]:
-        assert streams == 1
-        return self._initial
-
     def __call__(self, x: FloatArray, cache: list[Any]) -> tuple[Outputs, list[Any]]:
         """Compute the scores of audio [1, samples], and the new caches, which stay tensors of tract."""
         scores, *caches = self._model.run([x, *cache])
