@@ -3,7 +3,6 @@ of the cache and any number of streams."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,8 +58,13 @@ def test_attention_is_fused_where_the_node_computes_the_same_and_all_else_stays(
     source = request.getfixturevalue(form.fixture) if form.fixture else export(
         tmp_path, form.model, form.delay, "random", form.options, use_onnxsim=False)
     drafts: list[Draft] = []
-    fuse: Callable[[Draft], onnx.ModelProto] = write.fuse
-    monkeypatch.setattr(write, "fuse", lambda draft: (drafts.append(draft), fuse(draft))[1])
+    fuse = write.fuse
+
+    def keep_and_fuse(draft: Draft) -> onnx.ModelProto:
+        drafts.append(draft)
+        return fuse(draft)
+
+    monkeypatch.setattr(write, "fuse", keep_and_fuse)
     path = compile_bundle(open_bundle(source), find_target("cpu-int8"), tmp_path, BuildOptions(
         calibration=FEW, cache_dtype=form.cache_dtype)).path
     (draft,), after = drafts, onnx.load(path / write.GRAPH)
