@@ -15,20 +15,23 @@ from onnx import TensorProto, helper, numpy_helper
 
 from satexport.backends.onnxruntime.attention import fuse_attention
 
-SIZES = {"sat-t": (48, 192, 3), "sat-s": (49, 384, 6), "sat-b": (48, 768, 12),
-         "ced-tiny, 10 s": (250, 192, 3), "ced-base, 10 s": (250, 768, 12),
-         "ast, 10 s": (1214, 768, 12)}  # tokens, width, heads
+SIZES = {"sat-t": (48, 48, 192, 3), "sat-s": (49, 48, 384, 6), "sat-b": (48, 48, 768, 12),
+         "vit-t, 2 s": (48, 0, 192, 3), "vit-b, 2 s": (48, 0, 768, 12),
+         "ced-tiny, 10 s": (250, 0, 192, 3), "ced-base, 10 s": (250, 0, 768, 12),
+         "ast, 10 s": (1214, 0, 768, 12)}  # new tokens, cached tokens, width, heads
 BLOCKS, TURNS, TURN_SECONDS = 4, 12, 0.15
 
 
 class Blocks:
-    """Writes blocks of nothing but attention, each with weights of its own."""
+    """Writes blocks of nothing but attention, each with weights of its own, and with keys and values of
+    cached tokens if there are any: input NAME/old, output NAME/kv/heads, both [1, 2 * heads, tokens, f]."""
 
-    def __init__(self, tokens: int, width: int, heads: int) -> None:
+    def __init__(self, tokens: int, cached: int, width: int, heads: int) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
         self.random = np.random.default_rng(0)
-        self.shape = tokens, width, heads
+        self.tokens, self.cached, self.width, self.heads = tokens, cached, width, heads
+        self.inputs, self.outputs = [self.value("x", tokens, width)], [self.value("y", tokens, width)]
         self.constant("scale", np.float32(0.03))
         self.constant("zero", np.uint8(128))
 
@@ -40,23 +43,31 @@ class Blocks:
         self.nodes.append(helper.make_node(kind, inputs, [name], name, domain=domain, **attributes))
         return name
 
-    def heads(self, name: str, rows: str, count: int) -> str:
+    def value(self, name: str, *shape: int) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+    def split_heads(self, name: str, rows: str, count: int) -> str:
         """Write a product of int8 rows [T, d] with random weights and split it into heads [1, count, T,
         f]."""
-        tokens, width, heads = self.shape
-        columns = count * width // heads
-        weight = self.random.integers(-127, 128, (width, columns), np.int8)
+        features = self.width // self.heads
+        columns = count * features
+        weight = self.random.integers(-127, 128, (self.width, columns), np.int8)
         factors = (rows, self.constant(f"{name}.weight", weight), "scale",
                    self.constant(f"{name}.scale", np.full(columns, 1e-3, np.float32)), "zero")
         x = self.op("MatMulIntegerToFloat", f"{name}/product", *factors, domain="com.microsoft")
-        shape = self.constant(f"{name}.shape", np.array([-1, tokens, count, width // heads]))
+        shape = self.constant(f"{name}.shape", np.array([-1, self.tokens, count, features]))
         return self.op("Transpose", f"{name}/heads", self.op("Reshape", f"{name}/split", x, shape),
                        perm=[0, 2, 1, 3])
 
     def block(self, name: str, x: str) -> str:
-        _, width, heads = self.shape
+        heads = self.heads
         rows = self.op("QuantizeLinear", f"{name}/rows", x, "scale", "zero")
-        q, kv = self.heads(f"{name}/q", rows, heads), self.heads(f"{name}/kv", rows, 2 * heads)
+        q, kv = self.split_heads(f"{name}/q", rows, heads), self.split_heads(f"{name}/kv", rows, 2 * heads)
+        if self.cached:
+            old, f = f"{name}/old", self.width // heads
+            self.inputs.append(self.value(old, 1, 2 * heads, self.cached, f))
+            self.outputs.append(self.value(kv, 1, 2 * heads, self.tokens, f))
+            kv = self.op("Concat", f"{name}/all", old, kv, axis=2)
         parts = f"{name}/k", f"{name}/v"
         sizes = self.constant(f"{name}.sizes", np.array([heads, heads]))
         self.nodes.append(helper.make_node("Split", [kv, sizes], parts, f"{name}/parts", axis=1))
@@ -65,7 +76,7 @@ class Blocks:
         mixed = self.op("MatMul", f"{name}/mixed", self.op("Softmax", f"{name}/softmax", logits, axis=-1),
                         parts[1])
         tokens = self.op("Transpose", f"{name}/tokens", mixed, perm=[0, 2, 1, 3])
-        rows = self.constant(f"{name}.rows", np.array([-1, width]))
+        rows = self.constant(f"{name}.rows", np.array([-1, self.width]))
         return self.op("Reshape", f"{name}/flat", tokens, rows)
 
     def finish(self) -> onnx.ModelProto:
@@ -73,8 +84,7 @@ class Blocks:
         for number in range(BLOCKS):
             x = self.block(f"block_{number}", x)
         self.op("Identity", "y", x)
-        values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, self.shape[:2]) for name in "xy"]
-        graph = helper.make_graph(self.nodes, "blocks", values[:1], values[1:], self.constants)
+        graph = helper.make_graph(self.nodes, "blocks", self.inputs, self.outputs, self.constants)
         opsets = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=9)
 
@@ -85,12 +95,19 @@ def load(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(model.SerializeToString(), options)
 
 
-def time_turn(session: onnxruntime.InferenceSession, x: NDArray[np.float32]) -> float:
+def make_inputs(session: onnxruntime.InferenceSession) -> dict[str, NDArray[np.float32]]:
+    """Return noise for the inputs of a graph."""
+    random = np.random.default_rng(1)
+    return {value.name: random.standard_normal(value.shape).astype(np.float32)
+            for value in session.get_inputs()}
+
+
+def time_turn(session: onnxruntime.InferenceSession, inputs: dict[str, NDArray[np.float32]]) -> float:
     """Return the median seconds of a run over one turn."""
     seconds: list[float] = []
     while sum(seconds) < TURN_SECONDS:
         start = time.perf_counter()
-        session.run(None, {"x": x})
+        session.run(None, inputs)
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds)
 
@@ -101,9 +118,10 @@ def main() -> None:
         after, count = fuse_attention(before)
         assert count == BLOCKS
         sessions = load(before), load(after)
-        x = np.random.default_rng(1).standard_normal(size[:2]).astype(np.float32)
-        moved = np.abs(np.subtract(*(session.run(None, {"x": x})[0] for session in sessions))).max()
-        turns = [[time_turn(session, x) for session in sessions] for _ in range(TURNS)]
+        inputs = make_inputs(sessions[0])
+        results = [session.run(None, inputs) for session in sessions]
+        moved = max(np.abs(a - b).max() for a, b in zip(*results, strict=True))
+        turns = [[time_turn(session, inputs) for session in sessions] for _ in range(TURNS)]
         ratio = statistics.median(old / new for old, new in turns)
         print(f"{name:16s} {ratio:.3f} times as fast, outputs differ by {moved:.1e}", flush=True)
 

@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import pytest
 
-from benchmarks import command, growth, results
+from benchmarks import command, growth, results, shares
 from benchmarks.peers import __main__ as peers
 from satexport.errors import DataError
 
-MAINS = {"peers": peers.main, "growth": growth.main, "results": results.main}
+MAINS = {"peers": peers.main, "growth": growth.main, "results": results.main, "shares": shares.main}
 WRONG = (
     ("peers --threads 0", "0 is not a whole number from 1 to 256"),
     ("peers --threads 1 x", "x is not a whole number"),
@@ -22,6 +22,8 @@ WRONG = (
     ("growth --streams 1", "1 is not a whole number from 2"),
     ("growth --streams 8 -1", "-1 is not a whole number from 2"),
     ("growth --models sat-q", "unknown model 'sat-q'"),
+    ("shares /nonexistent", "/nonexistent is not a folder"),
+    ("shares . --steps 9", "9 is not a whole number from 10 to 10000"),
     ("results --threads 0", "0 is not a whole number from 1 to 256"),
     ("results --minutes 0", "0 is not a number from 0.1 to 240"),
     ("results --minutes nan", "nan is not a number"),
