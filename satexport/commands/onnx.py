@@ -14,6 +14,7 @@ from satexport.errors import UsageError, requires_extra
 from satexport.terminal import note, say
 
 if TYPE_CHECKING:
+    from satexport.bundle.target import Target
     from satexport.models.family import Variant
 
 
@@ -78,14 +79,9 @@ def onnx_command(model: str | None, delay: int | None, window: int | None, check
     from satexport.report.blocks import describe
     from satexport.report.serialize import to_json
     from satexport.report.terminal import print_blocks
-    from satexport.targets import find_target
 
-    target = find_target(target_name)
+    target = _find_target(target_name)
     options = GraphOptions(cache=cache, input=input_form, streams=parse_streams(streams))
-    if (target.backend, target.precision) != ("onnxruntime", "fp32"):
-        raise UsageError(f"target {target.name} is {target.precision} for {target.backend}; this command "
-                         "writes fp32 for onnxruntime. Leave --target out, then run `satexport bundle "
-                         f"--target {target_name}`.")
     variant = _find_variant(model, delay, window, checkpoint)
     options = replace(options, embedding=choose_embedding(variant, embedding))
     check_options(variant, options)
@@ -106,6 +102,19 @@ def onnx_command(model: str | None, delay: int | None, window: int | None, check
     note(export.report.warning)
     if export.report.caution:
         note(f"{checkpoint}: {export.report.caution}")
+
+
+def _find_target(name: str) -> Target:
+    """Return the target with this name or in this file. Raises `UsageError` if it is not for ONNX Runtime in
+    fp32."""
+    from satexport.targets import find_target
+
+    target = find_target(name)
+    if (target.backend, target.precision) != ("onnxruntime", "fp32"):
+        raise UsageError(f"target {target.name} is {target.precision} for {target.backend}; this command "
+                         "writes fp32 for onnxruntime. Leave --target out, then run `satexport bundle "
+                         f"--target {name}`.")
+    return target
 
 
 def _find_variant(model: str | None, delay: int | None, window: int | None, checkpoint: str) -> Variant:
