@@ -41,7 +41,7 @@ def block_weights(get: Callable[[str], Array], source: str, name: str) -> Weight
 
 
 def joint_block_weights(get: Callable[[str], Array], source: str, name: str) -> Weights:
-    """Return the weights of `block_weights`, but with queries, keys and values in one product: qkv [d, 3d]."""
+    """Return what `block_weights` does, but with queries, keys and values in one product: qkv [d, 3d]."""
     weights: Weights = {}
     for part, key in (("qkv", "attn.qkv"), ("proj", "attn.proj"), ("fc1", "mlp.fc1"), ("fc2", "mlp.fc2")):
         weights[f"{name}.{part}.weight"] = get(f"{source}.{key}.weight").T
