@@ -80,7 +80,7 @@ def fuse_attention(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
 def _match(view: GraphView, softmax: onnx.NodeProto) -> _Attention | None:
     """Return the attention of a softmax; None if a node of the pattern differs."""
     logits, mixed = view.producer(softmax.input[0], "MatMul"), view.only_reader(softmax.output[0], "MatMul")
-    if logits is None or mixed is None or mixed.input[0] != softmax.output[0]:
+    if logits is None or mixed is None:
         return None
     if view.number(softmax, "axis", -1) not in (-1, 3) or not view.is_read_once(logits.output[0]):
         return None

@@ -87,6 +87,25 @@ def cut_and_join(graph: onnx.GraphProto) -> None:
         graph.node.insert(index + number, extra)
 
 
+def cut_new(graph: onnx.GraphProto) -> None:
+    """Attend to the new tokens alone, cut in two and joined again."""
+    graph.initializer.append(numpy_helper.from_array(np.array([24, 24]), "halves"))
+    graph.node.insert(list(graph.node).index(node(graph, "all")), helper.make_node(
+        "Split", [NEW, "halves"], ["first", "second"], axis=2))
+    node(graph, "all").input[:] = ["first", "second"]
+
+
+def read_again(tensor: str) -> Change:
+    """Let another node read a tensor."""
+    return lambda graph: graph.node.append(helper.make_node("Relu", [tensor], ["again"]))
+
+
+def reshape_weights(graph: onnx.GraphProto) -> None:
+    """Make weights of rank 3 of those of queries."""
+    (weight,) = (constant for constant in graph.initializer if constant.name == "01.q.int8")
+    weight.dims.insert(0, 1)
+
+
 def retype(graph: onnx.GraphProto) -> None:
     """Make uint8 of the int8 weights of queries."""
     (weight,) = (constant for constant in graph.initializer if constant.name == "01.q.int8")
@@ -114,6 +133,11 @@ DIFFERENT: dict[str, Sequence[Change]] = {
     "queries of another scale": [inputs("q/sum", i2="block_00/norm1/quantized/scale")],
     "queries of another zero point": [inputs("q/sum", i4="block_00/norm1/quantized/zero")],
     "queries that are an output": [output(f"{BLOCK}/q/sum")],
+    "queries that another node reads": [read_again(f"{BLOCK}/q/sum")],
+    "probabilities that another node reads": [read_again(f"{BLOCK}/softmax")],
+    "weights of rank 3": [reshape_weights],
+    "rows with several zero points": [
+        constant(name, 4, *[128] * 48, dtype=np.uint8) for name in ("q/sum", "kv/new/product")],
     "weights with a zero point": [constant("q/sum", 5, 1, dtype=np.int8)],
     "weights that are computed": [inputs("q/sum", i1="block_00/norm1/quantized")],
     "weights of another dtype": [retype],
@@ -123,7 +147,10 @@ DIFFERENT: dict[str, Sequence[Change]] = {
     "joined tokens that are an output": [output(f"{BLOCK}/all")],
     "a cache of two streams": [size(0, 2)],
     "a cache of fewer heads": [size(1, 3)],
+    "cached tokens alone": [inputs("all", i1=OLD)],
+    "two caches": [lambda graph: node(graph, "all").input.insert(0, "cache_in_00")],
     "new keys as an output without a cache": [inputs("kv", i0=NEW)],
+    "the same, cut and joined again": [cut_new],
     "a new cache with a gap": [cut_and_join, output("gap")],
 }
 
