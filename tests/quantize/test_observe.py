@@ -34,7 +34,7 @@ def test_only_noted_steps_count(tiny: Path) -> None:
     quiet, loud = (dict(zip(names, (np.full(bundle.contract.input.shape, level, np.float32), *caches),
                             strict=True)) for level in (0.0, 0.5))
     observer = Observer(graph.model, [bundle.contract.input.name])
-    assert observer.run(quiet).keys() == observer.run(loud, note=False).keys()
+    assert observer.run(quiet).keys() == observer.run(loud, [False]).keys()
     assert observer.ranges == {bundle.contract.input.name: (0.0, 0.0)}
     observer.run(loud)
     assert observer.ranges == {bundle.contract.input.name: (0.0, 0.5)}
