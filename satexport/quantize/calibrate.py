@@ -55,6 +55,8 @@ def calibrate(bundle: Bundle, calibration_set: CalibrationSet, data: Path | None
     size, lanes = bundle.contract.hop_samples, max(1, bundle.contract.options.streams)
     rate = bundle.contract.sample_rate
     random = np.random.default_rng(calibration_set.seed)
+    if not observer and bundle.contract.cache_in:  # without a cache no step depends on an earlier one
+        observer = Observer(onnx.load(bundle.graph))  # which loads while the clips are read
     sounds, hashes, silent = read_clips(calibration_clips(calibration_set, data), rate)
     streams = list(chain_clips(sounds, calibration_set.stream_seconds, rate))
     positions = [(number, chunk) for number, audio in enumerate(streams)
@@ -78,8 +80,6 @@ def _run_streams(bundle: Bundle, observer: Observer | None, streams: Sequence[Fl
     """Run each stream up to the last of its sampled chunks and return the samples in the order of `sampled`,
     sorted pairs of stream and chunk number."""
     contract = bundle.contract
-    if contract.cache_in:  # without a cache no step depends on an earlier one
-        observer = observer or Observer(onnx.load(bundle.graph))
     last = {number: max(chunk for stream, chunk in sampled if stream == number)
             for number in range(len(streams))}
     order = sorted(last, key=lambda number: -last[number])  # streams of similar length run together

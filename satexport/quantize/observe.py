@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -37,19 +38,25 @@ def join_samples(samples: Sequence[Sample]) -> Sample:
 class Observer:
     """A graph under ONNX Runtime, node by node: a fused node does not compute the tensors inside it. It runs
     several samples at a time, whatever number of streams the graph states: no node depends on that number,
-    and the rows of a tensor that belong to one stream follow each other."""
+    and the rows of a tensor that belong to one stream follow each other. The graph loads in a thread, and
+    must not change before the first run."""
 
     def __init__(self, model: onnx.ModelProto, tensors: Iterable[str] = ()) -> None:
-        runtime = import_runtime("onnxruntime")
         self._tensors = sorted(tensors)
         self._bounds = np.tile(np.array([np.inf, -np.inf], np.float32), (len(self._tensors), 1))
         self._outputs = [value.name for value in model.graph.output]
+        thread = ThreadPoolExecutor(1)
+        self._session = thread.submit(self._load, import_runtime("onnxruntime"), model)
+        thread.shutdown(wait=False)
+
+    def _load(self, runtime: Any, model: onnx.ModelProto) -> Any:
+        """Return the session of a graph."""
         content, weights = split_weights(model, self._add_probes)
         options = runtime.SessionOptions()
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
         self._weights = [runtime.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
         options.add_external_initializers(list(weights), self._weights)  # which it does not keep alive
-        self._session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
     def run(self, inputs: Sample, noted: Sequence[bool] = (True,)) -> dict[str, NDArray[Any]]:
         """Run samples that `join_samples` joined and return the outputs of the graph by name. `noted` says of
@@ -57,7 +64,7 @@ class Observer:
         chosen = np.flatnonzero(noted)
         extra = [name for tensor in self._tensors for name in _names(tensor)] if len(chosen) else []
         rows = {ROWS: np.array([len(noted), -1], np.int64)} if self._tensors else {}
-        found = self._session.run([*self._outputs, *extra], {**inputs, **rows})
+        found = self._session.result().run([*self._outputs, *extra], {**inputs, **rows})
         if extra:
             values = np.array(found[len(self._outputs):], np.float32)[:, chosen]  # [2 * tensors, chosen]
             self._bounds = np.stack((np.minimum(self._bounds[:, 0], values[::2].min(1)),
