@@ -3,7 +3,7 @@ graph of 340 MB each copy takes more than half a second. None of them reads the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -28,7 +28,7 @@ def weight_bytes(model: onnx.ModelProto) -> int:
 
 def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a copy whose large constants are inputs of the same type and shape."""
-    result = _copy_small(model)
+    result = copy_small(model)
     result.graph.input.extend(
         helper.make_tensor_value_info(constant.name, constant.data_type, list(constant.dims))
         for constant in model.graph.initializer if is_large(constant))
@@ -36,8 +36,9 @@ def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def restore_weights(model: onnx.ModelProto, source: onnx.ModelProto) -> None:
-    """Make constants again of the inputs that `without_weights(source)` made of them, as far as a node reads
-    them. Constants of `source` keep their order, others follow."""
+    """Add the large constants of `source` that a node reads to a rewritten `copy_small(source)` or
+    `without_weights(source)`, whose inputs they then no longer are. Constants of `source` keep their order,
+    others follow."""
     large = {constant.name: constant for constant in source.graph.initializer if is_large(constant)}
     read = {name for node in model.graph.node for name in node.input}
     now = {constant.name: constant for constant in model.graph.initializer}
@@ -48,14 +49,13 @@ def restore_weights(model: onnx.ModelProto, source: onnx.ModelProto) -> None:
     replace(model.graph.input, [value for value in model.graph.input if value.name not in large])
 
 
-def split_weights(model: onnx.ModelProto, probes: Iterable[onnx.NodeProto] = ()
+def split_weights(model: onnx.ModelProto, edit: Callable[[onnx.ModelProto], None] | None = None
                   ) -> tuple[bytes, dict[str, NDArray[Any]]]:
     """Return the serialised graph with its large constants as external data, and these constants by name, for
-    a runtime that takes both. `probes` are further nodes, whose results of one number become outputs."""
-    result = _copy_small(model)
-    for node in probes:
-        result.graph.node.append(node)
-        result.graph.output.append(helper.make_tensor_value_info(node.output[0], TensorProto.FLOAT, []))
+    a runtime that takes both. `edit` changes a copy of the model, which does not have these constants."""
+    result = copy_small(model)
+    if edit:
+        edit(result)
     weights = {}
     for constant in filter(is_large, model.graph.initializer):
         weights[constant.name] = numpy_helper.to_array(constant)
@@ -66,7 +66,7 @@ def split_weights(model: onnx.ModelProto, probes: Iterable[onnx.NodeProto] = ()
     return result.SerializeToString(), weights
 
 
-def _copy_small(model: onnx.ModelProto) -> onnx.ModelProto:
+def copy_small(model: onnx.ModelProto) -> onnx.ModelProto:
     """Copy a model without its large constants."""
     result = onnx.ModelProto()
     for target, source, left in ((result, model, "graph"), (result.graph, model.graph, "initializer")):

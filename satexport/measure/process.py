@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -42,13 +43,19 @@ class Process:
     def ask(self, do: str, **arguments: Any) -> Any:
         """Call the method `do` of its `Worker` and return the reply; blocks until it comes. Raises the error
         that the worker raised, or `RunError` if the process died."""
+        self.begin(do, **arguments)
+        return self.reply()
+
+    def begin(self, do: str, **arguments: Any) -> None:
+        """Call the method and do not wait; `reply` must be called next."""
         assert self._process.stdin
-        assert self._process.stdout
-        try:
+        with suppress(BrokenPipeError):  # `reply` raises the error
             print(json.dumps({"do": do, **arguments}), file=self._process.stdin, flush=True)
-            line = self._process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
+
+    def reply(self) -> Any:
+        """Wait for the reply to the last command, and return it or raise its error as `ask` does."""
+        assert self._process.stdout
+        line = self._process.stdout.readline()
         if not line:
             raise RunError(f"{self.name}: the measured process ended early (exit code "
                            f"{self._process.wait()}). It may have run out of memory: end other programs and "

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
-from satexport.backends.backend import find_backend
+from satexport.backends.backend import BACKENDS, find_backend
 from satexport.bundle.contract import ANY, history_bytes, state_bytes
 from satexport.bundle.folder import Bundle
 from satexport.bundle.threads import live_threads
@@ -64,8 +64,7 @@ class Row:
     @property
     def baseline(self) -> Baseline:
         """What two rows must share to be compared."""
-        contract = self.bundle.contract
-        return contract.variant, contract.checkpoint.sha256
+        return _baseline(self.bundle)
 
     def run_turn(self, turn: Turn) -> TurnTimes:
         """Run a turn in the process and return its times."""
@@ -102,29 +101,54 @@ def measure(bundles: Sequence[Bundle], options: MeasureOptions) -> MeasureReport
 def _start(bundles: Sequence[Bundle], options: MeasureOptions, stack: ExitStack,
            notes: list[str]) -> tuple[list[Row], dict[Baseline, Row]]:
     """Start a process for each bundle and load it there. Where possible, also start a process of PyTorch for
-    each `Baseline`, which the bundles with this baseline share."""
+    each `Baseline`, which the bundles with this baseline share. All of them import at the same time, which no
+    figure contains, and load one after the other."""
     rows: list[Row] = []
     eager: dict[Baseline, Row] = {}
     names, stream_counts = _name_bundles(bundles), _choose_streams(bundles, options)
     threads = options.threads or max(map(live_threads, bundles))  # the same for all, so that they compare
-    for bundle, name, streams in zip(bundles, names, stream_counts, strict=True):
-        process = stack.enter_context(Process(name))
+    processes = [stack.enter_context(Process(name)) for name in names]
+    of_eager = {baseline: stack.enter_context(Process(name))
+                for baseline, name in _name_eager(bundles, names).items()} if options.eager else {}
+    for process, bundle in zip(processes, bundles, strict=True):
+        process.begin("prepare", modules=_modules(bundle))
+    for process in of_eager.values():
+        process.begin("prepare", modules=["torch", "satexport.models.families"])
+    for process in (*processes, *of_eager.values()):
+        process.reply()
+    for process, bundle, name, streams in zip(processes, bundles, names, stream_counts, strict=True):
         loaded = _load(process, bundle, threads, streams, options, arena=True)
         row = Row(name=name, bundle=bundle, process=process, threads=threads, streams=streams,
                   load_seconds=loaded["seconds"], state=state_bytes(bundle.contract),
                   executed=loaded["executed"])
         rows.append(row)
-        if options.eager and row.baseline not in eager:
-            eager_name = f"{bundle.contract.variant}/PyTorch eager"
-            if any(other.name == eager_name for other in eager.values()):
-                eager_name = f"PyTorch eager for {name}"
+        if process_of_eager := of_eager.pop(_baseline(bundle), None):
             try:
-                eager[row.baseline] = _start_eager(eager_name, row, options, stack)
+                eager[_baseline(bundle)] = _load_eager(process_of_eager, row, options)
             except (CheckpointError, MissingError, BundleError) as error:
                 if options.checkpoint and not isinstance(error, MissingError):
                     raise
                 notes.append(f"{bundle.contract.variant} is not compared with PyTorch: {error}")
     return rows, eager
+
+
+def _name_eager(bundles: Sequence[Bundle], names: Sequence[str]) -> dict[Baseline, str]:
+    """Return the name of PyTorch for each baseline."""
+    found: dict[Baseline, str] = {}
+    for bundle, name in zip(bundles, names, strict=True):
+        usual = f"{bundle.contract.variant}/PyTorch eager"
+        found.setdefault(_baseline(bundle),
+                         usual if usual not in found.values() else f"PyTorch eager for {name}")
+    return found
+
+
+def _baseline(bundle: Bundle) -> Baseline:
+    return bundle.contract.variant, bundle.contract.checkpoint.sha256
+
+
+def _modules(bundle: Bundle) -> list[str]:
+    """Return the package that runs a bundle, if this version knows its backend."""
+    return [find_backend(bundle.target.backend).PACKAGE] if bundle.target.backend in BACKENDS else []
 
 
 def _load(process: Process, bundle: Bundle, threads: int, streams: int, options: MeasureOptions,
@@ -134,12 +158,11 @@ def _load(process: Process, bundle: Bundle, threads: int, streams: int, options:
                                               streams=streams, spinning=options.spinning, arena=arena))
 
 
-def _start_eager(name: str, row: Row, options: MeasureOptions, stack: ExitStack) -> Row:
-    """Start a process of PyTorch with the weights and threads of a bundle's row."""
-    process = stack.enter_context(Process(name))
+def _load_eager(process: Process, row: Row, options: MeasureOptions) -> Row:
+    """Load PyTorch in its process, with the weights and threads of a bundle's row."""
     loaded = process.ask("load_eager", bundle=str(row.bundle.path), checkpoint=options.checkpoint,
                          threads=row.threads)
-    return replace(row, name=name, process=process, streams=1, load_seconds=loaded["seconds"],
+    return replace(row, name=process.name, process=process, streams=1, load_seconds=loaded["seconds"],
                    state=loaded["cache"] + history_bytes(row.bundle.contract), executed=None)
 
 

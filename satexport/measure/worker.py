@@ -34,6 +34,13 @@ class Worker:
         self.timer: StepTimer
         self.imported = 0   # resident size after the imports, bytes
 
+    def prepare(self, modules: list[str]) -> dict[str, Any]:
+        """Import modules that a command will need, as far as they are installed."""
+        for name in modules:
+            with suppress(ImportError):
+                import_runtime(name)
+        return {}
+
     def load(self, bundle: str, threads: int, streams: int, spinning: bool, arena: bool) -> dict[str, Any]:
         """Load a bundle. Returns the seconds it took, including hashes and the initial cache, and the
         precisions that the runtime computes in."""

@@ -10,7 +10,7 @@ are whole windows; those at the beginning of a stream begin with silence.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,13 @@ import numpy as np
 import onnx
 
 from satexport.audio.clips import Clip, ClipHash
+from satexport.bundle.contract import Contract
 from satexport.bundle.folder import Bundle
 from satexport.errors import DataError
 from satexport.frontends.prepare import model_input
 from satexport.progress import progress
 from satexport.quantize.calibration_set import MIN_SAMPLES, CalibrationSet, calibration_clips
-from satexport.quantize.observe import Observer, Sample
+from satexport.quantize.observe import Observer, Sample, samples_together
 from satexport.step import FloatArray
 from satexport.tagging.window import Windows
 
@@ -54,6 +55,8 @@ def calibrate(bundle: Bundle, calibration_set: CalibrationSet, data: Path | None
     size, lanes = bundle.contract.hop_samples, max(1, bundle.contract.options.streams)
     rate = bundle.contract.sample_rate
     random = np.random.default_rng(calibration_set.seed)
+    if not observer and bundle.contract.cache_in:  # without a cache no step depends on an earlier one
+        observer = Observer(onnx.load(bundle.graph))  # which loads while the clips are read
     sounds, hashes, silent = read_clips(calibration_clips(calibration_set, data), rate)
     streams = list(chain_clips(sounds, calibration_set.stream_seconds, rate))
     positions = [(number, chunk) for number, audio in enumerate(streams)
@@ -64,7 +67,7 @@ def calibrate(bundle: Bundle, calibration_set: CalibrationSet, data: Path | None
     count = -(-calibration_set.samples // lanes)
     sampled = {positions[i] for i in random.permutation(len(positions))[:count]}
     sampled |= {(number, 0) for number in range(len(streams))}  # every stream starts from silence
-    samples = list(_run_streams(bundle, observer, streams, sampled))
+    samples = _run_streams(bundle, observer, streams, sampled)
     facts = dataclasses.asdict(calibration_set)
     del facts["folder"]  # a bundle contains no paths
     origin = {**facts, "clips": len(hashes), "silent_clips_left_out": silent,
@@ -73,34 +76,59 @@ def calibrate(bundle: Bundle, calibration_set: CalibrationSet, data: Path | None
 
 
 def _run_streams(bundle: Bundle, observer: Observer | None, streams: Sequence[FloatArray],
-                 sampled: set[tuple[int, int]]) -> Iterator[Sample]:
-    """Run each stream up to the last of its sampled chunks and yield the samples. `sampled` has pairs of
-    stream and chunk number. If the graph runs several streams at once, each starts at another chunk of the
-    same audio."""
-    contract, size = bundle.contract, bundle.contract.hop_samples
-    if contract.cache_in:  # without a cache no step depends on an earlier one
-        observer = observer or Observer(onnx.load(bundle.graph))
-    lanes = max(1, contract.options.streams)
+                 sampled: set[tuple[int, int]]) -> list[Sample]:
+    """Run each stream up to the last of its sampled chunks and return the samples in the order of `sampled`,
+    sorted pairs of stream and chunk number."""
+    contract = bundle.contract
     last = {number: max(chunk for stream, chunk in sampled if stream == number)
             for number in range(len(streams))}
+    order = sorted(last, key=lambda number: -last[number])  # streams of similar length run together
+    groups = -(-len(order) // samples_together(contract))
+    found: dict[tuple[int, int], Sample] = {}
     with progress("calibrate", sum(last.values()) + len(last)) as advance:
-        for number, audio in enumerate(streams):
-            caches = [np.repeat(array, lanes, 0) for array in bundle.initial_cache()]
-            windows = Windows(contract, lanes)
-            chunks = audio[:len(audio) // size * size].reshape(-1, size)
-            first_chunks = np.arange(lanes) * len(chunks) // lanes
-            for chunk in range(last[number] + 1):
-                window = windows.end_with(chunks[(first_chunks + chunk) % len(chunks)])
-                names = (spec.name for spec in (contract.input, *contract.cache_in))
-                sample = dict(zip(names, (model_input(contract, window), *caches), strict=True))
-                is_sampled = (number, chunk) in sampled
-                if is_sampled:
-                    yield sample
-                windows.advance(window)
-                if contract.cache_in and observer:
-                    outputs = observer.run(sample, is_sampled)
-                    caches = [outputs[spec.name] for spec in contract.cache_out]
-                advance()
+        for numbers in np.array_split(order, groups):
+            group = [_Stream(number, contract, streams[number], last[number]) for number in numbers]
+            _run_group(bundle, observer, group, sampled, found, advance)
+    return [found[place] for place in sorted(found)]
+
+
+def _run_group(bundle: Bundle, observer: Observer | None, group: Sequence[_Stream],
+               sampled: set[tuple[int, int]], found: dict[tuple[int, int], Sample],
+               advance: Callable[[int], None]) -> None:
+    """Run streams together, the longest first, and add their samples to `found`."""
+    contract, lanes = bundle.contract, max(1, bundle.contract.options.streams)
+    caches = [np.repeat(array, lanes * len(group), 0) for array in bundle.initial_cache()]
+    names = [spec.name for spec in (contract.input, *contract.cache_in)]
+    for chunk in range(group[0].last + 1):
+        group = [stream for stream in group if chunk <= stream.last]
+        x = model_input(contract, np.concatenate([stream.windows(chunk) for stream in group]))
+        inputs = {name: array[:lanes * len(group)] for name, array in zip(names, (x, *caches), strict=True)}
+        noted = [(stream.number, chunk) in sampled for stream in group]
+        for row in np.flatnonzero(noted):
+            found[group[row].number, chunk] = {
+                name: array[lanes * row:lanes * (row + 1)].copy() for name, array in inputs.items()}
+        if contract.cache_in and observer:
+            outputs = observer.run(inputs, noted)
+            caches = [outputs[spec.name] for spec in contract.cache_out]
+        advance(len(group))
+
+
+class _Stream:
+    """One stream of a calibration. If the graph runs several streams at once, each starts at another chunk of
+    the same audio."""
+
+    def __init__(self, number: int, contract: Contract, audio: FloatArray, last: int) -> None:
+        size, lanes = contract.hop_samples, max(1, contract.options.streams)
+        self.number, self.last = number, last  # of its chunks that are sampled
+        self._chunks = audio[:len(audio) // size * size].reshape(-1, size)
+        self._first = np.arange(lanes) * len(self._chunks) // lanes
+        self._windows = Windows(contract, lanes)
+
+    def windows(self, chunk: int) -> FloatArray:
+        """Return the windows [lanes, window_samples] that end with the next chunk."""
+        windows = self._windows.end_with(self._chunks[(self._first + chunk) % len(self._chunks)])
+        self._windows.advance(windows)
+        return windows
 
 
 def read_clips(clips: Sequence[Clip], rate: int) -> tuple[list[FloatArray], list[str], int]:

@@ -15,7 +15,7 @@ from satexport.graph.roles import Graph
 from satexport.quantize.equalize import equalize
 from satexport.quantize.factors import Ranges
 from satexport.quantize.int8 import quantize
-from satexport.quantize.observe import Sample
+from satexport.quantize.observe import Sample, samples_together
 from satexport.quantize.products import count_weight_products, find_layers
 from satexport.quantize.ranges import find_ranges
 from satexport.quantize.records import SensitivityReport
@@ -46,7 +46,7 @@ def choose_and_quantize(source: Bundle, graph: Graph, quantization: Quantization
     """
     before, graph = graph, equalize(graph, quantization, samples)
     if not ranges or graph is not before:
-        ranges = find_ranges(graph, quantization, samples)
+        ranges = find_ranges(graph, quantization, samples, samples_together(source.contract))
     make_int8 = partial(quantize, graph, quantization, ranges)
     layers = find_layers(graph, quantization)
     left_out = [name for name in quantization.leave_out if name != AUTO]

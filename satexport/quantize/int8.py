@@ -38,8 +38,9 @@ from onnx import helper, numpy_helper
 
 from satexport.bundle.roles import ATTENTION
 from satexport.bundle.target import Quantization
-from satexport.graph.edit import clone, drop_unread, replace
+from satexport.graph.edit import drop_unread, replace
 from satexport.graph.roles import Graph
+from satexport.graph.weights import copy_small, restore_weights
 from satexport.quantize.convolution import int8_convolution
 from satexport.quantize.dynamic import quantize_dynamic
 from satexport.quantize.factors import Factors, Ranges
@@ -62,9 +63,9 @@ def quantize(graph: Graph, quantization: Quantization, ranges: Ranges, leave_out
 def _quantize_static(model: onnx.ModelProto, quantization: Quantization, chosen: Sequence[Product],
                      ranges: Ranges) -> onnx.ModelProto:
     """Replace the chosen products by int8 products."""
-    result = clone(model)
+    result = copy_small(model)
     graph = result.graph
-    weights = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
+    weights = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
     by_output = {product.node.output[0]: product for product in chosen}
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
@@ -101,6 +102,7 @@ def _quantize_static(model: onnx.ModelProto, quantization: Quantization, chosen:
     replace(graph.node, _without_unread(factors.nodes, graph))
     graph.initializer.extend(numpy_helper.from_array(np.asarray(array), name)
                              for name, array in factors.constants.items())
+    restore_weights(result, model)
     drop_unread(graph)
     replace(graph.value_info, [])  # some of these tensors no longer exist
     return result

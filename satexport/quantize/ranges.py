@@ -17,25 +17,27 @@ from satexport.bundle.target import Quantization
 from satexport.graph.roles import Graph
 from satexport.progress import progress
 from satexport.quantize.factors import Ranges
-from satexport.quantize.observe import Observer, Sample
+from satexport.quantize.observe import Observer, Sample, join_samples
 from satexport.quantize.products import find_products
 from satexport.runtimes import import_runtime
 
 BATCH = 8  # samples per pass; the calibrator keeps all their tensors in memory
 
 
-def find_ranges(graph: Graph, quantization: Quantization, samples: Sequence[Sample]) -> Ranges:
+def find_ranges(graph: Graph, quantization: Quantization, samples: Sequence[Sample],
+                together: int = 1) -> Ranges:
     """Return (least, largest) value by tensor for the activations of each product, as `quantization.ranges`
-    says; {} for dynamic quantisation."""
+    says; {} for dynamic quantisation. `together` is the number of samples in a pass."""
     if quantization.method == "dynamic":
         return {}
     if quantization.ranges != "minmax":
         return _ranges_of_library(graph, quantization, samples)
     observer = Observer(graph.model, find_tensors(graph, quantization))
     with progress("find ranges", len(samples)) as advance:
-        for sample in samples:
-            observer.run(sample)
-            advance()
+        for first in range(0, len(samples), together):
+            part = samples[first:first + together]
+            observer.run(join_samples(part), [True] * len(part))
+            advance(len(part))
     return ranges_of(observer, quantization)
 
 
