@@ -28,6 +28,8 @@ class RequestLane:
 
     def swap(self) -> RequestLane:
         """Return the lane after a step: the requests and buffers with their roles swapped."""
+        if self.now is self.spare:
+            return self
         return RequestLane(now=self.spare, spare=self.now, caches=self.written, written=self.caches, x=self.x,
                            outputs=self.outputs)
 

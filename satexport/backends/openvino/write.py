@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from satexport.backends.openvino.heads import join_heads
 from satexport.backends.openvino.settings import OpenVinoSettings
 from satexport.backends.openvino.simplify import simplify
 from satexport.backends.openvino.step import (
@@ -72,6 +73,7 @@ def save_ir(folder: Path, ir: openvino.Model, graph: Graph, contract: Contract, 
         ir.reshape({spec.name: [count, *spec.shape[1:]] for spec in (contract.input, *contract.cache_in)})
     simplify(ir)
     move_zero_points(ir)
+    quantized -= join_heads(ir)
     front_end = _rewrite_front_end(ir, graph)
     _fuse_norms(ir)
     weights = _store_as_fp16(ir, graph.weights()) if settings.weights == "fp16" else ()

@@ -48,6 +48,17 @@ def test_streams_that_two_requests_share_are_computed_at_the_same_time(shared: P
     assert compiled_model(sharing).get_property("PERFORMANCE_HINT") == "THROUGHPUT"
 
 
+def test_outputs_stay_as_they_are_when_the_next_step_runs(
+        tiny: Path, tmp_path: Path, audio: FloatArray) -> None:
+    step = load(compiled(tiny, "openvino-fp32", tmp_path)).step
+    chunks = audio[:64_000].reshape(2, 1, 32_000)
+    outputs, cache = step(chunks[0], step.initial_cache(1))
+    before = outputs.scores.copy()
+    later, _ = step(chunks[1], cache)
+    assert not np.array_equal(later.scores, before)
+    np.testing.assert_array_equal(outputs.scores, before)
+
+
 def test_streams_that_do_not_divide_among_the_requests_are_refused(
         tmp_path: Path, quick: tuple[object, ...]) -> None:
     output = tmp_path / "build"
