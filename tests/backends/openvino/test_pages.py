@@ -14,10 +14,11 @@ from tests.machine import PATIENCE
 def test_mapped_files_are_released_whenever_they_have_grown_and_at_the_end(
         monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
-    sizes = iter([40_000_000, 46_000_000,   # grown by the limit, not by more
-                  46_000_001, 30_000_000,   # more: released
-                  35_000_000,               # a release makes the limit lower
-                  36_000_001, 36_000_001])  # more, and still after the release: again in the next round
+    sizes = iter([40_000_000,               # at the beginning, then two in each round
+                  46_000_000, 46_000_000,   # grown by the limit, not by more
+                  46_000_001, 30_000_000,   # more: released, and from now on less is allowed
+                  36_000_000, 36_000_000,
+                  36_000_001, 36_000_001])  # more again
     monkeypatch.setattr(pages, "mapped_file_bytes", lambda: next(sizes, 0))
     monkeypatch.setattr(pages, "release", lambda *paths: calls.append(" ".join(map(str, paths))))
     monkeypatch.setattr(pages, "trim_heap", lambda: calls.append("trim"))
