@@ -17,13 +17,16 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-MAPS, PAGEMAP = "/proc/self/maps", "/proc/self/pagemap"
+MAPS, PAGEMAP, STATM = "/proc/self/maps", "/proc/self/pagemap", "/proc/self/statm"
 SETTINGS = Path("/sys/kernel/mm/transparent_hugepage")
 COLLAPSE = 25        # MADV_COLLAPSE of madvise(2), since Linux 6.1
 PRESENT = 1 << 63    # bit of an entry of /proc/self/pagemap: the page is in memory
+IN_USE = np.uint64(0b11 << 62)  # bits: it is in memory or in swap
+IN_FILE = np.uint64(1 << 61)    # bit: it is a page of a file, not a changed copy
 ENTRY_BYTES = 8      # of such an entry
 PIECE = 64           # huge pages whose entries are read at a time
-READ_AGAIN = {"r--s", "r-xs", "r-xp"}  # permissions of mapped data and of code, which are as in their file
+CODE = "r-xp"
+READ_AGAIN = {"r--s", "r-xs", CODE}  # permissions of mapped data and of code, which are as in their file
 Range = tuple[int, int]  # first address, address after the last
 _ignoring_refusals = suppress(OSError, ValueError)  # ValueError: a line or entry of another form
 
@@ -38,11 +41,14 @@ class Mapping:
     name: str         # path of the file, or "[heap]"; "": none
 
 
-def mappings() -> list[Mapping]:
-    """Return the ranges of addresses of this process, in ascending order; [] on a system without /proc."""
+def mappings(names: Iterable[str] = ("",)) -> list[Mapping]:
+    """Return the ranges of addresses of this process whose lines contain one of these names, in ascending
+    order; [] on a system without /proc."""
     found: list[Mapping] = []
     with _ignoring_refusals, open(MAPS, encoding="utf-8", errors="replace") as lines:
         for line in lines:
+            if not any(name in line for name in names):
+                continue
             addresses, permissions, _, _, inode, *name = line.rstrip("\n").split(maxsplit=5)
             start, end = (int(address, 16) for address in addresses.split("-"))
             found.append(Mapping(limits=(start, end), permissions=permissions, inode=inode,
@@ -52,12 +58,23 @@ def mappings() -> list[Mapping]:
 
 def release(*paths: Path) -> None:
     """Release the pages of these mapped files, and of mapped files that lie directly in these folders: data
-    that is mapped for reading, and code. What is used again is read again, from the system's file cache.
-    (The constants of a library have addresses in them that are not in the file; they stay.)"""
+    that is mapped for reading, code, and the tables and constants beside it. What is used again is read
+    again, from the system's file cache. (Constants that contain addresses are not as in the file; they
+    stay.)"""
     names = {str(path.resolve()) for path in paths}  # as the system lists them
-    for mapping in mappings():
-        if mapping.permissions in READ_AGAIN and names & {mapping.name, os.path.dirname(mapping.name)}:
+    found = mappings(names)
+    for mapping, before, after in zip(found, (None, *found), (*found[1:], None), strict=False):
+        if names & {mapping.name, os.path.dirname(mapping.name)} and (
+                mapping.permissions in READ_AGAIN or _is_as_in_file(mapping, before, after)):
             _advise(mapping.limits, mmap.MADV_DONTNEED)
+
+
+def mapped_file_bytes() -> int:
+    """Bytes of mapped files that are in the memory of this process (proc(5), /proc/self/statm); 0 on a system
+    without /proc."""
+    with _ignoring_refusals, open(STATM, encoding="ascii") as file:
+        return int(file.read().split()[2]) * mmap.PAGESIZE
+    return 0
 
 
 def trim_heap() -> None:
@@ -85,6 +102,27 @@ def huge_page_bytes() -> int:
     """Size of a huge page: 2 MB if small ones have 4 KB, 32 MB if they have 16 KB (Raspberry Pi 5). Raises
     `OSError` if this system has none."""
     return int((SETTINGS / "hpage_pmd_size").read_text("ascii"))
+
+
+def _is_as_in_file(mapping: Mapping, before: Mapping | None, after: Mapping | None) -> bool:
+    """Whether this range has tables or constants of a library as they are in its file: it lies next to the
+    code, no page was written, and no thread loads the library (then nothing of it would follow)."""
+    if (mapping.permissions != "r--p" or after is None or not _joins(mapping, after)
+            or not (after.permissions == CODE
+                    or (before is not None and before.permissions == CODE and _joins(before, mapping)))):
+        return False
+    start, end = (address // mmap.PAGESIZE * ENTRY_BYTES for address in mapping.limits)
+    with _ignoring_refusals, open(PAGEMAP, "rb", buffering=0) as pagemap:
+        pagemap.seek(start)
+        entries = np.frombuffer(pagemap.read(end - start), np.uint64)
+        return len(entries) * ENTRY_BYTES == end - start and bool(
+            ((entries & IN_USE == 0) | (entries & IN_FILE > 0)).all())
+    return False
+
+
+def _joins(mapping: Mapping, after: Mapping) -> bool:
+    """Whether the second range is of the same file as the first and begins where that one ends."""
+    return mapping.name == after.name and mapping.limits[1] == after.limits[0]
 
 
 def _collapse(ranges: Iterable[Range], size: int) -> None:

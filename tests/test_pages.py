@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from satexport import pages
-from satexport.pages import huge_page_bytes, huge_pages, mappings, release
+from satexport.pages import CODE, huge_page_bytes, huge_pages, mapped_file_bytes, mappings, release
 from tests.machine import needs_proc
 
 SMAPS = Path("/proc/self/smaps")
@@ -59,16 +59,62 @@ def test_pages_of_a_mapped_file_are_released_and_come_again(tmp_path: Path) -> N
 
 
 @needs_proc
-def test_code_in_a_folder_is_released_and_runs_again(tmp_path: Path) -> None:
+def test_mapped_files_count_when_they_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "weights"
+    file.write_bytes(bytes(8_000_000))
+    values, before = np.memmap(file, np.uint8, "r"), mapped_file_bytes()
+    values.sum()
+    read = mapped_file_bytes()
+    release(file)
+    assert read - before > 7_000_000 > mapped_file_bytes() - before
+
+
+@needs_proc
+def test_code_in_a_folder_and_constants_beside_it_are_released_and_can_be_used_again(tmp_path: Path) -> None:
     file = tmp_path / "library.so"
     shutil.copyfile(_ctypes.__file__, file)
     library = ctypes.PyDLL(str(file))
     assert library.PyInit__ctypes is not None
-    assert resident(file, "r-xp") > 0
-    constants = resident(file, "r--p")
+    parts = [found for found in mappings([str(file)]) if found.permissions != "---p"]
+    assert [part.permissions for part in parts] == ["r--p", "r-xp", "r--p", "r--p", "rw-p"], (
+        "expected tables, code, constants, constants with addresses, data")
+    constants = ctypes.string_at(parts[2].limits[0], 100)
+    before = [sizes_at(part.limits[0])["Rss"] for part in parts]
+    content = ctypes.string_at(parts[3].limits[0], parts[3].limits[1] - parts[3].limits[0])
+    assert min(before) > 0
     release(tmp_path)
-    assert resident(file, "r-xp") == 0
-    assert resident(file, "r--p") == constants
+    assert [sizes_at(part.limits[0])["Rss"] for part in parts] == [0, 0, 0, *before[3:]]
+    assert ctypes.string_at(parts[2].limits[0], 100) == constants
+    assert ctypes.string_at(parts[3].limits[0], len(content)) == content
+    assert library.PyInit__ctypes is not None
+
+
+@needs_proc
+def test_a_page_of_constants_that_was_written_is_not_released(tmp_path: Path) -> None:
+    file = tmp_path / "library.so"
+    shutil.copyfile(_ctypes.__file__, file)
+    ctypes.PyDLL(str(file))
+    tables = mappings([str(file)])[0]
+    protect = pages._libc().mprotect
+    start, size = ctypes.c_void_p(tables.limits[0]), ctypes.c_size_t(tables.limits[1] - tables.limits[0])
+    assert protect(start, size, mmap.PROT_READ | mmap.PROT_WRITE) == 0
+    ctypes.memset(tables.limits[0] + 9, 7, 1)  # padding in the header
+    assert protect(start, size, mmap.PROT_READ) == 0
+    release(tmp_path)
+    assert ctypes.string_at(tables.limits[0], 10)[:4] == b"\x7fELF"
+    assert ctypes.string_at(tables.limits[0], 10)[9] == 7
+
+
+def test_only_constants_next_to_the_code_of_a_complete_library_count_as_in_the_file() -> None:
+    def at(start: int, permissions: str) -> pages.Mapping:
+        return pages.Mapping(limits=(start << 12, (start + 1) << 12), permissions=permissions, inode="1",
+                             name="library.so")
+
+    constants, code, data = at(5, "r--p"), at(4, CODE), at(6, "rw-p")
+    assert not pages._is_as_in_file(constants, code, None), "the rest of a library that is being loaded"
+    assert not pages._is_as_in_file(constants, at(4, "r--p"), data), "constants with addresses"
+    assert not pages._is_as_in_file(constants, code, at(7, "rw-p")), "another library follows"
+    assert not pages._is_as_in_file(at(5, "rw-p"), code, data)
 
 
 def allocate(size: int) -> NDArray[np.uint8]:

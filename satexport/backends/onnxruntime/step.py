@@ -68,6 +68,8 @@ class OnnxRuntimeStep(ProcessBound):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0
         options.enable_cpu_mem_arena = not low_memory
+        options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED  # in the default order the nodes
+        # that write caches come last, and what they read is kept until then
         options.enable_mem_pattern = False  # saves 3 MB with the largest model, and is not slower
         if not optimized:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -31,6 +31,7 @@ from satexport.step import FloatArray, Outputs
 
 PACKAGE = "openvino"
 MIN_VERSION = 2025, 0  # same as in the extra `openvino`
+CPU = "CPU"
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}  # name in a target -> name in OpenVINO
 CONTRACT, QUANTIZED, FRONT_END_LAYERS = (  # keys of the IR's rt_info
     ["satexport", key] for key in ("contract", "int8_products", "front_end"))
@@ -62,10 +63,10 @@ class OpenVinoStep(ProcessBound):
             "NUM_STREAMS": str(settings.requests)}
         if threads:
             properties["INFERENCE_NUM_THREADS"] = threads
-        weights, code = [graph.with_suffix(".bin")], Path(openvino.__file__).parent / "libs"
+        mapped = [graph.with_suffix(".bin"), Path(openvino.__file__).parent / "libs"]
         if model_cache:
             properties["CACHE_DIR"] = str(model_cache)
-            weights.append(model_cache)
+            mapped.append(model_cache)
         try:
             model = core.read_model(graph)
         except Exception as error:  # OpenVINO raises RuntimeError for everything
@@ -82,15 +83,16 @@ class OpenVinoStep(ProcessBound):
         self._front_end = frozenset(json.loads(model.get_rt_info(FRONT_END_LAYERS).astype(str)))  # names
         self._products = frozenset(node.get_friendly_name() for node in model.get_ops()
                                    if node.get_type_name() in PRODUCT_LAYERS)
-        try:
-            with releasing(weights, code):
+        with releasing(*mapped):
+            try:
                 self.compiled = core.compile_model(model, settings.device, properties)
-                del model
+            except Exception as error:
+                raise BundleError(f"OpenVINO {openvino.__version__} cannot compile {graph} for "
+                                  f"{settings.device}: {_reason(error)}") from None
+            del model
             keep_in_child(self.compiled)
-        except Exception as error:
-            raise BundleError(f"OpenVINO {openvino.__version__} cannot compile {graph} for "
-                              f"{settings.device}: {_reason(error)}") from None
-        check_executed(self.executed(), PRECISIONS[settings.floats], settings.weights, quantized)
+            self._executed = self._read_executed()
+        check_executed(self._executed, PRECISIONS[settings.floats], settings.weights, quantized)
 
     def initial_cache(self, streams: int = 1) -> list[RequestLane]:
         self.check_process()
@@ -118,6 +120,9 @@ class OpenVinoStep(ProcessBound):
         return cache
 
     def executed(self) -> dict[str, dict[str, int]]:
+        return self._executed
+
+    def _read_executed(self) -> dict[str, dict[str, int]]:
         """Read the precisions back from the compiled model: the number of layers in each, for the front end
         and for the products of the model."""
         counters: dict[str, Counter[str]] = {"front end": Counter(), "products": Counter()}
@@ -195,7 +200,8 @@ def contract_json(contract: Contract) -> str:
 
 def check_device(core: Any, device: str, floats: str) -> None:
     """Raise `MissingError` if the device is not available or does not support the precision."""
-    if not any(name == device or name.startswith(f"{device}.") for name in core.available_devices):
+    if device != CPU and not any(  # asking for all devices would load the code for all
+            name == device or name.startswith(f"{device}.") for name in core.available_devices):
         raise MissingError(f"OpenVINO finds no device {device} on this machine; it finds "
                            f"{', '.join(core.available_devices)}.")
     if floats == "bf16" and not has_bf16(core, device):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from satexport.backends.onnxruntime import write
@@ -37,6 +40,26 @@ def test_each_attention_of_an_int8_bundle_is_one_node(fused: Path, unfused: Path
     assert after["QAttention"] == DEPTH
     assert not any(after[kind] for kind in REPLACED)
     assert after.total() < before.total() - 7 * DEPTH
+
+
+def test_each_block_writes_its_cache_before_the_next_block_runs(
+        fused: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise what all blocks slice their caches from would be in memory at the same time."""
+    sessions = []
+
+    def profiled(graph: str, options: Any, **others: Any) -> Any:
+        options.enable_profiling, options.profile_file_prefix = True, str(tmp_path / "profile")
+        sessions.append(session(graph, options, **others))
+        return sessions[-1]
+
+    session = onnxruntime.InferenceSession
+    monkeypatch.setattr(onnxruntime, "InferenceSession", profiled)
+    step = load(fused).step
+    step(np.zeros((1, open_bundle(fused).contract.window_samples), np.float32), step.initial_cache(1))
+    events = json.loads(Path(sessions[0].end_profiling()).read_text("utf-8"))
+    ran = [event["args"]["op_name"] for event in events if event["name"].endswith("_kernel_time")]
+    blocks = [kind for kind in ran[ran.index("QAttention"):] if kind in ("QAttention", "Slice")]
+    assert blocks == ["QAttention"] + ["QAttention", "Slice"] * (DEPTH - 1), "the first block has no cache"
 
 
 def test_scores_with_fused_attention_are_those_without(fused: Path, unfused: Path, tiny: Path) -> None:

@@ -11,18 +11,21 @@ from satexport.backends.openvino import pages
 from tests.machine import PATIENCE
 
 
-def test_weights_are_released_often_and_code_less_often_and_both_at_the_end(
+def test_mapped_files_are_released_whenever_they_have_grown_and_at_the_end(
         monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[tuple[Path, ...]] = []
-    trims: list[int] = []
-    monkeypatch.setattr(pages, "release", lambda *paths: calls.append(paths))
-    monkeypatch.setattr(pages, "trim_heap", lambda: trims.append(len(calls)))
-    weights, code = Path("model.bin"), Path("libs")
-    with pages.releasing([weights], code):
+    calls: list[str] = []
+    sizes = iter([40_000_000,               # at the beginning, then two in each round
+                  46_000_000, 46_000_000,   # grown by the limit, not by more
+                  46_000_001, 30_000_000,   # more: released, and from now on less is allowed
+                  36_000_000, 36_000_000,
+                  36_000_001, 36_000_001])  # more again
+    monkeypatch.setattr(pages, "mapped_file_bytes", lambda: next(sizes, 0))
+    monkeypatch.setattr(pages, "release", lambda *paths: calls.append(" ".join(map(str, paths))))
+    monkeypatch.setattr(pages, "trim_heap", lambda: calls.append("trim"))
+    with pages.releasing(Path("model.bin"), Path("libs")):
         end = time.monotonic() + PATIENCE
-        while calls.count((code,)) < 2 and time.monotonic() < end:
+        while len(calls) < 4 and time.monotonic() < end:
             time.sleep(0.001)
-    assert calls[-1] == (weights, code)
-    assert calls.count((weights,)) >= pages.ROUNDS_PER_CODE * calls.count((code,)) > 0
-    assert len(trims) == calls.count((code,)) + 1
-    assert trims[-1] == len(calls)
+        during = list(calls)
+    assert during == ["model.bin libs", "trim"] * 2
+    assert calls == ["model.bin libs", "trim"] * 3

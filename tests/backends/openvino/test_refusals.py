@@ -49,6 +49,17 @@ def test_a_device_that_is_not_there_is_named_with_those_that_are(tiny: Path, tmp
     assert re.search(r"OpenVINO finds no device GPU\.7 on this machine; it finds .*CPU", result.err)
 
 
+def test_a_bundle_for_the_cpu_does_not_load_the_code_of_other_devices() -> None:
+    class Core:
+        @property
+        def available_devices(self) -> list[str]:
+            pytest.fail("asked for all devices, which loads the code for each")
+
+    backend.check_device(Core(), "CPU", "fp32")
+    with pytest.raises(pytest.fail.Exception):
+        backend.check_device(Core(), "GPU", "fp32")
+
+
 @pytest.mark.parametrize(("now", "then", "words"), [
     ('[openvino]', "[openvino]\nweights = 'int4'", "weights is 'int4', expected fp32 or fp16"),
     ('[openvino]', "[openvino]\nturbo = true", "unknown key 'turbo'"),
