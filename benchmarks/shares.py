@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import command
+from satexport.backends.onnxruntime.step import make_options
 from satexport.backends.openvino.settings import OpenVinoSettings
 from satexport.backends.openvino.step import FRONT_END_LAYERS, PRECISIONS, streams_per_request
 from satexport.bundle.contract import ANY
@@ -36,8 +37,7 @@ Times = dict[tuple[str, str], list[float]]  # (row of the table, node) -> micros
 def profile_onnxruntime(bundle: Bundle, steps: int) -> Times:
     """Return the times of a graph's nodes under ONNX Runtime; rows are operators."""
     onnxruntime = import_runtime("onnxruntime")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options = make_options(1)
     options.enable_profiling = True
     times: Times = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
@@ -64,7 +64,7 @@ def profile_openvino(bundle: Bundle, steps: int) -> Times:
     front_end = set(json.loads(model.get_rt_info(FRONT_END_LAYERS).astype(str)))
     compiled = core.compile_model(model, settings.device, {
         "INFERENCE_PRECISION_HINT": PRECISIONS[settings.floats], "INFERENCE_NUM_THREADS": 1,
-        "NUM_STREAMS": "1", "PERF_COUNT": True})
+        "NUM_STREAMS": "1", "PERFORMANCE_HINT": "LATENCY", "PERF_COUNT": True})
     rows = {node.get_friendly_name(): FRONT_END for node in compiled.get_runtime_model().get_ops()
             if front_end.intersection(node.get_rt_info()["originalLayersNames"].astype(str).split(","))}
     inputs = make_inputs(bundle, streams_per_request(bundle.contract, settings))

@@ -26,8 +26,8 @@ IN_FILE = np.uint64(1 << 61)    # bit: it is a page of a file, not a changed cop
 ENTRY_BYTES = 8      # of such an entry
 PIECE = 64           # huge pages whose entries are read at a time
 CODE = "r-xp"
-READ_AGAIN = {"r--s", "r-xs", CODE}  # permissions of mapped data and of code, which are as in their file
 Range = tuple[int, int]  # first address, address after the last
+_kept_loaded: set[str] = set()  # paths of shared libraries that stay loaded until the process ends
 _ignoring_refusals = suppress(OSError, ValueError)  # ValueError: a line or entry of another form
 
 
@@ -56,22 +56,38 @@ def mappings(names: Iterable[str] = ("",)) -> list[Mapping]:
     return found
 
 
-def release(*paths: Path) -> None:
-    """Release the pages of these mapped files, and of mapped files that lie directly in these folders: data
-    that is mapped for reading, code, and the tables and constants beside it. What is used again is read
-    again, from the system's file cache. (Constants that contain addresses are not as in the file; they
-    stay.)"""
-    names = {str(path.resolve()) for path in paths}  # as the system lists them
-    found = mappings(names)
-    for mapping, before, after in zip(found, (None, *found), (*found[1:], None), strict=False):
-        if names & {mapping.name, os.path.dirname(mapping.name)} and (
-                mapping.permissions in READ_AGAIN or _is_as_in_file(mapping, before, after)):
-            _advise(mapping.limits, mmap.MADV_DONTNEED)
+def mapped_data(file: Path) -> set[Range]:
+    """Return the ranges at which this process has mapped a file as data for reading."""
+    name = str(file.resolve())  # as the system lists it
+    return {found.limits for found in mappings([name]) if (found.name, found.permissions) == (name, "r--s")}
+
+
+def release(ranges: Iterable[Range]) -> None:
+    """Release pages of files that are mapped at these ranges and not written: what is used again is read
+    again, from the system's file cache. The caller makes sure that the files stay mapped there meanwhile:
+    otherwise this may erase other memory that has got the same address."""
+    for limits in ranges:
+        _advise(limits, mmap.MADV_DONTNEED)
+
+
+def release_libraries(folder: Path) -> None:
+    """Release the code of the shared libraries that lie directly in this folder, and the tables and constants
+    beside it. (Constants that contain addresses are not as in the file; they stay.) From the first call on
+    the libraries stay loaded until the process ends, so what is released is always theirs."""
+    name = str(folder.resolve())
+    for _ in range(2):  # what is listed before a library is kept loaded may be gone
+        found = [mapping for mapping in mappings([name]) if os.path.dirname(mapping.name) == name]
+        for library in {mapping.name for mapping in found} - _kept_loaded:
+            _keep_loaded(library)
+    release(mapping.limits for mapping, before, after in zip(found, (None, *found), (*found[1:], None),
+                                                             strict=False)
+            if mapping.name in _kept_loaded and (
+                mapping.permissions == CODE or _is_as_in_file(mapping, before, after)))
 
 
 def mapped_file_bytes() -> int:
-    """Bytes of mapped files that are in the memory of this process (proc(5), /proc/self/statm); 0 on a system
-    without /proc."""
+    """Bytes of mapped files, and of memory shared with other processes, that are in this process' memory
+    (proc(5), /proc/self/statm; newer kernels count in batches of pages); 0 if the system does not tell."""
     with _ignoring_refusals, open(STATM, encoding="ascii") as file:
         return int(file.read().split()[2]) * mmap.PAGESIZE
     return 0
@@ -104,9 +120,18 @@ def huge_page_bytes() -> int:
     return int((SETTINGS / "hpage_pmd_size").read_text("ascii"))
 
 
+def _keep_loaded(library: str) -> None:
+    """Keep a shared library that is loaded now until the process ends (dlopen(3)). Waits while another thread
+    loads or unloads one."""
+    with _ignoring_refusals:
+        ctypes.CDLL(library, mode=os.RTLD_NOLOAD)  # a handle that is never closed
+        _kept_loaded.add(library)
+
+
 def _is_as_in_file(mapping: Mapping, before: Mapping | None, after: Mapping | None) -> bool:
     """Whether this range has tables or constants of a library as they are in its file: it lies next to the
-    code, no page was written, and no thread loads the library (then nothing of it would follow)."""
+    code, no page was written, and another range of the library follows. (While a thread is still mapping a
+    library, none does.)"""
     if (mapping.permissions != "r--p" or after is None or not _joins(mapping, after)
             or not (after.permissions == CODE
                     or (before is not None and before.permissions == CODE and _joins(before, mapping)))):

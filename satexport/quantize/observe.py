@@ -37,9 +37,9 @@ def join_samples(samples: Sequence[Sample]) -> Sample:
 
 class Observer:
     """A graph under ONNX Runtime, node by node: a fused node does not compute the tensors inside it. It runs
-    several samples at a time, whatever number of streams the graph states: no node depends on that number,
-    and the rows of a tensor that belong to one stream follow each other. The graph loads in a thread, and
-    must not change before the first run."""
+    several samples at a time, whatever number of streams the graph states: no node has that number as a
+    constant, and each tensor lists one stream after another. The graph loads in a thread, so it must not
+    change until a first run has ended."""
 
     def __init__(self, model: onnx.ModelProto, tensors: Iterable[str] = ()) -> None:
         self._tensors = sorted(tensors)
@@ -89,7 +89,8 @@ class Observer:
         axes, attributes = [AXES], dict[str, Any]()
         if opset_of(model) < 18:
             axes, attributes = [], {"axes": [1]}
-        graph.initializer.append(helper.make_tensor(AXES, TensorProto.INT64, [1], [1]))
+        else:
+            graph.initializer.append(helper.make_tensor(AXES, TensorProto.INT64, [1], [1]))
         graph.input.append(helper.make_tensor_value_info(ROWS, TensorProto.INT64, [2]))
         for tensor in self._tensors:
             graph.node.append(helper.make_node("Reshape", [tensor, ROWS], [f"{tensor}/rows"]))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from satexport.bundle.contract import ANY, Contract, check_tensors
 from satexport.errors import BundleError, MissingError, RunError
-from satexport.pages import huge_pages, release
+from satexport.pages import huge_pages, release_libraries
 from satexport.process import ProcessBound, keep_in_child
 from satexport.runtimes import check_version, import_runtime
 from satexport.step import FloatArray, Outputs
@@ -44,6 +44,17 @@ class BoundCache:
                           outputs=self.outputs)
 
 
+def make_options(threads: int | None) -> Any:
+    """Return the session options of a step; None for `threads`: all cores."""
+    onnxruntime = import_runtime(PACKAGE)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    # in the default order the nodes that write caches come last, and what they read is kept until then
+    options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
+    options.enable_mem_pattern = False  # saves 3 MB with the largest model, and is not slower
+    return options
+
+
 class OnnxRuntimeStep(ProcessBound):
     """A graph under ONNX Runtime.
 
@@ -65,12 +76,8 @@ class OnnxRuntimeStep(ProcessBound):
                                "pip install 'satexport[cpu]'.") from None
         super().__init__()
         check_version("ONNX Runtime", onnxruntime.__version__, MIN_VERSION, "cpu")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or 0
+        options = make_options(threads)
         options.enable_cpu_mem_arena = not low_memory
-        options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED  # in the default order the nodes
-        # that write caches come last, and what they read is kept until then
-        options.enable_mem_pattern = False  # saves 3 MB with the largest model, and is not slower
         if not optimized:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
@@ -89,7 +96,7 @@ class OnnxRuntimeStep(ProcessBound):
                               f"{'the graph' if isinstance(graph, bytes) else graph}: "
                               f"{_first_line(error)}{_advice_on_links(graph)}") from None
         keep_in_child(self._session)
-        release(Path(onnxruntime.__file__).parent / "capi")  # code that ran only to load the graph
+        release_libraries(Path(onnxruntime.__file__).parent / "capi")  # most of it ran only to load
         if self._session.get_modelmeta().custom_metadata_map != contract.to_metadata():
             raise BundleError(f"{graph if isinstance(graph, Path) else 'the graph'}: its metadata "
                               "does not match the bundle's contract. Export the bundle again.")

@@ -2,9 +2,9 @@
 
 The exporter writes a product for queries and one for keys and values, which suits ONNX Runtime. Under
 OpenVINO each product takes some time beside its arithmetic, because the weights of the one before it have
-displaced code and tables from the CPU's caches; so one product is faster than two that are narrow. All heads
-of the joint result lie one after another, so its parts need no copy. But queries need a transpose of their
-own, which OpenVINO otherwise does within the attention: if they are wide, it costs more than is saved.
+displaced code and tables from the CPU's caches; so one product is faster than two that are narrow. The joint
+result is transposed once, and split by heads without a copy. The price is that queries are transposed, too,
+which OpenVINO otherwise does within the attention: if they are wide, it costs more than is saved.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from satexport.runtimes import import_runtime
 if TYPE_CHECKING:
     import openvino
 
-WIDEST = 1152  # columns of a joint product of q, k and v: 3 x 384; with 3 x 768 a step takes 1 % longer
+WIDEST = 1152  # columns of q, k and v: 3 x 384; with 3 x 768, and 48 tokens, a step takes 1 % longer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class Heads:
     @property
     def kind(self) -> tuple[object, ...]:
         """What products have in common that can be one."""
-        source = self.tokens.get_node().get_friendly_name(), self.tokens.get_index()
+        source = self.tokens.get_node().get_name(), self.tokens.get_index()
         return *source, self.shape[2:]
 
 
@@ -67,27 +67,38 @@ def _read_heads(transpose: Any) -> Heads | None:
     if order is None or order.tolist() != [0, 2, 1, 3] or shape.is_dynamic or shape[0] != 1 or (
             split.get_type_name() != "Reshape"):
         return None
-    product, bias = split.input_value(0).get_node(), None
+    product = added = split.input_value(0).get_node()
+    bias = None
     if product.get_type_name() == "Add":
         bias, product = constant_value(product.input_value(1)), product.input_value(0).get_node()
         if bias is None:
             return None
-    if product.get_type_name() != "MatMul" or any(
-            product.get_attributes()[side] for side in ("transpose_a", "transpose_b")):
+    if product.get_type_name() != "MatMul" or (weights := _read_weights(product)) is None or not all(
+            len(node.output(0).get_target_inputs()) == 1 for node in (split, added, product)):
         return None
-    scaled = product.input_value(1).get_node()
-    if scaled.get_type_name() != "Multiply":
+    (whole, scale), columns = weights, len(weights[1])
+    if bias is not None and bias.size != columns:
         return None
-    weights, scale = (scaled.input_value(i) for i in range(2))
-    whole, factors = constant_value(weights.get_node().input_value(0)), constant_value(scale)
-    columns = product.get_output_partial_shape(0)[-1].get_length()
-    if whole is None or whole.dtype != np.int8 or whole.ndim != 2 or factors is None or (
-            bias is not None and bias.size != columns):
-        return None
-    return Heads(tokens=product.input_value(0), weights=whole,
-                 scale=np.broadcast_to(factors.reshape(-1), columns),
+    return Heads(tokens=product.input_value(0), weights=whole, scale=scale,
                  bias=np.zeros(columns, np.float32) if bias is None else bias.reshape(-1),
                  shape=tuple(transpose.get_output_shape(0)), result=transpose.output(0))
+
+
+def _read_weights(product: Any) -> tuple[NDArray[np.int8], NDArray[np.float32]] | None:
+    """Return the weights [in, columns] of a product and the scale of each column; None if they are not in
+    int8."""
+    scaled = product.input_value(1).get_node()
+    if scaled.get_type_name() != "Multiply" or any(
+            product.get_attributes()[side] for side in ("transpose_a", "transpose_b")):
+        return None
+    convert, factors = scaled.input_value(0).get_node(), constant_value(scaled.input_value(1))
+    if convert.get_type_name() != "Convert" or factors is None:
+        return None
+    whole = constant_value(convert.input_value(0))
+    if whole is None or whole.dtype != np.int8 or whole.ndim != 2 or (
+            factors.size not in (1, factors.shape[-1])):
+        return None
+    return whole, np.broadcast_to(factors.reshape(-1), whole.shape[1])
 
 
 def _join(parts: Sequence[Heads]) -> None:

@@ -27,7 +27,8 @@ class RequestLane:
     outputs: Sequence[FloatArray]   # buffers for `Contract.outputs`
 
     def swap(self) -> RequestLane:
-        """Return the lane after a step: the requests and buffers with their roles swapped."""
+        """Return the lane after a step: requests and buffers with their roles swapped; the same if it has
+        states."""
         if self.now is self.spare:
             return self
         return RequestLane(now=self.spare, spare=self.now, caches=self.written, written=self.caches, x=self.x,
@@ -40,10 +41,11 @@ def run(lanes: Sequence[RequestLane], x: FloatArray) -> list[Exception]:
     if len(lanes) == 1:
         lanes[0].x[:] = x
         return _errors(lambda: lanes[0].now.infer(share_outputs=True))
+    errors = list[Exception]()
     for lane, chunk in zip(lanes, np.split(x, len(lanes)), strict=True):
         lane.x[:] = chunk
-        lane.now.start_async()
-    return [error for lane in lanes for error in _errors(lane.now.wait)]
+        errors += _errors(lane.now.start_async)
+    return errors + [error for lane in lanes for error in _errors(lane.now.wait)]
 
 
 def _errors(call: Callable[[], object]) -> list[Exception]:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from satexport.backends.openvino.lanes import RequestLane, run
-from satexport.backends.openvino.pages import releasing
+from satexport.backends.openvino.pages import read_mapped, releasing
 from satexport.backends.openvino.settings import OpenVinoSettings
 from satexport.bundle.contract import ANY, Contract, TensorSpec, check_tensors
 from satexport.bundle.folder import Bundle
@@ -63,12 +63,10 @@ class OpenVinoStep(ProcessBound):
             "NUM_STREAMS": str(settings.requests)}
         if threads:
             properties["INFERENCE_NUM_THREADS"] = threads
-        mapped = [graph.with_suffix(".bin"), Path(openvino.__file__).parent / "libs"]
         if model_cache:
             properties["CACHE_DIR"] = str(model_cache)
-            mapped.append(model_cache)
         try:
-            model = core.read_model(graph)
+            model, weights = read_mapped(lambda: core.read_model(graph), graph.with_suffix(".bin"))
         except Exception as error:  # OpenVINO raises RuntimeError for everything
             raise BundleError(f"OpenVINO {openvino.__version__} cannot read {graph}: {_reason(error)}. If "
                               "a newer OpenVINO wrote the bundle, make it again with this version.") from None
@@ -83,15 +81,15 @@ class OpenVinoStep(ProcessBound):
         self._front_end = frozenset(json.loads(model.get_rt_info(FRONT_END_LAYERS).astype(str)))  # names
         self._products = frozenset(node.get_friendly_name() for node in model.get_ops()
                                    if node.get_type_name() in PRODUCT_LAYERS)
-        with releasing(*mapped):
-            try:
+        try:
+            with releasing(weights, Path(openvino.__file__).parent / "libs"):
                 self.compiled = core.compile_model(model, settings.device, properties)
-            except Exception as error:
-                raise BundleError(f"OpenVINO {openvino.__version__} cannot compile {graph} for "
-                                  f"{settings.device}: {_reason(error)}") from None
-            del model
-            keep_in_child(self.compiled)
-            self._executed = self._read_executed()
+        except Exception as error:
+            raise BundleError(f"OpenVINO {openvino.__version__} cannot compile {graph} for "
+                              f"{settings.device}: {_reason(error)}") from None
+        del model  # not before the end of the block, whose releases need its weights where they are
+        keep_in_child(self.compiled)
+        self._executed = self._read_executed()
         check_executed(self._executed, PRECISIONS[settings.floats], settings.weights, quantized)
 
     def initial_cache(self, streams: int = 1) -> list[RequestLane]:
@@ -103,7 +101,7 @@ class OpenVinoStep(ProcessBound):
         errors = run(cache, x)
         if errors:
             raise RunError(f"OpenVINO failed in a step: {_reason(errors[0])}")
-        if len(cache) == 1:  # the fewest calls: after a step all of Python is out of the CPU's caches
+        if len(cache) == 1:  # few Python calls: after a step each of them is out of the CPU's caches
             return Outputs(*[array.copy() for array in cache[0].outputs]), [cache[0].swap()]
         outputs = zip(*(lane.outputs for lane in cache), strict=True)
         return Outputs(*map(np.concatenate, outputs)), [lane.swap() for lane in cache]

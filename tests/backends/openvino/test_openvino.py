@@ -201,7 +201,8 @@ def test_a_model_without_a_cache_and_one_that_hears_mel_work_too(random_vit: Pat
     for name in ("openvino-fp32", "openvino-bf16"):
         if name == "openvino-fp32" or has_bf16():
             path = compiled(random_vit, name, tmp_path)
-            assert call("parity", path, "--golden").code == 0
+            result = call("parity", path, "--golden")
+            assert result.code == 0, result
             assert open_bundle(path).contract.cache_in == ()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -83,15 +84,21 @@ def test_any_number_of_streams_is_as_many_requests(
         np.testing.assert_allclose(found[:, lane], load(tiny).stream().feed(sound), atol=2e-5)
 
 
+@pytest.mark.parametrize("failing", ["start_async", "wait"])
 def test_a_step_that_fails_in_one_request_waits_for_the_others(
-        sharing: Tagger, monkeypatch: pytest.MonkeyPatch, audio: FloatArray) -> None:
+        sharing: Tagger, monkeypatch: pytest.MonkeyPatch, audio: FloatArray, failing: str) -> None:
     streams = sharing.streams()
     sounds = audio[:4 * 64_000].reshape(4, -1)
     expected = streams.feed(sounds)
     streams.reset()
-    real = lanes._errors
-    errors = [[RuntimeError("the device is gone")], []]
-    monkeypatch.setattr(lanes, "_errors", lambda call: real(call) or errors.pop(0))
+    real, errors = lanes._errors, [RuntimeError("the device is gone")]
+
+    def fail_once(call: Callable[[], object]) -> list[Exception]:
+        if not errors or getattr(call, "__name__", "") != failing:
+            return real(call)
+        return [*([] if failing == "start_async" else real(call)), errors.pop()]
+
+    monkeypatch.setattr(lanes, "_errors", fail_once)
     with pytest.raises(RunError, match="OpenVINO failed in a step: the device is gone"):
         streams.feed(sounds)
     monkeypatch.undo()
