@@ -1,6 +1,6 @@
 """The process that is measured. `satexport measure` starts one for each bundle and one for PyTorch. It writes
-commands to its standard input and reads a reply to each, all as lines of JSON; only one process works at a
-time."""
+commands to its standard input and reads a reply to each, all as lines of JSON; only one process loads or
+runs at a time."""
 
 from __future__ import annotations
 
