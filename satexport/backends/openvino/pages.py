@@ -43,7 +43,8 @@ def releasing(weights: Collection[Range], libraries: Path) -> Iterator[None]:
                 release(weights)
                 release_libraries(libraries)
                 trim_heap()
-                floor = mapped_file_bytes()
+                if (rest := mapped_file_bytes()) > floor + GROWTH_BYTES:  # something else needs it
+                    floor = rest
             floor = min(floor, mapped_file_bytes() or floor)
 
     thread = threading.Thread(target=release_repeatedly, name="release pages", daemon=True)

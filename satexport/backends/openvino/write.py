@@ -15,8 +15,8 @@ Weights. Weights stored as fp16 stay fp16 until they are packed for the kernels 
 `decompression`. Without that mark OpenVINO converts them to f32 first, which saves no memory.
 
 Normalisation. The CPU plugin fuses a normalisation with the quantisation after it if their tensor has rank 3,
-but not if it has rank 2. Such a pair is put between Unsqueeze and Squeeze, which cost nothing (a step takes 5 %
-less time for the largest model, 12 % for the smallest; 2 cores of an AMD EPYC, OpenVINO 2026.4.1).
+but not if it has rank 2. Such a pair is put between Unsqueeze and Squeeze, which cost nothing (a step takes
+5 % less time for the largest model, 12 % for the smallest; 2 cores of an AMD EPYC, OpenVINO 2026.4.1).
 """
 
 from __future__ import annotations
