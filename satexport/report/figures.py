@@ -135,8 +135,8 @@ MEASURE_FIGURES: Sequence[Figure[MeasureEntry]] = (
     Figure(key="resident_mb", title="resident", unit="MB", format=".1f",
            of=lambda entry: _megabytes(entry.memory_bytes.resident),
            definition="peak resident size of a fresh process that only loads the bundle and runs it, minus "
-                      "the resident size of the same process after its imports (loading also releases code that "
-                      "the imports had read: up to 4 MB less); arena on, as in normal use"),
+                      "the resident size of the same process after its imports (loading also releases code "
+                      "that the imports had read: up to 4 MB less); arena on, as in normal use"),
     Figure(key="device_mb", title="device memory", unit="MB", format=".0f",
            of=lambda entry: _megabytes(entry.memory_bytes.device),
            definition="for an engine: free device memory before it is loaded minus free device memory after "
