@@ -49,14 +49,14 @@ def test_a_figure_that_is_added_appears_everywhere(
     assert "energy, mJ" in panels_of(pictures.draw_measure(report))
     cases = read_cases()
     results: dict[str, Any] = json.loads((tables.RESULTS / f"{cases.headline.cpu}.json").read_bytes())
-    results["cases"]["sat-t-2s"]["figures"]["energy_mj"] = 12.34
+    results["cases"]["sat-t-2s-int8"]["figures"]["energy_mj"] = 12.34
     assert "| energy, mJ |" in tables.page(results, cases)
 
 
 def test_short_tables_have_the_share_of_a_core_beside_the_cpu_time() -> None:
     cases = read_cases()
     results: dict[str, Any] = json.loads((tables.RESULTS / f"{cases.headline.cpu}.json").read_bytes())
-    results["cases"]["sat-t-2s"]["figures"] |= {"cpu_ms": 4.5, "cpu_percent": 0.225}
+    results["cases"]["sat-t-2s-int8"]["figures"] |= {"cpu_ms": 4.5, "cpu_percent": 0.225}
     assert "| CPU time per chunk, ms | share of a core, % |" in tables.page(results, cases)
 
 
