@@ -245,6 +245,9 @@ def test_a_system_that_tells_less_changes_nothing(
     (tmp_path / "maps").write_text("of another form\n", encoding="ascii")
     monkeypatch.setattr(pages, "SETTINGS", tmp_path)
     monkeypatch.setattr(pages, "MAPS", str(tmp_path / "maps"))
+    advised: list[pages.Range] = []
+    monkeypatch.setattr(pages, "_advise", lambda limits, advice: advised.append(limits))
     with huge_pages():
         pass
     release_libraries(tmp_path)
+    assert advised == []
