@@ -48,8 +48,8 @@ def find_runtime() -> list[Path]:
             _fetch(folder)
     for file, path in zip(FILES, paths, strict=True):
         if (found := sha256_of(path)) != file.sha256:
-            raise DataError(f"{path} has the SHA-256 {found[:12]}..., expected {file.sha256[:12]}..., that of "
-                            f"{PACKAGE} {VERSION}. Remove it to fetch it again.")
+            raise DataError(f"{path} has the SHA-256 {found[:12]}..., that of {PACKAGE} {VERSION} is "
+                            f"{file.sha256[:12]}... Remove it to fetch it again.")
     return paths
 
 
@@ -72,8 +72,8 @@ def _fetch(folder: Path) -> None:
                    str(Path(temporary, "cache")), "--ignore-scripts", "--no-update-notifier"]
         try:
             done = subprocess.run(  # noqa: S603
-                command, cwd=temporary, stdin=subprocess.DEVNULL, capture_output=True,
-                                  check=False, timeout=TIMEOUT, text=True, encoding="utf-8", errors="replace")
+                command, cwd=temporary, stdin=subprocess.DEVNULL, capture_output=True, check=False,
+                timeout=TIMEOUT, text=True, encoding="utf-8", errors="replace")
             found = "" if done.returncode == 0 else _reason(done.stderr)
         except (OSError, subprocess.TimeoutExpired) as error:
             found = str(error)
