@@ -68,6 +68,7 @@ def web_command(context: click.Context, /, fp32: bool, int8: bool, served: Path 
 def _serve(bundle: Path, port: int) -> None:
     """Serve a bundle until Ctrl-C. Raises `DataError` if it has no page."""
     import time
+    from contextlib import suppress
 
     from satexport.backends.web.server import serve_folder
     from satexport.bundle.folder import open_bundle
@@ -78,5 +79,6 @@ def _serve(bundle: Path, port: int) -> None:
                         "`satexport web` makes.")
     with serve_folder(opened.path, port) as address:
         note(f"{opened.contract.variant} / {opened.target.name}: {address}/   Ctrl-C ends it.")
-        while True:
-            time.sleep(3600)
+        with suppress(KeyboardInterrupt):
+            while True:
+                time.sleep(3600)

@@ -3,6 +3,7 @@ in the user's cache folder; each must have the SHA-256 below."""
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 import tarfile
@@ -99,6 +100,8 @@ def _unpack(package: Path, folder: Path) -> dict[RuntimeFile, bytes]:
             with tarfile.open(package) as archive:
                 archive.extract(f"package/dist/{file.name}", folder, filter="data")
             content = read_at_most(folder / "package" / "dist" / file.name, file.size)
+            if hashlib.sha256(content).hexdigest() != file.sha256:
+                raise OSError("its SHA-256 differs from that of the published package")
         except (tarfile.TarError, KeyError, EOFError, OSError) as error:
             raise RunError(f"the package {PACKAGE} {VERSION} that npm fetched has no usable dist/{file.name} "
                            f"({error}): check npm's registry (npm config get registry).") from None
