@@ -4,7 +4,8 @@ import {make} from './dom.js';
 import {top} from './satexport.js';
 
 const ROWS = 6;
-const OVERTAKE = 0.1;  // a sound moves up if its score is higher by more than this
+const OVERTAKE = 1.25;  // a sound moves up if its score is higher than this times the other's, and by LEAD
+const LEAD = 0.02;
 
 /** @typedef {{index: number, label: string, score: number}} Tag */
 
@@ -31,7 +32,7 @@ export function arrange(shown, best) {
   for (let round = 0; round < rows.length; round++) {
     for (let place = rows.length - 1; place > 0; place--) {
       const [upper, lower] = [rows[place - 1], rows[place]];
-      if (upper && lower && lower.score > upper.score + OVERTAKE) [rows[place - 1], rows[place]] = [lower, upper];
+      if (upper && lower && lower.score > OVERTAKE * upper.score + LEAD) [rows[place - 1], rows[place]] = [lower, upper];
     }
   }
   return rows;
@@ -85,12 +86,14 @@ export class TagList {
     score.textContent = tag.score.toFixed(2);
     row.dataset['score'] = String(tag.score);
     row.classList.remove('empty');
+    row.removeAttribute('aria-hidden');
     mark(row, this.threshold);
   }
 }
 
 function emptyRow() {
   const row = make('li', '', 'empty');
+  row.setAttribute('aria-hidden', 'true');
   const bar = make('span', '', 'bar');
   bar.append(make('span'));
   row.append(make('span', '', 'name'), bar, make('span', '', 'score'));

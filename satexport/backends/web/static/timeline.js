@@ -1,17 +1,17 @@
 /** The last minutes as a picture: a row per sound that reached the threshold, darkness for its score. */
 
 import {clock} from './dom.js';
-import {above} from './history.js';
+import {above, LOWEST} from './history.js';
+import {AXIS, Picture} from './picture.js';
 
 const SPANS = [20, 60, 120, 300];  // s that the picture may show
 const NARROW = 620;  // CSS pixels; below it a label stands over its row
 const ROWS = 12;
-const AXIS = 26;  // CSS pixels
 const EDGE = 4;
 
 /** @typedef {import('./history.js').Heard} Heard */
 /** @typedef {import('./history.js').History} History */
-/** @typedef {{left: number, width: number, rowHeight: number, labelsAbove: boolean, from: number, span: number}} Layout */
+/** @typedef {import('./picture.js').Layout} Layout */
 
 export class Timeline {
   /**
@@ -111,103 +111,11 @@ export class Timeline {
     const pen = this.canvas.getContext('2d');
     if (!pen) return;
     pen.scale(scale, scale);
-    const style = getComputedStyle(this.frame);
-    const colour = (/** @type {string} */ name) => style.getPropertyValue(name).trim();
-    pen.font = `13px ${style.fontFamily}`;
-    pen.textBaseline = 'middle';
-    this.drawAxis(pen, height - AXIS, chunks, colour);
-    rows.forEach((index, place) => this.drawRow(pen, index, place, chunks, colour));
-    this.drawCursor(pen, height - AXIS, colour);
+    const picture = new Picture(pen, this.layout, height, getComputedStyle(this.frame));
+    picture.axis(chunks);
+    rows.forEach((index, place) => picture.row(place, index, this.labels[index] ?? '', chunks));
+    if (this.cursor) picture.cursor(this.cursor);
     this.describe(chunks);
-  }
-
-  /** @param {number} at  s on the timeline */
-  x(at) {
-    const {left, width, from, span} = this.layout;
-    return left + (at - from) / span * width;
-  }
-
-  /**
-   * Ticks in the time of each source, and a line with its name where it begins.
-   * @param {CanvasRenderingContext2D} pen
-   * @param {number} bottom
-   * @param {Heard[]} chunks
-   * @param {(name: string) => string} colour
-   */
-  drawAxis(pen, bottom, chunks, colour) {
-    const {left, width, span} = this.layout;
-    const step = span <= 20 ? 5 : span <= 60 ? 10 : span <= 120 ? 30 : 60;
-    pen.strokeStyle = colour('--line');
-    pen.fillStyle = colour('--soft');
-    pen.beginPath();
-    pen.moveTo(left, bottom + 0.5);
-    pen.lineTo(left + width, bottom + 0.5);
-    let free = left;  // where the next text may begin
-    const write = (/** @type {string} */ text, /** @type {number} */ at) => {
-      const room = pen.measureText(text).width;
-      if (at < free - 1 || at + room > left + width + EDGE) return;
-      pen.fillText(text, at, bottom + AXIS / 2 + 2);
-      free = at + room + 12;
-    };
-    /** @type {import('./history.js').Source | null} */
-    let source = null;
-    for (const heard of chunks) {
-      const x = Math.round(this.x(heard.at)) + 0.5;
-      const begins = heard.source !== source && heard.start === 0;
-      source = heard.source;
-      const tick = Math.ceil(heard.start / step - 1e-6) * step;
-      if (begins && heard.at > 0) {
-        pen.moveTo(x, 0);
-        pen.lineTo(x, bottom + 8);
-      }
-      if (tick < heard.end) {
-        const at = this.x(heard.source.offset + tick);
-        pen.moveTo(Math.round(at) + 0.5, bottom);
-        pen.lineTo(Math.round(at) + 0.5, bottom + 5);
-        write(clock(tick), at);
-      }
-    }
-    pen.stroke();
-  }
-
-  /**
-   * @param {CanvasRenderingContext2D} pen
-   * @param {number} index
-   * @param {number} place
-   * @param {Heard[]} chunks
-   * @param {(name: string) => string} colour
-   */
-  drawRow(pen, index, place, chunks, colour) {
-    const {left, width, rowHeight, labelsAbove} = this.layout;
-    const top = place * rowHeight;
-    const bar = 14;
-    const y = labelsAbove ? top + rowHeight - bar - 3 : top + (rowHeight - bar) / 2;
-    pen.fillStyle = colour('--ink');
-    pen.fillText(fit(pen, this.labels[index] ?? '', labelsAbove ? width : left - 14), 0, labelsAbove ? top + 10 : top + rowHeight / 2);
-    pen.fillStyle = colour('--track');
-    pen.fillRect(left, y, width, bar);
-    pen.fillStyle = colour('--accent');
-    for (const heard of chunks) {
-      const score = heard.scores[heard.classes.indexOf(index)] ?? 0;
-      if (score < 0.05) continue;
-      const [begin, end] = [Math.max(left, this.x(heard.at)), this.x(heard.at + heard.end - heard.start)];
-      pen.globalAlpha = 0.06 + 0.94 * score ** 1.2;
-      pen.fillRect(begin, y, Math.max(1, end - begin - (end - begin > 4 ? 1 : 0)), bar);
-    }
-    pen.globalAlpha = 1;
-  }
-
-  /**
-   * @param {CanvasRenderingContext2D} pen
-   * @param {number} bottom
-   * @param {(name: string) => string} colour
-   */
-  drawCursor(pen, bottom, colour) {
-    if (!this.cursor) return;
-    const begin = this.x(this.cursor.at);
-    const end = this.x(this.cursor.at + this.cursor.end - this.cursor.start);
-    pen.strokeStyle = colour('--ink');
-    pen.strokeRect(Math.round(begin) - 0.5, 0.5, Math.max(2, Math.round(end - begin)), bottom);
   }
 
   /** @param {PointerEvent} event */
@@ -245,7 +153,7 @@ export class Timeline {
     const all = this.history.chunks;
     const place = this.cursor ? all.indexOf(this.cursor) : all.length - 1;
     const heard = all[place];
-    const words = heard ? sentence(heard, this.labels, 0.05) : 'Nothing heard yet';
+    const words = heard ? sentence(heard, this.labels) : 'Nothing heard yet';
     this.readout.textContent = this.cursor ? words : chunks.length ? 'Point at a time, or use the arrow keys, for its scores.' : '';
     this.frame.setAttribute('aria-valuemax', String(Math.max(0, all.length - 1)));
     this.frame.setAttribute('aria-valuenow', String(Math.max(0, place)));
@@ -254,25 +162,12 @@ export class Timeline {
 }
 
 /**
- * A chunk in words: "dog.wav 0:02 to 0:04: Dog 0.93, Rain 0.40".
+ * A chunk in words: "dog.wav, 0:02 to 0:04: Dog 0.93, Rain 0.40".
  * @param {Heard} heard
  * @param {readonly string[]} labels
- * @param {number} threshold
  */
-export function sentence(heard, labels, threshold) {
-  const sounds = above(heard, threshold).slice(0, 5).map(([index, score]) => `${labels[index]} ${score.toFixed(2)}`);
-  return `${heard.source.name}, ${clock(heard.start)} to ${clock(heard.end)}: ${sounds.join(' \u00b7 ') || 'no sound above ' + threshold}`;
-}
-
-/**
- * Shorten a text to a width.
- * @param {CanvasRenderingContext2D} pen
- * @param {string} text
- * @param {number} width
- */
-function fit(pen, text, width) {
-  if (pen.measureText(text).width <= width) return text;
-  let short = text;
-  while (short && pen.measureText(short + '\u2026').width > width) short = short.slice(0, -1);
-  return short.trimEnd() + '\u2026';
+function sentence(heard, labels) {
+  const sounds = above(heard, LOWEST).slice(0, 5).map(([index, score]) => `${labels[index]} ${score.toFixed(2)}`);
+  const time = `${heard.source.name}, ${clock(heard.start)} to ${clock(heard.end)}`;
+  return `${time}: ${sounds.join(' \u00b7 ') || `nothing above ${LOWEST}`}`;
 }

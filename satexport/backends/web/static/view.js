@@ -26,8 +26,9 @@ export class View {
     this.history = new History();
     this.threshold = 0.3;
     this.frame = 0;
-    /** @type {Float32Array | null} */
+    /** @type {Float32Array | null}  scores that are shown next: of the last chunk, or the highest of a file */
     this.latest = null;
+    this.title = find('now-title', HTMLElement);
     this.tags = new TagList(find('tags', HTMLOListElement), model.labels);
     this.timeline = new Timeline(find('picture', HTMLCanvasElement), find('timeline', HTMLElement),
       find('readout', HTMLElement), this.history, model.labels);
@@ -50,6 +51,8 @@ export class View {
    */
   begin(name, live) {
     this.announcer.forget();
+    this.latest = null;
+    this.title.textContent = live ? 'Heard now' : `Heard in ${name}`;
     return this.history.begin(name, live);
   }
 
@@ -61,7 +64,7 @@ export class View {
     const heard = this.history.add(source, chunk);
     const labels = above(heard, this.threshold).map(([index]) => this.model.labels[index] ?? '');
     this.announcer.hear(labels, heard.at);
-    this.latest = chunk.scores;
+    this.latest = source.live || !this.latest ? chunk.scores.slice() : highest(this.latest, chunk.scores);
     this.table.add(heard);
     this.update();
     if (!this.frame) this.frame = requestAnimationFrame(() => this.draw());
@@ -71,7 +74,6 @@ export class View {
     cancelAnimationFrame(this.frame);
     this.frame = 0;
     if (this.latest) this.tags.show(this.latest);
-    this.latest = null;
     this.timeline.draw();
   }
 
@@ -109,6 +111,8 @@ export class View {
 
   clear() {
     this.history.clear();
+    this.latest = null;
+    this.title.textContent = 'Heard now';
     this.tags.clear();
     this.timeline.clear();
     this.table.rebuild();
@@ -117,3 +121,10 @@ export class View {
     this.update();
   }
 }
+
+/**
+ * The higher score of each class.
+ * @param {Float32Array} some
+ * @param {Float32Array} others
+ */
+const highest = (some, others) => some.map((score, index) => Math.max(score, others[index] ?? 0));
