@@ -1,0 +1,179 @@
+/** The Worker: it downloads the model, runs it, and holds the streams and their caches. satexport.js talks to it. */
+
+import {SatexportError, toPlain} from './errors.js';
+import {Folder} from './files.js';
+import {prove} from './prove.js';
+import {Session} from './session.js';
+import {AudioStream} from './stream.js';
+
+/** @typedef {import('./errors.js').PlainError} PlainError */
+/** @typedef {import('./stream.js').Chunk} Chunk */
+/** @typedef {import('./stream.js').Step} Step */
+
+/**
+ * What satexport.js asks for. `id` is repeated in the answer; `stream` is the number of a stream.
+ * @typedef {{id: number} & (
+ *   {type: 'load', url: string, manifest: import('./files.js').Manifest, threads: number} |
+ *   {type: 'prove'} |
+ *   {type: 'open' | 'flush' | 'reset' | 'close', stream: number} |
+ *   {type: 'feed', stream: number, samples: Float32Array, rate: number} |
+ *   {type: 'step', stream: number, window: Float32Array} |
+ *   {type: 'port', stream: number, rate: number, port: MessagePort})} Request
+ */
+
+/**
+ * What the Worker answers: the result of a request or its error, and before that its chunks and its progress. `id` is
+ * 0 for what came through a port. `heard`: seconds that came through ports since the last reset.
+ * @typedef {{id: number, memory: number} & (
+ *   {type: 'result', value: any} | {type: 'error', error: PlainError} | {type: 'progress', done: number, total: number} |
+ *   {type: 'chunk', stream: number, chunk: Chunk} | {type: 'heard', stream: number, heard: number} |
+ *   {type: 'failed', stream: number, error: PlainError})} Answer
+ */
+
+const HEARD_EVERY = 0.25;  // s of audio of a port between two messages about it
+
+const scope = /** @type {WorkerScope} */ (/** @type {unknown} */ (globalThis));
+/** @type {Folder} */
+let folder;
+/** @type {Session} */
+let session;
+/** @type {Map<number, Lane>} */
+const lanes = new Map();
+
+/** Steps of all streams, one at a time and in the order in which they were asked for. @type {Promise<unknown>} */
+let lastStep = Promise.resolve();
+/** @type {Step} */
+const step = {
+  initialCache: () => session.initialCache(),
+  run: (window, cache) => {
+    const run = lastStep.then(takeMessages).then(() => session.run(window, cache));
+    lastStep = run.catch(() => {});
+    return run;
+  },
+};
+
+const {port1: bell, port2: door} = new MessageChannel();
+
+/** Let the messages that have arrived be taken before the next step, which blocks the Worker. */
+function takeMessages() {
+  return new Promise((resolve) => {
+    door.onmessage = resolve;
+    bell.postMessage(null);
+  });
+}
+
+/** A stream whose requests are answered one after the other. */
+class Lane {
+  /** @param {number} number */
+  constructor(number) {
+    this.number = number;
+    this.stream = new AudioStream(step, folder.manifest.contract);
+    /** @type {Promise<unknown>} */
+    this.last = Promise.resolve();
+    this.heard = this.told = 0;  // s of audio through ports: in all, and as satexport.js was told
+    /** @type {MessagePort[]} */
+    this.ports = [];
+  }
+
+  /**
+   * Do something after everything that was asked for before.
+   * @template T
+   * @param {() => T | Promise<T>} task
+   * @returns {Promise<T>}
+   */
+  then(task) {
+    const done = this.last.then(task);
+    this.last = done.catch(() => {});
+    return done;
+  }
+}
+
+scope.onmessage = (/** @type {MessageEvent<Request>} */ {data}) => {
+  answer(data).then((value) => send({id: data.id, type: 'result', value}),
+    (error) => send({id: data.id, type: 'error', error: toPlain(error)}));
+};
+
+/** @param {Request} request */
+async function answer(request) {
+  switch (request.type) {
+    case 'load': return load(request);
+    case 'prove': return prove(folder, step, (done, total) => send({id: request.id, type: 'progress', done, total}));
+    case 'open': return void lanes.set(request.stream, new Lane(request.stream));
+  }
+  const lane = laneOf(request.stream), {stream} = lane;
+  const onChunk = chunkSender(lane, request.id);
+  switch (request.type) {
+    case 'feed': return lane.then(() => stream.feed(request.samples, request.rate, onChunk));
+    case 'flush': return lane.then(() => stream.flush(onChunk));
+    case 'step': return lane.then(() => stream.step(request.window));
+    case 'reset': return lane.then(() => { lane.heard = lane.told = 0; stream.reset(); });
+    case 'port': return listen(lane, request.port, request.rate);
+    case 'close': {
+      lane.ports.forEach((port) => port.close());
+      return void lanes.delete(request.stream);
+    }
+  }
+}
+
+/** @param {Request & {type: 'load'}} request */
+async function load(request) {
+  folder = new Folder(new URL(request.url), request.manifest);
+  session = await Session.load(folder, request.threads,
+    (done, total) => send({id: request.id, type: 'progress', done, total}));
+  const {labels, threads, downloadSeconds} = session;
+  return {labels, threads, downloadSeconds};
+}
+
+/**
+ * Feed a stream from a port, whose messages are blocks of samples.
+ * @param {Lane} lane
+ * @param {MessagePort} port
+ * @param {number} rate Hz
+ */
+function listen(lane, port, rate) {
+  const onChunk = chunkSender(lane, 0);
+  lane.ports.push(port);
+  port.onmessage = ({data}) => {
+    const seconds = (data?.length ?? 0) / rate;
+    lane.heard += seconds;
+    if (lane.heard >= lane.told + HEARD_EVERY) tellHeard(lane);
+    lane.then(() => lane.stream.feed(data, rate, onChunk)).catch((error) => {
+      if (error.kind === 'audio') lane.heard -= seconds;  // the stream did not take them
+      send({id: 0, type: 'failed', stream: lane.number, error: toPlain(error)});
+    });
+  };
+}
+
+/** @param {Lane} lane */
+function tellHeard(lane) {
+  lane.told = lane.heard;
+  send({id: 0, type: 'heard', stream: lane.number, heard: lane.heard});
+}
+
+/**
+ * @param {Lane} lane
+ * @param {number} id of the request
+ * @returns {(chunk: Chunk) => void}
+ */
+function chunkSender(lane, id) {
+  return (chunk) => {
+    if (lane.heard > lane.told) tellHeard(lane);
+    const arrays = [chunk.scores.buffer, ...chunk.embedding ? [chunk.embedding.buffer] : []];
+    send({id, type: 'chunk', stream: lane.number, chunk}, arrays);
+  };
+}
+
+/** @param {number} number */
+function laneOf(number) {
+  const lane = lanes.get(number);
+  if (!lane) throw new SatexportError('use', 'the stream is closed. Make another with model.stream().');
+  return lane;
+}
+
+/**
+ * @param {any} message an Answer without its memory
+ * @param {ArrayBuffer[]} [transferred]
+ */
+function send(message, transferred = []) {
+  scope.postMessage({...message, memory: session?.memoryBytes ?? 0}, transferred);
+}
