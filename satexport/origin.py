@@ -11,7 +11,7 @@ from typing import Any
 from satexport.version import __version__
 
 PACKAGES = ("numpy", "torch", "onnx", "onnxsim", "onnxruntime", "openvino", "scikit-learn", "soundfile",
-            "soxr", "memray")
+            "soxr", "memray", "playwright")
 CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16",
              "asimd", "asimddp", "i8mm", "bf16", "sve")  # features that determine the kernels of a runtime
 ARM = "0x41"  # CPU implementer

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 BACKENDS = {
     "onnxruntime": "satexport.backends.onnxruntime.backend",
     "openvino": "satexport.backends.openvino.backend",
-    "tensorrt": "satexport.backends.tensorrt.backend"}
+    "tensorrt": "satexport.backends.tensorrt.backend",
+    "web": "satexport.backends.web.backend"}
 ITSELF = ""  # key in `candidates`: the bundle itself, as its user loads it
 Settings = TypeVar("Settings")
 
@@ -83,6 +84,8 @@ class Backend(Protocol):
     PACKAGE: str                        # the runtime's Python package
     PRECISIONS: tuple[str, ...]         # that a target may name
     CAN_SPIN: bool                      # whether `LoadOptions.spinning` has an effect with several threads
+    SKIPPED_IF_MISSING: bool            # whether a proof is skipped if the runtime is missing, because other
+                                        # machines run such bundles
     QUANTIZATION: Mapping[str, object]  # keys of [quantization] for which the runtime supports one value
                                         # only: a target may omit them
 
@@ -106,7 +109,7 @@ class Backend(Protocol):
     def candidates(self, bundle: Bundle, options: LoadOptions) -> Mapping[str, Candidate]:
         """What is tested on this machine, the target's own graph first: the bundle itself under the key
         `ITSELF`, or its graphs by name if the bundle only runs on another machine. Raises the same errors
-        as `load`."""
+        as `load`; after `MissingError` the proof is skipped if SKIPPED_IF_MISSING."""
 
     def finish(self, bundle: Bundle) -> Mapping[str, Any] | None:
         """Make what needs the complete bundle and is not one of its parts. Returns a report on it, whose
@@ -140,6 +143,12 @@ def check_known(bundle: Bundle) -> None:
     if name not in BACKENDS:
         raise MissingError(f"{bundle.path} is for the backend {name!r}, made by a newer version; this "
                            f"satexport runs {', '.join(BACKENDS)}. Use the version that made the bundle.")
+
+
+def may_skip(bundle: Bundle) -> bool:
+    """Whether the proof of this bundle is skipped if its runtime is missing."""
+    name = bundle.target.backend
+    return name in BACKENDS and find_backend(name).SKIPPED_IF_MISSING
 
 
 def single_candidate(bundle: Bundle, step: Step) -> Mapping[str, Candidate]:

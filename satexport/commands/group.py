@@ -23,6 +23,7 @@ from satexport.commands.report import report_command
 from satexport.commands.run import run_command
 from satexport.commands.targets import targets_command
 from satexport.commands.trt import trt_command
+from satexport.commands.web import web_command
 from satexport.errors import RunError, SatexportError, UsageError
 from satexport.process import open_standard_streams
 from satexport.terminal import note, printable
@@ -49,6 +50,7 @@ def cli() -> None:
       satexport cpu --int8
       satexport openvino --int8
       satexport trt --int8
+      satexport web --int8
       satexport parity build/sat-t-2s/onnx
       satexport measure build/sat-t-2s/onnx
       satexport report build/sat-t-2s/onnx
@@ -60,8 +62,9 @@ def cli() -> None:
     """
 
 
-for command in (onnx_command, bundle_command, cpu_command, openvino_command, trt_command, parity_command,
-                measure_command, report_command, run_command, models_command, targets_command, data_command):
+for command in (onnx_command, bundle_command, cpu_command, openvino_command, trt_command, web_command,
+                parity_command, measure_command, report_command, run_command, models_command, targets_command,
+                data_command):
     cli.add_command(command)
 
 

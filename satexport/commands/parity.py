@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from satexport.commands.console import finish_report
 from satexport.commands.options import LIVE, json_option, minutes_option, parse_folds, threads_option
-from satexport.errors import UsageError, requires_extra
+from satexport.errors import MissingError, UsageError, requires_extra
 
 if TYPE_CHECKING:
+    from satexport.bundle.folder import Bundle
     from satexport.parity.records import ParityReport, ParityResult
     from satexport.tagging.tagger import Tagger
 
@@ -57,31 +58,45 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
       satexport parity build/sat-t-2s/onnx --data ESC-50 --folds 4 --junit parity.xml
       satexport parity build/sat-t-2s/onnx --golden        on the device, without torch
     """
-    from satexport import load
+    from satexport.bundle.folder import open_bundle
     from satexport.bundle.gates import fail_skipped
     from satexport.bundle.places import check_places
-    from satexport.bundle.threads import live_threads
-    from satexport.parity.golden import run_golden
-    from satexport.parity.records import report_parity
-    from satexport.progress import progress
 
     if golden and (data, folds, category_map, checkpoint) != ("synthetic", None, None, None):
         raise UsageError("--golden takes neither --data, --folds, --map nor --checkpoint: the golden chunks "
                          "and their scores are in the bundle. Leave them out.")
-    with progress("load the bundle", None):
-        tagger = load(bundle, threads)
-    file = report_file or tagger.bundle.reports / ("parity-golden.json" if golden else "parity.json")
+    opened = open_bundle(bundle)
+    file = report_file or opened.reports / ("parity-golden.json" if golden else "parity.json")
     pictures = {} if golden else {"report's picture": file.with_name(f"{file.stem}.png")}
     places = {"report": file} | pictures | ({"JUnit report": junit_file} if junit_file else {})
     check_places(list(places.items()), [bundle])  # before the work
-    with progress("parity", None):
-        result = run_golden(tagger) if golden else _run_parity(
-            tagger, data=data, folds=parse_folds(folds), category_map=category_map, checkpoint=checkpoint,
-            minutes=minutes)
+    report = _prove(opened, golden, threads, data=data, folds=parse_folds(folds), category_map=category_map,
+                    checkpoint=checkpoint, minutes=minutes)
     if require_data:
-        result = replace(result, gates=fail_skipped(result.gates))
-    report = report_parity(tagger, result, threads or live_threads(tagger.bundle))
+        report = replace(report, gates=fail_skipped(report.gates))
     finish_report(report, lambda: _write_reports(report, places), as_json, f"{bundle}: ")
+
+
+def _prove(bundle: Bundle, golden: bool, threads: int | None, **options: Any) -> ParityReport:
+    """Load a bundle, run it and return the report; a report with skipped gates if its runtime is missing and
+    its backend allows that."""
+    from satexport import load
+    from satexport.backends.backend import may_skip
+    from satexport.bundle.threads import live_threads
+    from satexport.parity.golden import run_golden
+    from satexport.parity.records import report_parity, report_skipped
+    from satexport.progress import progress
+
+    try:
+        with progress("load the bundle", None):
+            tagger = load(bundle.path, threads)
+    except MissingError as error:
+        if may_skip(bundle):
+            return report_skipped(bundle, str(error))
+        raise
+    with progress("parity", None):
+        result = run_golden(tagger) if golden else _run_parity(tagger, **options)
+    return report_parity(tagger, result, threads or live_threads(tagger.bundle))
 
 
 @requires_extra("export")

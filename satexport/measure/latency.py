@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from satexport.measure.schedule import WARM_UP, Turn
+from satexport.remote import RemoteStep
 from satexport.step import FloatArray, Step
 
 NOISE_CHUNKS = 4     # different chunks of noise, fed one after the other
@@ -81,18 +82,25 @@ class StepTimer:
         for _ in range(0 if turn.pause else WARM_UP):
             self.run_step()
         time.sleep(turn.pause)
-        cpu, times = time.process_time(), list[float]()
+        cpu, times = self._cpu_seconds(), list[float]()
         while not times or (len(times) < turn.steps and sum(times) < turn.seconds):
             times.append(self.run_step())
             time.sleep(turn.pause)
-        return TurnTimes(times, time.process_time() - cpu)
+        return TurnTimes(times, self._cpu_seconds() - cpu)
+
+    def _cpu_seconds(self) -> float:
+        """Return the CPU time of the process that runs the step so far."""
+        return self._step.cpu_seconds() if isinstance(self._step, RemoteStep) else time.process_time()
 
     def run_step(self) -> float:
-        """Run one step and return its seconds, from the input in host memory to the scores in host memory."""
+        """Run one step and return its seconds, from the input in host memory to the scores in host memory; of
+        a step that another process runs, in the memory of that process."""
         chunk = self._inputs[self._count % len(self._inputs)]
         self._count += 1
         start = time.perf_counter()
         _, self._cache = self._step(chunk, self._cache)
+        if isinstance(self._step, RemoteStep):
+            return self._step.step_seconds
         return time.perf_counter() - start
 
 

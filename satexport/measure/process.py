@@ -61,6 +61,6 @@ class Process:
                            f"{self._process.wait()}). It may have run out of memory: end other programs and "
                            "try again.")
         reply = json.loads(line)
-        if "error" in reply:
+        if reply and "error" in reply:
             raise getattr(errors, reply["error"])(reply["message"])
         return reply

@@ -26,6 +26,8 @@ class MemoryBytes:
     transient: int | None
     resident: int | None
     device: int | None = None    # only for an engine
+    heap: int | None = None      # only in a browser
+    download: int | None = None  # likewise, compressed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +62,7 @@ class MeasureEntry:
     eager: str | None = None         # name of the PyTorch entry that it is compared with
     times_eager: Mapping[str, float] | None = None
     times_one_stream: float | None = None
+    runtime: str | None = None       # what runs it, if that is another process
 
     # Of an engine
     precision: str | None = None

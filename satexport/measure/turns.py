@@ -192,15 +192,19 @@ def _entry(row: Row, latency: StepLatency, options: MeasureOptions, notes: list[
     from satexport.models.families import find_paper_figures
 
     contract, paper = row.bundle.contract, find_paper_figures(row.bundle.contract)
-    resident = cast("int | None", row.process.ask("resident")["bytes"])
-    memory = MemoryBytes(weights=None if row.is_eager else row.bundle.graph_bytes, state=row.state,
-                         transient=_measure_transient(row, options, notes), resident=resident)
+    remote = cast("dict[str, Any]", row.process.ask("remote") or {})
+    memory = MemoryBytes(
+        weights=None if row.is_eager else row.bundle.graph_bytes, state=row.state,
+        transient=None if remote else _measure_transient(row, options, notes),
+        resident=remote["resident"] if remote else row.process.ask("resident")["bytes"],
+        heap=remote.get("heap"), download=remote.get("download"))
     entry = MeasureEntry(
         name=row.name, variant=contract.variant, streams=row.streams, threads=row.threads,
         streaming=contract.streaming, hop_seconds=contract.hop_seconds, latency=latency, memory_bytes=memory,
         load_seconds=row.load_seconds, paper=asdict(paper) if paper else None)
     return entry if row.is_eager else replace(
-        entry, spinning=_spins(row, options), bundle=str(row.bundle.path), bundle_sha256=row.bundle.sha256,
+        entry, spinning=_spins(row, options), runtime=remote.get("runtime"),
+        bundle=str(row.bundle.path), bundle_sha256=row.bundle.sha256,
         target=row.bundle.target.to_dict(), options=asdict(contract.options), tokens=contract.tokens,
         checkpoint=asdict(contract.checkpoint), operations=row.bundle.operations, executed=row.executed)
 

@@ -24,6 +24,7 @@ from satexport.errors import CheckpointError, MissingError, SatexportError, requ
 from satexport.frontends.prepare import model_input
 from satexport.measure.latency import StepTimer, make_noise
 from satexport.measure.schedule import WARM_UP, Turn
+from satexport.remote import RemoteStep
 from satexport.runtimes import import_runtime
 
 
@@ -32,6 +33,7 @@ class Worker:
 
     def __init__(self) -> None:
         self.timer: StepTimer
+        self.step: Any = None   # of a bundle
         self.imported = 0   # resident size after the imports, bytes
 
     def prepare(self, modules: list[str]) -> dict[str, Any]:
@@ -55,8 +57,9 @@ class Worker:
         start = time.perf_counter()
         step = load_step(open_bundle(bundle), LoadOptions(
             threads=threads, spinning=spinning, low_memory=not arena))
-        self.timer = StepTimer(step, inputs)
-        return {"seconds": time.perf_counter() - start, "executed": step.executed()}
+        self.timer, self.step = StepTimer(step, inputs), step
+        seconds = step.load_seconds if isinstance(step, RemoteStep) else time.perf_counter() - start
+        return {"seconds": seconds, "executed": step.executed()}
 
     @requires_extra("export")
     def load_eager(self, bundle: str, checkpoint: str | None, threads: int) -> dict[str, float]:
@@ -92,6 +95,13 @@ class Worker:
         does not tell."""
         peak = _resident("VmHWM")
         return {"bytes": peak - self.imported if peak else None}
+
+    def remote(self) -> dict[str, Any] | None:
+        """Return the fields of the `Footprint` of a bundle that another process runs, and its `runtime`; None
+        if this process runs it."""
+        if not isinstance(self.step, RemoteStep):
+            return None
+        return {"runtime": self.step.runtime, **asdict(self.step.footprint())}
 
     def transient(self) -> dict[str, Any]:
         """Return the most bytes allocated at a time inside one steady step, as memray counts. Raises

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from satexport.bundle.contract import RANDOM_WEIGHTS, CheckpointOrigin
+from satexport.bundle.folder import Bundle
 from satexport.bundle.gates import Gate, verdict
 from satexport.origin import origin
 from satexport.parity.differences import Differences, Drift, EmbeddingDifferences
+from satexport.remote import RemoteStep
 from satexport.tagging.tagger import Tagger
 
 
@@ -62,7 +64,7 @@ class ParityReport(ParityResult):
     executed: Mapping[str, Mapping[str, int]]
     threads: int | None             # of the bundle's runtime; None: it runs on a GPU
     graph: str | None = None        # the graph of the bundle that was run; None: the bundle itself
-    runtime: str | None = None      # the runtime that ran it; None: the bundle's
+    runtime: str | None = None      # the runtime that ran it; None: the bundle's, in this process
     origin: Mapping[str, Any] = field(default_factory=origin)
 
     @property
@@ -74,10 +76,24 @@ class ParityReport(ParityResult):
 def report_parity(tagger: Tagger, result: ParityResult, threads: int | None = None, *,
                   graph: str | None = None, runtime: str | None = None) -> ParityReport:
     """Return the report on a loaded bundle. `threads` is the number that it was loaded with. `graph` and
-    `runtime` name the graph and the runtime that ran, if they are not those of the bundle itself."""
-    contract = tagger.contract
-    return ParityReport(
-        **vars(result), variant=contract.variant, streaming=contract.streaming,
-        target=f"{tagger.bundle.target.name}{contract.options.suffix}", bundle_sha256=tagger.bundle.sha256,
-        checkpoint=contract.checkpoint, executed=tagger.step.executed(), threads=threads, graph=graph,
-        runtime=runtime)
+    `runtime` name the graph and the runtime that ran, if they are not those of the bundle itself; that of a
+    step in another process is its own."""
+    if isinstance(tagger.step, RemoteStep):
+        runtime = tagger.step.runtime
+    return ParityReport(**vars(result), **_facts(tagger.bundle), executed=tagger.step.executed(),
+                        threads=threads, graph=graph, runtime=runtime)
+
+
+def report_skipped(bundle: Bundle, why: str) -> ParityReport:
+    """Return the report on a bundle that this machine cannot run: its gates are skipped, and `why`."""
+    gates = [Gate(name=name, status="skipped", value=None, limit=limit, note=why) for name, limit in (
+        ("largest score difference", bundle.gates.max_score_difference), ("mAP kept", bundle.gates.map_kept))]
+    return ParityReport(gates=tuple(gates), differences={}, **_facts(bundle), executed={}, threads=None)
+
+
+def _facts(bundle: Bundle) -> dict[str, Any]:
+    """The fields of a report that say which bundle it is about."""
+    contract = bundle.contract
+    return {"variant": contract.variant, "streaming": contract.streaming,
+            "target": f"{bundle.target.name}{contract.options.suffix}", "bundle_sha256": bundle.sha256,
+            "checkpoint": contract.checkpoint}

@@ -15,7 +15,14 @@ from typing import Any
 import onnx
 
 from satexport.audio.datasets import LabelledSet
-from satexport.backends.backend import Backend, Draft, LoadOptions, check_known, find_backend
+from satexport.backends.backend import (
+    Backend,
+    Draft,
+    LoadOptions,
+    check_known,
+    find_backend,
+    may_skip,
+)
 from satexport.bundle.contract import RANDOM_WEIGHTS, Contract
 from satexport.bundle.folder import (
     CALIBRATION,
@@ -31,14 +38,14 @@ from satexport.bundle.folder import (
 from satexport.bundle.places import check_outside, staged_bundle
 from satexport.bundle.target import AUTO, Target
 from satexport.bundle.threads import live_threads
-from satexport.errors import BundleError, DataError, UsageError
+from satexport.errors import BundleError, DataError, MissingError, UsageError
 from satexport.files import check_writable, write_json
 from satexport.graph.roles import Graph
 from satexport.models.families import find_contract_variant
 from satexport.parity.protocols import GateSet, find_gate_set
 from satexport.parity.pytorch import PyTorch
 from satexport.pipeline.plan import BuildOptions, ExportOptions, ProofOptions, needs_calibration
-from satexport.pipeline.prove import prove, write_graph_scores
+from satexport.pipeline.prove import prove, skip_proof, write_graph_scores
 from satexport.progress import progress
 from satexport.quantize.cache_dtype import store_cache
 from satexport.quantize.calibrate import Calibration, calibrate
@@ -217,8 +224,13 @@ def _prove(source: Bundle, bundle: Bundle, path: Path, backend: Backend,
     them, so that none of the bundle's files stays open. They have as many threads as for a user: OpenVINO
     compiles another graph for one thread than for two."""
     threads = (proof.threads if proof else None) or live_threads(bundle)
-    with progress(f"load {path.name}", None):
-        candidates = backend.candidates(bundle, LoadOptions(threads=threads))
+    try:
+        with progress(f"load {path.name}", None):
+            candidates = backend.candidates(bundle, LoadOptions(threads=threads))
+    except MissingError as error:
+        if not may_skip(bundle):
+            raise
+        return skip_proof(bundle, proof, str(error)) if proof else ProofRecord()
     try:
         if not proof or not gate_set:
             return ProofRecord()

@@ -17,7 +17,7 @@ from satexport.measure.turns import MeasureOptions, measure
 from satexport.parity.golden import golden_scores, proof_streams
 from satexport.parity.protocols import GateSet, load_pytorch, run_parity
 from satexport.parity.pytorch import PyTorch
-from satexport.parity.records import ParityReport, report_parity
+from satexport.parity.records import ParityReport, report_parity, report_skipped
 from satexport.pipeline.plan import ProofOptions
 from satexport.report.pictures import write_picture
 from satexport.report.records import ProofRecord
@@ -60,6 +60,15 @@ def prove(source: Bundle, bundle: Bundle, place: Path, candidates: Mapping[str, 
     if ITSELF in candidates and options.measure:
         return _measure(source, bundle, place, options, proven)
     return proven
+
+
+def skip_proof(bundle: Bundle, options: ProofOptions, why: str) -> ProofRecord:
+    """Write the report on a bundle that this machine cannot run, and return the record."""
+    report = report_skipped(bundle, why)
+    if options.require_data:
+        report = replace(report, gates=fail_skipped(report.gates))
+    write_json(bundle.reports / "parity.json", to_json(report))
+    return ProofRecord(gates=report.gates, parity=report)
 
 
 def judge(tagger: Tagger, options: ProofOptions, gate_set: GateSet, pytorch: PyTorch | None = None,

@@ -98,7 +98,7 @@ def describe_bundle(record: BundleRecord) -> Iterator[Block]:
     for name, twin in proof.twins.items():
         differences |= {(f"{name} graph", over): row for over, row in twin.differences.items()}
         embeddings |= {(f"{name} graph", over): row for over, row in (twin.embeddings or {}).items()}
-    yield columns_table(_against_pytorch(proof.parity), DIFFERENCE_FIGURES, differences)
+    yield from _describe_differences(proof.parity, differences)
     yield from _describe_embeddings(embeddings)
     yield _describe_streaming(proof.parity)
     yield from _describe_drift(proof.parity)
@@ -130,7 +130,7 @@ def _describe_export(report: ExportReport) -> Iterator[Block]:
 
 
 def _describe_parity(report: ParityReport) -> Iterator[Block]:
-    yield columns_table(_against_pytorch(report), DIFFERENCE_FIGURES, report.differences)
+    yield from _describe_differences(report, report.differences)
     yield from _describe_embeddings(report.embeddings or {})
     yield _describe_streaming(report)
     yield from _describe_drift(report)
@@ -140,6 +140,12 @@ def _describe_parity(report: ParityReport) -> Iterator[Block]:
                             {scored.name: scored})
     yield gates_table("gates", report.gates)
     yield f"Parity: {report.verdict}."
+
+
+def _describe_differences(report: ParityReport, differences: Mapping[C, Differences]) -> Iterator[Block]:
+    """Yield a table of score differences; nothing if the bundle could not be run."""
+    if differences:
+        yield columns_table(_against_pytorch(report), DIFFERENCE_FIGURES, differences)
 
 
 def _describe_embeddings(embeddings: Mapping[C, EmbeddingDifferences]) -> Iterator[Block]:
@@ -223,7 +229,8 @@ def _describe_build(report: BuildReport) -> Iterator[Block]:
 
 
 def _against_pytorch(report: ParityReport) -> str:
-    graph = f", {report.graph} graph under {report.runtime}" if report.graph else ""
+    graph = f", {report.graph} graph" if report.graph else ""
+    graph += f" under {report.runtime}" if report.runtime else ""
     return f"{report.variant} / {report.target}{graph}: score differences from PyTorch fp32"
 
 

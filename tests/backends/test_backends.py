@@ -24,7 +24,8 @@ from tests.machine import need
 STEPS = {  # name -> target, and the largest allowed score difference from PyTorch
     "PyTorch": ("", 0.0), "ONNX Runtime": ("onnx", 2e-5), "ONNX Runtime int8": ("cpu-int8", 0.05),
     "OpenVINO": ("openvino-fp32", 2e-5), "OpenVINO, explicit cache": ("openvino-fp32-explicit", 2e-5),
-    "OpenVINO bf16": ("openvino-bf16", 0.02), "OpenVINO int8": ("openvino-int8", 0.05)}
+    "OpenVINO bf16": ("openvino-bf16", 0.02), "OpenVINO int8": ("openvino-int8", 0.05),
+    "ONNX Runtime Web": ("web-fp32", 2e-5)}
 
 
 class Runtime(NamedTuple):
@@ -46,6 +47,9 @@ def runtime(request: pytest.FixtureRequest, tiny: Path, folder: Path) -> Runtime
     name, may_differ = STEPS[request.param]
     if name.startswith("openvino"):
         need("openvino", "openvino")
+    if name.startswith("web"):
+        request.getfixturevalue("onnxruntime_web")
+        request.getfixturevalue("chromium")
     if name == "openvino-bf16":
         request.getfixturevalue("bf16")
     if name:

@@ -13,6 +13,7 @@ from satexport.backends.backend import BACKENDS, Backend, find_backend
 from satexport.backends.onnxruntime import backend as onnxruntime
 from satexport.backends.openvino import backend as openvino
 from satexport.backends.tensorrt import backend as tensorrt
+from satexport.backends.web import backend as web
 from satexport.bundle.folder import open_bundle
 from satexport.bundle.places import staged_bundle
 from satexport.errors import BundleError, DataError, MissingError, UsageError
@@ -27,7 +28,8 @@ from tests.bundle.copies import copy_of, manifest_of, output_with, reseal
 from tests.commands.calls import call
 from tests.tiny import FEW, SAT_2S
 
-CHECKED_BY_MYPY: dict[str, Backend] = {"onnxruntime": onnxruntime, "openvino": openvino, "tensorrt": tensorrt}
+CHECKED_BY_MYPY: dict[str, Backend] = {
+    "onnxruntime": onnxruntime, "openvino": openvino, "tensorrt": tensorrt, "web": web}
 MINE: Backend = evaluator
 TARGET = """name = "mine"
 backend = "evaluator"

@@ -18,6 +18,7 @@ from satexport.errors import MissingError
 PACKAGE = step.PACKAGE
 PRECISIONS: tuple[str, ...] = ("fp32", "int8")
 CAN_SPIN = True
+SKIPPED_IF_MISSING = False
 QUANTIZATION: Mapping[str, object] = {}
 
 

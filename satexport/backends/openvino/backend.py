@@ -28,6 +28,7 @@ from satexport.errors import UsageError
 PACKAGE = step.PACKAGE
 PRECISIONS: tuple[str, ...] = ("fp32", "bf16", "int8")
 CAN_SPIN = False
+SKIPPED_IF_MISSING = False
 QUANTIZATION: Mapping[str, object] = {"method": "static", "scheme": "qdq"}
 
 

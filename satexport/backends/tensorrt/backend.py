@@ -28,6 +28,7 @@ from satexport.errors import UsageError
 PACKAGE = step.PACKAGE
 PRECISIONS: tuple[str, ...] = ("int8", "fp16")
 CAN_SPIN = False
+SKIPPED_IF_MISSING = False
 QUANTIZATION: Mapping[str, object] = {
     "method": "static", "scheme": "qdq", "symmetric": True, "scales": "fp16", "per_channel": True}
 TWIN = "fp16"  # precision of the second graph next to an int8 graph: the board keeps the faster engine

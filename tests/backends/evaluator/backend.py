@@ -31,6 +31,7 @@ from satexport.step import FloatArray, Outputs
 PACKAGE = "onnx"
 PRECISIONS: tuple[str, ...] = ("fp32", "int8")
 CAN_SPIN = False
+SKIPPED_IF_MISSING = False
 QUANTIZATION: Mapping[str, object] = {"scheme": "qdq"}
 GRAPH = "graph.onnx"
 

@@ -1,0 +1,34 @@
+"""The sizes of what a page downloads, as files and compressed as a web server does it once for each file."""
+
+from __future__ import annotations
+
+import gzip
+
+from satexport.backends.web.runtime import VERSION
+from satexport.bundle.folder import CALIBRATION, GOLDEN, Bundle
+from satexport.memory import MB
+
+NOT_LOADED = (GOLDEN, CALIBRATION)  # parts that a page does not need to run
+BROTLI, GZIP = 9, 9  # levels
+
+
+def download_sizes(bundle: Bundle) -> dict[str, int]:
+    """Return sizes in bytes: of the files, and compressed by gzip and, if its package is installed, by
+    brotli."""
+    contents = [(bundle.path / name).read_bytes() for name in bundle.files if name not in NOT_LOADED]
+    sizes = {"files": sum(map(len, contents)),
+             "gzip": sum(len(gzip.compress(content, GZIP, mtime=0)) for content in contents)}
+    try:
+        import brotli
+    except ImportError:
+        return sizes
+    return sizes | {"brotli": sum(len(brotli.compress(content, quality=BROTLI)) for content in contents)}
+
+
+def report_sizes(bundle: Bundle) -> dict[str, object]:
+    """Return the report of a finished bundle."""
+    sizes = download_sizes(bundle)
+    compressed = ", ".join(f"{sizes[name] / MB:.1f} by {name}" for name in ("brotli", "gzip")
+                           if name in sizes)
+    return {"kind": "web", "download_bytes": sizes, "onnxruntime_web": VERSION,
+            "summary": f"A page downloads {sizes['files'] / MB:.1f} MB, compressed {compressed}."}

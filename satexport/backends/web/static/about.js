@@ -1,0 +1,169 @@
+/** The foot of the page: what the bundle is, how it was proven, and the proof on this device. */
+
+import {find, make, megabytes, quantile} from './dom.js';
+import {hashOf} from './sha256.js';
+
+/** @typedef {import('./satexport.js').Model} Model */
+/** @typedef {import('./record.js').Facts} Facts */
+/** @typedef {import('./satexport.js').Contract & {family: string, exporter: string}} Contract  with what only this page shows */
+/** @typedef {{max_score_difference: number, max_score_difference_of?: Record<string, number>}} Gates */
+
+/**
+ * What files of results say about the bundle.
+ * @param {Model} model
+ * @param {string} bundleHash  SHA-256 of bundle.json
+ * @returns {Facts}
+ */
+export function factsOf(model, bundleHash) {
+  const {contract, target, seal} = model.manifest;
+  return {variant: contract.variant, precision: target.precision, checkpoint: contract.checkpoint, seal, bundle_sha256: bundleHash};
+}
+
+/**
+ * The SHA-256 of bundle.json, by which reports name a bundle.
+ * @param {URL} folder
+ */
+export async function hashOfBundle(folder) {
+  const answer = await fetch(new URL('bundle.json', folder));
+  return hashOf(new Uint8Array(await answer.arrayBuffer()));
+}
+
+/**
+ * @param {Model} model
+ * @param {Facts} facts
+ */
+export function showBundle(model, facts) {
+  const {target, files, seal} = model.manifest;
+  const contract = /** @type {Contract} */ (model.contract);
+  const total = Object.values(files).reduce((sum, file) => sum + file.bytes, 0);
+  const {checkpoint} = contract;
+  fill(find('facts', HTMLDListElement), [
+    ['Model', `${contract.variant}, ${contract.classes} sounds, a chunk of ${contract.hop_samples / contract.sample_rate} s at a time`],
+    ['Precision', `${target.precision} (target ${target.name})`],
+    ['Checkpoint', checkpoint.name === checkpoint.source ? checkpoint.name : `${checkpoint.name}, from ${checkpoint.source}`],
+    ['Its SHA-256', code(checkpoint.sha256)],
+    ['Seal of bundle.json', code(seal)],
+    ['SHA-256 of bundle.json', code(facts.bundle_sha256)],
+    ['Made by', contract.exporter],
+    ['Folder', `${Object.keys(files).length} files, ${megabytes(total)} MB`],
+    ['Loaded here', `in ${model.loadSeconds.toFixed(1)} s; ${model.threads} ${model.threads === 1 ? 'thread' : 'threads'}; ${megabytes(model.memoryBytes())} MB of WebAssembly memory`],
+  ]);
+  const licences = Object.keys(files).filter((name) => /^(LICENSE|NOTICE|ThirdParty|ATTRIBUTION).*(\.txt|\.md|E)$/.test(name)).sort();
+  const list = find('licences', HTMLUListElement);
+  list.replaceChildren(...licences.map((name) => {
+    const item = make('li');
+    const link = make('a', name);
+    link.href = `./${encodeURIComponent(name)}`;
+    item.append(link);
+    return item;
+  }));
+  find('no-licences', HTMLElement).hidden = licences.length > 0;
+}
+
+/**
+ * Show reports/parity.json, which `satexport parity` writes.
+ * @param {URL} folder
+ * @param {string} bundleHash
+ */
+export async function showParity(folder, bundleHash) {
+  const place = find('parity', HTMLElement);
+  const report = await readReport(new URL('reports/parity.json', folder));
+  if (!report) {
+    place.replaceChildren(make('p', 'Not proven: this folder has no report of parity. On the machine that made it, run: satexport parity BUNDLE. Or prove it here:'));
+    return;
+  }
+  if (report.bundle_sha256 !== bundleHash) {
+    place.replaceChildren(make('p', 'Not proven: reports/parity.json is about another bundle. Run: satexport parity BUNDLE. Or prove it here:'));
+    return;
+  }
+  const list = make('dl', '', 'facts');
+  fill(list, [
+    ['Verdict', report.verdict],
+    ...Object.entries(report.differences ?? {}).map(([name, values]) => /** @type {[string, string]} */ ([`Against PyTorch, ${name}`, differences(values)])),
+    ...(report.labelled_set ? [/** @type {[string, string]} */ ([`mAP, ${report.labelled_set.name}`, `${report.labelled_set.bundle_map.toFixed(3)} (PyTorch: ${report.labelled_set.pytorch_map.toFixed(3)})`])] : []),
+    ['Proven with', [report.runtime, report.origin?.cpu].filter(Boolean).join(', ') || `satexport ${report.origin?.satexport ?? ''}`],
+  ]);
+  place.replaceChildren(list);
+}
+
+/** @param {{chunks: number, largest: number, top1_agreement: number}} values */
+function differences({chunks, largest, top1_agreement: top1}) {
+  return `largest score difference ${largest.toPrecision(2)}, same top sound in ${percent(top1)} of ${chunks} chunks`;
+}
+
+/** @param {number} share */
+const percent = (share) => `${Number((100 * share).toFixed(1))} %`;
+
+/**
+ * @param {URL} url
+ * @returns {Promise<any>}  null: there is none, or it is no report
+ */
+async function readReport(url) {
+  try {
+    const answer = await fetch(url);
+    return answer.ok ? await answer.json() : null;
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * Run the golden chunks when the reader asks for it.
+ * @param {Model} model
+ * @param {(sentence: string) => void} say
+ */
+export function offerProof(model, say) {
+  const button = find('prove', HTMLButtonElement);
+  const result = find('proof', HTMLElement);
+  button.disabled = false;
+  button.addEventListener('click', async () => {
+    button.disabled = true;
+    result.textContent = 'Running the golden chunks \u2026';
+    try {
+      const proof = await model.prove((done, total) => { result.textContent = `Chunk ${done} of ${total}`; });
+      result.textContent = verdict(proof, gateOf(model));
+    } catch (error) {
+      result.textContent = `The proof could not run: ${error instanceof Error ? error.message : error}`;
+    }
+    say(result.textContent);
+    button.disabled = false;
+  });
+}
+
+/**
+ * The largest score difference that the target allows its model.
+ * @param {Model} model
+ * @returns {number}
+ */
+function gateOf({manifest, contract}) {
+  const gates = /** @type {Gates} */ (manifest.target.gates);
+  const {family} = /** @type {Contract} */ (contract);
+  return gates.max_score_difference_of?.[family] ?? gates.max_score_difference;
+}
+
+/**
+ * @param {import('./satexport.js').Proof} proof
+ * @param {number} gate
+ */
+function verdict({chunks, largest, top1, stepMs}, gate) {
+  const good = largest <= gate ? 'Passed' : 'Failed';
+  return `${good} on this device: largest score difference from PyTorch ${largest.toPrecision(2)} (at most ${gate}), `
+    + `same top sound in ${Math.round(top1 * chunks)} of ${chunks} chunks, a step takes ${quantile(stepMs).toFixed(0)} ms (median).`;
+}
+
+/**
+ * @param {HTMLDListElement} list
+ * @param {[string, string | Node][]} facts
+ */
+function fill(list, facts) {
+  list.replaceChildren(...facts.map(([name, value]) => {
+    const pair = make('div');
+    const description = make('dd');
+    description.append(value);
+    pair.append(make('dt', name), description);
+    return pair;
+  }));
+}
+
+/** @param {string} text */
+const code = (text) => make('code', text);

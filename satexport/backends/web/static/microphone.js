@@ -1,0 +1,150 @@
+/** The microphone at its own sample rate, without the browser's processing, straight to a stream in the Worker. */
+
+/**
+ * @typedef {object} Level  of a block of samples
+ * @property {number} peak  in [0, 1], more if it clips
+ * @property {number} rms
+ * @property {number} captured  samples so far
+ * @property {number} lost  samples so far that the browser left out
+ */
+/** @typedef {import('./notices.js').Notice} Notice */
+
+/**
+ * Whether this page may ask for a microphone at all; if not, why and what to do.
+ * @returns {Notice | null}
+ */
+export function checkMicrophone() {
+  if (!navigator.mediaDevices?.getUserMedia) {
+    return globalThis.isSecureContext ? {
+      title: 'This browser has no microphone for pages.',
+      text: 'Use a current Chrome, Edge, Firefox or Safari, and open the page in a window of its own. Audio files can still be opened here.',
+    } : {
+      title: 'No microphone over plain http.',
+      text: `Browsers give a page the microphone only over https, or from this machine itself (http://localhost). Serve the folder over https to listen. Audio files can still be opened here.`,
+    };
+  }
+  if (typeof AudioWorkletNode === 'undefined') {
+    return {title: 'This browser cannot pass on the microphone.', text: 'It has no AudioWorklet. Use Chrome or Edge 66, Firefox 76, Safari 14.1, or newer. Audio files can still be opened here.'};
+  }
+  return null;
+}
+
+/**
+ * What went wrong when the microphone was asked for, and what to do.
+ * @param {unknown} error
+ * @returns {Notice}
+ */
+export function explain(error) {
+  const name = error instanceof DOMException ? error.name : '';
+  const detail = error instanceof Error ? error.message.replace(/\.$/, '') : String(error);
+  if (name === 'NotAllowedError' && /dismiss/i.test(detail)) {
+    return {title: 'The question was closed without an answer.', text: 'Press Start listening again, and allow the microphone.'};
+  }
+  if (name === 'NotAllowedError' || name === 'SecurityError') {
+    return {title: 'The microphone is not allowed.', text: "Allow it for this page in the browser's site settings (the sign beside the address), or in the system's privacy settings if the browser itself may not use it. Then press Start listening again. Audio files can still be opened."};
+  }
+  if (name === 'NotFoundError' || name === 'OverconstrainedError') {
+    return {title: 'No microphone was found.', text: 'Plug one in, or switch it on in the system settings, and press Start listening again. Audio files can still be opened.'};
+  }
+  if (name === 'NotReadableError' || name === 'AbortError') {
+    return {title: 'The microphone cannot be opened.', text: `Another program may be using it (${detail}). Close that program, or unplug the microphone and plug it in again, then press Start listening.`};
+  }
+  return {title: 'The microphone did not start.', text: `The browser said: ${detail}. Press Start listening again, or reload the page.`};
+}
+
+export class Microphone {
+  /**
+   * Ask for the microphone and open it; nothing is captured before `connect`.
+   * @param {string} deviceId  "": the system's choice
+   * @param {string} capture  URL of capture.js
+   * @throws {DOMException}  see `explain`
+   */
+  static async open(deviceId, capture) {
+    const media = await navigator.mediaDevices.getUserMedia({audio: {
+      echoCancellation: false, noiseSuppression: false, autoGainControl: false, channelCount: 1,
+      ...(deviceId && {deviceId: {exact: deviceId}}),
+    }});
+    try {
+      const {context, source} = await contextOf(media);
+      await context.audioWorklet.addModule(capture);
+      const node = new AudioWorkletNode(context, 'capture', {numberOfInputs: 1, numberOfOutputs: 0, channelCount: 1, channelCountMode: 'explicit'});
+      if (context.state === 'suspended') await context.resume();
+      return new Microphone(media, context, source, node);
+    } catch (error) {
+      for (const track of media.getTracks()) track.stop();
+      throw error;
+    }
+  }
+
+  /**
+   * @param {MediaStream} media
+   * @param {AudioContext} context
+   * @param {MediaStreamAudioSourceNode} source
+   * @param {AudioWorkletNode} node
+   */
+  constructor(media, context, source, node) {
+    this.media = media;
+    this.context = context;
+    this.source = source;
+    this.node = node;
+  }
+
+  get rate() { return this.context.sampleRate; }
+  get track() { return /** @type {MediaStreamTrack} */ (this.media.getAudioTracks()[0]); }
+
+  /**
+   * Begin to capture.
+   * @param {MessagePort} samples  where the blocks of samples go
+   * @param {(level: Level) => void} onLevel
+   */
+  connect(samples, onLevel) {
+    this.node.port.onmessage = ({data}) => onLevel(data);
+    this.node.port.postMessage({samples}, [samples]);
+    this.source.connect(this.node);
+  }
+
+  /**
+   * Stop, and release the device. Returns after the last block was passed on.
+   * @returns {Promise<void>}
+   */
+  async stop() {
+    const ended = new Promise((resolve) => { this.node.port.onmessage = ({data}) => data.ended && resolve(undefined); });
+    this.node.port.postMessage({end: true});
+    if (this.context.state === 'running') await Promise.race([ended, wait(500)]);
+    this.source.disconnect();
+    for (const track of this.media.getTracks()) track.stop();
+    this.node.port.onmessage = null;
+    await this.context.close();
+  }
+}
+
+/**
+ * A context at the track's own rate, so that the browser does not resample. Some browsers refuse another rate than
+ * their own: then the context has that, and the browser has resampled.
+ * @param {MediaStream} media
+ */
+async function contextOf(media) {
+  const sampleRate = media.getAudioTracks()[0]?.getSettings().sampleRate;
+  if (sampleRate) {
+    const context = new AudioContext({sampleRate});
+    try {
+      return {context, source: context.createMediaStreamSource(media)};
+    } catch {
+      await context.close();
+    }
+  }
+  const context = new AudioContext();
+  return {context, source: context.createMediaStreamSource(media)};
+}
+
+/** @param {number} ms */
+const wait = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
+
+/**
+ * The microphones that can be chosen; their names are known only after permission.
+ * @returns {Promise<MediaDeviceInfo[]>}
+ */
+export async function microphones() {
+  const devices = await navigator.mediaDevices.enumerateDevices();
+  return devices.filter((device) => device.kind === 'audioinput' && device.deviceId && device.label);
+}

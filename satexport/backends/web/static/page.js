@@ -1,0 +1,75 @@
+/** The page: loads the bundle in its folder, and then works without the network. */
+
+import {factsOf, hashOfBundle, offerProof, showBundle, showParity} from './about.js';
+import {Announcer} from './announce.js';
+import {acceptFiles} from './drop.js';
+import {find, megabytes} from './dom.js';
+import {Folder} from './files.js';
+import {checkMicrophone} from './microphone.js';
+import {Notices} from './notices.js';
+import {load, SatexportError} from './satexport.js';
+import {Status} from './status.js';
+import {View} from './view.js';
+import {messageOf, Work} from './work.js';
+
+const FOLDER = new URL('.', import.meta.url);
+const MAX_THREADS = 2;
+
+document.documentElement.className = 'started';  // first.js: the modules run
+find('first', HTMLElement).remove();
+
+const announcer = new Announcer(find('live', HTMLElement));
+const notices = new Notices(find('notices', HTMLElement), (text) => announcer.say(text));
+const status = new Status((text) => announcer.say(text));
+/** @type {File[]} that came before the model */
+const early = [];
+/** @type {Work | null} */
+let work = null;
+
+/** Load everything that the page needs later. */
+async function loadBundle() {
+  const model = await load(FOLDER, {
+    threads: globalThis.crossOriginIsolated && navigator.hardwareConcurrency > MAX_THREADS ? MAX_THREADS : 1,
+    onProgress: (loaded, total) => status.set('loading', loaded < total
+      ? `Loading ${megabytes(loaded)} of ${megabytes(total)} MB` : 'Starting the model', loaded / total),
+  });
+  const capture = await new Folder(FOLDER, model.manifest).read('capture.js');
+  const facts = factsOf(model, await hashOfBundle(FOLDER));
+  return {model, facts, capture: URL.createObjectURL(new Blob([capture], {type: 'text/javascript'}))};
+}
+
+/** @param {unknown} error */
+function showLoadError(error) {
+  const kind = error instanceof SatexportError ? error.kind : '';
+  const title = kind === 'browser' ? 'This browser cannot run the model.'
+    : kind === 'bundle' ? 'The bundle in this folder cannot be used.' : 'The model did not start.';
+  const hint = kind ? '' : ' Reload the page. If that does not help, close other tabs, or use another browser.';
+  notices.show('load', {title, text: messageOf(error) + hint});
+  status.set('failed', 'Not loaded');
+}
+
+async function main() {
+  acceptFiles((files) => work ? work.take(files) : early.push(...files));
+  const problem = checkMicrophone();
+  if (problem) notices.show('microphone', {...problem, kind: 'note'});
+  try {
+    const {model, facts, capture} = await loadBundle();
+    const {contract, target} = model.manifest;
+    const seconds = contract.hop_samples / contract.sample_rate;
+    find('lead', HTMLElement).textContent = `The model ${contract.variant} (${target.precision}) names the sounds around you, `
+      + `${seconds === 1 ? 'every second' : `every ${seconds} seconds`}. It runs in this tab; nothing is sent anywhere.`;
+    if (contract.checkpoint.source === 'random') {
+      notices.show('random', {kind: 'note', title: 'Random weights.', text: 'This bundle is for sizing a device: its scores mean nothing.'});
+    }
+    showBundle(model, facts);
+    offerProof(model, (text) => announcer.say(text));
+    await showParity(FOLDER, facts.bundle_sha256);
+    work = new Work({model, view: new View(model, facts, announcer), status, notices, capture});
+    work.take(early);
+    if (status.state === 'loading') work.rest();
+  } catch (error) {
+    showLoadError(error);
+  }
+}
+
+void main();

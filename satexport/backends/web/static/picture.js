@@ -1,0 +1,155 @@
+/** Draws the timeline: a row per sound, darkness for its score, and an axis in the time of each source. */
+
+import {clock} from './dom.js';
+import {LOWEST} from './history.js';
+
+const BAR = 14;  // CSS pixels
+export const AXIS = 26;
+const GAP = 12;  // between two texts of the axis
+const TICKS = [[20, 5], [60, 10], [120, 30], [300, 60]];  // s in view, s between two ticks
+
+/** @typedef {import('./history.js').Heard} Heard */
+/**
+ * @typedef {object} Layout  in CSS pixels
+ * @property {number} left  of the bars
+ * @property {number} width  of the bars
+ * @property {number} rowHeight
+ * @property {boolean} labelsAbove  a label stands above its bar, not beside it
+ * @property {number} from  s of the timeline at the left
+ * @property {number} span  s in view
+ */
+
+export class Picture {
+  /**
+   * @param {CanvasRenderingContext2D} pen
+   * @param {Layout} layout
+   * @param {number} height
+   * @param {CSSStyleDeclaration} style  of the element, with the page's colours
+   */
+  constructor(pen, layout, height, style) {
+    this.pen = pen;
+    this.layout = layout;
+    this.bottom = height - AXIS;
+    this.style = style;
+    pen.font = `13px ${style.fontFamily}`;
+    pen.textBaseline = 'middle';
+  }
+
+  /** @param {string} name  of a colour in page.css */
+  colour(name) { return this.style.getPropertyValue(name).trim(); }
+
+  /** @param {number} at  s on the timeline */
+  x(at) {
+    const {left, width, from, span} = this.layout;
+    return left + (at - from) / span * width;
+  }
+
+  /**
+   * A row.
+   * @param {number} place  from the top
+   * @param {number} index  of its class
+   * @param {string} label
+   * @param {Heard[]} chunks
+   */
+  row(place, index, label, chunks) {
+    const {pen, layout: {left, width, rowHeight, labelsAbove}} = this;
+    const top = place * rowHeight;
+    const y = labelsAbove ? top + rowHeight - BAR - 3 : top + (rowHeight - BAR) / 2;
+    pen.fillStyle = this.colour('--ink');
+    pen.fillText(this.fit(label, labelsAbove ? width : left - 14), 0, labelsAbove ? top + 10 : top + rowHeight / 2);
+    pen.fillStyle = this.colour('--track');
+    pen.fillRect(left, y, width, BAR);
+    pen.fillStyle = this.colour('--accent');
+    for (const heard of chunks) {
+      const score = heard.scores[heard.classes.indexOf(index)] ?? 0;
+      if (score < LOWEST) continue;
+      const begin = Math.max(left, this.x(heard.at));
+      const end = Math.min(left + width, this.x(heard.at + heard.end - heard.start));
+      pen.globalAlpha = 0.06 + 0.94 * score;
+      pen.fillRect(begin, y, Math.max(1, end - begin - (end - begin > 4 ? 1 : 0)), BAR);
+    }
+    pen.globalAlpha = 1;
+  }
+
+  /**
+   * The axis: the name of each source where it begins, if there are several, and ticks in its own time.
+   * @param {Heard[]} chunks
+   */
+  axis(chunks) {
+    const {pen, bottom, layout: {left, width, span}} = this;
+    pen.strokeStyle = this.colour('--line');
+    pen.beginPath();
+    pen.moveTo(left, bottom + 0.5);
+    pen.lineTo(left + width, bottom + 0.5);
+    /** @type {[number, number][]} where texts stand */
+    const taken = [];
+    if (chunks.some((heard) => heard.source !== chunks[0]?.source)) this.names(chunks, taken);
+    pen.fillStyle = this.colour('--soft');
+    const step = TICKS.find(([seconds]) => (seconds ?? 0) >= span)?.[1] ?? 60;
+    for (const heard of chunks) {
+      const tick = Math.ceil(heard.start / step - 1e-6) * step;
+      if (tick >= heard.end) continue;
+      const x = Math.round(this.x(heard.source.offset + tick)) + 0.5;
+      pen.moveTo(x, bottom);
+      pen.lineTo(x, bottom + 5);
+      this.write(clock(tick), x, taken);
+    }
+    pen.stroke();
+  }
+
+  /**
+   * @param {Heard[]} chunks
+   * @param {[number, number][]} taken
+   */
+  names(chunks, taken) {
+    const {pen, bottom, layout: {left, width}} = this;
+    const firsts = chunks.filter((heard, place) => heard.source !== chunks[place - 1]?.source);
+    pen.fillStyle = this.colour('--ink');
+    firsts.forEach((heard, place) => {
+      const x = Math.max(left, Math.round(this.x(heard.at)));
+      const next = firsts[place + 1];
+      const room = (next ? this.x(next.at) : left + width) - x - GAP;
+      if (heard.start === 0) {
+        pen.moveTo(x + 0.5, 0);
+        pen.lineTo(x + 0.5, bottom + 8);
+      }
+      const text = this.fit(heard.source.name, room);
+      if (text.length > 4) this.write(text, x + 0.5, taken);
+    });
+  }
+
+  /**
+   * Write a text below the axis if there is room for it.
+   * @param {string} text
+   * @param {number} x
+   * @param {[number, number][]} taken
+   */
+  write(text, x, taken) {
+    const {pen, bottom, layout: {left, width}} = this;
+    const end = x + pen.measureText(text).width;
+    if (end > left + width + 1 || taken.some(([from, to]) => x < to + GAP && end > from - GAP)) return;
+    pen.fillText(text, x, bottom + AXIS / 2 + 2);
+    taken.push([x, end]);
+  }
+
+  /** @param {Heard} heard  the chunk at the cursor */
+  cursor(heard) {
+    const begin = Math.round(this.x(heard.at));
+    const end = Math.round(this.x(heard.at + heard.end - heard.start));
+    this.pen.strokeStyle = this.colour('--ink');
+    this.pen.strokeRect(begin - 0.5, 0.5, Math.max(2, end - begin), this.bottom - 1);
+  }
+
+  /**
+   * Shorten a text to a width.
+   * @param {string} text
+   * @param {number} width
+   */
+  fit(text, width) {
+    const {pen} = this;
+    if (pen.measureText(text).width <= width) return text;
+    let short = text;
+    while (short && pen.measureText(short + '\u2026').width > width) short = short.slice(0, -1);
+    return short.trimEnd() + '\u2026';
+  }
+}

@@ -1,0 +1,1 @@
+"""Web bundles, in real headless Chromium."""

@@ -1,0 +1,100 @@
+"""A web bundle is a folder of static files, proven in Chromium where that is installed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from satexport.backends.web.runtime import FILES
+from satexport.bundle.contract import ANY, GraphOptions
+from satexport.bundle.folder import open_bundle
+from satexport.tagging.tagger import load
+from tests.commands.calls import call
+from tests.tiny import SAT, export
+
+
+@pytest.fixture
+def no_chromium(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SATEXPORT_CHROMIUM", "/nowhere/chromium")
+
+
+def test_a_bundle_has_all_that_a_page_needs_and_every_file_has_its_hash(web_int8: Path) -> None:
+    names = {path.name for path in web_int8.iterdir()} - {"reports"}
+    assert names >= {"index.html", "satexport.js", "worker.js", "model.onnx", "model.onnx.data", "labels.txt",
+                     "initial_cache.npy", "golden.npz", "bundle.json", *(file.name for file in FILES)}
+    assert set(open_bundle(web_int8).files) == names - {"bundle.json"}
+
+
+def test_licences_travel_with_a_bundle(web_int8: Path) -> None:
+    assert "MIT License" in (web_int8 / "LICENSE.onnxruntime.txt").read_text()
+    assert "THIRD PARTY" in (web_int8 / "ThirdPartyNotices.txt").read_text("utf-8").upper()
+    assert "AudioSet" in (web_int8 / "ATTRIBUTION.md").read_text("utf-8")
+
+
+def test_the_command_proves_the_folder_in_the_browser_and_says_its_size(
+        web_int8: Path, demo: Path, tmp_path: Path, chromium: str) -> None:
+    result = call("web", "--from", demo, "--output", tmp_path, "--minutes", 0.1, "--no-measure")
+    assert result.code == 0, result.err
+    assert "A page downloads " in result.out
+    assert "under ONNX Runtime Web 1.30.0 in Chromium" in result.out
+    assert "satexport web --serve" in result.err
+
+
+def test_without_chromium_the_proof_is_skipped_and_says_why(
+        tiny: Path, tmp_path: Path, onnxruntime_web: None, no_chromium: None) -> None:
+    result = call("web", "--fp32", "--from", tiny, "--output", tmp_path)
+    assert result.code == 0, result.err
+    path = tmp_path / open_bundle(tiny).contract.variant / "web-fp32"
+    report = json.loads((path / "reports" / "parity.json").read_text())
+    assert {gate["status"] for gate in report["gates"]} == {"skipped"}
+    assert "$SATEXPORT_CHROMIUM is /nowhere/chromium" in report["gates"][0]["note"]
+    proven = call("parity", path)
+    assert (proven.code, "Parity: skipped." in proven.out) == (0, True)
+    assert call("parity", path, "--require-data").code == 1
+    run = call("run", path, "dog.wav")
+    assert (run.code, "expected the path of Chromium or Chrome" in run.err) == (3, True)
+
+
+@pytest.mark.parametrize(("options", "advice"), [
+    (GraphOptions(streams=ANY), "export without --streams"),
+    (GraphOptions(streams=3), "export without --streams"),
+    (GraphOptions(input="mel"), "export with --input audio")])
+def test_an_export_that_no_page_can_feed_is_refused(
+        build: Path, tmp_path: Path, onnxruntime_web: None, options: GraphOptions, advice: str) -> None:
+    source = export(build, SAT, 2, "random", options, use_onnxsim=False)
+    result = call("web", "--fp32", "--from", source, "--output", tmp_path)
+    assert (result.code, advice in result.err) == (2, True), result.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_golden_chunks_in_the_browser_are_pytorchs(web_int8: Path, chromium: str) -> None:
+    result = call("parity", web_int8, "--golden", "--json")
+    assert result.code == 0, result.err
+    report = json.loads(result.out)
+    assert report["runtime"].startswith("ONNX Runtime Web 1.30.0 in Chromium ")
+    assert report["differences"]["golden chunks"]["top1_agreement"] == 1
+
+
+def test_a_step_of_the_browser_is_measured_where_it_runs(web_fp32: Path, chromium: str) -> None:
+    result = call("measure", web_fp32, "--no-eager", "--steps", 3, "--json")
+    assert result.code == 0, result.err
+    entry = json.loads(result.out)["bundles"][0]
+    assert entry["runtime"].startswith("ONNX Runtime Web 1.30.0 in Chromium ")
+    assert entry["memory_bytes"]["heap"] > open_bundle(web_fp32).graph_bytes
+    assert 14e6 / 4 < entry["memory_bytes"]["download"] < 60e6
+    assert entry["memory_bytes"]["resident"] > entry["memory_bytes"]["heap"]
+    assert entry["memory_bytes"]["transient"] is None
+    assert 0 < entry["load_seconds"] < 60
+    assert entry["latency"]["burst"]["median_ms"] > 0
+    assert entry["latency"]["paused_cpu_ms"] > 0
+
+
+def test_a_closed_step_has_ended_its_browser(web_fp32: Path, chromium: str) -> None:
+    tagger = load(web_fp32)
+    process = tagger.step._tab.processes()[0]["id"]  # type: ignore[attr-defined]
+    assert Path(f"/proc/{process}").exists()
+    tagger.close()
+    tagger.close()
+    assert not Path(f"/proc/{process}").exists()
