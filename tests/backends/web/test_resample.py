@@ -85,5 +85,5 @@ def test_the_length_is_rounded_as_soxr_rounds_it(tab: Tab) -> None:
 
 
 def test_a_stream_at_the_contracts_rate_passes_unchanged(tab: Tab) -> None:
-    audio = synthetic_clip("evaluate", 0)[0]
+    audio = synthetic_clip("evaluate", 0, rate=16_000)[0]
     assert resample(tab, audio, 16_000, blocks=(1000,)).tobytes() == audio.tobytes()

@@ -15,7 +15,7 @@ from tests.backends.web.tab import Tab, to_text
 RATE = 44_100  # Hz
 LOAD = """
     const {load, top, SatexportError} = await import('/satexport.js');
-    Object.assign(window, {top, SatexportError, model: await load()});
+    Object.assign(window, {highest: top, SatexportError, model: await load()});
     window.same = (a, b) => a.length === b.length && a.every((chunk, at) =>
         ['index', 'start', 'end'].every((key) => chunk[key] === b[at][key])
         && chunk.scores.every((score, label) => score === b[at].scores[label]));
@@ -176,7 +176,7 @@ def test_a_closed_stream_or_model_says_so(tab: Tab) -> None:
 
 
 def test_the_highest_labels_come_first(tab: Tab) -> None:
-    assert tab.run("return top([0.1, 0.9, 0.5], ['a', 'b', 'c'], 2)") == [
+    assert tab.run("return highest([0.1, 0.9, 0.5], ['a', 'b', 'c'], 2)") == [
         {"label": "b", "score": 0.9, "index": 1}, {"label": "c", "score": 0.5, "index": 2}]
 
 
