@@ -5,8 +5,10 @@ import {hashOf} from './sha256.js';
 
 /** @typedef {import('./satexport.js').Model} Model */
 /** @typedef {import('./record.js').Facts} Facts */
-/** @typedef {import('./satexport.js').Contract & {family: string, exporter: string}} Contract  with what only this page shows */
+/** @typedef {import('./satexport.js').Contract & {family: string, exporter: string}} Contract */
 /** @typedef {{max_score_difference: number, max_score_difference_of?: Record<string, number>}} Gates */
+
+const LICENCES = /^(LICENSE|NOTICE|ThirdParty|ATTRIBUTION).*(\.txt|\.md|E)$/;  // names of files
 
 /**
  * What files of results say about the bundle.
@@ -16,7 +18,8 @@ import {hashOf} from './sha256.js';
  */
 export function factsOf(model, bundleHash) {
   const {contract, target, seal} = model.manifest;
-  return {variant: contract.variant, precision: target.precision, checkpoint: contract.checkpoint, seal, bundle_sha256: bundleHash};
+  const {variant, checkpoint} = contract;
+  return {variant, precision: target.precision, checkpoint, seal, bundle_sha256: bundleHash};
 }
 
 /**
@@ -37,23 +40,27 @@ export function showBundle(model, facts) {
   const contract = /** @type {Contract} */ (model.contract);
   const total = Object.values(files).reduce((sum, file) => sum + file.bytes, 0);
   const {checkpoint} = contract;
+  const seconds = contract.hop_samples / contract.sample_rate;
+  const {name, source} = checkpoint;
+  const threads = `${model.threads} ${model.threads === 1 ? 'thread' : 'threads'}`;
+  const memory = `${megabytes(model.memoryBytes())} MB of WebAssembly memory`;
   fill(find('facts', HTMLDListElement), [
-    ['Model', `${contract.variant}, ${contract.classes} sounds, a chunk of ${contract.hop_samples / contract.sample_rate} s at a time`],
+    ['Model', `${contract.variant}, ${contract.classes} sounds, a chunk of ${seconds} s at a time`],
     ['Precision', `${target.precision} (target ${target.name})`],
-    ['Checkpoint', checkpoint.name === checkpoint.source ? checkpoint.name : `${checkpoint.name}, from ${checkpoint.source}`],
+    ['Checkpoint', name === source ? name : `${name}, from ${source}`],
     ['Its SHA-256', code(checkpoint.sha256)],
     ['Seal of bundle.json', code(seal)],
     ['SHA-256 of bundle.json', code(facts.bundle_sha256)],
     ['Made by', contract.exporter],
     ['Folder', `${Object.keys(files).length} files, ${megabytes(total)} MB`],
-    ['Loaded here', `in ${model.loadSeconds.toFixed(1)} s; ${model.threads} ${model.threads === 1 ? 'thread' : 'threads'}; ${megabytes(model.memoryBytes())} MB of WebAssembly memory`],
+    ['Loaded here', `in ${model.loadSeconds.toFixed(1)} s; ${threads}; ${memory}`],
   ]);
-  const licences = Object.keys(files).filter((name) => /^(LICENSE|NOTICE|ThirdParty|ATTRIBUTION).*(\.txt|\.md|E)$/.test(name)).sort();
+  const licences = Object.keys(files).filter((file) => LICENCES.test(file)).sort();
   const list = find('licences', HTMLUListElement);
-  list.replaceChildren(...licences.map((name) => {
+  list.replaceChildren(...licences.map((file) => {
     const item = make('li');
-    const link = make('a', name);
-    link.href = `./${encodeURIComponent(name)}`;
+    const link = make('a', file);
+    link.href = `./${encodeURIComponent(file)}`;
     item.append(link);
     return item;
   }));
@@ -68,26 +75,35 @@ export function showBundle(model, facts) {
 export async function showParity(folder, bundleHash) {
   const place = find('parity', HTMLElement);
   const report = await readReport(new URL('reports/parity.json', folder));
-  if (!report) {
-    place.replaceChildren(make('p', 'Not proven: this folder has no report of parity. On the machine that made it, run: satexport parity BUNDLE. Or prove it here:'));
-    return;
-  }
-  if (report.bundle_sha256 !== bundleHash) {
-    place.replaceChildren(make('p', 'Not proven: reports/parity.json is about another bundle. Run: satexport parity BUNDLE. Or prove it here:'));
+  if (report?.bundle_sha256 !== bundleHash) {
+    const found = report ? 'reports/parity.json is about another bundle' : 'this folder has no report of parity';
+    const words = `Not proven: ${found}. To make one, run: satexport parity BUNDLE. Or prove it here:`;
+    place.replaceChildren(make('p', words));
     return;
   }
   const list = make('dl', '', 'facts');
-  fill(list, [
-    ['Verdict', report.verdict],
-    ...Object.entries(report.differences ?? {}).map(([name, values]) => /** @type {[string, string]} */ ([`Against PyTorch, ${name}`, differences(values)])),
-    ...(report.labelled_set ? [/** @type {[string, string]} */ ([`mAP, ${report.labelled_set.name}`, `${report.labelled_set.bundle_map.toFixed(3)} (PyTorch: ${report.labelled_set.pytorch_map.toFixed(3)})`])] : []),
-    ['Proven with', [report.runtime, report.origin?.cpu].filter(Boolean).join(', ') || `satexport ${report.origin?.satexport ?? ''}`],
-  ]);
+  fill(list, parityFacts(report));
   place.replaceChildren(list);
 }
 
+/**
+ * @param {any} report  `ParityReport` in Python
+ * @returns {[string, string][]}
+ */
+function parityFacts(report) {
+  const {differences, labelled_set: set, runtime, origin} = report;
+  /** @type {[string, string][]} */
+  const facts = [['Verdict', report.verdict]];
+  for (const [name, values] of Object.entries(differences ?? {})) {
+    facts.push([`Against PyTorch, ${name}`, inWords(values)]);
+  }
+  if (set) facts.push([`mAP, ${set.name}`, `${set.bundle_map.toFixed(3)} (PyTorch: ${set.pytorch_map.toFixed(3)})`]);
+  facts.push(['Proven with', [runtime, origin?.cpu].filter(Boolean).join(', ') || 'not said']);
+  return facts;
+}
+
 /** @param {{chunks: number, largest: number, top1_agreement: number}} values */
-function differences({chunks, largest, top1_agreement: top1}) {
+function inWords({chunks, largest, top1_agreement: top1}) {
   return `largest score difference ${largest.toPrecision(2)}, same top sound in ${percent(top1)} of ${chunks} chunks`;
 }
 
@@ -148,7 +164,8 @@ function gateOf({manifest, contract}) {
 function verdict({chunks, largest, top1, stepMs}, gate) {
   const good = largest <= gate ? 'Passed' : 'Failed';
   return `${good} on this device: largest score difference from PyTorch ${largest.toPrecision(2)} (at most ${gate}), `
-    + `same top sound in ${Math.round(top1 * chunks)} of ${chunks} chunks, a step takes ${quantile(stepMs).toFixed(0)} ms (median).`;
+    + `same top sound in ${Math.round(top1 * chunks)} of ${chunks} chunks, `
+    + `a step takes ${quantile(stepMs).toFixed(0)} ms (median).`;
 }
 
 /**

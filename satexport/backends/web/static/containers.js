@@ -48,7 +48,9 @@ function flacRate(head, at) {
 function ogg(head) {
   const packet = 27 + (head[26] ?? 0);  // after the page's header and its table of segments
   if (textAt(head, packet, 8) === 'OpusHead') return {kind: 'Ogg Opus', rate: 48000};  // a decoder's own rate
-  if (textAt(head, packet, 7) === '\x01vorbis') return {kind: 'Ogg Vorbis', rate: view(head).getUint32(packet + 12, true)};
+  if (textAt(head, packet, 7) === '\x01vorbis') {
+    return {kind: 'Ogg Vorbis', rate: view(head).getUint32(packet + 12, true)};
+  }
   if (textAt(head, packet, 5) === '\x7fFLAC') return {kind: 'Ogg FLAC', rate: flacRate(head, packet + 9)};
   return {kind: 'Ogg', rate: null};
 }
@@ -86,7 +88,8 @@ function mpegFrame(head, at) {
   const rate = base / (version === 3 ? 1 : version === 2 ? 2 : 4);
   const padding = (c >> 1) & 1;
   const samples = layer === 3 ? 384 : layer === 1 && version !== 3 ? 576 : 1152;
-  const bytes = layer === 3 ? 4 * Math.floor((12 * bitrate) / rate + padding) : Math.floor((samples * bitrate) / 8 / rate) + padding;
+  const slot = layer === 3 ? 4 : 1;  // bytes
+  const bytes = slot * (Math.floor(samples * bitrate / (8 * slot) / rate) + padding);
   return {kind: 'MP3', rate, bytes};
 }
 
@@ -105,7 +108,8 @@ function bitrateOf(version, layer, index) {
     v2: [0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160],
   };
   const first = version === 3;
-  const table = layer === 3 ? (first ? tables.v1l1 : tables.v2l1) : !first ? tables.v2 : layer === 2 ? tables.v1l2 : tables.v1l3;
+  const [one, two, three] = first ? [tables.v1l1, tables.v1l2, tables.v1l3] : [tables.v2l1, tables.v2, tables.v2];
+  const table = layer === 3 ? one : layer === 2 ? two : three;
   return 1000 * (table[index] ?? 0);
 }
 

@@ -9,6 +9,7 @@ const MAX_AMPLITUDE = 8;  // full scale is 1: larger samples are integers stored
 const CANCELLED = 0.1;  // warn if the mean has less than this share of the power of uncorrelated channels
 const SILENT = 1e-8;  // mean square, -80 dBFS: below it, cancelled channels do not matter
 const CONVERT = 'Convert it first, for example with: ffmpeg -i IN OUT.wav';
+const megabytes = (/** @type {number} */ bytes) => Math.round(bytes / 1e6);
 
 /**
  * @typedef {object} Sound
@@ -36,7 +37,8 @@ export async function open(file) {
   const sound = wav ? fromWav(file, wav) : await fromBrowser(file, found);
   if (!sound.samples) throw new FileError('The file contains no samples; expected audio. Record it again.');
   if (sound.rate < 8000 || sound.rate > 192_000) {
-    throw new FileError(`The file is at ${sound.rate} Hz; expected 8000 to 192000 Hz. Resample it first, for example with: ffmpeg -i IN -ar 48000 OUT.wav`);
+    throw new FileError(`The file is at ${sound.rate} Hz; expected 8000 to 192000 Hz. Resample it first, for example `
+      + 'with: ffmpeg -i IN -ar 48000 OUT.wav');
   }
   return sound;
 }
@@ -46,7 +48,8 @@ async function read(blob) {
   try {
     return await blob.arrayBuffer();
   } catch (error) {
-    throw new FileError(`The file cannot be read (${reason(error)}). If it was moved or changed, or is a folder, choose the file again.`);
+    throw new FileError(`The file cannot be read (${reason(error)}). If it was moved or changed, or is a folder, `
+      + 'choose the file again.');
   }
 }
 
@@ -61,7 +64,8 @@ const reason = (error) => error instanceof Error ? error.message.replace(/\.$/, 
 function fromWav(file, wav) {
   /** @type {string[]} */
   const notes = [];
-  return {kind: 'WAV', rate: wav.rate, samples: wav.frames, notes, blocks: () => mono(readPieces(file, wav), wav.rate, notes)};
+  const blocks = () => mono(readPieces(file, wav), wav.rate, notes);
+  return {kind: 'WAV', rate: wav.rate, samples: wav.frames, notes, blocks};
 }
 
 /**
@@ -72,7 +76,9 @@ function fromWav(file, wav) {
  */
 async function fromBrowser(file, found) {
   if (file.size > MAX_WHOLE) {
-    throw new FileError(`The file has ${Math.round(file.size / 1e6)} MB; a browser decodes it as a whole, so expected are at most ${Math.round(MAX_WHOLE / 1e6)} MB. Cut it into parts, or convert it to WAV (PCM), which is read piece by piece and may have any length.`);
+    throw new FileError(`The file has ${megabytes(file.size)} MB; a browser decodes it as a whole, so expected are at `
+      + `most ${megabytes(MAX_WHOLE)} MB. Cut it into parts, or convert it to WAV (PCM), which is read piece by piece `
+      + 'and may have any length.');
   }
   const rate = found?.rate ?? UNKNOWN_RATE;
   const bytes = await read(file);
@@ -82,9 +88,11 @@ async function fromBrowser(file, found) {
     buffer = await new OfflineAudioContext(1, 1, rate).decodeAudioData(bytes);
   } catch {
     const kind = found ? `it starts like ${found.kind}` : 'it starts like no audio file that is known here';
-    throw new FileError(`This browser cannot decode the file (${kind}); expected WAV, FLAC, Ogg, MP3 or M4A that is whole. ${CONVERT}`);
+    throw new FileError(`This browser cannot decode the file (${kind}); expected WAV, FLAC, Ogg, MP3 or M4A that is `
+      + `whole. ${CONVERT}`);
   }
-  const notes = found?.rate ? [] : [`Its own sample rate was not found, so the browser decoded it at ${UNKNOWN_RATE} Hz: scores may differ a little from those of satexport run.`];
+  const notes = found?.rate ? [] : [`Its own sample rate was not found, so the browser decoded it at ${UNKNOWN_RATE} `
+    + 'Hz: scores may differ a little from those of satexport run.'];
   return {
     kind: found?.kind ?? 'audio', rate: buffer.sampleRate, samples: buffer.length, notes,
     blocks: () => mono(pieces(buffer), buffer.sampleRate, notes),
@@ -113,7 +121,9 @@ async function* mono(pieces, rate, notes) {
   let [before, after, count, channelCount] = [0, 0, 0, 1];  // sums of squares
   for await (const channels of pieces) {
     const mean = new Float32Array(channels[0]?.length ?? 0);
-    for (const samples of channels) for (let at = 0; at < mean.length; at++) mean[at] = (mean[at] ?? 0) + (samples[at] ?? 0) / channels.length;
+    for (const samples of channels) {
+      for (let at = 0; at < mean.length; at++) mean[at] = (mean[at] ?? 0) + (samples[at] ?? 0) / channels.length;
+    }
     check(mean);
     count += mean.length;
     channelCount = channels.length;
@@ -125,7 +135,9 @@ async function* mono(pieces, rate, notes) {
   }
   if (channelCount > 1 && before > SILENT * count && after * channelCount < CANCELLED * before) {
     const lost = Math.min(99, 10 * Math.log10(before / Math.max(after, 1e-30)));
-    notes.push(`Its ${channelCount} channels cancel each other: their mean, which the model hears, is ${lost.toFixed(0)} dB weaker than the channels. To use only the first: ffmpeg -i IN -af 'pan=mono|c0=c0' OUT.wav`);
+    notes.push(`Its ${channelCount} channels cancel each other: their mean, which the model hears, is `
+      + `${lost.toFixed(0)} dB weaker than the channels. To use only the first: `
+      + "ffmpeg -i IN -af 'pan=mono|c0=c0' OUT.wav");
   }
 }
 
@@ -143,11 +155,16 @@ function power(samples) {
 function check(samples) {
   let peak = 0;
   for (const sample of samples) {
-    if (!Number.isFinite(sample)) throw new FileError('The file contains NaN or infinity; expected finite samples in [-1, 1]. Repair it, or leave it out.');
+    if (!Number.isFinite(sample)) {
+      throw new FileError('The file contains NaN or infinity; expected finite samples in [-1, 1]. Repair it, or leave '
+        + 'it out.');
+    }
     peak = Math.max(peak, Math.abs(sample));
   }
   if (peak > MAX_AMPLITUDE) {
     const scale = 2 ** Math.ceil(Math.log2(peak));
-    throw new FileError(`The file's samples reach ${peak.toPrecision(6)}; full scale is 1, and expected are at most ${MAX_AMPLITUDE}. They are integers stored as floats, or recorded far too loud. Scale the file first: ffmpeg -i IN -af volume=1/${scale} OUT.wav`);
+    throw new FileError(`The file's samples reach ${peak.toPrecision(6)}; full scale is 1, and expected are at most `
+      + `${MAX_AMPLITUDE}. They are integers stored as floats, or recorded far too loud. Scale the file first: `
+      + `ffmpeg -i IN -af volume=1/${scale} OUT.wav`);
   }
 }

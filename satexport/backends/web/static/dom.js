@@ -51,7 +51,8 @@ export const megabytes = (bytes) => (bytes / 1e6).toFixed(1);
  * @param {number} seconds
  */
 export function span(seconds) {
-  const [count, unit] = seconds >= 7200 ? [seconds / 3600, 'hour'] : seconds >= 120 ? [seconds / 60, 'minute'] : [seconds, 'second'];
+  const [count, unit] = seconds >= 7200 ? [seconds / 3600, 'hour']
+    : seconds >= 120 ? [seconds / 60, 'minute'] : [seconds, 'second'];
   const rounded = Math.round(count);
   return `${rounded} ${unit}${rounded === 1 ? '' : 's'}`;
 }

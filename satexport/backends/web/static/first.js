@@ -13,8 +13,9 @@
   var browsers = 'Use Chrome or Edge 91, Firefox 114, Safari 16.4, or newer.';
   function check() {
     if (location.protocol === 'file:') {
-      say('This page was opened from a file.', 'Browsers run its modules only from a web server. In the folder that holds ' +
-        'this file, run: python3 -m http.server 8000 - then open http://localhost:8000 (or run: satexport web --serve FOLDER).');
+      say('This page was opened from a file.', 'Browsers run its modules only from a web server. Run this in the ' +
+        'folder that holds this file, and open http://localhost:8000 : python3 -m http.server 8000 ' +
+        '(or: satexport web --serve FOLDER).');
     } else if (!('noModule' in HTMLScriptElement.prototype) || typeof WebAssembly === 'undefined') {
       say('This browser is too old for this page.', 'It has no JavaScript modules or no WebAssembly. ' + browsers);
     }
@@ -23,8 +24,8 @@
     var target = /** @type {any} */ (event.target);
     if (location.protocol === 'file:') return;
     if (target && target.tagName === 'SCRIPT') {
-      say('A part of this page is missing.', 'A module that the page needs could not be loaded. Reload the page; if that ' +
-        'does not help, copy the whole bundle to the server again.');
+      say('A part of this page is missing.', 'A module that the page needs could not be loaded. Reload the page; if ' +
+        'that does not help, copy the whole bundle to the server again.');
     } else if (event.message) {
       say('The page could not start.', 'The browser said: ' + event.message + '. ' + browsers);
     }

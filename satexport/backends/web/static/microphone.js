@@ -1,5 +1,7 @@
 /** The microphone at its own sample rate, without the browser's processing, straight to a stream in the Worker. */
 
+import {NO_MICROPHONE_IN_BROWSER, NO_WORKLET, PLAIN_HTTP} from './words.js';
+
 /**
  * @typedef {object} Level  of a block of samples
  * @property {number} peak  in [0, 1], more if it clips
@@ -7,49 +9,15 @@
  * @property {number} captured  samples so far
  * @property {number} lost  samples so far that the browser left out
  */
-/** @typedef {import('./notices.js').Notice} Notice */
+/** @typedef {import('./words.js').Notice} Notice */
 
 /**
  * Whether this page may ask for a microphone at all; if not, why and what to do.
  * @returns {Notice | null}
  */
 export function checkMicrophone() {
-  if (!navigator.mediaDevices?.getUserMedia) {
-    return globalThis.isSecureContext ? {
-      title: 'This browser has no microphone for pages.',
-      text: 'Use a current Chrome, Edge, Firefox or Safari, and open the page in a window of its own. Audio files can still be opened here.',
-    } : {
-      title: 'No microphone over plain http.',
-      text: `Browsers give a page the microphone only over https, or from this machine itself (http://localhost). Serve the folder over https to listen. Audio files can still be opened here.`,
-    };
-  }
-  if (typeof AudioWorkletNode === 'undefined') {
-    return {title: 'This browser cannot pass on the microphone.', text: 'It has no AudioWorklet. Use Chrome or Edge 66, Firefox 76, Safari 14.1, or newer. Audio files can still be opened here.'};
-  }
-  return null;
-}
-
-/**
- * What went wrong when the microphone was asked for, and what to do.
- * @param {unknown} error
- * @returns {Notice}
- */
-export function explain(error) {
-  const name = error instanceof DOMException ? error.name : '';
-  const detail = error instanceof Error ? error.message.replace(/\.$/, '') : String(error);
-  if (name === 'NotAllowedError' && /dismiss/i.test(detail)) {
-    return {title: 'The question was closed without an answer.', text: 'Press Start listening again, and allow the microphone.'};
-  }
-  if (name === 'NotAllowedError' || name === 'SecurityError') {
-    return {title: 'The microphone is not allowed.', text: "Allow it for this page in the browser's site settings (the sign beside the address), or in the system's privacy settings if the browser itself may not use it. Then press Start listening again. Audio files can still be opened."};
-  }
-  if (name === 'NotFoundError' || name === 'OverconstrainedError') {
-    return {title: 'No microphone was found.', text: 'Plug one in, or switch it on in the system settings, and press Start listening again. Audio files can still be opened.'};
-  }
-  if (name === 'NotReadableError' || name === 'AbortError') {
-    return {title: 'The microphone cannot be opened.', text: `Another program may be using it (${detail}). Close that program, or unplug the microphone and plug it in again, then press Start listening.`};
-  }
-  return {title: 'The microphone did not start.', text: `The browser said: ${detail}. Press Start listening again, or reload the page.`};
+  if (!navigator.mediaDevices?.getUserMedia) return globalThis.isSecureContext ? NO_MICROPHONE_IN_BROWSER : PLAIN_HTTP;
+  return typeof AudioWorkletNode === 'undefined' ? NO_WORKLET : null;
 }
 
 export class Microphone {
@@ -57,7 +25,7 @@ export class Microphone {
    * Ask for the microphone and open it; nothing is captured before `connect`.
    * @param {string} deviceId  "": the system's choice
    * @param {string} capture  URL of capture.js
-   * @throws {DOMException}  see `explain`
+   * @throws {DOMException}  see `refusal` of words.js
    */
   static async open(deviceId, capture) {
     const media = await navigator.mediaDevices.getUserMedia({audio: {
@@ -67,7 +35,9 @@ export class Microphone {
     try {
       const {context, source} = await contextOf(media);
       await context.audioWorklet.addModule(capture);
-      const node = new AudioWorkletNode(context, 'capture', {numberOfInputs: 1, numberOfOutputs: 0, channelCount: 1, channelCountMode: 'explicit'});
+      const node = new AudioWorkletNode(context, 'capture', {
+        numberOfInputs: 1, numberOfOutputs: 0, channelCount: 1, channelCountMode: 'explicit',
+      });
       if (context.state === 'suspended') await context.resume();
       return new Microphone(media, context, source, node);
     } catch (error) {
@@ -108,7 +78,9 @@ export class Microphone {
    * @returns {Promise<void>}
    */
   async stop() {
-    const ended = new Promise((resolve) => { this.node.port.onmessage = ({data}) => data.ended && resolve(undefined); });
+    const ended = new Promise((resolve) => {
+      this.node.port.onmessage = ({data}) => data.ended && resolve(undefined);
+    });
     this.node.port.postMessage({end: true});
     if (this.context.state === 'running') await Promise.race([ended, wait(500)]);
     this.source.disconnect();

@@ -2,7 +2,9 @@
 
 import {make} from './dom.js';
 
-/** @typedef {{title: string, text: string, kind?: 'error' | 'note'}} Notice */
+const MOST = 8;  // notices; the oldest goes
+
+/** @typedef {import('./words.js').Notice} Notice */
 
 export class Notices {
   /**
@@ -35,6 +37,8 @@ export class Notices {
     if (earlier) earlier.box.replaceWith(box);
     else this.place.append(box);
     this.shown.set(key, {box, text});
+    const [oldest] = this.shown.keys();
+    if (this.shown.size > MOST && oldest) this.clear(oldest);
     this.say(text);
   }
 

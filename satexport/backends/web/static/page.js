@@ -10,7 +10,8 @@ import {Notices} from './notices.js';
 import {load, SatexportError} from './satexport.js';
 import {Status} from './status.js';
 import {View} from './view.js';
-import {messageOf, Work} from './work.js';
+import {messageOf, RANDOM_WEIGHTS} from './words.js';
+import {Work} from './work.js';
 
 const FOLDER = new URL('.', import.meta.url);
 const MAX_THREADS = 2;
@@ -51,16 +52,14 @@ function showLoadError(error) {
 async function main() {
   acceptFiles((files) => work ? work.take(files) : early.push(...files));
   const problem = checkMicrophone();
-  if (problem) notices.show('microphone', {...problem, kind: 'note'});
+  if (problem) notices.show('microphone', problem);
   try {
     const {model, facts, capture} = await loadBundle();
     const {contract, target} = model.manifest;
     const seconds = contract.hop_samples / contract.sample_rate;
-    find('lead', HTMLElement).textContent = `The model ${contract.variant} (${target.precision}) names the sounds around you, `
-      + `${seconds === 1 ? 'every second' : `every ${seconds} seconds`}. It runs in this tab; nothing is sent anywhere.`;
-    if (contract.checkpoint.source === 'random') {
-      notices.show('random', {kind: 'note', title: 'Random weights.', text: 'This bundle is for sizing a device: its scores mean nothing.'});
-    }
+    find('lead', HTMLElement).textContent = `The model ${contract.variant} (${target.precision}) names the sounds `
+      + `around you, every ${seconds === 1 ? 'second' : `${seconds} seconds`}. It runs in this tab; nothing is sent anywhere.`;
+    if (contract.checkpoint.source === 'random') notices.show('random', RANDOM_WEIGHTS);
     showBundle(model, facts);
     offerProof(model, (text) => announcer.say(text));
     await showParity(FOLDER, facts.bundle_sha256);

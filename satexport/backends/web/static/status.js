@@ -5,8 +5,6 @@ import {checkMicrophone} from './microphone.js';
 
 /** @typedef {'loading' | 'ready' | 'asking' | 'listening' | 'reading' | 'failed'} State */
 
-const BUTTON = {loading: 'Start listening', ready: 'Start listening', asking: 'Start listening', failed: 'Start listening',
-  listening: 'Stop listening', reading: 'Stop reading'};
 
 export class Status {
   /** @param {(sentence: string) => void} say */
@@ -32,7 +30,8 @@ export class Status {
     this.text.textContent = words;
     this.progress.value = share;
     const busy = state === 'listening' || state === 'reading';
-    this.button.textContent = BUTTON[state];
+    const label = !busy ? 'Start listening' : state === 'listening' ? 'Stop listening' : 'Stop reading';
+    if (this.button.textContent !== label) this.button.textContent = label;
     this.button.toggleAttribute('data-on', busy);
     this.button.disabled = !busy && (state !== 'ready' || checkMicrophone() !== null);
   }

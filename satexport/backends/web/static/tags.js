@@ -26,13 +26,14 @@ export function arrange(shown, best) {
   /** @type {Tag[]} */
   const rows = [];
   for (let place = 0; place < best.length; place++) {
-    const tag = kept[place] ?? fresh.next().value ?? kept.slice(best.length).find((late) => late && !rows.includes(late));
+    const tag = kept[place] ?? fresh.next().value;
     if (tag) rows.push(tag);
   }
   for (let round = 0; round < rows.length; round++) {
     for (let place = rows.length - 1; place > 0; place--) {
       const [upper, lower] = [rows[place - 1], rows[place]];
-      if (upper && lower && lower.score > OVERTAKE * upper.score + LEAD) [rows[place - 1], rows[place]] = [lower, upper];
+      const overtakes = upper && lower && lower.score > OVERTAKE * upper.score + LEAD;
+      if (overtakes) [rows[place - 1], rows[place]] = [lower, upper];
     }
   }
   return rows;

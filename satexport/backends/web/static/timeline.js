@@ -51,7 +51,8 @@ export class Timeline {
 
   clear() {
     this.order.clear();
-    this.point(null);
+    this.cursor = null;
+    this.draw();
   }
 
   /** The chunks in view, at most SPANS' last seconds. */
@@ -130,7 +131,10 @@ export class Timeline {
     const chunks = this.history.chunks;
     const now = this.cursor ? chunks.indexOf(this.cursor) : chunks.length;
     /** @type {Record<string, number>} */
-    const moves = {ArrowLeft: now - 1, ArrowDown: now - 1, ArrowRight: now + 1, ArrowUp: now + 1, PageDown: now - 10, PageUp: now + 10, Home: 0, End: chunks.length - 1};
+    const moves = {
+      ArrowLeft: now - 1, ArrowDown: now - 1, PageDown: now - 10, Home: 0,
+      ArrowRight: now + 1, ArrowUp: now + 1, PageUp: now + 10, End: chunks.length - 1,
+    };
     const place = moves[event.key];
     if (event.key === 'Escape') this.point(null);
     if (place === undefined || !chunks.length) return;
@@ -140,7 +144,7 @@ export class Timeline {
 
   /** @param {Heard | null} cursor */
   point(cursor) {
-    if (cursor === this.cursor && cursor) return;
+    if (cursor === this.cursor) return;
     this.cursor = cursor;
     this.draw();
   }
@@ -154,7 +158,8 @@ export class Timeline {
     const place = this.cursor ? all.indexOf(this.cursor) : all.length - 1;
     const heard = all[place];
     const words = heard ? sentence(heard, this.labels) : 'Nothing heard yet';
-    this.readout.textContent = this.cursor ? words : chunks.length ? 'Point at a time, or use the arrow keys, for its scores.' : '';
+    const hint = chunks.length ? 'Point at a time, or use the arrow keys, for its scores.' : '';
+    this.readout.textContent = this.cursor ? words : hint;
     this.frame.setAttribute('aria-valuemax', String(Math.max(0, all.length - 1)));
     this.frame.setAttribute('aria-valuenow', String(Math.max(0, place)));
     this.frame.setAttribute('aria-valuetext', words);

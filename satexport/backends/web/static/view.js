@@ -32,7 +32,8 @@ export class View {
     this.tags = new TagList(find('tags', HTMLOListElement), model.labels);
     this.timeline = new Timeline(find('picture', HTMLCanvasElement), find('timeline', HTMLElement),
       find('readout', HTMLElement), this.history, model.labels);
-    this.table = new Table(find('as-table', HTMLDetailsElement), find('rows', HTMLTableSectionElement), this.history, model.labels);
+    this.table = new Table(find('as-table', HTMLDetailsElement), find('rows', HTMLTableSectionElement), this.history,
+      model.labels);
     this.slider = find('threshold', HTMLInputElement);
     this.slider.addEventListener('input', () => this.readThreshold());
     for (const kind of /** @type {('csv' | 'json')[]} */ (['csv', 'json'])) {
@@ -88,7 +89,8 @@ export class View {
     const {hop_samples: hop, sample_rate: rate} = this.model.contract;
     const bound = span(this.history.limit * hop / rate);
     const dropped = this.history.dropped ? ` ${span(this.history.dropped * hop / rate)} before that were dropped.` : '';
-    const words = `This page keeps the last ${bound} until it is closed; the files that you save have the sounds that reach the threshold.${dropped}`;
+    const words = `This page keeps the last ${bound} until it is closed; the files that you save have the sounds that `
+      + `reach the threshold.${dropped}`;
     const place = find('bound', HTMLElement);
     if (place.textContent !== words) place.textContent = words;
   }

@@ -4,14 +4,12 @@ import {FileError} from './decode.js';
 import {clock, find} from './dom.js';
 import {Listener} from './listener.js';
 import {Meter} from './meter.js';
-import {explain, microphones} from './microphone.js';
+import {microphones} from './microphone.js';
 import {readFile} from './reader.js';
 import {SatexportError} from './satexport.js';
+import {messageOf, notRead, readWith, refusal} from './words.js';
 
 /** @typedef {import('./satexport.js').Model} Model */
-
-/** @param {unknown} error */
-export const messageOf = (error) => error instanceof Error ? error.message : String(error);
 
 export class Work {
   /**
@@ -61,15 +59,18 @@ export class Work {
   async listen() {
     this.notices.clear('microphone');
     this.status.set('asking', 'Waiting for the microphone');
-    const listener = this.makeListener();
+    /** @type {{source?: import('./history.js').Source}} */
+    const session = {};
+    const listener = this.makeListener(session);
     try {
       await listener.start(this.device.value, this.capture);
     } catch (error) {
-      this.notices.show('microphone', explain(error));
+      this.notices.show('microphone', refusal(error));
       await listener.stop().catch(() => {});
       this.rest();
       return;
     }
+    session.source = this.view.begin('microphone', true);
     this.listener = listener;
     this.stop = () => this.endListening(listener);
     this.meter.show(true);
@@ -78,10 +79,10 @@ export class Work {
     if (this.queue.length) void this.stop?.();
   }
 
-  makeListener() {
-    const source = this.view.begin('microphone', true);
+  /** @param {{source?: import('./history.js').Source}} session  which begins when the microphone is there */
+  makeListener(session) {
     return new Listener(this.model, {
-      onScores: (chunk) => this.view.add(source, chunk),
+      onScores: (chunk) => { if (session.source) this.view.add(session.source, chunk); },
       onLevel: (level, seconds) => {
         this.meter.set(level, seconds);
         if (this.status.state === 'listening') this.status.set('listening', `Listening, ${clock(seconds)}`);
@@ -120,7 +121,8 @@ export class Work {
    */
   async showDevices(current) {
     const found = await microphones();
-    this.device.replaceChildren(...found.map(({deviceId, label}) => new Option(label, deviceId, false, deviceId === current)));
+    this.device.replaceChildren(...found.map(({deviceId, label}) =>
+      new Option(label, deviceId, false, deviceId === current)));
     find('device-field', HTMLElement).hidden = found.length < 2;
   }
 
@@ -135,7 +137,8 @@ export class Work {
       const total = number + this.queue.length;
       const words = `${total > 1 ? `File ${number} of ${total}: ` : 'Reading '}${file.name}`;
       this.status.set('reading', words);
-      await this.readOne(file, control.signal, (share) => this.status.set('reading', `${words}, ${Math.round(100 * share)} %`, share));
+      await this.readOne(file, control.signal, (share) =>
+        this.status.set('reading', `${words}, ${Math.round(100 * share)} %`, share));
     }
     this.rest();
   }
@@ -154,12 +157,12 @@ export class Work {
         chunks++;
         this.view.add(source, chunk);
       }});
-      if (notes.length) this.notices.show(key, {kind: 'note', title: `${file.name} was read.`, text: notes.join(' ')});
+      if (notes.length) this.notices.show(key, readWith(file.name, notes));
       else this.notices.clear(key);
     } catch (error) {
       const known = error instanceof FileError || error instanceof SatexportError;
-      this.notices.show(key, {title: `${file.name} was not read${chunks ? ' to its end' : ''}.`,
-        text: messageOf(error) + (known ? '' : ' Reload the page, and try again.')});
+      const reason = messageOf(error) + (known ? '' : ' Reload the page, and try again.');
+      this.notices.show(key, notRead(file.name, chunks > 0, reason));
     }
   }
 }

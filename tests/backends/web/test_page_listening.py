@@ -1,0 +1,164 @@
+"""The page listens to a microphone that Chromium plays from a file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from satexport.backends.web.browser import FLAGS
+from tests.backends.web.page import OpenPage, open_page
+from tests.machine import need
+
+CLIPS = ["4-182395-A-0.ogg", "4-164021-A-1.ogg", "4-160999-A-10.ogg", "4-167077-A-20.ogg"]
+SOUNDS = {"Dog", "Crowing, cock-a-doodle-doo", "Rain", "Baby cry, infant cry"}
+CHUNK = 2.0  # s
+# Count what the page's stream scores, and be able to end the microphone's track and to hide the tab.
+SCRIPT = """
+    const ask = MediaDevices.prototype.getUserMedia;
+    MediaDevices.prototype.getUserMedia = async function (options) {
+        window.asked = options;
+        window.media = await ask.call(this, options);
+        return window.media;
+    };
+    let hidden = false;
+    Object.defineProperty(document, 'hidden', {get: () => hidden});
+    Object.defineProperty(document, 'visibilityState', {get: () => hidden ? 'hidden' : 'visible'});
+    const frame = requestAnimationFrame.bind(window), timer = setTimeout.bind(window);
+    window.requestAnimationFrame = (call) => hidden ? 1 : frame(call);
+    window.setTimeout = (call, ms, ...more) => timer(call, hidden ? Math.max(ms ?? 0, 60000) : ms, ...more);
+    window.hideTab = (value) => { hidden = value; document.dispatchEvent(new Event('visibilitychange')); };
+"""
+
+
+@contextmanager
+def with_microphone(browser: Any, chromium: str, *more: str) -> Iterator[Any]:
+    """A browser of its own with a microphone that is played by Chromium."""
+    flags = [*FLAGS, "--use-fake-device-for-media-stream", "--autoplay-policy=no-user-gesture-required",
+             *more, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+    hearing = browser.browser_type.launch(executable_path=chromium, args=flags)
+    try:
+        yield hearing
+    finally:
+        hearing.close()
+
+
+@contextmanager
+def listening(browser: Any, chromium: str, wav: Path, address: str) -> Iterator[OpenPage]:
+    """A page that listens to a file."""
+    more = "--use-fake-ui-for-media-stream", f"--use-file-for-fake-audio-capture={wav}"
+    with with_microphone(browser, chromium, *more) as hearing, open_page(
+            hearing, address, script=SCRIPT, permissions=["microphone"], accept_downloads=True) as page:
+        page.clear()
+        page.tab.click("#listen")
+        page.wait("listening")
+        yield page
+
+
+@pytest.fixture(scope="module")
+def clips(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four real clips, one after the other, which Chromium repeats."""
+    soundfile = need("soundfile", "audio")
+    path = tmp_path_factory.mktemp("microphone") / "clips.wav"
+    parts = [soundfile.read(shared / "esc10" / "audio" / name, dtype="float32")[0] for name in CLIPS]
+    soundfile.write(path, need("soxr", "audio").resample(np.concatenate(parts), 44100, 48000), 48000,
+                    subtype="PCM_16")
+    return path
+
+
+def wait_until(page: OpenPage, heard: float) -> None:
+    """Wait in real time until the page has listened for so many seconds."""
+    while True:
+        words = page.tab.inner_text("#state-text")
+        assert words.startswith("Listening"), words
+        minutes, _, rest = words.rpartition(" ")[2].rpartition(":")
+        if minutes and 60 * int(minutes) + int(rest) >= heard:
+            return
+        page.tab.wait_for_timeout(200)  # in Python: the page's own timers may be throttled
+
+
+def check_chunks(page: OpenPage, least: float) -> None:
+    """No chunk is lost: at a threshold that every chunk reaches, the table has each in its place."""
+    page.tab.locator("#threshold").fill("0.05")
+    page.tab.click("#as-table summary")
+    starts = page.tab.locator("#rows th").all_inner_texts()
+    begins = [60 * int(m) + int(s) for m, s in (text.split("\u2013")[0].split(":") for text in starts)]
+    assert begins == sorted(set(begins))
+    report = page.tab.evaluate("() => document.getElementById('timeline').getAttribute('aria-valuemax')")
+    assert int(report) + 1 >= least / CHUNK
+
+
+def test_sounds_appear_and_no_chunk_is_lost_also_in_the_background(
+        browser: Any, chromium: str, clips: Path, web_bundle: str) -> None:
+    with listening(browser, chromium, clips, web_bundle) as page:
+        asked = page.tab.evaluate("window.asked.audio")
+        processing = "echoCancellation", "noiseSuppression", "autoGainControl"
+        assert [asked[name] for name in processing] == [False] * 3
+        before = len(page.requests)
+        wait_until(page, 7)
+        page.tab.evaluate("hideTab(true)")
+        wait_until(page, 15)
+        page.tab.evaluate("hideTab(false)")
+        wait_until(page, 20)
+        page.tab.click("#listen")
+        page.wait("ready")
+        labels = {row["label"] for row in page.heard()}
+        assert len(labels & SOUNDS) >= 3, labels
+        check_chunks(page, 20)
+        assert page.notices == ""
+        assert page.problems == []
+        own = [address for address in page.requests[before:] if not address.startswith("blob:")]
+        assert own == []  # nothing from the network after loading
+
+
+def test_a_microphone_that_is_unplugged_is_said_and_what_was_heard_is_kept(
+        browser: Any, chromium: str, clips: Path, web_bundle: str) -> None:
+    with listening(browser, chromium, clips, web_bundle) as page:
+        wait_until(page, 3)
+        page.tab.evaluate("window.media.getAudioTracks()[0].dispatchEvent(new Event('ended'))")
+        page.wait("ready")
+        assert "The microphone is gone." in page.notices
+        assert page.tab.is_enabled("#json")
+        page.tab.click("#listen")
+        page.wait("listening")
+        assert page.notices == ""
+
+
+def test_without_permission_it_says_how_to_allow_the_microphone(
+        browser: Any, chromium: str, web_bundle: str) -> None:
+    with with_microphone(browser, chromium) as hearing, open_page(hearing, web_bundle) as page:
+        page.tab.click("#listen")
+        page.tab.wait_for_selector("#notices .notice")
+        assert "The microphone is not allowed." in page.notices
+        assert "site settings" in page.notices
+        assert page.state == "ready"  # and may be asked again
+        assert page.tab.is_enabled("#listen")
+
+
+@pytest.mark.long
+def test_two_minutes_of_listening_lose_nothing_and_keep_the_heap(
+        browser: Any, chromium: str, clips: Path, web_bundle: str) -> None:
+    with listening(browser, chromium, clips, web_bundle) as page:
+        session = page.tab.context.new_cdp_session(page.tab)
+
+        def heap() -> int:
+            session.send("HeapProfiler.enable")
+            session.send("HeapProfiler.collectGarbage")
+            session.send("HeapProfiler.disable")
+            return int(session.send("Runtime.getHeapUsage")["usedSize"])
+
+        wait_until(page, 60)
+        first = heap()
+        wait_until(page, 120)
+        grown = heap() - first
+        page.tab.click("#listen")
+        page.wait("ready")
+        check_chunks(page, 120)
+        assert page.problems == []
+        print(f"the heap grew by {grown / 1e6:.2f} MB in the second minute, of {first / 1e6:.1f} MB")
+        assert grown < 1e6
