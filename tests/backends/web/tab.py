@@ -13,19 +13,25 @@ HELPERS = """
     window.toText = (array) => {
         const bytes = new Uint8Array(array.slice().buffer);
         let text = '';
-        for (let at = 0; at < bytes.length; at += 8192) text += String.fromCharCode(...bytes.subarray(at, at + 8192));
+        for (let at = 0; at < bytes.length; at += 8192)
+            text += String.fromCharCode(...bytes.subarray(at, at + 8192));
         return btoa(text);
     };
     window.attempt = async (call) => {
-        try { await call(); return null; } catch (error) { return {kind: error.kind, message: error.message}; }
+        try {
+            await call();
+            return null;
+        } catch (error) {
+            return {kind: error.kind, message: error.message};
+        }
     };
 """
 
 
 class Tab:
-    """A page of a bundle's server that shows no page of the bundle, so that a test runs only what it imports. In its
-    scripts, `floats(text)` and `toText(floats)` convert what `to_text` and `floats` do; `attempt(call)` returns the
-    kind and message of an error."""
+    """A page of a bundle's server that shows no page of the bundle, so that a test runs only what it imports.
+    Its scripts have `floats(text)` for what `to_text` returns, `toText(array)` for `floats`, and
+    `attempt(call)`, which returns the kind and message of an error."""
 
     def __init__(self, context: Any, address: str) -> None:
         self.page = context.new_page()

@@ -54,8 +54,9 @@ def saved(array: NDArray[Any]) -> bytes:
     return file.getvalue()
 
 
-ARRAYS = {"audio": np.arange(-6, 6, dtype=np.int16).reshape(3, 4), "scores": np.float32([0.25]),
-          "empty": np.zeros((0, 5), np.float32)}
+ARRAYS: dict[str, NDArray[Any]] = {
+    "audio": np.arange(-6, 6, dtype=np.int16).reshape(3, 4), "scores": np.array([0.25], np.float32),
+    "empty": np.zeros((0, 5), np.float32)}
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])

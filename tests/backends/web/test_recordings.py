@@ -1,4 +1,4 @@
-"""Recordings at 44.1 kHz get the scores in a browser that `satexport run` gives them, which resamples with soxr."""
+"""Recordings at 44.1 kHz get the same scores as after soxr HQ, with which `satexport run` resamples them."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def tab(browser: Any, web_bundle: str) -> Iterator[Tab]:
 
 
 def compare(tab: Tab, folder: Path, every: int) -> tuple[list[float], float]:
-    """Score every n-th recording of FOLDS. Returns the largest difference of each and the share of chunks with the
-    same top label."""
+    """Score every n-th recording of FOLDS. Returns the largest difference of each, and the share of chunks
+    with the same top label."""
     need("soundfile", "audio")
     largest, same = [], list[bool]()
     for clip in esc50_clips(folder, FOLDS)[::every]:
@@ -61,5 +61,6 @@ def test_a_few_recordings_get_the_scores_of_soxr(tab: Tab, shared: Path) -> None
 @pytest.mark.long
 def test_recordings_get_the_scores_of_soxr(tab: Tab, shared: Path) -> None:
     largest, same = compare(tab, shared / "esc10", 1)
-    print(f"{len(largest)} recordings: largest {max(largest):.5f}, median {np.median(largest):.6f}, top-1 {same:.2%}")
+    print(f"{len(largest)} recordings: largest {max(largest):.5f}, median {np.median(largest):.6f}, "
+          f"top-1 {same:.2%}")
     assert (max(largest) < 0.02, float(np.median(largest)) < 0.003, same >= 0.99) == (True, True, True)
