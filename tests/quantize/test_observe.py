@@ -3,12 +3,13 @@ stream has by itself."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from satexport.bundle.contract import GraphOptions
+from satexport.bundle.contract import ANY, GraphOptions
 from satexport.bundle.folder import open_bundle
 from satexport.bundle.target import Quantization
 from satexport.frontends.prepare import model_input
@@ -17,7 +18,7 @@ from satexport.models.families import FAMILIES, find_family, find_variant, make_
 from satexport.quantize import observe
 from satexport.quantize.calibrate import calibrate
 from satexport.quantize.factors import Ranges
-from satexport.quantize.observe import Observer, Sample, join_samples
+from satexport.quantize.observe import Observer, Sample, join_samples, samples_together
 from satexport.quantize.ranges import find_ranges, find_tensors, ranges_of
 from tests.bundle.copies import graph_of
 from tests.models.stateless import contract_of
@@ -59,6 +60,15 @@ def test_streams_side_by_side_have_the_samples_of_each_by_itself(
         assert sample.keys() == expected.keys()
         for tensor, array in expected.items():
             np.testing.assert_allclose(sample[tensor], array, rtol=0, atol=1e-5 * np.abs(array).max())
+
+
+@pytest.mark.parametrize(("name", "streams", "expected"), [
+    ("tiny", 1, 8), ("tiny", ANY, 8), ("tiny", 3, 2), ("tiny", 9, 1), ("random_window", 1, 1)])
+def test_a_pass_has_eight_streams_and_sixteen_seconds_of_audio_at_most(
+        name: str, streams: int, expected: int, request: pytest.FixtureRequest) -> None:
+    contract = open_bundle(request.getfixturevalue(name)).contract
+    options = replace(contract.options, streams=streams)
+    assert samples_together(replace(contract, options=options)) == expected
 
 
 def test_every_family_is_observed() -> None:
