@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from satexport.bundle.contract import ANY, GraphOptions
 from satexport.bundle.folder import open_bundle
@@ -101,3 +102,14 @@ def test_a_pass_of_several_samples_notes_those_that_are_chosen(
         expected = np.concatenate([outputs[name] for outputs in each])
         np.testing.assert_allclose(array, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
     assert_equal(several.ranges, single.ranges)
+
+
+def test_a_range_is_the_least_and_the_largest_value_of_its_tensor() -> None:
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Exp", ["x"], ["y"])], "exp", [x], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    observer = Observer(model, {"x", "y"})
+    sounds = np.array([[[-4, -3, -2, -1]], [[-9, -8, -7, -6]], [[5, 6, 7, 8]]], np.float32)
+    observer.run({"x": np.concatenate(sounds)}, [True, True, False])
+    assert_equal(observer.ranges, {"x": (-9, -1), "y": (np.exp(-9), np.exp(-1))})
+    assert observer.ranges["y"][0] > 0 > observer.ranges["x"][1]
