@@ -11,7 +11,7 @@ import pytest
 
 from tests.backends.web.page import OpenPage, open_page
 
-DOG = "4-182395-A-0.ogg"
+DOG = "4-207124-A-0.ogg"
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_a_file_is_chosen_the_threshold_moved_and_the_timeline_read_by_keyboard(
     with page.tab.expect_file_chooser() as chooser:
         page.tab.keyboard.press("Enter")
     chooser.value.set_files(shared / "esc10" / "audio" / DOG)
-    page.tab.wait_for_function("document.getElementById('now-title').textContent.includes('4-182395')")
+    page.tab.wait_for_function("document.getElementById('now-title').textContent.includes('4-207124')")
     page.wait("ready")
     page.tab.focus("#threshold")
     page.tab.keyboard.press("ArrowRight")

@@ -19,7 +19,7 @@ from satexport.tagging.tagger import Tagger
 from tests.backends.web.page import OpenPage, largest_difference, open_page, scores_of
 from tests.machine import need
 
-DOG, ROOSTER = "4-182395-A-0.ogg", "4-164021-A-1.ogg"
+DOG, ROOSTER = "4-207124-A-0.ogg", "4-164064-C-1.ogg"
 CONTAINERS = [  # file name, soundfile's format and subtype, channels, Hz
     ("pcm16.wav", "WAV", "PCM_16", 1, 44100), ("pcm24.wav", "WAV", "PCM_24", 2, 48000),
     ("pcm8.wav", "WAV", "PCM_U8", 1, 16000), ("float.wav", "WAVEX", "FLOAT", 3, 22050),

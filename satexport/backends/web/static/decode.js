@@ -34,7 +34,7 @@ export async function open(file) {
   const head = new Uint8Array(await read(file.slice(0, HEAD)));
   const found = identify(head);
   const wav = found?.kind === 'WAV' ? await readHeader(file) : null;
-  const sound = wav ? fromWav(file, wav) : await fromBrowser(file, found);
+  const sound = wav?.pcm ? fromWav(file, wav) : await fromBrowser(file, wav ? {kind: 'WAV', rate: wav.rate} : found);
   if (!sound.samples) throw new FileError('The file contains no samples; expected audio. Record it again.');
   if (sound.rate < 8000 || sound.rate > 192_000) {
     throw new FileError(`The file is at ${sound.rate} Hz; expected 8000 to 192000 Hz. Resample it first, for example `
