@@ -115,7 +115,7 @@ def _write_reports(report: ParityReport, places: dict[str, Path]) -> list[str]:
     a file cannot be written."""
     from satexport.files import write_json, write_text
     from satexport.report.junit import junit
-    from satexport.report.pictures import write_picture
+    from satexport.report.pictures import has_picture, write_picture
     from satexport.report.serialize import to_json
 
     if file := places.get("JUnit report"):
@@ -123,4 +123,4 @@ def _write_reports(report: ParityReport, places: dict[str, Path]) -> list[str]:
         write_text(file, junit(f"satexport.parity.{report.variant}", cases))
     write_json(places["report"], to_json(report))
     picture = places.get("report's picture")
-    return write_picture(picture, report) if picture else []
+    return write_picture(picture, report) if picture and has_picture(report) else []

@@ -89,7 +89,8 @@ def _fetch(folder: Path) -> None:
 def _reason(output: str) -> str:
     """Return the first error in the output of npm."""
     lines = [line.split("npm error", 1)[-1].strip() for line in output.splitlines() if "npm error" in line]
-    return next((line for line in lines if not line.startswith("code ")), "no reason given").rstrip(".")
+    return next((line for line in lines if not line.startswith(("code ", "syscall ", "errno "))),
+                "no reason given").rstrip(".")
 
 
 def _unpack(package: Path, folder: Path) -> dict[RuntimeFile, bytes]:

@@ -13,8 +13,8 @@ export function checkBrowser() {
   const missing = [
     [typeof Worker === 'function' && hasModuleWorkers(), 'Workers from JavaScript modules'],
     [typeof WebAssembly === 'object', 'WebAssembly'],
-    [isValid(SIMD), 'the vector instructions of WebAssembly (SIMD)'],
-    [isValid(SHARED_MEMORY), 'the atomic instructions of WebAssembly'],
+    [isValid(SIMD), 'vector instructions of WebAssembly (SIMD)'],
+    [isValid(SHARED_MEMORY), 'atomic instructions of WebAssembly'],
   ].find(([has]) => !has);
   if (missing) throw new SatexportError('browser', `this browser has no ${missing[1]}, which the model needs. ${USE}`);
 }

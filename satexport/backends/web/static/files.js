@@ -46,6 +46,8 @@ export class Folder {
   constructor(url, manifest) {
     this.url = url;
     this.manifest = manifest;
+    /** @type {string[]} files of which the browser's cache had an older version */
+    this.renewed = [];
   }
 
   /**
@@ -99,7 +101,10 @@ export class Folder {
     let fault = '';
     for (const cache of /** @type {const} */ (['default', 'reload'])) {
       const bytes = await download(url, facts.bytes, cache, onBytes);
-      if (bytes.length === facts.bytes && await hashOf(bytes) === facts.sha256) return bytes;
+      if (bytes.length === facts.bytes && await hashOf(bytes) === facts.sha256) {
+        if (cache === 'reload') this.renewed.push(name);
+        return bytes;
+      }
       fault = bytes.length === facts.bytes ? `its SHA-256 does not match ${MANIFEST}`
         : `it has ${bytes.length} bytes or more, ${MANIFEST} lists ${facts.bytes}`;
       onBytes?.(-bytes.length);

@@ -44,7 +44,7 @@ export async function load(url = new URL('.', import.meta.url), {threads = 1, on
   }
   checkBrowser();
   const folder = await Folder.open(base);
-  if (base.href === here.href) await Promise.all(CODE.map((name) => folder.read(name)));
+  if (base.href === here.href) await checkCode(folder);
   const link = new Link(new URL('worker.js', here));
   try {
     const request = {type: 'load', url: base.href, manifest: folder.manifest, threads};
@@ -241,6 +241,17 @@ class Stream {
       throw error;
     }
     return [...this.#kept.splice(0), ...chunks];
+  }
+}
+
+/**
+ * Compare the modules that the browser runs with bundle.json.
+ * @param {Folder} folder
+ */
+async function checkCode(folder) {
+  await Promise.all(CODE.map((name) => folder.read(name)));
+  if (folder.renewed.length) {
+    throw new SatexportError('bundle', `the browser had kept an older ${folder.renewed[0]}. Reload the page.`);
   }
 }
 

@@ -43,6 +43,7 @@ export class AudioStream {
   #samples;
   /** @type {Cache} */
   #cache;
+  #closed = false;
 
   /**
    * @param {Step} step
@@ -63,6 +64,11 @@ export class AudioStream {
     this.#samples = new Queue();
     this.#samples.push(new Float32Array(this.#history));
     this.#cache = this.#step.initialCache();
+  }
+
+  /** Score nothing more: a call that is in work ends with SatexportError('use') after its current step. */
+  close() {
+    this.#closed = true;
   }
 
   /** Samples at the contract's rate that wait for the rest of their chunk, or for a retry after a failed step. */
@@ -119,6 +125,7 @@ export class AudioStream {
   /** @param {(chunk: Chunk) => void} onChunk */
   async #score(onChunk) {
     while (this.waiting >= this.#contract.hop_samples) {
+      if (this.#closed) throw new SatexportError('use', 'the stream was closed before all was scored.');
       const chunk = await this.#run(this.#samples.first(this.#contract.window_samples));
       this.#samples.drop(this.#contract.hop_samples);  // only now: if the step failed, its chunk still waits
       onChunk(chunk);

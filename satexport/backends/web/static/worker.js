@@ -109,6 +109,7 @@ async function answer(request) {
     case 'reset': return lane.then(() => { lane.heard = lane.told = 0; stream.reset(); });
     case 'port': return listen(lane, request.port, request.rate);
     case 'close': {
+      stream.close();
       lane.ports.forEach((port) => port.close());
       return void lanes.delete(request.stream);
     }
