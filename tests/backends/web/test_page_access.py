@@ -27,7 +27,7 @@ def focused(page: OpenPage) -> str:
 def test_everything_is_reached_by_keyboard(page: OpenPage, shared: Path) -> None:
     page.drop(DOG, (shared / "esc10" / "audio" / DOG).read_bytes())
     page.tab.evaluate("document.activeElement.blur()")
-    reached = []
+    reached: list[str] = []
     while "prove" not in reached and len(reached) < 30:
         page.tab.keyboard.press("Tab")
         reached.append(focused(page))

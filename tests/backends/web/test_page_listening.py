@@ -15,8 +15,8 @@ from satexport.backends.web.browser import FLAGS
 from tests.backends.web.page import OpenPage, open_page
 from tests.machine import need
 
-CLIPS = {"4-207124-A-0.ogg": "Dog", "4-198965-A-38.ogg": "Tick-tock", "4-167077-B-20.ogg": "Baby cry, infant cry",
-         "4-125929-A-40.ogg": "Helicopter"}
+CLIPS = {"4-207124-A-0.ogg": "Dog", "4-198965-A-38.ogg": "Tick-tock",
+         "4-167077-B-20.ogg": "Baby cry, infant cry", "4-125929-A-40.ogg": "Helicopter"}
 CHUNK = 2.0  # s
 # Count what the page's stream scores, and be able to end the microphone's track and to hide the tab.
 SCRIPT = """
