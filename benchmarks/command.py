@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from satexport.cli import INTERRUPTED
-from satexport.errors import SatexportError, UsageError
+from satexport.commands.console import ignore_closed_pipe, is_output_broken
+from satexport.errors import RunError, SatexportError, UsageError
 from satexport.terminal import note
 
 THREADS = 256     # at most, as for `satexport measure`
@@ -65,7 +66,7 @@ def run(main: Callable[[], None]) -> NoReturn:
     """Run a command and end the process with its exit code."""
     code = 0
     try:
-        main()
+        _call(main)
     except SatexportError as error:
         note(f"Error: {error.message}", *error.lines)
         code = error.exit_code
@@ -73,3 +74,17 @@ def run(main: Callable[[], None]) -> NoReturn:
         note("Interrupted; results that were written before are kept.")
         code = INTERRUPTED
     sys.exit(code)
+
+
+def _call(main: Callable[[], None]) -> None:
+    """Call `main`. Raises `RunError` if standard output cannot be written."""
+    try:
+        main()
+        print(end="", flush=True)
+    except OSError as error:
+        if not is_output_broken():
+            raise
+        with ignore_closed_pipe():
+            raise error
+        raise RunError("the reader of standard output has closed it before the end; results that were "
+                       "written before are kept. Redirect the output to a file.") from None

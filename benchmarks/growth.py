@@ -22,7 +22,7 @@ from benchmarks.tables import RESULTS, cpu_name, read_results, write_pages
 from satexport.backends.backend import find_backend
 from satexport.bundle.contract import ANY, USUAL_OPTIONS, GraphOptions
 from satexport.bundle.folder import Bundle, open_bundle
-from satexport.errors import SatexportError, UsageError
+from satexport.errors import RunError, SatexportError, UsageError
 from satexport.files import write_json
 from satexport.measure.turns import MeasureOptions, measure
 from satexport.models.checkpoint import load_checkpoint
@@ -83,7 +83,8 @@ def save(name: str, figures: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Measure the models that the command line selects, then write the pages."""
+    """Measure the models that the command line selects, then write the pages. Raises `RunError` if none could
+    be measured."""
     parser = command.Parser("growth", __doc__)
     parser.add_argument("--models", nargs="+", default=["sat-t", "sat-s"], metavar="MODEL",
                         help="that run at a delay of 2 s, such as sat-t or vit-s; default sat-t and sat-s")
@@ -95,6 +96,7 @@ def main() -> None:
         checkpoints = [load_checkpoint("random", find_variant(model, 2)) for model in options.models]
     except SatexportError as error:
         parser.error(str(error))
+    has_measured = False
     for checkpoint in checkpoints:
         for target in TARGETS:
             name = f"{checkpoint.variant.name}, {target}"
@@ -103,8 +105,11 @@ def main() -> None:
                     one, many = make_bundles(checkpoint, target, Path(folder))
                     if figures := measure_growth(one, many, options.streams):
                         save(name, figures)
+                        has_measured = True
             except SatexportError as error:
                 print(f"{name} was not measured: {error}", file=sys.stderr)
+    if not has_measured:
+        raise RunError("nothing was measured, for the reasons above.")
     write_pages()
 
 

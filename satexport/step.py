@@ -52,10 +52,12 @@ class Step(Protocol):
 
     def __call__(self, x: FloatArray, cache: Any) -> tuple[Outputs, Any]:
         """Take a chunk of each stream [N, ...] and a cache; return the outputs and the new cache. The old
-        cache must not be used again: a runtime may update it in place, or alternate between two buffers."""
+        cache must not be used again: a runtime may update it in place, or alternate between two buffers.
+        Raises `RunError` if it fails; the same chunk can then be tried again with the same cache."""
 
     def silence(self, cache: Any, stream: int) -> Any:
-        """Reset one stream of a cache to silence. Returns the cache, which may be the same object."""
+        """Reset one stream of a cache to silence. Returns the cache, which may be the same object. Raises
+        `RunError` if a step that failed must be tried again first."""
 
     def executed(self) -> dict[str, dict[str, int]]:
         """The precisions of the graph as compiled by the runtime: part -> precision -> number of layers; {}

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import benchmarks.command
 from satexport.errors import MissingError
 from satexport.origin import read_cpu
 from satexport.targets import find_target
@@ -30,7 +31,7 @@ def test_without_emulation_the_command_ends_with_3_and_names_the_package_before_
     monkeypatch.setattr("sys.argv", ["tests.arm"])
     monkeypatch.setattr(command, "prepare", None)
     with pytest.raises(SystemExit) as end:
-        command.main()
+        benchmarks.command.run(command.main)
     err = capsys.readouterr().err
     assert end.value.code == 3
     assert err.startswith("Error: emulation of ARM is not installed: neither qemu-aarch64-static nor ")

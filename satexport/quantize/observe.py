@@ -58,7 +58,7 @@ class Observer:
         options.add_external_initializers(list(weights), self._weights)  # which it does not keep alive
         return runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
-    def run(self, inputs: Sample, noted: Sequence[bool] = (True,)) -> dict[str, NDArray[Any]]:
+    def run(self, inputs: Sample, noted: Sequence[bool]) -> dict[str, NDArray[Any]]:
         """Run samples that `join_samples` joined and return the outputs of the graph by name. `noted` says of
         each sample whether its tensors are noted."""
         chosen = np.flatnonzero(noted)

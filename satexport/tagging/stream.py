@@ -61,7 +61,8 @@ class StreamBatch(Feed):
     def reset(self, stream: int | None = None) -> None:
         """Restart all streams, or one of them, from silence, and drop the waiting samples. The waiting
         samples of a single stream are replaced by silence, so that it stays in step with the others. Raises
-        `UsageError` if there is no such stream; they count from 0."""
+        `UsageError` if there is no such stream; they count from 0. Raises `RunError` if a step failed in some
+        of several requests of OpenVINO, but not in that of this stream: first let `feed` try it again."""
         if stream is not None and stream not in range(self._count):
             raise UsageError(f"there is no stream {stream}; expected 0 to {self._count - 1}.")
         with self._exclusive():

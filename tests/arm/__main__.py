@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import command
 from satexport.bundle.folder import open_bundle
-from satexport.errors import GateError, SatexportError
+from satexport.errors import GateError
 from satexport.files import write_json, write_text
 from satexport.models.checkpoint import load_checkpoint
 from satexport.models.families import find_variant
@@ -60,22 +61,18 @@ class Result:
 
 
 def main() -> None:
-    """Run all bundles on all CPUs; ends with an exit code of `satexport.errors`."""
+    """Run all bundles on all CPUs. Raises `SatexportError` if one fails or something is not installed."""
     parser = argparse.ArgumentParser(prog="python -m tests.arm", description=__doc__.partition("\n")[0])
     parser.add_argument("--only", choices=[cpu.name for cpu in CPUS], help="one CPU")
     parser.add_argument("--write", action="store_true", help=f"also write the table into {PAGE.name}")
     given = parser.parse_args()
-    try:
-        emulation = Emulation(find_emulator(), prepare(FOLDER))
-        results = list(run_all(emulation, [cpu for cpu in CPUS if given.only in (None, cpu.name)]))
-        write_json(FOLDER / "emulated.json", {"results": [asdict(result) for result in results]})
-        print(table(results))
-        if given.write and not given.only:
-            before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
-            write_text(PAGE, f"{before}{BEGIN}\n\n{table(results)}\n\n{END}{rest.partition(END)[2]}")
-    except SatexportError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    emulation = Emulation(find_emulator(), prepare(FOLDER))
+    results = list(run_all(emulation, [cpu for cpu in CPUS if given.only in (None, cpu.name)]))
+    write_json(FOLDER / "emulated.json", {"results": [asdict(result) for result in results]})
+    print(table(results))
+    if given.write and not given.only:
+        before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
+        write_text(PAGE, f"{before}{BEGIN}\n\n{table(results)}\n\n{END}{rest.partition(END)[2]}")
 
 
 def run_all(emulation: Emulation, cpus: Sequence[EmulatedCpu]) -> Iterator[Result]:
@@ -164,4 +161,4 @@ def table(results: Sequence[Result]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

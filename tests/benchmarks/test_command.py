@@ -3,6 +3,9 @@ code."""
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
 import sys
 from collections.abc import Callable
 
@@ -11,6 +14,8 @@ import pytest
 from benchmarks import command, growth, results, shares
 from benchmarks.peers import __main__ as peers
 from satexport.errors import DataError
+from tests import ROOT
+from tests.machine import needs_dev_full
 
 MAINS = {"peers": peers.main, "growth": growth.main, "results": results.main, "shares": shares.main}
 WRONG = (
@@ -61,3 +66,29 @@ def test_a_command_ends_with_a_code_and_one_line(
     assert ended.value.code == code
     err = capsys.readouterr().err
     assert (err.startswith(text), err.count("\n")) == (True, int(error is not None))
+
+
+SPEAKS = """
+import sys
+from benchmarks import command
+command.run(lambda: print("one line" * int(sys.argv[1])))
+"""
+
+
+@pytest.mark.parametrize("length", [1, 100_000])  # written at the end, and at once
+@pytest.mark.parametrize(("output", "text"), [
+    pytest.param("/dev/full", r"cannot write to standard output \(No space left", marks=needs_dev_full),
+    ("pipe", "the reader of standard output has closed it")])
+def test_an_output_that_cannot_be_written_is_an_error_of_one_line_with_5(
+        output: str, text: str, length: int) -> None:
+    if output == "pipe":
+        reader, writer = os.pipe()
+        os.close(reader)
+    else:
+        writer = os.open(output, os.O_WRONLY)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run([sys.executable, "-c", SPEAKS, str(length)], stdout=writer, stderr=subprocess.PIPE,
+                          cwd=ROOT, env=environment, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr.count("\n")) == (5, 1), done.stderr
+    assert re.match(f"Error: {text}", done.stderr)

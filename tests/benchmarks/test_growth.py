@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import growth, tables
 from satexport.bundle.folder import open_bundle
-from satexport.errors import MissingError
+from satexport.errors import MissingError, RunError
 from satexport.measure import schedule
 from tests.machine import needs_memray
 
@@ -31,13 +31,14 @@ def test_each_number_of_streams_is_compared_with_the_bundle_for_one_in_the_same_
     assert f"{TOO_MANY} streams: not measured" in capsys.readouterr().err
 
 
-def test_a_run_that_measured_nothing_keeps_the_figures(
+def test_a_run_that_measured_nothing_fails_and_keeps_the_figures(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("make_bundles", lambda *_: [None, None]), ("measure_growth", lambda *_: {}),
                         ("write_pages", lambda: None), ("RESULTS", tmp_path)):
         monkeypatch.setattr(growth, name, value)
     monkeypatch.setattr(sys, "argv", ["growth", "--models", "sat-t"])
-    growth.main()
+    with pytest.raises(RunError, match="nothing was measured"):
+        growth.main()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -19,24 +19,28 @@ def _eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "cores", lambda: 8)
 
 
-def with_work(tiny: Path, gflops: float, streams: int = 1, threads: int | None = None) -> Bundle:
-    """A bundle whose audio takes `gflops` GFLOP/s for each stream."""
-    bundle = open_bundle(tiny)
+def with_work(path: Path, gflops: float, streams: int = 1, threads: int | None = None) -> Bundle:
+    """A bundle whose audio takes `gflops` GFLOP/s for each stream, half of them in the front end."""
+    bundle = open_bundle(path)
     options = replace(bundle.contract.options, streams=streams)
     operations = int(gflops * 1e9 * bundle.contract.hop_seconds)
     return replace(bundle, contract=replace(bundle.contract, options=options),
                    target=replace(bundle.target, threads=threads),
-                   operations={"model": operations - 1000, "front_end": 1000})
+                   operations={"model": operations // 2, "front_end": operations - operations // 2})
 
 
 def test_a_model_gets_a_thread_for_each_five_gigaflops_and_at_most_all_cores(tiny: Path) -> None:
-    for gflops, expected in ((0.3, 1), (4.9, 1), (5.1, 2), (32, 7), (500, 8)):
+    for gflops, expected in ((0, 1), (0.3, 1), (4.9, 1), (5.1, 2), (32, 7), (500, 8)):
         assert live_threads(with_work(tiny, gflops)) == expected
 
 
 def test_streams_of_one_step_add_up_and_an_open_number_counts_as_one(tiny: Path) -> None:
     assert live_threads(with_work(tiny, 3, streams=8)) == 5
-    assert live_threads(with_work(tiny, 3, streams=ANY)) == 1
+    assert live_threads(with_work(tiny, 7, streams=ANY)) == 2
+
+
+def test_a_window_longer_than_its_hop_is_computed_once_every_hop(random_window: Path) -> None:
+    assert live_threads(with_work(random_window, 7)) == 2
 
 
 def test_the_number_of_the_target_comes_first(tiny: Path) -> None:

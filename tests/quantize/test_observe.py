@@ -3,12 +3,14 @@ stream has by itself."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
-from satexport.bundle.contract import GraphOptions
+from satexport.bundle.contract import ANY, GraphOptions
 from satexport.bundle.folder import open_bundle
 from satexport.bundle.target import Quantization
 from satexport.frontends.prepare import model_input
@@ -17,7 +19,7 @@ from satexport.models.families import FAMILIES, find_family, find_variant, make_
 from satexport.quantize import observe
 from satexport.quantize.calibrate import calibrate
 from satexport.quantize.factors import Ranges
-from satexport.quantize.observe import Observer, Sample, join_samples
+from satexport.quantize.observe import Observer, Sample, join_samples, samples_together
 from satexport.quantize.ranges import find_ranges, find_tensors, ranges_of
 from tests.bundle.copies import graph_of
 from tests.models.stateless import contract_of
@@ -61,6 +63,15 @@ def test_streams_side_by_side_have_the_samples_of_each_by_itself(
             np.testing.assert_allclose(sample[tensor], array, rtol=0, atol=1e-5 * np.abs(array).max())
 
 
+@pytest.mark.parametrize(("name", "streams", "expected"), [
+    ("tiny", 1, 8), ("tiny", ANY, 8), ("tiny", 3, 2), ("tiny", 9, 1), ("random_window", 1, 1)])
+def test_a_pass_has_eight_streams_and_sixteen_seconds_of_audio_at_most(
+        name: str, streams: int, expected: int, request: pytest.FixtureRequest) -> None:
+    contract = open_bundle(request.getfixturevalue(name)).contract
+    options = replace(contract.options, streams=streams)
+    assert samples_together(replace(contract, options=options)) == expected
+
+
 def test_every_family_is_observed() -> None:
     assert {find_variant(model, 1).family for model in TINY} == set(FAMILIES)
 
@@ -91,3 +102,14 @@ def test_a_pass_of_several_samples_notes_those_that_are_chosen(
         expected = np.concatenate([outputs[name] for outputs in each])
         np.testing.assert_allclose(array, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
     assert_equal(several.ranges, single.ranges)
+
+
+def test_a_range_is_the_least_and_the_largest_value_of_its_tensor() -> None:
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Exp", ["x"], ["y"])], "exp", [x], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    observer = Observer(model, {"x", "y"})
+    sounds = np.array([[[-4, -3, -2, -1]], [[-9, -8, -7, -6]], [[5, 6, 7, 8]]], np.float32)
+    observer.run({"x": np.concatenate(sounds)}, [True, True, False])
+    assert_equal(observer.ranges, {"x": (-9, -1), "y": (np.exp(-9), np.exp(-1))})
+    assert observer.ranges["y"][0] > 0 > observer.ranges["x"][1]

@@ -108,6 +108,10 @@ class OpenVinoStep(ProcessBound):
 
     def silence(self, cache: list[RequestLane], stream: int) -> list[RequestLane]:
         lane, row = cache[stream // self._per_request], stream % self._per_request
+        if lane.is_done and self._per_request > 1 and self._stateful and self._contract.cache_in:
+            raise RunError(f"stream {stream} cannot be reset by itself: the last step failed, but not in its "
+                           "request. Call feed again first, or reset all streams.")
+        lane.is_done = False
         if lane.caches:
             for array, initial in zip(lane.caches, self._initial, strict=True):
                 array[row] = initial[0]

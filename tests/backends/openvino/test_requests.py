@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from satexport.backends.openvino import lanes
-from satexport.bundle.contract import GraphOptions
+from satexport.bundle.contract import ANY, GraphOptions
 from satexport.bundle.folder import open_bundle
 from satexport.errors import RunError
 from satexport.origin import cores
@@ -84,26 +84,85 @@ def test_any_number_of_streams_is_as_many_requests(
         np.testing.assert_allclose(found[:, lane], load(tiny).stream().feed(sound), atol=2e-5)
 
 
-@pytest.mark.parametrize("failing", ["start_async", "wait"])
-def test_a_step_that_fails_in_one_request_waits_for_the_others(
-        sharing: Tagger, monkeypatch: pytest.MonkeyPatch, audio: FloatArray, failing: str) -> None:
-    streams = sharing.streams()
-    sounds = audio[:4 * 64_000].reshape(4, -1)
-    expected = streams.feed(sounds)
-    streams.reset()
-    real, errors = lanes._errors, [RuntimeError("the device is gone")]
+def fail_once(monkeypatch: pytest.MonkeyPatch, number: int, kind: str) -> None:
+    """Let the request `number` of the next step fail before it computes, by the error of this call."""
+    real, seen, left = lanes._errors, list[object](), [RuntimeError("the device is gone")]
 
-    def fail_once(call: Callable[[], object]) -> list[Exception]:
-        if not errors or getattr(call, "__name__", "") != failing:
+    def errors(call: Callable[[], object]) -> list[Exception]:
+        request, name = getattr(call, "__self__", None), getattr(call, "__name__", "")
+        if request not in seen:
+            seen.append(request)
+        if not left or seen.index(request) != number:
             return real(call)
-        return [*([] if failing == "start_async" else real(call)), errors.pop()]
+        return [left.pop()] if name == kind else []
 
-    monkeypatch.setattr(lanes, "_errors", fail_once)
-    with pytest.raises(RunError, match="OpenVINO failed in a step: the device is gone"):
-        streams.feed(sounds)
-    monkeypatch.undo()
+    monkeypatch.setattr(lanes, "_errors", errors)
+
+
+@pytest.fixture(scope="module", params=["stateful", "explicit", "dynamic", "stateless"])
+def four(request: pytest.FixtureRequest, sharing: Tagger, tmp_path_factory: pytest.TempPathFactory) -> Tagger:
+    """Four streams of a small model, which share two requests or have one each."""
+    if request.param == "stateful":
+        return sharing
+    model, streams, target = {"explicit": (SAT, 4, "openvino-throughput-explicit"),
+                              "dynamic": (SAT, ANY, "openvino-fp32"),
+                              "stateless": (VIT, 4, "openvino-throughput")}[request.param]
+    folder = tmp_path_factory.mktemp(request.param)
+    source = export(folder, model, 2, "random", GraphOptions(streams=streams), use_onnxsim=False)
+    return load(compiled(source, target, folder))
+
+
+@pytest.mark.parametrize("kind", ["start_async", "wait"])
+@pytest.mark.parametrize("number", [0, 1])
+def test_after_a_step_that_failed_in_one_request_the_same_chunk_gives_the_same_scores(
+        four: Tagger, monkeypatch: pytest.MonkeyPatch, audio: FloatArray, number: int, kind: str) -> None:
+    chunks = audio[:4 * 96_000].reshape(4, 3, -1).swapaxes(0, 1)
+    streams = four.streams(4)
+    expected = [streams.feed(chunk) for chunk in chunks]
     streams.reset()
-    np.testing.assert_array_equal(streams.feed(sounds), expected)
+    np.testing.assert_array_equal(streams.feed(chunks[0]), expected[0])
+    none = chunks[1][:, :0]
+    for samples, which in ((chunks[1], number), (none, 0)):  # the second time it is the only one that runs
+        with monkeypatch.context() as patch:
+            fail_once(patch, which, kind)
+            with pytest.raises(RunError, match="OpenVINO failed in a step: the device is gone"):
+                streams.feed(samples)
+    np.testing.assert_array_equal(streams.feed(none), expected[1])
+    np.testing.assert_array_equal(streams.feed(chunks[2]), expected[2])
+
+
+def test_after_a_step_that_failed_in_one_request_a_single_stream_can_be_reset(
+        four: Tagger, sharing: Tagger, monkeypatch: pytest.MonkeyPatch, audio: FloatArray) -> None:
+    chunks = audio[:4 * 96_000].reshape(4, 3, -1).swapaxes(0, 1)
+    stream = 0 if four is sharing else 3
+    streams = four.streams(4)
+    streams.feed(chunks[0])
+    streams.reset(stream)
+    expected = streams.feed(np.where(np.arange(4)[:, None] == stream, 0, chunks[1]))
+    streams.reset()
+    streams.feed(chunks[0])
+    with monkeypatch.context() as patch:
+        fail_once(patch, 0, "wait")
+        with pytest.raises(RunError, match="the device is gone"):
+            streams.feed(chunks[1])
+    streams.reset(stream)
+    np.testing.assert_array_equal(streams.feed(chunks[1][:, :0]), expected)
+
+
+def test_a_stream_whose_request_is_ahead_of_a_step_that_failed_is_not_reset_by_itself(
+        sharing: Tagger, monkeypatch: pytest.MonkeyPatch, audio: FloatArray) -> None:
+    chunk = audio[:4 * 32_000].reshape(4, -1)
+    streams = sharing.streams()
+    expected = streams.feed(chunk)
+    streams.reset()
+    with monkeypatch.context() as patch:
+        fail_once(patch, 0, "wait")
+        with pytest.raises(RunError, match="the device is gone"):
+            streams.feed(chunk)
+    with pytest.raises(RunError, match=r"stream 3 cannot be reset by itself: .* feed again first, or reset"):
+        streams.reset(3)
+    np.testing.assert_array_equal(streams.feed(chunk[:, :0]), expected)
+    streams.reset(3)
 
 
 @pytest.fixture(scope="module", params=[
