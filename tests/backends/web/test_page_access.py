@@ -11,7 +11,7 @@ import pytest
 
 from tests.backends.web.page import OpenPage, open_page
 
-DOG = "4-182395-A-0.ogg"
+DOG = "4-207124-A-0.ogg"
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def focused(page: OpenPage) -> str:
 def test_everything_is_reached_by_keyboard(page: OpenPage, shared: Path) -> None:
     page.drop(DOG, (shared / "esc10" / "audio" / DOG).read_bytes())
     page.tab.evaluate("document.activeElement.blur()")
-    reached = []
+    reached: list[str] = []
     while "prove" not in reached and len(reached) < 30:
         page.tab.keyboard.press("Tab")
         reached.append(focused(page))
@@ -42,7 +42,7 @@ def test_a_file_is_chosen_the_threshold_moved_and_the_timeline_read_by_keyboard(
     with page.tab.expect_file_chooser() as chooser:
         page.tab.keyboard.press("Enter")
     chooser.value.set_files(shared / "esc10" / "audio" / DOG)
-    page.tab.wait_for_function("document.getElementById('now-title').textContent.includes('4-182395')")
+    page.tab.wait_for_function("document.getElementById('now-title').textContent.includes('4-207124')")
     page.wait("ready")
     page.tab.focus("#threshold")
     page.tab.keyboard.press("ArrowRight")

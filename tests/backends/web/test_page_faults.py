@@ -37,7 +37,7 @@ def test_over_plain_http_it_says_so_and_reads_files(browser: Any, served: str, s
         assert "No microphone over plain http." in page.notices
         assert "https" in page.notices
         assert page.tab.is_disabled("#listen")
-        clip = shared / "esc10" / "audio" / "4-182395-A-0.ogg"
+        clip = shared / "esc10" / "audio" / "4-207124-A-0.ogg"
         page.drop(clip.name, clip.read_bytes())
         assert "Dog" in page.tab.inner_text("#tags")
         assert page.problems == []

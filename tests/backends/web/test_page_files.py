@@ -16,16 +16,22 @@ from satexport.backends.web.server import serve_folder
 from satexport.bundle.folder import open_bundle
 from satexport.step import FloatArray
 from satexport.tagging.tagger import Tagger
+from tests.backends.compiled import compiled
 from tests.backends.web.page import OpenPage, largest_difference, open_page, scores_of
 from tests.machine import need
 
-DOG, ROOSTER = "4-182395-A-0.ogg", "4-164021-A-1.ogg"
+DOG, ROOSTER = "4-207124-A-0.ogg", "4-164064-C-1.ogg"
 CONTAINERS = [  # file name, soundfile's format and subtype, channels, Hz
     ("pcm16.wav", "WAV", "PCM_16", 1, 44100), ("pcm24.wav", "WAV", "PCM_24", 2, 48000),
     ("pcm8.wav", "WAV", "PCM_U8", 1, 16000), ("float.wav", "WAVEX", "FLOAT", 3, 22050),
     ("double.wav", "RF64", "DOUBLE", 1, 32000), ("ulaw.wav", "WAV", "ULAW", 1, 44100),
     ("sound.flac", "FLAC", "PCM_16", 2, 44100), ("sound.ogg", "OGG", "VORBIS", 2, 32000),
     ("sound.opus", "OGG", "OPUS", 1, 48000), ("sound.mp3", "MP3", "MPEG_LAYER_III", 1, 44100)]
+
+
+@pytest.fixture(scope="module")
+def web_fp32(demo: Path, onnxruntime_web: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compiled(demo, "web-fp32", tmp_path_factory.mktemp("web-fp32"))
 
 
 @pytest.fixture(scope="module")

@@ -51,10 +51,11 @@ class Capture extends scope.AudioWorkletProcessor {
       peak = Math.max(peak, Math.abs(sample));
       squares += sample * sample;
     }
+    const rms = Math.sqrt(squares / block.length);
     this.captured += block.length;
     this.filled = 0;
-    this.samples?.postMessage(block, [block.buffer]);
-    this.port.postMessage({peak, rms: Math.sqrt(squares / block.length), captured: this.captured, lost: this.lost});
+    this.port.postMessage({peak, rms, captured: this.captured, lost: this.lost});
+    this.samples?.postMessage(block, [block.buffer]);  // last: it takes the samples away
   }
 
   /** Send the rest, and say that nothing follows. */

@@ -121,23 +121,36 @@ function afterId3(head) {
 
 /**
  * The rate of the first audio track. AAC's AudioSpecificConfig has the true one if SBR doubles it (HE-AAC).
- * @param {Uint8Array} head
+ * @param {Uint8Array} bytes  with the box `moov`, or its beginning
+ * @returns {number | null}
  */
-function mp4Rate(head) {
-  const sample = search(head, 'mp4a', 0, search(head, 'stsd', 0));
-  if (sample < 0) {
-    const opus = search(head, 'dOps', 0);
-    const flac = search(head, 'dfLa', 0);
-    return opus >= 0 ? 48000 : flac >= 0 ? flacRate(head, flac + 4) : null;
-  }
-  const stated = view(head).getUint32(sample + 28) >>> 16;  // 16.16
-  const config = search(head, '\x05\x80\x80\x80', sample) >= 0 ? search(head, '\x05\x80\x80\x80', sample) + 5 : -1;
-  if (config < 0) return stated || null;
-  const [a = 0, b = 0, c = 0] = head.subarray(config, config + 3);
+export function mp4Rate(bytes) {
+  const sample = search(bytes, 'mp4a', search(bytes, 'stsd'));
+  if (sample >= 0) return aacRate(bytes, sample) ?? (view(bytes).getUint32(sample + 28) >>> 16 || null);  // 16.16
+  const flac = search(bytes, 'dfLa');
+  if (flac >= 0) return flacRate(bytes, flac + 4);
+  return search(bytes, 'dOps') >= 0 ? 48000 : null;
+}
+
+/**
+ * The rate in AudioSpecificConfig: in the box `esds` of a sample entry, within descriptors 3, 4 and 5.
+ * @param {Uint8Array} bytes
+ * @param {number} sample
+ */
+function aacRate(bytes, sample) {
+  const esds = search(bytes, 'esds', sample);
+  if (esds < 0) return null;
+  const afterLength = (/** @type {number} */ tag) => {
+    let at = tag + 1;
+    while ((bytes[at] ?? 0) & 0x80) at++;
+    return at + 1;
+  };
+  const config = afterLength(afterLength(afterLength(esds + 8) + 3) + 13);
+  const [a = 0, b = 0, c = 0] = bytes.subarray(config, config + 3);
   const type = a >> 3;  // 5 and 29: SBR, and the rate after it follows
   const index = ((a & 7) << 1) | (b >> 7);
   const extended = ((b & 7) << 1) | (c >> 7);
-  return AAC_RATES[type === 5 || type === 29 ? extended : index] ?? (stated || null);
+  return AAC_RATES[type === 5 || type === 29 ? extended : index] ?? null;
 }
 
 /**
@@ -145,8 +158,8 @@ function mp4Rate(head) {
  * @param {Uint8Array} head
  */
 function webmRate(head) {
-  if (search(head, 'A_OPUS', 0) >= 0) return 48000;
-  for (let at = Math.max(0, search(head, 'A_', 0) - 64); at + 10 < head.length; at++) {
+  if (search(head, 'A_OPUS') >= 0) return 48000;
+  for (let at = Math.max(0, search(head, 'A_') - 64); at + 10 < head.length; at++) {
     if (head[at] !== 0xb5) continue;
     const size = head[at + 1];
     const rate = size === 0x88 ? view(head).getFloat64(at + 2) : size === 0x84 ? view(head).getFloat32(at + 2) : 0;
@@ -159,12 +172,11 @@ function webmRate(head) {
  * Where a text of single bytes lies; -1: nowhere.
  * @param {Uint8Array} bytes
  * @param {string} text
- * @param {number} from
- * @param {number} [unless]  -1: do not look
+ * @param {number} [from]  -1: do not look
  */
-function search(bytes, text, from, unless = 0) {
+function search(bytes, text, from = 0) {
   const first = text.charCodeAt(0);
-  for (let at = unless < 0 ? -1 : bytes.indexOf(first, from); at >= 0; at = bytes.indexOf(first, at + 1)) {
+  for (let at = from < 0 ? -1 : bytes.indexOf(first, from); at >= 0; at = bytes.indexOf(first, at + 1)) {
     if (textAt(bytes, at, text.length) === text) return at;
   }
   return -1;

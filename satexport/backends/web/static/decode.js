@@ -1,6 +1,6 @@
 /** A dropped file as mono samples at its own sample rate; the channels are averaged, as `satexport run` does. */
 
-import {HEAD, identify} from './containers.js';
+import {HEAD, identify, mp4Rate, textAt} from './containers.js';
 import {readHeader, readPieces} from './wav.js';
 
 const UNKNOWN_RATE = 48_000;  // Hz
@@ -34,7 +34,8 @@ export async function open(file) {
   const head = new Uint8Array(await read(file.slice(0, HEAD)));
   const found = identify(head);
   const wav = found?.kind === 'WAV' ? await readHeader(file) : null;
-  const sound = wav ? fromWav(file, wav) : await fromBrowser(file, found);
+  if (found && wav) found.rate = wav.rate;
+  const sound = wav?.pcm ? fromWav(file, wav) : await fromBrowser(file, await rateOf(file, found));
   if (!sound.samples) throw new FileError('The file contains no samples; expected audio. Record it again.');
   if (sound.rate < 8000 || sound.rate > 192_000) {
     throw new FileError(`The file is at ${sound.rate} Hz; expected 8000 to 192000 Hz. Resample it first, for example `
@@ -51,6 +52,33 @@ async function read(blob) {
     throw new FileError(`The file cannot be read (${reason(error)}). If it was moved or changed, or is a folder, `
       + 'choose the file again.');
   }
+}
+
+/**
+ * Look for the rate also behind the first bytes.
+ * @param {Blob} file
+ * @param {import('./containers.js').Container | null} found
+ */
+export async function rateOf(file, found) {
+  if (found?.kind === 'MP4') found.rate ??= mp4Rate(await readMovie(file));
+  return found;
+}
+
+/**
+ * The beginning of the box `moov` of an MP4 file, which may lie behind the audio; nothing if there is none.
+ * @param {Blob} file
+ */
+async function readMovie(file) {
+  for (let at = 0; at + 8 <= file.size;) {
+    const box = new DataView(await read(file.slice(at, at + 16)));
+    const name = textAt(new Uint8Array(box.buffer), 4, 4);
+    if (name === 'moov') return new Uint8Array(await read(file.slice(at, at + HEAD)));
+    const size = box.getUint32(0);  // 1: 64 bits follow the name; 0: to the end of the file
+    const bytes = size === 1 && box.byteLength === 16 ? Number(box.getBigUint64(8)) : size;
+    if (bytes < 8) break;
+    at += bytes;
+  }
+  return new Uint8Array(0);
 }
 
 /** @param {unknown} error */

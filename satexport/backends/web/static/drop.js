@@ -6,7 +6,9 @@ import {find} from './dom.js';
 export function acceptFiles(take) {
   const veil = find('veil', HTMLElement);
   const input = find('files', HTMLInputElement);
-  find('open', HTMLButtonElement).addEventListener('click', () => input.click());
+  const button = find('open', HTMLButtonElement);
+  button.disabled = false;
+  button.addEventListener('click', () => input.click());
   input.addEventListener('change', () => {
     take([...input.files ?? []]);
     input.value = '';  // so that the same file can be chosen again

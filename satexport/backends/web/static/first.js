@@ -9,13 +9,14 @@
     place.appendChild(document.createElement('strong')).textContent = title;
     place.appendChild(document.createElement('p')).textContent = text;
     place.className = 'notice error now';
+    document.documentElement.className = 'stopped';
   }
   var browsers = 'Use Chrome or Edge 91, Firefox 114, Safari 16.4, or newer.';
   function check() {
     if (location.protocol === 'file:') {
-      say('This page was opened from a file.', 'Browsers run its modules only from a web server. Run this in the ' +
-        'folder that holds this file, and open http://localhost:8000 : python3 -m http.server 8000 ' +
-        '(or: satexport web --serve FOLDER).');
+      say('This page was opened from a file.', 'Browsers run its modules only from a web server. In the folder of this ' +
+        'file, run: python3 -m http.server 8000. Then open http://localhost:8000. ' +
+        '(Or run: satexport web --serve FOLDER.)');
     } else if (!('noModule' in HTMLScriptElement.prototype) || typeof WebAssembly === 'undefined') {
       say('This browser is too old for this page.', 'It has no JavaScript modules or no WebAssembly. ' + browsers);
     }

@@ -4,6 +4,7 @@ import {Microphone} from './microphone.js';
 import {behind, broken, lost, MUTED, ONLY_ZEROS, PAUSED, tooSlow, UNPLUGGED} from './words.js';
 
 const SILENCE = 6;  // s of digital silence after which the reader is told
+const NOTABLE = 0.1;  // s of lost sound
 const HOPELESS = 60;  // s behind at which listening ends
 
 /** @typedef {import('./satexport.js').Model} Model */
@@ -82,7 +83,7 @@ export class Listener {
     this.quiet = level.peak > 0 ? 0 : this.quiet + samples;
     this.hooks.onLevel(level, level.captured / this.rate);
     this.hooks.onNotice('silence', this.quiet < SILENCE * this.rate ? null : ONLY_ZEROS);
-    if (level.lost > 0) this.hooks.onNotice('lost', lost(level.lost / this.rate));
+    if (level.lost >= NOTABLE * this.rate) this.hooks.onNotice('lost', lost(level.lost / this.rate));
     this.checkSpeed();
   }
 

@@ -47,6 +47,7 @@ function showLoadError(error) {
   const hint = kind ? '' : ' Reload the page. If that does not help, close other tabs, or use another browser.';
   notices.show('load', {title, text: messageOf(error) + hint});
   status.set('failed', 'Not loaded');
+  find('open', HTMLButtonElement).disabled = true;
 }
 
 async function main() {

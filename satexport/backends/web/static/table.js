@@ -42,7 +42,7 @@ export class Table {
     const row = make('tr');
     const time = make('th', `${clock(heard.start)}\u2013${clock(heard.end)}`);
     time.scope = 'row';
-    row.append(time, make('td', heard.source.name), make('td', sounds.join(', ')));
+    row.append(time, make('td', heard.source.name, 'from'), make('td', sounds.join(', ')));
     this.body.append(row);
     if (this.body.rows.length > ROWS) this.body.rows[0]?.remove();
   }

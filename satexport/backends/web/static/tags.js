@@ -50,13 +50,13 @@ export class TagList {
     /** @type {number[]} */
     this.shown = [];
     this.threshold = 0;
-    list.replaceChildren(...Array.from({length: Math.min(ROWS, labels.length)}, emptyRow));
   }
 
   /** @param {Float32Array} scores */
   show(scores) {
     const rows = arrange(this.shown, top(scores, this.labels, ROWS));
     this.shown = rows.map((tag) => tag.index);
+    if (!this.list.children.length) this.list.replaceChildren(...rows.map(emptyRow));
     rows.forEach((tag, place) => this.fill(/** @type {HTMLElement} */ (this.list.children[place]), tag));
   }
 
@@ -69,7 +69,7 @@ export class TagList {
 
   clear() {
     this.shown = [];
-    this.list.replaceChildren(...Array.from(this.list.children, emptyRow));
+    this.list.replaceChildren();
   }
 
   /**
@@ -86,15 +86,12 @@ export class TagList {
     bar.style.setProperty('--score', tag.score.toFixed(3));
     score.textContent = tag.score.toFixed(2);
     row.dataset['score'] = String(tag.score);
-    row.classList.remove('empty');
-    row.removeAttribute('aria-hidden');
     mark(row, this.threshold);
   }
 }
 
 function emptyRow() {
-  const row = make('li', '', 'empty');
-  row.setAttribute('aria-hidden', 'true');
+  const row = make('li');
   const bar = make('span', '', 'bar');
   bar.append(make('span'));
   row.append(make('span', '', 'name'), bar, make('span', '', 'score'));

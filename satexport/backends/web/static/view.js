@@ -85,7 +85,7 @@ export class View {
       const button = find(id, HTMLButtonElement);
       if (button.disabled === some) button.disabled = !some;
     }
-    find('nothing', HTMLElement).hidden = some;
+    for (const id of ['nothing', 'nothing-now']) find(id, HTMLElement).hidden = some;
     const {hop_samples: hop, sample_rate: rate} = this.model.contract;
     const bound = span(this.history.limit * hop / rate);
     const dropped = this.history.dropped ? ` ${span(this.history.dropped * hop / rate)} before that were dropped.` : '';

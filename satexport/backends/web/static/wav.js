@@ -15,6 +15,7 @@ const [PCM, FLOAT, EXTENSIBLE] = [1, 3, 0xfffe];
  * @property {number} channels
  * @property {number} bits  of a sample
  * @property {boolean} float
+ * @property {boolean} pcm  whether it can be read here; not ADPCM, A-law ...
  * @property {number} begin  of the samples in the file, bytes
  * @property {number} frames
  */
@@ -22,7 +23,7 @@ const [PCM, FLOAT, EXTENSIBLE] = [1, 3, 0xfffe];
 /**
  * Read the header.
  * @param {Blob} file
- * @returns {Promise<Wav | null>}  null: not PCM (ADPCM, A-law ...), or no header that is whole
+ * @returns {Promise<Wav | null>}  null: the header is not whole
  */
 export async function readHeader(file) {
   /** @type {Omit<Wav, 'begin' | 'frames'> | null} */
@@ -39,7 +40,7 @@ export async function readHeader(file) {
       const begin = at + 8;
       const stated = size === 0xffffffff ? long : size;  // 0: a recorder that never came back to write it
       const bytes = Math.min(stated || Infinity, file.size - begin);
-      return {...format, begin, frames: Math.floor(bytes / (format.channels * format.bits / 8))};
+      return {...format, begin, frames: format.pcm ? Math.floor(8 * bytes / format.channels / format.bits) : 0};
     }
     at += 8 + size + (size & 1);
   }
@@ -58,7 +59,7 @@ function readFormat(chunk, size) {
   const rate = chunk.getUint32(12, true);
   const bits = Math.floor(8 * chunk.getUint16(20, true) / Math.max(1, channels));  // of the container
   const known = tag === PCM ? [8, 16, 24, 32].includes(bits) : tag === FLOAT && [32, 64].includes(bits);
-  return known && channels && rate ? {rate, channels, bits, float: tag === FLOAT} : null;
+  return channels && rate ? {rate, channels, bits, float: tag === FLOAT, pcm: known} : null;
 }
 
 /**

@@ -1,0 +1,102 @@
+"""Parts of the page that a test of the whole page does not reach: headers of files, bounds, a slow device."""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.backends.web.tab import Tab
+
+
+@pytest.fixture(scope="module")
+def tab(browser: Any, web_bundle: str) -> Iterator[Tab]:
+    context = browser.new_context()
+    yield Tab(context, web_bundle)
+    context.close()
+
+
+def box(name: bytes, *content: bytes) -> bytes:
+    body = b"".join(content)
+    return struct.pack(">I", 8 + len(body)) + name + body
+
+
+def mp4(rate: int, config: bytes, wide: bool = False) -> bytes:
+    """An MP4 file with an entry of AAC and no audio; `moov` lies at the end, behind 300 kB."""
+    def descriptor(tag: int, content: bytes) -> bytes:
+        return bytes([tag]) + (b"\x80\x80\x80" if wide else b"") + bytes([len(content)]) + content
+
+    decoder = descriptor(4, bytes(13) + descriptor(5, config))
+    esds = box(b"esds", bytes(4), descriptor(3, bytes(3) + decoder))
+    entry = box(b"mp4a", bytes(24), struct.pack(">I", rate << 16), esds)
+    return box(b"ftyp", b"M4A ") + box(b"mdat", bytes(300_000)) + box(b"moov", box(b"stsd", bytes(8), entry))
+
+
+def adts(rate_index: int) -> bytes:
+    frame = bytes([0xFF, 0xF1, 0x40 | rate_index << 2, 0x80, 0x01, 0x80, 0xFC]) + bytes(5)  # 12 bytes
+    return frame * 3
+
+
+@pytest.mark.parametrize(("content", "kind", "rate"), [
+    (mp4(44100, b"\x12\x10"), "MP4", 44100),                    # AAC-LC
+    (mp4(44100, b"\x12\x10", wide=True), "MP4", 44100),
+    (mp4(24000, b"\x2b\x09\x88"), "MP4", 48000),                # HE-AAC: SBR doubles the rate
+    (adts(8), "AAC", 16000),
+    (b"ID3\x04\x00\x00\x00\x00\x00\x05hello" + (b"\xff\xf3\x48\xc4" + bytes(140)) * 2, "MP3", 24000),
+    (b"\x1aE\xdf\xa3" + bytes(20) + b"\x86\x86A_OPUS" + bytes(40), "WebM", 48000),
+    (b"\x1aE\xdf\xa3" + bytes(20) + b"\x86\x88A_VORBIS\xe1\xb5\x88" + struct.pack(">d", 22050) + bytes(20),
+     "WebM", 22050),
+    (b"nothing that is known" * 9, None, None)])
+def test_the_own_rate_of_a_file_is_in_its_header(tab: Tab, content: bytes, kind: str | None,
+                                                 rate: int | None) -> None:
+    found = tab.run("""
+        const {HEAD, identify} = await import('./containers.js');
+        const {rateOf} = await import('./decode.js');
+        const file = new File([Uint8Array.from(atob(given), (c) => c.charCodeAt(0))], 'file');
+        return rateOf(file, identify(new Uint8Array(await file.slice(0, HEAD).arrayBuffer())));""",
+                    base64.b64encode(content).decode())
+    assert (found and found["kind"], found and found["rate"]) == (kind, rate)
+
+
+def test_hours_of_listening_are_bounded_and_the_loss_is_counted(tab: Tab) -> None:
+    kept, dropped, first = tab.run("""
+        const {History} = await import('./history.js');
+        const history = new History(1000), source = history.begin('microphone', true);
+        const scores = new Float32Array(527).fill(0.5);
+        for (let index = 0; index < 5000; index++)
+            history.add(source, {index, start: 2 * index, end: 2 * index + 2, scores});
+        return [history.chunks.length, history.dropped, history.chunks[0].start];""")
+    assert 1000 <= kept <= 1256
+    assert kept + dropped == 5000
+    assert first == 2 * dropped
+
+
+@pytest.mark.parametrize(("behind", "key", "words"), [
+    (1.9, "behind", None), (13.0, "behind", "more than 10 s behind"), (61.0, "broken", "too slow to listen")])
+def test_a_device_that_falls_behind_is_told_by_how_much(tab: Tab, behind: float, key: str,
+                                                        words: str | None) -> None:
+    told = tab.run("""
+        const {Listener} = await import('./listener.js');
+        const told = {};
+        const listener = new Listener({contract: {hop_samples: 32000, sample_rate: 16000}}, {
+            onNotice: (key, notice) => { told[key] = notice?.title ?? null; },
+            onBroken: (notice) => { told.broken = notice.title; }});
+        listener.stream = {behind: given};
+        listener.checkSpeed();
+        return told;""", behind)
+    assert told[key] is None if words is None else words in told[key]
+
+
+def test_sounds_stay_in_their_places_until_one_overtakes(tab: Tab) -> None:
+    orders = tab.run("""
+        const {arrange} = await import('./tags.js');
+        const tags = (...scores) => scores.map((score, index) => ({index, label: '', score}))
+            .sort((a, b) => b.score - a.score);
+        const first = arrange([], tags(0.9, 0.8, 0.1)).map((tag) => tag.index);
+        const close = arrange(first, tags(0.8, 0.9, 0.1)).map((tag) => tag.index);
+        const clear = arrange(close, tags(0.3, 0.9, 0.1)).map((tag) => tag.index);
+        return [first, close, clear];""")
+    assert orders == [[0, 1, 2], [0, 1, 2], [1, 0, 2]]
