@@ -69,6 +69,12 @@ def web_int8(demo: Path, build: Path, onnxruntime_web: None) -> Path:
 
 
 @pytest.fixture(scope="session")
+def web_fp32(demo: Path, build: Path, onnxruntime_web: None) -> Path:
+    """The demo in fp32."""
+    return compiled(demo, "web-fp32", build)
+
+
+@pytest.fixture(scope="session")
 def web_tiny(tiny: Path, build: Path, onnxruntime_web: None) -> Path:
     """A small model with random weights in fp32."""
     return compiled(tiny, "web-fp32", build)

@@ -7,8 +7,9 @@ const PRIMES = Array.from({length: 312}, (_, n) => n).filter((n) => {
   for (let divisor = 2; divisor * divisor <= n; divisor++) if (n % divisor === 0) return false;
   return n > 1;
 });
-const START = Uint32Array.from(PRIMES.slice(0, 8), (prime) => fraction(Math.sqrt(prime)));  // section 5.3.3
-const ROUND = Uint32Array.from(PRIMES, (prime) => fraction(Math.cbrt(prime)));              // section 4.2.2
+// Int32Array, because JavaScript computes with 32 bits signed
+const START = Int32Array.from(PRIMES.slice(0, 8), (prime) => fraction(Math.sqrt(prime)));  // section 5.3.3
+const ROUND = Int32Array.from(PRIMES, (prime) => fraction(Math.cbrt(prime)));              // section 4.2.2
 const BLOCK = 64;  // bytes
 
 /**
@@ -27,13 +28,13 @@ export async function hashOf(bytes) {
  * @returns {string}
  */
 export function sha256(bytes) {
-  const state = Uint32Array.from(START);
-  const words = new Uint32Array(BLOCK);
+  const state = Int32Array.from(START);
+  const words = new Int32Array(BLOCK);
   const whole = bytes.length - bytes.length % BLOCK;
   addBlocks(state, words, new DataView(bytes.buffer, bytes.byteOffset, whole));
   addBlocks(state, words, new DataView(lastBlocks(bytes.subarray(whole), bytes.length).buffer));
   const result = new DataView(new ArrayBuffer(32));
-  state.forEach((word, index) => result.setUint32(4 * index, word));
+  state.forEach((word, index) => result.setInt32(4 * index, word));
   return toHex(new Uint8Array(result.buffer));
 }
 
@@ -54,29 +55,30 @@ function lastBlocks(rest, length) {
 
 /**
  * Change the state by the blocks of a message (section 6.2.2).
- * @param {Uint32Array} state
- * @param {Uint32Array} words scratch, the message schedule
+ * @param {Int32Array} state
+ * @param {Int32Array} words scratch, the message schedule
  * @param {DataView} blocks
  */
 function addBlocks(state, words, blocks) {
   for (let at = 0; at < blocks.byteLength; at += BLOCK) {
-    for (let t = 0; t < 16; t++) words[t] = blocks.getUint32(at + 4 * t);
+    for (let t = 0; t < 16; t++) words[t] = blocks.getInt32(at + 4 * t);
     for (let t = 16; t < 64; t++) {
       const x = words[t - 15], y = words[t - 2];
       const s0 = (x >>> 7 | x << 25) ^ (x >>> 18 | x << 14) ^ x >>> 3;
       const s1 = (y >>> 17 | y << 15) ^ (y >>> 19 | y << 13) ^ y >>> 10;
-      words[t] = words[t - 16] + s0 + words[t - 7] + s1;
+      words[t] = words[t - 16] + s0 + words[t - 7] + s1 | 0;
     }
     addWords(state, words);
   }
 }
 
 /**
- * @param {Uint32Array} state
- * @param {Uint32Array} words the 64 words of a block's schedule
+ * @param {Int32Array} state
+ * @param {Int32Array} words the 64 words of a block's schedule
  */
 function addWords(state, words) {
-  let [a, b, c, d, e, f, g, h] = state;
+  let a = state[0], b = state[1], c = state[2], d = state[3];
+  let e = state[4], f = state[5], g = state[6], h = state[7];
   for (let t = 0; t < 64; t++) {
     const s1 = (e >>> 6 | e << 26) ^ (e >>> 11 | e << 21) ^ (e >>> 25 | e << 7);
     const t1 = h + s1 + (e & f ^ ~e & g) + ROUND[t] + words[t] | 0;

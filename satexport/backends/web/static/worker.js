@@ -139,7 +139,10 @@ function listen(lane, port, rate) {
     lane.heard += seconds;
     if (lane.heard >= lane.told + HEARD_EVERY) tellHeard(lane);
     lane.then(() => lane.stream.feed(data, rate, onChunk)).catch((error) => {
-      if (error.kind === 'audio') lane.heard -= seconds;  // the stream did not take them
+      if (error.kind === 'audio') {  // the stream did not take them
+        lane.heard -= seconds;
+        tellHeard(lane);
+      }
       send({id: 0, type: 'failed', stream: lane.number, error: toPlain(error)});
     });
   };
