@@ -45,7 +45,7 @@ def adts(rate_index: int) -> bytes:
     (mp4(44100, b"\x12\x10", wide=True), "MP4", 44100),
     (mp4(24000, b"\x2b\x09\x88"), "MP4", 48000),                # HE-AAC: SBR doubles the rate
     (adts(8), "AAC", 16000),
-    (b"ID3\x04\x00\x00\x00\x00\x00\x05hello" + (b"\xff\xf3\x48\xc4" + bytes(140)) * 2, "MP3", 24000),
+    (b"ID3\x04\x00\x00\x00\x00\x00\x05hello" + (b"\xff\xf3\x44\xc4" + bytes(92)) * 2, "MP3", 24000),
     (b"\x1aE\xdf\xa3" + bytes(20) + b"\x86\x86A_OPUS" + bytes(40), "WebM", 48000),
     (b"\x1aE\xdf\xa3" + bytes(20) + b"\x86\x88A_VORBIS\xe1\xb5\x88" + struct.pack(">d", 22050) + bytes(20),
      "WebM", 22050),

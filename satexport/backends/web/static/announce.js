@@ -1,5 +1,8 @@
 /** The page's one live region: says what changed to a screen reader, at most one sentence every few seconds. */
 
+import {make} from './dom.js';
+
+const KEPT = 4;  // sentences
 const PAUSE = 5;  // s of sound between two announcements of sounds
 const FORGOTTEN = 20;  // s after which a sound is new again
 
@@ -19,7 +22,8 @@ export class Announcer {
    * @param {string} sentence
    */
   say(sentence) {
-    this.region.textContent = sentence;
+    this.region.append(make('p', sentence));  // added, not replaced: what is not read yet stays
+    while (this.region.children.length > KEPT) this.region.firstElementChild?.remove();
   }
 
   /**

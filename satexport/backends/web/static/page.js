@@ -14,7 +14,6 @@ import {messageOf, RANDOM_WEIGHTS} from './words.js';
 import {Work} from './work.js';
 
 const FOLDER = new URL('.', import.meta.url);
-const MAX_THREADS = 2;
 
 document.documentElement.className = 'started';  // first.js: the modules run
 find('first', HTMLElement).remove();
@@ -29,12 +28,14 @@ let work = null;
 
 /** Load everything that the page needs later. */
 async function loadBundle() {
+  const folder = await Folder.open(FOLDER);
+  const target = /** @type {{threads?: number | null}} */ (folder.manifest.target);
   const model = await load(FOLDER, {
-    threads: globalThis.crossOriginIsolated && navigator.hardwareConcurrency > MAX_THREADS ? MAX_THREADS : 1,
+    threads: target.threads ?? 1,  // one if the page is not cross-origin isolated
     onProgress: (loaded, total) => status.set('loading', loaded < total
       ? `Loading ${megabytes(loaded)} of ${megabytes(total)} MB` : 'Starting the model', loaded / total),
   });
-  const capture = await new Folder(FOLDER, model.manifest).read('capture.js');
+  const capture = await folder.read('capture.js');
   const facts = factsOf(model, await hashOfBundle(FOLDER));
   return {model, facts, capture: URL.createObjectURL(new Blob([capture], {type: 'text/javascript'}))};
 }
