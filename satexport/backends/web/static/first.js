@@ -15,8 +15,7 @@
   function check() {
     if (location.protocol === 'file:') {
       say('This page was opened from a file.', 'Browsers run its modules only from a web server. In the folder of this ' +
-        'file, run: python3 -m http.server 8000. Then open http://localhost:8000. ' +
-        '(Or run: satexport web --serve FOLDER.)');
+        'file, run\npython3 -m http.server 8000\nand open http://localhost:8000 (or run: satexport web --serve FOLDER).');
     } else if (!('noModule' in HTMLScriptElement.prototype) || typeof WebAssembly === 'undefined') {
       say('This browser is too old for this page.', 'It has no JavaScript modules or no WebAssembly. ' + browsers);
     }
