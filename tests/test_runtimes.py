@@ -191,7 +191,8 @@ def test_a_stream_in_the_browser_looks_up_no_host_and_leaves_nothing_of_itself(
         watched: Watch, web_tiny: Path, chromium: str) -> None:
     """Fontconfig's cache and the certificate database are those of every program on the desktop."""
     seen = watched("-c", FEED, web_tiny, FAKE_NETWORK_LOOPBACK="1")
-    assert (seen.look_ups, seen.out) == ([], "2\n")
+    route = "connect 2001:4860:4860::8888"  # of a UDP socket: Chromium asks for a route and sends nothing
+    assert ([found for found in seen.look_ups if found != route], seen.out) == ([], "2\n")
     assert [name for name in seen.files if not name.startswith((".cache/fontconfig/", ".pki/"))] == []
 
 

@@ -19,10 +19,10 @@ MIN_VERSION = 1, 49
 EXTRA = "web"
 CHROMIUM = "SATEXPORT_CHROMIUM"  # variable: the path of the browser
 NAMES = "chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
-FLAGS = (  # no traffic of its own, no use of a GPU
-    "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--disable-quic", "--disable-gpu")
-SINGLE_RENDERER = "--disable-features=SpareRendererForSitePerProcess"  # so that memory can be told apart
+FLAGS = (  # no traffic of its own (the first alone leaves some), no use of a GPU
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run",
+    "--disable-quic", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--disable-gpu")
+SINGLE_RENDERER = "--renderer-process-limit=1"  # no spare one, whose memory would count
 BLANK = "blank.html"  # a path that no bundle has; a page there may import the modules of the bundle
 T = TypeVar("T")
 
