@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -23,6 +24,7 @@ FLAGS = (  # no traffic of its own (the first alone leaves some), no use of a GP
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run",
     "--disable-quic", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--disable-gpu")
 SINGLE_RENDERER = "--renderer-process-limit=1"  # no spare one, whose memory would count
+FOLDERS = "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"  # variables: where it keeps files
 BLANK = "blank.html"  # a path that no bundle has; a page there may import the modules of the bundle
 T = TypeVar("T")
 
@@ -81,8 +83,10 @@ class Tab:
 
     def _open(self, api: Any, chromium: str, blank: str) -> str:
         self._driver = api.sync_playwright().start()
+        self._folder = tempfile.TemporaryDirectory(prefix="satexport-")  # nothing stays in the user's own
         flags = [*FLAGS, SINGLE_RENDERER, *(["--no-sandbox"] if _is_root() else [])]
-        browser = self._driver.chromium.launch(executable_path=chromium, args=flags, timeout=60_000)
+        browser = self._driver.chromium.launch(executable_path=chromium, args=flags, timeout=60_000, env={
+            **os.environ, **dict.fromkeys(FOLDERS, self._folder.name)})
         self._browser_session = browser.new_browser_cdp_session()
         self._page = browser.new_page()
         self._page.route(blank, lambda route: route.fulfill(
@@ -95,6 +99,7 @@ class Tab:
         if self._driver:
             self._driver.stop()
             self._driver = None
+            self._folder.cleanup()
 
     def _run(self, call: Callable[[], T]) -> T:
         """Run in the thread of the tab."""
