@@ -40,6 +40,7 @@ from satexport.runtimes import import_runtime
 from satexport.step import FloatArray
 from satexport.tagging.tagger import Tagger, load
 from satexport.targets import find_target
+from tests.browser import browser, chromium, onnxruntime_web, web_bundle, web_fp32, web_int8, web_tiny  # noqa: F401
 from tests.fake_network import compile_fake_network
 from tests.hub_site import Hub
 from tests.machine import WITHOUT, has_bf16, need

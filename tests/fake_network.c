@@ -1,6 +1,6 @@
 /* A C library's way to the network that leads nowhere: preloaded, it writes each look-up of a host and each
  * connection to an internet address into $FAKE_NETWORK_LOG, a line each, and refuses it. Sockets of this machine
- * (AF_UNIX) go on working. */
+ * (AF_UNIX) go on working; with $FAKE_NETWORK_LOOPBACK its loopback address, too. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <dlfcn.h>
@@ -27,10 +27,16 @@ static void record(const char *what, const char *where)
     close(file);
 }
 
+static int is_loopback(const struct sockaddr *address)
+{
+    return getenv("FAKE_NETWORK_LOOPBACK") && address->sa_family == AF_INET
+        && ntohl(((const struct sockaddr_in *)address)->sin_addr.s_addr) >> 24 == 127;
+}
+
 static int leads_out(const char *what, const struct sockaddr *address)
 {
     char text[INET6_ADDRSTRLEN] = "";
-    if (!address)
+    if (!address || is_loopback(address))
         return 0;
     if (address->sa_family == AF_INET)
         inet_ntop(AF_INET, &((const struct sockaddr_in *)address)->sin_addr, text, sizeof text);

@@ -184,7 +184,15 @@ assert sys.modules["openvino_telemetry"] is there
 
 def test_every_backend_has_a_telemetry_test() -> None:
     """A new runtime must be tested too."""
-    assert set(BACKENDS) == {"onnxruntime", "openvino", "tensorrt"}
+    assert set(BACKENDS) == {"onnxruntime", "openvino", "tensorrt", "web"}
+
+
+def test_a_stream_in_the_browser_looks_up_no_host_and_leaves_nothing_of_itself(
+        watched: Watch, web_tiny: Path, chromium: str) -> None:
+    """Fontconfig's cache and the certificate database are those of every program on the desktop."""
+    seen = watched("-c", FEED, web_tiny, FAKE_NETWORK_LOOPBACK="1")
+    assert (seen.look_ups, seen.out) == ([], "2\n")
+    assert [name for name in seen.files if not name.startswith((".cache/fontconfig/", ".pki/"))] == []
 
 
 def test_importing_tensorrt_writes_no_file_and_looks_up_no_host(watched: Watch) -> None:

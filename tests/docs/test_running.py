@@ -23,6 +23,7 @@ QUICK = re.compile(r"satexport (models|targets|run|onnx|report)\b|--golden")
 SHORTER = {  # the command -> options that only make it shorter
     "bundle": ("--minutes", "0.5", "--no-measure"), "cpu": ("--minutes", "0.5", "--no-measure"),
     "openvino": ("--minutes", "0.5", "--no-measure"), "trt": ("--minutes", "0.5", "--no-measure"),
+    "web": ("--minutes", "0.1", "--no-measure"),
     "parity": ("--minutes", "0.5"), "measure": ("--steps", "4", "--pause", "0.01")}
 
 
@@ -35,10 +36,13 @@ def skip_reason(shown: Shown) -> str | None:
     return None
 
 
-def need_packages(shown: Shown) -> None:
+def need_packages(shown: Shown, kit: Kit) -> None:
     """Skip if a runtime of the command is not installed."""
     if "openvino" in shown.text:
         need("openvino", "openvino")
+    if shown.words[0] == "web":
+        kit.request.getfixturevalue("onnxruntime_web")
+        kit.request.getfixturevalue("chromium")
     if "--rtx" in shown.text:
         need("tensorrt_rtx", "trt")
 
@@ -87,7 +91,7 @@ def run_page(page: str, folder: Path, kit: Kit, subtests: pytest.Subtests) -> No
         with subtests.test(msg=shown.text):
             if reason := skip_reason(shown):
                 pytest.skip(f"needs {reason}: {shown.text}")
-            need_packages(shown)
+            need_packages(shown, kit)
             bundles = put(kit, folder, shown.words)
             run_in(folder, shown)
             for bundle in bundles:

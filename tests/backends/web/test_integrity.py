@@ -90,8 +90,16 @@ PARTS = ("model.onnx", "model.onnx.data", "labels.txt", "initial_cache.npy", "go
          "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
 
 
-def test_an_unchanged_folder_is_loaded(browser: Any, address: str) -> None:
-    assert load(browser, address, prove=True) is None
+def test_an_unchanged_folder_is_loaded_and_in_fp32_its_golden_chunks_are_pytorchs(
+        browser: Any, address: str) -> None:
+    context = browser.new_context()
+    proof = Tab(context, address).run("""
+        const {load} = await import('/satexport.js');
+        const model = await load();
+        try { return await model.prove(); } finally { model.close(); }
+    """)
+    context.close()
+    assert (proof["largest"] < 1e-4, proof["top1"]) == (True, 1), proof
 
 
 @pytest.mark.parametrize("name", PARTS)

@@ -16,7 +16,7 @@ from tests.machine import need
 
 RATE = 44_100  # Hz, of all recordings of ESC-10
 FOLDS = (1, 2, 3)
-SOME = 48      # every 48th recording is scored by `make test`
+SOME = 80      # every 80th recording is scored by `make test`
 SCORES = """
     const {load} = await import('/satexport.js');
     window.model ??= await load();

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests import ROOT
-from tests.backends.conftest import lack
+from tests.browser import lack
 
 TYPESCRIPT = "5.9.3"
 WEB = ROOT / "satexport" / "backends" / "web"
