@@ -17,7 +17,7 @@ DOG = "4-207124-A-0.ogg"
 @pytest.fixture(scope="module")
 def page(browser: Any, web_bundle: str) -> Iterator[OpenPage]:
     with open_page(browser, web_bundle, accept_downloads=True) as opened:
-        opened.tab.on("filechooser", lambda chooser: None)  # no dialog opens, even on a slow machine
+        opened.tab.on("filechooser", lambda chooser: None)  # from now on, no dialog opens
         yield opened
 
 
