@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import onnx
 import pytest
 
 from satexport.backends.web.runtime import FILES
 from satexport.bundle.contract import ANY, GraphOptions
 from satexport.bundle.folder import open_bundle
+from satexport.errors import BundleError
 from satexport.tagging.tagger import load
+from tests.bundle.copies import GRAPH, copy_of, reseal
 from tests.commands.calls import call
 from tests.tiny import SAT, export
 
@@ -98,3 +101,24 @@ def test_a_closed_step_has_ended_its_browser(web_tiny: Path, chromium: str) -> N
     tagger.close()
     tagger.close()
     assert not Path(f"/proc/{process}").exists()
+
+
+def test_two_threads_give_the_same_scores(web_tiny: Path, chromium: str) -> None:
+    result = call("parity", web_tiny, "--golden", "--threads", 2, "--json")
+    assert result.code == 0, result.err
+    report = json.loads(result.out)
+    assert (report["threads"], report["differences"]["golden chunks"]["top1_agreement"]) == (2, 1)
+
+
+def test_a_graph_that_the_browser_has_no_kernel_for_is_refused_by_the_name_of_the_node(
+        web_tiny: Path, tmp_path: Path, chromium: str) -> None:
+    bundle = copy_of(web_tiny, tmp_path)
+    model = onnx.load(bundle / GRAPH, load_external_data=False)
+    node = next(node for node in model.graph.node if node.op_type == "Sigmoid")
+    node.op_type, node.domain, node.name = "Rfft", "com.microsoft", "scores/last"  # there is one for CUDA only
+    node.attribute.extend(onnx.helper.make_attribute(name, 1) for name in ("normalized", "onesided", "signal_ndim"))
+    model.opset_import.add(domain="com.microsoft", version=1)
+    onnx.save_model(model, bundle / GRAPH)
+    reseal(bundle)
+    with pytest.raises(BundleError, match=r"cannot load model\.onnx: .*Rfft.*scores/last"):
+        load(bundle)

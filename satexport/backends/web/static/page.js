@@ -26,12 +26,21 @@ const early = [];
 /** @type {Work | null} */
 let work = null;
 
+/**
+ * The threads to compute with: those of `?threads=N` in the page's address, else the target's. The browser gives only
+ * one to a page that is not cross-origin isolated.
+ * @param {{threads?: number | null}} target
+ */
+function chooseThreads(target) {
+  const asked = Number(new URLSearchParams(location.search).get('threads'));
+  return Number.isInteger(asked) && asked > 0 ? asked : target.threads ?? 1;
+}
+
 /** Load everything that the page needs later. */
 async function loadBundle() {
   const folder = await Folder.open(FOLDER);
-  const target = /** @type {{threads?: number | null}} */ (folder.manifest.target);
   const model = await load(FOLDER, {
-    threads: target.threads ?? 1,  // one if the page is not cross-origin isolated
+    threads: chooseThreads(/** @type {{threads?: number | null}} */ (folder.manifest.target)),
     onProgress: (loaded, total) => status.set('loading', loaded < total
       ? `Loading ${megabytes(loaded)} of ${megabytes(total)} MB` : 'Starting the model', loaded / total),
   });

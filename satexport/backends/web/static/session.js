@@ -175,7 +175,8 @@ async function createSession(ort, files, graph, weights) {
     return await ort.InferenceSession.create(files[graph], {executionProviders: ['wasm'], externalData});
   } catch (error) {
     throw new SatexportError('bundle', `ONNX Runtime Web ${ort.env.versions.web} cannot load ${graph}: ` +
-      `${firstLine(error)}. ${AGAIN}`);
+      `${firstLine(error)}. If it names a node, this runtime cannot compute it: please report it with the model. ` +
+      `Otherwise: ${AGAIN}`);
   }
 }
 
