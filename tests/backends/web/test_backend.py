@@ -115,8 +115,9 @@ def test_a_graph_that_the_browser_has_no_kernel_for_is_refused_by_the_name_of_th
     bundle = copy_of(web_tiny, tmp_path)
     model = onnx.load(bundle / GRAPH, load_external_data=False)
     node = next(node for node in model.graph.node if node.op_type == "Sigmoid")
-    node.op_type, node.domain, node.name = "Rfft", "com.microsoft", "scores/last"  # there is one for CUDA only
-    node.attribute.extend(onnx.helper.make_attribute(name, 1) for name in ("normalized", "onesided", "signal_ndim"))
+    node.op_type, node.domain, node.name = "Rfft", "com.microsoft", "scores/last"  # for CUDA only
+    node.attribute.extend(onnx.helper.make_attribute(name, 1)
+                          for name in ("normalized", "onesided", "signal_ndim"))
     model.opset_import.add(domain="com.microsoft", version=1)
     onnx.save_model(model, bundle / GRAPH)
     reseal(bundle)
