@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from satexport.backends.web.browser import FLAGS, find_chromium
+from satexport.backends.web.browser import chromium_flags, find_chromium
 from satexport.backends.web.runtime import find_runtime, runtime_folder
 from satexport.backends.web.server import serve_folder
 from satexport.errors import MissingError, RunError
@@ -55,9 +55,8 @@ def browser(chromium: str) -> Iterator[Any]:
     """A browser of Playwright."""
     from playwright.sync_api import sync_playwright
 
-    flags = [*FLAGS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=chromium, args=flags)
+        yield playwright.chromium.launch(executable_path=chromium, args=chromium_flags())
 
 
 # Bundles. Do not write into them: copy them.

@@ -144,8 +144,8 @@ MEASURE_FIGURES: Sequence[Figure[MeasureEntry]] = (
                       "itself"),
     Figure(key="download_mb", title="download", unit="MB", format=".1f", brief=False, pictured=False,
            of=lambda entry: _megabytes(entry.memory_bytes.download),
-           definition="for a page: everything that it downloads to run, each file compressed by brotli at "
-                      "level 9"),
+           definition="for a page: all files that it loads to run, and the licences, each compressed by "
+                      "brotli at level 9"),
     Figure(key="device_mb", title="device memory", unit="MB", format=".0f",
            of=lambda entry: _megabytes(entry.memory_bytes.device),
            definition="for an engine: free device memory before it is loaded minus free device memory after "

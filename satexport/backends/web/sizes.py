@@ -8,7 +8,7 @@ from satexport.backends.web.runtime import VERSION
 from satexport.bundle.folder import CALIBRATION, GOLDEN, Bundle
 from satexport.memory import MB
 
-NOT_LOADED = (GOLDEN, CALIBRATION)  # parts that a page does not need to run
+NOT_LOADED = (GOLDEN, CALIBRATION)  # parts that a page does not need to run; it links the licences
 BROTLI, GZIP = 9, 9  # levels
 
 

@@ -81,7 +81,8 @@ class WebStep(RemoteStep):
                             for process in self._tab.processes()}
             loaded = self._ask(DRIVER, {"address": address, "threads": threads})
             if loaded["threads"] != threads:
-                raise RunError(f"the browser runs {loaded['threads']} threads, expected {threads}.")
+                raise RunError(f"the browser runs {loaded['threads']} of the {threads} threads asked for: "
+                               "leave --threads out.")
             self._stack = stack.pop_all()
         self.load_seconds, self.step_seconds = float(loaded["seconds"]), 0.0
         self.runtime = f"ONNX Runtime Web {VERSION} in Chromium {self._tab.version}"

@@ -34,6 +34,12 @@ def test_licences_travel_with_a_bundle(web_int8: Path) -> None:
     assert "MIT License" in (web_int8 / "LICENSE.onnxruntime.txt").read_text()
     assert "THIRD PARTY" in (web_int8 / "ThirdPartyNotices.txt").read_text("utf-8").upper()
     assert "AudioSet" in (web_int8 / "ATTRIBUTION.md").read_text("utf-8")
+    assert "Apache License" in (web_int8 / "LICENSE.satexport.txt").read_text("utf-8")
+
+
+def test_every_file_may_be_read_by_a_web_server_of_another_user(web_int8: Path) -> None:
+    modes = {path.stat().st_mode for path in web_int8.iterdir() if path.is_file()}
+    assert modes == {(web_int8 / "bundle.json").stat().st_mode}
 
 
 def test_the_command_proves_the_folder_in_the_browser_and_says_its_size(

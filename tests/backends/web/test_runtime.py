@@ -148,3 +148,10 @@ def test_a_registry_that_cannot_be_reached_is_said(
         find_runtime()
     assert f"into {folder} by hand" in str(caught.value)
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("mark", ["npm error", "npm ERR!"])
+def test_the_reason_is_the_first_sentence_of_npm(mark: str) -> None:
+    """npm 9, which Debian 12 has, marks its errors in another way than npm 11."""
+    output = "\n".join([f"{mark} code ENOTFOUND", f"{mark} errno ENOTFOUND", f"{mark} no such host.", "more"])
+    assert runtime._reason(output) == "no such host"
