@@ -36,7 +36,8 @@ def find_chromium() -> str:
     if chosen := os.environ.get(CHROMIUM):
         if found := shutil.which(chosen):
             return found
-        raise MissingError(f"${CHROMIUM} is {chosen}, expected the path of Chromium or Chrome.")
+        raise MissingError(f"${CHROMIUM} is {chosen}, where no program is; expected the path of Chromium or "
+                           "Chrome. Correct it, or unset it to use an installed one.")
     for name in NAMES:
         if found := shutil.which(name):
             return found
@@ -86,9 +87,13 @@ class Tab:
         self._driver = api.sync_playwright().start()
         self._folder = tempfile.TemporaryDirectory(  # nothing stays in the user's own
             prefix="satexport-", ignore_cleanup_errors=True)
-        browser = self._driver.chromium.launch(
-            executable_path=chromium, args=[*chromium_flags(), SINGLE_RENDERER], timeout=60_000, env={
-            **os.environ, **dict.fromkeys(FOLDERS, self._folder.name)})
+        try:
+            browser = self._driver.chromium.launch(
+                executable_path=chromium, args=[*chromium_flags(), SINGLE_RENDERER], timeout=60_000,
+                env={**os.environ, **dict.fromkeys(FOLDERS, self._folder.name)})
+        except api.Error as error:
+            raise RunError(f"{chromium} does not start as a browser ({_first_line(error)}). Install Chromium "
+                           f"again, or name another with {CHROMIUM}=PATH.") from None
         self._browser_session = browser.new_browser_cdp_session()
         self._page = browser.new_page()
         self._page.route(blank, lambda route: route.fulfill(
@@ -109,9 +114,15 @@ class Tab:
         try:
             return self._thread.submit(call).result()
         except self._error as error:
-            text = str(error).strip().splitlines()
-            raise RunError(f"the browser failed ({text[0] if text else type(error).__name__}). Try again; if "
-                           "it stays, try another version of Chromium.") from None
+            if "has been closed" in str(error) or "crashed" in str(error):
+                raise RunError("the browser has ended: somebody closed it, or memory ran out. End other "
+                               "programs and try again.") from None
+            raise RunError(f"the browser failed ({_first_line(error)}). Try again; if it stays, try another "
+                           "version of Chromium.") from None
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def chromium_flags() -> list[str]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
 from satexport.backends.web.runtime import FILES
 from satexport.bundle.contract import ANY, GraphOptions
 from satexport.bundle.folder import open_bundle
-from satexport.errors import BundleError
+from satexport.errors import BundleError, RunError
 from satexport.tagging.tagger import load
 from tests.bundle.copies import GRAPH, copy_of, reseal
 from tests.commands.calls import call
@@ -86,7 +89,9 @@ def test_golden_chunks_in_the_browser_are_pytorchs(web_int8: Path, chromium: str
     assert report["differences"]["golden chunks"]["top1_agreement"] == 1
 
 
-def test_a_step_of_the_browser_is_measured_where_it_runs(web_tiny: Path, chromium: str) -> None:
+def test_a_step_of_the_browser_is_measured_where_it_runs(
+        web_tiny: Path, chromium: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # of the measured process
     result = call("measure", web_tiny, "--no-eager", "--steps", 3, "--json")
     assert result.code == 0, result.err
     entry = json.loads(result.out)["bundles"][0]
@@ -98,6 +103,7 @@ def test_a_step_of_the_browser_is_measured_where_it_runs(web_tiny: Path, chromiu
     assert 0 < entry["load_seconds"] < 60
     assert entry["latency"]["burst"]["median_ms"] > 0
     assert entry["latency"]["paused_cpu_ms"] > 0
+    assert list(tmp_path.iterdir()) == []  # no folder of a browser
 
 
 def test_a_closed_step_has_ended_its_browser(web_tiny: Path, chromium: str) -> None:
@@ -129,3 +135,19 @@ def test_a_graph_that_the_browser_has_no_kernel_for_is_refused_by_the_name_of_th
     reseal(bundle)
     with pytest.raises(BundleError, match=r"cannot load model\.onnx: .*Rfft.*scores/last"):
         load(bundle)
+
+
+def test_a_program_that_is_no_browser_is_named(
+        web_tiny: Path, chromium: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SATEXPORT_CHROMIUM", "/bin/false")
+    with pytest.raises(RunError, match=r"/bin/false does not start as a browser.*SATEXPORT_CHROMIUM=PATH"):
+        load(web_tiny)
+
+
+def test_a_browser_that_ends_in_the_middle_is_said(web_tiny: Path, chromium: str) -> None:
+    with load(web_tiny) as tagger:
+        stream, chunk = tagger.stream(), np.zeros(32_000, np.float32)
+        stream.feed(chunk)
+        os.kill(tagger.step._tab.processes()[0]["id"], signal.SIGKILL)  # type: ignore[attr-defined]
+        with pytest.raises(RunError, match=r"the browser has ended: .* try again"):
+            stream.feed(chunk)
