@@ -90,6 +90,20 @@ def test_a_paused_microphone_goes_on_after_a_press_or_a_key(tab: Tab) -> None:
     assert resumed == [1, 2, 3, 3, [["paused", True]] * 2 + [["paused", False]]]
 
 
+def test_lost_sound_is_counted_and_said_also_after_listening(tab: Tab) -> None:
+    lost, told = tab.run(f"const MODEL = {MODEL};" + """
+        const {Listener} = await import('./listener.js');
+        const told = {}, lost = [];
+        const listener = new Listener(MODEL, {
+            onNotice: (key, notice) => { told[key] = notice?.title ?? null; },
+            onLevel: (level, captured, seconds) => lost.push(seconds)});
+        listener.microphone = {rate: 48000, track: {}, context: {}, stop: async () => {}};
+        listener.onLevel({peak: 0.1, rms: 0.1, captured: 48000, lost: 24000});
+        await listener.stop();
+        return [lost, told.lost];""")
+    assert (lost, told) == ([0.5], "0.5 s of sound were lost.")
+
+
 def test_what_the_module_refuses_is_not_said_to_be_the_browsers(tab: Tab) -> None:
     notice = tab.run("""
         const {refusal} = await import('./words.js');

@@ -179,7 +179,7 @@ def test_what_is_behind_does_not_drift(tab: Tab) -> None:
     """) == [[1, 1, 1, 1, 1, 0], 1]
 
 
-def test_a_port_of_a_closed_stream_or_model_says_so(tab: Tab) -> None:
+def test_a_port_that_nobody_hears_any_more_says_so(tab: Tab) -> None:
     messages = tab.run("""
         const {load} = await import('/satexport.js'), other = await load(), told = [];
         for (const owner of [model, other]) {
@@ -189,10 +189,18 @@ def test_a_port_of_a_closed_stream_or_model_says_so(tab: Tab) -> None:
                 stream.port(16000);
             });
         }
+        let worker;
+        globalThis.Worker = class extends Worker {
+            constructor(...given) { super(...given); worker = this; }
+        };
+        const last = await load(), stream = last.stream({onError: (error) => told.push(error.message)});
+        stream.port(16000);
+        await stream.feed(new Float32Array(9));
+        worker.dispatchEvent(new ErrorEvent('error', {message: 'it crashed'}));
         return told;
     """)
-    assert "the stream is closed" in messages[0]
-    assert "the model is closed" in messages[1]
+    found = "the stream is closed", "the model is closed", "the Worker stopped (it crashed)"
+    assert all(part in message for part, message in zip(found, messages, strict=True)), messages
 
 
 def test_a_step_takes_one_window_beside_the_samples_that_wait(tab: Tab) -> None:
