@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from satexport.bundle.contract import ANY, GraphOptions
 from satexport.bundle.folder import open_bundle
 from satexport.errors import BundleError, RunError
 from satexport.tagging.tagger import load
+from tests.browser import quick_sizes
 from tests.bundle.copies import GRAPH, copy_of, reseal
 from tests.commands.calls import call
 from tests.tiny import SAT, export
@@ -24,6 +26,12 @@ from tests.tiny import SAT, export
 @pytest.fixture
 def no_chromium(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SATEXPORT_CHROMIUM", "/nowhere/chromium")
+
+
+@pytest.fixture
+def quick() -> Iterator[None]:
+    with quick_sizes():
+        yield
 
 
 def test_a_bundle_has_all_that_a_page_needs_and_every_file_has_its_hash(web_int8: Path) -> None:
@@ -46,7 +54,7 @@ def test_every_file_may_be_read_by_a_web_server_of_another_user(web_int8: Path) 
 
 
 def test_the_command_proves_the_folder_in_the_browser_and_says_its_size(
-        tiny: Path, tmp_path: Path, onnxruntime_web: None, chromium: str) -> None:
+        tiny: Path, tmp_path: Path, onnxruntime_web: None, chromium: str, quick: None) -> None:
     result = call("web", "--fp32", "--from", tiny, "--output", tmp_path, "--minutes", 0.1, "--no-measure")
     assert result.code == 0, result.err
     assert "A page downloads " in result.out
@@ -55,7 +63,7 @@ def test_the_command_proves_the_folder_in_the_browser_and_says_its_size(
 
 
 def test_without_chromium_the_proof_is_skipped_and_says_why(
-        tiny: Path, tmp_path: Path, onnxruntime_web: None, no_chromium: None) -> None:
+        tiny: Path, tmp_path: Path, onnxruntime_web: None, no_chromium: None, quick: None) -> None:
     result = call("web", "--fp32", "--from", tiny, "--output", tmp_path)
     assert result.code == 0, result.err
     path = tmp_path / open_bundle(tiny).contract.variant / "web-fp32"

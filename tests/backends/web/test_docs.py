@@ -8,17 +8,16 @@ from typing import Any
 
 from satexport.backends.web.server import serve_folder
 from tests import ROOT
-from tests.backends.web.test_page_listening import clips, with_microphone  # noqa: F401
+from tests.backends.web.test_page_listening import clips, hearing  # noqa: F401
 
 
 def test_the_lines_of_the_documentation_hear_a_microphone(
-        browser: Any, chromium: str, web_int8: Path, clips: Path, tmp_path: Path) -> None:  # noqa: F811
+        hearing: Any, web_int8: Path, tmp_path: Path) -> None:  # noqa: F811
     page = re.search(r"```html\n(.*?)```", (ROOT / "docs" / "web.md").read_text("utf-8"), re.DOTALL)
     assert page
     (tmp_path / "index.html").write_text(page[1], "utf-8")
     (tmp_path / "web-int8").symlink_to(web_int8, target_is_directory=True)
-    more = "--use-fake-ui-for-media-stream", f"--use-file-for-fake-audio-capture={clips}"
-    with serve_folder(tmp_path) as address, with_microphone(browser, chromium, *more) as hearing:
+    with serve_folder(tmp_path) as address:
         context = hearing.new_context(permissions=["microphone"])
         tab = context.new_page()
         tab.goto(address)
