@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,13 @@ from tests.browser import quick_sizes
 from tests.bundle.copies import GRAPH, copy_of, reseal
 from tests.commands.calls import call
 from tests.tiny import SAT, export
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder with a path so short that Chromium can have a socket in it."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 @pytest.fixture
@@ -98,8 +106,8 @@ def test_golden_chunks_in_the_browser_are_pytorchs(web_int8: Path, chromium: str
 
 
 def test_a_step_of_the_browser_is_measured_where_it_runs(
-        web_tiny: Path, chromium: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))  # of the measured process
+        web_tiny: Path, chromium: str, short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(short))  # of the measured process
     result = call("measure", web_tiny, "--no-eager", "--steps", 3, "--json")
     assert result.code == 0, result.err
     entry = json.loads(result.out)["bundles"][0]
@@ -111,7 +119,7 @@ def test_a_step_of_the_browser_is_measured_where_it_runs(
     assert 0 < entry["load_seconds"] < 60
     assert entry["latency"]["burst"]["median_ms"] > 0
     assert entry["latency"]["paused_cpu_ms"] > 0
-    assert list(tmp_path.iterdir()) == []  # no folder of a browser
+    assert list(short.iterdir()) == []  # no folder of a browser
 
 
 def test_a_closed_step_has_ended_its_browser(web_tiny: Path, chromium: str) -> None:
