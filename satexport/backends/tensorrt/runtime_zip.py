@@ -10,7 +10,7 @@ from satexport.files import PACKAGE_FOLDER
 
 SOURCES = (  # patterns of the files that `satexport.pipeline.board` and `satexport.load` import
     "__init__.py", "errors.py", "facts.py", "files.py", "memory.py", "origin.py", "process.py",
-    "step.py", "terminal.py", "version.py",
+    "remote.py", "step.py", "terminal.py", "version.py",
     "backends/*.py", *(f"backends/tensorrt/{name}.py" for name in (
         "__init__", "backend", "build", "cuda", "engine", "inspect", "settings", "step")),
     "bundle/*.py", "frontends/*.py",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 
 from satexport.backends.web.browser import chromium_flags
+from satexport.backends.web.server import serve_folder
+from tests import ROOT
 from tests.backends.web.page import OpenPage, open_page
 from tests.machine import need
 
@@ -195,3 +198,23 @@ def test_two_minutes_of_listening_lose_nothing_and_keep_the_heap(
         assert page.problems == []
         print(f"the heap grew by {grown / 1e6:.2f} MB in the second minute, of {first / 1e6:.1f} MB")
         assert grown < 1e6
+
+
+def test_the_lines_of_the_documentation_hear_a_microphone(
+        hearing: Any, web_int8: Path, tmp_path: Path) -> None:
+    page = re.search(r"```html\n(.*?)```", (ROOT / "docs" / "web.md").read_text("utf-8"), re.DOTALL)
+    assert page
+    (tmp_path / "index.html").write_text(page[1], "utf-8")
+    (tmp_path / "web-int8").symlink_to(web_int8, target_is_directory=True)
+    with serve_folder(tmp_path) as address:
+        context = hearing.new_context(permissions=["microphone"])
+        tab = context.new_page()
+        tab.goto(address)
+        tab.wait_for_function("window.onclick")
+        with tab.expect_console_message(lambda message: message.type == "log", timeout=60_000) as said:
+            tab.mouse.click(5, 5)
+        end, tags = (argument.json_value() for argument in said.value.args)
+        context.close()
+    assert end == 2
+    assert len(tags) == 3
+    assert 1 > tags[0]["score"] >= tags[1]["score"] > 0

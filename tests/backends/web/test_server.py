@@ -51,7 +51,8 @@ def test_a_port_in_use_is_said(folder: Path) -> None:
 
 
 def test_ctrl_c_ends_it_without_an_error(web_int8: Path) -> None:
-    with start("web", "--serve", web_int8, "--port", 0) as process:
+    with start("web", "--serve", web_int8, "--port", 0,  # a background job may ignore SIGINT from its start
+               before="import signal; signal.signal(signal.SIGINT, signal.default_int_handler)") as process:
         assert process.stderr
         line = process.stderr.readline()
         address = line.split()[3]
