@@ -50,7 +50,8 @@ def true_events(clips: Sequence[Clip], labels: Sequence[str]) -> list[list[Event
 
 
 def event_metrics(truth: Sequence[Sequence[Event]], scores: Sequence[FloatArray],
-                  on: NDArray[np.float64], hop_seconds: float) -> EventMetrics:
+                  on: NDArray[np.float64], hop_seconds: float,
+                  collar_seconds: float = COLLAR_SECONDS) -> EventMetrics:
     """F1 over the clips. Their scores are [chunks, classes] each; `on` is the threshold of each class. A
     label is heard in a chunk if its score reaches its threshold, and an event is a run of such chunks. Only
     labels that the truth has are judged, as in sets that label some sounds only."""
@@ -63,6 +64,6 @@ def event_metrics(truth: Sequence[Sequence[Event]], scores: Sequence[FloatArray]
     found = [events_of_chunks((chunks >= on) & known, hop_seconds) for chunks in scores]
     pairs = list(zip(truth, found, strict=True))
     segments = reduce(add, (match_segments(*pair, labels) for pair in pairs))
-    onsets = reduce(add, (match_onsets(*pair, labels) for pair in pairs))
+    onsets = reduce(add, (match_onsets(*pair, labels, collar_seconds=collar_seconds) for pair in pairs))
     return EventMetrics(segment_f1=segments.micro, segment_f1_macro=segments.macro, onset_f1=onsets.micro,
                         onset_f1_macro=onsets.macro)

@@ -3,7 +3,7 @@ bundle's runtime."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from satexport.audio.clips import Clip
 from satexport.audio.datasets import LabelledSet
 from satexport.bundle.thresholds import OperatingPoint, Thresholds
 from satexport.errors import UsageError
@@ -50,11 +51,18 @@ def find_thresholds(tagger: Tagger, data: LabelledSet, precision: float | None =
     if any(clip.events is None for clip in data.clips):
         scores = np.stack([chunks.mean(0) for chunks in by_chunk])
         return choose_thresholds(tagger, data.truth(tagger.labels), scores, data.origin, precision)
-    hop, labels = tagger.contract.hop_seconds, tagger.labels
-    rows = [segment_scores(chunks, hop) for chunks in by_chunk]
+    return choose_on_segments(tagger, data.clips, by_chunk, data.origin, precision)
+
+
+def choose_on_segments(tagger: Tagger, clips: Sequence[Clip], by_chunk: Sequence[FloatArray],
+                       data: dict[str, object], precision: float | None = None) -> FoundThresholds:
+    """Choose the threshold of each class over the segments of clips with strong labels. The scores of each
+    clip's chunks are [chunks, classes]; `data` says which clips."""
+    labels = tagger.labels
+    rows = [segment_scores(chunks, tagger.contract.hop_seconds) for chunks in by_chunk]
     truth = [activity(events, len(labels), len(row))
-             for events, row in zip(true_events(data.clips, labels), rows, strict=True)]
-    return choose_thresholds(tagger, np.concatenate(truth), np.concatenate(rows), data.origin, precision,
+             for events, row in zip(true_events(clips, labels), rows, strict=True)]
+    return choose_thresholds(tagger, np.concatenate(truth), np.concatenate(rows), data, precision,
                              unit="segments")
 
 

@@ -6,6 +6,7 @@ figures are written. Imports only numpy.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -154,19 +155,19 @@ def _describe_set(found: SetParity) -> Iterator[Block]:
     if not found.intervals:
         return
     names = sorted(classes, key=lambda name: classes[name].average_precision)[:MOST_CLASSES]
-    rows = [[name, *(cell for figure in CLASS_FIGURES for cell in (
-        figure.text(found.pytorch.classes[name]), figure.text(classes[name]),
-        _text(figure, found.intervals.classes[name][figure.key])))] for name in names]
-    few = f", the {MOST_CLASSES} with the lowest AP of the bundle" if len(classes) > MOST_CLASSES else ""
-    yield Table(title=f"{CONFIDENCE} % intervals from {RESAMPLES} resamples of the clips, seed {SEED}{few}",
-                head=["class", *(head for figure in CLASS_FIGURES for head in (
-                    f"{figure.title}, PyTorch", f"{figure.title}, bundle", "interval"))], rows=rows)
+    few = f" {MOST_CLASSES} classes with the lowest AP," if len(classes) > MOST_CLASSES else ""
+    yield Table(title=f"bundle,{few} [{CONFIDENCE} % intervals] from {RESAMPLES} resamples of the clips, "
+                      f"seed {SEED}",
+                head=["class", *(figure.head for figure in CLASS_FIGURES)],
+                rows=[[name, *(f"{figure.text(classes[name])} {_text(figure, intervals[figure.key])}"
+                               for figure in CLASS_FIGURES)]
+                      for name in names for intervals in [found.intervals.classes[name]]])
 
 
 def _text(figure: Figure[Any], interval: Interval) -> str:
-    """A confidence interval as tables write it; "-" if it is undefined."""
+    """A confidence interval as tables write it; nothing if it is undefined."""
     low, high = interval.low, interval.high
-    return "-" if low != low else f"{figure.write(low)} to {figure.write(high)}"  # noqa: PLR0124  (NaN)
+    return "" if math.isnan(low) else f"[{figure.write(low)}, {figure.write(high)}]"
 
 
 def _describe_differences(report: ParityReport, differences: Mapping[C, Differences]) -> Iterator[Block]:

@@ -72,11 +72,11 @@ EVENT_FIGURES: Sequence[Figure[EventMetrics]] = (
 )
 
 CLASS_FIGURES: Sequence[Figure[ClassMetrics]] = (
-    Figure(key="average_precision", title="AP", format=".4f", of=lambda found: found.average_precision,
+    Figure(key="average_precision", title="AP", format=".3f", of=lambda found: found.average_precision,
            definition="average precision of a class by streamed score, as in mAP"),
-    Figure(key="auc", title="AUC", format=".4f",
+    Figure(key="auc", title="AUC", format=".3f",
            of=lambda found: None if math.isnan(found.auc) else found.auc,
            definition="area under its ROC curve; none if every clip has it"),
-    Figure(key="best_f1", title="best F1", format=".4f", of=lambda found: found.best_f1,
+    Figure(key="best_f1", title="best F1", format=".3f", of=lambda found: found.best_f1,
            definition="highest F1 of any threshold on the same clips"),
 )
