@@ -138,6 +138,7 @@ PLACES: dict[str, Maker] = {
     "/tmp/sizing": nothing,
     "both.npz": nothing,
     "parity.xml": nothing,
+    "thresholds.toml": nothing,
     "report.md": nothing,
     "measure.png": nothing,
 }

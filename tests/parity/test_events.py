@@ -44,7 +44,7 @@ def test_a_segment_has_the_highest_score_of_the_chunks_that_it_touches(
 
 def test_thresholds_found_on_some_scenes_raise_the_f1_on_others(tagger: Tagger) -> None:
     choosing, judging = (
-        LabelledSet(name=split, clips=tuple(scene_clips(split, range(count))), classes=(), origin={"kind": split})
+        LabelledSet(name=split, clips=tuple(scene_clips(split, range(count))), classes=(), origin={})
         for split, count in (("choose", 6), ("evaluate", 3)))
     thresholds = find_thresholds(tagger, choosing).thresholds
     assert all(point.segments and point.clips is None for point in thresholds.threshold.values())
