@@ -14,7 +14,7 @@
     f1 = 0.91                   # of `on`, on the clips that it was found on, as the next three
     precision = 0.95
     recall = 0.87
-    clips = 16                  # that have the label
+    clips = 16                  # that have the label; `segments` of 1 s if the set has strong labels
 
 Imports only numpy; Python 3.10 needs tomli.
 """
@@ -34,7 +34,7 @@ from satexport import facts
 from satexport.bundle.folder import labels_sha256
 from satexport.errors import DataError
 from satexport.files import write_text
-from satexport.terminal import shown
+from satexport.terminal import printable, shown
 
 SCHEMA = 1
 DEFAULT = 0.5          # the usual threshold of a sigmoid
@@ -52,6 +52,7 @@ class OperatingPoint:
     precision: float | None = None
     recall: float | None = None
     clips: int | None = None        # that have the label
+    segments: int | None = None     # instead of clips: of 1 s, in which the label is heard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,13 +74,15 @@ class Thresholds:
                 np.array([point.on if point.off is None else point.off for point in points]))
 
 
-def write_thresholds(path: Path, thresholds: Thresholds) -> None:
-    """Write a thresholds file atomically. Raises `RunError` if it cannot be written."""
-    write_text(path, thresholds_text(thresholds))
+def write_thresholds(path: Path, thresholds: Thresholds, remarks: Sequence[str] = ()) -> None:
+    """Write a thresholds file atomically, with `remarks` as comments at its end. Raises `RunError` if it
+    cannot be written."""
+    comments = "".join(f"# {printable(remark)}\n" for remark in remarks)
+    write_text(path, "\n".join(filter(None, (_text(thresholds), comments))))
 
 
-def thresholds_text(thresholds: Thresholds) -> str:
-    """The content of a thresholds file."""
+def _text(thresholds: Thresholds) -> str:
+    """The content of a thresholds file, without remarks."""
     head = {key: getattr(thresholds, key) for key in ("schema", "labels_sha256", "on", "off")}
     tables = [("", head), ("origin", thresholds.origin)] + [
         (f"threshold.{facts.toml_text(label)}", vars(point)) for label, point in thresholds.threshold.items()]
