@@ -153,7 +153,6 @@ PLACES: dict[str, Maker] = {
     "dog.txt": nothing,
     "dog.selection.table.txt": nothing,
     "parity.xml": nothing,
-    "thresholds.toml": nothing,
     "report.md": nothing,
     "measure.png": nothing,
 }

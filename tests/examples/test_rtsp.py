@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,10 +52,11 @@ def test_a_camera_that_comes_back_goes_on_after_silence_for_the_time_between(tmp
     assert set(heard) == {0x0201}
     silence = read(lambda sample: sample == 0, 800)  # 0.1 s, before the camera is there again
     assert set(silence) == {0}
+    time.sleep(0.3)
     (tmp_path / "again").touch()
     heard = read(bool, 500)
     assert set(heard) == {0, 0x0201}
-    assert heard[0] == 0  # for the time after the pause
+    assert heard.count(0) >= 2400  # for the time after the pause
     process.stdout.close()  # as satexport does when it ends
     assert process.wait(PATIENCE) == 0
     assert b"trying again" in process.stderr.read()
