@@ -71,7 +71,7 @@ def test_json_lines_have_level_and_absolute_time(demo: Path, wav: Path, only: Pa
                              "start_datetime": "2026-11-26T21:00:04.000+00:00"}.items()
     assert "end" not in began
     assert over.items() >= {"event": "ended", "start": 4.0, "end": 8.0,
-                            "end_datetime": "2026-11-26T21:00:08.000+00:00"}.items()
+                            "level_dbfs": -20.0, "end_datetime": "2026-11-26T21:00:08.000+00:00"}.items()
     assert 0.5 <= over["mean_score"] <= over["score"] <= 1
 
 
