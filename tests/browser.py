@@ -6,12 +6,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 
-from satexport.backends.web.browser import FLAGS, find_chromium
+from satexport.backends.web import sizes
+from satexport.backends.web.browser import CHROMIUM, chromium_flags, find_chromium
 from satexport.backends.web.runtime import find_runtime, runtime_folder
 from satexport.backends.web.server import serve_folder
 from satexport.errors import MissingError, RunError
@@ -55,9 +57,24 @@ def browser(chromium: str) -> Iterator[Any]:
     """A browser of Playwright."""
     from playwright.sync_api import sync_playwright
 
-    flags = [*FLAGS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=chromium, args=flags)
+        yield playwright.chromium.launch(executable_path=chromium, args=chromium_flags())
+
+
+@contextmanager
+def quick_sizes() -> Iterator[None]:
+    """Compress at the fastest levels: at the usual ones a bundle takes 10 s and more."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sizes, "BROTLI", 1)
+        patch.setattr(sizes, "GZIP", 1)
+        yield
+
+
+def compile_web(source: Path, name: str, folder: Path) -> Path:
+    """Build a bundle; tests load it, so the build does not."""
+    with quick_sizes(), pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CHROMIUM, "/nowhere/chromium")
+        return compiled(source, name, folder)
 
 
 # Bundles. Do not write into them: copy them.
@@ -65,19 +82,19 @@ def browser(chromium: str) -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def web_int8(demo: Path, build: Path, onnxruntime_web: None) -> Path:
     """The demo in int8."""
-    return compiled(demo, "web-int8", build)
+    return compile_web(demo, "web-int8", build)
 
 
 @pytest.fixture(scope="session")
 def web_fp32(demo: Path, build: Path, onnxruntime_web: None) -> Path:
     """The demo in fp32."""
-    return compiled(demo, "web-fp32", build)
+    return compile_web(demo, "web-fp32", build)
 
 
 @pytest.fixture(scope="session")
 def web_tiny(tiny: Path, build: Path, onnxruntime_web: None) -> Path:
     """A small model with random weights in fp32."""
-    return compiled(tiny, "web-fp32", build)
+    return compile_web(tiny, "web-fp32", build)
 
 
 @pytest.fixture(scope="session")

@@ -51,8 +51,9 @@ def web_command(context: click.Context, /, fp32: bool, int8: bool, served: Path 
         others = [name for name in context.params if name not in ("served", "port")
                   and context.get_parameter_source(name) is not ParameterSource.DEFAULT]
         if others:
-            raise UsageError("--serve takes a bundle that exists and only --port beside it; found another "
-                             "option. Make the bundle first.")
+            found = next(option.opts[0] for option in context.command.params if option.name == others[0])
+            raise UsageError(f"--serve takes a bundle that exists and only --port beside it; found {found}. "
+                             "Make the bundle first.")
         _serve(served, port)
         return
     if context.get_parameter_source("port") is not ParameterSource.DEFAULT:

@@ -13,6 +13,8 @@ from satexport import errors
 from satexport.errors import RunError
 from satexport.origin import read_cpu
 
+GRACE, GRACE_AFTER_ERROR = 5.0, 0.5  # s, to end by itself
+
 
 class Process:
     """A context manager that starts a `satexport.measure.worker`, or another `module` that serves commands as
@@ -37,8 +39,17 @@ class Process:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
+        """End the process: by the end of its input, so that it ends what it has started, such as a browser;
+        if that takes longer than GRACE, by force."""
+        assert self._process.stdin
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(GRACE if kind is None else GRACE_AFTER_ERROR)
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
+        assert self._process.stdout
+        self._process.stdout.close()
 
     def ask(self, do: str, **arguments: Any) -> Any:
         """Call the method `do` of its `Worker` and return the reply; blocks until it comes. Raises the error

@@ -109,14 +109,14 @@ MEASURE_FIGURES: Sequence[Figure[MeasureEntry]] = (
                       "the resident size of the same process after its imports (loading also releases code "
                       "that the imports had read: up to 4 MB less); arena on, as in normal use. For a "
                       "page: the same of the browser's process that runs it, from an empty page on"),
-    Figure(key="heap_mb", title="heap in the browser", unit="MB", format=".1f", brief=False, pictured=False,
+    Figure(key="heap_mb", title="heap in the browser", unit="MB", format=".1f", pictured=False,
            of=lambda entry: _megabytes(entry.memory_bytes.heap),
            definition="for a page: memory that ONNX Runtime Web has allocated for the model, its tensors and "
                       "itself"),
-    Figure(key="download_mb", title="download", unit="MB", format=".1f", brief=False, pictured=False,
+    Figure(key="download_mb", title="download", unit="MB", format=".1f", pictured=False,
            of=lambda entry: _megabytes(entry.memory_bytes.download),
-           definition="for a page: everything that it downloads to run, each file compressed by brotli at "
-                      "level 9"),
+           definition="for a page: all files that it loads to run, and the licences, each compressed by "
+                      "brotli at level 9"),
     Figure(key="device_mb", title="device memory", unit="MB", format=".0f",
            of=lambda entry: _megabytes(entry.memory_bytes.device),
            definition="for an engine: free device memory before it is loaded minus free device memory after "

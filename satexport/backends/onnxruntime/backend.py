@@ -41,9 +41,10 @@ def check_contract(contract: Contract, target: Target) -> None:
 
 
 def write(folder: Path, draft: Draft) -> WrittenGraphs:
-    from satexport.backends.onnxruntime.write import fuse, write_onnx
+    from satexport.backends.onnxruntime.write import fuse
+    from satexport.graph.files import write_with_weights
 
-    return WrittenGraphs(graph=write_onnx(folder, fuse(draft)))
+    return WrittenGraphs(graph=write_with_weights(folder, fuse(draft)))
 
 
 def candidates(bundle: Bundle, options: LoadOptions) -> Mapping[str, Candidate]:

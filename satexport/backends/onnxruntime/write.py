@@ -1,10 +1,8 @@
-"""Write the graph of a CPU bundle, with its weights in a separate file."""
+"""The graph of a CPU bundle, with nodes of ONNX Runtime."""
 
 from __future__ import annotations
 
-import shutil
 from contextlib import closing
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -17,11 +15,9 @@ from satexport.errors import RunError
 from satexport.frontends.prepare import model_input
 from satexport.step import FloatArray
 
-GRAPH = "model.onnx"
 TOLERANCE = 1e-3  # largest score difference between the graphs before and after; measured: 0, but rounding
                   # may move a value to the next integer
 CHUNKS = 3
-MIN_EXTERNAL_BYTES = 16_384  # smaller weights stay in the graph's own file
 
 
 def fuse(draft: Draft) -> onnx.ModelProto:
@@ -50,14 +46,3 @@ def _run(model: onnx.ModelProto, draft: Draft) -> FloatArray:
             outputs, cache = step(model_input(contract, noise.astype(np.float32)), cache)
             scores.append(outputs.scores)
     return np.stack(scores)
-
-
-def write_onnx(folder: Path, model: onnx.ModelProto) -> str:
-    """Write the graph and its weights as two files; returns the name of the graph's file.
-
-    ONNX Runtime maps the file of weights into memory and releases each weight once it is packed. With a
-    single file it would keep all weights in memory twice."""
-    onnx.save_model(model, folder / GRAPH, save_as_external_data=True, location=f"{GRAPH}.data",
-                    size_threshold=MIN_EXTERNAL_BYTES)
-    shutil.copymode(folder / GRAPH, folder / f"{GRAPH}.data")  # onnx makes it readable by the owner only
-    return GRAPH

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from satexport.backends.web.server import ISOLATION
 from satexport.errors import MissingError, RunError
 from satexport.runtimes import check_version, import_runtime
 
@@ -35,7 +36,8 @@ def find_chromium() -> str:
     if chosen := os.environ.get(CHROMIUM):
         if found := shutil.which(chosen):
             return found
-        raise MissingError(f"${CHROMIUM} is {chosen}, expected the path of Chromium or Chrome.")
+        raise MissingError(f"${CHROMIUM} is {chosen}, where no program is; expected the path of Chromium or "
+                           "Chrome. Correct it, or unset it to use an installed one.")
     for name in NAMES:
         if found := shutil.which(name):
             return found
@@ -83,37 +85,50 @@ class Tab:
 
     def _open(self, api: Any, chromium: str, blank: str) -> str:
         self._driver = api.sync_playwright().start()
-        self._folder = tempfile.TemporaryDirectory(prefix="satexport-")  # nothing stays in the user's own
-        flags = [*FLAGS, SINGLE_RENDERER, *(["--no-sandbox"] if _is_root() else [])]
-        browser = self._driver.chromium.launch(executable_path=chromium, args=flags, timeout=60_000, env={
-            **os.environ, **dict.fromkeys(FOLDERS, self._folder.name)})
+        self._folder = tempfile.TemporaryDirectory(  # nothing stays in the user's own
+            prefix="satexport-", ignore_cleanup_errors=True)
+        try:
+            browser = self._driver.chromium.launch(
+                executable_path=chromium, args=[*chromium_flags(), SINGLE_RENDERER], timeout=60_000,
+                env={**os.environ, **dict.fromkeys(FOLDERS, self._folder.name)})
+        except api.Error as error:
+            raise RunError(f"{chromium} does not start as a browser ({_first_line(error)}). Install Chromium "
+                           f"again, or name another with {CHROMIUM}=PATH.") from None
         self._browser_session = browser.new_browser_cdp_session()
         self._page = browser.new_page()
         self._page.route(blank, lambda route: route.fulfill(
-            body="<!doctype html><title>satexport</title>", content_type="text/html", headers={
-                "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}))
+            body="<!doctype html><title>satexport</title>", content_type="text/html", headers=ISOLATION))
         self._page.goto(blank)
         return str(browser.version)
 
     def _end(self) -> None:
-        if self._driver:
-            self._driver.stop()
-            self._driver = None
-            self._folder.cleanup()
+        driver, self._driver = self._driver, None
+        if driver:
+            try:
+                driver.stop()
+            finally:
+                self._folder.cleanup()
 
     def _run(self, call: Callable[[], T]) -> T:
         """Run in the thread of the tab."""
         try:
             return self._thread.submit(call).result()
         except self._error as error:
-            text = str(error).strip().splitlines()
-            raise RunError(f"the browser failed ({text[0] if text else type(error).__name__}). Try again; if "
-                           "it stays, try another version of Chromium.") from None
+            if "has been closed" in str(error) or "crashed" in str(error):
+                raise RunError("the browser has ended: somebody closed it, or memory ran out. End other "
+                               "programs and try again.") from None
+            raise RunError(f"the browser failed ({_first_line(error)}). Try again; if it stays, try another "
+                           "version of Chromium.") from None
 
 
-def _is_root() -> bool:
-    """Whether the user is root, as whom Chromium has no sandbox."""
-    return hasattr(os, "geteuid") and os.geteuid() == 0
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def chromium_flags() -> list[str]:
+    """Return the flags to start Chromium with. For root it has no sandbox."""
+    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
+    return [*FLAGS, *(["--no-sandbox"] if is_root else [])]
 
 
 def resident_size(process: int, key: str) -> int:

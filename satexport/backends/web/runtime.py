@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from satexport.errors import DataError, MissingError, RunError
-from satexport.files import download_folder, read_at_most, sha256_of, write_bytes
+from satexport.files import download_folder, sha256_of, write_bytes
 from satexport.progress import progress
 
 PACKAGE = "onnxruntime-web"
@@ -82,25 +82,26 @@ def _fetch(folder: Path) -> None:
         if package is None:
             raise RunError(f"npm cannot fetch {PACKAGE} {VERSION} ({found or 'it wrote no package'}): check "
                            f"the network and npm's registry (npm config get registry). {by_hand}")
-        for file, content in _unpack(package, Path(temporary)).items():
+        for file, content in _unpack(package).items():
             write_bytes(folder / file.name, content)
 
 
 def _reason(output: str) -> str:
     """Return the first error in the output of npm."""
-    lines = [line.split("npm error", 1)[-1].strip() for line in output.splitlines() if "npm error" in line]
+    lines = [line.split(mark, 1)[1].strip() for line in output.splitlines()
+             for mark in ("npm error", "npm ERR!") if mark in line]  # newer versions, and until 9
     return next((line for line in lines if not line.startswith(("code ", "syscall ", "errno "))),
                 "no reason given").rstrip(".")
 
 
-def _unpack(package: Path, folder: Path) -> dict[RuntimeFile, bytes]:
+def _unpack(package: Path) -> dict[RuntimeFile, bytes]:
     """Return the contents of FILES in an npm package. Raises `RunError` if one is missing or differs."""
     contents = {}
     for file in FILES:
         try:
             with tarfile.open(package) as archive:
-                archive.extract(f"package/dist/{file.name}", folder, filter="data")
-            content = read_at_most(folder / "package" / "dist" / file.name, file.size)
+                member = archive.extractfile(f"package/dist/{file.name}")
+                content = member.read(file.size + 1) if member else b""
             if hashlib.sha256(content).hexdigest() != file.sha256:
                 raise OSError("its SHA-256 differs from that of the published package")
         except (tarfile.TarError, KeyError, EOFError, OSError) as error:

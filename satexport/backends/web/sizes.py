@@ -8,26 +8,30 @@ from satexport.backends.web.runtime import VERSION
 from satexport.bundle.folder import CALIBRATION, GOLDEN, Bundle
 from satexport.memory import MB
 
-NOT_LOADED = (GOLDEN, CALIBRATION)  # parts that a page does not need to run
+NOT_LOADED = (GOLDEN, CALIBRATION)  # parts that a page does not need to run; it links the licences
 BROTLI, GZIP = 9, 9  # levels
 
 
-def download_sizes(bundle: Bundle) -> dict[str, int]:
-    """Return sizes in bytes: of the files, and compressed by gzip and, if its package is installed, by
-    brotli."""
-    contents = [(bundle.path / name).read_bytes() for name in bundle.files if name not in NOT_LOADED]
-    sizes = {"files": sum(map(len, contents)),
-             "gzip": sum(len(gzip.compress(content, GZIP, mtime=0)) for content in contents)}
+def brotli_size(bundle: Bundle) -> int | None:
+    """Return the bytes of what a page downloads, compressed by brotli; None if its package is missing."""
     try:
         import brotli
     except ImportError:
-        return sizes
-    return sizes | {"brotli": sum(len(brotli.compress(content, quality=BROTLI)) for content in contents)}
+        return None
+    return sum(len(brotli.compress(content, quality=BROTLI)) for content in _read_files(bundle))
+
+
+def _read_files(bundle: Bundle) -> list[bytes]:
+    return [(bundle.path / name).read_bytes() for name in bundle.files if name not in NOT_LOADED]
 
 
 def report_sizes(bundle: Bundle) -> dict[str, object]:
     """Return the report of a finished bundle."""
-    sizes = download_sizes(bundle)
+    contents = _read_files(bundle)
+    sizes = {"files": sum(map(len, contents)),
+             "gzip": sum(len(gzip.compress(content, GZIP, mtime=0)) for content in contents)}
+    if (size := brotli_size(bundle)) is not None:
+        sizes["brotli"] = size
     compressed = ", ".join(f"{sizes[name] / MB:.1f} by {name}" for name in ("brotli", "gzip")
                            if name in sizes)
     return {"kind": "web", "download_bytes": sizes, "onnxruntime_web": VERSION,

@@ -14,7 +14,7 @@ from satexport import errors
 from satexport.backends.web.browser import Tab, resident_size
 from satexport.backends.web.runtime import VERSION
 from satexport.backends.web.server import serve_folder
-from satexport.backends.web.sizes import download_sizes
+from satexport.backends.web.sizes import brotli_size
 from satexport.bundle.folder import Bundle
 from satexport.errors import BundleError, RunError, SatexportError
 from satexport.remote import Footprint, RemoteStep
@@ -81,7 +81,8 @@ class WebStep(RemoteStep):
                             for process in self._tab.processes()}
             loaded = self._ask(DRIVER, {"address": address, "threads": threads})
             if loaded["threads"] != threads:
-                raise RunError(f"the browser runs {loaded['threads']} threads, expected {threads}.")
+                raise RunError(f"the browser runs {loaded['threads']} of the {threads} threads asked for: "
+                               "leave --threads out.")
             self._stack = stack.pop_all()
         self.load_seconds, self.step_seconds = float(loaded["seconds"]), 0.0
         self.runtime = f"ONNX Runtime Web {VERSION} in Chromium {self._tab.version}"
@@ -117,7 +118,7 @@ class WebStep(RemoteStep):
         resident = sum(max(0, resident_size(process["id"], "VmHWM") - self._before.get(process["id"], 0))
                        for process in self._tab.processes())
         return Footprint(resident=resident or None, heap=int(self._tab.evaluate("() => driver.memory()")),
-                         download=download_sizes(self._bundle).get("brotli"))
+                         download=brotli_size(self._bundle))
 
     def close(self) -> None:
         if not self.is_closed:

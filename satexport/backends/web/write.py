@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-from importlib import metadata
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 
@@ -12,35 +11,34 @@ import onnx
 from satexport.backends.web.runtime import find_runtime
 from satexport.errors import RunError
 from satexport.files import PACKAGE_FOLDER, write_bytes
+from satexport.graph.files import write_with_weights
+from satexport.runtimes import import_runtime
 
-GRAPH = "model.onnx"
-MIN_EXTERNAL_BYTES = 16_384  # smaller weights stay in the graph's own file
-STATIC = "static"            # folder in this package
-ATTRIBUTION = "ATTRIBUTION.md"  # of the labels, from satexport/data
-LICENCES = {"LICENSE": "LICENSE.onnxruntime.txt", "ThirdPartyNotices.txt": "ThirdPartyNotices.txt"}
-# of Python's package `onnxruntime`, because npm's has none, and their names in a bundle
+STATIC = "static"  # folder in this package
 
 
 def write_bundle_files(folder: Path, model: onnx.ModelProto) -> str:
-    """Write the files of a bundle; returns the name of the graph's file. Raises `RunError` if the installed
-    ONNX Runtime has no licence to pass on, and the errors of `find_runtime`."""
-    onnx.save_model(model, folder / GRAPH, save_as_external_data=True, location=f"{GRAPH}.data",
-                    size_threshold=MIN_EXTERNAL_BYTES)
+    """Write the files of a bundle; returns the name of the graph's file. Raises `RunError` if a licence that
+    must be passed on is not installed, and the errors of `find_runtime`."""
     for path in find_runtime():
-        shutil.copyfile(path, folder / path.name)
+        write_bytes(folder / path.name, path.read_bytes())
     for source in (files(__package__) / STATIC).iterdir():
         write_bytes(folder / source.name, source.read_bytes())
-    shutil.copyfile(PACKAGE_FOLDER / "data" / ATTRIBUTION, folder / ATTRIBUTION)
-    for name, copy in LICENCES.items():
-        write_bytes(folder / copy, _find_licence(name))
-    return GRAPH
+    for name, original in _find_licences().items():
+        try:
+            write_bytes(folder / name, original.read_bytes())
+        except OSError as error:
+            raise RunError(f"{original} cannot be read ({error.strerror}), and must travel with the bundle: "
+                           "install satexport and onnxruntime again.") from None
+    return write_with_weights(folder, model)
 
 
-def _find_licence(name: str) -> bytes:
-    """Return a text about the licence of ONNX Runtime from its Python package."""
-    path = Path(str(metadata.distribution("onnxruntime").locate_file(f"onnxruntime/{name}")))
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise RunError(f"{path} cannot be read ({error.strerror}), which must travel with ONNX Runtime Web: "
-                       "install onnxruntime again.") from None
+def _find_licences() -> Mapping[str, Path]:
+    """Return the texts about licences by their names in a bundle: of satexport, whose page and module it has,
+    of the labels, and of ONNX Runtime, from its Python package, because npm's has none."""
+    onnxruntime = Path(import_runtime("onnxruntime").__file__).parent
+    own = PACKAGE_FOLDER / "data" / "LICENSE"  # in a wheel; in a checkout it is beside the package
+    return {"LICENSE.satexport.txt": own if own.is_file() else PACKAGE_FOLDER.parent / "LICENSE",
+            "ATTRIBUTION.md": PACKAGE_FOLDER / "data" / "ATTRIBUTION.md",
+            "LICENSE.onnxruntime.txt": onnxruntime / "LICENSE",
+            "ThirdPartyNotices.txt": onnxruntime / "ThirdPartyNotices.txt"}

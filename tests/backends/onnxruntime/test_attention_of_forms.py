@@ -15,6 +15,7 @@ from satexport.backends.onnxruntime import write
 from satexport.backends.onnxruntime.in_memory import step_in_memory
 from satexport.bundle.contract import ANY, USUAL_OPTIONS, GraphOptions
 from satexport.bundle.folder import open_bundle
+from satexport.graph.files import GRAPH
 from satexport.parity.golden import golden_outputs, proof_streams, run_golden
 from satexport.pipeline.build import compile_bundle
 from satexport.pipeline.plan import BuildOptions
@@ -67,7 +68,7 @@ def test_attention_is_fused_where_the_node_computes_the_same_and_all_else_stays(
     monkeypatch.setattr(write, "fuse", keep_and_fuse)
     path = compile_bundle(open_bundle(source), find_target("cpu-int8"), tmp_path, BuildOptions(
         calibration=FEW, cache_dtype=form.cache_dtype)).path
-    (draft,), after = drafts, onnx.load(path / write.GRAPH)
+    (draft,), after = drafts, onnx.load(path / GRAPH)
     before = draft.graph.model
     kinds = [node.op_type for node in after.graph.node]
     assert kinds.count("QAttention") == form.fused

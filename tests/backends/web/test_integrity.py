@@ -118,15 +118,16 @@ def test_a_changed_file_is_named_and_not_used(
 
 def test_a_missing_file_and_a_cut_one_are_named(
         browser: Any, folder: Path, address: str, restore: None) -> None:
+    labels = (folder / "labels.txt").read_bytes()
     change(folder / "labels.txt", None)
     error = load(browser, address)
     assert error
     assert (error["kind"], "labels.txt is missing: " in error["message"]) == ("bundle", True)
     change(folder / "model.onnx", (folder / "model.onnx").read_bytes()[:-1])
-    folder.joinpath("labels.txt").touch()
+    (folder / "labels.txt").write_bytes(labels)
     error = load(browser, address)
     assert error
-    assert "was modified: it has " in error["message"]
+    assert "model.onnx was modified: it has " in error["message"]
 
 
 def test_a_manifest_without_its_seal_is_refused(
@@ -151,8 +152,7 @@ def test_a_graph_that_the_runtime_cannot_run_is_named(
     import onnx
 
     model = onnx.load(folder / "model.onnx", load_external_data=False)
-    node = model.graph.node[-1]
-    node.op_type, node.name = "HardlyKnown", "the_last"
+    model.graph.node[-1].op_type = "HardlyKnown"
     change(folder / "model.onnx", model.SerializeToString())
     seal(folder)
     error = load(browser, address)
@@ -163,7 +163,8 @@ def test_a_graph_that_the_runtime_cannot_run_is_named(
 
 
 class Proxy(Handler):
-    """Serves the folder for every host: the browser takes it for a proxy."""
+    """Serves the folder for every host: the browser takes it for a proxy. Only so does a test have a page of
+    another machine over plain http, which lacks `crypto.subtle`."""
 
     def translate_path(self, path: str) -> str:
         return super().translate_path(urlsplit(path).path)
@@ -184,7 +185,8 @@ def test_a_page_over_plain_http_checks_hashes_itself(
 
 
 class Kept(Handler):
-    """Lets a browser keep files for an hour, as many servers do."""
+    """Lets a browser keep files for an hour, as many servers do. The backend's own server does not, so that
+    no other test meets an older file in the browser's cache."""
 
     def send_header(self, keyword: str, value: str) -> None:
         super().send_header(keyword, "max-age=3600" if keyword == "Cache-Control" else value)
@@ -208,10 +210,31 @@ def test_older_files_in_the_browsers_cache_are_replaced_and_older_code_is_told(
     context.close()
 
 
+class Foreign(Handler):
+    """Lets pages of other origins import its modules, as servers for files of others' pages do."""
+
+    def end_headers(self) -> None:
+        self.send_header("Access-Control-Allow-Origin", "*")
+        super().end_headers()
+
+
+def test_a_folder_on_another_origin_is_refused_with_what_to_do(
+        browser: Any, folder: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "Handler", Foreign)
+    context = browser.new_context()
+    with serve_folder(folder) as other:
+        error = Tab(context, address).run(LOAD.replace("'/satexport.js'", f"'{other}/satexport.js'"))
+    context.close()
+    assert error["kind"] == "use"
+    assert f"starts no Worker from {other}/worker.js" in error["message"]
+    assert f"on the server of this page, {address}. Copy it there." in error["message"]
+
+
 @pytest.mark.parametrize(("lacking", "message"), [
     ("delete globalThis.Worker", "has no Workers from JavaScript modules"),
     ("WebAssembly.validate = () => false", "has no vector instructions of WebAssembly (SIMD)"),
-    ("delete globalThis.WebAssembly", "has no WebAssembly")])
+    ("delete globalThis.WebAssembly", "has no WebAssembly"),
+    ("delete globalThis.DecompressionStream", "has no DecompressionStream for raw deflate")])
 def test_a_browser_that_lacks_something_is_told_which_to_use(
         browser: Any, address: str, lacking: str, message: str) -> None:
     context = browser.new_context()
@@ -219,7 +242,7 @@ def test_a_browser_that_lacks_something_is_told_which_to_use(
     context.close()
     assert error["kind"] == "browser"
     assert message in error["message"]
-    assert "Use Chrome or Edge 91" in error["message"]
+    assert "Use Chrome or Edge 105, Firefox 121, Safari 16.4, or newer." in error["message"]
 
 
 def test_the_sealed_list_has_every_module_that_the_model_runs(web_tiny: Path) -> None:

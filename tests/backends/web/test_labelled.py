@@ -11,7 +11,7 @@ from tests.commands.calls import call
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("bundle", "differs"), [("web_int8", 0.25), ("web_fp32", 1e-4)])
+@pytest.mark.parametrize(("bundle", "differs"), [("web_int8", 0.05), ("web_fp32", 1e-4)])
 def test_the_demo_in_a_browser_keeps_its_map_on_fold_4_of_esc_10(
         bundle: str, differs: float, shared: Path, chromium: str, request: pytest.FixtureRequest) -> None:
     result = call("parity", request.getfixturevalue(bundle), "--data", shared / "esc10", "--folds", 4,

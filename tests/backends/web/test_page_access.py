@@ -101,7 +101,7 @@ def test_nothing_comes_from_elsewhere_and_nothing_after_loading(browser: Any, we
         page.drop(DOG, (shared / "esc10" / "audio" / DOG).read_bytes())
         assert page.heard()
         page.tab.click("#as-table summary")
-        assert "Dog" in page.tab.inner_text("#rows")
+        page.tab.wait_for_selector("#rows td:has-text('Dog')", timeout=5000)
         assert [address for address in page.requests[before:] if not address.startswith("blob:")] == []
         assert page.problems == []
 

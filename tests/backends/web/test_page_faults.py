@@ -18,6 +18,11 @@ INSECURE = """
     Object.defineProperty(globalThis, 'isSecureContext', {value: false});
     delete globalThis.AudioWorkletNode;"""
 
+NO_DEVICE = """
+    MediaDevices.prototype.getUserMedia = async () => {
+        throw new DOMException('Requested device not found', 'NotFoundError');
+    };"""
+
 
 @pytest.fixture
 def served(web_bundle: str) -> str:
@@ -25,7 +30,7 @@ def served(web_bundle: str) -> str:
 
 
 def test_without_a_microphone_it_says_to_plug_one_in(browser: Any, served: str) -> None:
-    with open_page(browser, served, permissions=["microphone"]) as page:
+    with open_page(browser, served, permissions=["microphone"], script=NO_DEVICE) as page:
         page.tab.click("#listen")
         page.tab.wait_for_selector("#notices .notice")
         assert "No microphone was found." in page.notices
@@ -55,7 +60,7 @@ def test_without_javascript_it_says_to_switch_it_on(browser: Any, served: str) -
         assert "Switch JavaScript on" in page.tab.inner_text("main")
 
 
-@pytest.mark.parametrize("name", ["model.onnx.data", "labels.txt", "capture.js"])
+@pytest.mark.parametrize("name", ["model.onnx.data", "capture.js", "decode.js", "page.css", "index.html"])
 def test_a_changed_file_is_named_and_not_used(browser: Any, served: str, name: str) -> None:
     def change(route: Any) -> None:
         answer = route.fetch()
@@ -94,4 +99,4 @@ def test_a_page_that_lacks_a_module_says_so(browser: Any, served: str, answer: d
 def test_a_browser_that_lacks_something_is_told_which_one_has_it(browser: Any, served: str) -> None:
     with open_page(browser, served, script="delete globalThis.Worker", state="failed") as page:
         assert "This browser cannot run the model." in page.notices
-        assert "Firefox 114" in page.notices
+        assert "Chrome or Edge 105, Firefox 121" in page.notices

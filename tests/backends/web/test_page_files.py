@@ -16,8 +16,8 @@ from satexport.backends.web.server import serve_folder
 from satexport.bundle.folder import open_bundle
 from satexport.step import FloatArray
 from satexport.tagging.tagger import Tagger
-from tests.backends.compiled import compiled
 from tests.backends.web.page import OpenPage, largest_difference, open_page, scores_of
+from tests.backends.web.test_page_parts import adts, mp4
 from tests.machine import need
 
 DOG, ROOSTER = "4-207124-A-0.ogg", "4-164064-C-1.ogg"
@@ -27,11 +27,6 @@ CONTAINERS = [  # file name, soundfile's format and subtype, channels, Hz
     ("double.wav", "RF64", "DOUBLE", 1, 32000), ("ulaw.wav", "WAV", "ULAW", 1, 44100),
     ("sound.flac", "FLAC", "PCM_16", 2, 44100), ("sound.ogg", "OGG", "VORBIS", 2, 32000),
     ("sound.opus", "OGG", "OPUS", 1, 48000), ("sound.mp3", "MP3", "MPEG_LAYER_III", 1, 44100)]
-
-
-@pytest.fixture(scope="module")
-def web_fp32(demo: Path, onnxruntime_web: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compiled(demo, "web-fp32", tmp_path_factory.mktemp("web-fp32"))
 
 
 @pytest.fixture(scope="module")
@@ -137,15 +132,25 @@ def bad_files(samples: FloatArray, folder: Path) -> dict[str, tuple[bytes, str]]
                       "starts like FLAC"),
         "hole.wav": (written(folder / "hole.wav", hole, 44100), "NaN or infinity"),
         "loud.wav": (written(folder / "loud.wav", samples * 32768, 44100), "far too loud"),
-        "slow.wav": (written(folder / "slow.wav", samples, 4000), "4000 Hz; expected 8000"),
+        "slow.wav": (written(folder / "slow.wav", samples, 4000), "is at 4000 Hz; expected a whole number"),
+        "slow.aac": (adts(12) * 9, "is at 7350 Hz; expected a whole number"),
+        "cut.caf": (b"caff\0\1\0\0desc", "starts like CAF"),
+        "cut.ogg": (b"OggS" + bytes(22) + b"\1\x1e\1vorbis" + bytes(5), "starts like Ogg Vorbis"),
+        "cut.m4a": (mp4(44100, b"\x12\x10")[-70:-40].join((b"\0\0\0\x0cftypM4A ", b"stsd    mp4a")),
+                    "starts like MP4"),
     }
 
 
 def test_a_bad_file_is_said_and_the_next_is_read(page: OpenPage, dog: tuple[FloatArray, int],
                                                  tmp_path: Path) -> None:
     page.clear()
+    page.drop("dog.wav", written(tmp_path / "dog.wav", *dog))
+    assert page.tab.locator("#tags li").count() == 6
     for name, (content, words) in bad_files(dog[0], tmp_path).items():
         page.drop(name, content)
+        assert page.tab.inner_text("#now-title") == f"Heard in {name}"
+        if name != "hole.wav":  # its beginning was heard
+            assert page.tab.locator("#tags li").count() == 0  # and not those of dog.wav
         assert f"{name} was not read" in page.notices, name
         assert words in page.notices, name
     page.drop("dog.wav", written(tmp_path / "dog.wav", *dog))

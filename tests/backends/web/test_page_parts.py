@@ -1,4 +1,5 @@
-"""Parts of the page that a test of the whole page does not reach: headers of files, bounds, a slow device."""
+"""Parts of the page that a test of the whole page does not reach: headers of files, bounds, reports, what is
+saved."""
 
 from __future__ import annotations
 
@@ -74,20 +75,45 @@ def test_hours_of_listening_are_bounded_and_the_loss_is_counted(tab: Tab) -> Non
     assert first == 2 * dropped
 
 
-@pytest.mark.parametrize(("behind", "key", "words"), [
-    (1.9, "behind", None), (13.0, "behind", "more than 10 s behind"), (61.0, "broken", "too slow to listen")])
-def test_a_device_that_falls_behind_is_told_by_how_much(tab: Tab, behind: float, key: str,
-                                                        words: str | None) -> None:
-    told = tab.run("""
-        const {Listener} = await import('./listener.js');
-        const told = {};
-        const listener = new Listener({contract: {hop_samples: 32000, sample_rate: 16000}}, {
-            onNotice: (key, notice) => { told[key] = notice?.title ?? null; },
-            onBroken: (notice) => { told.broken = notice.title; }});
-        listener.stream = {behind: given};
-        listener.checkSpeed();
-        return told;""", behind)
-    assert told[key] is None if words is None else words in told[key]
+PARITY = {"bundle_sha256": "ab", "verdict": "passed", "differences": {
+    "live audio": {"chunks": 9, "largest": 0.0012, "top1_agreement": 1}}}
+
+
+@pytest.mark.parametrize(("report", "words"), [
+    (PARITY, "largest score difference 0.0012, same top sound in 100 % of 9 chunks"),
+    (PARITY | {"differences": {"live audio": {"chunks": 9, "largest": None, "top1_agreement": 1}}},
+     "largest score difference not a number"),
+    (PARITY | {"differences": {"live audio": None}}, "reports/parity.json cannot be read"),
+    (PARITY | {"labelled_set": {"name": "esc10"}}, "reports/parity.json cannot be read"),
+    (PARITY | {"bundle_sha256": "cd"}, "reports/parity.json is about another bundle"),
+    (None, "this folder has no report of parity")])
+def test_a_report_of_parity_is_shown_or_it_is_said_why_not(tab: Tab, report: object, words: str) -> None:
+    shown = tab.run("""
+        document.body.innerHTML = '<div id="parity"></div>';
+        globalThis.fetch = async () => ({ok: true, json: async () => given});
+        const {showParity} = await import('./about.js');
+        await showParity(new URL('/', location), 'ab');
+        return document.body.innerText;""", report)
+    assert words in shown
+
+
+def test_saved_files_say_what_was_lost_and_hold_no_formula(tab: Tab) -> None:
+    saved, csv = tab.run("""
+        const {History} = await import('./history.js');
+        const {toCsv, toJson} = await import('./record.js');
+        const history = new History(), scores = Float32Array.of(0.9, 0.5);
+        for (const [name, lost] of [['=1+2', 0], ['microphone', 1.25], ['a "b".wav', 0]]) {
+            const source = history.begin(name, true);
+            source.begun = null;
+            source.lost = lost;
+            history.add(source, {index: 0, start: 0, end: 2, scores});
+        }
+        return [JSON.parse(toJson(history, ['-x', 'y'], 0.3, {})), toCsv(history, ['-x', 'y'], 0.3)];""")
+    assert saved["lost_seconds"] == 1.25
+    assert [row["source"] for row in saved["heard"]][::2] == ["=1+2", "microphone", 'a "b".wav']
+    assert csv.split("\r\n")[1:-1] == [
+        "'=1+2,,0,2,'-x,0.9", "'=1+2,,0,2,y,0.5", "microphone,,0,2,'-x,0.9", "microphone,,0,2,y,0.5",
+        "\"a \"\"b\"\".wav\",,0,2,'-x,0.9", "\"a \"\"b\"\".wav\",,0,2,y,0.5"]
 
 
 def test_sounds_stay_in_their_places_until_one_overtakes(tab: Tab) -> None:

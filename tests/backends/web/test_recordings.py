@@ -38,14 +38,16 @@ def tab(browser: Any, web_bundle: str) -> Iterator[Tab]:
     context.close()
 
 
-def compare(tab: Tab, folder: Path, every: int) -> tuple[list[float], float]:
-    """Score every n-th recording of FOLDS. Returns the largest difference of each, and the share of chunks
-    with the same top label."""
+def compare(tab: Tab, folder: Path, every: int, rate: int = RATE) -> tuple[list[float], float]:
+    """Score every n-th recording of FOLDS as it sounds at a rate. Returns the largest difference of each, and
+    the share of chunks with the same top label."""
     need("soundfile", "audio")
+    soxr = need("soxr", "audio")
     largest, same = [], list[bool]()
     for clip in esc50_clips(folder, FOLDS)[::every]:
         path = folder / "audio" / clip.name
-        audio = [(to_text(read_audio(path, rate)), rate) for rate in (RATE, 16_000)]
+        sound = read_audio(path, rate)
+        audio = [(to_text(sound), rate), (to_text(soxr.resample(sound, rate, 16_000, "HQ")), 16_000)]
         found, expected = (floats(text).reshape(-1, 527) for text in tab.run(SCORES, audio))
         assert found.shape == expected.shape
         largest.append(float(np.abs(found - expected).max()))
@@ -59,8 +61,9 @@ def test_a_few_recordings_get_the_scores_of_soxr(tab: Tab, shared: Path) -> None
 
 
 @pytest.mark.long
-def test_recordings_get_the_scores_of_soxr(tab: Tab, shared: Path) -> None:
-    largest, same = compare(tab, shared / "esc10", 1)
-    print(f"{len(largest)} recordings: largest {max(largest):.5f}, median {np.median(largest):.6f}, "
-          f"top-1 {same:.2%}")
+@pytest.mark.parametrize("rate", [RATE, 48_000])
+def test_recordings_get_the_scores_of_soxr(tab: Tab, shared: Path, rate: int) -> None:
+    largest, same = compare(tab, shared / "esc10", 1, rate)
+    print(f"{len(largest)} recordings at {rate} Hz: largest {max(largest):.5f}, "
+          f"median {np.median(largest):.6f}, top-1 {same:.2%}")
     assert (max(largest) < 0.02, float(np.median(largest)) < 0.003, same >= 0.99) == (True, True, True)

@@ -18,6 +18,7 @@ import pytest
 from satexport.backends.web import runtime
 from satexport.backends.web.runtime import RuntimeFile, find_runtime, runtime_folder
 from satexport.errors import DataError, MissingError, RunError
+from tests.browser import lack
 
 CONTENTS = {"a.mjs": b"export const a = 1;\n", "b.wasm": b"\0asm" + bytes(1000)}
 
@@ -85,7 +86,7 @@ def contents() -> dict[str, bytes]:
 @pytest.fixture
 def registry(contents: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
     if not shutil.which("npm"):
-        pytest.skip("needs npm")
+        lack("needs npm")
     with Registry(contents) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         monkeypatch.setenv("npm_config_registry", server.url)
@@ -148,3 +149,10 @@ def test_a_registry_that_cannot_be_reached_is_said(
         find_runtime()
     assert f"into {folder} by hand" in str(caught.value)
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("mark", ["npm error", "npm ERR!"])
+def test_the_reason_is_the_first_sentence_of_npm(mark: str) -> None:
+    """npm 9, which Debian 12 has, marks its errors in another way than npm 11."""
+    output = "\n".join([f"{mark} code ENOTFOUND", f"{mark} errno ENOTFOUND", f"{mark} no such host.", "more"])
+    assert runtime._reason(output) == "no such host"

@@ -72,5 +72,5 @@ def test_a_bundle_without_a_page_is_refused(demo: Path) -> None:
 def test_serve_takes_no_options_of_a_new_bundle(demo: Path) -> None:
     result = call("web", "--serve", demo, "--int8")
     assert result.code == 2
-    assert "--serve takes a bundle that exists" in result.err
+    assert "--serve takes a bundle that exists and only --port beside it; found --int8" in result.err
     assert call("web", "--port", 8001).code == 2

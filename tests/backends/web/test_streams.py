@@ -157,6 +157,52 @@ def test_blocks_from_a_port_give_the_same_scores_and_their_errors_are_told(tab: 
     assert found == {"errors": [["audio", True, True]], "same": True, "behind": 0}
 
 
+def test_what_is_behind_does_not_drift(tab: Tab) -> None:
+    assert tab.run("""
+        let refused;
+        const error = new Promise((resolve) => { refused = resolve; });
+        const stream = model.stream({onError: refused}), port = stream.port(44100), seen = [];
+        port.postMessage(new Float32Array(20 * 44100).fill(NaN));
+        await error;                                       // of a port, and then a reset
+        await stream.reset();
+        const samples = new Float32Array(16000);
+        const feed = stream.feed(samples), before = stream.behind;
+        seen.push(before, (await feed, stream.behind));
+        const flush = stream.flush(), more = stream.feed(samples);  // while the flush is on its way
+        seen.push((await flush, stream.behind), (await more, stream.behind));
+        await attempt(() => stream.feed(new Float32Array(8000).fill(9)));
+        seen.push(stream.behind);
+        const last = stream.feed(samples);
+        await stream.reset();
+        seen.push(stream.behind);
+        return [seen, (await last).length];
+    """) == [[1, 1, 1, 1, 1, 0], 1]
+
+
+def test_a_port_that_nobody_hears_any_more_says_so(tab: Tab) -> None:
+    messages = tab.run("""
+        const {load} = await import('/satexport.js'), other = await load(), told = [];
+        for (const owner of [model, other]) {
+            await new Promise((resolve) => {
+                const stream = owner.stream({onError: (error) => resolve(told.push(error.message))});
+                owner === other ? other.close() : stream.close();
+                stream.port(16000);
+            });
+        }
+        let worker;
+        globalThis.Worker = class extends Worker {
+            constructor(...given) { super(...given); worker = this; }
+        };
+        const last = await load(), stream = last.stream({onError: (error) => told.push(error.message)});
+        stream.port(16000);
+        await stream.feed(new Float32Array(9));
+        worker.dispatchEvent(new ErrorEvent('error', {message: 'it crashed'}));
+        return told;
+    """)
+    found = "the stream is closed", "the model is closed", "the Worker stopped (it crashed)"
+    assert all(part in message for part, message in zip(found, messages, strict=True)), messages
+
+
 def test_a_step_takes_one_window_beside_the_samples_that_wait(tab: Tab) -> None:
     assert tab.run("""
         const samples = floats(given), stream = model.stream(), other = model.stream();

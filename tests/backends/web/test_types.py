@@ -5,14 +5,18 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tarfile
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from satexport.files import sha256_of
 from tests import ROOT
 from tests.browser import lack
 
 TYPESCRIPT = "5.9.3"
+SHA256 = "10e108c9cf7d5f2879053dff18515fb405abf2ccef63eaaf017d9c571687a1d3"  # of its npm package
 WEB = ROOT / "satexport" / "backends" / "web"
 
 
@@ -24,14 +28,27 @@ def tsc(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         lack("needs Node.js and npm")
     folder = ROOT / "build" / "cache" / f"typescript-{TYPESCRIPT}"
     if not folder.is_dir():
-        stage = tmp_path_factory.mktemp("typescript")
-        subprocess.run([npm, "pack", f"typescript@{TYPESCRIPT}", "--ignore-scripts"], cwd=stage, check=True,
-                       capture_output=True)
-        with tarfile.open(next(stage.glob("*.tgz"))) as archive:
-            archive.extractall(stage, filter="data")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(stage / "package", folder)
+        fetch(npm, tmp_path_factory.mktemp("typescript"), folder)
     return [node, str(folder / "lib" / "tsc.js")]
+
+
+def fetch(npm: str, stage: Path, folder: Path) -> None:
+    """Fetch the compiler; other processes see its folder only when it is complete."""
+    command = [npm, "pack", f"typescript@{TYPESCRIPT}", "--ignore-scripts"]
+    done = subprocess.run(command, cwd=stage, check=False, capture_output=True, text=True, encoding="utf-8")
+    if done.returncode:
+        lack(f"needs TypeScript {TYPESCRIPT}, which npm cannot fetch: {done.stderr.strip()}")
+    package = next(stage.glob("*.tgz"))
+    assert sha256_of(package) == SHA256
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix="typescript-", dir=folder.parent))
+    try:
+        with tarfile.open(package) as archive:
+            archive.extractall(beside, filter="data")
+        with suppress(OSError):  # another process was faster
+            (beside / "package").rename(folder)
+    finally:
+        shutil.rmtree(beside)
 
 
 def check(tsc: list[str], project: Path) -> subprocess.CompletedProcess[str]:

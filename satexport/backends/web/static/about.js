@@ -1,14 +1,14 @@
 /** The foot of the page: what the bundle is, how it was proven, and the proof on this device. */
 
 import {find, make, megabytes, quantile} from './dom.js';
-import {hashOf} from './sha256.js';
 
 /** @typedef {import('./satexport.js').Model} Model */
 /** @typedef {import('./record.js').Facts} Facts */
 /** @typedef {import('./satexport.js').Contract & {family: string, exporter: string}} Contract */
 /** @typedef {{max_score_difference: number, max_score_difference_of?: Record<string, number>}} Gates */
 
-const LICENCES = /^(LICENSE|NOTICE|ThirdParty|ATTRIBUTION).*(\.txt|\.md|E)$/;  // names of files
+const REPORT = 'reports/parity.json';
+const LICENCES = /^(LICENSE|NOTICE|ThirdParty|ATTRIBUTION)/;  // names of files
 
 /**
  * What files of results say about the bundle.
@@ -20,15 +20,6 @@ export function factsOf(model, bundleHash) {
   const {contract, target, seal} = model.manifest;
   const {variant, checkpoint} = contract;
   return {variant, precision: target.precision, checkpoint, seal, bundle_sha256: bundleHash};
-}
-
-/**
- * The SHA-256 of bundle.json, by which reports name a bundle.
- * @param {URL} folder
- */
-export async function hashOfBundle(folder) {
-  const answer = await fetch(new URL('bundle.json', folder));
-  return hashOf(new Uint8Array(await answer.arrayBuffer()));
 }
 
 /**
@@ -68,22 +59,32 @@ export function showBundle(model, facts) {
 }
 
 /**
- * Show reports/parity.json, which `satexport parity` writes.
+ * Show reports/parity.json, which `satexport parity` writes. A report that cannot be read is said, and stops nothing.
  * @param {URL} folder
  * @param {string} bundleHash
  */
 export async function showParity(folder, bundleHash) {
   const place = find('parity', HTMLElement);
-  const report = await readReport(new URL('reports/parity.json', folder));
+  const report = await readReport(new URL(REPORT, folder));
   if (report?.bundle_sha256 !== bundleHash) {
-    const found = report ? 'reports/parity.json is about another bundle' : 'this folder has no report of parity';
-    const words = `Not proven: ${found}. To make one, run: satexport parity BUNDLE. Or prove it here:`;
-    place.replaceChildren(make('p', words));
-    return;
+    return showUnproven(place, report ? `${REPORT} is about another bundle` : 'this folder has no report of parity');
   }
   const list = make('dl', '', 'facts');
-  fill(list, parityFacts(report));
-  place.replaceChildren(list);
+  try {
+    fill(list, parityFacts(report));
+    place.replaceChildren(list);
+  } catch {
+    showUnproven(place, `${REPORT} cannot be read by this version of the page`);
+  }
+}
+
+/**
+ * @param {HTMLElement} place
+ * @param {string} found
+ */
+function showUnproven(place, found) {
+  const words = `Not proven: ${found}. To make one, run: satexport parity BUNDLE. Or prove it here:`;
+  place.replaceChildren(make('p', words));
 }
 
 /**
@@ -98,13 +99,14 @@ function parityFacts(report) {
     facts.push([`Against PyTorch, ${name}`, inWords(values)]);
   }
   if (set) facts.push([`mAP, ${set.name}`, `${set.bundle_map.toFixed(3)} (PyTorch: ${set.pytorch_map.toFixed(3)})`]);
-  facts.push(['Proven with', [runtime, origin?.cpu].filter(Boolean).join(', ') || 'not said']);
+  if (facts.length > 1) facts.push(['Proven with', [runtime, origin?.cpu].filter(Boolean).join(', ') || 'not said']);
   return facts;
 }
 
-/** @param {{chunks: number, largest: number, top1_agreement: number}} values */
+/** @param {{chunks: number, largest: number | null, top1_agreement: number}} values  largest: JSON has null for NaN */
 function inWords({chunks, largest, top1_agreement: top1}) {
-  return `largest score difference ${largest.toPrecision(2)}, same top sound in ${percent(top1)} of ${chunks} chunks`;
+  const difference = largest === null ? 'not a number' : largest.toPrecision(2);
+  return `largest score difference ${difference}, same top sound in ${percent(top1)} of ${chunks} chunks`;
 }
 
 /** @param {number} share */

@@ -2,7 +2,8 @@
 
 import {SatexportError} from './errors.js';
 
-const USE = 'Use Chrome or Edge 91, Firefox 114, Safari 16.4 or newer.';
+/** They have all that the page and the model use; the youngest parts are :has() of CSS, and raw deflate. */
+export const USE = 'Use Chrome or Edge 105, Firefox 121, Safari 16.4, or newer.';
 
 /** Modules of WebAssembly that are only valid where vector instructions, and shared memory, are supported. */
 const SIMD = '0061736d010000000105016000017b030201000a0a010800' + '4100fd0ffd620b';
@@ -15,8 +16,18 @@ export function checkBrowser() {
     [typeof WebAssembly === 'object', 'WebAssembly'],
     [isValid(SIMD), 'vector instructions of WebAssembly (SIMD)'],
     [isValid(SHARED_MEMORY), 'atomic instructions of WebAssembly'],
+    [hasRawDeflate(), 'DecompressionStream for raw deflate'],
   ].find(([has]) => !has);
   if (missing) throw new SatexportError('browser', `this browser has no ${missing[1]}, which the model needs. ${USE}`);
+}
+
+/** Browsers that have it also have the youngest methods that the modules call, such as Object.hasOwn. */
+function hasRawDeflate() {
+  try {
+    return Boolean(new DecompressionStream('deflate-raw'));
+  } catch {
+    return false;
+  }
 }
 
 /** A browser that knows modules in Workers asks for the option `type`. */

@@ -4,6 +4,8 @@
  * 13818-3 (MPEG audio), ISO 14496-3 and -12 (AAC, MP4), RFC 9559 (Matroska, WebM).
  */
 
+import {RATES} from './samples.js';
+
 export const HEAD = 1 << 18;  // bytes of a file that are looked at
 const MPEG_RATES = [44100, 48000, 32000];  // Hz, version 1; version 2 has half, 2.5 a quarter
 const AAC_RATES = [96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350];
@@ -21,12 +23,20 @@ export function identify(head) {
   if (starts('OggS')) return ogg(head);
   if (starts('ftyp', 4)) return {kind: 'MP4', rate: mp4Rate(head)};
   if (starts('\x1a\x45\xdf\xa3')) return {kind: 'WebM', rate: webmRate(head)};
-  if (starts('caff')) return {kind: 'CAF', rate: view(head).getFloat64(20)};
+  if (starts('caff')) return {kind: 'CAF', rate: numberAt(head, 20).getFloat64(0) || null};
   return mpeg(head, starts('ID3') ? afterId3(head) : 0);
 }
 
-/** @param {Uint8Array} head */
-const view = (head) => new DataView(head.buffer, head.byteOffset, head.byteLength);
+/**
+ * Eight bytes, from which a number is read; zeros stand for those behind the end of a file that was cut.
+ * @param {Uint8Array} bytes
+ * @param {number} at
+ */
+function numberAt(bytes, at) {
+  const eight = new Uint8Array(8);
+  eight.set(bytes.subarray(at, at + 8));
+  return new DataView(eight.buffer);
+}
 
 /** @param {Uint8Array} bytes @param {number} at @param {number} count  one character per byte */
 export const textAt = (bytes, at, count) => String.fromCharCode(...bytes.subarray(at, at + count));
@@ -49,7 +59,7 @@ function ogg(head) {
   const packet = 27 + (head[26] ?? 0);  // after the page's header and its table of segments
   if (textAt(head, packet, 8) === 'OpusHead') return {kind: 'Ogg Opus', rate: 48000};  // a decoder's own rate
   if (textAt(head, packet, 7) === '\x01vorbis') {
-    return {kind: 'Ogg Vorbis', rate: view(head).getUint32(packet + 12, true)};
+    return {kind: 'Ogg Vorbis', rate: numberAt(head, packet + 12).getUint32(0, true) || null};
   }
   if (textAt(head, packet, 5) === '\x7fFLAC') return {kind: 'Ogg FLAC', rate: flacRate(head, packet + 9)};
   return {kind: 'Ogg', rate: null};
@@ -126,7 +136,7 @@ function afterId3(head) {
  */
 export function mp4Rate(bytes) {
   const sample = search(bytes, 'mp4a', search(bytes, 'stsd'));
-  if (sample >= 0) return aacRate(bytes, sample) ?? (view(bytes).getUint32(sample + 28) >>> 16 || null);  // 16.16
+  if (sample >= 0) return aacRate(bytes, sample) ?? (numberAt(bytes, sample + 28).getUint16(0) || null);  // 16.16
   const flac = search(bytes, 'dfLa');
   if (flac >= 0) return flacRate(bytes, flac + 4);
   return search(bytes, 'dOps') >= 0 ? 48000 : null;
@@ -162,8 +172,9 @@ function webmRate(head) {
   for (let at = Math.max(0, search(head, 'A_') - 64); at + 10 < head.length; at++) {
     if (head[at] !== 0xb5) continue;
     const size = head[at + 1];
-    const rate = size === 0x88 ? view(head).getFloat64(at + 2) : size === 0x84 ? view(head).getFloat32(at + 2) : 0;
-    if (Number.isInteger(rate) && rate >= 8000 && rate <= 192000) return rate;
+    const value = numberAt(head, at + 2);
+    const rate = size === 0x88 ? value.getFloat64(0) : size === 0x84 ? value.getFloat32(0) : 0;
+    if (Number.isInteger(rate) && rate >= RATES.lowest && rate <= RATES.highest) return rate;
   }
   return null;
 }

@@ -1,11 +1,11 @@
 /** A dropped file as mono samples at its own sample rate; the channels are averaged, as `satexport run` does. */
 
 import {HEAD, identify, mp4Rate, textAt} from './containers.js';
+import {MAX_AMPLITUDE, RATES} from './samples.js';
 import {readHeader, readPieces} from './wav.js';
 
 const UNKNOWN_RATE = 48_000;  // Hz
 export const MAX_WHOLE = 128 * 2 ** 20;  // bytes of a file that must be decoded as a whole
-const MAX_AMPLITUDE = 8;  // full scale is 1: larger samples are integers stored as floats
 const CANCELLED = 0.1;  // warn if the mean has less than this share of the power of uncorrelated channels
 const SILENT = 1e-8;  // mean square, -80 dBFS: below it, cancelled channels do not matter
 const CONVERT = 'Convert it first, for example with: ffmpeg -i IN OUT.wav';
@@ -35,13 +35,18 @@ export async function open(file) {
   const found = identify(head);
   const wav = found?.kind === 'WAV' ? await readHeader(file) : null;
   if (found && wav) found.rate = wav.rate;
-  const sound = wav?.pcm ? fromWav(file, wav) : await fromBrowser(file, await rateOf(file, found));
+  await rateOf(file, found);
+  checkRate(found?.rate ?? UNKNOWN_RATE);
+  const sound = wav?.pcm ? fromWav(file, wav) : await fromBrowser(file, found);
   if (!sound.samples) throw new FileError('The file contains no samples; expected audio. Record it again.');
-  if (sound.rate < 8000 || sound.rate > 192_000) {
-    throw new FileError(`The file is at ${sound.rate} Hz; expected 8000 to 192000 Hz. Resample it first, for example `
-      + 'with: ffmpeg -i IN -ar 48000 OUT.wav');
-  }
   return sound;
+}
+
+/** @param {number} rate  Hz, of the file's header */
+function checkRate(rate) {
+  if (Number.isInteger(rate) && rate >= RATES.lowest && rate <= RATES.highest) return;
+  throw new FileError(`The file is at ${rate} Hz; expected a whole number from ${RATES.lowest} to ${RATES.highest} Hz. `
+    + 'Resample it first, for example with: ffmpeg -i IN -ar 48000 OUT.wav');
 }
 
 /** @param {Blob} blob */

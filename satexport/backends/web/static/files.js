@@ -42,10 +42,12 @@ export class Folder {
   /**
    * @param {URL} url ends with a slash
    * @param {Manifest} manifest
+   * @param {string} [sha256] of bundle.json, by which reports name a bundle
    */
-  constructor(url, manifest) {
+  constructor(url, manifest, sha256 = '') {
     this.url = url;
     this.manifest = manifest;
+    this.sha256 = sha256;
     /** @type {string[]} files of which the browser's cache had an older version */
     this.renewed = [];
   }
@@ -73,7 +75,7 @@ export class Folder {
     if (await hashOf(new TextEncoder().encode(text.replaceAll(seal, ''))) !== seal) {
       throw new SatexportError('bundle', `${MANIFEST} was modified: its SHA-256 does not match its seal. ${AGAIN}`);
     }
-    return new Folder(url, manifest);
+    return new Folder(url, manifest, await hashOf(bytes));
   }
 
   /** Whether bundle.json lists a file. @param {string} name */
@@ -110,6 +112,17 @@ export class Folder {
       onBytes?.(-bytes.length);
     }
     throw new SatexportError('bundle', `${name} was modified: ${fault}. ${AGAIN}`);
+  }
+
+  /**
+   * Compare scripts, styles and pages that the browser uses already with bundle.json, in the version that its cache
+   * has. Throws SatexportError('bundle') if one is missing or modified, or if the cache has an older one.
+   * @param {string[]} names
+   */
+  async checkCode(names) {
+    await Promise.all(names.map((name) => this.read(name)));
+    if (!this.renewed.length) return;
+    throw new SatexportError('bundle', `the browser had kept an older ${this.renewed[0]}. Reload the page.`);
   }
 
   /** @param {string} name */

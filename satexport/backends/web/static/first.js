@@ -10,8 +10,10 @@
     place.appendChild(document.createElement('p')).textContent = text;
     place.className = 'notice error now';
     document.documentElement.className = 'stopped';
+    var state = document.getElementById('state-text');
+    if (state) state.textContent = 'Not loaded';
   }
-  var browsers = 'Use Chrome or Edge 91, Firefox 114, Safari 16.4, or newer.';
+  var browsers = 'Use Chrome or Edge 105, Firefox 121, Safari 16.4, or newer.';
   function check() {
     if (location.protocol === 'file:') {
       say('This page was opened from a file.', 'Browsers run its modules only from a web server. In the folder of this ' +

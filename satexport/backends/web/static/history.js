@@ -12,6 +12,7 @@ const DROPPED_AT_ONCE = 256;
  * @property {boolean} live  whether it is the microphone
  * @property {Date | null} begun  when its first sample was heard; null: a file
  * @property {number} offset  s on the timeline at which it begins
+ * @property {number} lost  s of sound that the browser left out
  */
 /**
  * @typedef {object} Heard  one chunk
@@ -40,7 +41,7 @@ export class History {
    * @returns {Source}
    */
   begin(name, live) {
-    return {name, live, begun: live ? new Date() : null, offset: this.end};
+    return {name, live, begun: live ? new Date() : null, offset: this.end, lost: 0};
   }
 
   /**

@@ -1,6 +1,6 @@
 /** The main thread's end of the Worker: requests and their answers. */
 
-import {SatexportError} from './errors.js';
+import {SatexportError, firstLine} from './errors.js';
 
 /** @typedef {import('./stream.js').Chunk} Chunk */
 /** @typedef {import('./worker.js').Answer} Answer */
@@ -9,7 +9,7 @@ import {SatexportError} from './errors.js';
  * What a stream is told.
  * @typedef {object} Listener
  * @property {(chunk: Chunk) => void} chunk
- * @property {(seconds: number) => void} heard
+ * @property {(progress: import('./worker.js').StreamProgress) => void} progress
  * @property {(error: SatexportError) => void} failed
  */
 /**
@@ -33,10 +33,15 @@ export class Link {
   /** @param {URL} script of the Worker */
   constructor(script) {
     this.memory = 0;  // bytes of the Worker's WebAssembly
-    this.#worker = new Worker(script, {type: 'module', name: 'satexport'});
+    this.#worker = startWorker(script);
     this.#worker.onmessage = ({data}) => this.#take(data);
-    this.#worker.onerror = (event) => this.#end(new SatexportError('run', 'the Worker stopped ' +
-      `(${event.message || `${script} cannot be run`}). Load the bundle again.`));
+    this.#worker.onerror = (event) => {
+      const error = new SatexportError('run', 'the Worker stopped ' +
+        `(${event.message || `${script} cannot be run`}). Load the bundle again.`);
+      const listeners = [...this.#listeners.values()];
+      this.#end(error);
+      for (const {failed} of listeners) failed(error);
+    };
   }
 
   /**
@@ -88,18 +93,32 @@ export class Link {
   /** @param {Answer} answer */
   #take(answer) {
     this.memory = answer.memory;
-    const pending = this.#pending.get(answer.id);
+    const pending = this.#pending.get(answer.id), listener = this.#listeners.get(answer.stream ?? 0);
+    if (answer.progress) listener?.progress(answer.progress);
     switch (answer.type) {
+      case 'taken': return;
       case 'progress': return pending?.onProgress?.(answer.done, answer.total);
-      case 'heard': return this.#listeners.get(answer.stream)?.heard(answer.heard);
-      case 'failed': return this.#listeners.get(answer.stream)?.failed(toError(answer.error));
+      case 'failed': return listener?.failed(toError(answer.error));
       case 'chunk':
         pending?.chunks?.push(answer.chunk);
-        return this.#listeners.get(answer.stream)?.chunk(answer.chunk);
+        return listener?.chunk(answer.chunk);
     }
     this.#pending.delete(answer.id);
     if (answer.type === 'result') pending?.resolve(answer.value);
     else pending?.reject(toError(answer.error));
+  }
+}
+
+/**
+ * Throws SatexportError('use') if the browser refuses the script, because it comes from another origin than the page.
+ * @param {URL} script
+ */
+function startWorker(script) {
+  try {
+    return new Worker(script, {type: 'module', name: 'satexport'});
+  } catch (error) {
+    throw new SatexportError('use', `the browser starts no Worker from ${script} (${firstLine(error)}); expected the ` +
+      `bundle's folder on the server of this page, ${globalThis.origin}. Copy it there.`);
   }
 }
 

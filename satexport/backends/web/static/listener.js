@@ -13,7 +13,7 @@ const HOPELESS = 60;  // s behind at which listening ends
 /**
  * @typedef {object} Hooks
  * @property {(chunk: import('./satexport.js').Chunk) => void} onScores
- * @property {(level: Level, seconds: number) => void} onLevel  seconds: captured so far
+ * @property {(level: Level, captured: number, lost: number) => void} onLevel  s so far
  * @property {(key: string, notice: Notice | null) => void} onNotice  null: it no longer holds
  * @property {(notice: Notice) => void} onBroken  listening cannot go on
  */
@@ -29,6 +29,7 @@ export class Listener {
     this.quiet = 0;  // samples of digital silence
     this.captured = 0;
     this.hop = model.contract.hop_samples / model.contract.sample_rate;  // s
+    this.resume = () => { this.microphone?.context.resume().catch(() => {}); };
   }
 
   /**
@@ -64,7 +65,8 @@ export class Listener {
       await this.stream?.flush();
     } finally {
       this.stream?.close();
-      for (const key of ['muted', 'paused', 'behind', 'lost', 'silence']) this.hooks.onNotice(key, null);
+      this.resumeByHand(false);
+      for (const key of ['muted', 'paused', 'behind', 'silence']) this.hooks.onNotice(key, null);
     }
   }
 
@@ -73,7 +75,15 @@ export class Listener {
     if (!context || context.state === 'closed') return;
     const running = context.state === 'running';
     this.hooks.onNotice('paused', running ? null : PAUSED);
-    if (!running) document.addEventListener('pointerdown', () => context.resume().catch(() => {}), {once: true});
+    this.resumeByHand(!running);
+  }
+
+  /** @param {boolean} wanted  whether a press or a key resumes the microphone: browsers resume only then */
+  resumeByHand(wanted) {
+    for (const event of ['pointerdown', 'keydown']) {
+      if (wanted) document.addEventListener(event, this.resume);
+      else document.removeEventListener(event, this.resume);
+    }
   }
 
   /** @param {Level} level */
@@ -81,7 +91,7 @@ export class Listener {
     const samples = level.captured - this.captured;
     this.captured = level.captured;
     this.quiet = level.peak > 0 ? 0 : this.quiet + samples;
-    this.hooks.onLevel(level, level.captured / this.rate);
+    this.hooks.onLevel(level, level.captured / this.rate, level.lost / this.rate);
     this.hooks.onNotice('silence', this.quiet < SILENCE * this.rate ? null : ONLY_ZEROS);
     if (level.lost >= NOTABLE * this.rate) this.hooks.onNotice('lost', lost(level.lost / this.rate));
     this.checkSpeed();

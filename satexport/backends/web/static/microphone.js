@@ -32,16 +32,20 @@ export class Microphone {
       echoCancellation: false, noiseSuppression: false, autoGainControl: false, channelCount: 1,
       ...(deviceId && {deviceId: {exact: deviceId}}),
     }});
+    /** @type {AudioContext | null} */
+    let context = null;
     try {
-      const {context, source} = await contextOf(media);
+      const connected = await connect(media);
+      context = connected.context;
       await context.audioWorklet.addModule(capture);
       const node = new AudioWorkletNode(context, 'capture', {
         numberOfInputs: 1, numberOfOutputs: 0, channelCount: 1, channelCountMode: 'explicit',
       });
       if (context.state === 'suspended') await context.resume();
-      return new Microphone(media, context, source, node);
+      return new Microphone(media, context, connected.source, node);
     } catch (error) {
       for (const track of media.getTracks()) track.stop();
+      await context?.close();
       throw error;
     }
   }
@@ -57,6 +61,8 @@ export class Microphone {
     this.context = context;
     this.source = source;
     this.node = node;
+    /** @type {(() => void) | null}  told after the last block */
+    this.ended = null;
   }
 
   get rate() { return this.context.sampleRate; }
@@ -68,7 +74,7 @@ export class Microphone {
    * @param {(level: Level) => void} onLevel
    */
   connect(samples, onLevel) {
-    this.node.port.onmessage = ({data}) => onLevel(data);
+    this.node.port.onmessage = ({data}) => data.ended ? this.ended?.() : onLevel(data);
     this.node.port.postMessage({samples}, [samples]);
     this.source.connect(this.node);
   }
@@ -78,9 +84,7 @@ export class Microphone {
    * @returns {Promise<void>}
    */
   async stop() {
-    const ended = new Promise((resolve) => {
-      this.node.port.onmessage = ({data}) => data.ended && resolve(undefined);
-    });
+    const ended = new Promise((resolve) => { this.ended = () => resolve(undefined); });
     this.node.port.postMessage({end: true});
     if (this.context.state === 'running') await Promise.race([ended, wait(500)]);
     this.source.disconnect();
@@ -91,22 +95,31 @@ export class Microphone {
 }
 
 /**
- * A context at the track's own rate, so that the browser does not resample. Some browsers refuse another rate than
- * their own: then the context has that, and the browser has resampled.
+ * The microphone in a context at the track's own rate, so that the browser does not resample. Some browsers refuse
+ * another rate than their own: then the context has that, and the browser has resampled.
  * @param {MediaStream} media
  */
-async function contextOf(media) {
+async function connect(media) {
   const sampleRate = media.getAudioTracks()[0]?.getSettings().sampleRate;
   if (sampleRate) {
-    const context = new AudioContext({sampleRate});
     try {
-      return {context, source: context.createMediaStreamSource(media)};
+      return await connectAt(media, {sampleRate});
     } catch {
-      await context.close();
+      // at the browser's own rate, then
     }
   }
-  const context = new AudioContext();
-  return {context, source: context.createMediaStreamSource(media)};
+  return connectAt(media, {});
+}
+
+/** @param {MediaStream} media @param {AudioContextOptions} options */
+async function connectAt(media, options) {
+  const context = new AudioContext(options);
+  try {
+    return {context, source: context.createMediaStreamSource(media)};
+  } catch (error) {
+    await context.close();
+    throw error;
+  }
 }
 
 /** @param {number} ms */

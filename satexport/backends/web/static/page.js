@@ -1,6 +1,6 @@
 /** The page: loads the bundle in its folder, and then works without the network. */
 
-import {factsOf, hashOfBundle, offerProof, showBundle, showParity} from './about.js';
+import {factsOf, offerProof, showBundle, showParity} from './about.js';
 import {Announcer} from './announce.js';
 import {acceptFiles} from './drop.js';
 import {find, megabytes} from './dom.js';
@@ -14,6 +14,7 @@ import {messageOf, RANDOM_WEIGHTS} from './words.js';
 import {Work} from './work.js';
 
 const FOLDER = new URL('.', import.meta.url);
+const CODE = /\.(js|html|css)$/;  // names of files that the page consists of
 
 document.documentElement.className = 'started';  // first.js: the modules run
 find('first', HTMLElement).remove();
@@ -26,17 +27,27 @@ const early = [];
 /** @type {Work | null} */
 let work = null;
 
-/** Load everything that the page needs later. */
+/**
+ * The threads to compute with: those of `?threads=N` in the page's address, else the target's. The browser gives only
+ * one to a page that is not cross-origin isolated.
+ * @param {{threads?: number | null}} target
+ */
+function chooseThreads(target) {
+  const asked = Number(new URLSearchParams(location.search).get('threads'));
+  return Number.isInteger(asked) && asked > 0 ? asked : target.threads ?? 1;
+}
+
+/** Check the page's own files, and load everything that it needs later. */
 async function loadBundle() {
   const folder = await Folder.open(FOLDER);
-  const target = /** @type {{threads?: number | null}} */ (folder.manifest.target);
+  await folder.checkCode(Object.keys(folder.manifest.files).filter((name) => CODE.test(name)));
   const model = await load(FOLDER, {
-    threads: target.threads ?? 1,  // one if the page is not cross-origin isolated
+    threads: chooseThreads(/** @type {{threads?: number | null}} */ (folder.manifest.target)),
     onProgress: (loaded, total) => status.set('loading', loaded < total
       ? `Loading ${megabytes(loaded)} of ${megabytes(total)} MB` : 'Starting the model', loaded / total),
   });
   const capture = await folder.read('capture.js');
-  const facts = factsOf(model, await hashOfBundle(FOLDER));
+  const facts = factsOf(model, folder.sha256);
   return {model, facts, capture: URL.createObjectURL(new Blob([capture], {type: 'text/javascript'}))};
 }
 

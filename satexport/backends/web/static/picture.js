@@ -21,18 +21,18 @@ const TICKS = [[20, 5], [60, 10], [120, 30], [300, 60]];  // s in view, s betwee
 
 export class Picture {
   /**
-   * @param {CanvasRenderingContext2D} pen
+   * @param {CanvasRenderingContext2D} context
    * @param {Layout} layout
    * @param {number} height
    * @param {CSSStyleDeclaration} style  of the element, with the page's colours
    */
-  constructor(pen, layout, height, style) {
-    this.pen = pen;
+  constructor(context, layout, height, style) {
+    this.context = context;
     this.layout = layout;
     this.bottom = height - AXIS;
     this.style = style;
-    pen.font = `13px ${style.fontFamily}`;
-    pen.textBaseline = 'middle';
+    context.font = `13px ${style.fontFamily}`;
+    context.textBaseline = 'middle';
   }
 
   /** @param {string} name  of a colour in page.css */
@@ -52,23 +52,23 @@ export class Picture {
    * @param {Heard[]} chunks
    */
   row(place, index, label, chunks) {
-    const {pen, layout: {left, width, rowHeight, labelsAbove}} = this;
+    const {context, layout: {left, width, rowHeight, labelsAbove}} = this;
     const top = place * rowHeight;
     const y = labelsAbove ? top + rowHeight - BAR - 3 : top + (rowHeight - BAR) / 2;
-    pen.fillStyle = this.colour('--ink');
-    pen.fillText(this.fit(label, labelsAbove ? width : left - 14), 0, labelsAbove ? top + 10 : top + rowHeight / 2);
-    pen.fillStyle = this.colour('--track');
-    pen.fillRect(left, y, width, BAR);
-    pen.fillStyle = this.colour('--accent');
+    context.fillStyle = this.colour('--ink');
+    context.fillText(this.fit(label, labelsAbove ? width : left - 14), 0, labelsAbove ? top + 10 : top + rowHeight / 2);
+    context.fillStyle = this.colour('--track');
+    context.fillRect(left, y, width, BAR);
+    context.fillStyle = this.colour('--accent');
     for (const heard of chunks) {
       const score = heard.scores[heard.classes.indexOf(index)] ?? 0;
       if (score < LOWEST) continue;
       const begin = Math.max(left, this.x(heard.at));
       const end = Math.min(left + width, this.x(heard.at + heard.end - heard.start));
-      pen.globalAlpha = 0.06 + 0.94 * score;
-      pen.fillRect(begin, y, Math.max(1, end - begin - (end - begin > 4 ? 1 : 0)), BAR);
+      context.globalAlpha = 0.06 + 0.94 * score;
+      context.fillRect(begin, y, Math.max(1, end - begin - (end - begin > 4 ? 1 : 0)), BAR);
     }
-    pen.globalAlpha = 1;
+    context.globalAlpha = 1;
   }
 
   /**
@@ -76,25 +76,25 @@ export class Picture {
    * @param {Heard[]} chunks
    */
   axis(chunks) {
-    const {pen, bottom, layout: {left, width, span}} = this;
-    pen.strokeStyle = this.colour('--line');
-    pen.beginPath();
-    pen.moveTo(left, bottom + 0.5);
-    pen.lineTo(left + width, bottom + 0.5);
+    const {context, bottom, layout: {left, width, span}} = this;
+    context.strokeStyle = this.colour('--line');
+    context.beginPath();
+    context.moveTo(left, bottom + 0.5);
+    context.lineTo(left + width, bottom + 0.5);
     /** @type {[number, number][]} where texts stand */
     const taken = [];
     if (chunks.some((heard) => heard.source !== chunks[0]?.source)) this.names(chunks, taken);
-    pen.fillStyle = this.colour('--soft');
+    context.fillStyle = this.colour('--soft');
     const step = TICKS.find(([seconds]) => (seconds ?? 0) >= span)?.[1] ?? 60;
     for (const heard of chunks) {
       const tick = Math.ceil(heard.start / step - 1e-6) * step;
       if (tick >= heard.end) continue;
       const x = Math.round(this.x(heard.source.offset + tick)) + 0.5;
-      pen.moveTo(x, bottom);
-      pen.lineTo(x, bottom + 5);
+      context.moveTo(x, bottom);
+      context.lineTo(x, bottom + 5);
       this.write(clock(tick), x, taken);
     }
-    pen.stroke();
+    context.stroke();
   }
 
   /**
@@ -102,16 +102,16 @@ export class Picture {
    * @param {[number, number][]} taken
    */
   names(chunks, taken) {
-    const {pen, bottom, layout: {left, width}} = this;
+    const {context, bottom, layout: {left, width}} = this;
     const firsts = chunks.filter((heard, place) => heard.source !== chunks[place - 1]?.source);
-    pen.fillStyle = this.colour('--ink');
+    context.fillStyle = this.colour('--ink');
     firsts.forEach((heard, place) => {
       const x = Math.max(left, Math.round(this.x(heard.at)));
       const next = firsts[place + 1];
       const room = (next ? this.x(next.at) : left + width) - x - GAP;
       if (heard.start === 0) {
-        pen.moveTo(x + 0.5, 0);
-        pen.lineTo(x + 0.5, bottom + 8);
+        context.moveTo(x + 0.5, 0);
+        context.lineTo(x + 0.5, bottom + 8);
       }
       const text = this.fit(heard.source.name, room);
       if (text.length > 4) this.write(text, x + 0.5, taken);
@@ -125,10 +125,10 @@ export class Picture {
    * @param {[number, number][]} taken
    */
   write(text, x, taken) {
-    const {pen, bottom, layout: {left, width}} = this;
-    const end = x + pen.measureText(text).width;
+    const {context, bottom, layout: {left, width}} = this;
+    const end = x + context.measureText(text).width;
     if (end > left + width + 1 || taken.some(([from, to]) => x < to + GAP && end > from - GAP)) return;
-    pen.fillText(text, x, bottom + AXIS / 2 + 2);
+    context.fillText(text, x, bottom + AXIS / 2 + 2);
     taken.push([x, end]);
   }
 
@@ -136,8 +136,8 @@ export class Picture {
   cursor(heard) {
     const begin = Math.round(this.x(heard.at));
     const end = Math.round(this.x(heard.at + heard.end - heard.start));
-    this.pen.strokeStyle = this.colour('--ink');
-    this.pen.strokeRect(begin - 0.5, 0.5, Math.max(2, end - begin), this.bottom - 1);
+    this.context.strokeStyle = this.colour('--ink');
+    this.context.strokeRect(begin - 0.5, 0.5, Math.max(2, end - begin), this.bottom - 1);
   }
 
   /**
@@ -146,10 +146,10 @@ export class Picture {
    * @param {number} width
    */
   fit(text, width) {
-    const {pen} = this;
-    if (pen.measureText(text).width <= width) return text;
+    const {context} = this;
+    if (context.measureText(text).width <= width) return text;
     let short = text;
-    while (short && pen.measureText(short + '\u2026').width > width) short = short.slice(0, -1);
+    while (short && context.measureText(short + '\u2026').width > width) short = short.slice(0, -1);
     return short.trimEnd() + '\u2026';
   }
 }

@@ -40,7 +40,8 @@ export function toCsv(history, labels, threshold) {
 export function toJson(history, labels, threshold, facts) {
   return JSON.stringify({
     kind: 'heard', written: new Date().toISOString(), model: facts, threshold,
-    chunks: history.chunks.length, older_chunks_dropped: history.dropped, heard: rows(history, labels, threshold),
+    chunks: history.chunks.length, older_chunks_dropped: history.dropped,
+    lost_seconds: rounded(lostSeconds(history), 3), heard: rows(history, labels, threshold),
   }, null, 1) + '\n';
 }
 
@@ -58,15 +59,24 @@ export function save(name, type, text) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
+/** Seconds of sound that the browser left out of the sources that are kept. @param {History} history */
+function lostSeconds(history) {
+  const sources = new Set(history.chunks.map((heard) => heard.source));
+  return [...sources].reduce((sum, source) => sum + source.lost, 0);
+}
+
 /** @param {Heard} heard */
 function wallTime(heard) {
   const begun = heard.source.begun;
   return begun ? new Date(begun.getTime() + 1000 * heard.start).toISOString() : null;
 }
 
-/** @param {string | number} value */
+/**
+ * A field of CSV. A quote goes before a name that a spreadsheet would compute as a formula.
+ * @param {string | number} value
+ */
 function field(value) {
-  const text = String(value);
+  const text = typeof value === 'string' && /^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value);
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 

@@ -1,9 +1,10 @@
 /**
  * Resample a stream of audio as soxr HQ does, which `satexport run` uses: a browser's own resampler moves the scores.
  *
- * The filter is a sinc with a Kaiser window (J. F. Kaiser, 1974), fitted to measured impulse responses of soxr HQ. Each output sample is a sum over the input samples around its time, in float64, with coefficients that
- * belong to its phase, its time's distance from the input sample before it. It does not depend on how the input was cut
- * into blocks. There is no delay: output n is at the time n / rate.
+ * The filter is a sinc with a Kaiser window (J. F. Kaiser, 1974), whose three constants below were fitted to impulse
+ * responses of soxr HQ; tests/backends/web/test_resample.py compares both on noise, at ten rates. Output sample n is at
+ * the time n / rate, without delay: it is the sum, in float64, of the input samples around that time, each multiplied
+ * by the filter's value at its distance. It does not depend on how the input was cut into blocks.
  */
 
 const CUTOFF = 0.956872;         // of the lower Nyquist frequency, where the response is 1/2: between 0.913 and 1
@@ -43,6 +44,11 @@ export class Resampler {
     if (!this.#filter) return samples;
     this.#received += samples.length;
     return this.#produce(samples);
+  }
+
+  /** Output samples, not whole, that the input received so far gives and that are not produced yet. */
+  get waiting() {
+    return this.#received * this.#up / this.#down - this.#produced;
   }
 
   /** The rest of the output, with silence after the last sample: as much as the input's length gives, rounded. */

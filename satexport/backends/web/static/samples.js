@@ -3,7 +3,7 @@
 import {SatexportError} from './errors.js';
 
 export const RATES = Object.freeze({lowest: 8000, highest: 192_000});  // Hz
-const MAX_AMPLITUDE = 8;  // full scale is 1; larger samples are certainly integers passed as floats
+export const MAX_AMPLITUDE = 8;  // full scale is 1; larger samples are certainly integers passed as floats
 const UNCHANGED = 'The stream was not changed.';
 
 /**

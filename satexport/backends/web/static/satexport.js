@@ -44,7 +44,7 @@ export async function load(url = new URL('.', import.meta.url), {threads = 1, on
   }
   checkBrowser();
   const folder = await Folder.open(base);
-  if (base.href === here.href) await checkCode(folder);
+  if (base.href === here.href) await folder.checkCode(CODE);
   const link = new Link(new URL('worker.js', here));
   try {
     const request = {type: 'load', url: base.href, manifest: folder.manifest, threads};
@@ -128,10 +128,10 @@ class Stream {
   #rate;
   /** @type {Chunk[]} chunks before a step that failed, which no call has returned yet */
   #kept = [];
-  #fed = 0;       // s of audio of `feed` since the last reset
-  #heard = 0;     // s of audio through ports since then
-  #scored = 0;    // s
-  #resets = 0;    // that the Worker has not answered yet
+  #onError;
+  #sent = 0;      // s of audio of `feed`, in all
+  /** What the Worker said last. @type {import('./worker.js').StreamProgress} */
+  #progress = {fed: 0, behind: 0};
 
   /**
    * @param {Link} link
@@ -141,24 +141,22 @@ class Stream {
   constructor(link, rate, {onScores, onError}) {
     this.#link = link;
     this.#rate = rate;
+    this.#onError = (/** @type {SatexportError} */ error) => onError?.(error);
     this.#number = link.open({
-      chunk: (chunk) => {
-        if (!this.#resets) this.#scored = chunk.end;
-        onScores?.(chunk);
-      },
-      heard: (seconds) => { if (!this.#resets) this.#heard = seconds; },
-      failed: (error) => onError?.(error),
+      chunk: (chunk) => onScores?.(chunk),
+      progress: (progress) => { this.#progress = progress; },
+      failed: this.#onError,
     });
   }
 
   /** Seconds of audio that the stream was fed and that are not scored yet. */
   get behind() {
-    return Math.max(0, this.#fed + this.#heard - this.#scored);
+    return this.#progress.behind + (this.#sent - this.#progress.fed);
   }
 
   /**
-   * Add samples, and get the chunks that they complete. Each call costs the main thread about 0.3 ms, so feed 0.1 s or
-   * more at a time, and small blocks through a `port`. Throws SatexportError: 'audio' for NaN, infinity, an amplitude
+   * Add samples, and get the chunks that they complete. Each call takes a message to the Worker and one back, so feed
+   * 0.1 s or more at a time, and small blocks through a `port`. Throws SatexportError: 'audio' for NaN, infinity, an amplitude
    * above 8, or a rate that is not possible or that changed without a reset; the stream is then unchanged. 'run' if a
    * step fails: no sample is lost, the next call tries the chunk again and also returns the chunks before it.
    * @param {Float32Array} samples mono, in [-1, 1], any length
@@ -168,26 +166,22 @@ class Stream {
   async feed(samples, rate = this.#rate) {
     checkArray(samples);
     checkRate(rate);
-    const seconds = samples.length / rate, copy = samples.slice();
-    this.#fed += seconds;
-    try {
-      return await this.#chunksOf({type: 'feed', samples: copy, rate}, [copy.buffer]);
-    } catch (error) {
-      if (error instanceof SatexportError && error.kind === 'audio') this.#fed -= seconds;
-      throw error;
-    }
+    const copy = samples.slice();
+    this.#sent += samples.length / rate;
+    return this.#chunksOf({type: 'feed', samples: copy, rate}, [copy.buffer]);
   }
 
   /**
    * A port for blocks of samples (Float32Array) at a rate. Pass it on to an AudioWorklet, and its blocks reach the
-   * Worker without the main thread; `onScores` and `onError` of the stream are told what they give.
+   * Worker without the main thread; `onScores` and `onError` of the stream are told what they give. `onError` is also
+   * told if the stream or the model is closed, or if the Worker ends.
    * @param {number} rate Hz, whole, 8000 to 192000
    * @returns {MessagePort}
    */
   port(rate) {
     checkRate(rate);
     const {port1, port2} = new MessageChannel();
-    this.#link.ask({type: 'port', stream: this.#number, port: port2, rate}, [port2]).catch(() => {});
+    this.#link.ask({type: 'port', stream: this.#number, port: port2, rate}, [port2]).catch(this.#onError);
     return port1;
   }
 
@@ -207,19 +201,13 @@ class Stream {
    * @returns {Promise<Chunk[]>}
    */
   async flush() {
-    const chunks = await this.#chunksOf({type: 'flush'});
-    if (!this.#resets) this.#fed = this.#scored - this.#heard;
-    return chunks;
+    return this.#chunksOf({type: 'flush'});
   }
 
   /** Restart from silence, and drop the waiting samples. */
   async reset() {
-    this.#fed = this.#heard = this.#scored = 0;
-    this.#resets++;
-    await this.#link.ask({type: 'reset', stream: this.#number}).finally(() => {
-      this.#resets--;
-      this.#kept = [];
-    });
+    await this.#link.ask({type: 'reset', stream: this.#number});
+    this.#kept = [];
   }
 
   /** Free the stream's cache, and close its ports. */
@@ -242,17 +230,6 @@ class Stream {
       throw error;
     }
     return [...this.#kept.splice(0), ...chunks];
-  }
-}
-
-/**
- * Compare the modules that the browser runs with bundle.json.
- * @param {Folder} folder
- */
-async function checkCode(folder) {
-  await Promise.all(CODE.map((name) => folder.read(name)));
-  if (folder.renewed.length) {
-    throw new SatexportError('bundle', `the browser had kept an older ${folder.renewed[0]}. Reload the page.`);
   }
 }
 

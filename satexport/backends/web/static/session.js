@@ -172,10 +172,13 @@ async function importRuntime(script, wasm, threads) {
 async function createSession(ort, files, graph, weights) {
   const externalData = files[weights] ? [{path: weights, data: files[weights]}] : [];
   try {
-    return await ort.InferenceSession.create(files[graph], {executionProviders: ['wasm'], externalData});
+    const session = await ort.InferenceSession.create(files[graph], {executionProviders: ['wasm'], externalData});
+    ort.env.wasm.wasmBinary = undefined;  // it is compiled: free its bytes
+    return session;
   } catch (error) {
     throw new SatexportError('bundle', `ONNX Runtime Web ${ort.env.versions.web} cannot load ${graph}: ` +
-      `${firstLine(error)}. ${AGAIN}`);
+      `${firstLine(error)}. If it names a node, this runtime cannot compute it: please report it with the model. ` +
+      `Otherwise: ${AGAIN}`);
   }
 }
 

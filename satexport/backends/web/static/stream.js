@@ -76,6 +76,11 @@ export class AudioStream {
     return this.#samples.length - this.#history;
   }
 
+  /** Seconds of audio that were fed and are not scored. */
+  get behind() {
+    return (this.waiting + (this.#resampler?.waiting ?? 0)) / this.#contract.sample_rate;
+  }
+
   /**
    * Add samples, and score every completed chunk. If a step fails, its error is thrown and no sample is lost: the next
    * call tries the chunk again. Throws SatexportError('audio') and leaves the stream unchanged if they are not audio.

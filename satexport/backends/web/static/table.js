@@ -19,7 +19,7 @@ export class Table {
     this.body = body;
     this.history = history;
     this.labels = labels;
-    this.threshold = 0.3;
+    this.threshold = 0;  // until View sets it
     details.addEventListener('toggle', () => this.rebuild());
   }
 

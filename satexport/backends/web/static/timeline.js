@@ -27,7 +27,7 @@ export class Timeline {
     this.readout = readout;
     this.history = history;
     this.labels = labels;
-    this.threshold = 0.3;
+    this.threshold = 0;  // until View sets it
     /** @type {Heard | null} */
     this.cursor = null;
     /** @type {Map<number, number>} class -> the place in which it was first shown */
@@ -109,10 +109,10 @@ export class Timeline {
     const scale = window.devicePixelRatio || 1;
     this.canvas.width = Math.round(width * scale);
     this.canvas.height = Math.round(height * scale);
-    const pen = this.canvas.getContext('2d');
-    if (!pen) return;
-    pen.scale(scale, scale);
-    const picture = new Picture(pen, this.layout, height, getComputedStyle(this.frame));
+    const context = this.canvas.getContext('2d');
+    if (!context) return;
+    context.scale(scale, scale);
+    const picture = new Picture(context, this.layout, height, getComputedStyle(this.frame));
     picture.axis(chunks);
     rows.forEach((index, place) => picture.row(place, index, this.labels[index] ?? '', chunks));
     if (this.cursor) picture.cursor(this.cursor);

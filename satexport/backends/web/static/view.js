@@ -24,7 +24,6 @@ export class View {
     this.facts = facts;
     this.announcer = announcer;
     this.history = new History();
-    this.threshold = 0.3;
     this.frame = 0;
     /** @type {Float32Array | null}  scores that are shown next: of the last chunk, or the highest of a file */
     this.latest = null;
@@ -35,6 +34,7 @@ export class View {
     this.table = new Table(find('as-table', HTMLDetailsElement), find('rows', HTMLTableSectionElement), this.history,
       model.labels);
     this.slider = find('threshold', HTMLInputElement);
+    this.threshold = Number(this.slider.value);
     this.slider.addEventListener('input', () => this.readThreshold());
     for (const kind of /** @type {('csv' | 'json')[]} */ (['csv', 'json'])) {
       find(kind, HTMLButtonElement).addEventListener('click', () => this.save(kind));
@@ -52,8 +52,7 @@ export class View {
    */
   begin(name, live) {
     this.announcer.forget();
-    this.latest = null;
-    this.title.textContent = live ? 'Heard now' : `Heard in ${name}`;
+    this.showNothing(live ? 'Heard now' : `Heard in ${name}`);
     return this.history.begin(name, live);
   }
 
@@ -85,7 +84,8 @@ export class View {
       const button = find(id, HTMLButtonElement);
       if (button.disabled === some) button.disabled = !some;
     }
-    for (const id of ['nothing', 'nothing-now']) find(id, HTMLElement).hidden = some;
+    find('nothing', HTMLElement).hidden = some;
+    find('nothing-now', HTMLElement).hidden = this.latest !== null;
     const {hop_samples: hop, sample_rate: rate} = this.model.contract;
     const bound = span(this.history.limit * hop / rate);
     const dropped = this.history.dropped ? ` ${span(this.history.dropped * hop / rate)} before that were dropped.` : '';
@@ -113,13 +113,18 @@ export class View {
 
   clear() {
     this.history.clear();
-    this.latest = null;
-    this.title.textContent = 'Heard now';
-    this.tags.clear();
     this.timeline.clear();
     this.table.rebuild();
     this.announcer.forget();
     this.announcer.say('What was heard was cleared.');
+    this.showNothing('Heard now');
+  }
+
+  /** @param {string} title  of the tags, of which there are none yet */
+  showNothing(title) {
+    this.latest = null;
+    this.title.textContent = title;
+    this.tags.clear();
     this.update();
   }
 }

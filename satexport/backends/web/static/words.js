@@ -1,5 +1,8 @@
 /** The notices of the page: what happened, and what to do. */
 
+import {USE} from './browser.js';
+import {SatexportError} from './errors.js';
+
 /** @typedef {{title: string, text: string, kind?: 'error' | 'note'}} Notice  'error' if no kind is given */
 
 const FILES_TOO = 'Audio files can still be opened here.';
@@ -19,7 +22,7 @@ export const PLAIN_HTTP = {
 /** @type {Notice} */
 export const NO_WORKLET = {
   kind: 'note', title: 'This browser cannot pass on the microphone.',
-  text: `It has no AudioWorklet. Use Chrome or Edge 91, Firefox 114, Safari 16.4, or newer. ${FILES_TOO}`,
+  text: `It has no AudioWorklet. ${USE} ${FILES_TOO}`,
 };
 /** @type {Notice} */
 export const RANDOM_WEIGHTS = {
@@ -32,6 +35,7 @@ export const RANDOM_WEIGHTS = {
  * @returns {Notice}
  */
 export function refusal(error) {
+  if (error instanceof SatexportError) return {title: 'The microphone did not start.', text: error.message};
   const name = error instanceof DOMException ? error.name : '';
   const reason = messageOf(error).replace(/\.$/, '');
   if (name === 'NotAllowedError' && /dismiss/i.test(reason)) {
@@ -74,8 +78,8 @@ export const MUTED = {
 /** @type {Notice} */
 export const PAUSED = {
   kind: 'note', title: 'The browser paused the microphone.',
-  text: 'A call, the lock screen or another program took it. Until it goes on, nothing is heard. Press anywhere on '
-    + 'this page to go on.',
+  text: 'A call, the lock screen or another program took it. Until it goes on, nothing is heard. Press any key, or '
+    + 'anywhere on this page, to go on.',
 };
 /** @type {Notice} */
 export const ONLY_ZEROS = {

@@ -57,7 +57,7 @@ export class Work {
   }
 
   async listen() {
-    this.notices.clear('microphone');
+    this.notices.clear('microphone', 'lost');
     this.status.set('asking', 'Waiting for the microphone');
     /** @type {{source?: import('./history.js').Source}} */
     const session = {};
@@ -83,9 +83,10 @@ export class Work {
   makeListener(session) {
     return new Listener(this.model, {
       onScores: (chunk) => { if (session.source) this.view.add(session.source, chunk); },
-      onLevel: (level, seconds) => {
-        this.meter.set(level, seconds);
-        if (this.status.state === 'listening') this.status.set('listening', `Listening, ${clock(seconds)}`);
+      onLevel: (level, captured, lost) => {
+        this.meter.set(level, captured);
+        if (session.source) session.source.lost = lost;
+        if (this.status.state === 'listening') this.status.set('listening', `Listening, ${clock(captured)}`);
       },
       onNotice: (key, notice) => notice ? this.notices.show(key, notice) : this.notices.clear(key),
       onBroken: (notice) => {

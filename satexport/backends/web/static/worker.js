@@ -23,14 +23,20 @@ import {AudioStream} from './stream.js';
 
 /**
  * What the Worker answers: the result of a request or its error, and before that its chunks and its progress. `id` is
- * 0 for what came through a port. `heard`: seconds that came through ports since the last reset.
- * @typedef {{id: number, memory: number} & (
+ * 0 for what came through a port. What regards a stream says how far it is.
+ * @typedef {{id: number, memory: number, stream?: number, progress?: StreamProgress} & (
  *   {type: 'result', value: any} | {type: 'error', error: PlainError} | {type: 'progress', done: number, total: number} |
- *   {type: 'chunk', stream: number, chunk: Chunk} | {type: 'heard', stream: number, heard: number} |
- *   {type: 'failed', stream: number, error: PlainError})} Answer
+ *   {type: 'chunk', chunk: Chunk} | {type: 'taken'} | {type: 'failed', error: PlainError})} Answer
  */
 
-const HEARD_EVERY = 0.25;  // s of audio of a port between two messages about it
+/**
+ * How far a stream is, in seconds of audio.
+ * @typedef {object} StreamProgress
+ * @property {number} fed  that `feed` has brought here, in all
+ * @property {number} behind  that arrived here and is not scored yet
+ */
+
+const TELL_EVERY = 0.25;  // s of audio of a port between two messages about it
 
 const scope = /** @type {WorkerScope} */ (/** @type {unknown} */ (globalThis));
 /** @type {Folder} */
@@ -52,13 +58,13 @@ const step = {
   },
 };
 
-const {port1: bell, port2: door} = new MessageChannel();
+const {port1: sender, port2: receiver} = new MessageChannel();
 
 /** Let the messages that have arrived be taken before the next step, which blocks the Worker. */
 function takeMessages() {
   return new Promise((resolve) => {
-    door.onmessage = resolve;
-    bell.postMessage(null);
+    receiver.onmessage = resolve;
+    sender.postMessage(null);
   });
 }
 
@@ -70,9 +76,30 @@ class Lane {
     this.stream = new AudioStream(step, folder.manifest.contract);
     /** @type {Promise<unknown>} */
     this.last = Promise.resolve();
-    this.heard = this.told = 0;  // s of audio through ports: in all, and as satexport.js was told
     /** @type {MessagePort[]} */
     this.ports = [];
+    this.fed = 0;                     // s of audio of `feed`, in all
+    this.arrived = this.passedOn = 0; // s of audio that came here, and that the stream has taken or refused
+  }
+
+  /** @returns {StreamProgress} */
+  get progress() {
+    return {fed: this.fed, behind: this.arrived - this.passedOn + this.stream.behind};
+  }
+
+  /**
+   * Feed the stream after everything that was asked for before.
+   * @param {Float32Array} samples
+   * @param {number} rate Hz
+   * @param {(chunk: Chunk) => void} onChunk
+   */
+  feed(samples, rate, onChunk) {
+    const seconds = samples instanceof Float32Array ? samples.length / rate : 0;
+    this.arrived += seconds;
+    return this.enqueue(() => {
+      this.passedOn += seconds;
+      return this.stream.feed(samples, rate, onChunk);
+    });
   }
 
   /**
@@ -81,7 +108,7 @@ class Lane {
    * @param {() => T | Promise<T>} task
    * @returns {Promise<T>}
    */
-  then(task) {
+  enqueue(task) {
     const done = this.last.then(task);
     this.last = done.catch(() => {});
     return done;
@@ -89,8 +116,9 @@ class Lane {
 }
 
 scope.onmessage = (/** @type {MessageEvent<Request>} */ {data}) => {
-  answer(data).then((value) => send({id: data.id, type: 'result', value}),
-    (error) => send({id: data.id, type: 'error', error: toPlain(error)}));
+  const lane = 'stream' in data ? lanes.get(data.stream) : undefined;
+  answer(data).then((value) => send({id: data.id, type: 'result', value}, lane),
+    (error) => send({id: data.id, type: 'error', error: toPlain(error)}, lane));
 };
 
 /** @param {Request} request */
@@ -103,10 +131,15 @@ async function answer(request) {
   const lane = laneOf(request.stream), {stream} = lane;
   const onChunk = chunkSender(lane, request.id);
   switch (request.type) {
-    case 'feed': return lane.then(() => stream.feed(request.samples, request.rate, onChunk));
-    case 'flush': return lane.then(() => stream.flush(onChunk));
-    case 'step': return lane.then(() => stream.step(request.window));
-    case 'reset': return lane.then(() => { lane.heard = lane.told = 0; stream.reset(); });
+    case 'feed': {
+      const done = lane.feed(request.samples, request.rate, onChunk);
+      lane.fed += request.samples.length / request.rate;
+      send({id: request.id, type: 'taken'}, lane);
+      return done;
+    }
+    case 'flush': return lane.enqueue(() => stream.flush(onChunk));
+    case 'step': return lane.enqueue(() => stream.step(request.window));
+    case 'reset': return lane.enqueue(() => stream.reset());
     case 'port': return listen(lane, request.port, request.rate);
     case 'close': {
       stream.close();
@@ -133,25 +166,14 @@ async function load(request) {
  */
 function listen(lane, port, rate) {
   const onChunk = chunkSender(lane, 0);
+  let told = 0;  // s of audio of which satexport.js knows
   lane.ports.push(port);
   port.onmessage = ({data}) => {
-    const seconds = (data?.length ?? 0) / rate;
-    lane.heard += seconds;
-    if (lane.heard >= lane.told + HEARD_EVERY) tellHeard(lane);
-    lane.then(() => lane.stream.feed(data, rate, onChunk)).catch((error) => {
-      if (error.kind === 'audio') {  // the stream did not take them
-        lane.heard -= seconds;
-        tellHeard(lane);
-      }
-      send({id: 0, type: 'failed', stream: lane.number, error: toPlain(error)});
-    });
+    lane.feed(data, rate, onChunk).catch((error) => send({id: 0, type: 'failed', error: toPlain(error)}, lane));
+    if (lane.arrived < told + TELL_EVERY) return;
+    told = lane.arrived;
+    send({id: 0, type: 'taken'}, lane);
   };
-}
-
-/** @param {Lane} lane */
-function tellHeard(lane) {
-  lane.told = lane.heard;
-  send({id: 0, type: 'heard', stream: lane.number, heard: lane.heard});
 }
 
 /**
@@ -161,9 +183,8 @@ function tellHeard(lane) {
  */
 function chunkSender(lane, id) {
   return (chunk) => {
-    if (lane.heard > lane.told) tellHeard(lane);
     const arrays = [chunk.scores.buffer, ...chunk.embedding ? [chunk.embedding.buffer] : []];
-    send({id, type: 'chunk', stream: lane.number, chunk}, arrays);
+    send({id, type: 'chunk', chunk}, lane, arrays);
   };
 }
 
@@ -176,8 +197,10 @@ function laneOf(number) {
 
 /**
  * @param {any} message an Answer without its memory
+ * @param {Lane} [lane] that it regards
  * @param {ArrayBuffer[]} [transferred]
  */
-function send(message, transferred = []) {
-  scope.postMessage({...message, memory: session?.memoryBytes ?? 0}, transferred);
+function send(message, lane, transferred = []) {
+  const about = lane && {stream: lane.number, progress: lane.progress};
+  scope.postMessage({...message, ...about, memory: session?.memoryBytes ?? 0}, transferred);
 }
