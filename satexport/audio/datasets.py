@@ -44,6 +44,11 @@ class LabelledSet:
     classes: tuple[str, ...]   # labels that at least one clip has, in the model's order
     origin: dict[str, object]  # for reports
 
+    @property
+    def has_events(self) -> bool:
+        """Whether all clips have strong labels."""
+        return all(clip.events is not None for clip in self.clips)
+
     def truth(self, labels: Sequence[str]) -> NDArray[np.bool_]:
         """Which clip has which label: [clips, labels]."""
         return np.array([[label in clip.labels for label in labels] for clip in self.clips])

@@ -113,6 +113,9 @@ def _run_parity(tagger: Tagger, *, data: str, folds: Sequence[int] | None, categ
 
     gate_set = find_gate_set(tagger.bundle, data, folds or default_folds(data), category_map)
     if thresholds_file:
+        if gate_set.labelled and not gate_set.labelled.has_events:
+            raise UsageError(f"--thresholds is for events, and {data} has no strong labels, which tell when "
+                             "a sound begins and ends. Leave it out, or pass other --data.")
         gate_set = replace(gate_set, thresholds=read_thresholds(thresholds_file, tagger.labels))
     return run_parity(tagger, gate_set=gate_set, checkpoint=checkpoint, minutes=minutes)
 

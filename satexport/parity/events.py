@@ -30,7 +30,7 @@ def compare_events(data: LabelledSet, tagger: Tagger, pytorch: Sequence[FloatArr
                    bundle: Sequence[FloatArray], thresholds: Thresholds | None = None) -> EventParity | None:
     """Compare the events in the scores of PyTorch and of a bundle, for each clip [chunks, classes], with the
     strong labels of a set; None if it has none."""
-    if any(clip.events is None for clip in data.clips):
+    if not data.has_events:
         return None
     truth = true_events(data.clips, tagger.labels)
     on = np.full(len(tagger.labels), DEFAULT) if thresholds is None else thresholds.arrays(tagger.labels)[0]

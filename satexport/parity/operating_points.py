@@ -48,7 +48,7 @@ def find_thresholds(tagger: Tagger, data: LabelledSet, precision: float | None =
         raise UsageError(f"{tagger.bundle.path} has random weights: its scores mean nothing, and no "
                          "threshold fits them. Export a trained checkpoint.")
     by_chunk = list(score_clips(tagger, data))
-    if any(clip.events is None for clip in data.clips):
+    if not data.has_events:
         scores = np.stack([chunks.mean(0) for chunks in by_chunk])
         return choose_thresholds(tagger, data.truth(tagger.labels), scores, data.origin, precision)
     return choose_on_segments(tagger, data.clips, by_chunk, data.origin, precision)

@@ -176,7 +176,8 @@ def report_parity(tagger: Tagger, result: ParityResult, threads: int | None = No
 def report_skipped(bundle: Bundle, why: str) -> ParityReport:
     """Return the report on a bundle that this machine cannot run: its gates are skipped, and `why`."""
     gates = [Gate(name=name, status="skipped", value=None, limit=limit, note=why) for name, limit in (
-        ("largest score difference", bundle.gates.max_score_difference), ("mAP kept", bundle.gates.map_kept))]
+        ("largest score difference", bundle.gates.max_score_difference), ("mAP kept", bundle.gates.map_kept),
+        *bundle.gates.metrics.items())]
     return ParityReport(gates=tuple(gates), differences={}, **_facts(bundle), executed={}, threads=None)
 
 

@@ -11,6 +11,7 @@ from satexport.audio.labels import audioset_labels
 from satexport.bundle.thresholds import read_thresholds
 from tests.bundle.copies import copy_of
 from tests.commands.calls import call
+from tests.lean import TRAINING, python
 
 
 def test_thresholds_are_found_on_clips_that_do_not_gate(demo: Path, few_real: Path, tmp_path: Path) -> None:
@@ -36,6 +37,21 @@ def test_thresholds_go_to_the_reports_of_the_bundle_and_have_the_precision(
     found = read_thresholds(bundle / "reports" / "thresholds.toml", audioset_labels())
     assert found.threshold
     assert all(point.precision is not None and point.precision >= 0.95 for point in found.threshold.values())
+
+
+WITHOUT_TORCH = """
+import sys
+from satexport import load
+from satexport.audio.datasets import load_set
+from satexport.parity.operating_points import find_thresholds
+from satexport.quantize.calibration_set import choosing_set
+with load(sys.argv[1]) as tagger:
+    print(len(find_thresholds(tagger, load_set(sys.argv[2], tagger.labels)).thresholds.threshold))
+"""
+
+
+def test_thresholds_are_found_without_torch(demo: Path, few_clips: Path) -> None:
+    assert python(WITHOUT_TORCH, demo, few_clips, without=TRAINING) == "14\n"
 
 
 @pytest.mark.parametrize(("options", "code", "words"), [

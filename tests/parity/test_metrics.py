@@ -77,7 +77,9 @@ def test_the_calibration_error_is_that_of_the_bins_weighted_by_their_scores() ->
     # bins of 1/15: [0.10, 0.12] with a share of 1/2, [0.3] with 0, [1.0] with 1
     truth = np.array([[1], [0], [0], [1]], bool)
     scores = np.array([[0.10], [0.12], [0.3], [1.0]])
-    assert set_metrics(truth, scores, ["a"]).ece == pytest.approx((2 * (0.5 - 0.11) + 0.3) / 4)
+    expected = pytest.approx((2 * (0.5 - 0.11) + 0.3) / 4)
+    assert set_metrics(truth, scores, ["a"]).ece == expected
+    assert set_metrics(np.tile(truth, 2), np.tile(scores, 2), ["a", "b"]).ece == expected
 
 
 def test_a_broken_bundle_has_no_metrics() -> None:
