@@ -20,8 +20,10 @@ from benchmarks.peers.page import peers_page
 from benchmarks.peers.registry import PEERS
 from satexport.files import write_text
 from satexport.report.blocks import Table, describe_executed
-from satexport.report.figures import DIFFERENCE_FIGURES, MEASURE_FIGURES, PARITY_FIGURES, SET_FIGURES, Figure
+from satexport.report.figure import Figure
+from satexport.report.figures import DIFFERENCE_FIGURES, MEASURE_FIGURES, PARITY_FIGURES
 from satexport.report.markdown import align_rows, markdown_rows
+from satexport.report.set_figures import SET_FIGURES
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"

@@ -36,11 +36,6 @@ def read_facts(folder: Path, what: str, kind: str) -> tuple[dict[str, Any], Path
 
     Raises `UsageError` for a name or file that does not exist, `DataError` for a file that is not valid TOML.
     """
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib  # type: ignore[import-not-found]
-
     if what.endswith(".toml"):
         path = Path(what)
     elif what in names(folder):
@@ -48,22 +43,33 @@ def read_facts(folder: Path, what: str, kind: str) -> tuple[dict[str, Any], Path
     else:
         raise UsageError(f"there is no {kind} {what!r}; expected one of {', '.join(names(folder))}, or a "
                          "FILE.toml.")
+    return read_toml(path, f"a TOML of a {kind}, or one of the names {', '.join(names(folder))}"), path
+
+
+def read_toml(path: Path, expected: str, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
+    """The content of a TOML file of at most `max_bytes`. Raises `UsageError`, with what is `expected`, if
+    there is no such file, `DataError` if it is not valid TOML."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib  # type: ignore[import-not-found]
+
     try:
-        text = read_at_most(path, MAX_BYTES).decode("utf-8")
+        text = read_at_most(path, max_bytes).decode("utf-8")
         if long := [n for n, line in enumerate(text.split("\n"), start=1) if len(line) > MAX_LINE]:
             raise DataError(f"{path} is not a readable TOML: line {long[0]} has more than {MAX_LINE} "
                             "characters. Split a list into several lines. Write a table such as checksums = "
                             "{...} at the end of the file, as a line [checksums] and a line for each entry.")
-        return tomllib.loads(text), path
+        content: dict[str, Any] = tomllib.loads(text)
     except FileNotFoundError:
-        raise UsageError(f"{path}: no such file; expected a TOML of a {kind}, or one of the names "
-                         f"{', '.join(names(folder))}.") from None
+        raise UsageError(f"{path}: no such file; expected {expected}.") from None
     except IsADirectoryError:
         raise DataError(f"{path} is not a readable TOML: it is a folder.") from None
     except RecursionError:
         raise DataError(f"{path} is not a readable TOML: it is nested too deeply.") from None
     except (ValueError, OSError) as error:  # ValueError: also a number with 5000 digits
         raise DataError(f"{path} is not a readable TOML: {error}.") from None
+    return content
 
 
 def check_fields(kind: type[Any], fields: dict[str, Any], where: Path,
@@ -90,8 +96,8 @@ def check_fields(kind: type[Any], fields: dict[str, Any], where: Path,
 
 
 def toml_text(value: object) -> str:
-    """A string, number or boolean in TOML syntax."""
-    return json.dumps(value)
+    """A string, number or boolean, or a list of these, in TOML syntax."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 _TYPES = {  # in messages: one, and several in a list or table

@@ -9,7 +9,7 @@ from tests import ROOT
 
 TESTS, PACKAGE = ROOT / "tests", ROOT / "satexport"
 FAKES = {"backends/evaluator", "models/tally"}  # a backend and a family that only tests have
-NO_WING = {"benchmarks", "docs"}  # what pages show, and what measures
+NO_WING = {"benchmarks", "docs", "examples"}  # what pages show, what measures, what users copy
 
 
 def imported_by(path: Path) -> set[str]:

@@ -61,6 +61,13 @@ def test_budgets_and_description_are_optional(tmp_path: Path) -> None:
     assert (target.budgets, target.description) == (Budgets(), "")
 
 
+def test_a_target_can_gate_metrics_of_the_labelled_set(tmp_path: Path) -> None:
+    text = MINE.replace("map_kept = 1", "map_kept = 1\nmetrics.auc = 0.9\nmetrics.d_prime = 2.5")
+    target = find_target(write(tmp_path, text))
+    assert target.gates.for_family("sat").metrics == {"auc": 0.9, "d_prime": 2.5}
+    assert Target.from_dict(target.to_dict(), tmp_path) == target
+
+
 def test_one_budget_sets_no_other(tmp_path: Path) -> None:
     text = MINE.split("resident_mb", maxsplit=1)[0]
     assert find_target(write(tmp_path, text)).budgets == Budgets(step_ms=20)
@@ -100,6 +107,11 @@ def test_a_path_that_does_not_exist_is_a_usage_error() -> None:
 @pytest.mark.parametrize(("now", "then", "words"), [
     ("threads = 2", "treads = 2", "unknown key 'treads'; the keys are .*threads"),
     ("map_kept = 1", "map_kept = 1\nmAP = 1", "unknown key 'mAP'"),
+    ("map_kept = 1", "map_kept = 1\nmetrics.mAP = 0.9", "'mAP' is 0.9, expected no such key; the metrics"),
+    ("map_kept = 1", "map_kept = 1\nmetrics.auc = 1.1", "auc is 1.1, expected more than 0, at most 1"),
+    ("map_kept = 1", "map_kept = 1\nmetrics.ece = 0", "ece is 0, expected more than 0, at most 1"),
+    ("map_kept = 1", "map_kept = 1\nmetrics.d_prime = nan", "d_prime is nan, expected more than 0"),
+    ("map_kept = 1", "map_kept = 1\nmetrics = 0.9", "metrics is 0.9, expected a table of numbers"),
     ('precision = "fp32"', "", "the key 'precision' is missing"),
     ("map_kept = 1", "", "the key 'map_kept' is missing"),
     ("threads = 2", 'threads = "2"', "threads is '2', expected a whole number"),

@@ -16,12 +16,22 @@ Blocks = Callable[[int], Iterable[NDArray[np.float32]]]  # sample rate in Hz -> 
 
 
 @dataclass(frozen=True)
+class SoundEvent:
+    """A sound in a recording: a strong label."""
+
+    onset: float   # s
+    offset: float  # s
+    label: str
+
+
+@dataclass(frozen=True)
 class Clip:
     """One recording; `blocks(rate)` yields it block by block at a sample rate, however long it is."""
 
     name: str
     labels: tuple[str, ...]
     blocks: Blocks
+    events: tuple[SoundEvent, ...] | None = None   # None: it is not known when its sounds begin and end
 
     def read(self, rate: int) -> NDArray[np.float32]:
         """Read the whole clip at a sample rate in Hz: [samples] float32, mono. Raises `AudioError` if it

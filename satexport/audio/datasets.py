@@ -1,8 +1,9 @@
 """Labelled data sets: their clips and the labels of each.
 
-Four kinds are supported: the word "synthetic"; a folder in ESC-50 layout (`meta/esc50.csv`, `audio/`); a list
-in AudioSet style; a csv `filename,labels` with the labels separated by semicolons. The audio of a clip is
-read only when it is scored, at the model's sample rate.
+Kinds: the word "synthetic"; a folder in ESC-50 layout (`meta/esc50.csv`, `audio/`); a list in AudioSet style;
+a csv `filename,labels` with the labels separated by semicolons; and with strong labels, the word "scenes" and
+a .tsv (`satexport.audio.strong`). The audio of a clip is read only when it is scored, at the model's sample
+rate.
 """
 
 from __future__ import annotations
@@ -10,16 +11,18 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport.audio.clips import Blocks, Clip
+from satexport.audio.clips import Clip
 from satexport.audio.files import audio_blocks, audio_suffixes
 from satexport.audio.labels import audioset_mids, esc50_to_audioset
+from satexport.audio.scenes import scene_set
+from satexport.audio.strong import read_strong
 from satexport.audio.synthetic import SPLITS, SYNTHETIC_CLASSES, synthetic_clip, synthetic_labels
 from satexport.audio.tables import read_cells, read_lines, read_rows
 from satexport.errors import DataError
@@ -27,8 +30,8 @@ from satexport.terminal import clipped
 
 SYNTHETIC_CLIPS = 10 * len(SYNTHETIC_CLASSES)  # ten clips for each class
 AUDIOSET_COLUMNS = ("YTID", "start_seconds", "end_seconds", "positive_labels")
-LAYOUTS = ('expected the word "synthetic", a folder with meta/esc50.csv and audio/, a list in '
-           "AudioSet style, or a csv with the columns filename,labels.")
+LAYOUTS = ('expected the word "synthetic" or "scenes", a folder with meta/esc50.csv and audio/, a list in '
+           "AudioSet style, a csv with the columns filename,labels, or a .tsv with strong labels.")
 CATEGORY_MAP = "expected a category map, a csv with the columns category,label."
 
 
@@ -41,18 +44,14 @@ class LabelledSet:
     classes: tuple[str, ...]   # labels that at least one clip has, in the model's order
     origin: dict[str, object]  # for reports
 
+    @property
+    def has_events(self) -> bool:
+        """Whether all clips have strong labels."""
+        return all(clip.events is not None for clip in self.clips)
+
     def truth(self, labels: Sequence[str]) -> NDArray[np.bool_]:
         """Which clip has which label: [clips, labels]."""
         return np.array([[label in clip.labels for label in labels] for clip in self.clips])
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """A line of a list, before its categories are mapped to labels of the model."""
-
-    name: str
-    categories: tuple[str, ...]
-    blocks: Blocks
 
 
 def load_set(data: str | Path, labels: Sequence[str], *, folds: Sequence[int] | None = None,
@@ -66,10 +65,14 @@ def load_set(data: str | Path, labels: Sequence[str], *, folds: Sequence[int] | 
     path = Path(data)
     if data == "synthetic":
         reader = _read_synthetic
+    elif data == "scenes":
+        reader = scene_set
     elif not os.path.exists(path):  # Path.exists raises an error for a name that is too long
         raise DataError(f"{path}: does not exist; {LAYOUTS}")
     elif is_esc50(path):
         return _map_labels(*_read_esc50(path, folds), labels, category_map)
+    elif path.suffix.lower() == ".tsv":
+        reader = partial(read_strong, path)
     else:
         reader = partial(_read_list, path)
     if folds is not None:
@@ -77,12 +80,17 @@ def load_set(data: str | Path, labels: Sequence[str], *, folds: Sequence[int] | 
     return _map_labels(*reader(), labels, category_map)
 
 
+def choosing_scenes(labels: Sequence[str]) -> LabelledSet:
+    """The synthetic scenes that no gate uses. Raises `DataError` if the model lacks their labels."""
+    return _map_labels(*scene_set("choose"), labels, None)
+
+
 def is_esc50(data: str | Path) -> bool:
     """Whether this is a folder in ESC-50 layout."""
     return os.path.isfile(Path(data) / "meta" / "esc50.csv")
 
 
-def _map_labels(entries: list[_Entry], origin: dict[str, object], labels: Sequence[str],
+def _map_labels(entries: list[Clip], origin: dict[str, object], labels: Sequence[str],
                 category_map: Path | None) -> LabelledSet:
     """The set of these entries, with every category mapped to a label of the model."""
     user_map = _read_category_map(category_map) if category_map else {}
@@ -90,7 +98,7 @@ def _map_labels(entries: list[_Entry], origin: dict[str, object], labels: Sequen
     known = set(labels)
     label_of: dict[str, str] = {}
     unmapped = []
-    for category in sorted({c for entry in entries for c in entry.categories}):
+    for category in sorted({c for entry in entries for c in entry.labels}):
         choices = ([user_map[category]] if category in user_map
                    else [category, shipped_map.get(category, "")])
         label = next((c for c in choices if c in known), None)
@@ -102,7 +110,9 @@ def _map_labels(entries: list[_Entry], origin: dict[str, object], labels: Sequen
     if unmapped:
         raise DataError(f"{source}: the model has no label for {_list_some(unmapped)}. Map these categories "
                         "to its labels with a category map, a csv with the columns category,label.")
-    clips = tuple(Clip(entry.name, tuple(dict.fromkeys(label_of[c] for c in entry.categories)), entry.blocks)
+    clips = tuple(Clip(entry.name, tuple(dict.fromkeys(label_of[c] for c in entry.labels)), entry.blocks,
+                       entry.events and tuple(replace(event, label=label_of[event.label])
+                                              for event in entry.events))
                   for entry in entries)
     present = {label for clip in clips for label in clip.labels}
     if not present:
@@ -139,12 +149,11 @@ def _read_category_map(path: Path) -> dict[str, str]:
     return labels
 
 
-def _read_synthetic() -> tuple[list[_Entry], dict[str, object]]:
+def _read_synthetic() -> tuple[list[Clip], dict[str, object]]:
     split, seeds = "evaluate", SPLITS["evaluate"]
     clips = synthetic_clips(split, range(SYNTHETIC_CLIPS))
-    entries = [_Entry(clip.name, clip.labels, clip.blocks) for clip in clips]
-    return entries, {"kind": "synthetic", "split": split,
-                     "seeds": [seeds[0], seeds[SYNTHETIC_CLIPS - 1]]}
+    return clips, {"kind": "synthetic", "split": split,
+                   "seeds": [seeds[0], seeds[SYNTHETIC_CLIPS - 1]]}
 
 
 def synthetic_clips(split: str, indices: range) -> list[Clip]:
@@ -157,7 +166,7 @@ def _synthetic_audio(split: str, index: int, rate: int) -> Iterator[NDArray[np.f
     yield synthetic_clip(split, index, rate=rate)[0]
 
 
-def _read_esc50(folder: Path, folds: Sequence[int] | None) -> tuple[list[_Entry], dict[str, object]]:
+def _read_esc50(folder: Path, folds: Sequence[int] | None) -> tuple[list[Clip], dict[str, object]]:
     meta = folder / "meta" / "esc50.csv"
     table = read_rows(meta, read_lines(meta, LAYOUTS), ("filename", "fold", "category"), ("esc10",), LAYOUTS)
     fold_of = [_parse_fold(meta, number, row["fold"]) for number, row in table]
@@ -168,7 +177,7 @@ def _read_esc50(folder: Path, folds: Sequence[int] | None) -> tuple[list[_Entry]
                         f"{', '.join(map(str, available))}: choose with --folds.")
     _check_listed_once(meta, folder / "audio", ((number, row["filename"]) for number, row in table))
     rows = [row for fold, (_, row) in zip(fold_of, table, strict=True) if fold in selected]
-    entries = [_Entry(row["filename"], (row["category"],),
+    entries = [Clip(row["filename"], (row["category"],),
                       partial(audio_blocks, folder / "audio" / row["filename"])) for row in rows]
     _check_files_exist(meta, [folder / "audio" / entry.name for entry in entries])
     esc10 = all(row.get("esc10") == "True" for row in rows)
@@ -186,7 +195,7 @@ def _parse_fold(meta: Path, number: int, text: str) -> int:
 
 def esc50_clips(folder: Path, folds: Sequence[int] | None) -> list[Clip]:
     """The clips of a set in ESC-50 layout, labelled with its own categories."""
-    return [Clip(entry.name, entry.categories, entry.blocks) for entry in _read_esc50(folder, folds)[0]]
+    return _read_esc50(folder, folds)[0]
 
 
 def _check_files_exist(list_path: Path, files: Sequence[Path]) -> None:
@@ -196,7 +205,7 @@ def _check_files_exist(list_path: Path, files: Sequence[Path]) -> None:
                         f"{files[0].parent} ({_list_some(missing)}). Add them.")
 
 
-def _read_list(path: Path) -> tuple[list[_Entry], dict[str, object]]:
+def _read_list(path: Path) -> tuple[list[Clip], dict[str, object]]:
     """Read a csv in AudioSet style or with filename,labels, or a folder that holds exactly one csv."""
     if os.path.isdir(path):
         lists = sorted(path.glob("*.csv"))
@@ -213,12 +222,12 @@ def _read_list(path: Path) -> tuple[list[_Entry], dict[str, object]]:
     table = read_rows(path, lines, ("filename", "labels"), expected=LAYOUTS)
     _check_listed_once(path, path.parent, ((number, row["filename"]) for number, row in table))
     _check_files_exist(path, [path.parent / row["filename"] for _, row in table])
-    entries = [_Entry(row["filename"], tuple(x.strip() for x in row["labels"].split(";") if x.strip()),
+    entries = [Clip(row["filename"], tuple(x.strip() for x in row["labels"].split(";") if x.strip()),
                       partial(audio_blocks, path.parent / row["filename"])) for _, row in table]
     return entries, {"kind": "csv", "folder": str(path)}
 
 
-def _read_audioset(path: Path, lines: Sequence[str]) -> tuple[list[_Entry], dict[str, object]]:
+def _read_audioset(path: Path, lines: Sequence[str]) -> tuple[list[Clip], dict[str, object]]:
     """Read a list `# YTID, start_seconds, end_seconds, positive_labels`, with the label ids in quotes.
 
     The audio of a line is in the folder of the list or in its subfolder `audio/`, under the name YTID, YYTID,
@@ -244,7 +253,7 @@ def _read_audioset(path: Path, lines: Sequence[str]) -> tuple[list[_Entry], dict
             continue
         mids = (mid.strip() for mid in positive.split(",") if mid.strip())
         categories = tuple(names_by_mid.get(mid, mid) for mid in mids)
-        entries.append(_Entry(file.name, categories, partial(audio_blocks, file)))
+        entries.append(Clip(file.name, categories, partial(audio_blocks, file)))
         listed.append((number, file.name))
     _check_listed_once(path, path.parent, listed)
     if not entries:

@@ -112,7 +112,7 @@ def _white(rng: Rng, rate: int, n: int) -> Signal:
     return rng.standard_normal(n)
 
 
-def _colored_noise(rng: Rng, rate: int, n: int, slope: float) -> Signal:
+def colored_noise(rng: Rng, rate: int, n: int, slope: float) -> Signal:
     """Noise [n] whose power falls with frequency ** slope above 20 Hz."""
     spectrum = np.fft.rfft(rng.standard_normal(n))
     hertz = np.maximum(np.fft.rfftfreq(n, 1 / rate), 20.0)
@@ -120,7 +120,7 @@ def _colored_noise(rng: Rng, rate: int, n: int, slope: float) -> Signal:
 
 
 def _pink(rng: Rng, rate: int, n: int) -> Signal:
-    return _colored_noise(rng, rate, n, 1.0)
+    return colored_noise(rng, rate, n, 1.0)
 
 
 def _dtmf(rng: Rng, rate: int, n: int) -> Signal:
@@ -189,7 +189,7 @@ def _silence(rng: Rng, rate: int, n: int) -> Signal:
     return np.zeros(n)
 
 
-_GENERATORS: Final[dict[str, Callable[[Rng, int, int], Signal]]] = {
+GENERATORS: Final[dict[str, Callable[[Rng, int, int], Signal]]] = {
     "Sine wave": _sine,
     "Chirp tone": _chirp,
     "White noise": _white,
@@ -205,7 +205,7 @@ _GENERATORS: Final[dict[str, Callable[[Rng, int, int], Signal]]] = {
     "Smoke detector, smoke alarm": _smoke_alarm,
     "Silence": _silence,
 }
-SYNTHETIC_CLASSES: Final[tuple[str, ...]] = tuple(_GENERATORS)
+SYNTHETIC_CLASSES: Final[tuple[str, ...]] = tuple(GENERATORS)
 
 
 def _place_sound(rng: Rng, rate: int, n: int, label: str) -> Signal:
@@ -214,12 +214,12 @@ def _place_sound(rng: Rng, rate: int, n: int, label: str) -> Signal:
     end = n - round(rng.uniform(0, MAX_EARLY_END) * rate)
     start, end = (start, end) if end - start > n // 2 else (0, n)
     clip = np.zeros(n)
-    sound = _GENERATORS[label](rng, rate, end - start)
+    sound = GENERATORS[label](rng, rate, end - start)
     clip[start:end] = sound / max(float(np.abs(sound).max()), 1e-9)
     return clip
 
 
-def _draw_gain(rng: Rng, decibels: tuple[float, float]) -> float:
+def draw_gain(rng: Rng, decibels: tuple[float, float]) -> float:
     """A random amplitude factor between two levels in dB."""
     return float(10 ** (rng.uniform(*decibels) / 20))
 
@@ -270,11 +270,11 @@ def _synthesize(split: str, index: int, seconds: float, rate: int
                         "longer clip.")
     audio = _place_sound(rng, rate, n, labels[0])
     for background in labels[1:]:
-        audio = audio + _draw_gain(rng, BACKGROUND_DB) * _place_sound(rng, rate, n, background)
-    audio = audio / max(1.0, float(np.abs(audio).max())) * _draw_gain(rng, PEAK_DB)
+        audio = audio + draw_gain(rng, BACKGROUND_DB) * _place_sound(rng, rate, n, background)
+    audio = audio / max(1.0, float(np.abs(audio).max())) * draw_gain(rng, PEAK_DB)
     if rng.random() < FLOOR_SHARE:
-        floor = _colored_noise(rng, rate, n, rng.uniform(0, 1))
-        audio = audio + _draw_gain(rng, FLOOR_DB) * floor / max(float(floor.std()), 1e-9)
+        floor = colored_noise(rng, rate, n, rng.uniform(0, 1))
+        audio = audio + draw_gain(rng, FLOOR_DB) * floor / max(float(floor.std()), 1e-9)
     result = audio.astype(np.float32)
     result.flags.writeable = False  # others get it, too
     return result, labels

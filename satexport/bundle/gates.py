@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+EVENT_METRICS = ("segment_f1", "segment_f1_macro", "onset_f1", "onset_f1_macro")  # need strong labels
+AT_MOST = ("ece",)     # metrics whose limit is the largest value; that of the others is the smallest
+METRICS = ("map", "auc", "d_prime", "top1", "best_f1", *AT_MOST, *EVENT_METRICS)  # that a target may gate
+
 
 @dataclass(frozen=True, kw_only=True)
 class Gate:

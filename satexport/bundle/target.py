@@ -7,6 +7,7 @@ backend (`satexport.backends`) checks and reads it.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from satexport import facts
+from satexport.bundle.gates import METRICS
 from satexport.bundle.roles import ATTENTION, WITH_WEIGHTS
 from satexport.errors import DataError
 from satexport.terminal import shown
@@ -42,6 +44,8 @@ class Gates:
     min_embedding_cosine: float | None = None  # smallest cosine of embeddings, median of the chunks
     min_embedding_cosine_of: dict[str, float] = field(default_factory=dict)  # the same for families of models
                                                # whose embeddings move more
+    metrics: dict[str, float] = field(default_factory=dict)  # limits of the bundle's metrics on the labelled
+                                                             # set, by name (docs/metrics.md)
 
     def for_family(self, family: str) -> Gates:
         """The gates of a bundle whose model is of this family."""
@@ -158,6 +162,11 @@ def _conditions(target: Target) -> Iterator[facts.Condition]:
                  "min_embedding_cosine_of"):
         for limit in _values(getattr(gates, name)):
             yield name, limit, 0 < limit <= 1, "more than 0, at most 1"
+    for name, limit in gates.metrics.items():
+        yield (f"in [gates.metrics], {shown(name)}", limit, name in METRICS,
+               f"no such key; the metrics are {', '.join(METRICS)}")
+        highest = math.inf if name == "d_prime" else 1
+        yield f"in [gates.metrics], {name}", limit, 0 < limit <= highest, f"more than 0, at most {highest:g}"
     yield "map_kept", gates.map_kept, 0 < gates.map_kept <= 1, "more than 0, at most 1"
     yield ("step_ms", budgets.step_ms, _within(budgets.step_ms, MAX_STEP_MS),
            f"more than 0, at most {MAX_STEP_MS}")

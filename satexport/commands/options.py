@@ -22,14 +22,18 @@ class WholeNumber(click.IntRange):
             self.fail(f"{value} is not a whole number from {self.min:g}{upper}.", param, ctx)
 
 
-class Seconds(click.FloatRange):
-    """A range of seconds or minutes. Rejects NaN, which `click.FloatRange` accepts."""
+class Range(click.FloatRange):
+    """A range of numbers. Rejects NaN, which `click.FloatRange` accepts."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         number = super().convert(value, param, ctx)
         if math.isnan(number):
             self.fail(f"{value} is not in the range {self.min:g} to {self.max:g}.", param, ctx)
         return number
+
+
+class Seconds(Range):
+    """A range of seconds or minutes."""
 
 
 minutes_option = click.option("--minutes", type=Seconds(0.1, 240), default=10.0, show_default=True,

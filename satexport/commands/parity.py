@@ -24,14 +24,17 @@ if TYPE_CHECKING:
 @click.option("--golden", is_flag=True,
               help="Compare only over the golden chunks in the bundle, with the scores stored there; needs "
                    "no torch.")
-@click.option("--data", default="synthetic", show_default=True, metavar="DIR|CSV|synthetic",
+@click.option("--data", default="synthetic", show_default=True, metavar="DIR|CSV|TSV|synthetic|scenes",
               help="Labelled set: a folder in ESC-50 layout, an AudioSet-style CSV, or a CSV of "
-                   "filename,labels.")
+                   "filename,labels. With strong labels, for F1 of events: a TSV of AudioSet-strong or "
+                   "DCASE, or scenes, synthetic ones.")
 @click.option("--folds", metavar="N,N",
               help="Folds to gate on, of a set in ESC-50 layout. Default: gate_folds of the calibration set "
                    "esc50, which is 4.")
 @click.option("--map", "category_map", type=click.Path(path_type=Path), metavar="CSV",
               help="CSV that gives the label of each category of the set: category,label.")
+@click.option("--thresholds", "thresholds_file", type=click.Path(path_type=Path), metavar="FILE.toml",
+              help="Thresholds for the events, from `satexport thresholds`. Default: 0.5.")
 @click.option("--checkpoint", metavar="FILE|hub:OWNER/REPO",
               help="The weights, if this machine does not find them by their SHA-256.")
 @minutes_option
@@ -44,8 +47,8 @@ if TYPE_CHECKING:
 @threads_option(LIVE)
 @json_option
 def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, category_map: Path | None,
-                   checkpoint: str | None, minutes: float, report_file: Path | None,
-                   require_data: bool, junit_file: Path | None,
+                   thresholds_file: Path | None, checkpoint: str | None, minutes: float,
+                   report_file: Path | None, require_data: bool, junit_file: Path | None,
                    threads: int | None, as_json: bool) -> None:
     """Prove a bundle: compare its scores with those of PyTorch.
 
@@ -56,22 +59,23 @@ def parity_command(bundle: Path, golden: bool, data: str, folds: str | None, cat
     Examples:
       satexport parity build/sat-t-2s/onnx
       satexport parity build/sat-t-2s/onnx --data ESC-50 --folds 4 --junit parity.xml
+      satexport parity build/sat-t-2s/onnx --data scenes   events, too
       satexport parity build/sat-t-2s/onnx --golden        on the device, without torch
     """
     from satexport.bundle.folder import open_bundle
     from satexport.bundle.gates import fail_skipped
     from satexport.bundle.places import check_places
 
-    if golden and (data, folds, category_map, checkpoint) != ("synthetic", None, None, None):
-        raise UsageError("--golden takes neither --data, --folds, --map nor --checkpoint: the golden chunks "
-                         "and their scores are in the bundle. Leave them out.")
+    if golden and (data, folds, category_map, thresholds_file, checkpoint) != ("synthetic", *[None] * 4):
+        raise UsageError("--golden takes neither --data, --folds, --map, --thresholds nor --checkpoint: the "
+                         "golden chunks and their scores are in the bundle. Leave them out.")
     opened = open_bundle(bundle)
     file = report_file or opened.reports / ("parity-golden.json" if golden else "parity.json")
     pictures = {} if golden else {"report's picture": file.with_name(f"{file.stem}.png")}
     places = {"report": file} | pictures | ({"JUnit report": junit_file} if junit_file else {})
     check_places(list(places.items()), [bundle])  # before the work
     report = _prove(opened, golden, threads, data=data, folds=parse_folds(folds), category_map=category_map,
-                    checkpoint=checkpoint, minutes=minutes)
+                    thresholds_file=thresholds_file, checkpoint=checkpoint, minutes=minutes)
     if require_data:
         report = replace(report, gates=fail_skipped(report.gates))
     finish_report(report, lambda: _write_reports(report, places), as_json, f"{bundle}: ")
@@ -101,12 +105,18 @@ def _prove(bundle: Bundle, golden: bool, threads: int | None, **options: Any) ->
 
 @requires_extra("export")
 def _run_parity(tagger: Tagger, *, data: str, folds: Sequence[int] | None, category_map: Path | None,
-                checkpoint: str | None, minutes: float) -> ParityResult:
+                thresholds_file: Path | None, checkpoint: str | None, minutes: float) -> ParityResult:
     """Compare over the chosen folds, by default those of the set that gate."""
+    from satexport.bundle.thresholds import read_thresholds
     from satexport.parity.protocols import find_gate_set, run_parity
     from satexport.quantize.calibration_set import default_folds
 
     gate_set = find_gate_set(tagger.bundle, data, folds or default_folds(data), category_map)
+    if thresholds_file:
+        if gate_set.labelled and not gate_set.labelled.has_events:
+            raise UsageError(f"--thresholds is for events, and {data} has no strong labels, which tell when "
+                             "a sound begins and ends. Leave it out, or pass other --data.")
+        gate_set = replace(gate_set, thresholds=read_thresholds(thresholds_file, tagger.labels))
     return run_parity(tagger, gate_set=gate_set, checkpoint=checkpoint, minutes=minutes)
 
 

@@ -5,38 +5,61 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from satexport.commands.console import ignore_closed_pipe
 from satexport.commands.options import LIVE, WholeNumber, spinning_option, threads_option
-from satexport.errors import AudioError, SatexportError, UsageError
+from satexport.commands.run_events import EventPrinter, EventWords, event_options
+from satexport.errors import SatexportError, UsageError
 from satexport.terminal import note, say
 
 if TYPE_CHECKING:
-    from satexport.step import Outputs
+    from satexport.step import FloatArray
     from satexport.tagging.embeddings import EmbeddingFile
-    from satexport.tagging.stream import Stream
+    from satexport.tagging.sounds import Chunk
     from satexport.tagging.tagger import Tagger
+
+TOP = 3
+Printing = Callable[[], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sound:
+    """What is listened to."""
+
+    name: str
+    title: str      # what is printed above its tags
+    is_live: bool   # the title is printed at once, and Ctrl-C ends it
+    blocks: Callable[[], Iterator[FloatArray]]
 
 
 @click.command("run")
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.argument("audio", nargs=-1, required=True, metavar="AUDIO...")
-@click.option("--top", type=WholeNumber(1), default=3, show_default=True,
-              help="Number of tags to print per chunk.")
+@click.argument("audio", nargs=-1, metavar="AUDIO...")
+@click.option("--mic", is_flag=False, flag_value="", metavar="[DEVICE]",
+              help="Listen to a microphone in place of AUDIO: the default one, or that with this number or "
+                   "this part of its name.")
+@click.option("--top", type=WholeNumber(1), metavar="N",
+              help=f"Number of tags to print per chunk.  [default: {TOP}]")
 @click.option("--embeddings", "embeddings_file", type=click.Path(path_type=Path), metavar="FILE.npz",
               help="Also write the embedding of each chunk to this file, if the bundle was exported with "
                    "--embedding.")
+@click.option("--events", is_flag=True,
+              help="Print when sounds begin and end, in place of the tags of each chunk.")
+@event_options
 @threads_option(LIVE)
 @spinning_option
-@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per chunk.")
-def run_command(bundle: Path, audio: tuple[str, ...], top: int, embeddings_file: Path | None,
-                threads: int | None, spinning: bool, as_json: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per chunk, or per event.")
+def run_command(bundle: Path, audio: tuple[str, ...], mic: str | None, top: int | None,
+                embeddings_file: Path | None, events: bool, threads: int | None, spinning: bool,
+                as_json: bool, **event_words: Any) -> None:
     """Tag audio with a bundle: print the top tags of each chunk.
 
     AUDIO is a file (wav, flac, ogg, mp3 or another format that soundfile reads; any sample rate), or - for
@@ -45,53 +68,98 @@ def run_command(bundle: Path, audio: tuple[str, ...], top: int, embeddings_file:
     are printed as soon as it is scored. A file that comes through a pipe (/dev/stdin) is scored after the
     pipe has ended.
 
-    The file of --embeddings is written at the end, also if Ctrl-C ends standard input. It has a row for each
-    chunk of all sounds: the arrays embedding, file_number (its place in files), start, end and window_start
-    in seconds; and kind, model and bundle_sha256.
+    With --events, sounds are printed when they begin and when they end, by thresholds (docs/events.md).
+
+    The files of --output and --embeddings are written at the end, also if Ctrl-C ends standard input or the
+    microphone. That of --embeddings has a row for each chunk of all sounds: the arrays embedding, file_number
+    (its place in files), start, end and window_start in seconds; and kind, model and bundle_sha256.
 
     \b
     Examples:
       satexport run build/sat-t-2s/onnx dog.wav rain.flac --top 5
+      satexport run build/sat-t-2s/onnx dog.wav rain.flac --events -o events.csv
       satexport run build/sat-t-2s/onnx-embedding-mean dog.wav rain.flac --embeddings both.npz
       arecord -f S16_LE -r 16000 -t raw | satexport run build/sat-t-2s/onnx -
+      satexport run build/sat-t-2s/onnx --mic --events --start now
     """
     from satexport import load
     from satexport.bundle.contract import RANDOM_WEIGHTS
     from satexport.tagging.embeddings import EmbeddingFile
 
-    if audio.count("-") > 1:
-        raise UsageError("AUDIO: - is given more than once; standard input can be read only once. Leave the "
-                         "others out.")
+    words = EventWords(**event_words)
+    check_use(audio, mic, top, events, words)
     tagger = load(bundle, threads, spinning=spinning)
     if tagger.contract.has_random_weights:
         note(RANDOM_WEIGHTS)
-    collected = None
-    if embeddings_file:
-        collected = EmbeddingFile(tagger.contract, tagger.bundle.sha256)
-        check_embeddings_file(embeddings_file, audio, bundle)  # before the work
-    try:
-        failure = print_all(tagger, audio, top, as_json, collected)
-    except KeyboardInterrupt:
-        if collected and embeddings_file and "-" in audio:  # it ends the sound of a microphone
+    sounds = list_sounds(audio, mic, tagger)
+    is_live = any(sound.is_live for sound in sounds)
+    printer: TagPrinter | EventPrinter = TagPrinter(tagger, top or TOP, as_json)
+    if events:
+        printer = EventPrinter(tagger, words, [sound.name for sound in sounds], is_live, as_json)
+    collected = EmbeddingFile(tagger.contract, tagger.bundle.sha256) if embeddings_file else None
+    check_files(embeddings_file, words.output, audio, bundle)  # before the work
+
+    def write() -> None:
+        if collected and embeddings_file:
             write_embeddings(collected, embeddings_file)
+        if isinstance(printer, EventPrinter):
+            printer.write()
+
+    try:
+        failure = print_all(tagger, sounds, printer, collected)
+    except KeyboardInterrupt:
+        if is_live:  # it ends the sound of a microphone
+            write()
         raise
-    if collected and embeddings_file:
-        write_embeddings(collected, embeddings_file)
+    write()
     if failure:
         sys.exit(failure.exit_code)
 
 
-def check_embeddings_file(file: Path, audio: Sequence[str], bundle: Path) -> None:
-    """Raise `UsageError` if the file of --embeddings is no .npz file, or would replace a sound or a part of
-    the bundle; `RunError` if it cannot be written."""
+def check_use(audio: Sequence[str], mic: str | None, top: int | None, events: bool,
+              words: EventWords) -> None:
+    """Raise `UsageError` for options that do not fit together."""
+    if bool(audio) == (mic is not None):
+        raise UsageError("AUDIO: expected files, -, or --mic" + (", not both." if audio else "."))
+    if audio.count("-") > 1:
+        raise UsageError("AUDIO: - is given more than once; standard input can be read only once. Leave the "
+                         "others out.")
+    if not events:
+        words.check_unused()
+    elif top:
+        raise UsageError("--top applies to the tags of chunks; --events prints every label whose score "
+                         "reaches its threshold. Leave one of them out.")
+
+
+def list_sounds(audio: Sequence[str], mic: str | None, tagger: Tagger) -> list[Sound]:
+    """The sounds of the command line."""
+    from satexport.audio.files import audio_blocks, pcm_blocks
+    from satexport.audio.microphone import microphone_blocks
+
+    contract = tagger.contract
+    rate, how = contract.sample_rate, f" ({contract.streaming})" if contract.history_samples else ""
+    if mic is not None:
+        return [Sound(name="microphone", title=f"microphone{how}", is_live=True,
+                      blocks=partial(microphone_blocks, mic, rate))]
+    return [Sound(name=name, title=f"standard input, mono 16-bit PCM at {rate} Hz{how}", is_live=True,
+                  blocks=lambda: pcm_blocks(sys.stdin.buffer, rate)) if name == "-" else
+            Sound(name=name, title=f"{name}{how}", is_live=False, blocks=partial(audio_blocks, name, rate))
+            for name in audio]
+
+
+def check_files(embeddings: Path | None, output: Path | None, audio: Sequence[str], bundle: Path) -> None:
+    """Raise `UsageError` if a file to write is one of the sounds or a part of the bundle, or has another
+    ending than its format; `RunError` if it cannot be written."""
     from satexport.bundle.places import check_places
 
-    if file.suffix != ".npz" and str(file) != "-":
-        raise UsageError(f"--embeddings {file}: expected a file name that ends in .npz.")
-    if any(os.path.realpath(name) == os.path.realpath(file) for name in audio):
-        raise UsageError(f"--embeddings {file}: is one of the sounds, which would be lost. Choose another "
-                         "name.")
-    check_places([("embeddings", file)], [bundle])
+    if embeddings and embeddings.suffix != ".npz" and str(embeddings) != "-":
+        raise UsageError(f"--embeddings {embeddings}: expected a file name that ends in .npz.")
+    files = [("embeddings", embeddings), ("output", output)]
+    for option, file in files:
+        if file and any(os.path.realpath(name) == os.path.realpath(file) for name in audio):
+            raise UsageError(f"--{option} {file}: is one of the sounds, which would be lost. Choose another "
+                             "name.")
+    check_places([(option, file) for option, file in files if file], [bundle])
 
 
 def write_embeddings(collected: EmbeddingFile, file: Path) -> None:
@@ -103,75 +171,83 @@ def write_embeddings(collected: EmbeddingFile, file: Path) -> None:
         note(f"No chunk was scored: {file} was not written.")
 
 
-def print_all(tagger: Tagger, names: Sequence[str], top: int, as_json: bool,
+def print_all(tagger: Tagger, sounds: Sequence[Sound], printer: TagPrinter | EventPrinter,
               collected: EmbeddingFile | None) -> SatexportError | None:
-    """Print the tags of all sounds. A bad file does not stop the others; returns the last error."""
+    """Print the tags or events of all sounds. A bad file does not stop the others; returns the last error."""
     failure: SatexportError | None = None
+    # a reader that closes the pipe ends the command, unless a file is to be written
+    printing: Printing = ignore_closed_pipe if collected or printer.has_file else nullcontext
     with ignore_closed_pipe():
-        for name in names:
+        for sound in sounds:
             try:
-                print_tags(tagger, name, top, as_json, collected)
+                print_sound(tagger, sound, printer, collected, printing)
             except SatexportError as error:
                 note(f"Error: {error.message}", *error.lines)
                 failure = error
     return failure
 
 
-def print_tags(tagger: Tagger, name: str, top: int, as_json: bool, collected: EmbeddingFile | None) -> None:
-    """Print the name of one file with its first scores, or what is read from standard input at once; then
-    the tags, chunk by chunk. Also collect the embeddings: meanwhile a reader that closes the pipe does not
-    stop the work."""
-    contract = tagger.contract
-    printing = ignore_closed_pipe if collected else nullcontext
+def print_sound(tagger: Tagger, sound: Sound, printer: TagPrinter | EventPrinter,
+                collected: EmbeddingFile | None, printing: Printing) -> None:
+    """Print the title of a sound, at once if it is live, otherwise with its first scores; then what is heard
+    in it, chunk by chunk. Also collect the embeddings."""
+    from satexport.tagging.sounds import score_blocks
+
     if collected:
-        collected.begin(name)
-    source = f"standard input, mono 16-bit PCM at {contract.sample_rate} Hz" if name == "-" else name
-    head = f"{source} ({contract.streaming})" if contract.history_samples else source
-    with printing():
-        if name == "-" and not as_json:
-            say(head)
-    for start, end, outputs in timed_outputs(tagger, name):
-        window = max(0.0, start + contract.hop_seconds - contract.window_seconds)
-        if collected and outputs.embedding is not None:
-            collected.add(start, end, window, outputs.embedding)
+        collected.begin(sound.name)
+    has_begun = sound.is_live
+    if has_begun:
         with printing():
-            if start == 0 and name != "-" and not as_json:
-                say(head)
-            _print_chunk(name, window, start, end, tagger.top(outputs.scores, top), as_json)
+            printer.begin(sound.name, sound.title)
+    try:
+        for chunk in score_blocks(tagger, sound.blocks(), sound.name):
+            if collected and chunk.outputs.embedding is not None:
+                collected.add(chunk.start, chunk.end, chunk.window_start, chunk.outputs.embedding)
+            if not has_begun:
+                with printing():
+                    printer.begin(sound.name, sound.title)
+                has_begun = True
+            printer.add(chunk, printing)
+    finally:
+        if has_begun:  # also if an error or Ctrl-C ends it
+            printer.end(printing)
 
 
-def _print_chunk(name: str, window: float, start: float, end: float, tags: list[tuple[str, float]],
-                 as_json: bool) -> None:
-    if as_json:
-        line = {"file": name, "window_start": window, "start": start, "end": end,
-                "tags": [{"label": label, "score": round(score, 6)} for label, score in tags]}
-        click.echo(json.dumps(line))
-    else:
-        say(f"  {start:7.1f} - {_end(start, end)} s  "
-            + "  ".join(f"{label} {score:.3f}" for label, score in tags))
-    sys.stdout.flush()
+class TagPrinter:
+    """Prints the best tags of each chunk."""
+
+    has_file = False
+
+    def __init__(self, tagger: Tagger, top: int, as_json: bool) -> None:
+        self._tagger, self._top, self._as_json = tagger, top, as_json
+        self._name = ""
+
+    def begin(self, name: str, title: str) -> None:
+        self._name = name
+        if not self._as_json:
+            say(title)
+            sys.stdout.flush()
+
+    def add(self, chunk: Chunk, printing: Printing) -> None:
+        with printing():
+            self._print(chunk)
+
+    def end(self, printing: Printing) -> None:
+        pass
+
+    def _print(self, chunk: Chunk) -> None:
+        tags = self._tagger.top(chunk.outputs.scores, self._top)
+        if self._as_json:
+            line = {"file": self._name, "window_start": chunk.window_start, "start": chunk.start,
+                    "end": chunk.end,
+                    "tags": [{"label": label, "score": round(score, 6)} for label, score in tags]}
+            click.echo(json.dumps(line))
+        else:
+            say(f"  {chunk.start:7.1f} - {_end(chunk.start, chunk.end)} s  "
+                + "  ".join(f"{label} {score:.3f}" for label, score in tags))
+        sys.stdout.flush()
 
 
 def _end(start: float, end: float) -> str:
     """Format the end of a chunk with enough digits to differ from its start."""
     return next((text for digits in range(1, 6) if float(text := f"{end:.{digits}f}") > start), f"{end:.6f}")
-
-
-def timed_outputs(tagger: Tagger, name: str) -> Iterator[tuple[float, float, Outputs]]:
-    """Yield start and end in seconds and the outputs, scores [classes] and embedding [size], of each chunk;
-    the last chunk is padded with zeros."""
-    from satexport.audio.files import audio_blocks, pcm_blocks
-
-    stream: Stream = tagger.stream()
-    hop, rate, number = tagger.contract.hop_seconds, tagger.contract.sample_rate, 0
-    for block in pcm_blocks(sys.stdin.buffer, rate) if name == "-" else audio_blocks(name, rate):
-        try:
-            chunks = stream.feed_all(block).split()
-        except AudioError as error:
-            raise AudioError(f"{name}: {error}") from None
-        for outputs in chunks:
-            yield number * hop, (number + 1) * hop, outputs
-            number += 1
-    rest = stream.waiting / rate
-    for outputs in stream.flush_all().split():
-        yield number * hop, number * hop + rest, outputs

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,8 +18,7 @@ from satexport.audio.datasets import LabelledSet, load_set
 from satexport.audio.synthetic import SYNTHETIC_CLASSES, synthetic_stream
 from satexport.bundle.contract import Contract
 from satexport.bundle.folder import Bundle
-from satexport.bundle.gates import Gate
-from satexport.bundle.target import Gates
+from satexport.bundle.thresholds import Thresholds
 from satexport.errors import DataError
 from satexport.models.checkpoint import find_weights
 from satexport.models.families import make_reference
@@ -35,8 +33,10 @@ from satexport.parity.differences import (
     judge_difference,
     judge_embedding,
 )
+from satexport.parity.events import compare_events
 from satexport.parity.golden import proof_streams
-from satexport.parity.metrics import average_precisions, top1_accuracy
+from satexport.parity.metric_gates import judge_map, judge_metrics
+from satexport.parity.metrics import average_precisions, bootstrap, check_scores, set_metrics
 from satexport.parity.pytorch import BATCH, PyTorch
 from satexport.parity.records import ParityResult, SetParity
 from satexport.progress import progress
@@ -63,6 +63,7 @@ class GateSet:
 
     labelled: LabelledSet | None
     why_not: str = ""
+    thresholds: Thresholds | None = None   # for events; None: 0.5
 
 
 def run_parity(tagger: Tagger, *, minutes: float, gate_set: GateSet | None = None,
@@ -78,7 +79,7 @@ def run_parity(tagger: Tagger, *, minutes: float, gate_set: GateSet | None = Non
     labelled = gate_set.labelled
     pytorch = pytorch or load_pytorch(tagger.bundle, checkpoint)
     # the set first: a bad clip fails before the long stream
-    of_set = compare_on_set(pytorch, tagger, labelled) if labelled else None
+    of_set = compare_on_set(pytorch, tagger, labelled, gate_set.thresholds) if labelled else None
     stream = compare_on_stream(pytorch, tagger, minutes)
     compared = {f"{minutes:g} min of stream": stream} | ({of_set.name: of_set} if of_set else {})
     limits = tagger.bundle.gates
@@ -86,7 +87,8 @@ def run_parity(tagger: Tagger, *, minutes: float, gate_set: GateSet | None = Non
     gates += [gate for name, part in compared.items()
               for gate in judge_embedding(limits, tagger.contract, name, part.embeddings)]
     return ParityResult(
-        gates=(*gates, judge_map(limits, of_set, gate_set.why_not)),
+        gates=(*gates, judge_map(limits, of_set, gate_set.why_not),
+               *judge_metrics(limits, of_set, gate_set.why_not)),
         differences={name: part.differences for name, part in compared.items()},
         embeddings={name: part.embeddings for name, part in compared.items() if part.embeddings} or None,
         curve=stream.curve, drift=stream.drift, labelled_set=of_set)
@@ -146,9 +148,12 @@ def compare_on_stream(pytorch: PyTorch, tagger: Tagger, minutes: float) -> Strea
         drift=compute_drift(curve, chunks, contract.memory_steps), curve=tuple(curve.tolist()))
 
 
-def compare_on_set(pytorch: PyTorch, tagger: Tagger, data: LabelledSet) -> SetParity:
+def compare_on_set(pytorch: PyTorch, tagger: Tagger, data: LabelledSet,
+                   thresholds: Thresholds | None = None) -> SetParity:
     """Compare both over a labelled set by streamed score, and also score PyTorch by the protocol of the
-    model's paper. Raises `DataError` if a clip cannot be read or the bundle was calibrated on it."""
+    model's paper. If the set has strong labels, also compare the events in the scores, found with
+    `thresholds` or from 0.5 on. Raises `DataError` if a clip cannot be read or the bundle was calibrated on
+    it."""
     known, found = pytorch.of_set(data), list[Outputs]()   # of each clip: [chunks, ...]
     with progress(f"PyTorch and the bundle, {data.name}", len(data.clips)) as advance:
         for audios in _read_clips(tagger, data):
@@ -162,22 +167,19 @@ def compare_on_set(pytorch: PyTorch, tagger: Tagger, data: LabelledSet) -> SetPa
     truth, labels = data.truth(tagger.labels), tagger.labels
     expected_means, streamed = (
         np.stack([outputs.scores.mean(0) for outputs in each]) for each in (expected, found))
-    of_pytorch = average_precisions(truth, expected_means, labels)
-    bundle = (average_precisions(truth, streamed, labels) if np.isfinite(streamed).all()
-              else dict.fromkeys(of_pytorch, float("nan")))  # a broken bundle fails its gates
-    top1 = top1_accuracy(truth, streamed) if np.isfinite(streamed).all() else float("nan")
+    check_scores(truth, expected_means, labels)  # broken weights are bad input, a broken bundle fails
     clip_protocol = average_precisions(truth, np.stack(paper), labels) if paper else None
     pytorch_outputs, bundle_outputs = (Outputs.join(np.concatenate, each) for each in (expected, found))
     return SetParity(
         name=data.name, clips=len(found),
         differences=compare(pytorch_outputs.scores, bundle_outputs.scores),
         embeddings=compare_embeddings(pytorch_outputs, bundle_outputs),
-        pytorch_map=_mean(of_pytorch), bundle_map=_mean(bundle),
-        pytorch_top1=top1_accuracy(truth, expected_means), bundle_top1=top1,
-        clip_protocol_map=_mean(clip_protocol) if clip_protocol else None,
-        clip_protocol=reference.clip_protocol,
-        average_precision={label: (of_pytorch[label], bundle[label]) for label in of_pytorch},
-        origin=data.origin)
+        pytorch=set_metrics(truth, expected_means, labels), bundle=set_metrics(truth, streamed, labels),
+        intervals=bootstrap(truth, streamed, labels) if np.isfinite(streamed).all() else None,
+        events=compare_events(data, tagger, [each.scores for each in expected],
+                              [each.scores for each in found], thresholds),
+        clip_protocol_map=float(np.mean(list(clip_protocol.values()))) if clip_protocol else None,
+        clip_protocol=reference.clip_protocol, origin=data.origin)
 
 
 def _read_clips(tagger: Tagger, data: LabelledSet) -> Iterator[list[FloatArray]]:
@@ -193,24 +195,3 @@ def _read_clips(tagger: Tagger, data: LabelledSet) -> Iterator[list[FloatArray]]
                 raise DataError(f"{tagger.bundle.path} was calibrated on {clip.name} of {data.name}; a gate "
                                 "needs clips that were not used for calibration. Choose other folds.")
         yield audios
-
-
-def _mean(average_precision: dict[str, float]) -> float:
-    return float(np.mean(list(average_precision.values())))
-
-
-def judge_map(gates: Gates, result: SetParity | None, why_not: str) -> Gate:
-    """Judge whether the bundle keeps the target's share of PyTorch's mAP. Without a result the gate is
-    skipped, for the reason `why_not`."""
-    limit, name = gates.map_kept, "mAP kept"
-    if result is None:
-        return Gate(name=name, status="skipped", value=None, limit=limit, note=why_not)
-    kept = result.bundle_map / result.pytorch_map
-    note = f"{result.bundle_map:.4f} of {result.pytorch_map:.4f}, at least {limit:.1%}{_on(result)}"
-    return Gate(name=name, status="passed" if kept >= limit else "failed", value=kept, limit=limit, note=note)
-
-
-def _on(result: SetParity) -> str:
-    """Return ", on fold 4 of ESC-50" if only some folds of a set gate, else ""."""
-    folds: Any = result.origin.get("folds")
-    return f", on fold {', '.join(folds)} of {result.name}" if folds else ""

@@ -4,8 +4,10 @@ from every command. `satexport.report.figures` names and defines the figures. Im
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import Any
 
 from satexport.bundle.contract import RANDOM_WEIGHTS, CheckpointOrigin
@@ -16,6 +18,78 @@ from satexport.parity.differences import Differences, Drift, EmbeddingDifference
 from satexport.remote import RemoteStep
 from satexport.tagging.tagger import Tagger
 
+CONFIDENCE = 95       # %, of the intervals
+RESAMPLES = 500       # of the clips, with replacement, that they come from
+SEED = 0              # of the resamples
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassMetrics:
+    """How well the scores of a class tell the clips that have it from the others; NaN: undefined."""
+
+    average_precision: float
+    auc: float       # area under the ROC curve; NaN: every clip has the class
+    best_f1: float   # highest F1 of any threshold, which is chosen on these clips
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetMetrics:
+    """The same for all classes that a clip has (means over classes), and figures of all their scores."""
+
+    map: float       # mean average precision
+    auc: float       # NaN: every clip has every class
+    best_f1: float
+    top1: float
+    ece: float       # expected calibration error
+    classes: Mapping[str, ClassMetrics]
+
+    @property
+    def d_prime(self) -> float:
+        """The distance between the means of two normal distributions of standard deviation 1 whose AUC is
+        `auc`, as AudioSet's papers report it; infinite for an AUC of 1."""
+        if math.isnan(self.auc):
+            return math.nan
+        return math.sqrt(2) * NormalDist().inv_cdf(self.auc) if 0 < self.auc < 1 else math.copysign(
+            math.inf, self.auc - 0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A confidence interval."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intervals:
+    """The confidence intervals of `SetMetrics`, by the name of the metric: over all classes, and of each."""
+
+    all: Mapping[str, Interval]
+    classes: Mapping[str, Mapping[str, Interval]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventMetrics:
+    """F1 of the events in the scores of chunks; NaN: the scores are not finite, or there is no true event."""
+
+    segment_f1: float          # over all labels together (micro)
+    segment_f1_macro: float    # mean over the labels that have an event
+    onset_f1: float
+    onset_f1_macro: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventParity:
+    """The comparison of both over strong labels."""
+
+    events: int                # that are true
+    segment_seconds: float
+    collar_seconds: float      # of onsets
+    thresholds: str            # from which score on a label counts as heard: "0.5", or a file
+    pytorch: EventMetrics
+    bundle: EventMetrics
+
 
 @dataclass(frozen=True, kw_only=True)
 class SetParity:
@@ -25,14 +99,29 @@ class SetParity:
     clips: int
     differences: Differences
     embeddings: EmbeddingDifferences | None = None  # None: the bundle has none
-    pytorch_map: float
-    bundle_map: float
-    pytorch_top1: float
-    bundle_top1: float
+    pytorch: SetMetrics
+    bundle: SetMetrics                             # NaN: it gave scores that are not finite
+    intervals: Intervals | None = None             # of the bundle's metrics; None likewise
+    events: EventParity | None = None              # None: the set has no strong labels
     clip_protocol_map: float | None                # of PyTorch by the paper's protocol; None: it has none
     clip_protocol: str                             # describes that protocol; "": it has none
-    average_precision: Mapping[str, tuple[float, float]]  # class -> (PyTorch, bundle)
     origin: Mapping[str, Any]
+
+    @property
+    def pytorch_map(self) -> float:
+        return self.pytorch.map
+
+    @property
+    def bundle_map(self) -> float:
+        return self.bundle.map
+
+    @property
+    def pytorch_top1(self) -> float:
+        return self.pytorch.top1
+
+    @property
+    def bundle_top1(self) -> float:
+        return self.bundle.top1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +176,8 @@ def report_parity(tagger: Tagger, result: ParityResult, threads: int | None = No
 def report_skipped(bundle: Bundle, why: str) -> ParityReport:
     """Return the report on a bundle that this machine cannot run: its gates are skipped, and `why`."""
     gates = [Gate(name=name, status="skipped", value=None, limit=limit, note=why) for name, limit in (
-        ("largest score difference", bundle.gates.max_score_difference), ("mAP kept", bundle.gates.map_kept))]
+        ("largest score difference", bundle.gates.max_score_difference), ("mAP kept", bundle.gates.map_kept),
+        *bundle.gates.metrics.items())]
     return ParityReport(gates=tuple(gates), differences={}, **_facts(bundle), executed={}, threads=None)
 
 

@@ -6,6 +6,7 @@ figures are written. Imports only numpy.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -13,22 +14,22 @@ from typing import Any, TypeVar
 from satexport.bundle.gates import Gate, verdict
 from satexport.measure.records import MeasureEntry, MeasureReport
 from satexport.parity.differences import Differences, EmbeddingDifferences
-from satexport.parity.records import ParityReport
+from satexport.parity.records import CONFIDENCE, RESAMPLES, SEED, Interval, ParityReport, SetParity
 from satexport.quantize.records import SensitivityReport
+from satexport.report.figure import Figure, R
 from satexport.report.figures import (
     DIFFERENCE_FIGURES,
     EMBEDDING_FIGURES,
     MEASURE_FIGURES,
     PARITY_FIGURES,
-    SET_FIGURES,
     STAGE_FIGURES,
-    Figure,
-    R,
     present,
 )
 from satexport.report.records import BuildReport, BundleRecord, ExportReport, Report, kind_of
+from satexport.report.set_figures import CLASS_FIGURES, EVENT_FIGURES, SET_FIGURES
 
 BAR, BAR_WIDTH = "█", 24
+MOST_CLASSES = 50   # in a table of classes; the JSON has all
 Cell = str | tuple[str, ...]   # a cell of a table: one line or several
 C = TypeVar("C", bound=Cell)
 
@@ -135,11 +136,38 @@ def _describe_parity(report: ParityReport) -> Iterator[Block]:
     yield _describe_streaming(report)
     yield from _describe_drift(report)
     yield from describe_executed(report.executed)
-    if scored := report.labelled_set:
-        yield columns_table(f"mAP over {len(scored.average_precision)} classes", SET_FIGURES,
-                            {scored.name: scored})
+    if report.labelled_set:
+        yield from _describe_set(report.labelled_set)
     yield gates_table("gates", report.gates)
     yield f"Parity: {report.verdict}."
+
+
+def _describe_set(found: SetParity) -> Iterator[Block]:
+    """Yield the tables of a labelled set: its figures, those of events, and those of its classes, the ones
+    with the lowest average precision first."""
+    classes = found.bundle.classes
+    yield columns_table(f"mAP over {len(classes)} classes", SET_FIGURES, {found.name: found})
+    if events := found.events:
+        yield columns_table(
+            f"{events.events} events, thresholds: {events.thresholds}, segments of "
+            f"{events.segment_seconds:g} s, collar of onsets {events.collar_seconds:g} s", EVENT_FIGURES,
+            {"PyTorch": events.pytorch, "bundle": events.bundle})
+    if not found.intervals:
+        return
+    names = sorted(classes, key=lambda name: classes[name].average_precision)[:MOST_CLASSES]
+    few = f" {MOST_CLASSES} classes with the lowest AP," if len(classes) > MOST_CLASSES else ""
+    yield Table(title=f"bundle,{few} [{CONFIDENCE} % intervals] from {RESAMPLES} resamples of the clips, "
+                      f"seed {SEED}",
+                head=["class", *(figure.head for figure in CLASS_FIGURES)],
+                rows=[[name, *(f"{figure.text(classes[name])} {_text(figure, intervals[figure.key])}"
+                               for figure in CLASS_FIGURES)]
+                      for name in names for intervals in [found.intervals.classes[name]]])
+
+
+def _text(figure: Figure[Any], interval: Interval) -> str:
+    """A confidence interval as tables write it; nothing if it is undefined."""
+    low, high = interval.low, interval.high
+    return "" if math.isnan(low) else f"[{figure.write(low)}, {figure.write(high)}]"
 
 
 def _describe_differences(report: ParityReport, differences: Mapping[C, Differences]) -> Iterator[Block]:

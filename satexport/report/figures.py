@@ -9,47 +9,18 @@ numpy.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from satexport.measure.records import MeasureEntry
 from satexport.memory import MB
 from satexport.parity.differences import Differences, EmbeddingDifferences
-from satexport.parity.records import ParityReport, SetParity
+from satexport.parity.records import ClassMetrics, EventMetrics, ParityReport, SetParity
+from satexport.report.figure import Figure, R
 from satexport.report.records import Stage
+from satexport.report.set_figures import CLASS_FIGURES, EVENT_FIGURES, SET_FIGURES
 from satexport.report.terms import TERMS
 
 GIGA = 1e9
-R = TypeVar("R")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Figure(Generic[R]):
-    """A number that is computed from a record."""
-
-    key: str                            # in JSON and in docs/definitions.md; ends with its unit
-    title: str                          # in tables and pictures, without the unit
-    definition: str
-    of: Callable[[R], float | None]     # in `unit`; None: not measured, or it does not apply
-    unit: str = ""                      # "ms"; "": a count, a ratio, a score
-    format: str = ".2f"                 # format specification of the value
-    brief: bool = True                  # also in short tables: of a built bundle, and in docs/results
-    pictured: bool = True               # in the picture
-    panel_of: str = ""                  # key of the figure in whose panel this one is a mark; "": own panel
-    mark: str = ""                      # name of that mark
-
-    @property
-    def head(self) -> str:
-        """Title and unit."""
-        return f"{self.title}, {self.unit}" if self.unit else self.title
-
-    def text(self, record: R) -> str:
-        """The value as tables write it; "-" if there is none."""
-        return self.write(self.of(record))
-
-    def write(self, value: float | None) -> str:
-        """A value of this figure as tables write it; "-" for None."""
-        return "-" if value is None else format(value, self.format)
 
 
 def _megabytes(size: float | None) -> float | None:
@@ -220,26 +191,6 @@ PARITY_FIGURES: Sequence[Figure[ParityReport]] = (
                       "score differences vary from sound to sound"),
 )
 
-SET_FIGURES: Sequence[Figure[SetParity]] = (
-    Figure(key="clips", title="clips", format="d", brief=False, of=lambda found: found.clips,
-           definition="clips of the labelled set that were scored"),
-    Figure(key="pytorch_map", title="mAP, PyTorch", format=".4f", of=lambda found: found.pytorch_map,
-           definition="mAP of PyTorch fp32 by streamed score"),
-    Figure(key="bundle_map", title="mAP, bundle", format=".4f", of=lambda found: found.bundle_map,
-           definition="mAP of the bundle by streamed score"),
-    Figure(key="map_kept", title="mAP kept", format=".1%",
-           of=lambda found: found.bundle_map / found.pytorch_map,
-           definition="mAP of the bundle / mAP of PyTorch fp32, on the same clips"),
-    Figure(key="pytorch_top1", title="top-1, PyTorch", format=".1%", of=lambda found: found.pytorch_top1,
-           definition="share of clips for which PyTorch fp32 ranks one of the clip's labels first, by "
-                      "streamed score, among the labels of the set"),
-    Figure(key="bundle_top1", title="top-1, bundle", format=".1%", of=lambda found: found.bundle_top1,
-           definition="the same for the bundle"),
-    Figure(key="clip_protocol_map", title="mAP, paper's protocol", format=".4f", brief=False,
-           of=lambda found: found.clip_protocol_map,
-           definition="mAP of PyTorch fp32 by clip score"),
-)
-
 STAGE_FIGURES: Sequence[Figure[Stage]] = (
     Figure(key="nodes", title="nodes", format="d", of=lambda stage: stage.nodes,
            definition="nodes of the graph"),
@@ -259,11 +210,13 @@ STAGE_FIGURES: Sequence[Figure[Stage]] = (
 FIGURES: Mapping[type, Sequence[Figure[Any]]] = {  # record -> its figures
     MeasureEntry: MEASURE_FIGURES, Differences: DIFFERENCE_FIGURES,
     EmbeddingDifferences: EMBEDDING_FIGURES, ParityReport: PARITY_FIGURES,
-    SetParity: SET_FIGURES, Stage: STAGE_FIGURES}
+    SetParity: SET_FIGURES, EventMetrics: EVENT_FIGURES, ClassMetrics: CLASS_FIGURES,
+    Stage: STAGE_FIGURES}
 
 KIND_FIGURES: Mapping[str, Sequence[Sequence[Figure[Any]]]] = {  # kind of report -> its figures
     "export": (STAGE_FIGURES,),
-    "parity": (DIFFERENCE_FIGURES, EMBEDDING_FIGURES, PARITY_FIGURES, SET_FIGURES),
+    "parity": (DIFFERENCE_FIGURES, EMBEDDING_FIGURES, PARITY_FIGURES, SET_FIGURES, EVENT_FIGURES,
+               CLASS_FIGURES),
     "measure": (MEASURE_FIGURES,), "sensitivity": (DIFFERENCE_FIGURES,),
     "build": (MEASURE_FIGURES, DIFFERENCE_FIGURES, EMBEDDING_FIGURES, PARITY_FIGURES)}
 

@@ -18,7 +18,8 @@ from satexport.measure.records import MeasureEntry, MeasureReport
 from satexport.parity.records import ParityReport
 from satexport.progress import progress
 from satexport.report.blocks import describe_origin
-from satexport.report.figures import MEASURE_FIGURES, Figure, present
+from satexport.report.figure import Figure
+from satexport.report.figures import MEASURE_FIGURES, present
 from satexport.report.records import Report
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ MAX_BYTES = 50_000_000   # of a report; the curve of a day of 1 s chunks takes 2
 AGAIN = {  # kind of report -> the command that makes it again
     "export": "satexport onnx", "parity": "satexport parity BUNDLE", "measure": "satexport measure BUNDLE",
     "sensitivity": "satexport bundle --target NAME --sensitivity", "build": "satexport trt --build BUNDLE"}
-COMPUTED = ("verdict", "kept", "gates", "warning")  # properties of records that are also in their JSON
+COMPUTED = ("verdict", "kept", "gates", "warning", "pytorch_map", "bundle_map", "pytorch_top1",
+            "bundle_top1")  # properties of records that are also in their JSON
 
 
 def to_json(report: Report) -> dict[str, Any]:
@@ -96,7 +97,7 @@ def _encode(value: Any) -> Any:
         content = {f.name: _encode(getattr(value, f.name)) for f in fields(value)
                    if f.default is not None or getattr(value, f.name) is not None}
         names = {f.name for f in fields(value) if f.default is not None}  # those that are always there
-        figures = {key: figure for key, figure in values(value).items() if key not in names}
+        figures = {key: figure for key, figure in values(value).items() if key not in {*names, *COMPUTED}}
         computed = {name: _encode(getattr(value, name)) for name in COMPUTED
                     if isinstance(getattr(type(value), name, None), property)}
         return {**computed, **content, **({"figures": figures} if figures else {})}

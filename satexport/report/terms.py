@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from satexport.measure.schedule import PAUSED_STEPS, PAUSED_TURNS, TURN_SECONDS, TURNS, WARM_UP
+from satexport.parity.records import CONFIDENCE, RESAMPLES, SEED
 from satexport.step import EXECUTED
 
 STREAMING = ("what each step scores: a chunk alone; a chunk with a cache of those before; or a window, the "
@@ -24,6 +25,12 @@ _TERMS = {  # kind of report -> term -> definition
                           "with zeros, and the scores of the clip's chunks are averaged",
         "clip score": "PyTorch only: a clip by the protocol of the model's paper; `clip_protocol` says which",
         "mAP": "scikit-learn's average_precision_score, averaged over the classes with at least one positive",
+        "intervals": f"{CONFIDENCE} % confidence intervals of the bundle's metrics: percentiles over "
+                     f"{RESAMPLES} bootstrap resamples of the clips, seed {SEED}",
+        "events": "in the streamed scores of a clip: a label is heard in a chunk if its score reaches its "
+                  "threshold, an event is a run of such chunks, its onset the beginning of the first. Only "
+                  "labels that the set has are judged. `segment_seconds`, `collar_seconds` and `thresholds` "
+                  "say how",
         "executed": EXECUTED},
     "measure": {
         "burst": "single steps one after the other, from the input in host memory to the scores in host "

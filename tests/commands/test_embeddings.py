@@ -15,6 +15,7 @@ import pytest
 from satexport.bundle.contract import RANDOM_WEIGHTS
 from satexport.bundle.folder import open_bundle
 from satexport.step import FloatArray, Outputs
+from satexport.tagging.sounds import Chunk
 from satexport.tagging.tagger import Tagger, load
 from tests.bundle.copies import copy_of
 from tests.commands.calls import call, start
@@ -161,7 +162,7 @@ def test_ctrl_c_before_the_first_chunk_leaves_an_earlier_file(
         raise KeyboardInterrupt
 
     (tmp_path / "a.npz").write_text("mine")
-    monkeypatch.setattr("satexport.commands.run.timed_outputs", interrupt)
+    monkeypatch.setattr("satexport.tagging.sounds.score_blocks", interrupt)
     assert call("run", tiny_embedding, "-", "--embeddings", tmp_path / "a.npz").code == 130
     assert (tmp_path / "a.npz").read_text() == "mine"
 
@@ -200,13 +201,13 @@ def test_an_earlier_file_stays_if_no_chunk_was_scored(
 
 def test_ctrl_c_between_files_leaves_an_earlier_file(
         tiny_embedding: Path, wavs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def first_only(tagger: Tagger, name: str) -> Iterator[tuple[float, float, Outputs]]:
+    def first_only(tagger: Tagger, blocks: object, name: str) -> Iterator[Chunk]:
         if name == str(wavs[1]):
             raise KeyboardInterrupt
-        yield 0.0, 2.0, Outputs(np.zeros(527, np.float32), np.zeros(48, np.float32))
+        yield Chunk(0.0, 2.0, 0.0, 0.0, Outputs(np.zeros(527, np.float32), np.zeros(48, np.float32)))
 
     (tmp_path / "a.npz").write_text("mine")
-    monkeypatch.setattr("satexport.commands.run.timed_outputs", first_only)
+    monkeypatch.setattr("satexport.tagging.sounds.score_blocks", first_only)
     assert call("run", tiny_embedding, *wavs, "--embeddings", tmp_path / "a.npz").code == 130
     assert (tmp_path / "a.npz").read_text() == "mine"
 

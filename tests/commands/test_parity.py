@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,9 +14,12 @@ import numpy as np
 import pytest
 
 from satexport import __version__
+from satexport.audio.labels import audioset_labels
+from satexport.audio.scenes import SCENE_CLASSES, scene
 from satexport.audio.synthetic import synthetic_clip
 from satexport.bundle.contract import RANDOM_WEIGHTS
-from satexport.bundle.folder import GOLDEN, INITIAL_CACHE
+from satexport.bundle.folder import GOLDEN, INITIAL_CACHE, labels_sha256
+from satexport.bundle.thresholds import OperatingPoint, Thresholds, write_thresholds
 from satexport.report.figures import definitions
 from tests.bundle.copies import copy_of, manifest_of, reseal
 from tests.commands.calls import START, call, no_file_longer_than
@@ -69,6 +73,35 @@ def test_parity_passes_on_the_demo_and_its_report_has_definitions(bundle: Path, 
     assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("3", "0", "0")
 
 
+def test_events_are_compared_with_a_list_of_strong_labels(bundle: Path, tmp_path: Path) -> None:
+    lines = ["filename\tonset\toffset\tevent_label"]
+    for index in range(2):
+        sound, events = scene("evaluate", index, 12, rate=RATE)
+        soundfile.write(tmp_path / f"{index}.wav", sound, RATE)
+        lines += [f"{index}.wav\t{event.onset}\t{event.offset}\t{event.label}" for event in events]
+    (tmp_path / "strong.tsv").write_text("\n".join(lines))
+    point = OperatingPoint(on=1.0)
+    deaf = Thresholds(labels_sha256=labels_sha256(audioset_labels()),
+                      threshold=dict.fromkeys(SCENE_CLASSES, point))
+    write_thresholds(tmp_path / "deaf.toml", deaf)
+    figures = []
+    for options in ((), ("--thresholds", tmp_path / "deaf.toml")):
+        result = call("parity", bundle, "--minutes", 0.1, "--data", tmp_path / "strong.tsv", *options)
+        assert result.code == 0
+        assert f"{len(lines) - 1} events, thresholds: " in result.out
+        report = json.loads((bundle / "reports" / "parity.json").read_bytes())
+        figures.append(report["labelled_set"]["events"])
+    heard, unheard = figures
+    assert heard["bundle"] == heard["pytorch"]
+    assert heard["bundle"]["segment_f1"] > 0.5
+    assert (unheard["thresholds"], unheard["bundle"]["segment_f1"]) == ("from a file", 0)
+    write_thresholds(tmp_path / "deaf.toml", replace(deaf, labels_sha256="0" * 64))
+    result = call("parity", bundle, "--data", tmp_path / "strong.tsv", "--thresholds", tmp_path / "deaf.toml")
+    assert (result.code, "is for other labels than the model's 527" in result.err) == (4, True)
+    result = call("parity", bundle, "--thresholds", tmp_path / "deaf.toml")
+    assert (result.code, "synthetic has no strong labels" in result.err) == (2, True)
+
+
 def test_golden_parity_prints_one_json_document_which_is_its_report(bundle: Path) -> None:
     result = call("parity", bundle, "--golden", "--json")
     assert (result.code, result.err) == (0, "")
@@ -115,7 +148,8 @@ def test_a_gate_without_data_is_skipped_or_fails_if_data_are_required(
     assert [gate["status"] for gate in gates] == ["passed", "failed"]
 
 
-@pytest.mark.parametrize("option", [("--data", "x"), ("--folds", "4"), ("--map", "x"), ("--checkpoint", "x")])
+@pytest.mark.parametrize("option", [("--data", "x"), ("--folds", "4"), ("--map", "x"), ("--checkpoint", "x"),
+                                    ("--thresholds", "x")])
 def test_golden_refuses_options_that_it_would_ignore(random_vit: Path, option: tuple[str, str]) -> None:
     result = call("parity", random_vit, "--golden", *option)
     assert (result.code, "--golden takes neither" in result.err) == (2, True)

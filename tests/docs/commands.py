@@ -22,6 +22,8 @@ IMAGES = {"satexport-cpu", "satexport-openvino", "satexport-jetson"}  # their co
 NEEDS = {  # pattern of a shown command -> what it needs and a test does not have
     r"^docker ": "Docker",
     r"^arecord ": "a microphone (arecord)",
+    r"--mic\b": "a microphone",
+    r"^ffmpeg |rtsp": "ffmpeg and a camera",
     r"\btrt --build\b|\btrt .*--engine\b": "a Jetson",
     r"\bweb --serve\b": "somebody who ends it",
     r"\bhub:": "the network (Hugging Face Hub)",

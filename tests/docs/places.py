@@ -17,7 +17,8 @@ import pytest
 from satexport.audio.labels import audioset_labels
 from satexport.audio.synthetic import synthetic_stream
 from satexport.bundle.contract import GraphOptions
-from satexport.bundle.folder import open_bundle
+from satexport.bundle.folder import labels_sha256, open_bundle
+from satexport.bundle.thresholds import Thresholds, write_thresholds
 from satexport.files import write_json
 from satexport.models.checkpoint import load_checkpoint
 from satexport.models.families import find_variant
@@ -110,6 +111,14 @@ def report(make: Callable[[], Report]) -> Maker:
     return lambda kit, place: write_json(place, to_json(make()))
 
 
+def groups(kit: Kit, place: Path) -> None:
+    place.write_text('[group."Alarm"]\nlabels = ["Siren", "Smoke detector, smoke alarm"]\n', encoding="utf-8")
+
+
+def thresholds(kit: Kit, place: Path) -> None:
+    write_thresholds(place, Thresholds(labels_sha256=labels_sha256(audioset_labels())))
+
+
 def nothing(kit: Kit, place: Path) -> None:
     """For what the command itself writes."""
 
@@ -136,7 +145,13 @@ PLACES: dict[str, Maker] = {
     "build/sat-t-2s/onnx/reports/measure.json": report(measure_report),
     "build/sat-t-2s/cpu-int8/reports/measure.json": report(measure_report),
     "/tmp/sizing": nothing,
+    "groups.toml": groups,
+    "thresholds.toml": thresholds,
     "both.npz": nothing,
+    "events.csv": nothing,
+    "events.parquet": nothing,
+    "dog.txt": nothing,
+    "dog.selection.table.txt": nothing,
     "parity.xml": nothing,
     "report.md": nothing,
     "measure.png": nothing,

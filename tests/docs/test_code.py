@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from satexport.audio.labels import audioset_labels
 from satexport.backends.openvino.settings import OpenVinoSettings
 from satexport.backends.tensorrt.settings import TensorRtSettings
 from satexport.bundle.target import Quantization, Target
 from satexport.quantize.calibration_set import find_calibration
 from satexport.step import FloatArray
+from satexport.tagging.groups import read_groups
 from satexport.targets import find_target
 from tests.docs.commands import FENCE, PAGES
 from tests.docs.places import Kit, put
@@ -61,7 +63,12 @@ def own(tmp_path: Path) -> str:
 def test_these_are_all_toml_blocks() -> None:
     assert sorted(toml_blocks()) == sorted([
         'name = "street"', 'name = "my-board"', 'extends = "jetson-orin-nano"', "[quantization]",
-        "[openvino]", "[tensorrt]"])
+        "[openvino]", "[tensorrt]", '[group."Alarm"]'])
+
+
+def test_the_groups_on_the_page_are_read(tmp_path: Path) -> None:
+    (tmp_path / "groups.toml").write_text(toml_blocks()['[group."Alarm"]'])
+    assert list(read_groups(tmp_path / "groups.toml", audioset_labels())) == ["Alarm", "Pets"]
 
 
 def test_the_calibration_set_on_the_page_is_one(tmp_path: Path) -> None:

@@ -107,6 +107,12 @@ def _prepare_sets(folder: Path) -> None:
         "# Segments csv\n# num_ytids=2\n# YTID, start_seconds, end_seconds, positive_labels\n"
         '0, 0.000, 10.000, "/m/09x0r,/m/0bt9lr"\n1, 30.000, 40.000, "/m/09x0r"\n'
     )
+    (folder / "set" / "dcase.tsv").write_text(
+        "filename\tonset\toffset\tevent_label\n0.wav\t0.5\t1.75\tDog\n0.wav\t1\t2\tSpeech\n1.wav\t\t\t\n"
+    )
+    (folder / "set" / "audioset_strong.tsv").write_text(
+        "segment_id\tstart_time_seconds\tend_time_seconds\tlabel\n0_0\t0.0\t1.5\t/m/09x0r\n"
+    )
     checksum = hashlib.sha256((clips / "0.wav").read_bytes()).hexdigest()
     (folder / "calibration" / "folder.toml").write_text(
         'name = "mine"\nsource = "folder"\nlicence = "my own"\nclips = 4\nsamples = 16\n'

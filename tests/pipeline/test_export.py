@@ -62,7 +62,7 @@ def test_a_users_own_model_is_exported_and_proven_with_its_own_labels(
     result = run_parity(tagger, gate_set=find_gate_set(tagger.bundle, str(tmp_path / "set.csv")), minutes=0.2)
     assert verdict(result.gates) == "passed"
     assert result.labelled_set
-    assert set(result.labelled_set.average_precision) == set(CLASSES)
+    assert set(result.labelled_set.bundle.classes) == set(CLASSES)
     assert result.labelled_set.bundle_map == pytest.approx(result.labelled_set.pytorch_map, abs=1e-3)
 
 

@@ -44,7 +44,7 @@ def test_parity_and_the_bundle_of_a_target_gate_on_the_same_folds(
     made = call("cpu", "--fp32", "--no-measure", "--from", demo, "--output", tmp_path, "--json", *options)
     for found in (json.loads(report.read_text()), json.loads(made.out)["parity"]):
         assert found["labelled_set"]["origin"]["folds"] == ["4"]
-        assert sorted(found["labelled_set"]["average_precision"]) == ["Cat", "Dog"]
+        assert sorted(found["labelled_set"]["bundle"]["classes"]) == ["Cat", "Dog"]
         assert found["gates"][-1]["note"].endswith(f", on fold 4 of {esc50}")
     chosen = call("parity", demo, "--report", report, "--folds", "1,4", *options)
     assert f"on fold 1, 4 of {esc50}" in chosen.out

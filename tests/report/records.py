@@ -7,7 +7,16 @@ from satexport.bundle.gates import Gate
 from satexport.measure.latency import Latency, StepLatency
 from satexport.measure.records import MeasureEntry, MeasureReport, MemoryBytes
 from satexport.parity.differences import Differences, Drift, EmbeddingDifferences
-from satexport.parity.records import ParityReport, SetParity
+from satexport.parity.records import (
+    ClassMetrics,
+    EventMetrics,
+    EventParity,
+    Interval,
+    Intervals,
+    ParityReport,
+    SetMetrics,
+    SetParity,
+)
 from satexport.quantize.records import LayerCost, SensitivityReport
 from satexport.report.records import (
     BoardFacts,
@@ -25,6 +34,8 @@ DIFFERENCES = Differences(chunks=300, largest=0.012, mean=2e-5, top1_agreement=0
                           p99=5e-5)
 EMBEDDINGS = EmbeddingDifferences(worst_difference=0.13, median_difference=0.042, worst_cosine=0.991,
                                   median_cosine=0.99912)
+INTERVAL = Interval(low=0.85, high=0.95)
+EVENTS = EventMetrics(segment_f1=0.8, segment_f1_macro=0.7, onset_f1=0.3, onset_f1_macro=0.2)
 GATE = Gate(name="mAP kept", status="passed", value=0.99, limit=0.9, note="0.99, at least 0.9")
 LATENCY = StepLatency(burst=Latency(median_ms=2.5, p90_ms=3.0, p99_ms=4.0, steps=400),
                       paused=Latency(median_ms=5.0, p90_ms=6.0, p99_ms=7.0, steps=20), paused_cpu_ms=6.0)
@@ -49,11 +60,19 @@ def measure_report() -> MeasureReport:
     return MeasureReport(bundles=(bundle,), eager=(eager,), notes=("a note",), settings={"steps": 40})
 
 
+def set_metrics(mean: float, top1: float) -> SetMetrics:
+    dog = ClassMetrics(average_precision=0.5, auc=0.75, best_f1=0.6)
+    return SetMetrics(map=mean, auc=0.97, best_f1=0.88, top1=top1, ece=0.02, classes={"Dog": dog})
+
+
 def parity_report() -> ParityReport:
     scored = SetParity(name="ESC-50", clips=80, differences=DIFFERENCES, embeddings=EMBEDDINGS,
-                       pytorch_map=0.92, bundle_map=0.9108, pytorch_top1=0.9, bundle_top1=0.875,
-                       clip_protocol_map=None, clip_protocol="", average_precision={"Dog": (1.0, 0.5)},
-                       origin={"folds": ["4"]})
+                       pytorch=set_metrics(0.92, 0.9), bundle=set_metrics(0.9108, 0.875),
+                       intervals=Intervals(all={"map": INTERVAL}, classes={"Dog": dict.fromkeys(
+                           ("average_precision", "auc", "best_f1"), INTERVAL)}),
+                       events=EventParity(events=9, segment_seconds=1.0, collar_seconds=0.2, thresholds="0.5",
+                                          pytorch=EVENTS, bundle=EVENTS),
+                       clip_protocol_map=None, clip_protocol="", origin={"folds": ["4"]})
     return ParityReport(
         gates=(GATE,), differences={"10 min of stream": DIFFERENCES, "ESC-50": DIFFERENCES},
         embeddings={"10 min of stream": EMBEDDINGS, "ESC-50": EMBEDDINGS},

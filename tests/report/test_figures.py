@@ -13,7 +13,8 @@ from benchmarks import tables
 from benchmarks.cases import read_cases
 from satexport.measure.records import MeasureEntry
 from satexport.report import blocks, figures, pictures
-from satexport.report.figures import FIGURES, KIND_FIGURES, MEASURE_FIGURES, Figure
+from satexport.report.figure import Figure
+from satexport.report.figures import FIGURES, KIND_FIGURES, MEASURE_FIGURES
 from satexport.report.markdown import to_markdown
 from satexport.report.serialize import to_json
 from satexport.report.terminal import print_blocks

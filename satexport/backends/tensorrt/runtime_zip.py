@@ -19,7 +19,8 @@ SOURCES = (  # patterns of the files that `satexport.pipeline.board` and `satexp
     "pipeline/__init__.py", "pipeline/board.py",
     "quantize/__init__.py", "quantize/records.py",
     *(f"report/{name}.py" for name in (
-        "__init__", "blocks", "figures", "records", "serialize", "terminal", "terms")),
+        "__init__", "blocks", "figure", "figures", "records", "serialize", "set_figures", "terminal",
+        "terms")),
     "tagging/*.py",
 )
 FIXED_TIME = (1980, 1, 1, 0, 0, 0)  # of every entry, so that equal content gives equal bytes
