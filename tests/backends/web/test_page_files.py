@@ -16,8 +16,8 @@ from satexport.backends.web.server import serve_folder
 from satexport.bundle.folder import open_bundle
 from satexport.step import FloatArray
 from satexport.tagging.tagger import Tagger
+from tests.backends.web.containers import adts, mp4
 from tests.backends.web.page import OpenPage, largest_difference, open_page, scores_of
-from tests.backends.web.test_page_parts import adts, mp4
 from tests.machine import need
 
 DOG, ROOSTER = "4-207124-A-0.ogg", "4-164064-C-1.ogg"
