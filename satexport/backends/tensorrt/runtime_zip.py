@@ -21,7 +21,8 @@ SOURCES = (  # patterns of the files that `satexport.pipeline.board` and `satexp
     *(f"report/{name}.py" for name in (
         "__init__", "blocks", "figure", "figures", "records", "serialize", "set_figures", "terminal",
         "terms")),
-    "tagging/*.py",
+    *(f"tagging/{name}.py" for name in (
+        "__init__", "feed", "samples", "stream", "tagger", "window")),
 )
 FIXED_TIME = (1980, 1, 1, 0, 0, 0)  # of every entry, so that equal content gives equal bytes
 

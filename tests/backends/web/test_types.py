@@ -61,6 +61,7 @@ def test_the_modules_pass_the_strict_check(tsc: list[str]) -> None:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.long
 def test_a_wrong_type_is_found(tsc: list[str], tmp_path: Path) -> None:
     shutil.copytree(WEB, tmp_path / "web")
     with (tmp_path / "web" / "static" / "satexport.js").open("a") as module:
