@@ -70,14 +70,17 @@ def thresholds_command(bundle: Path, data: str, folds: str | None, category_map:
 
 def _choosing_set(data: str, labels: tuple[str, ...], folds: list[int] | None,
                   category_map: Path | None) -> LabelledSet:
-    """Return the clips to find thresholds on. Raises `UsageError` for folds that gate, `DataError` for a set
-    that cannot be used."""
+    """Return the clips to find thresholds on. Raises `UsageError` for folds that gate and for options that do
+    not fit the set, `DataError` for a set that cannot be used."""
     from satexport.audio.datasets import choosing_scenes, is_esc50, load_set
     from satexport.quantize.calibration_set import choosing_set, find_calibration
 
-    if data == "scenes" and folds is None and category_map is None:
+    if data in ("scenes", "synthetic") and (folds is not None or category_map is not None):
+        raise UsageError(f"--data {data} takes neither --folds nor --map: its clips are made by code and "
+                         "have labels of AudioSet. Leave them out.")
+    if data == "scenes":
         return choosing_scenes(labels)
-    if data == "synthetic" and folds is None and category_map is None:
+    if data == "synthetic":
         chosen = choosing_set(find_calibration("synthetic"), None, labels)
         if not chosen.classes:
             raise UsageError("the model lacks labels of the synthetic set; expected a set with its labels: "

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport.audio.clips import Clip
+from satexport.audio.clips import Clip, clip_seconds
 from satexport.audio.datasets import LabelledSet
 from satexport.bundle.thresholds import OperatingPoint, Thresholds
 from satexport.errors import UsageError
 from satexport.origin import origin
-from satexport.parity.events import true_events
+from satexport.parity.event_metrics import true_events
 from satexport.parity.golden import proof_streams
 from satexport.parity.metrics import check_scores, curve
 from satexport.parity.sed import SEGMENT_SECONDS, activity
@@ -47,43 +47,48 @@ def find_thresholds(tagger: Tagger, data: LabelledSet, precision: float | None =
     if tagger.contract.has_random_weights:
         raise UsageError(f"{tagger.bundle.path} has random weights: its scores mean nothing, and no "
                          "threshold fits them. Export a trained checkpoint.")
-    by_chunk = list(score_clips(tagger, data))
+    by_chunk, seconds = zip(*score_clips(tagger, data), strict=True)
     if not data.has_events:
         scores = np.stack([chunks.mean(0) for chunks in by_chunk])
         return choose_thresholds(tagger, data.truth(tagger.labels), scores, data.origin, precision)
-    return choose_on_segments(tagger, data.clips, by_chunk, data.origin, precision)
+    return choose_on_segments(tagger, data.clips, by_chunk, seconds, data.origin, precision)
 
 
 def choose_on_segments(tagger: Tagger, clips: Sequence[Clip], by_chunk: Sequence[FloatArray],
-                       data: dict[str, object], precision: float | None = None) -> FoundThresholds:
-    """Choose the threshold of each class over the segments of clips with strong labels. The scores of each
-    clip's chunks are [chunks, classes]; `data` says which clips."""
+                       seconds: Sequence[float], data: dict[str, object],
+                       precision: float | None = None) -> FoundThresholds:
+    """Choose the threshold of each class over the segments of clips with strong labels. Of each clip there
+    are the scores of its chunks, [chunks, classes], and its length; `data` says which clips."""
     labels = tagger.labels
-    rows = [segment_scores(chunks, tagger.contract.hop_seconds) for chunks in by_chunk]
+    rows = [segment_scores(chunks, tagger.contract.hop_seconds, length)
+            for chunks, length in zip(by_chunk, seconds, strict=True)]
     truth = [activity(events, len(labels), len(row))
              for events, row in zip(true_events(clips, labels), rows, strict=True)]
     return choose_thresholds(tagger, np.concatenate(truth), np.concatenate(rows), data, precision,
                              unit="segments")
 
 
-def segment_scores(chunks: FloatArray, hop_seconds: float) -> FloatArray:
-    """Return the highest score of the chunks that each segment touches, [segments, classes], from scores
-    [chunks, classes]."""
-    segments = int(np.ceil(len(chunks) * hop_seconds / SEGMENT_SECONDS))
+def segment_scores(chunks: FloatArray, hop_seconds: float, seconds: float) -> FloatArray:
+    """Return the highest score of the chunks that each segment of a clip of `seconds` touches,
+    [segments, classes], from scores [chunks, classes]. The last chunk may last longer than the clip."""
+    segments = int(np.ceil(seconds / SEGMENT_SECONDS))
     bounds = np.arange(segments + 1) * SEGMENT_SECONDS / hop_seconds
     return np.stack([chunks[int(np.floor(begin)):max(int(np.ceil(end)), 1)].max(0)
                      for begin, end in pairwise(bounds)])
 
 
-def score_clips(tagger: Tagger, data: LabelledSet) -> Iterator[FloatArray]:
-    """Yield the scores of each clip's chunks, [chunks, classes], each clip from silence."""
+def score_clips(tagger: Tagger, data: LabelledSet) -> Iterator[tuple[FloatArray, float]]:
+    """Yield the scores of each clip's chunks, [chunks, classes], each clip from silence, and its length in
+    seconds."""
     streams = proof_streams(tagger.step, tagger.contract)
     size = len(streams) * -(-BATCH // len(streams))
     with progress(f"the bundle, {data.name}", len(data.clips)) as advance:
         for first in range(0, len(data.clips), size):
             audios = [clip.read(tagger.contract.sample_rate) for clip in data.clips[first:first + size]]
             for begin in range(0, len(audios), len(streams)):
-                yield from clip_chunks(streams, audios[begin:begin + len(streams)])
+                some = audios[begin:begin + len(streams)]
+                lengths = [clip_seconds(audio, tagger.contract.sample_rate) for audio in some]
+                yield from zip(clip_chunks(streams, some), lengths, strict=True)
             advance(len(audios))
 
 
