@@ -3,6 +3,7 @@ bundle's runtime."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from satexport.audio.clips import Clip, clip_seconds
 from satexport.audio.datasets import LabelledSet
 from satexport.bundle.thresholds import OperatingPoint, Thresholds
-from satexport.errors import UsageError
+from satexport.errors import DataError, UsageError
 from satexport.origin import origin
 from satexport.parity.event_metrics import true_events
 from satexport.parity.golden import proof_streams
@@ -130,6 +131,26 @@ def choose_threshold(truth: NDArray[np.bool_], scores: FloatArray,
         recall=round(float(correct[row] / correct[-1]), 4), **{unit: int(truth.sum())})
 
 
+def check_other_clips(thresholds: Thresholds, data: LabelledSet) -> None:
+    """Raise `DataError` if the thresholds were found on clips of this set, as far as the origins of both
+    tell: from the same folder or list, with a fold in common if it has folds, or from the same seeds. Two
+    lists that name the same recordings are not noticed."""
+    found, given = thresholds.origin, data.origin
+    if found.get("kind") != given.get("kind"):
+        return
+    if "folder" in given:
+        shared = found.get("folder") == os.path.realpath(str(given["folder"]))
+    else:
+        shared = all(found.get(key) == given.get(key) for key in ("split", "seeds"))
+    folds, gating = found.get("folds"), given.get("folds")
+    if isinstance(folds, list) and isinstance(gating, list):
+        shared = shared and any(fold in folds for fold in gating)
+    if shared:
+        raise DataError(f"the thresholds were found on clips of {data.name} that now gate, and a clip that "
+                        "gates is never used to choose thresholds. Find them on other clips, or pass other "
+                        "--data.")
+
+
 def _between(low: float, high: float) -> float:
     """A number of few digits that is more than `low` and at most `high`."""
     middle = (low + high) / 2
@@ -143,6 +164,8 @@ def _origin(tagger: Tagger, data: dict[str, object], precision: float | None) ->
     """How the thresholds were found, for the file: values that a TOML can hold."""
     facts = {key: value for key, value in data.items()
              if isinstance(value, str | int) or (isinstance(value, list) and len(value) <= 20)}
+    if "folder" in data:
+        facts["folder"] = os.path.realpath(str(data["folder"]))  # `check_other_clips` compares it
     return {"chosen_by": "best F1" if precision is None else f"lowest threshold with precision {precision:g}",
             **facts, "variant": tagger.contract.variant, "target": tagger.bundle.target.name,
             "bundle_sha256": tagger.bundle.sha256,

@@ -37,6 +37,7 @@ from satexport.parity.event_metrics import compare_events
 from satexport.parity.golden import proof_streams
 from satexport.parity.metric_gates import judge_map, judge_metrics
 from satexport.parity.metrics import average_precisions, bootstrap, check_scores, set_metrics
+from satexport.parity.operating_points import check_other_clips
 from satexport.parity.pytorch import BATCH, PyTorch
 from satexport.parity.records import ParityResult, SetParity
 from satexport.progress import progress
@@ -59,11 +60,16 @@ class StreamParity:
 
 @dataclass(frozen=True)
 class GateSet:
-    """The labelled set that mAP is judged on, or None and the reason."""
+    """The labelled set that mAP is judged on, or None and the reason. Raises `DataError` if thresholds were
+    found on its clips."""
 
     labelled: LabelledSet | None
     why_not: str = ""
     thresholds: Thresholds | None = None   # for events; None: 0.5
+
+    def __post_init__(self) -> None:
+        if self.thresholds and self.labelled:
+            check_other_clips(self.thresholds, self.labelled)
 
 
 def run_parity(tagger: Tagger, *, minutes: float, gate_set: GateSet | None = None,
