@@ -45,6 +45,9 @@ def thresholds_command(bundle: Path, data: str, folds: str | None, category_map:
     strong labels, over segments of 1 s. Classes that no clip has keep 0.5. Needs no torch. Do not gate on the
     clips that thresholds were found on.
 
+    `run --events` applies a threshold to the scores of single chunks. The precision of one that was found on
+    mean scores of clips guarantees nothing about chunks.
+
     \b
     Examples:
       satexport thresholds build/sat-t-2s/onnx --data synthetic
