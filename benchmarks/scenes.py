@@ -16,16 +16,17 @@ import numpy as np
 from benchmarks import command
 from satexport import load
 from satexport.audio.clips import Clip
-from satexport.audio.scenes import SCENES, scene_clips
+from satexport.audio.scenes import SCENES, SECONDS, scene_clips
 from satexport.bundle.contract import ANY
 from satexport.errors import UsageError
 from satexport.origin import origin
-from satexport.parity.events import event_metrics, true_events
+from satexport.parity.event_metrics import event_metrics, thresholds_options, true_events
 from satexport.parity.operating_points import choose_on_segments
 from satexport.parity.sed import COLLAR_SECONDS
 from satexport.report.blocks import Table, describe_origin
 from satexport.report.terminal import print_table
 from satexport.step import FloatArray
+from satexport.tagging.events import EventOptions
 from satexport.tagging.tagger import Tagger
 
 MOST_SCENES = 1000
@@ -51,12 +52,12 @@ def judge(tagger: Tagger, count: int) -> Iterator[tuple[str, list[float]]]:
     collar and with half a chunk."""
     labels, hop = tagger.labels, tagger.contract.hop_seconds
     choosing, judging = (scene_clips(split, range(count)) for split in ("choose", "evaluate"))
-    truth = true_events(judging, labels)
+    truth, seconds = true_events(judging, labels), [SECONDS] * count
     for resets in (False, True):
-        chosen = choose_on_segments(tagger, choosing, score(tagger, choosing, resets=resets), {})
+        chosen = choose_on_segments(tagger, choosing, score(tagger, choosing, resets=resets), seconds, {})
         scores = score(tagger, judging, resets=resets)
-        for name, on in (("0.5", np.full(len(labels), 0.5)), ("found", chosen.thresholds.arrays(labels)[0])):
-            usual, wide = (event_metrics(truth, scores, on, hop, collar)
+        for name, options in (("0.5", EventOptions()), ("found", thresholds_options(chosen.thresholds))):
+            usual, wide = (event_metrics(truth, scores, seconds, labels, hop, options, collar)
                            for collar in (COLLAR_SECONDS, hop / 2))
             yield (f"{'reset at every chunk' if resets else 'with its cache'}, thresholds {name}",
                    [usual.segment_f1, usual.segment_f1_macro, usual.onset_f1, wide.onset_f1])

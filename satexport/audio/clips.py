@@ -64,3 +64,8 @@ def clip_hash(audio: NDArray[np.float32]) -> str:
     digest = ClipHash()
     digest.update(audio)
     return digest.hexdigest()
+
+
+def clip_seconds(audio: NDArray[np.float32], rate: int) -> float:
+    """The length of a clip [samples] in seconds, to 1 ms: resampling may have added a sample."""
+    return round(len(audio) / rate, 3)

@@ -66,12 +66,11 @@ class Thresholds:
     threshold: Mapping[str, OperatingPoint] = field(default_factory=dict)
     schema: int = SCHEMA
 
-    def arrays(self, labels: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The thresholds `on` and `off` of each label, [labels] each."""
-        usual = OperatingPoint(on=self.on, off=self.off)
-        points = [self.threshold.get(label, usual) for label in labels]
-        return (np.array([point.on for point in points]),
-                np.array([point.on if point.off is None else point.off for point in points]))
+
+def threshold_arrays(points: Sequence[OperatingPoint]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The thresholds `on` and `off` of each point, [points] each, float32 as scores are."""
+    return (np.array([point.on for point in points], np.float32),
+            np.array([point.on if point.off is None else point.off for point in points], np.float32))
 
 
 def write_thresholds(path: Path, thresholds: Thresholds, remarks: Sequence[str] = ()) -> None:

@@ -57,7 +57,7 @@ _OPTIONS = (
     click.option("--leave-out", multiple=True, metavar="LAYER|auto",
                  help="Keep a layer in float, such as 00.fc1; auto: as few layers as the mAP gate needs. "
                       "May be repeated."),
-    click.option("--data", default="synthetic", show_default=True, metavar="DIR|CSV|synthetic",
+    click.option("--data", default="synthetic", show_default=True, metavar="DIR|CSV|TSV|synthetic|scenes",
                  help="Labelled set for the mAP gate, as in `satexport parity`. A folder in ESC-50 layout "
                       "also provides the recordings of the calibration set esc50."),
     click.option("--folds", metavar="N,N",

@@ -45,6 +45,9 @@ def thresholds_command(bundle: Path, data: str, folds: str | None, category_map:
     strong labels, over segments of 1 s. Classes that no clip has keep 0.5. Needs no torch. Do not gate on the
     clips that thresholds were found on.
 
+    `run --events` applies a threshold to the scores of single chunks. The precision of one that was found on
+    mean scores of clips guarantees nothing about chunks.
+
     \b
     Examples:
       satexport thresholds build/sat-t-2s/onnx --data synthetic
@@ -70,14 +73,17 @@ def thresholds_command(bundle: Path, data: str, folds: str | None, category_map:
 
 def _choosing_set(data: str, labels: tuple[str, ...], folds: list[int] | None,
                   category_map: Path | None) -> LabelledSet:
-    """Return the clips to find thresholds on. Raises `UsageError` for folds that gate, `DataError` for a set
-    that cannot be used."""
+    """Return the clips to find thresholds on. Raises `UsageError` for folds that gate and for options that do
+    not fit the set, `DataError` for a set that cannot be used."""
     from satexport.audio.datasets import choosing_scenes, is_esc50, load_set
     from satexport.quantize.calibration_set import choosing_set, find_calibration
 
-    if data == "scenes" and folds is None and category_map is None:
+    if data in ("scenes", "synthetic") and (folds is not None or category_map is not None):
+        raise UsageError(f"--data {data} takes neither --folds nor --map: its clips are made by code and "
+                         "have labels of AudioSet. Leave them out.")
+    if data == "scenes":
         return choosing_scenes(labels)
-    if data == "synthetic" and folds is None and category_map is None:
+    if data == "synthetic":
         chosen = choosing_set(find_calibration("synthetic"), None, labels)
         if not chosen.classes:
             raise UsageError("the model lacks labels of the synthetic set; expected a set with its labels: "

@@ -112,16 +112,18 @@ def check_scores(truth: Truth, scores: NDArray[np.floating], labels: Sequence[st
 
 
 def top1_accuracy(truth: Truth, scores: NDArray[np.floating]) -> float:
-    """Return the share of clips whose highest score is that of one of their labels; truth and scores are
-    [clips, labels]. Only labels that have a positive clip compete: a set that knows dogs and rain says
-    nothing about a model that also hears a leash."""
-    return float(_top1_hits(np.asarray(truth, dtype=bool), scores).mean())
+    """Return the share of the clips with a label whose highest score is that of one of their labels; NaN if
+    there is none. Truth and scores are [clips, labels]. Only labels that have a positive clip compete: a set
+    that knows dogs and rain says nothing about a model that also hears a leash."""
+    return float(_top1(np.asarray(truth, dtype=bool), scores, np.ones((len(truth), 1)))[0])
 
 
-def _top1_hits(truth: Truth, scores: NDArray[np.floating]) -> Truth:
-    """[clips]: whether the highest score is right."""
+def _top1(truth: Truth, scores: NDArray[np.floating], weights: NDArray[np.floating]) -> Floats:
+    """[weightings]; NaN if no clip with a label has a weight."""
     highest = np.where(truth.any(axis=0), scores, -np.inf).argmax(axis=1)
-    return np.asarray(truth[np.arange(len(truth)), highest])
+    hits = truth[np.arange(len(truth)), highest]
+    with np.errstate(invalid="ignore"):
+        return np.asarray(hits @ weights / (truth.any(axis=1) @ weights))
 
 
 def set_metrics(truth: Truth, scores: NDArray[np.floating], labels: Sequence[str]) -> SetMetrics:
@@ -155,12 +157,11 @@ def _pooled_figures(truth: Truth, scores: NDArray[np.floating],
     classes that a clip has: in each of `BINS` equal bins, the share of positives minus the mean score,
     absolute, weighted by the number of scores."""
     total = weights.sum(0)
-    top1 = np.asarray(_top1_hits(truth, scores) @ weights / total)
     known = truth.any(axis=0)
     values, positive = scores[:, known].astype(np.float64), truth[:, known]
     number = np.minimum((values * BINS).astype(int), BINS - 1) + BINS * np.arange(len(values))[:, None]
     gap = np.bincount(number.ravel(), (positive - values).ravel(), BINS * len(values)).reshape(-1, BINS)
-    return top1, np.asarray(np.abs(gap.T @ weights).sum(0) / (total * known.sum()))
+    return _top1(truth, scores, weights), np.asarray(np.abs(gap.T @ weights).sum(0) / (total * known.sum()))
 
 
 def bootstrap(truth: Truth, scores: NDArray[np.floating], labels: Sequence[str]) -> Intervals:

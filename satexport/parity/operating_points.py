@@ -3,6 +3,7 @@ bundle's runtime."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport.audio.clips import Clip
+from satexport.audio.clips import Clip, clip_seconds
 from satexport.audio.datasets import LabelledSet
 from satexport.bundle.thresholds import OperatingPoint, Thresholds
-from satexport.errors import UsageError
+from satexport.errors import DataError, UsageError
 from satexport.origin import origin
-from satexport.parity.events import true_events
+from satexport.parity.event_metrics import true_events
 from satexport.parity.golden import proof_streams
 from satexport.parity.metrics import check_scores, curve
 from satexport.parity.sed import SEGMENT_SECONDS, activity
@@ -47,43 +48,48 @@ def find_thresholds(tagger: Tagger, data: LabelledSet, precision: float | None =
     if tagger.contract.has_random_weights:
         raise UsageError(f"{tagger.bundle.path} has random weights: its scores mean nothing, and no "
                          "threshold fits them. Export a trained checkpoint.")
-    by_chunk = list(score_clips(tagger, data))
+    by_chunk, seconds = zip(*score_clips(tagger, data), strict=True)
     if not data.has_events:
         scores = np.stack([chunks.mean(0) for chunks in by_chunk])
         return choose_thresholds(tagger, data.truth(tagger.labels), scores, data.origin, precision)
-    return choose_on_segments(tagger, data.clips, by_chunk, data.origin, precision)
+    return choose_on_segments(tagger, data.clips, by_chunk, seconds, data.origin, precision)
 
 
 def choose_on_segments(tagger: Tagger, clips: Sequence[Clip], by_chunk: Sequence[FloatArray],
-                       data: dict[str, object], precision: float | None = None) -> FoundThresholds:
-    """Choose the threshold of each class over the segments of clips with strong labels. The scores of each
-    clip's chunks are [chunks, classes]; `data` says which clips."""
+                       seconds: Sequence[float], data: dict[str, object],
+                       precision: float | None = None) -> FoundThresholds:
+    """Choose the threshold of each class over the segments of clips with strong labels. Of each clip there
+    are the scores of its chunks, [chunks, classes], and its length; `data` says which clips."""
     labels = tagger.labels
-    rows = [segment_scores(chunks, tagger.contract.hop_seconds) for chunks in by_chunk]
+    rows = [segment_scores(chunks, tagger.contract.hop_seconds, length)
+            for chunks, length in zip(by_chunk, seconds, strict=True)]
     truth = [activity(events, len(labels), len(row))
              for events, row in zip(true_events(clips, labels), rows, strict=True)]
     return choose_thresholds(tagger, np.concatenate(truth), np.concatenate(rows), data, precision,
                              unit="segments")
 
 
-def segment_scores(chunks: FloatArray, hop_seconds: float) -> FloatArray:
-    """Return the highest score of the chunks that each segment touches, [segments, classes], from scores
-    [chunks, classes]."""
-    segments = int(np.ceil(len(chunks) * hop_seconds / SEGMENT_SECONDS))
+def segment_scores(chunks: FloatArray, hop_seconds: float, seconds: float) -> FloatArray:
+    """Return the highest score of the chunks that each segment of a clip of `seconds` touches,
+    [segments, classes], from scores [chunks, classes]. The last chunk may last longer than the clip."""
+    segments = int(np.ceil(seconds / SEGMENT_SECONDS))
     bounds = np.arange(segments + 1) * SEGMENT_SECONDS / hop_seconds
     return np.stack([chunks[int(np.floor(begin)):max(int(np.ceil(end)), 1)].max(0)
                      for begin, end in pairwise(bounds)])
 
 
-def score_clips(tagger: Tagger, data: LabelledSet) -> Iterator[FloatArray]:
-    """Yield the scores of each clip's chunks, [chunks, classes], each clip from silence."""
+def score_clips(tagger: Tagger, data: LabelledSet) -> Iterator[tuple[FloatArray, float]]:
+    """Yield the scores of each clip's chunks, [chunks, classes], each clip from silence, and its length in
+    seconds."""
     streams = proof_streams(tagger.step, tagger.contract)
     size = len(streams) * -(-BATCH // len(streams))
     with progress(f"the bundle, {data.name}", len(data.clips)) as advance:
         for first in range(0, len(data.clips), size):
             audios = [clip.read(tagger.contract.sample_rate) for clip in data.clips[first:first + size]]
             for begin in range(0, len(audios), len(streams)):
-                yield from clip_chunks(streams, audios[begin:begin + len(streams)])
+                some = audios[begin:begin + len(streams)]
+                lengths = [clip_seconds(audio, tagger.contract.sample_rate) for audio in some]
+                yield from zip(clip_chunks(streams, some), lengths, strict=True)
             advance(len(audios))
 
 
@@ -125,6 +131,26 @@ def choose_threshold(truth: NDArray[np.bool_], scores: FloatArray,
         recall=round(float(correct[row] / correct[-1]), 4), **{unit: int(truth.sum())})
 
 
+def check_other_clips(thresholds: Thresholds, data: LabelledSet) -> None:
+    """Raise `DataError` if the thresholds were found on clips of this set, as far as the origins of both
+    tell: from the same folder or list, with a fold in common if it has folds, or from the same seeds. Two
+    lists that name the same recordings are not noticed."""
+    found, given = thresholds.origin, data.origin
+    if found.get("kind") != given.get("kind"):
+        return
+    if "folder" in given:
+        shared = found.get("folder") == os.path.realpath(str(given["folder"]))
+    else:
+        shared = all(found.get(key) == given.get(key) for key in ("split", "seeds"))
+    folds, gating = found.get("folds"), given.get("folds")
+    if isinstance(folds, list) and isinstance(gating, list):
+        shared = shared and any(fold in folds for fold in gating)
+    if shared:
+        raise DataError(f"the thresholds were found on clips of {data.name} that now gate, and a clip that "
+                        "gates is never used to choose thresholds. Find them on other clips, or pass other "
+                        "--data.")
+
+
 def _between(low: float, high: float) -> float:
     """A number of few digits that is more than `low` and at most `high`."""
     middle = (low + high) / 2
@@ -138,6 +164,8 @@ def _origin(tagger: Tagger, data: dict[str, object], precision: float | None) ->
     """How the thresholds were found, for the file: values that a TOML can hold."""
     facts = {key: value for key, value in data.items()
              if isinstance(value, str | int) or (isinstance(value, list) and len(value) <= 20)}
+    if "folder" in data:
+        facts["folder"] = os.path.realpath(str(data["folder"]))  # `check_other_clips` compares it
     return {"chosen_by": "best F1" if precision is None else f"lowest threshold with precision {precision:g}",
             **facts, "variant": tagger.contract.variant, "target": tagger.bundle.target.name,
             "bundle_sha256": tagger.bundle.sha256,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from satexport.audio.clips import clip_hash
+from satexport.audio.clips import clip_hash, clip_seconds
 from satexport.audio.datasets import LabelledSet, load_set
 from satexport.audio.synthetic import SYNTHETIC_CLASSES, synthetic_stream
 from satexport.bundle.contract import Contract
@@ -33,10 +33,11 @@ from satexport.parity.differences import (
     judge_difference,
     judge_embedding,
 )
-from satexport.parity.events import compare_events
+from satexport.parity.event_metrics import compare_events
 from satexport.parity.golden import proof_streams
 from satexport.parity.metric_gates import judge_map, judge_metrics
 from satexport.parity.metrics import average_precisions, bootstrap, check_scores, set_metrics
+from satexport.parity.operating_points import check_other_clips
 from satexport.parity.pytorch import BATCH, PyTorch
 from satexport.parity.records import ParityResult, SetParity
 from satexport.progress import progress
@@ -59,11 +60,16 @@ class StreamParity:
 
 @dataclass(frozen=True)
 class GateSet:
-    """The labelled set that mAP is judged on, or None and the reason."""
+    """The labelled set that mAP is judged on, or None and the reason. Raises `DataError` if thresholds were
+    found on its clips."""
 
     labelled: LabelledSet | None
     why_not: str = ""
     thresholds: Thresholds | None = None   # for events; None: 0.5
+
+    def __post_init__(self) -> None:
+        if self.thresholds and self.labelled:
+            check_other_clips(self.thresholds, self.labelled)
 
 
 def run_parity(tagger: Tagger, *, minutes: float, gate_set: GateSet | None = None,
@@ -155,8 +161,10 @@ def compare_on_set(pytorch: PyTorch, tagger: Tagger, data: LabelledSet,
     `thresholds` or from 0.5 on. Raises `DataError` if a clip cannot be read or the bundle was calibrated on
     it."""
     known, found = pytorch.of_set(data), list[Outputs]()   # of each clip: [chunks, ...]
+    seconds = list[float]()                                # of each clip
     with progress(f"PyTorch and the bundle, {data.name}", len(data.clips)) as advance:
         for audios in _read_clips(tagger, data):
+            seconds += [clip_seconds(audio, tagger.contract.sample_rate) for audio in audios]
             streams = proof_streams(tagger.step, tagger.contract)
             for first in range(0, len(audios), len(streams)):
                 found += clip_outputs(streams, audios[first:first + len(streams)])
@@ -177,7 +185,7 @@ def compare_on_set(pytorch: PyTorch, tagger: Tagger, data: LabelledSet,
         pytorch=set_metrics(truth, expected_means, labels), bundle=set_metrics(truth, streamed, labels),
         intervals=bootstrap(truth, streamed, labels) if np.isfinite(streamed).all() else None,
         events=compare_events(data, tagger, [each.scores for each in expected],
-                              [each.scores for each in found], thresholds),
+                              [each.scores for each in found], seconds, thresholds),
         clip_protocol_map=float(np.mean(list(clip_protocol.values()))) if clip_protocol else None,
         clip_protocol=reference.clip_protocol, origin=data.origin)
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 SEGMENT_SECONDS = 1.0  # of the segment-based F1, as in the DCASE challenges
 COLLAR_SECONDS = 0.2   # largest distance of two onsets that match, sed_eval's default
 
-Event = tuple[float, float, int]  # onset, offset, s, and the number of the label
+Span = tuple[float, float, int]  # an event: onset, offset, s, and the number of the label
 Counts = NDArray[np.int64]        # [labels]
 
 
@@ -48,7 +48,7 @@ class Matches:
         return float((2 * self.correct[known] / (self.truth + self.estimate)[known]).mean())
 
 
-def match_segments(truth: Sequence[Event], estimate: Sequence[Event], labels: int, *,
+def match_segments(truth: Sequence[Span], estimate: Sequence[Span], labels: int, *,
                    seconds: float | None = None, segment_seconds: float = SEGMENT_SECONDS) -> Matches:
     """Compare the events of a file in segments: a label is active in each segment that one of its events
     touches. `seconds` is the length that is compared; None: up to the last offset."""
@@ -59,7 +59,7 @@ def match_segments(truth: Sequence[Event], estimate: Sequence[Event], labels: in
     return Matches(correct=(a & b).sum(0), truth=a.sum(0), estimate=b.sum(0))
 
 
-def activity(events: Sequence[Event], labels: int, segments: int,
+def activity(events: Sequence[Span], labels: int, segments: int,
              segment_seconds: float = SEGMENT_SECONDS) -> NDArray[np.bool_]:
     """Return which label is active in which segment: [segments, labels]."""
     active = np.zeros((segments, labels), bool)
@@ -68,7 +68,7 @@ def activity(events: Sequence[Event], labels: int, segments: int,
     return active
 
 
-def match_onsets(truth: Sequence[Event], estimate: Sequence[Event], labels: int, *,
+def match_onsets(truth: Sequence[Span], estimate: Sequence[Span], labels: int, *,
                  collar_seconds: float = COLLAR_SECONDS) -> Matches:
     """Compare the onsets of a file's events: as many pairs as possible of the same label, at most
     `collar_seconds` apart, no event in two pairs."""
@@ -91,12 +91,3 @@ def _count_pairs(a: Sequence[float], b: Sequence[float], most: float) -> int:
         else:
             j += 1
     return found
-
-
-def events_of_chunks(active: NDArray[np.bool_], hop_seconds: float) -> list[Event]:
-    """Return the events of a stream: each run of chunks in which a label is active; `active` is
-    [chunks, labels]."""
-    edges = np.diff(np.pad(active.T.astype(np.int8), ((0, 0), (1, 1))))
-    begins, ends = np.argwhere(edges == 1), np.argwhere(edges == -1)  # [events, label and chunk], in order
-    return [(float(begin * hop_seconds), float(end * hop_seconds), int(label))
-            for (label, begin), (_, end) in zip(begins.tolist(), ends.tolist(), strict=True)]

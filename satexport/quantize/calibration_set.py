@@ -145,7 +145,7 @@ def choosing_set(chosen: CalibrationSet, data: Path | None, labels: tuple[str, .
         clips = synthetic_clips("calibrate", range(first, first + chosen.clips))
         known = SYNTHETIC_CLASSES if set(SYNTHETIC_CLASSES) <= set(labels) else ()
         return LabelledSet(name=chosen.name, clips=tuple(clips), classes=tuple(known),
-                           origin={"kind": "synthetic"})
+                           origin={"kind": "synthetic", "split": "calibrate"})
     if chosen.source == "esc50":
         folder, folds = _folder(chosen, data), chosen.choose_folds or chosen.folds or None
         try:

@@ -15,7 +15,7 @@ from satexport.report.figures import definitions, values
 from satexport.report.records import KINDS, Report, kind_of
 from satexport.terminal import shown
 
-SCHEMA = 6
+SCHEMA = 7
 MAX_BYTES = 50_000_000   # of a report; the curve of a day of 1 s chunks takes 2 MB
 AGAIN = {  # kind of report -> the command that makes it again
     "export": "satexport onnx", "parity": "satexport parity BUNDLE", "measure": "satexport measure BUNDLE",

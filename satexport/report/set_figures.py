@@ -31,8 +31,8 @@ SET_FIGURES: Sequence[Figure[SetParity]] = (
            of=lambda found: found.bundle_map / found.pytorch_map,
            definition="mAP of the bundle / mAP of PyTorch fp32, on the same clips"),
     Figure(key="pytorch_top1", title="top-1, PyTorch", format=".1%", of=lambda found: found.pytorch_top1,
-           definition="share of clips for which PyTorch fp32 ranks one of the clip's labels first, by "
-                      "streamed score, among the labels of the set"),
+           definition="share of the clips with a label for which PyTorch fp32 ranks one of the clip's labels "
+                      "first, by streamed score, among the labels of the set"),
     Figure(key="bundle_top1", title="top-1, bundle", format=".1%", of=lambda found: found.bundle_top1,
            definition="the same for the bundle"),
     Figure(key="clip_protocol_map", title="mAP, paper's protocol", format=".4f", brief=False,

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from satexport.bundle.thresholds import DEFAULT, OperatingPoint
+from satexport.bundle.thresholds import DEFAULT, OperatingPoint, threshold_arrays
 from satexport.errors import UsageError
 from satexport.step import FloatArray
 
@@ -201,9 +201,7 @@ class _Columns:
         self.names = list(groups)
         self._members = np.array([places[label] for label, _ in members])
         self._starts = np.cumsum([0, *(len(group.labels) for group in groups.values())])[:-1]
-        self._on = np.array([point.on for _, point in members], np.float32)  # as scores are
-        self._off = np.array([point.on if point.off is None else point.off for _, point in members],
-                             np.float32)
+        self._on, self._off = threshold_arrays([point for _, point in members])
         self._is_on = np.zeros(len(members), bool)
 
     def add(self, row: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:

@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from satexport.bundle.folder import labels_sha256
-from satexport.bundle.thresholds import OperatingPoint, Thresholds, read_thresholds, write_thresholds
+from satexport.bundle.thresholds import (
+    OperatingPoint,
+    Thresholds,
+    read_thresholds,
+    threshold_arrays,
+    write_thresholds,
+)
 from satexport.errors import DataError, UsageError
 
 LABELS = ("Dog", "Siren", 'a "quoted" name', "水 \U0001f600 [x].y = 1 # \\")
@@ -35,11 +41,19 @@ def test_a_label_without_an_operating_point_has_the_default(tmp_path: Path) -> N
     file = tmp_path / "t.toml"
     file.write_text(HEAD + 'on = 0.6\n[threshold."Dog"]\non = 0.4\noff = 0.3\n[threshold.Siren]\non = 0.7\n',
                     encoding="utf-8")
-    on, off = read_thresholds(file, LABELS).arrays(LABELS)
-    assert on.tolist() == [0.4, 0.7, 0.6, 0.6]
-    assert off.tolist() == [0.3, 0.7, 0.6, 0.6]
+    found = read_thresholds(file, LABELS)
+    points = {"Dog": OperatingPoint(on=0.4, off=0.3), "Siren": OperatingPoint(on=0.7)}
+    assert (found.on, found.off, found.threshold) == (0.6, None, points)
     file.write_text(HEAD, encoding="utf-8")
-    assert np.array_equal(read_thresholds(file, LABELS).arrays(LABELS), np.full((2, 4), 0.5))
+    found = read_thresholds(file, LABELS)
+    assert (found.on, found.off, found.threshold) == (0.5, None, {})
+
+
+def test_an_event_without_a_lower_threshold_ends_below_the_one_at_which_it_begins() -> None:
+    on, off = threshold_arrays([OperatingPoint(on=0.4, off=0.0), OperatingPoint(on=0.7)])
+    assert on.dtype == np.float32
+    assert on.tolist() == pytest.approx([0.4, 0.7])
+    assert off.tolist() == [0, on[1]]
 
 
 @pytest.mark.parametrize(("content", "words"), [

@@ -98,6 +98,10 @@ def test_events_are_compared_with_a_list_of_strong_labels(bundle: Path, tmp_path
     write_thresholds(tmp_path / "deaf.toml", replace(deaf, labels_sha256="0" * 64))
     result = call("parity", bundle, "--data", tmp_path / "strong.tsv", "--thresholds", tmp_path / "deaf.toml")
     assert (result.code, "is for other labels than the model's 527" in result.err) == (4, True)
+    found = tmp_path / "found.toml"
+    assert call("thresholds", bundle, "--data", tmp_path / "strong.tsv", "-o", found).code == 0
+    result = call("parity", bundle, "--data", tmp_path / "strong.tsv", "--thresholds", found)
+    assert (result.code, "strong.tsv that now gate" in result.err) == (4, True)
     result = call("parity", bundle, "--thresholds", tmp_path / "deaf.toml")
     assert (result.code, "synthetic has no strong labels" in result.err) == (2, True)
 

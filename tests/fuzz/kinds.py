@@ -223,7 +223,7 @@ def _read_labels(path: Path, _valid: Path) -> None:
 def _read_set(path: Path, _valid: Path) -> None:
     from satexport.audio.datasets import load_set
     from satexport.audio.labels import audioset_labels
-    from satexport.parity.events import true_events
+    from satexport.parity.event_metrics import true_events
 
     found = load_set(path, audioset_labels())
     require(bool(found.truth(audioset_labels()).any()), "no clip has a label")

@@ -28,11 +28,13 @@ def test_scores_that_cannot_be_judged_are_refused(
         average_precisions(truth.astype(bool), scores, ["a", "b", "c"])
 
 
-def test_top_1_is_the_share_of_clips_whose_highest_label_is_right() -> None:
+def test_top_1_is_the_share_of_clips_with_a_label_whose_highest_label_is_right() -> None:
     truth = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0]], bool)
     scores = np.array([[0.9, 0.1, 0.2, 0.3], [0.8, 0.4, 0.1, 0.2], [0.1, 0.6, 0.2, 0.3],
                        [0.1, 0.2, 0.5, 0.95]], np.float32)  # no clip has the last label, so it cannot win
     assert top1_accuracy(truth, scores) == 0.75
+    assert top1_accuracy(np.vstack((truth, np.zeros((4, 4), bool))), np.vstack((scores, scores))) == 0.75
+    assert np.isnan(top1_accuracy(np.zeros((4, 4), bool), scores))
 
 
 def test_a_weighted_curve_has_the_figures_of_scikit_learn_for_repeated_clips() -> None:
@@ -68,7 +70,7 @@ def test_the_metrics_of_a_set_are_means_over_its_classes() -> None:
     assert (b.average_precision, b.auc, b.best_f1) == pytest.approx((5 / 6, 0.75, 0.8))
     assert (found.map, found.auc, found.best_f1) == pytest.approx((5 / 6, 0.75, 0.8))
     assert found.d_prime == pytest.approx(0.9539, abs=1e-4)
-    assert found.top1 == 0.75
+    assert found.top1 == 1  # of the three clips with a label
     assert set_metrics(TRUTH[:3, 1:2], SCORES[:3, 1:2], ["b"]).d_prime == math.inf
     assert math.isnan(set_metrics(TRUTH[1:3, 1:2], SCORES[1:3, 1:2], ["b"]).d_prime)  # no negative clip
 

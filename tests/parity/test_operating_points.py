@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from satexport.audio.datasets import LabelledSet
+from satexport.audio.scenes import scene_set
+from satexport.bundle.thresholds import Thresholds
+from satexport.errors import DataError
 from satexport.parity.operating_points import choose_threshold
+from satexport.parity.protocols import GateSet
 
 TRUTH = np.array([1, 1, 0, 1, 0, 0], bool)
 SCORES = np.array([0.9, 0.8, 0.7, 0.6, 0.2, 0.1], np.float32)
@@ -52,3 +57,25 @@ def test_no_other_threshold_is_better(clips: list[tuple[bool, int]], precision: 
         if precision is not None:
             above = scores >= min(reaching)
             assert np.array_equal((scores >= point.on) & truth, above & truth)
+
+
+ESC50 = {"kind": "esc50", "folder": "/data/esc", "folds": ["2", "3"]}
+LIST = {"kind": "csv", "folder": "/data/a.csv"}
+SCENES = scene_set()[1]
+
+
+@pytest.mark.parametrize(("found", "gates", "is_refused"), [
+    (ESC50, ESC50 | {"folds": ["3", "4"]}, True), (ESC50, ESC50 | {"folds": ["4"]}, False),
+    (ESC50, ESC50 | {"folder": "/data/other"}, False), (LIST, LIST | {"folder": "/data/b.csv"}, False),
+    (LIST, LIST | {"folder": "/data/b/../a.csv"}, True), (LIST, LIST | {"kind": "dcase"}, False),
+    (SCENES, SCENES, True), (scene_set("choose")[1], SCENES, False), ({}, LIST, False)])
+def test_clips_that_gate_are_refused_if_the_thresholds_were_found_on_them(
+        found: dict[str, object], gates: dict[str, object], is_refused: bool) -> None:
+    thresholds = Thresholds(labels_sha256="", origin=found)
+    labelled = LabelledSet(name="these", clips=(), classes=(), origin=gates)
+    assert GateSet(labelled).labelled == labelled
+    if not is_refused:
+        assert GateSet(labelled, thresholds=thresholds).thresholds == thresholds
+        return
+    with pytest.raises(DataError, match=r"found on clips of these that now gate.*Find them on other clips"):
+        GateSet(labelled, thresholds=thresholds)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from satexport.parity.sed import Event, Matches, events_of_chunks, match_onsets, match_segments
+from satexport.parity.sed import Matches, Span, match_onsets, match_segments
 from tests import ROOT
 
 
@@ -34,8 +34,8 @@ def test_f1_is_that_of_sed_eval() -> None:
 
 
 def test_as_many_onsets_as_possible_are_paired() -> None:
-    truth: list[Event] = [(0.9, 2, 0), (0.0, 2, 0), (0.5, 1, 1)]
-    estimate: list[Event] = [(1.0, 3, 0), (0.5, 3, 0), (0.5, 3, 0)]
+    truth: list[Span] = [(0.9, 2, 0), (0.0, 2, 0), (0.5, 1, 1)]
+    estimate: list[Span] = [(1.0, 3, 0), (0.5, 3, 0), (0.5, 3, 0)]
     found = match_onsets(truth, estimate, 2, collar_seconds=0.5)
     assert (found.correct.tolist(), found.truth.tolist(), found.estimate.tolist()) == ([2, 0], [2, 1], [3, 0])
     assert (found.micro, found.macro) == (4 / 6, 0.4)
@@ -46,9 +46,3 @@ def test_a_label_without_true_events_counts_in_the_micro_average_only() -> None:
     assert (found.micro, found.macro) == (4 / 10, 1.0)
     nothing = match_segments([], [(0, 2, 0)], 1)
     assert np.isnan([nothing.micro, nothing.macro]).all()
-
-
-def test_active_chunks_in_a_row_are_an_event() -> None:
-    active = np.array([[1, 0], [1, 0], [0, 1], [1, 1]], bool)
-    assert events_of_chunks(active, 2.0) == [(0.0, 4.0, 0), (6.0, 8.0, 0), (4.0, 8.0, 1)]
-    assert events_of_chunks(np.zeros((3, 2), bool), 2.0) == []

@@ -64,6 +64,8 @@ PARITY = {"bundle_sha256": "ab", "verdict": "passed", "differences": {
     (PARITY | {"differences": {"live audio": {"chunks": 9, "largest": None, "top1_agreement": 1}}},
      "largest score difference not a number"),
     (PARITY | {"differences": {"live audio": None}}, "reports/parity.json cannot be read"),
+    (PARITY | {"labelled_set": {"name": "esc10", "bundle_map": 0.9, "pytorch_map": 0.95}},
+     "0.900 (PyTorch: 0.950)"),
     (PARITY | {"labelled_set": {"name": "esc10"}}, "reports/parity.json cannot be read"),
     (PARITY | {"bundle_sha256": "cd"}, "reports/parity.json is about another bundle"),
     (None, "this folder has no report of parity")])
