@@ -44,7 +44,9 @@ def test_a_camera_that_comes_back_goes_on_after_silence_for_the_time_between(tmp
         """The samples until `count` of a kind have come."""
         samples: list[int] = []
         while sum(map(has, samples)) < count:
-            samples += np.frombuffer(process.stdout.read(2), "<i2").tolist()  # type: ignore[union-attr]
+            data = process.stdout.read(2)  # type: ignore[union-attr]
+            assert data
+            samples += np.frombuffer(data, "<i2").tolist()
         return samples
 
     read(bool, 1)
