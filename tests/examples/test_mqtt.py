@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
+import runpy
 import shutil
 import signal
 import socket
@@ -275,11 +275,7 @@ def test_a_program_that_is_terminated_switches_its_sensors_off(broker: Broker) -
 
 
 def test_no_report_comes_between_what_is_announced_and_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = importlib.util.spec_from_file_location("example_mqtt", ROOT / "examples" / "mqtt.py")
-    assert spec
-    assert spec.loader
-    example: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
+    example = SimpleNamespace(**runpy.run_path(str(ROOT / "examples" / "mqtt.py")))
     monkeypatch.setattr(mqtt.Client, "loop_start", lambda _: None)  # without a broker
     sensors = example.Sensors("kitchen", "homeassistant")
     publisher = example.Publisher(
@@ -287,9 +283,14 @@ def test_no_report_comes_between_what_is_announced_and_its_turn(monkeypatch: pyt
                            tls=False), sensors)
     others: list[bool] = []
 
-    def probe(*_: object) -> list[Any]:
-        """Whether another thread could change the sensors, or what waits."""
-        thread = threading.Thread(target=lambda: others.append(publisher._changed.acquire(blocking=False)))
+    def lock() -> None:
+        others.append(publisher._changed.acquire(blocking=False))
+        if others[-1]:
+            publisher._changed.release()
+
+    def probe() -> list[Any]:
+        """Note whether another thread could change the sensors, or what waits."""
+        thread = threading.Thread(target=lock)
         thread.start()
         thread.join()
         return []
