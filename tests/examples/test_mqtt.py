@@ -267,7 +267,7 @@ def test_a_program_that_is_terminated_switches_its_sensors_off(broker: Broker) -
     say(process, "began", "Dog")
     listener.wait("satexport/kitchen/dog/state", "ON")
     process.terminate()
-    assert process.wait(PATIENCE) == 0
+    assert process.wait(PATIENCE) == 0  # while its input is open
     listener.wait("satexport/kitchen/dog/state", "OFF", 2)
     listener.wait("satexport/kitchen/status", "offline")
     process.communicate()
@@ -277,11 +277,10 @@ def test_a_program_that_is_terminated_switches_its_sensors_off(broker: Broker) -
 def test_no_report_comes_between_what_is_announced_and_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     example = SimpleNamespace(**runpy.run_path(str(ROOT / "examples" / "mqtt.py")))
     monkeypatch.setattr(mqtt.Client, "loop_start", lambda _: None)  # without a broker
-    sensors = example.Sensors("kitchen", "homeassistant")
+    sensors, others = example.Sensors("kitchen", "homeassistant"), list[bool]()
     publisher = example.Publisher(
         argparse.Namespace(host="localhost", port=1, node="kitchen", buffer=9, retry=1, username=None,
                            tls=False), sensors)
-    others: list[bool] = []
 
     def lock() -> None:
         others.append(publisher._changed.acquire(blocking=False))
@@ -295,7 +294,7 @@ def test_no_report_comes_between_what_is_announced_and_its_turn(monkeypatch: pyt
         thread.join()
         return []
 
-    monkeypatch.setattr(sensors, "all_messages", probe)
+    sensors.all_messages = probe
     publisher._connected(None, None, None, SimpleNamespace(is_failure=False), None)
     publisher.send(probe)
     assert others == [False, False]
