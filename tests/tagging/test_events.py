@@ -105,6 +105,12 @@ def test_a_part_of_a_chunk_counts_for_the_level_by_its_length(smooth: int) -> No
     assert over.level_dbfs == pytest.approx(10 * math.log10(0.7 / 3))
 
 
+def test_a_part_of_a_chunk_behind_an_event_does_not_count_for_its_level() -> None:
+    event, = find_events(["Dog"], HOP, EventOptions(bridge_seconds=4), [[1], [0]], [0.1, 0.5],
+                         end_seconds=3.5)
+    assert event.level_dbfs == pytest.approx(-10)
+
+
 def test_an_event_is_reported_when_it_has_begun_and_when_it_has_ended() -> None:
     finder = EventFinder(["Dog"], HOP, EventOptions(least_seconds=4, bridge_seconds=2))
     reports = [[(event.begin, event.end) for event in finder.add([[score]])]
