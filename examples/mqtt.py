@@ -10,8 +10,10 @@ Each label becomes a binary sensor, which is on while its sound lasts. Topics, f
     satexport/kitchen/events                            each report, as satexport prints it
     satexport/kitchen/status                            retained: online or offline (also the last will)
 
-If the broker goes away, messages wait (at most --buffer; then the oldest is dropped and counted) and are sent
-in their order when it is back, each at least once (QoS 1). A crash of this program loses those that wait.
+If the broker goes away, messages wait (at most --buffer; then the oldest is dropped and counted; a report is
+three messages) and are sent in their order when it is back, each at least once (QoS 1). A crash of this
+program loses those that wait. It ends at the end of its input, or at SIGTERM: then the sensors are switched
+off. Ctrl-C, which reaches both programs of a pipe, it leaves to the one that writes the reports.
 Needs paho-mqtt (pip install 'paho-mqtt>=2.1').
 """
 
@@ -22,11 +24,13 @@ import hashlib
 import json
 import os
 import re
+import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, NamedTuple, NoReturn
 
 from paho.mqtt import client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
@@ -45,8 +49,9 @@ class Publisher:
 
     def __init__(self, arguments: argparse.Namespace, sensors: Sensors) -> None:
         self._sensors, self._capacity = sensors, arguments.buffer
+        self._announcements: deque[Message] = deque()  # to a broker that knows nothing; they go first
         self._waiting: deque[Message] = deque()
-        self._changed = threading.Condition()
+        self._changed = threading.Condition()  # its lock also guards the sensors
         self._acknowledged: set[int] = set()
         self._is_connected = self._is_sending = False
         self.dropped = 0
@@ -64,10 +69,10 @@ class Publisher:
         self._client.loop_start()  # also connects again
         threading.Thread(target=self._deliver, daemon=True).start()
 
-    def send(self, messages: Iterable[Message]) -> None:
-        """Let messages wait for their turn."""
+    def send(self, messages: Callable[[], Iterable[Message]]) -> None:
+        """Let the messages that a function of the sensors returns wait for their turn."""
         with self._changed:
-            for message in messages:
+            for message in messages():
                 if len(self._waiting) >= self._capacity:
                     self._waiting.popleft()
                     self.dropped += 1
@@ -77,17 +82,21 @@ class Publisher:
     def close(self, patience: float) -> int:
         """Wait until all is sent, at most `patience` seconds. Returns how many messages are lost."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._waiting and not self._is_sending, patience)
+            self._changed.wait_for(lambda: not self._next() and not self._is_sending, patience)
             lost = self.dropped + len(self._waiting) + self._is_sending
         self._client.disconnect()
         self._client.loop_stop()
         return lost
 
+    def _next(self) -> deque[Message]:
+        """The queue of the next message; empty if none waits."""
+        return self._announcements or self._waiting
+
     def _deliver(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._is_connected and self._waiting)
-                message = self._waiting.popleft()
+                self._changed.wait_for(lambda: self._is_connected and self._next())
+                message = self._next().popleft()
                 self._is_sending = True
             mid = self._client.publish(message.topic, message.payload, qos=1, retain=message.is_retained).mid
             with self._changed:  # the client itself sends it again after a reconnect
@@ -102,8 +111,10 @@ class Publisher:
             print(f"The broker refuses the connection: {reason}", file=sys.stderr, flush=True)
             return
         print("Connected to the broker.", file=sys.stderr, flush=True)
-        self.send(self._sensors.all_messages())  # a new broker knows nothing
         with self._changed:
+            waiting = {message.topic for message in self._waiting}  # they tell it in their turn
+            self._announcements = deque(message for message in self._sensors.all_messages()
+                                        if message.topic not in waiting)
             self._is_connected = True
             self._changed.notify_all()
 
@@ -120,21 +131,19 @@ class Publisher:
 
 
 class Sensors:
-    """The state of each label, and the messages about it."""
+    """The state of each label, and the messages about it. A publisher calls it with its lock held."""
 
     def __init__(self, node: str, prefix: str) -> None:
         self._node, self._prefix, self._base = node, prefix, f"satexport/{node}"
         self.status_topic = f"{self._base}/status"
         self._on: dict[str, bool] = {}
         self._status = "online"
-        self._lock = threading.Lock()
 
     def announce(self, labels: Iterable[str]) -> list[Message]:
         """The messages that make these labels known; those that are known are left out."""
-        with self._lock:
-            new = [label for label in labels if label not in self._on]
-            self._on |= dict.fromkeys(new, False)
-            return [message for label in new for message in self._of(label)]
+        new = [label for label in labels if label not in self._on]
+        self._on |= dict.fromkeys(new, False)
+        return [message for label in new for message in self._of(label)]
 
     def report(self, line: dict[str, Any]) -> list[Message]:
         """The messages about a line of `satexport run --events --json`."""
@@ -143,24 +152,20 @@ class Sensors:
             return messages
         label = line["label"]
         messages = self.announce([label]) + messages
-        with self._lock:
-            self._on[label] = line["event"] == "began"
-            attributes = Message(self._topic(label, "attributes"), json.dumps(line))
-            return [*messages, self._state(label), attributes]
+        self._on[label] = line["event"] == "began"
+        return [*messages, self._state(label), Message(self._topic(label, "attributes"), json.dumps(line))]
 
     def switch_off(self) -> list[Message]:
         """The messages at the end: nothing is heard any more."""
-        with self._lock:
-            on = [label for label, is_on in self._on.items() if is_on]
-            self._on |= dict.fromkeys(on, False)
-            self._status = "offline"
-            return [*map(self._state, on), Message(self.status_topic, self._status)]
+        on = [label for label, is_on in self._on.items() if is_on]
+        self._on |= dict.fromkeys(on, False)
+        self._status = "offline"
+        return [*map(self._state, on), Message(self.status_topic, self._status)]
 
     def all_messages(self) -> list[Message]:
         """What a broker must know that knows nothing."""
-        with self._lock:
-            return [Message(self.status_topic, self._status),
-                    *(message for label in self._on for message in self._of(label))]
+        return [Message(self.status_topic, self._status),
+                *(message for label in self._on for message in self._of(label))]
 
     def _of(self, label: str) -> list[Message]:
         return [self._config(label), self._state(label)]
@@ -210,17 +215,31 @@ def parse() -> argparse.Namespace:
     return arguments
 
 
+class Terminated(Exception):  # noqa: N818, because it is no error
+    """SIGTERM has come."""
+
+
+def terminate(_number: int, _frame: object) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends the program at once
+    raise Terminated
+
+
 def main() -> int:
     arguments = parse()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends satexport, whose last events are still to come
+    signal.signal(signal.SIGTERM, terminate)
     sensors = Sensors(arguments.node, arguments.prefix)
     sensors.announce(arguments.announce)  # they are sent when the broker answers
     publisher = Publisher(arguments, sensors)
-    for text in sys.stdin:
-        try:
-            publisher.send(sensors.report(json.loads(text)))
-        except (ValueError, TypeError, KeyError, AttributeError):
-            print(f"Ignored, because it is no event in JSON: {text.strip()[:80]!r}", file=sys.stderr)
-    publisher.send(sensors.switch_off())
+    try:
+        for text in sys.stdin:
+            try:
+                publisher.send(partial(sensors.report, json.loads(text)))
+            except (ValueError, TypeError, KeyError, AttributeError):
+                print(f"Ignored, because it is no event in JSON: {text.strip()[:80]!r}", file=sys.stderr)
+    except Terminated:
+        pass
+    publisher.send(sensors.switch_off)
     lost = publisher.close(arguments.patience)
     if lost:
         print(f"Error: {lost} messages were lost, because the broker was away for too long.", file=sys.stderr)

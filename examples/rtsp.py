@@ -31,6 +31,7 @@ class Output:
         """Write silence for the time since the last samples."""
         now = time.monotonic()
         self._write(bytes(round((now - self._last) * self._rate) * SAMPLE_BYTES))
+        self._last = now  # the time that writing took is still to be filled
 
     def copy(self, source: IO[bytes]) -> None:
         """Copy samples as they come, until their end; half of a sample at the end is dropped."""

@@ -16,7 +16,7 @@ import click
 
 from satexport.commands.console import ignore_closed_pipe
 from satexport.commands.options import LIVE, WholeNumber, spinning_option, threads_option
-from satexport.commands.run_events import EventPrinter, EventWords, event_options
+from satexport.commands.run_events import EventFlags, EventPrinter, event_options
 from satexport.errors import SatexportError, UsageError
 from satexport.terminal import note, say
 
@@ -45,7 +45,7 @@ class Sound:
 @click.argument("audio", nargs=-1, metavar="AUDIO...")
 @click.option("--mic", is_flag=False, flag_value="", metavar="[DEVICE]",
               help="Listen to a microphone in place of AUDIO: the default one, or that with this number or "
-                   "this part of its name.")
+                   "this part of its name. Put --mic last, because it takes the next word as DEVICE.")
 @click.option("--top", type=WholeNumber(1), metavar="N",
               help=f"Number of tags to print per chunk.  [default: {TOP}]")
 @click.option("--embeddings", "embeddings_file", type=click.Path(path_type=Path), metavar="FILE.npz",
@@ -59,7 +59,7 @@ class Sound:
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per chunk, or per event.")
 def run_command(bundle: Path, audio: tuple[str, ...], mic: str | None, top: int | None,
                 embeddings_file: Path | None, events: bool, threads: int | None, spinning: bool,
-                as_json: bool, **event_words: Any) -> None:
+                as_json: bool, **event_flags: Any) -> None:
     """Tag audio with a bundle: print the top tags of each chunk.
 
     AUDIO is a file (wav, flac, ogg, mp3 or another format that soundfile reads; any sample rate), or - for
@@ -86,8 +86,8 @@ def run_command(bundle: Path, audio: tuple[str, ...], mic: str | None, top: int 
     from satexport.bundle.contract import RANDOM_WEIGHTS
     from satexport.tagging.embeddings import EmbeddingFile
 
-    words = EventWords(**event_words)
-    check_use(audio, mic, top, events, words)
+    flags = EventFlags(**event_flags)
+    check_use(audio, mic, top, events, flags)
     tagger = load(bundle, threads, spinning=spinning)
     if tagger.contract.has_random_weights:
         note(RANDOM_WEIGHTS)
@@ -95,29 +95,29 @@ def run_command(bundle: Path, audio: tuple[str, ...], mic: str | None, top: int 
     is_live = any(sound.is_live for sound in sounds)
     printer: TagPrinter | EventPrinter = TagPrinter(tagger, top or TOP, as_json)
     if events:
-        printer = EventPrinter(tagger, words, [sound.name for sound in sounds], is_live, as_json)
+        printer = EventPrinter(tagger, flags, [sound.name for sound in sounds], is_live, as_json)
     collected = EmbeddingFile(tagger.contract, tagger.bundle.sha256) if embeddings_file else None
-    check_files(embeddings_file, words.output, audio, bundle)  # before the work
+    check_files(embeddings_file, flags.output, audio, bundle)  # before the work
 
-    def write() -> None:
+    def write(has_failed: bool) -> None:
         if collected and embeddings_file:
             write_embeddings(collected, embeddings_file)
         if isinstance(printer, EventPrinter):
-            printer.write()
+            printer.write(has_failed)
 
     try:
         failure = print_all(tagger, sounds, printer, collected)
     except KeyboardInterrupt:
         if is_live:  # it ends the sound of a microphone
-            write()
+            write(has_failed=False)
         raise
-    write()
+    write(failure is not None)
     if failure:
         sys.exit(failure.exit_code)
 
 
 def check_use(audio: Sequence[str], mic: str | None, top: int | None, events: bool,
-              words: EventWords) -> None:
+              flags: EventFlags) -> None:
     """Raise `UsageError` for options that do not fit together."""
     if bool(audio) == (mic is not None):
         raise UsageError("AUDIO: expected files, -, or --mic" + (", not both." if audio else "."))
@@ -125,7 +125,7 @@ def check_use(audio: Sequence[str], mic: str | None, top: int | None, events: bo
         raise UsageError("AUDIO: - is given more than once; standard input can be read only once. Leave the "
                          "others out.")
     if not events:
-        words.check_unused()
+        flags.check_unused()
     elif top:
         raise UsageError("--top applies to the tags of chunks; --events prints every label whose score "
                          "reaches its threshold. Leave one of them out.")

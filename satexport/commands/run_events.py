@@ -30,7 +30,7 @@ OPTIONS = (
                  help="Score from which on an event begins, for labels without a threshold of their own.  "
                       "[default: 0.5]"),
     click.option("--threshold-off", type=click.FloatRange(0, 1), metavar="X",
-                 help="Score below which it ends, at most that of --threshold.  [default: the same]"),
+                 help="Score below which the event ends, at most that of --threshold.  [default: the same]"),
     click.option("--thresholds", type=click.Path(path_type=Path), metavar="FILE.toml",
                  help="Thresholds of single labels, as `satexport thresholds` writes them."),
     click.option("--groups", type=click.Path(path_type=Path), metavar="FILE.toml",
@@ -53,7 +53,7 @@ OPTIONS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class EventWords:
+class EventFlags:
     """The options above as given; None: not given."""
 
     threshold: float | None
@@ -76,7 +76,7 @@ class EventWords:
 
 
 def event_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of events to a command; their values are the fields of `EventWords`."""
+    """Add the options of events to a command; their values are the fields of `EventFlags`."""
     for option in reversed(OPTIONS):
         command = option(command)
     return command
@@ -85,15 +85,16 @@ def event_options(command: Callable[..., Any]) -> Callable[..., Any]:
 class EventPrinter:
     """Finds the events of each sound, prints them as they begin and end, and collects them for a file."""
 
-    def __init__(self, tagger: Tagger, words: EventWords, names: list[str], is_live: bool,
+    def __init__(self, tagger: Tagger, flags: EventFlags, names: list[str], is_live: bool,
                  as_json: bool) -> None:
         """Raises `SatexportError` if an option, or a file that it names, does not fit the bundle or the
         sounds."""
         self._tagger, self._as_json = tagger, as_json
-        self._options = _read_options(words, tagger)
-        self._start = _read_start(words.start, names, is_live)
-        self._is_now = words.start == "now"
-        self._file, self._format = words.output, _find_format(words, names, tagger, self._options)
+        self._options = _read_options(flags, tagger)
+        self._start = _read_start(flags.start, names, is_live)
+        self._is_now, self._has_several = flags.start == "now", len(names) > 1
+        self._origin = _read_origin(flags, self._options, tagger)
+        self._file, self._format = flags.output, _find_format(flags, names, tagger, self._options)
         self._recordings: list[Recording] = []
         self._finder: EventFinder | None = None
 
@@ -131,9 +132,9 @@ class EventPrinter:
             self._report(self._finder.finish(seconds), printing)
         self._finder = None
 
-    def write(self) -> None:
+    def write(self, has_failed: bool) -> None:
         """Write the file of --output, if there is one, and say so. Without any chunk, an earlier file
-        stays."""
+        stays. `has_failed`: a sound could not be read to its end."""
         from satexport.tagging.event_files import write_events
 
         if not self._file or not self._format:
@@ -144,18 +145,17 @@ class EventPrinter:
         table = self._table()
         write_events(self._file, self._format, table)
         note(f"Events: {sum(1 for _ in table.rows())}, in {self._file}")
+        if has_failed and self._has_several and self._format.counts_through:
+            note("Begin Time and End Time are wrong after the recording that failed, because its length is "
+                 "not known; Begin Path and File Offset are right. Leave the recording out, and run again.")
 
     def _table(self) -> EventTable:
         from satexport.tagging.event_files import EventTable
-        from satexport.version import __version__
 
-        bundle, options = self._tagger.bundle, self._options
-        origin = {
-            "model": bundle.contract.variant, "precision": bundle.target.precision,
-            "bundle_sha256": bundle.sha256, "labels_sha256": bundle.contract.labels_sha256,
-            "threshold": f"{options.on:g}", "resampler": "soxr HQ", "version": __version__}
         recordings = [recording for recording in self._recordings if recording.seconds is not None]
-        return EventTable(recordings=recordings, sample_rate=bundle.contract.sample_rate, origin=origin)
+        resampler = {"resampler": "soxr HQ"} if any(found.name != "-" for found in recordings) else {}
+        return EventTable(recordings=recordings, sample_rate=self._tagger.contract.sample_rate,
+                          origin=self._origin | resampler)
 
     def _report(self, events: list[Event], printing: Callable[[], AbstractContextManager[None]]) -> None:
         if self._file:
@@ -183,21 +183,37 @@ class EventPrinter:
         sys.stdout.flush()
 
 
-def _read_options(words: EventWords, tagger: Tagger) -> EventOptions:
+def _read_options(flags: EventFlags, tagger: Tagger) -> EventOptions:
     """The options of events, with the content of the files that they name."""
     from satexport.bundle.thresholds import DEFAULT, read_thresholds
     from satexport.tagging.events import EventOptions
     from satexport.tagging.groups import read_groups
 
-    found = read_thresholds(words.thresholds, tagger.labels) if words.thresholds else None
+    found = read_thresholds(flags.thresholds, tagger.labels) if flags.thresholds else None
     on, off = (found.on, found.off) if found else (DEFAULT, None)
-    if words.threshold is not None:
-        on, off = words.threshold, None
+    if flags.threshold is not None:
+        on, off = flags.threshold, None
     return EventOptions(
-        on=on, off=off if words.threshold_off is None else words.threshold_off,
-        thresholds=found.threshold if found else {}, least_seconds=words.least or 0.0,
-        bridge_seconds=words.bridge or 0.0, smooth_chunks=words.smooth or 1,
-        groups=read_groups(words.groups, tagger.labels) if words.groups else {})
+        on=on, off=off if flags.threshold_off is None else flags.threshold_off,
+        thresholds=found.threshold if found else {}, least_seconds=flags.least or 0.0,
+        bridge_seconds=flags.bridge or 0.0, smooth_chunks=flags.smooth or 1,
+        groups=read_groups(flags.groups, tagger.labels) if flags.groups else {})
+
+
+def _read_origin(flags: EventFlags, options: EventOptions, tagger: Tagger) -> dict[str, str]:
+    """What decides the events, for a file of them."""
+    from satexport.files import sha256_of
+    from satexport.version import __version__
+
+    bundle, off = tagger.bundle, options.on if options.off is None else options.off
+    files = {"thresholds_sha256": flags.thresholds, "groups_sha256": flags.groups}
+    return {
+        "model": bundle.contract.variant, "precision": bundle.target.precision,
+        "bundle_sha256": bundle.sha256, "labels_sha256": bundle.contract.labels_sha256,
+        "threshold": f"{options.on:g}", "threshold_off": f"{off:g}",
+        "least": f"{options.least_seconds:g}", "bridge": f"{options.bridge_seconds:g}",
+        "smooth": f"{options.smooth_chunks}",
+        **{key: sha256_of(file) for key, file in files.items() if file}, "version": __version__}
 
 
 def _read_start(text: str | None, names: list[str], is_live: bool) -> datetime | None:
@@ -219,15 +235,15 @@ def _read_start(text: str | None, names: list[str], is_live: bool) -> datetime |
                          "2026-11-26T21:00:00+01:00.") from None
 
 
-def _find_format(words: EventWords, names: list[str], tagger: Tagger, options: EventOptions) -> Format | None:
+def _find_format(flags: EventFlags, names: list[str], tagger: Tagger, options: EventOptions) -> Format | None:
     """The format of --output, which can hold what is asked."""
     from satexport.tagging.event_files import check_format, find_format
 
-    if words.output is None:
-        if words.format_name:
-            raise UsageError(f"--format {words.format_name} applies to a file: add --output FILE, or leave "
+    if flags.output is None:
+        if flags.format_name:
+            raise UsageError(f"--format {flags.format_name} applies to a file: add --output FILE, or leave "
                              "it out.")
         return None
-    found = find_format(words.output, words.format_name)
-    check_format(found, words.output, names, list(options.groups or tagger.labels), words.start is not None)
+    found = find_format(flags.output, flags.format_name)
+    check_format(found, flags.output, names, list(options.groups or tagger.labels), flags.start is not None)
     return found

@@ -58,7 +58,8 @@ class Format:
     render: Callable[[EventTable], bytes]
     holds_several: bool = True      # recordings
     holds_time: bool = False        # absolute time
-    has_tabs: bool = False          # between columns, without quotes
+    is_tab_separated: bool = False  # without quotes
+    counts_through: bool = False    # its times go on from one recording to the next
 
 
 def find_format(file: Path, name: str | None) -> Format:
@@ -85,8 +86,9 @@ def check_format(found: Format, file: Path, names: Sequence[str], labels: Sequen
         timed = ", ".join(name for name, other in FORMATS.items() if other.holds_time)
         raise UsageError(f"--output {file}: {found.ending} has no column for absolute time. Leave --start "
                          f"out, or choose another format: {timed}.")
+    names = [_begin_path(name) for name in names] if found.counts_through else names
     written = [*(names if found.holds_several else ()), *labels]
-    if found.has_tabs and (bad := [name for name in written if COLUMN_BREAKS.search(name)]):
+    if found.is_tab_separated and (bad := [name for name in written if COLUMN_BREAKS.search(name)]):
         raise UsageError(f"--output {file}: {found.ending} cannot hold {shown(bad[0])}, because tabs and "
                          "line breaks separate its columns and rows. Rename it, or choose .jsonl.")
     if found.render is _parquet:
@@ -148,8 +150,11 @@ def _csv(table: EventTable) -> bytes:
 
 
 def _tsv(table: EventTable) -> bytes:
-    rows = [(recording.name, _round(event.begin), _round(event.end or 0), event.label)
-            for recording, event in table.rows()]
+    """A recording in which nothing was heard has a row with its name only, as DCASE has it."""
+    rows: list[tuple[object, ...]] = []
+    for recording in table.recordings:
+        rows += [(recording.name, _round(event.begin), _round(event.end or 0), event.label)
+                 for event in recording.rows()] or [(recording.name, "", "", "")]
     return _tabbed([("filename", "onset", "offset", "event_label"), *rows])
 
 
@@ -167,7 +172,7 @@ def _raven(table: EventTable) -> bytes:
     rows: list[tuple[object, ...]] = [RAVEN_COLUMNS]
     before = 0.0  # s
     for recording in table.recordings:
-        path = os.path.abspath(recording.name) if os.path.exists(recording.name) else recording.name
+        path = _begin_path(recording.name)
         for event in recording.rows():
             assert event.end is not None
             rows.append((len(rows), "Spectrogram 1", 1, _round(before + event.begin),
@@ -175,6 +180,11 @@ def _raven(table: EventTable) -> bytes:
                          f"{event.score:.4f}", path, _round(event.begin)))
         before += recording.seconds or 0.0
     return _tabbed(rows)
+
+
+def _begin_path(name: str) -> str:
+    """Where Raven finds a recording."""
+    return os.path.abspath(name) if os.path.exists(name) else name
 
 
 def _tabbed(rows: Sequence[Sequence[object]]) -> bytes:
@@ -228,7 +238,9 @@ FORMATS: dict[str, Format] = {  # name -> format; an ending that ends like anoth
     "jsonl": Format(ending=".jsonl", render=_jsonl, holds_time=True),
     "csv": Format(ending=".csv", render=_csv, holds_time=True),
     "parquet": Format(ending=".parquet", render=_parquet, holds_time=True),
-    "dcase": Format(ending=".tsv", render=_tsv, has_tabs=True),
-    "raven": Format(ending=".selection.table.txt", render=_raven, has_tabs=True),
-    "audacity": Format(ending=".txt", render=_audacity, has_tabs=True, holds_several=False),
+    "dcase": Format(ending=".tsv", render=_tsv, is_tab_separated=True),
+    "raven": Format(ending=".selection.table.txt", render=_raven, is_tab_separated=True,
+                    counts_through=True),
+    "audacity": Format(ending=".txt", render=_audacity, is_tab_separated=True,
+                       holds_several=False),
 }

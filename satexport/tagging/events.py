@@ -28,6 +28,7 @@ from satexport.bundle.thresholds import DEFAULT, OperatingPoint, threshold_array
 from satexport.errors import UsageError
 from satexport.step import FloatArray
 
+NO_CUT = (0.0, 0.0)
 EXACT = 1e-9  # share of a chunk by which seconds may miss a whole number of chunks
 
 
@@ -71,7 +72,7 @@ class Event:
 
     label: str                  # or the name of a group
     begin: float                # s of the stream: the start of its first chunk
-    end: float | None           # s: the end of its last chunk; None while it lasts
+    end: float | None           # the end of its last chunk, s; None while it lasts
     score: float                # the highest of its smoothed scores, until now if it lasts
     mean_score: float           # their mean
     level_dbfs: float | None    # 10 log10 of the mean square; None: digital silence, or not known
@@ -130,9 +131,11 @@ class EventFinder:
             last = self._window[-1]
             for _ in range(self._half):  # the last chunk is repeated after the end
                 found += self._add_raw(*last)
-        for column, event in sorted(self._open.items()):
-            if event.is_reported:
-                found.append(self._event(column, event, has_ended=True))
+            missing = max(0.0, self._count - end_seconds / self._hop)  # share of the last chunk
+            for column, event in sorted(self._open.items()):
+                if event.is_reported:
+                    cut = (missing, last[1]) if event.end == self._count else NO_CUT
+                    found.append(self._event(column, event, has_ended=True, cut=cut))
         self._open.clear()
         return [event if event.end is None else replace(event, end=min(event.end, end_seconds))
                 for event in found]
@@ -166,8 +169,12 @@ class EventFinder:
         self._count += 1
         return found
 
-    def _event(self, column: int, event: _Open, has_ended: bool = False) -> Event:
-        power = event.sums.power / (event.end - event.begin)
+    def _event(self, column: int, event: _Open, has_ended: bool = False,
+               cut: tuple[float, float] = NO_CUT) -> Event:
+        """`cut` is what share of its last chunk is behind the end of the sound, and that chunk's power, which
+        counts for the rest only."""
+        missing, last_power = cut
+        power = (event.sums.power - missing * last_power) / (event.end - event.begin - missing)
         return Event(label=self._columns.names[column], begin=event.begin * self._hop,
                      end=event.end * self._hop if has_ended else None, score=event.sums.peak,
                      mean_score=event.sums.score / (event.end - event.begin),

@@ -28,14 +28,19 @@ class FakeSoundDevice:
     rate: float = 48_000.0                  # Hz
     mono: bool = True                       # it can capture one channel
     end: str = "gone"                       # then: it is "gone" or "silent" (stays open, delivers nothing)
+    last: FloatArray | None = None          # arrives while its state is asked for, as the last
+    others: tuple[str, ...] = ()            # names of more microphones
     overflow_at: int | None = None          # number of the block after which samples were lost
+    delivered: threading.Event = field(default_factory=threading.Event)
+    aborted: int = 0                        # streams
     opened: list[dict[str, Any]] = field(default_factory=list)
     PortAudioError = PortAudioError
 
     def devices(self) -> list[dict[str, Any]]:
-        return [{"index": 0, "name": "HDMI", "max_input_channels": 0, "default_samplerate": self.rate},
-                {"index": 1, "name": "USB Audio: #0 (hw:1,0)", "default_samplerate": self.rate,
-                 "max_input_channels": self.sound.shape[1]}]
+        names = "HDMI", "USB Audio: #0 (hw:1,0)", *self.others
+        return [{"index": number, "name": name, "default_samplerate": self.rate,
+                 "max_input_channels": self.sound.shape[1] if number else 0}
+                for number, name in enumerate(names)]
 
     def query_devices(self, device: int | str | None = None, kind: str | None = None) -> Any:
         if kind is None:
@@ -44,10 +49,13 @@ class FakeSoundDevice:
             return self.devices()[1]
         if device is None:
             raise PortAudioError("Error querying device -1")
-        for known in self.devices():
-            if device == known["index"] or (isinstance(device, str) and device in known["name"]):
-                return known
-        raise ValueError(f"No input device matching {device!r}")
+        found = [known for known in self.devices() if known["max_input_channels"] and (
+            device == known["index"] or (isinstance(device, str) and device in known["name"]))]
+        if len(found) > 1:
+            raise ValueError(f"Multiple input devices found for {device!r}")
+        if not found:
+            raise ValueError(f"No input device matching {device!r}")
+        return found[0]
 
     def check_input_settings(self, *, channels: int, **_: object) -> None:
         if channels == 1 and not self.mono:
@@ -66,7 +74,17 @@ class FakeStream:
     def __init__(self, source: FakeSoundDevice, options: dict[str, Any]) -> None:
         self._source, self._options = source, options
         self._thread = threading.Thread(target=self._deliver)
-        self.active = True
+        self._active = True
+
+    @property
+    def active(self) -> bool:
+        if not self._active and self._source.last is not None:
+            last, self._source.last = self._source.last, None
+            self._options["callback"](last[:, None], len(last), None, SimpleNamespace(input_overflow=False))
+        return self._active
+
+    def abort(self) -> None:
+        self._source.aborted += 1
 
     def _deliver(self) -> None:
         callback: Callable[..., None] = self._options["callback"]
@@ -78,7 +96,8 @@ class FakeStream:
             status = SimpleNamespace(input_overflow=number == self._source.overflow_at)
             callback(buffer[:len(part)], len(part), None, status)
             buffer[:] = np.nan
-        self.active = self._source.end == "silent"
+        self._active = self._source.end == "silent"
+        self._source.delivered.set()
 
     def __enter__(self) -> FakeStream:
         self._thread.start()

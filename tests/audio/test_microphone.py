@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from satexport.audio.microphone import microphone_blocks
+from satexport.audio.microphone import WAITING_SECONDS, microphone_blocks
 from satexport.errors import MissingError, RunError, SatexportError
 from satexport.step import FloatArray
 from tests.audio.fake_sounddevice import FakeSoundDevice
 from tests.commands.calls import call
-from tests.machine import need
+from tests.machine import PATIENCE, need
 
 soxr = need("soxr", "mic")
 RATE = 16_000  # Hz
@@ -26,11 +27,12 @@ def fake(monkeypatch: pytest.MonkeyPatch, sound: FloatArray, **options: object) 
     return device
 
 
-def listen(device: str = "", rate: int = RATE) -> tuple[FloatArray, SatexportError, list[str]]:
+def listen(device: str = "", rate: int = RATE, patience: float = PATIENCE
+           ) -> tuple[FloatArray, SatexportError, list[str]]:
     """What is heard until the microphone fails, the error, and what was said."""
     blocks, told = [np.empty(0, np.float32)], list[str]()
     with pytest.raises(SatexportError) as caught:
-        blocks.extend(microphone_blocks(device, rate, told.append, patience=0.1))
+        blocks.extend(microphone_blocks(device, rate, told.append, patience))
     return np.concatenate(blocks), caught.value, told
 
 
@@ -69,8 +71,9 @@ def test_channels_are_averaged_if_the_device_has_only_all_of_them(
     ("gone", "cannot be read"), ("silent", "has delivered nothing for 0.1 s")])
 def test_a_microphone_that_disappears_is_an_error_after_what_was_heard(
         end: str, message: str, sound: FloatArray, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake(monkeypatch, sound, end=end)
-    heard, error, _ = listen()
+    device = fake(monkeypatch, sound, end=end)
+    heard, error, _ = listen(patience=0.1 if end == "silent" else PATIENCE)
+    assert device.aborted == 1  # to stop it could take forever
     assert len(heard) == len(soxr.resample(sound, 48_000, RATE, "HQ"))
     assert (type(error), error.exit_code) == (RunError, 5)
     assert message in str(error)
@@ -83,9 +86,31 @@ def test_a_microphone_that_stops_without_an_error_has_disappeared(
     assert "has disappeared" in str(listen()[1])
 
 
+def test_what_arrives_just_before_a_microphone_disappears_is_heard(
+        sound: FloatArray, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake(monkeypatch, sound[:-100], rate=16_000.0, end="stopped", last=sound[-100:])
+    np.testing.assert_array_equal(listen()[0], sound)
+
+
 def test_lost_samples_are_said_once(sound: FloatArray, monkeypatch: pytest.MonkeyPatch) -> None:
     fake(monkeypatch, sound, overflow_at=2)
     assert "lost samples" in listen()[2][1]
+
+
+def test_sound_that_waits_too_long_is_lost_and_it_is_said_how_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    sound = np.ones(15 * RATE, np.float32)
+    device, told = fake(monkeypatch, sound, rate=16_000.0), list[str]()
+    blocks = microphone_blocks("", RATE, told.append)
+    parts = [next(blocks)]
+    assert device.delivered.wait(PATIENCE)  # while the block is scored
+    with pytest.raises(RunError):
+        parts.extend(blocks)
+    heard = sum(map(len, parts)) / RATE
+    assert WAITING_SECONDS <= heard < WAITING_SECONDS + 1
+    assert ["lost samples" in line for line in told] == [False, True, False]
+    lost = re.search(r"Lost from .* ([0-9.]+) s\.", told[-1])
+    assert lost
+    assert float(lost[1]) == pytest.approx(15 - heard)
 
 
 @pytest.mark.parametrize("device", ["1", "USB", ""])
@@ -100,8 +125,10 @@ def test_a_device_that_does_not_exist_or_cannot_be_opened_is_refused(
     fake(monkeypatch, sound)
     error = listen("Webcam")[1]
     assert isinstance(error, MissingError)
-    assert "there is no microphone 'Webcam'" in str(error)
+    assert "no single microphone matches 'Webcam'" in str(error)
     assert "expected one of 1: USB Audio: #0 (hw:1,0)." in str(error)
+    fake(monkeypatch, sound, others=("USB Camera",))
+    assert "no single microphone matches 'USB' (Multiple" in str(listen("USB")[1])
     fake(monkeypatch, np.empty((0, 0), np.float32))
     assert "this machine has none" in str(listen()[1])
     fake(monkeypatch, sound, end="busy")

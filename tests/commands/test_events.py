@@ -16,6 +16,7 @@ import pytest
 
 from satexport.bundle.folder import open_bundle
 from satexport.bundle.thresholds import OperatingPoint, Thresholds, write_thresholds
+from satexport.files import sha256_of
 from satexport.step import FloatArray
 from satexport.tagging.events import EventOptions, find_events
 from satexport.tagging.tagger import load
@@ -98,9 +99,22 @@ def test_several_sounds_go_into_one_file_and_a_bad_one_does_not_stop_the_others(
         f"filename\tonset\toffset\tevent_label\n{wav}\t4.0\t8.0\tNoise\n{wav}\t4.0\t8.0\tNoise\n")
 
 
+def test_after_a_recording_that_failed_it_is_said_that_times_of_raven_are_wrong(
+        tiny: Path, wav: Path, tmp_path: Path) -> None:
+    bad, file = tmp_path / "bad.wav", tmp_path / "a.selection.table.txt"
+    bad.write_text("text")
+    assert "Begin Time and End Time are wrong" in call("run", tiny, bad, wav, "--events", "-o", file).err
+    assert "Begin Time" not in call("run", tiny, wav, wav, "--events", "-o", file).err
+    assert "Begin Time" not in call("run", tiny, bad, wav, "--events", "-o", tmp_path / "a.csv").err
+
+
 def test_a_file_says_which_bundle_heard_it(demo: Path, wav: Path, only: Path, tmp_path: Path) -> None:
-    assert call("run", demo, wav, "--events", "--groups", only, "-o", tmp_path / "a.jsonl").code == 0
+    assert call("run", demo, wav, "--events", "--groups", only, "--threshold", 0.4, "--threshold-off", 0.3,
+                "--bridge", 2, "--smooth", 3, "-o", tmp_path / "a.jsonl").code == 0
     line, = lines((tmp_path / "a.jsonl").read_text())
+    assert line.items() >= {"threshold": "0.4", "threshold_off": "0.3", "least": "0", "bridge": "2",
+                            "smooth": "3", "groups_sha256": sha256_of(only)}.items()
+    assert "thresholds_sha256" not in line
     assert line.items() >= {"file": str(wav), "model": "sat-t-2s", "precision": "fp32",
                             "bundle_sha256": open_bundle(demo).sha256}.items()
 
@@ -196,3 +210,4 @@ def test_ctrl_c_ends_the_events_of_standard_input_and_the_file_is_written(
     assert (over["event"], over["start"], over["end"], process.returncode) == ("ended", 4.0, 6.0, 130)
     line, = lines((tmp_path / "a.jsonl").read_text())
     assert (line["file"], line["end"]) == ("-", 6.0)
+    assert "resampler" not in line

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import runpy
 import shutil
 import signal
 import socket
@@ -12,6 +14,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,7 +33,7 @@ class Broker:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        self._config = folder / "mosquitto.conf"
+        self._config, self._store = folder / "mosquitto.conf", folder / "mosquitto.db"
         self._config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence true\n"
                                 "autosave_interval 1\nautosave_on_changes true\n"
                                 f"persistence_location {folder}/\nuser root\n")
@@ -45,6 +48,14 @@ class Broker:
                     return
             threading.Event().wait(0.05)
         raise AssertionError("the broker does not start")
+
+    def wait_until_stored(self, topic: str) -> None:
+        """Wait until the broker has stored a message, and with it all subscriptions before it."""
+        for _ in range(PATIENCE * 20):
+            if self._store.exists() and topic.encode() in self._store.read_bytes():
+                return
+            threading.Event().wait(0.05)
+        raise AssertionError(f"{topic} is not stored")
 
     def freeze(self) -> None:
         """It takes messages no more, and its connections stay open."""
@@ -117,6 +128,21 @@ def say(process: subprocess.Popen[str], event: str, label: str, **more: object) 
     process.stdin.flush()
 
 
+def wait_for_line(process: subprocess.Popen[str], text: str) -> None:
+    """Read standard error until a line with this text."""
+    assert process.stderr
+    while text not in (line := process.stderr.readline()):
+        assert line, f"no line with {text!r}"
+
+
+def wait_until_read(process: subprocess.Popen[str]) -> None:
+    """Wait until all that was said has been read."""
+    assert process.stdin
+    process.stdin.write("the last line\n")
+    process.stdin.flush()
+    wait_for_line(process, "the last line")
+
+
 STATE = "satexport/kitchen/smoke_detector_smoke_alarm/state"
 LABEL = "Smoke detector, smoke alarm"
 
@@ -158,15 +184,13 @@ def test_nothing_is_lost_while_the_broker_is_away(broker: Broker) -> None:
     process = publisher(broker)
     say(process, "began", "Dog", number=0)
     listener.wait("satexport/kitchen/dog/state", "ON")
-    threading.Event().wait(0.1)  # until the broker has stored it
+    broker.wait_until_stored("satexport/kitchen/dog/attributes")
     broker.freeze()
     for number in range(1, 25):
         say(process, "ended" if number % 2 else "began", "Dog", number=number)
-    threading.Event().wait(0.2)  # until some are on their way
+    wait_until_read(process)
     broker.kill()
-    assert process.stderr
-    while "is gone" not in process.stderr.readline():
-        pass
+    wait_for_line(process, "is gone")
     for number in range(25, 50):
         say(process, "ended" if number % 2 else "began", "Dog", number=number)
     broker.start()
@@ -186,12 +210,7 @@ def test_beyond_the_buffer_the_oldest_is_dropped_and_the_loss_is_an_error(broker
     for number in range(20):
         say(process, "began" if number == 19 else "ended", "Dog", number=number)
     say(process, "ended", "Cat")
-    assert process.stdin
-    process.stdin.write("the last line\n")
-    process.stdin.flush()
-    assert process.stderr
-    while "the last line" not in process.stderr.readline():
-        pass
+    wait_until_read(process)
     broker.start()
     listener = Listener(broker.port)
     listener.wait("satexport/kitchen/dog/state", "ON")
@@ -207,3 +226,75 @@ def test_messages_for_a_broker_that_never_comes_are_an_error(broker: Broker) -> 
     say(process, "began", "Dog")
     _, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, "messages were lost" in err) == (1, True)
+
+
+def test_what_a_new_broker_must_know_takes_no_place_from_the_reports_that_wait(broker: Broker) -> None:
+    process = publisher(broker, "--buffer", "9", "--announce", "Dog")
+    for number in range(3):  # of three messages each
+        say(process, "ended", "Dog", number=number)
+    wait_until_read(process)
+    broker.start()
+    listener = Listener(broker.port)
+    listener.wait("satexport/kitchen/status", "online")
+    listener.wait("satexport/kitchen/dog/attributes", '"number": 2')
+    _, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, "lost" in err) == (0, False)
+    listener.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals of POSIX")
+def test_ctrl_c_in_a_pipe_loses_nothing_of_what_satexport_still_says(broker: Broker) -> None:
+    broker.start()
+    listener = Listener(broker.port)
+    process = publisher(broker)
+    say(process, "began", "Dog")
+    listener.wait("satexport/kitchen/dog/state", "ON")
+    process.send_signal(signal.SIGINT)  # it reaches satexport as well, which then ends the event
+    say(process, "ended", "Dog", end=2.0)
+    _, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, "Traceback" in err) == (0, False)
+    listener.wait("satexport/kitchen/events", '"end": 2.0')
+    listener.wait("satexport/kitchen/status", "offline")
+    assert listener.of("satexport/kitchen/dog/state") == ["OFF", "ON", "OFF"]
+    listener.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals of POSIX")
+def test_a_program_that_is_terminated_switches_its_sensors_off(broker: Broker) -> None:
+    broker.start()
+    listener = Listener(broker.port)
+    process = publisher(broker)
+    say(process, "began", "Dog")
+    listener.wait("satexport/kitchen/dog/state", "ON")
+    process.terminate()
+    assert process.wait(PATIENCE) == 0  # while its input is open
+    listener.wait("satexport/kitchen/dog/state", "OFF", 2)
+    listener.wait("satexport/kitchen/status", "offline")
+    process.communicate()
+    listener.close()
+
+
+def test_no_report_comes_between_what_is_announced_and_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    example = SimpleNamespace(**runpy.run_path(str(ROOT / "examples" / "mqtt.py")))
+    monkeypatch.setattr(mqtt.Client, "loop_start", lambda _: None)  # without a broker
+    sensors, others = example.Sensors("kitchen", "homeassistant"), list[bool]()
+    publisher = example.Publisher(
+        argparse.Namespace(host="localhost", port=1, node="kitchen", buffer=9, retry=1, username=None,
+                           tls=False), sensors)
+
+    def lock() -> None:
+        others.append(publisher._changed.acquire(blocking=False))
+        if others[-1]:
+            publisher._changed.release()
+
+    def probe() -> list[Any]:
+        """Note whether another thread could change the sensors, or what waits."""
+        thread = threading.Thread(target=lock)
+        thread.start()
+        thread.join()
+        return []
+
+    sensors.all_messages = probe
+    publisher._connected(None, None, None, SimpleNamespace(is_failure=False), None)
+    publisher.send(probe)
+    assert others == [False, False]

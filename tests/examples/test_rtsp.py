@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 import time
@@ -44,7 +45,9 @@ def test_a_camera_that_comes_back_goes_on_after_silence_for_the_time_between(tmp
         """The samples until `count` of a kind have come."""
         samples: list[int] = []
         while sum(map(has, samples)) < count:
-            samples += np.frombuffer(process.stdout.read(2), "<i2").tolist()  # type: ignore[union-attr]
+            data = process.stdout.read(2)  # type: ignore[union-attr]
+            assert data
+            samples += np.frombuffer(data, "<i2").tolist()
         return samples
 
     read(bool, 1)
@@ -61,3 +64,23 @@ def test_a_camera_that_comes_back_goes_on_after_silence_for_the_time_between(tmp
     assert process.wait(PATIENCE) == 0
     assert b"trying again" in process.stderr.read()
     process.stderr.close()
+
+
+def test_the_time_that_writing_silence_takes_is_filled_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    output_type, clock, sizes = runpy.run_path(str(ROOT / "examples" / "rtsp.py"))["Output"], [0], list[int]()
+
+    class Slow:
+        def write(self, data: bytes) -> None:
+            sizes.append(len(data))
+            clock[0] += 1
+
+        def flush(self) -> None:
+            pass
+
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "monotonic", lambda: clock[0])
+        output = output_type(Slow(), 8000)
+        clock[0] = 5
+        output.fill()
+        output.fill()
+    assert sizes == [5 * 8000 * 2, 1 * 8000 * 2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -112,10 +113,31 @@ def test_a_parquet_file_has_the_columns_of_birdnet_more_and_its_origin(tmp_path:
 
 
 @pytest.mark.parametrize(("name", "empty"), [
-    ("a.jsonl", 0), ("a.csv", 1), ("a.tsv", 1), ("a.txt", 0), ("a.selection.table.txt", 1)])
+    ("a.jsonl", 0), ("a.csv", 1), ("a.txt", 0), ("a.selection.table.txt", 1)])
 def test_a_file_without_events_has_at_most_a_head(name: str, empty: int, tmp_path: Path) -> None:
     nothing = EventTable(recordings=[Recording(name="a.wav", seconds=2)], sample_rate=16_000, origin=ORIGIN)
     assert written(tmp_path, name, nothing).count("\n") == empty
+
+
+def test_a_recording_in_which_nothing_was_heard_is_a_row_of_dcase(tmp_path: Path) -> None:
+    nothing = EventTable(recordings=[Recording(name="a.wav", seconds=2)], sample_rate=16_000, origin=ORIGIN)
+    assert written(tmp_path, "a.tsv", nothing) == "filename\tonset\toffset\tevent_label\na.wav\t\t\t\n"
+
+
+def test_raven_finds_a_recording_by_its_absolute_path_which_must_not_have_tabs(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.wav").touch()
+    one = EventTable(recordings=[Recording(name="a.wav", seconds=9, events=[BARK])], sample_rate=16_000,
+                     origin=ORIGIN)
+    assert f"\t{tmp_path / 'a.wav'}\t2.0\n" in written(tmp_path, "a.selection.table.txt", one)
+    check_format(FORMATS["raven"], Path("a.x"), ["a.wav"], ["Dog"], False)
+    if sys.platform != "win32":  # which has no such names
+        Path("a\tb").mkdir()
+        monkeypatch.chdir("a\tb")
+        Path("a.wav").touch()
+        with pytest.raises(UsageError, match=r"a\\tb/a\.wav"):
+            check_format(FORMATS["raven"], Path("a.x"), ["a.wav"], ["Dog"], False)
 
 
 @needs_utf8_names

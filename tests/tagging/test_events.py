@@ -95,6 +95,22 @@ def test_an_event_ends_with_the_sound_within_its_last_chunk() -> None:
     assert (event.begin, event.end) == (2, 3.5)
 
 
+@pytest.mark.parametrize("smooth", [1, 3])
+def test_a_part_of_a_chunk_counts_for_the_level_by_its_length(smooth: int) -> None:
+    scores, powers = [[0], [0], [1], [1], [1]], [0, 0, 0.1, 0.1, 0.5]
+    event, = find_events(["Dog"], HOP, EventOptions(smooth_chunks=smooth), scores, powers, end_seconds=8.5)
+    assert event.level_dbfs == pytest.approx(10 * math.log10((0.1 + 0.1 + 0.25 * 0.5) / 2.25))
+    over, = find_events(["Dog"], HOP, EventOptions(smooth_chunks=smooth), [*scores, [0], [0]],
+                        [*powers, 0, 0], end_seconds=12.5)
+    assert over.level_dbfs == pytest.approx(10 * math.log10(0.7 / 3))
+
+
+def test_a_part_of_a_chunk_behind_an_event_does_not_count_for_its_level() -> None:
+    event, = find_events(["Dog"], HOP, EventOptions(bridge_seconds=4), [[1], [0]], [0.1, 0.5],
+                         end_seconds=3.5)
+    assert event.level_dbfs == pytest.approx(-10)
+
+
 def test_an_event_is_reported_when_it_has_begun_and_when_it_has_ended() -> None:
     finder = EventFinder(["Dog"], HOP, EventOptions(least_seconds=4, bridge_seconds=2))
     reports = [[(event.begin, event.end) for event in finder.add([[score]])]
