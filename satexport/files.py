@@ -85,8 +85,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically: to a temporary name in the same folder, then rename. Creates the folder.
-    Raises `RunError` if it cannot be written."""
+    """Write a file atomically: to a temporary name in the same folder, then rename. Creates the folder. What
+    a symbolic link leads to is replaced, not the link. Raises `RunError` if it cannot be written."""
+    path = Path(os.path.realpath(path)) if path.is_symlink() else path
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

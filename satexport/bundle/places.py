@@ -57,7 +57,7 @@ def check_places(paths: Sequence[tuple[str, Path]], bundles: Sequence[Path] = ()
     for what, path in paths:
         if str(path) == "-":
             raise UsageError(f"-: expected a file name for the {what}; --json prints to standard output.")
-        if os.path.exists(path) and not os.path.isfile(path):
+        if (os.path.exists(path) and not os.path.isfile(path)) or _is_of_system(path):
             raise UsageError(f"{path} is not a regular file; expected a file name for the {what}.")
         name = os.path.realpath(path).casefold()  # some file systems ignore case
         if other := taken.get(name):
@@ -75,6 +75,12 @@ def check_places(paths: Sequence[tuple[str, Path]], bundles: Sequence[Path] = ()
             if path.parent not in [bundle / REPORTS for bundle in bundles]:
                 raise
             raise RunError(f"{error.message} Choose another path for the report with --report.") from None
+
+
+def _is_of_system(path: Path) -> bool:
+    """Whether a path is in a folder whose files Linux makes up, such as /dev/stdout, which may lead to one."""
+    folders = {Path(os.path.abspath(path)), *(Path(os.readlink(path)) for _ in range(path.is_symlink()))}
+    return any(folder.is_relative_to(system) for folder in folders for system in ("/dev", "/proc"))
 
 
 def find_export(folder: Path) -> Path:
