@@ -97,7 +97,8 @@ def run_command(bundle: Path, audio: tuple[str, ...], mic: str | None, top: int 
     if events:
         printer = EventPrinter(tagger, flags, [sound.name for sound in sounds], is_live, as_json)
     collected = EmbeddingFile(tagger.contract, tagger.bundle.sha256) if embeddings_file else None
-    check_files(embeddings_file, flags.output, audio, bundle)  # before the work
+    inputs: list[str | Path] = [*audio, *(file for file in (flags.thresholds, flags.groups) if file)]
+    check_files(embeddings_file, flags.output, inputs, bundle)  # before the work
 
     def write(has_failed: bool) -> None:
         if collected and embeddings_file:
@@ -147,8 +148,9 @@ def list_sounds(audio: Sequence[str], mic: str | None, tagger: Tagger) -> list[S
             for name in audio]
 
 
-def check_files(embeddings: Path | None, output: Path | None, audio: Sequence[str], bundle: Path) -> None:
-    """Raise `UsageError` if a file to write is one of the sounds or a part of the bundle, or has another
+def check_files(embeddings: Path | None, output: Path | None, inputs: Sequence[str | Path],
+                bundle: Path) -> None:
+    """Raise `UsageError` if a file to write is one of the inputs or a part of the bundle, or has another
     ending than its format; `RunError` if it cannot be written."""
     from satexport.bundle.places import check_places
 
@@ -156,9 +158,9 @@ def check_files(embeddings: Path | None, output: Path | None, audio: Sequence[st
         raise UsageError(f"--embeddings {embeddings}: expected a file name that ends in .npz.")
     files = [("embeddings", embeddings), ("output", output)]
     for option, file in files:
-        if file and any(os.path.realpath(name) == os.path.realpath(file) for name in audio):
-            raise UsageError(f"--{option} {file}: is one of the sounds, which would be lost. Choose another "
-                             "name.")
+        if file and any(os.path.realpath(name) == os.path.realpath(file) for name in inputs):
+            raise UsageError(f"--{option} {file}: is one of the files that are read, and would be lost. "
+                             "Choose another name.")
     check_places([(option, file) for option, file in files if file], [bundle])
 
 

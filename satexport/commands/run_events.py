@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from satexport.tagging.sounds import Chunk
     from satexport.tagging.tagger import Tagger
 
+FAR = 10_000  # days that a recording may last, for its times to exist
 DAY = 86_400  # s
 FORMAT_NAMES = ("jsonl", "csv", "parquet", "dcase", "raven", "audacity")  # the keys of FORMATS
 OPTIONS = (
@@ -229,6 +230,7 @@ def _read_start(text: str | None, names: list[str], is_live: bool) -> datetime |
         return None  # it is known when the first chunk is complete
     try:
         start = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith(("Z", "z")) else text)
+        start + timedelta(days=FAR)  # the times of a recording must exist
         return start if start.tzinfo else start.astimezone()
     except (ValueError, OverflowError, OSError):
         raise UsageError(f"--start {text}: expected a time in ISO 8601, such as "

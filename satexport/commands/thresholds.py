@@ -62,6 +62,8 @@ def thresholds_command(bundle: Path, data: str, folds: str | None, category_map:
     opened = open_bundle(bundle)
     file = output or opened.reports / "thresholds.toml"
     check_places([("thresholds file", file)], [bundle])
+    if file.suffix != ".toml":
+        raise UsageError(f"--output {file}: expected a file name that ends in .toml.")
     labelled = _choosing_set(data, opened.labels, parse_folds(folds), category_map)
     with load(bundle, threads) as tagger:
         found = find_thresholds(tagger, labelled, precision)

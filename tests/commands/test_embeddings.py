@@ -179,7 +179,7 @@ def test_what_cannot_be_written_is_refused_before_the_work(
                                "--embeddings out."),
             (bundle, "taken.npz", 2, "is not a regular file; expected a file name for the embeddings"),
             (bundle, wavs[0], 2, "expected a file name that ends in .npz"),
-            (bundle, "sound.npz", 2, "is one of the sounds, which would be lost"),
+            (bundle, "sound.npz", 2, "is one of the files that are read, and would be lost"),
             (bundle, "-", 2, "expected a file name for the embeddings"),
             (bundle, bundle / "a.npz", 2, "is inside the bundle"),
             (bundle, bundle / "golden.npz", 2, "is inside the bundle"),

@@ -211,3 +211,22 @@ def test_ctrl_c_ends_the_events_of_standard_input_and_the_file_is_written(
     line, = lines((tmp_path / "a.jsonl").read_text())
     assert (line["file"], line["end"]) == ("-", 6.0)
     assert "resampler" not in line
+
+
+@pytest.mark.parametrize(("option", "name"), [("--thresholds", "t.toml"), ("--groups", "g.toml")])
+def test_a_file_that_is_read_is_not_written(demo: Path, tmp_path: Path, option: str, name: str) -> None:
+    file = tmp_path / name
+    if option == "--groups":
+        file.write_text('[group."Pets"]\nlabels = ["Dog"]\n')
+    else:
+        write_thresholds(file, Thresholds(labels_sha256=open_bundle(demo).contract.labels_sha256))
+    before = file.read_bytes()
+    result = call("run", demo, tmp_path / "absent.wav", "--events", option, file, "-o", file,
+                  "--format", "csv")
+    assert (result.code, "is one of the files that are read" in result.err) == (2, True), result.err
+    assert file.read_bytes() == before
+
+
+def test_a_time_whose_end_does_not_exist_is_refused(demo: Path, tmp_path: Path) -> None:
+    result = call("run", demo, tmp_path / "absent.wav", "--events", "--start", "9999-12-31T23:59:59Z")
+    assert (result.code, "expected a time in ISO 8601" in result.err) == (2, True), result.err
