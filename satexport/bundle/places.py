@@ -78,9 +78,11 @@ def check_places(paths: Sequence[tuple[str, Path]], bundles: Sequence[Path] = ()
 
 
 def _is_of_system(path: Path) -> bool:
-    """Whether a path is in a folder whose files Linux makes up, or a link to one there, as /dev/stdout."""
-    folders = {Path(os.path.abspath(path)), *(Path(os.readlink(path)) for _ in range(path.is_symlink()))}
-    return any(folder.is_relative_to(system) for folder in folders for system in ("/dev", "/proc"))
+    """Whether a path is a link of those that Linux makes up, such as /dev/stdout, or leads to one."""
+    if not path.is_symlink():
+        return False
+    return any(Path(where).is_relative_to(system) for where in (os.path.abspath(path), os.readlink(path))
+               for system in ("/dev", "/proc"))
 
 
 def find_export(folder: Path) -> Path:

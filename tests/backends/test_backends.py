@@ -42,7 +42,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("backends")
 
 
-@pytest.fixture(scope="module", params=STEPS)
+@pytest.fixture(scope="module", params=[
+    pytest.param(name, marks=pytest.mark.long if name == "ONNX Runtime Web" else ()) for name in STEPS])
 def runtime(request: pytest.FixtureRequest, tiny: Path, folder: Path) -> Runtime:
     name, may_differ = STEPS[request.param]
     if name.startswith("openvino"):

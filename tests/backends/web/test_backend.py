@@ -123,6 +123,7 @@ def test_a_step_of_the_browser_is_measured_where_it_runs(
     assert list(short.iterdir()) == []  # no folder of a browser
 
 
+@pytest.mark.long
 def test_a_closed_step_has_ended_its_browser(web_tiny: Path, chromium: str) -> None:
     tagger = load(web_tiny)
     process = tagger.step._tab.processes()[0]["id"]  # type: ignore[attr-defined]

@@ -106,6 +106,7 @@ def test_nothing_comes_from_elsewhere_and_nothing_after_loading(browser: Any, we
         assert page.problems == []
 
 
+@pytest.mark.long
 def test_it_fits_a_phone(browser: Any, web_bundle: str, shared: Path) -> None:
     with open_page(browser, web_bundle, viewport={"width": 360, "height": 740}) as page:
         page.drop(DOG, (shared / "esc10" / "audio" / DOG).read_bytes())

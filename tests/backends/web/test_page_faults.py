@@ -60,6 +60,7 @@ def test_without_javascript_it_says_to_switch_it_on(browser: Any, served: str) -
         assert "Switch JavaScript on" in page.tab.inner_text("main")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["model.onnx.data", "capture.js", "decode.js", "page.css", "index.html"])
 def test_a_changed_file_is_named_and_not_used(browser: Any, served: str, name: str) -> None:
     def change(route: Any) -> None:

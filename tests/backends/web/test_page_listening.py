@@ -151,6 +151,7 @@ def test_sounds_appear_and_no_chunk_is_lost_also_in_the_background(
         assert own == []  # nothing from the network after loading
 
 
+@pytest.mark.long
 def test_a_microphone_that_is_unplugged_is_said_and_what_was_heard_is_kept(
         hearing: Any, web_bundle: str) -> None:
     with listening(hearing, web_bundle) as page:
@@ -200,6 +201,7 @@ def test_two_minutes_of_listening_lose_nothing_and_keep_the_heap(
         assert grown < 1e6
 
 
+@pytest.mark.long
 def test_the_lines_of_the_documentation_hear_a_microphone(
         hearing: Any, web_int8: Path, tmp_path: Path) -> None:
     page = re.search(r"```html\n(.*?)```", (ROOT / "docs" / "web.md").read_text("utf-8"), re.DOTALL)
