@@ -26,7 +26,9 @@ def constant_weights(*shape: int) -> Any:
 def quantize(x: Any, low: object = np.float32(-0.3)) -> Any:
     from openvino import opset13 as op
 
-    ends = op.constant(low), op.constant(np.float32(1.7))
+    # both of one shape: of a range per feature with a single upper end, OpenVINO 2026.4.1 now and then makes
+    # numbers such as 1e23
+    ends = op.constant(low), op.constant(np.full_like(low, 1.7))
     return op.fake_quantize(x, *ends, *ends, 256)
 
 
