@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from satexport.files import PACKAGE_FOLDER
 from satexport.version import __version__
 
 PACKAGES = ("numpy", "torch", "onnx", "onnxsim", "onnxruntime", "openvino", "scikit-learn", "soundfile",
@@ -106,3 +109,13 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
+
+
+@cache
+def sources_sha256() -> str:
+    """SHA-256 of the Python sources of this package: two installations with the same one compute the same."""
+    digest = hashlib.sha256()
+    for file in sorted(PACKAGE_FOLDER.rglob("*.py")):
+        digest.update(f"{file.relative_to(PACKAGE_FOLDER).as_posix()}\0".encode())
+        digest.update(file.read_bytes() + b"\0")
+    return digest.hexdigest()

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from satexport.errors import UsageError
+
+if TYPE_CHECKING:
+    from satexport.cluster import ClusterOptions
 
 
 class WholeNumber(click.IntRange):
@@ -57,6 +61,39 @@ def threads_option(default: str) -> Callable[..., Any]:
     return click.option("--threads", type=WholeNumber(1, 256), metavar="N",
                         help="Threads of the runtime. Default: the target's. If the target sets none, "
                              f"{default}")
+
+
+def cluster_options(default: str) -> Callable[..., Any]:
+    """Return the options of `ClusterOptions`; `default` says what a command does without them."""
+    pem = click.Path(path_type=Path)
+    options = (
+        click.option("--workers", type=WholeNumber(1, 1024), metavar="N",
+                     help=f"Worker processes on this machine, one thread each. Default: {default}"),
+        click.option("--scheduler", metavar="ADDRESS",
+                     help="Use the workers of a Dask cluster that runs already, such as tcp://HOST:8786. "
+                          "They must see the same paths and have the same satexport."),
+        click.option("--tls-ca", type=pem, metavar="PEM",
+                     help="TLS of the scheduler: the certificate authority,"),
+        click.option("--tls-cert", type=pem, metavar="PEM", help="the certificate of this command,"),
+        click.option("--tls-key", type=pem, metavar="PEM", help="and its key."))
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def parse_cluster(workers: int | None, scheduler: str | None, tls_ca: Path | None, tls_cert: Path | None,
+                  tls_key: Path | None) -> ClusterOptions | None:
+    """Return the options of `cluster_options`; None if none was given. Raises `UsageError` if they do not fit
+    together."""
+    from satexport.cluster import ClusterOptions
+
+    given = {"workers": workers, "scheduler": scheduler, "tls_ca": tls_ca, "tls_cert": tls_cert,
+             "tls_key": tls_key}
+    return ClusterOptions(**given) if any(given.values()) else None  # type: ignore[arg-type]
 
 
 def embedding_option(help_text: str) -> Callable[..., Any]:
