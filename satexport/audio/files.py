@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from satexport.audio.containers import FIRST_BYTES, MPEG_BYTES, container_of, may_be_mpeg
 from satexport.audio.lengths import MIN_TRAILING, View, correct_length
+from satexport.audio.resample import Resampler
 from satexport.errors import AudioError, MissingError, RunError
 from satexport.step import MAX_AMPLITUDE, PCM_SCALE
 from satexport.terminal import note
@@ -23,6 +24,10 @@ from satexport.terminal import note
 PCM_BYTES = 2           # per sample; s16le: signed 16 bit, little endian
 DECODED_FRAMES = 4096   # decoded per call; fewer than this are lost before a damaged frame
 MAX_FRAMES = 1 << 20    # of a block, at any sample rate
+SEEKABLE = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC")
+PLAIN = ("PCM", "FLOAT", "DOUBLE", "ULAW", "ALAW")  # begins their subtypes
+LAST_SECONDS = 30       # of a file, into which is not sought: in the last page of Vorbis libsndfile misses
+MAX_LENGTH = 1 << 36    # frames; a header with more does not know the length
 MAX_SPOOLED = 1 << 30   # bytes of a pipe that are copied to disk
 CANCELLED = 0.1         # warn if the mean has less than this share of the power of uncorrelated channels
 SILENT = 1e-8           # mean square, -80 dBFS: below it, cancelled channels do not matter
@@ -33,7 +38,7 @@ EXTRA_SUFFIXES = {      # in addition to the names of the formats
 
 def audio_suffixes() -> tuple[str, ...]:
     """The file suffixes that soundfile can read. Raises `MissingError` if it is not installed."""
-    formats = _import_packages()[0].available_formats()
+    formats = _import_packages().available_formats()
     suffixes = {f".{name.lower()}" for name in formats} | {
         suffix for name, extra in EXTRA_SUFFIXES.items() if name in formats for suffix in extra}
     return tuple(sorted(suffixes - {".raw"}))  # raw files have no header
@@ -44,11 +49,13 @@ def read_audio(path: str | Path, rate: int, tell: Callable[[str], None] = note) 
     return np.concatenate(list(audio_blocks(path, rate, tell=tell)))
 
 
-def audio_blocks(path: str | Path, rate: int, seconds: float = 10.0,
-                 tell: Callable[[str], None] = note) -> Iterator[NDArray[np.float32]]:
+def audio_blocks(path: str | Path, rate: int, seconds: float = 10.0, tell: Callable[[str], None] = note,
+                 begin: int = 0, end: int | None = None) -> Iterator[NDArray[np.float32]]:
     """Yield an audio file (wav, flac, ogg, mp3 or another format of soundfile; any sample rate and channel
     count) in blocks of about `seconds`, so that it need not fit into memory. A named pipe is first copied to
-    a temporary file.
+    a temporary file. With `begin` and `end`, only these samples at `rate`, bit for bit as in the whole file;
+    reading begins near `begin` if the file `is_seekable`, otherwise at its start. The part may lie behind the
+    end of the file: it then has no blocks.
 
     A block is [samples] float32 at `rate` Hz, the mean of the channels. `tell` receives a sentence about each
     problem that does not prevent reading: a wrong length in the header, channels that cancel each other.
@@ -56,7 +63,7 @@ def audio_blocks(path: str | Path, rate: int, seconds: float = 10.0,
     too loud for a stream, or contains NaN or infinity; `RunError` if a pipe cannot be copied to disk; and
     `MissingError` if soundfile or soxr is not installed.
     """
-    soundfile, soxr = _import_packages()
+    soundfile = _import_packages()
     path, yielded = Path(path), 0
     try:
         with _open_seekable(path, rate) as file:
@@ -64,14 +71,15 @@ def audio_blocks(path: str | Path, rate: int, seconds: float = 10.0,
             for sentence in warnings:
                 tell(f"{path}: {sentence}.")
             with _open_sound(soundfile, path, file, view) as sound:
-                resampler = soxr.ResampleStream(sound.samplerate, rate, 1, "float32", "HQ")
-                for mono in _decode(soundfile, path, view, sound, seconds, tell):
-                    last = not len(mono)
-                    block = mono if sound.samplerate == rate else resampler.resample_chunk(mono, last)
+                part = _Part(path, sound, rate, begin, end)
+                for mono in _decode(soundfile, path, view, sound, part.position, seconds, tell):
+                    block = part.add(mono, is_last=not len(mono))
                     yielded += len(block)
                     if len(block):
                         _check_peak(path, block)
                         yield block
+                    if part.is_over:
+                        return
     except FileNotFoundError:
         raise AudioError(
             f"{path}: no such file; expected an audio file (wav, flac, ogg, mp3).") from None
@@ -81,19 +89,62 @@ def audio_blocks(path: str | Path, rate: int, seconds: float = 10.0,
     except OSError as error:
         raise AudioError(f"{path}: cannot be read ({error.strerror or error}); expected an audio file. "
                          "Check the disk and the file's permissions.") from None
-    if not yielded:
+    if not yielded and not begin:
         raise AudioError(f"{path}: contains no samples, or too few for one sample at {rate} Hz; "
                          "expected audio. Record it again.")
 
 
-def _import_packages() -> tuple[Any, Any]:
+class _Part:
+    """The samples `begin` to `end`, at `rate`, of a sound that has just been opened; None: to its end."""
+
+    def __init__(self, path: Path, sound: Any, rate: int, begin: int, end: int | None) -> None:
+        resamples = sound.samplerate != rate
+        self._resampler = Resampler(sound.samplerate, rate, begin) if resamples else None
+        first = self._resampler.needs_from if self._resampler else begin
+        self.position = 0  # of the next frame of the sound
+        if first and is_seekable(sound):
+            try:
+                self.position = sound.seek(max(0, min(first, sound.frames - LAST_SECONDS * sound.samplerate)))
+            except RuntimeError as error:  # SoundFileError
+                raise AudioError(f"{path}: cannot be read from {first / sound.samplerate:.1f} s on "
+                                 f"({_reason(error)}). The file is damaged: copy it again.") from None
+        self._skipped = first - self.position
+        self._missing = None if end is None else end - begin
+
+    @property
+    def is_over(self) -> bool:
+        return self._missing == 0
+
+    def add(self, frames: NDArray[np.float32], is_last: bool) -> NDArray[np.float32]:
+        """Add frames [n], averaged over the channels, and return samples of the part."""
+        skipped = min(self._skipped, len(frames))
+        self._skipped -= skipped
+        samples = frames[skipped:]
+        if self._resampler:
+            samples = self._resampler.add(samples, is_last)
+        samples = samples[:self._missing]
+        if self._missing is not None:
+            self._missing -= len(samples)
+        return samples
+
+
+def is_seekable(sound: Any) -> bool:
+    """Whether reading a sound of soundfile from its middle gives the same frames as reading all of it: in MP3
+    and Opus a frame depends on earlier ones, and in a compressed format with a header that does not say how
+    long it is, the middle is not known."""
+    is_vorbis = (sound.format, sound.subtype) == ("OGG", "VORBIS")
+    is_plain = sound.format in SEEKABLE and sound.subtype.startswith(PLAIN)
+    return sound.frames < MAX_LENGTH and (is_vorbis or is_plain)
+
+
+def _import_packages() -> Any:
     try:
         import soundfile
-        import soxr
+        import soxr  # noqa: F401  # of satexport.audio.resample
     except (ImportError, OSError) as error:  # OSError: soundfile does not find its C library
         raise MissingError(f"reading audio files needs soundfile and soxr ({error}): "
                            "pip install 'satexport[audio]'") from error
-    return soundfile, soxr
+    return soundfile
 
 
 @contextmanager
@@ -164,14 +215,14 @@ def _reason(error: Exception) -> str:
     return reason.removeprefix("Error in ").rstrip(".")
 
 
-def _decode(soundfile: Any, path: Path, view: View, sound: Any, seconds: float,
+def _decode(soundfile: Any, path: Path, view: View, sound: Any, begin: int, seconds: float,
             tell: Callable[[str], None]) -> Iterator[NDArray[np.float32]]:
     """Yield the mean of the channels at the file's sample rate in blocks of `seconds`, then an empty
-    block."""
+    block; the sound is at its frame `begin`."""
     size = max(1, min(round(seconds * sound.samplerate), MAX_FRAMES))
     buffer = np.empty((min(size, DECODED_FRAMES), sound.channels), np.float32)
     downmix, damage = _Downmix(sound.channels), None
-    decoded, parts, waiting = 0, [], 0
+    decoded, parts, waiting = begin, [], 0
     while damage is None:
         try:
             frames = sound.read(out=buffer[:sound.frames - decoded])
@@ -186,7 +237,7 @@ def _decode(soundfile: Any, path: Path, view: View, sound: Any, seconds: float,
         if waiting >= size or damage:
             yield np.concatenate(parts)
             parts, waiting = [], 0
-    if damage and not decoded:
+    if damage and decoded == begin:
         raise AudioError(f"{path}: cannot be read as audio ({_reason(damage)}); expected wav, flac, ogg or "
                          "mp3. Convert it first, for example with ffmpeg.")
     if damage:
@@ -202,7 +253,7 @@ def _decode(soundfile: Any, path: Path, view: View, sound: Any, seconds: float,
 
 def _check_end(view: View, sound: Any, decoded: int) -> Iterator[str]:
     """Warnings about the end of a file whose length can be checked only after decoding it."""
-    if sound.format == "FLAC" and decoded < sound.frames < 2**36:
+    if sound.format == "FLAC" and decoded < sound.frames < MAX_LENGTH:
         yield f"its header announces {sound.frames} samples, but it contains {decoded}"
     if sound.format in ("FLAC", "OGG") and view.remaining >= MIN_TRAILING:
         yield (f"{view.remaining} bytes after the announced end are ignored. If they are audio, convert the "
