@@ -9,15 +9,18 @@ from typing import Any
 
 from satexport.terminal import printable
 
+HOUR = 3600  # s
+
 _shown: list[Any] = []  # bars that have begun; only the last one is on the screen
 
 
 @contextmanager
-def progress(label: str, total: int | None, done: int = 0, unit: str = "parts"
+def progress(label: str, total: float | None, done: int = 0, unit: str = "parts"
              ) -> Iterator[Callable[..., None]]:
     """Show a progress bar of one line on standard error if that is a terminal, in place of the one around it.
     Yields a function to call after each part, or with a number of completed parts. `total` is None if
-    unknown; `done` parts were completed before. With the unit "bytes" the bar shows size and speed."""
+    unknown; `done` parts were completed before. With the unit "bytes" the bar shows size and speed; with
+    "audio", whose parts are seconds of it, hours and how many times faster than real time they go."""
     if sys.stderr is None or not sys.stderr.isatty():  # None: a service, a GUI program
         yield lambda parts=1: None
         return
@@ -61,7 +64,22 @@ def _make_bar(unit: str) -> Any:
         BarColumn(None, table_column=Column(ratio=1, min_width=4, max_width=40))]
     if unit == "bytes":
         columns += [DownloadColumn(table_column=column()), TransferSpeedColumn(table_column=column())]
+    elif unit == "audio":
+        columns.append(_audio_column(column()))
     else:
         columns.append(TaskProgressColumn(table_column=column()))
     columns.append(TimeRemainingColumn(compact=True, table_column=column()))
     return Progress(*columns, console=console, transient=True, expand=True)
+
+
+def _audio_column(table_column: Any) -> Any:
+    """A column such as "1.3/10.0 h, 310 x real time"."""
+    from rich.progress import ProgressColumn
+    from rich.text import Text
+
+    class AudioColumn(ProgressColumn):
+        def render(self, task: Any) -> Text:
+            rate = f", {task.speed:.0f} x real time" if task.speed else ""
+            return Text(f"{task.completed / HOUR:.1f}/{task.total / HOUR:.1f} h{rate}")
+
+    return AudioColumn(table_column)

@@ -1,0 +1,1 @@
+"""Archives: thousands of hours of recordings, tagged by many workers, always with the same result."""

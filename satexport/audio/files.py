@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from satexport.audio.containers import FIRST_BYTES, MPEG_BYTES, container_of, may_be_mpeg
 from satexport.audio.lengths import MIN_TRAILING, View, correct_length
-from satexport.audio.resample import Resampler
+from satexport.audio.parts import MAX_LENGTH, Part, is_seekable
 from satexport.errors import AudioError, MissingError, RunError
 from satexport.step import MAX_AMPLITUDE, PCM_SCALE
 from satexport.terminal import note
@@ -24,10 +25,6 @@ from satexport.terminal import note
 PCM_BYTES = 2           # per sample; s16le: signed 16 bit, little endian
 DECODED_FRAMES = 4096   # decoded per call; fewer than this are lost before a damaged frame
 MAX_FRAMES = 1 << 20    # of a block, at any sample rate
-SEEKABLE = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC")
-PLAIN = ("PCM", "FLOAT", "DOUBLE", "ULAW", "ALAW")  # begins their subtypes
-LAST_SECONDS = 30       # of a file, into which is not sought: in the last page of Vorbis libsndfile misses
-MAX_LENGTH = 1 << 36    # frames; a header with more does not know the length
 MAX_SPOOLED = 1 << 30   # bytes of a pipe that are copied to disk
 CANCELLED = 0.1         # warn if the mean has less than this share of the power of uncorrelated channels
 SILENT = 1e-8           # mean square, -80 dBFS: below it, cancelled channels do not matter
@@ -71,7 +68,7 @@ def audio_blocks(path: str | Path, rate: int, seconds: float = 10.0, tell: Calla
             for sentence in warnings:
                 tell(f"{path}: {sentence}.")
             with _open_sound(soundfile, path, file, view) as sound:
-                part = _Part(path, sound, rate, begin, end)
+                part = _find_part(soundfile, path, sound, rate, begin, end)
                 for mono in _decode(soundfile, path, view, sound, part.position, seconds, tell):
                     block = part.add(mono, is_last=not len(mono))
                     yielded += len(block)
@@ -94,47 +91,34 @@ def audio_blocks(path: str | Path, rate: int, seconds: float = 10.0, tell: Calla
                          "expected audio. Record it again.")
 
 
-class _Part:
-    """The samples `begin` to `end`, at `rate`, of a sound that has just been opened; None: to its end."""
+class Length(NamedTuple):
+    """How long a recording is, by its header."""
 
-    def __init__(self, path: Path, sound: Any, rate: int, begin: int, end: int | None) -> None:
-        resamples = sound.samplerate != rate
-        self._resampler = Resampler(sound.samplerate, rate, begin) if resamples else None
-        first = self._resampler.needs_from if self._resampler else begin
-        self.position = 0  # of the next frame of the sound
-        if first and is_seekable(sound):
-            try:
-                self.position = sound.seek(max(0, min(first, sound.frames - LAST_SECONDS * sound.samplerate)))
-            except RuntimeError as error:  # SoundFileError
-                raise AudioError(f"{path}: cannot be read from {first / sound.samplerate:.1f} s on "
-                                 f"({_reason(error)}). The file is damaged: copy it again.") from None
-        self._skipped = first - self.position
-        self._missing = None if end is None else end - begin
-
-    @property
-    def is_over(self) -> bool:
-        return self._missing == 0
-
-    def add(self, frames: NDArray[np.float32], is_last: bool) -> NDArray[np.float32]:
-        """Add frames [n], averaged over the channels, and return samples of the part."""
-        skipped = min(self._skipped, len(frames))
-        self._skipped -= skipped
-        samples = frames[skipped:]
-        if self._resampler:
-            samples = self._resampler.add(samples, is_last)
-        samples = samples[:self._missing]
-        if self._missing is not None:
-            self._missing -= len(samples)
-        return samples
+    seconds: float      # 0: it cannot be opened, or does not say
+    is_seekable: bool   # it can be read from its middle
 
 
-def is_seekable(sound: Any) -> bool:
-    """Whether reading a sound of soundfile from its middle gives the same frames as reading all of it: in MP3
-    and Opus a frame depends on earlier ones, and in a compressed format with a header that does not say how
-    long it is, the middle is not known."""
-    is_vorbis = (sound.format, sound.subtype) == ("OGG", "VORBIS")
-    is_plain = sound.format in SEEKABLE and sound.subtype.startswith(PLAIN)
-    return sound.frames < MAX_LENGTH and (is_vorbis or is_plain)
+def audio_length(path: str | Path) -> Length:
+    """Read the header of a file; whether the audio is there is known only when it is read. Raises
+    `MissingError` if soundfile is not installed."""
+    soundfile = _import_packages()
+    try:
+        if not os.path.isfile(path):
+            return Length(0, False)
+        with open(path, "rb") as file, _open_sound(
+                soundfile, Path(path), file, correct_length(file)[0]) as sound:
+            is_known = sound.frames < MAX_LENGTH
+            return Length(sound.frames / sound.samplerate if is_known else 0, is_seekable(sound))
+    except (OSError, AudioError):
+        return Length(0, False)
+
+
+def _find_part(soundfile: Any, path: Path, sound: Any, rate: int, begin: int, end: int | None) -> Part:
+    try:
+        return Part(sound, rate, begin, end)
+    except soundfile.SoundFileError as error:
+        raise AudioError(f"{path}: cannot be read from {begin / rate:.1f} s on ({_reason(error)}). The file "
+                         "is damaged: copy it again.") from None
 
 
 def _import_packages() -> Any:

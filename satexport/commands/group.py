@@ -21,6 +21,7 @@ from satexport.commands.openvino import openvino_command
 from satexport.commands.parity import parity_command
 from satexport.commands.report import report_command
 from satexport.commands.run import run_command
+from satexport.commands.tag import tag_command
 from satexport.commands.targets import targets_command
 from satexport.commands.thresholds import thresholds_command
 from satexport.commands.trt import trt_command
@@ -56,6 +57,7 @@ def cli() -> None:
       satexport measure build/sat-t-2s/onnx
       satexport report build/sat-t-2s/onnx
       satexport run build/sat-t-2s/onnx dog.wav
+      satexport tag build/sat-t-2s/onnx recordings/ -o tags/
       satexport thresholds build/sat-t-2s/onnx --data ESC-50
 
     \b
@@ -65,8 +67,8 @@ def cli() -> None:
 
 
 for command in (onnx_command, bundle_command, cpu_command, openvino_command, trt_command, web_command,
-                parity_command, measure_command, report_command, run_command, thresholds_command,
-                models_command, targets_command, data_command):
+                parity_command, measure_command, report_command, run_command, tag_command,
+                thresholds_command, models_command, targets_command, data_command):
     cli.add_command(command)
 
 

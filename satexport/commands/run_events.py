@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta, timezone
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FAR = 10_000  # days that a recording may last, for its times to exist
 DAY = 86_400  # s
 FORMAT_NAMES = ("jsonl", "csv", "parquet", "dcase", "raven", "audacity")  # the keys of FORMATS
-OPTIONS = (
+FINDING_OPTIONS = (   # what counts as an event
     click.option("--threshold", type=click.FloatRange(0, 1, min_open=True), metavar="X",
                  help="Score from which on an event begins, for labels without a threshold of their own.  "
                       "[default: 0.5]"),
@@ -42,6 +42,8 @@ OPTIONS = (
                  help="Gaps up to this do not end an event.  [default: 0]"),
     click.option("--smooth", type=WholeNumber(1, 999), metavar="N",
                  help="Median over N chunks, an odd number, before the thresholds.  [default: 1, none]"),
+)
+REPORT_OPTIONS = (
     click.option("--start", metavar="TIME",
                  help="When the recording began, in ISO 8601 (2026-11-26T21:00:00+01:00; without a zone, "
                       "this computer's), or now: events then have absolute times."),
@@ -78,7 +80,14 @@ class EventFlags:
 
 def event_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of events to a command; their values are the fields of `EventFlags`."""
-    for option in reversed(OPTIONS):
+    for option in reversed(REPORT_OPTIONS):
+        command = option(command)
+    return finding_options(command)
+
+
+def finding_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add those of these options that decide what counts as an event."""
+    for option in reversed(FINDING_OPTIONS):
         command = option(command)
     return command
 
@@ -91,7 +100,7 @@ class EventPrinter:
         """Raises `SatexportError` if an option, or a file that it names, does not fit the bundle or the
         sounds."""
         self._tagger, self._as_json = tagger, as_json
-        self._options = _read_options(flags, tagger)
+        self._options = read_options(flags, tagger.labels)
         self._start = _read_start(flags.start, names, is_live)
         self._is_now, self._has_several = flags.start == "now", len(names) > 1
         self._origin = _read_origin(flags, self._options, tagger)
@@ -184,13 +193,13 @@ class EventPrinter:
         sys.stdout.flush()
 
 
-def _read_options(flags: EventFlags, tagger: Tagger) -> EventOptions:
+def read_options(flags: EventFlags, labels: Sequence[str]) -> EventOptions:
     """The options of events, with the content of the files that they name."""
     from satexport.bundle.thresholds import DEFAULT, read_thresholds
     from satexport.tagging.events import EventOptions
     from satexport.tagging.groups import read_groups
 
-    found = read_thresholds(flags.thresholds, tagger.labels) if flags.thresholds else None
+    found = read_thresholds(flags.thresholds, labels) if flags.thresholds else None
     on, off = (found.on, found.off) if found else (DEFAULT, None)
     if flags.threshold is not None:
         on, off = flags.threshold, None
@@ -198,23 +207,29 @@ def _read_options(flags: EventFlags, tagger: Tagger) -> EventOptions:
         on=on, off=off if flags.threshold_off is None else flags.threshold_off,
         thresholds=found.threshold if found else {}, least_seconds=flags.least or 0.0,
         bridge_seconds=flags.bridge or 0.0, smooth_chunks=flags.smooth or 1,
-        groups=read_groups(flags.groups, tagger.labels) if flags.groups else {})
+        groups=read_groups(flags.groups, labels) if flags.groups else {})
 
 
 def _read_origin(flags: EventFlags, options: EventOptions, tagger: Tagger) -> dict[str, str]:
     """What decides the events, for a file of them."""
-    from satexport.files import sha256_of
     from satexport.version import __version__
 
     bundle, off = tagger.bundle, options.on if options.off is None else options.off
-    files = {"thresholds_sha256": flags.thresholds, "groups_sha256": flags.groups}
     return {
         "model": bundle.contract.variant, "precision": bundle.target.precision,
         "bundle_sha256": bundle.sha256, "labels_sha256": bundle.contract.labels_sha256,
         "threshold": f"{options.on:g}", "threshold_off": f"{off:g}",
         "least": f"{options.least_seconds:g}", "bridge": f"{options.bridge_seconds:g}",
         "smooth": f"{options.smooth_chunks}",
-        **{key: sha256_of(file) for key, file in files.items() if file}, "version": __version__}
+        **hash_files(flags), "version": __version__}
+
+
+def hash_files(flags: EventFlags) -> dict[str, str]:
+    """The SHA-256 of the files that the options name, for results that depend on them."""
+    from satexport.files import sha256_of
+
+    files = {"thresholds_sha256": flags.thresholds, "groups_sha256": flags.groups}
+    return {key: sha256_of(file) for key, file in files.items() if file}
 
 
 def _read_start(text: str | None, names: list[str], is_live: bool) -> datetime | None:
