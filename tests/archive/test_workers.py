@@ -35,9 +35,9 @@ def test_two_workers_of_which_one_is_killed_find_the_same(
             killed.append(workers[0].pid)
             workers[0].kill()
 
-    run(tiny, archive, tmp_path / "here", content="scores", piece_seconds=6)
+    run(tiny, archive, tmp_path / "here", content="scores", piece_seconds=20)
     monkeypatch.setattr(store, "write_bytes", write_and_kill)
-    report = run(tiny, archive, tmp_path / "killed", content="scores", piece_seconds=6,
+    report = run(tiny, archive, tmp_path / "killed", content="scores", piece_seconds=20,
                  cluster=ClusterOptions(workers=2))
     assert (report.workers, report.lost, len(killed)) == (2, 0, 1)
     assert rows(tmp_path / "killed") == rows(tmp_path / "here")
