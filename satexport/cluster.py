@@ -48,6 +48,8 @@ class ClusterOptions:
         if self.workers and self.scheduler:
             raise UsageError("--workers starts workers on this machine, and --scheduler uses those of a "
                              "cluster that runs already. Leave one of them out.")
+        if self.scheduler and self.scheduler.startswith("tls:") and not any(tls):
+            raise UsageError(f"--scheduler {self.scheduler} needs --tls-ca, --tls-cert and --tls-key.")
         if any(tls) and not (all(tls) and self.scheduler):
             raise UsageError("--tls-ca, --tls-cert and --tls-key belong together, and to --scheduler: "
                              "expected all four of these options, or none of the three.")

@@ -26,7 +26,7 @@ from satexport.bundle.folder import Bundle, open_bundle
 from satexport.bundle.places import check_outside
 from satexport.cluster import Cluster, ClusterOptions, Lost, open_cluster
 from satexport.errors import RunError, UsageError
-from satexport.origin import sources_sha256
+from satexport.origin import cores, sources_sha256
 from satexport.progress import progress
 from satexport.tagging.events import EventOptions
 from satexport.terminal import note
@@ -101,7 +101,7 @@ def tag(options: TagOptions) -> TagReport:
     if waiting:
         with ExitStack() as opened:
             with progress("start workers", None):
-                cluster = opened.enter_context(open_cluster(options.cluster))
+                cluster = opened.enter_context(open_cluster(_as_needed(options.cluster, len(waiting))))
                 job = _check_workers(cluster, job, options.mixed_cpus)
             if not earlier:
                 store.begin({**settings, "scores_sha256": job.scores_sha256}, recordings)
@@ -182,6 +182,13 @@ def _same_recordings(earlier: list[Recording], now: Sequence[Recording]) -> list
         note(f"{len(changed)} recordings have another size than when this run began, such as {min(changed)}: "
              "their rows may not fit together. Tag them into another folder.")
     return earlier
+
+
+def _as_needed(options: ClusterOptions | None, parts: int) -> ClusterOptions | None:
+    """The options, with no more workers on this machine than there are parts."""
+    if options is None or options.scheduler:
+        return options
+    return replace(options, workers=min(options.workers or cores(), parts))
 
 
 def _check_workers(cluster: Cluster, job: Job, mixed_cpus: bool) -> Job:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from satexport.archive.run import TagReport
 
 CONTENT_NAMES = ("tags", "scores", "events", "embeddings")  # the keys of CONTENTS
-HOUR = 3600  # s
+HOUR, MINUTE = 3600, 60  # s
 SHOWN = 5   # problems that are printed; the file lists all
 
 
@@ -112,13 +112,17 @@ def _print(report: TagReport, content: str) -> None:
 
     row = CONTENTS[content].title
     say(f"{report.output}: {report.rows:,} {row}{'s' * (report.rows != 1)} of {report.recordings:,} "
-        f"recording{'s' * (report.recordings != 1)}, {report.audio_seconds / HOUR:,.2f} h of audio")
+        f"recording{'s' * (report.recordings != 1)}, {_duration(report.audio_seconds)} of audio")
     if report.parts_now:
-        say(f"  now: {report.parts_now} of {report.parts} parts, {report.audio_seconds_now / HOUR:,.2f} h in "
+        say(f"  now: {report.parts_now} of {report.parts} parts, {_duration(report.audio_seconds_now)} in "
             f"{report.work_seconds:,.1f} s, {report.times_real_time:,.0f} times real time with "
             f"{report.workers} worker{'s' * (report.workers != 1)} (started in {report.start_seconds:.1f} s)")
     else:
         say("  nothing was left to do")
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / HOUR:,.1f} h" if seconds >= HOUR else f"{seconds / MINUTE:.1f} min"
 
 
 def _finish(report: TagReport) -> None:

@@ -187,6 +187,7 @@ def test_another_cpu_does_not_go_on_with_a_run(
     (["--least", "2"], 2, "--least does not apply"),
     (["--workers", "2", "--scheduler", "tcp://127.0.0.1:1"], 2, "Leave one of them out"),
     (["--tls-ca", "ca.pem"], 2, "belong together"),
+    (["--scheduler", "tls://127.0.0.1:1"], 2, "needs --tls-ca"),
     (["--scheduler", "tcp://127.0.0.1:1"], 5, "no Dask scheduler answers at tcp://127.0.0.1:1"),
     (["nowhere/*.wav"], 4, "no recording is there"),
     (["nowhere"], 4, "does not exist"),
