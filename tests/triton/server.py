@@ -21,8 +21,12 @@ from tests.machine import PATIENCE
 from tests.triton.environment import FOLDER, packages
 
 HERE = Path(__file__).parent
-CARRY = "carry"  # backend in C
-START = """
+CACHES, WINDOW, ENGINE, IDLE = "sat-t-2s", "vit-t-48x3x2-1s-window-10s", "engine", "idle"  # models
+CARRY = "carry"    # a model, and the backend in C
+IDLE_SECONDS = 4   # after which the model "idle" forgets a microphone
+START, END = 1, 2  # flags of a request
+RATE = 16_000      # Hz
+LAUNCH = """
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: the server ends with the tests
 os.execv(sys.argv[1], sys.argv[1:])
@@ -75,7 +79,7 @@ def serve(repository: Path, backends: Path, network: Path | None) -> Iterator[Se
                    "FAKE_NETWORK_LOG": str(record), "FAKE_NETWORK_LOOPBACK": "1"}
     environment |= {"LD_PRELOAD": str(network)} if network else {}
     binary = packages() / "pytriton" / "tritonserver" / "bin" / "tritonserver"
-    command = [sys.executable, "-c", START, binary, f"--model-repository={repository}",
+    command = [sys.executable, "-c", LAUNCH, str(binary), f"--model-repository={repository}",
                f"--backend-directory={backends}", "--http-address=127.0.0.1", f"--http-port={http}",
                "--grpc-address=127.0.0.1", f"--grpc-port={grpc}", "--allow-metrics=false",
                "--exit-timeout-secs=10", f"--backend-config=python,shm-region-prefix-name={region}"]
