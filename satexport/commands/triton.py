@@ -37,7 +37,7 @@ def triton_command(bundles: tuple[Path, ...], output: Path, serving: str | None,
     Examples:
       satexport triton build/sat-t-2s/cpu-int8-dynamic -o build/triton
       satexport triton build/sat-t-2s/onnx-dynamic -o build/triton --serving triton-gpu --name sat-t-2s-gpu
-      satexport triton BUNDLE -o build/triton --serving FILE.toml
+      satexport triton build/sat-t-2s/onnx-dynamic -o build/triton --serving my-server.toml
     """
     from satexport.triton.repository import write_repository
 

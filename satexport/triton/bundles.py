@@ -60,8 +60,8 @@ def _check_engine(bundle: Bundle, serving: Serving) -> None:
                          f"a CPU. Pass --serving {TABLES['tensorrt']}, or a table of your own with "
                          'device = "gpu".')
     _, record = find_engine(bundle)
-    if record["module"] != JETSON_MODULE:
-        raise UsageError(f"{bundle.path} has an engine of {record['module']}; Triton's backend reads only "
+    if (module := record.get("module", JETSON_MODULE)) != JETSON_MODULE:
+        raise UsageError(f"{bundle.path} has an engine of {module}; Triton's backend reads only "
                          "those of TensorRT itself. Make a bundle for a target of TensorRT "
                          "(`satexport targets`), and build its engine on the server.")
 
