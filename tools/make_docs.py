@@ -271,7 +271,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "commands": commands, "targets": targets, "boards": boards, "forced keys": forced_keys,
     "gates": keys_of(Gates), "budgets": keys_of(Budgets), "quantization": keys_of(Quantization),
     "openvino": keys_of(OpenVinoSettings), "tensorrt": keys_of(TensorRtSettings),
-    "calibration": keys_of(CalibrationSet), "serving": keys_of(serving.Serving), "variants": variants, "paper": paper_figures,
+    "calibration": keys_of(CalibrationSet), "serving": keys_of(serving.Serving), "variants": variants,
+    "paper": paper_figures,
     "files": published_files, "embeddings": embedding_kinds, "embedding sizes": embedding_sizes,
     "front ends": front_ends,
     **{f"{what} of {kind}": function(kind) for kind in ("measure", "parity", "export", "sensitivity")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import queue
 import runpy
 import subprocess
 import sys
 import time
 import wave
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import MagicMock, patch
 
 import numpy as np
 import pytest
@@ -79,6 +81,55 @@ def test_without_the_servers_client_it_says_what_to_install(
     assert main(["hall=a.wav"]) == 1
     assert capsys.readouterr().err == (
         "Error: tritonclient is not installed: pip install 'tritonclient[grpc]'\n")
+
+
+class Refusal(Exception):  # noqa: N818, it stands for InferenceServerException
+    """What the server's client raises."""
+
+    def status(self) -> str:
+        return str(self.args[0])
+
+    def message(self) -> str:
+        return str(self.args[1])
+
+
+class AwayServer:
+    """A client of a server whose requests have these outcomes: an answer, or an error."""
+
+    def __init__(self, *outcomes: Refusal | None) -> None:
+        self.outcomes, self.starts = iter(outcomes), list[bool]()
+
+    def infer(self, *_: object, sequence_start: bool, **others: object) -> SimpleNamespace:
+        self.starts.append(sequence_start)
+        if error := next(self.outcomes):
+            raise error
+        return SimpleNamespace(as_numpy=lambda name: np.array([[b"0.5:0:Speech"]]))
+
+
+AWAY = Refusal("StatusCode.UNAVAILABLE", "nobody is there")
+
+
+@pytest.mark.parametrize(("outcomes", "patience", "starts", "last"), [
+    ((None, AWAY, AWAY, None), 60, [True, False, True, True], None),
+    ((None, AWAY), -1, [True, False], "hall: nobody is there"),
+    ((None, Refusal("StatusCode.INTERNAL", "it failed")), 60, [True, False], "hall: it failed")])
+def test_a_chunk_is_sent_again_while_the_server_is_away(
+        outcomes: tuple[Refusal | None, ...], patience: float, starts: list[bool], last: str | None,
+        folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = runpy.run_path(str(CLIENT))
+    stand_in = SimpleNamespace(InferenceServerException=Refusal, InferInput=MagicMock(),
+                               InferRequestedOutput=MagicMock())
+    monkeypatch.setitem(sys.modules, "tritonclient", SimpleNamespace(grpc=stand_in))
+    monkeypatch.setitem(sys.modules, "tritonclient.grpc", stand_in)
+    monkeypatch.setitem(client["Microphone"].run.__globals__, "PAUSE", 0)
+    server, lines = AwayServer(*outcomes), queue.Queue[Any]()
+    model, source = client["Model"]("m", RATE, 5, 5, True), client["Source"]("hall", "a.wav")
+    client["Microphone"](server, model, source, SimpleNamespace(top=1, patience=patience), lines).run()
+    assert server.starts == starts
+    *_, end = found = [lines.get() for _ in range(lines.qsize())]
+    assert end is None
+    assert (str(found[-2]) if last else None) == last
+    assert [json.loads(line)["tags"] for line in found[:1]] == [[{"label": "Speech", "score": 0.5}]]
 
 
 # With the server.
