@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -27,9 +26,22 @@ IDLE_SECONDS = 4   # after which the model "idle" forgets a microphone
 START, END = 1, 2  # flags of a request
 RATE = 16_000      # Hz
 LAUNCH = """
-import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: the server ends with the tests
-os.execv(sys.argv[1], sys.argv[1:])
+import ctypes, glob, os, signal, subprocess, sys
+
+def end(*_):
+    server.terminate()
+    signal.alarm(int(sys.argv[2]))  # for a server that does not end by itself
+
+server = subprocess.Popen(sys.argv[4:])
+signal.signal(signal.SIGTERM, end)
+signal.signal(signal.SIGALRM, lambda *_: server.kill())
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: end with the tests
+if os.getppid() != int(sys.argv[1]):
+    end()
+server.wait()
+for left in glob.glob(f"/dev/shm/{sys.argv[3]}*"):  # memory shared with models in Python
+    os.unlink(left)
+os.killpg(0, signal.SIGKILL)  # this process and those of models in Python
 """
 END_SECONDS = 20  # that the server may take to end by itself
 
@@ -79,7 +91,8 @@ def serve(repository: Path, backends: Path, network: Path | None) -> Iterator[Se
                    "FAKE_NETWORK_LOG": str(record), "FAKE_NETWORK_LOOPBACK": "1"}
     environment |= {"LD_PRELOAD": str(network)} if network else {}
     binary = packages() / "pytriton" / "tritonserver" / "bin" / "tritonserver"
-    command = [sys.executable, "-c", LAUNCH, str(binary), f"--model-repository={repository}",
+    command = [sys.executable, "-c", LAUNCH, str(os.getpid()), str(END_SECONDS), region,
+               str(binary), f"--model-repository={repository}",
                f"--backend-directory={backends}", "--http-address=127.0.0.1", f"--http-port={http}",
                "--grpc-address=127.0.0.1", f"--grpc-port={grpc}", "--allow-metrics=false",
                "--exit-timeout-secs=10", f"--backend-config=python,shm-region-prefix-name={region}"]
@@ -91,13 +104,7 @@ def serve(repository: Path, backends: Path, network: Path | None) -> Iterator[Se
         yield Server(f"127.0.0.1:{grpc}", f"http://127.0.0.1:{http}", log, record)
     finally:
         process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(END_SECONDS)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # also the processes of models in Python
         process.wait()
-        for left in Path("/dev/shm").glob(f"{region}*"):
-            left.unlink()
 
 
 def _wait(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
