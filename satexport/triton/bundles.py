@@ -28,7 +28,11 @@ def check_served(bundle: Bundle, serving: Serving) -> None:
     that it can; `MissingError` if the bundle's engine has not been built or this version does not know its
     backend, `BundleError` if the engine is of another bundle."""
     check_known(bundle)
-    target, options = bundle.target, bundle.contract.options
+    contract, target, options = bundle.contract, bundle.target, bundle.contract.options
+    if contract.cache_in and serving.max_idle_s <= contract.hop_seconds:
+        raise UsageError(f"{bundle.path} has a chunk every {contract.hop_seconds:g} s, and {serving.name} "
+                         f"forgets a microphone after {serving.max_idle_s:g} s without one. Set max_idle_s "
+                         f"to several times {contract.hop_seconds:g} in a table of your own.")
     if reason := REFUSED.get(target.backend):
         raise UsageError(f"{bundle.path} is for {target.backend}, and Triton cannot serve it: {reason}. "
                          f"Expected a bundle for {' or '.join(TABLES)}. Make one: "

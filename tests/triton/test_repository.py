@@ -13,6 +13,7 @@ from satexport.bundle.folder import open_bundle
 from satexport.files import sha256_of
 from satexport.triton import repository
 from satexport.triton.bundles import make_command
+from satexport.triton.serving import FOLDER
 from tests.bundle.copies import change_bundle, content, copy_of
 from tests.commands.calls import call, no_file_longer_than
 from tests.docs.commands import in_lines, parse
@@ -166,6 +167,15 @@ def test_int8_for_a_gpu_is_refused(tiny_lanes: Path, tmp_path: Path) -> None:
     message = refused(bundle, "-o", tmp_path / "repository", "--serving", "triton-gpu")
     assert "is int8 for ONNX Runtime, which has no such kernels for a GPU" in message
     assert call("triton", bundle, "-o", tmp_path / "repository").code == 0
+
+
+def test_a_table_that_forgets_a_microphone_from_chunk_to_chunk_is_refused(
+        tiny_lanes: Path, tmp_path: Path) -> None:
+    usual = (FOLDER / "triton-cpu.toml").read_text("utf-8")
+    for seconds, code in ((2, 2), (2.5, 0)):
+        (tmp_path / "mine.toml").write_text(usual.replace("max_idle_s = 30", f"max_idle_s = {seconds}"))
+        result = call("triton", tiny_lanes, "-o", tmp_path / "new", "--serving", tmp_path / "mine.toml")
+        assert (result.code, "forgets a microphone after 2 s" in result.err) == (code, code == 2)
 
 
 @pytest.mark.parametrize(("changes", "serving", "code", "found"), [
