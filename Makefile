@@ -75,6 +75,7 @@ train: .venv/installed
 # Write the pins of requirements.lock (with hashes) and constraints.txt (without) again from pyproject.toml. Pins that
 # still fit are kept; UPGRADE=--upgrade updates all of them, UPGRADE='--upgrade-package numpy' only one. The files
 # benchmarks/peers/*.in have what the environments of peers add; their lock files have the same pins besides.
+# benchmarks/triton.in is for the tests with Triton's server, whose environment has nothing of the project's.
 UV := build/uv/bin/uv
 LOCK = $(UV) pip compile --quiet --universal --python-version 3.10 --no-python-downloads \
 	--no-annotate --custom-compile-command 'make lock'
@@ -86,6 +87,7 @@ lock: $(UV)
 		$(LOCK) --constraint constraints.txt --generate-hashes --no-emit-package torch $(UPGRADE) \
 			$$peer.in --output-file $$peer.lock || exit; \
 	done
+	$(LOCK) --generate-hashes $(UPGRADE) benchmarks/triton.in --output-file benchmarks/triton.lock
 
 # Check that every pin has a wheel on every system in docs/install.md. Installs nothing.
 check-lock: .venv/installed $(UV)

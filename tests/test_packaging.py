@@ -36,7 +36,8 @@ def test_the_wheel_contains_only_code_targets_data_and_attribution(wheel: Path) 
     with zipfile.ZipFile(wheel) as file:
         names = set(file.namelist())
     data = {path.relative_to(ROOT).as_posix() for path in (ROOT / "satexport" / "data").iterdir()}
-    targets = {f"satexport/targets/{path.name}" for path in (ROOT / "targets").glob("*.toml")}
+    targets = {f"satexport/{folder}/{path.name}" for folder in ("targets", "serving")
+               for path in (ROOT / folder).glob("*.toml")}
     assert {"satexport/data/ATTRIBUTION.md", "satexport/data/demo-sat-t-2s.safetensors",
             "satexport/targets/onnx.toml", "satexport/cli.py"} <= names
     assert data | targets <= names
@@ -51,12 +52,14 @@ from satexport.commands.group import cli
 from satexport.audio.labels import audioset_labels
 from satexport.targets import FOLDER, find_target
 from satexport.models.sat.family import DEMOS
-print(FOLDER, find_target("onnx").name, len(audioset_labels()), DEMOS["sat-t-2s"].is_file())
+from satexport.triton.serving import find_serving
+print(FOLDER, find_target("onnx").name, len(audioset_labels()), DEMOS["sat-t-2s"].is_file(),
+      find_serving("triton-gpu").name)
 cli.main(["--help"])
 """
     first, *help_text = python(program, without=(*TRAINING, "onnxruntime", *FILES),
                                PYTHONPATH=str(installed)).splitlines()
-    assert first == f"{installed / 'satexport' / 'targets'} onnx 527 True"
+    assert first == f"{installed / 'satexport' / 'targets'} onnx 527 True triton-gpu"
     assert any("Usage:" in line for line in help_text)
     assert list((installed / "bin").glob("satexport*"))
 

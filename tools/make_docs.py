@@ -43,6 +43,7 @@ from satexport.report.figures import KIND_FIGURES
 from satexport.report.markdown import align_rows, markdown_rows
 from satexport.report.terms import TERMS
 from satexport.targets import shipped
+from satexport.triton import serving
 
 DOCS = Path(__file__).parents[1] / "docs"
 WIDTH = 100  # characters of a line of help
@@ -270,7 +271,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "commands": commands, "targets": targets, "boards": boards, "forced keys": forced_keys,
     "gates": keys_of(Gates), "budgets": keys_of(Budgets), "quantization": keys_of(Quantization),
     "openvino": keys_of(OpenVinoSettings), "tensorrt": keys_of(TensorRtSettings),
-    "calibration": keys_of(CalibrationSet), "variants": variants, "paper": paper_figures,
+    "calibration": keys_of(CalibrationSet), "serving": keys_of(serving.Serving), "variants": variants,
+    "paper": paper_figures,
     "files": published_files, "embeddings": embedding_kinds, "embedding sizes": embedding_sizes,
     "front ends": front_ends,
     **{f"{what} of {kind}": function(kind) for kind in ("measure", "parity", "export", "sensitivity")

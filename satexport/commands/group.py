@@ -24,6 +24,7 @@ from satexport.commands.run import run_command
 from satexport.commands.tag import tag_command
 from satexport.commands.targets import targets_command
 from satexport.commands.thresholds import thresholds_command
+from satexport.commands.triton import triton_command
 from satexport.commands.trt import trt_command
 from satexport.commands.web import web_command
 from satexport.errors import RunError, SatexportError, UsageError
@@ -59,6 +60,7 @@ def cli() -> None:
       satexport run build/sat-t-2s/onnx dog.wav
       satexport tag build/sat-t-2s/onnx recordings/ -o tags/
       satexport thresholds build/sat-t-2s/onnx --data ESC-50
+      satexport triton build/sat-t-2s/onnx-dynamic -o build/triton
 
     \b
     Exit codes: 0 success, 1 a gate failed, 2 wrong use, 3 something is not installed,
@@ -68,7 +70,7 @@ def cli() -> None:
 
 for command in (onnx_command, bundle_command, cpu_command, openvino_command, trt_command, web_command,
                 parity_command, measure_command, report_command, run_command, tag_command,
-                thresholds_command, models_command, targets_command, data_command):
+                thresholds_command, triton_command, models_command, targets_command, data_command):
     cli.add_command(command)
 
 

@@ -111,6 +111,10 @@ def report(make: Callable[[], Report]) -> Maker:
     return lambda kit, place: write_json(place, to_json(make()))
 
 
+def own_serving(kit: Kit, place: Path) -> None:
+    place.write_bytes((ROOT / "serving" / "triton-cpu.toml").read_bytes())
+
+
 def groups(kit: Kit, place: Path) -> None:
     place.write_text('[group."Alarm"]\nlabels = ["Siren", "Smoke detector, smoke alarm"]\n', encoding="utf-8")
 
@@ -129,6 +133,10 @@ PLACES: dict[str, Maker] = {
     "build/sat-b-2s/onnx-x8": eight_streams,
     "build/sat-t-2s/onnx-x8": eight_streams,
     "build/sat-t-2s/onnx-embedding-mean": copy_of("tiny_embedding"),
+    "build/sat-t-2s/onnx-dynamic": copy_of("tiny_lanes"),
+    "build/sat-t-2s/cpu-int8-dynamic": copy_of("tiny_lanes"),
+    "my-server.toml": own_serving,
+    "build/triton": nothing,
     "build/sat-t-2s/cpu-int8": int8_bundle,
     "raspberry-pi-5": copy_of("demo"),
     "build/clip.wav": sound(8),

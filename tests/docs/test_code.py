@@ -40,7 +40,8 @@ def test_a_python_block_runs(page: str, program: str, audio: FloatArray, tmp_pat
                  start=np.zeros(2), end=np.ones(2))
     minute = audio[:5 * 32_000 + 9]
     names: dict[str, Any] = {"samples": minute, "samples_of_eight": np.tile(minute, (8, 1)),
-                             "chunks": audio[:96_000].reshape(3, 1, 32_000)}
+                             "chunks": audio[:96_000].reshape(3, 1, 32_000),
+                             "messages": [("attic", minute), ("hall", minute), ("attic", minute)]}
     exec(compile(program, page, "exec"), names)
     if "scores" in program:
         assert np.isfinite(names["scores"]).all()

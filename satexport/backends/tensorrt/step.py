@@ -190,23 +190,42 @@ def load_engine(bundle: Bundle) -> TensorRtStep:
     bundle, TensorRT version or device."""
     record = _read_record(bundle)
     trt, cuda = import_tensorrt(RTX_MODULE if record.get("module") == RTX_MODULE else PACKAGE), Cuda()
-    plan, capabilities = bundle.path / Path(record["engine"]).name, record["compute_capability"]
-    graphs = [sha256 for name, sha256 in bundle.files.items() if name.endswith(".onnx")]
+    plan, record = find_engine(bundle)
+    _compare(plan, ("TensorRT", [record["tensorrt"]], [trt.__version__]),
+             ("compute capability", [*map(str, record["compute_capability"])], [cuda.compute_capability()]))
     try:
-        for what, expected, found in (
-                ("its own SHA-256", [record["sha256"]], [sha256_of(plan)]),
-                ("a bundle with the SHA-256", [record["bundle_sha256"]], [bundle.sha256]),
-                ("a graph with the SHA-256", [record["graph_sha256"]], graphs),
-                ("TensorRT", [record["tensorrt"]], [trt.__version__]),
-                ("compute capability",
-                 [*map(str, capabilities)], [cuda.compute_capability()])):
-            if not set(expected) & set(found):
-                raise BundleError(f"{plan}: {RECORD} says {what} {' or '.join(expected)}, found "
-                                  f"{' or '.join(found)}. {REBUILD}")
         engine = TensorRtEngine(plan, trt, cuda)
     except OSError as error:
-        raise BundleError(f"{plan} cannot be read ({error.strerror or error}). {REBUILD}") from None
+        raise _unreadable(plan, error) from None
     return TensorRtStep(engine, bundle.contract, bundle.initial_cache(), record["executed"])
+
+
+def find_engine(bundle: Bundle) -> tuple[Path, dict[str, Any]]:
+    """Return the engine that engine.json in the bundle's folder names, and the content of engine.json. Needs
+    neither TensorRT nor a GPU. Raises `MissingError` if the engine has not been built yet, `BundleError` if
+    it was changed or built for another bundle."""
+    record = _read_record(bundle)
+    plan = bundle.path / Path(record["engine"]).name
+    graphs = [sha256 for name, sha256 in bundle.files.items() if name.endswith(".onnx")]
+    try:
+        _compare(plan, ("its own SHA-256", [record["sha256"]], [sha256_of(plan)]),
+                 ("a bundle with the SHA-256", [record["bundle_sha256"]], [bundle.sha256]),
+                 ("a graph with the SHA-256", [record["graph_sha256"]], graphs))
+    except OSError as error:
+        raise _unreadable(plan, error) from None
+    return plan, record
+
+
+def _compare(plan: Path, *facts: tuple[str, Sequence[str], Sequence[str]]) -> None:
+    """Raise `BundleError` for the first fact that differs: what, its values in engine.json, those found."""
+    for what, expected, found in facts:
+        if not set(expected) & set(found):
+            raise BundleError(f"{plan}: {RECORD} says {what} {' or '.join(expected)}, found "
+                              f"{' or '.join(found)}. {REBUILD}")
+
+
+def _unreadable(plan: Path, error: OSError) -> BundleError:
+    return BundleError(f"{plan} cannot be read ({error.strerror or error}). {REBUILD}")
 
 
 def engine_record(bundle: Bundle, engine: Path, module: str, version: str, capabilities: Sequence[str],
