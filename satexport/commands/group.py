@@ -58,7 +58,7 @@ def cli() -> None:
       satexport measure build/sat-t-2s/onnx
       satexport report build/sat-t-2s/onnx
       satexport run build/sat-t-2s/onnx dog.wav
-      satexport tag build/sat-t-2s/onnx recordings/ -o tags/
+      satexport tag build/sat-t-2s/onnx my-recordings/ -o tags/
       satexport thresholds build/sat-t-2s/onnx --data ESC-50
       satexport triton build/sat-t-2s/onnx-dynamic -o build/triton
 

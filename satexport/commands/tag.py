@@ -60,10 +60,10 @@ def tag_command(bundle: Path, paths: tuple[str, ...], output: Path, content: str
 
     \b
     Examples:
-      satexport tag build/sat-t-2s/cpu-int8 recordings/ -o tags/
-      satexport tag build/sat-t-2s/cpu-int8 list.txt -o events/ --content events --threshold 0.3
-      satexport tag build/sat-t-2s/cpu-int8 '/data/**/*.flac' -o scores/ --content scores --workers 8
-      satexport tag /data/bundle /data/recordings -o tags/ --scheduler tcp://head:8786
+      satexport tag build/sat-t-2s/cpu-int8 my-recordings/ -o tags/
+      satexport tag build/sat-t-2s/cpu-int8 recordings.txt -o events/ --content events --threshold 0.3
+      satexport tag build/sat-t-2s/cpu-int8 'my-recordings/*.wav' -o scores/ --content scores --workers 8
+      satexport tag build/sat-t-2s/cpu-int8 my-recordings/ -o tags/ --scheduler tcp://HOST:8786
     """
     from satexport.archive.run import TagOptions, tag
     from satexport.bundle.folder import open_bundle

@@ -26,6 +26,7 @@ NEEDS = {  # pattern of a shown command -> what it needs and a test does not hav
     r"^ffmpeg |rtsp": "ffmpeg and a camera",
     r"\btrt --build\b|\btrt .*--engine\b": "a Jetson",
     r"\bweb --serve\b": "somebody who ends it",
+    r"--scheduler": "a Dask cluster",
     r"\bhub:": "the network (Hugging Face Hub)",
     r"\bsatexport data\b": "the network (ESC-50, 600 MB)",
     r"^satexport onnx(?!.*--checkpoint)|--checkpoint published": "the network (Zenodo)",

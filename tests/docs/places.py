@@ -70,6 +70,16 @@ def recordings(kit: Kit, place: Path) -> None:
         sound(40)(kit, place / f"{number}.wav")
 
 
+def recordings_list(kit: Kit, place: Path) -> None:
+    sound(5)(kit, place.parent / "one.wav")
+    place.write_text("one.wav\n", encoding="utf-8")
+
+
+def glob_of_recordings(kit: Kit, place: Path) -> None:
+    if not place.parent.exists():
+        recordings(kit, place.parent)
+
+
 def state_dict(kit: Kit, place: Path) -> None:
     torch = need("torch", "export")
     state = load_checkpoint("demo", find_variant("sat-t", 2)).state
@@ -155,6 +165,11 @@ PLACES: dict[str, Maker] = {
     "/tmp/sizing": nothing,
     "groups.toml": groups,
     "thresholds.toml": thresholds,
+    "recordings.txt": recordings_list,
+    "my-recordings/*.wav": glob_of_recordings,
+    "tags/": nothing,
+    "events/": nothing,
+    "scores/": nothing,
     "both.npz": nothing,
     "events.csv": nothing,
     "events.parquet": nothing,
