@@ -219,7 +219,7 @@ def run_case(plan: CasePlan, mark: str, settings: Settings, options: MatrixOptio
     proof = ProofOptions(
         data=plan.case.labelled_set, folds=plan.folds,
         category_map=plan.case.path(plan.case.map) if plan.case.map else None,
-        minutes=plan.case.minutes, threads=plan.case.threads, measure=False)
+        minutes=plan.case.minutes, threads=plan.case.threads or None, measure=False)
     proven = _make(plan, proof if options.prove else None, exports)
     bundle = open_bundle(plan.place)
     parity = replace(proven.parity, curve=None) if proven.parity else None
@@ -255,7 +255,7 @@ def _measure(plan: CasePlan, bundle: Bundle, settings: Settings, exports: Export
     if plan.options.streams not in (1, ANY):
         bundles.append(_one_stream(plan, exports))
     report = measure(bundles, MeasureOptions(
-        threads=plan.case.threads, spinning=settings.spinning, steps=settings.steps,
+        threads=plan.case.threads or None, spinning=settings.spinning, steps=settings.steps,
         streams=1 if plan.options.streams == ANY else None)).select_bundle(0)
     write_json(bundle.reports / "measure.json", to_json(report))
     write_picture(bundle.reports / "measure.png", report)

@@ -24,7 +24,7 @@ EXPECTED = "a matrix: a TOML file with rows [[case]], such as examples/ci/matrix
 MAX_CASES = 1000
 SETS = ("synthetic", "scenes")  # labelled sets that are no files
 DYNAMIC = "dynamic"            # number of streams: the caller chooses it
-MINUTES, MOST_STEPS = (0.1, 240.0), (2, 10_000)
+MINUTES, LIMITS_OF_STEPS = (0.1, 240.0), (2, 10_000)
 Words = str | tuple[str, ...]  # a value, or a list of values
 Numbers = int | tuple[int, ...]
 
@@ -34,7 +34,7 @@ class Settings:
     """The table [settings]: how each bundle is proven and measured."""
 
     minutes: float = 10.0        # of audio over which scores are compared with PyTorch's
-    threads: int | None = None   # of the runtime; without it the target's, or as few as live streams need
+    threads: int = 0             # of the runtime; 0: the target's, or as few as live streams need
     spinning: bool = False       # whether threads use their cores while they wait, as `--spinning`
     steps: int = STEPS           # of each burst, at most
     live: bool = False           # whether the CPU time of a chunk is measured in a run of its own, with the
@@ -63,8 +63,8 @@ class CaseRow:
     map: str = ""                  # CSV with the label of each category of the labelled set
     one_stream: str = ""           # target of the bundle for one stream that several streams are compared
                                    # with; without it the same target
-    minutes: float | None = None   # instead of the one in [settings]
-    threads: int | None = None     # instead of the one in [settings]
+    minutes: float = 0.0           # 0: that of [settings]
+    threads: int = 0               # 0: that of [settings]
 
 
 AXES = ("model", "target", "delay", "window", "checkpoint", "calibration", "cache", "input", "cache_dtype",
@@ -96,7 +96,7 @@ class Case:
     map: str
     one_stream: str
     minutes: float
-    threads: int | None
+    threads: int        # 0: the target's
 
     def path(self, text: str) -> Path:
         """A path in the matrix, which is relative to its folder."""
@@ -201,18 +201,18 @@ def _read_settings(table: Any, where: Path) -> Settings:
     if not isinstance(table, dict):
         raise DataError(f"{where}: settings is {shown(table)}, expected a table [settings].")
     settings = Settings(**facts.check_fields(Settings, table, where, table="settings"))
-    facts.check_values(_limits(settings), where)
-    steps = settings.steps
-    least, most = MOST_STEPS
-    facts.check_values([("steps", steps, least <= steps <= most, f"{least} to {most}")], where)
+    least, most = LIMITS_OF_STEPS
+    is_valid = least <= settings.steps <= most
+    facts.check_values([("minutes", settings.minutes, settings.minutes != 0, "not 0"), *_limits(settings),
+                        ("steps", settings.steps, is_valid, f"{least} to {most}")], where)
     return settings
 
 
 def _limits(found: Settings | CaseRow) -> Iterator[facts.Condition]:
     least, most = MINUTES
     minutes, threads = found.minutes, found.threads
-    yield "minutes", minutes, minutes is None or least <= minutes <= most, f"{least:g} to {most:g}"
-    yield "threads", threads, threads is None or 1 <= threads <= MAX_THREADS, f"1 to {MAX_THREADS}"
+    yield "minutes", minutes, not minutes or least <= minutes <= most, f"{least:g} to {most:g}"
+    yield "threads", threads, 0 <= threads <= MAX_THREADS, f"1 to {MAX_THREADS}, or 0 for the default"
 
 
 def _read_rows(rows: Sequence[dict[str, Any]], table: str, settings: Settings, where: Path) -> Iterator[Case]:
@@ -222,8 +222,7 @@ def _read_rows(rows: Sequence[dict[str, Any]], table: str, settings: Settings, w
         facts.check_values((*_conditions(row), *_limits(row)), where)
         _check_count(prod(len(_values(row, name)) for name in AXES), where)
         shared = {field.name: getattr(row, field.name) for field in fields(row) if field.name not in AXES}
-        shared["minutes"] = settings.minutes if row.minutes is None else row.minutes
-        shared["threads"] = row.threads or settings.threads
+        shared |= {"minutes": row.minutes or settings.minutes, "threads": row.threads or settings.threads}
         for values in product(*(_values(row, name) for name in AXES)):
             chosen = dict(zip(AXES, values, strict=True))
             chosen["streams"] = ANY if chosen["streams"] == DYNAMIC else chosen["streams"]

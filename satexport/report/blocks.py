@@ -283,8 +283,10 @@ def describe_matrix(report: MatrixReport, figures: Sequence[Figure[CaseResult]])
         if names:
             yield f"{what}: {', '.join(names)}."
     counts = Counter(case.status for case in report.cases)
+    unrun = sum(1 for case in report.cases if case.why_not and not case.is_error)
     yield (f"Matrix: {report.verdict}; of {len(report.cases) + len(report.missing)} cases "
-           f"{', '.join(f'{counts[status]} {status}' for status in ('passed', 'failed', 'skipped'))}.")
+           f"{', '.join(f'{counts[status]} {status}' for status in ('passed', 'failed', 'skipped'))}"
+           f"{f' ({unrun} not run here)' if unrun else ''}.")
 
 
 def _describe_matrix(report: MatrixReport) -> Iterator[Block]:
