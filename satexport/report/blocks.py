@@ -266,7 +266,8 @@ def _describe_build(report: BuildReport) -> Iterator[Block]:
     yield f"Kept: {report.kept}." if report.kept else "Kept: none; no engine passes its gates."
 
 
-def describe_matrix(report: MatrixReport, figures: Sequence[Figure[CaseResult]]) -> Iterator[Block]:
+def describe_matrix(report: MatrixReport, figures: Sequence[Figure[CaseResult]] = tuple(
+        figure for figure in CASE_FIGURES if figure.brief)) -> Iterator[Block]:
     """Yield a table of cases for each table of the matrix, with the columns of `figures` that any of its
     cases has, then the cases that did not pass, and why."""
     for title in dict.fromkeys(case.table for case in report.cases):
@@ -289,10 +290,6 @@ def describe_matrix(report: MatrixReport, figures: Sequence[Figure[CaseResult]])
            f"{f' ({unrun} not run here)' if unrun else ''}.")
 
 
-def _describe_matrix(report: MatrixReport) -> Iterator[Block]:
-    return describe_matrix(report, [figure for figure in CASE_FIGURES if figure.brief])
-
-
 def _against_pytorch(report: ParityReport) -> str:
     graph = f", {report.graph} graph" if report.graph else ""
     graph += f" under {report.runtime}" if report.runtime else ""
@@ -301,4 +298,4 @@ def _against_pytorch(report: ParityReport) -> str:
 
 _DESCRIBE: Mapping[str, Callable[[Any], Iterator[Block]]] = {
     "export": _describe_export, "parity": _describe_parity, "measure": _describe_measure,
-    "sensitivity": _describe_sensitivity, "build": _describe_build, "matrix": _describe_matrix}
+    "sensitivity": _describe_sensitivity, "build": _describe_build, "matrix": describe_matrix}
