@@ -28,7 +28,7 @@ from satexport.errors import DataError
 from satexport.files import write_json, write_text
 from satexport.report.blocks import Table, describe_executed
 from satexport.report.figure import Figure
-from satexport.report.figures import CASE_FIGURES, MEASURE_FIGURES, values
+from satexport.report.figures import BRIEF_CASE_FIGURES, MEASURE_FIGURES, values
 from satexport.report.markdown import align_rows, markdown_rows
 from satexport.report.records import CaseResult, MatrixReport
 from satexport.report.serialize import read_report
@@ -37,7 +37,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 README = ROOT / "README.md"
 BEGIN, END = "<!-- headline figures: make results -->", "<!-- headline figures end -->"
-FIGURES: Sequence[Figure[Any]] = [figure for figure in CASE_FIGURES if figure.brief]
+FIGURES: Sequence[Figure[Any]] = BRIEF_CASE_FIGURES
 FAILED = "failed: "  # begins the reason of a case that ran and failed
 MACHINE = ("cpu", "cpu_cores", "cpu_flags", "system")  # keys of an origin
 NAMED_FLAGS = ("avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm", "bf16")  # of a CPU

@@ -19,7 +19,7 @@ from satexport.parity.records import CONFIDENCE, RESAMPLES, SEED, Interval, Pari
 from satexport.quantize.records import SensitivityReport
 from satexport.report.figure import Figure, R
 from satexport.report.figures import (
-    CASE_FIGURES,
+    BRIEF_CASE_FIGURES,
     DIFFERENCE_FIGURES,
     EMBEDDING_FIGURES,
     MEASURE_FIGURES,
@@ -266,8 +266,8 @@ def _describe_build(report: BuildReport) -> Iterator[Block]:
     yield f"Kept: {report.kept}." if report.kept else "Kept: none; no engine passes its gates."
 
 
-def describe_matrix(report: MatrixReport, figures: Sequence[Figure[CaseResult]] = tuple(
-        figure for figure in CASE_FIGURES if figure.brief)) -> Iterator[Block]:
+def describe_matrix(report: MatrixReport,
+                    figures: Sequence[Figure[CaseResult]] = BRIEF_CASE_FIGURES) -> Iterator[Block]:
     """Yield a table of cases for each table of the matrix, with the columns of `figures` that any of its
     cases has, then the cases that did not pass, and why."""
     for title in dict.fromkeys(case.table for case in report.cases):

@@ -229,6 +229,7 @@ _PARTS: Sequence[tuple[Sequence[Figure[Any]], Callable[[CaseResult], Any]]] = (
     (SET_FIGURES, lambda case: case.parity.labelled_set if case.parity else None))
 CASE_FIGURES: Sequence[Figure[CaseResult]] = [
     _of_case(figure, part) for figures, part in _PARTS for figure in figures]
+BRIEF_CASE_FIGURES = [figure for figure in CASE_FIGURES if figure.brief]
 
 FIGURES: Mapping[type, Sequence[Figure[Any]]] = {  # record -> its figures
     MeasureEntry: MEASURE_FIGURES, Differences: DIFFERENCE_FIGURES,
