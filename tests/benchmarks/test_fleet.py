@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import fleet
+from benchmarks import fleet, tables
 from benchmarks.fleet_simulation import (
     OWN,
     QUEUE,
@@ -120,14 +119,21 @@ def test_a_bundle_of_another_runtime_is_refused_with_the_command_that_makes_one(
         fleet.measure_steps(bundle)
 
 
-STORED = sorted(fleet.FOLDER.glob("*.json"))
+def test_step_times_of_growth_keep_its_quantiles() -> None:
+    found = fleet.take_growth("sat-t-2s, cpu-int8")
+    stored = tables.read_results(tables.RESULTS / f"{next(iter(found))}.json")
+    row = stored["growth"]["sat-t-2s, cpu-int8"]["figures"]["8"]
+    draws = next(iter(found.values()))["times_ms"]["8"]
+    assert np.percentile(draws, (50, 90, 99)) == pytest.approx(
+        [row[f"burst_{name}_ms"] for name in ("median", "p90", "p99")])
+    with pytest.raises(UsageError, match="has not measured it on any CPU"):
+        fleet.take_growth("sat-q")
 
 
-@pytest.mark.parametrize("path", STORED[:1], ids=lambda path: path.stem)
-def test_the_page_has_the_figures_that_are_stored(path: Path, tmp_path: Path) -> None:
+def test_the_page_has_the_figures_that_are_stored(tmp_path: Path) -> None:
     page = tmp_path / "serving.md"
     page.write_text(fleet.PAGE.read_text("utf-8"), "utf-8")
-    fleet.write_page(json.loads(path.read_bytes()), page)
+    fleet.write_page(page)
     assert page.read_text("utf-8") == fleet.PAGE.read_text("utf-8"), "python -m benchmarks.fleet --write"
 
 
@@ -135,4 +141,4 @@ def test_a_page_without_a_place_for_the_figures_is_refused(tmp_path: Path) -> No
     page = tmp_path / "serving.md"
     page.write_text("# Serving\n", "utf-8")
     with pytest.raises(DataError, match="lacks the lines"):
-        fleet.write_page({}, page)
+        fleet.write_page(page)
