@@ -90,13 +90,15 @@ def read_results(path: Path) -> dict[str, CaseResult]:
 
 
 def find_states(plans: Mapping[str, CasePlan], known: Mapping[str, CaseResult], matrix: Matrix,
-                options: MatrixOptions) -> dict[str, State]:
-    """Return for each case whether it has a valid result."""
+                options: MatrixOptions, chosen: Sequence[str] = ()) -> dict[str, State]:
+    """Return for each case whether it has a valid result. The fingerprint of a case that has no result, which
+    may need a download, is found only if it is one of the `chosen`."""
     states = {}
     for name, plan in plans.items():
         mark, error = "", None
         try:
-            mark = "" if plan.why_not else fingerprint(plan, matrix.settings)
+            if not plan.why_not and (name in known or name in chosen):
+                mark = fingerprint(plan, matrix.settings)
         except SatexportError as found:
             error = found
         states[name] = State(plan, mark, error, is_done(known.get(name), mark, plan, options))
@@ -117,7 +119,7 @@ def run_matrix(matrix: Matrix, output: Path, options: MatrixOptions, only: Seque
         check_outside(place)
     check_writable(output)
     known = read_results(path)
-    states = find_states(plans, known, matrix, options)
+    states = find_states(plans, known, matrix, options, chosen)
     with Exports() as exports:
         for number, name in enumerate(chosen, start=1):
             state = states[name]

@@ -266,6 +266,19 @@ def test_a_list_shows_what_is_done_and_runs_nothing(write: Callable[[str], Path]
     assert f"{SAT_2S}/cpu-fp32" in call("matrix", write(TWO), "-o", tmp_path / "build", "--list").out
 
 
+def test_a_list_fetches_no_weights_and_a_run_only_those_of_its_cases(
+        write: Callable[[str], Path], tmp_path: Path, runner: Runner,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetch(what: str, *_: object) -> None:
+        raise RunError(f"there is no network for {what}")
+
+    monkeypatch.setattr("satexport.pipeline.matrix_case.load_checkpoint", fetch)
+    path = write(ROW + '[[case]]\nmodel = "sat-t"\n')
+    assert "to do" in call("matrix", path, "-o", tmp_path / "build", "--list").out
+    assert run(path, tmp_path / "build", SAT_2S).missing == ("sat-t-2s",)
+    assert run(path, tmp_path / "build").cases[1].why_not == "there is no network for published"
+
+
 def test_the_junit_file_does_not_replace_the_matrix(write: Callable[[str], Path], tmp_path: Path,
                                                     runner: Runner) -> None:
     path = write(ROW)
