@@ -55,9 +55,11 @@ check: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-# Measure this CPU's results in docs/results again: takes an hour on an otherwise idle machine.
+# Measure this CPU's results in docs/results again: takes an hour on an otherwise idle machine. If it is interrupted, it
+# goes on with what is left. ONLY='sat-t-*': only these cases.
 results: .venv/installed
-	$(BIN)/python -m benchmarks.results
+	$(BIN)/satexport matrix benchmarks/cases.toml --output build/results $(if $(ONLY),--only '$(ONLY)'); code=$$?; \
+		$(BIN)/python -m benchmarks.tables build/results/cases.json && exit $$code
 
 # Measure 1 to 64 streams in one step, for docs/results: takes half an hour on an otherwise idle machine.
 growth: .venv/installed

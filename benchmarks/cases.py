@@ -1,72 +1,25 @@
-"""Read `benchmarks/cases.toml`: the cases in the results tables, and the results that README quotes."""
+"""What the results pages show: the cases of benchmarks/cases.toml, and what benchmarks/pages.toml quotes."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from itertools import product
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from satexport.bundle.contract import GraphOptions
-from satexport.facts import check_fields
+from satexport.facts import check_fields, read_toml
+from satexport.pipeline.matrix import plan_cases
+from satexport.pipeline.matrix_file import read_matrix
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # type: ignore[import-not-found]
-
-FILE = Path(__file__).with_name("cases.toml")
-
-
-@dataclass(frozen=True, kw_only=True)
-class CaseRow:
-    """A [[table.case]]: a bundle for each model, delay and target."""
-
-    models: tuple[str, ...]
-    delays: tuple[int, ...] = (2,)          # s
-    targets: tuple[str, ...] = ("onnx",)
-    checkpoint: str = "random"              # or "demo", or a file, relative to this repository
-    window: int = 0                         # s of audio that a step takes; 0: the delay
-    calibration: str = "synthetic"          # of int8; the set of that name is also the gate's labelled set
-    cache: str = "kv"
-    input: str = "audio"
-    cache_dtype: str = "fp32"
-    streams: int = 1
-    one_stream: str = ""                    # target of the bundle for one stream that several streams are
-                                            # compared with; "": the same target
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """A bundle to export, prove and measure."""
-
-    model: str
-    delay: int         # s
-    target: str
-    row: CaseRow
-
-    @property
-    def options(self) -> GraphOptions:
-        return GraphOptions(cache=self.row.cache, input=self.row.input, cache_dtype=self.row.cache_dtype,
-                            streams=self.row.streams)
-
-    @property
-    def name(self) -> str:
-        """The name in the tables, "sat-b-2s-int8-x8"."""
-        weights = self.row.checkpoint
-        trained = "" if weights == "random" else "-demo" if weights == "demo" else "-trained"
-        window = f"-window-{self.row.window}s" if self.row.window else ""
-        target = "" if self.target == "onnx" else f"-{self.target.removeprefix('cpu-')}"
-        real = "" if self.row.calibration == "synthetic" else f"-{self.row.calibration}"
-        return f"{self.model}-{self.delay}s{window}{trained}{target}{self.options.suffix}{real}"
+MATRIX = Path(__file__).with_name("cases.toml")
+PAGES = Path(__file__).with_name("pages.toml")
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuotedTable:
-    """A [[table.quoted]]: figures that others published, not measured by this benchmark."""
+    """A [[quoted]]: figures that others published, not measured by this benchmark."""
 
+    table: str                         # title of the table of results that it follows
     title: str
     source: str
     head: tuple[str, ...]
@@ -75,10 +28,10 @@ class QuotedTable:
 
 @dataclass(frozen=True, kw_only=True)
 class CaseTable:
-    """A [[table]] of results."""
+    """A table of results."""
 
     title: str
-    cases: tuple[Case, ...]
+    cases: tuple[str, ...]   # names
     note: str = ""
     quoted: tuple[QuotedTable, ...] = ()
 
@@ -94,34 +47,28 @@ class Headline:
 
 @dataclass(frozen=True, kw_only=True)
 class Cases:
-    """The content of cases.toml."""
+    """What the pages show."""
 
     headline: Headline
-    tables: tuple[CaseTable, ...] = field(default_factory=tuple)
+    tables: tuple[CaseTable, ...] = ()
 
-    def all(self) -> list[Case]:
+    def all(self) -> list[str]:
         return [case for table in self.tables for case in table.cases]
 
 
-def read_cases(path: Path = FILE) -> Cases:
-    """Return the cases in a file. Raises `DataError` for an unknown key or a value of the wrong type."""
-    content = tomllib.loads(path.read_text("utf-8"))
-    headline = Headline(**check_fields(Headline, content["headline"], path))
-    return Cases(headline=headline, tables=tuple(_read_table(table, path) for table in content["table"]))
+@cache
+def read_cases() -> Cases:
+    """Return what the pages show. Raises `DataError` for an unknown key or a value of the wrong type."""
+    content, matrix = read_toml(PAGES, "what the pages quote"), read_matrix(MATRIX)
+    plans = plan_cases(matrix, Path("build")).items()
+    quoted = [_read_quoted(part) for part in content["quoted"]]
+    return Cases(headline=Headline(**check_fields(Headline, content["headline"], PAGES)), tables=tuple(
+        CaseTable(title=table.title, note=table.note,
+                  cases=tuple(name for name, plan in plans if plan.case.table == table.title),
+                  quoted=tuple(part for part in quoted if part.table == table.title))
+        for table in matrix.tables))
 
 
-def _read_table(table: dict[str, Any], path: Path) -> CaseTable:
-    rows = [CaseRow(**check_fields(CaseRow, row, path)) for row in table.pop("case")]
-    quoted = tuple(_read_quoted(part, path) for part in table.pop("quoted", []))
-    facts = check_fields(CaseTable, table, path, tables=("cases", "quoted"))
-    return CaseTable(**facts, cases=tuple(case for row in rows for case in _expand(row)), quoted=quoted)
-
-
-def _read_quoted(part: dict[str, Any], path: Path) -> QuotedTable:
+def _read_quoted(part: dict[str, Any]) -> QuotedTable:
     rows = tuple(tuple(row) for row in part.pop("rows"))
-    return QuotedTable(**check_fields(QuotedTable, part, path, tables=("rows",)), rows=rows)
-
-
-def _expand(row: CaseRow) -> Iterator[Case]:
-    for model, target, delay in product(row.models, row.targets, row.delays):
-        yield Case(model=model, delay=delay, target=target, row=row)
+    return QuotedTable(**check_fields(QuotedTable, part, PAGES, tables=("rows",)), rows=rows)

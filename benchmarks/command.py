@@ -16,7 +16,6 @@ from satexport.terminal import note
 
 THREADS = 256     # at most, as for `satexport measure`
 STEPS = 10_000
-MINUTES = 0.1, 240.0
 
 
 class Parser(argparse.ArgumentParser):
@@ -41,18 +40,6 @@ def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
         return int(text)
 
     return convert
-
-
-def minutes(text: str) -> float:
-    """The type of an option: minutes of audio."""
-    least, most = MINUTES
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0
-    if not least <= number <= most:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from {least:g} to {most:g}.")
-    return number
 
 
 def folder(text: str) -> Path:

@@ -1,8 +1,13 @@
 """Write the results pages from docs/results/*.json: a page per CPU, their index, and README's headline
 figures.
 
+    python -m benchmarks.tables                             only write the pages again
+    python -m benchmarks.tables build/results/cases.json    first take the results of `satexport matrix`
+
 A JSON file contains the figures of every case that ran on one kind of CPU. The pages are generated only from
-these files, so that a run on one CPU changes neither the figures nor the page of another.
+these files, so that a run on one CPU changes neither the figures nor the page of another. If a CPU or
+installation cannot run a case, its file has the reason, unless it has figures of an earlier run.
+docs/performance.md describes what was learned about speed.
 """
 
 from __future__ import annotations
@@ -15,22 +20,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cases import Case, Cases, CaseTable, QuotedTable, read_cases
+from benchmarks import command
+from benchmarks.cases import Cases, CaseTable, QuotedTable, read_cases
 from benchmarks.peers.page import peers_page
 from benchmarks.peers.registry import PEERS
-from satexport.files import write_text
+from satexport.errors import DataError
+from satexport.files import write_json, write_text
 from satexport.report.blocks import Table, describe_executed
 from satexport.report.figure import Figure
-from satexport.report.figures import DIFFERENCE_FIGURES, MEASURE_FIGURES, PARITY_FIGURES
+from satexport.report.figures import BRIEF_CASE_FIGURES, MEASURE_FIGURES, values
 from satexport.report.markdown import align_rows, markdown_rows
-from satexport.report.set_figures import SET_FIGURES
+from satexport.report.records import CaseResult, MatrixReport
+from satexport.report.serialize import read_report
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 README = ROOT / "README.md"
 BEGIN, END = "<!-- headline figures: make results -->", "<!-- headline figures end -->"
-FIGURES: Sequence[Figure[Any]] = [figure for figures in (
-    MEASURE_FIGURES, DIFFERENCE_FIGURES, PARITY_FIGURES, SET_FIGURES) for figure in figures if figure.brief]
+FIGURES: Sequence[Figure[Any]] = BRIEF_CASE_FIGURES
+FAILED = "failed: "  # begins the reason of a case that ran and failed
+MACHINE = ("cpu", "cpu_cores", "cpu_flags", "system")  # keys of an origin
 NAMED_FLAGS = ("avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm", "bf16")  # of a CPU
 GROWTH = ("burst_median_ms", "chunks_per_core_second", "times_one_stream", "cpu_ms", "cpu_percent",
           "resident_mb", "load_s")  # keys of the figures in the tables of growth
@@ -48,6 +57,34 @@ def cpu_name(origin: Mapping[str, Any]) -> str:
 def read_results(path: Path) -> dict[str, Any]:
     """Return the content of a CPU's JSON file; {"cases": {}} if there is none."""
     return json.loads(path.read_bytes()) if path.is_file() else {"cases": {}}
+
+
+def take_results(path: Path) -> None:
+    """Take the results in the report of a matrix into the files of the CPUs that they were measured on.
+    Raises `DataError` if it is another report."""
+    report = read_report(path)
+    if not isinstance(report, MatrixReport):
+        raise DataError(f"{path} is not the report of a matrix; expected the JSON that `satexport matrix "
+                        "benchmarks/cases.toml` writes.")
+    for case in report.cases:
+        machine = case.measured.origin if case.measured else report.origin
+        file = RESULTS / f"{cpu_name(machine)}.json"
+        results = read_results(file) | {"kind": "results", **{key: machine[key] for key in MACHINE}}
+        if "figures" in results["cases"].get(case.name, {}) and not case.measured and not case.is_error:
+            print(f"{case.name} was not measured, and its earlier figures stay: {case.reason}")
+        elif case.measured or case.why_not:
+            write_json(file, results | {"cases": {**results["cases"], case.name: _stored(case)}})
+
+
+def _stored(case: CaseResult) -> dict[str, Any]:
+    """Return a result as a file of docs/results has it."""
+    if not case.parity or not case.measured or not case.entry:
+        return {"why_not": f"{FAILED if case.is_error else ''}{case.why_not}"}
+    scored = case.parity.labelled_set
+    return {"figures": values(case), "over": next(iter(case.parity.differences)),
+            "executed": case.parity.executed, "threads": case.entry.threads,
+            "set": scored.origin["kind"] if scored else None,  # not its path
+            "steps": case.measured.settings["steps"], "versions": case.measured.origin["versions"]}
 
 
 def read_peers(path: Path) -> dict[str, Any]:
@@ -110,31 +147,31 @@ def _version(case: Mapping[str, Any], package: str) -> str:
 def _table(table: CaseTable, by_case: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     if table.note:
         yield table.note
-    known = [case for case in table.cases if case.name in by_case]
-    ran = [by_case[case.name]["figures"] for case in known if "figures" in by_case[case.name]]
+    known = [name for name in table.cases if name in by_case]
+    ran = [by_case[name]["figures"] for name in known if "figures" in by_case[name]]
     figures = [figure for figure in FIGURES if any(row.get(figure.key) is not None for row in ran)]
     if known:
         head = ["", *([figure.head for figure in figures] or [""]), "compared over", "mAP on"]
-        rows = [_row(case, by_case[case.name], figures) for case in known]
+        rows = [_row(name, by_case[name], figures) for name in known]
         yield markdown_rows(Table(title="", head=head, rows=rows))
-    if missing := [case.name for case in table.cases if case.name not in by_case]:
+    if missing := [name for name in table.cases if name not in by_case]:
         yield f"Not run on this CPU yet: {', '.join(missing)}."
     yield from _computed(table, by_case)
     for quoted in table.quoted:
         yield from _quoted(quoted)
 
 
-def _row(case: Case, result: Mapping[str, Any], figures: Sequence[Figure[Any]]) -> list[str]:
+def _row(name: str, result: Mapping[str, Any], figures: Sequence[Figure[Any]]) -> list[str]:
     if "why_not" in result:
-        return [case.name, f"not run: {result['why_not']}", *[""] * (max(1, len(figures)) + 1)]
-    return [case.name, *(figure.write(result["figures"].get(figure.key)) for figure in figures),
+        return [name, f"not run: {result['why_not']}", *[""] * (max(1, len(figures)) + 1)]
+    return [name, *(figure.write(result["figures"].get(figure.key)) for figure in figures),
             result["over"].removesuffix(" of stream"), result["set"] or "-"]
 
 
 def _computed(table: CaseTable, by_case: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Yield a list of the precisions that the runtimes compute in, if any runtime reports them."""
-    lines = [f"- {case.name}: {sentence}" for case in table.cases
-             for sentence in describe_executed(by_case.get(case.name, {}).get("executed", {}))]
+    lines = [f"- {name}: {sentence}" for name in table.cases
+             for sentence in describe_executed(by_case.get(name, {}).get("executed", {}))]
     if lines:
         yield "As read back from the runtime:\n\n" + "\n".join(lines)
 
@@ -198,5 +235,15 @@ def write_pages() -> None:
         write_text(path, content)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Take the results that the command line names, then write the pages."""
+    parser = command.Parser("tables", __doc__)
+    parser.add_argument("report", nargs="?", type=Path, metavar="FILE.json",
+                        help="the report of `satexport matrix benchmarks/cases.toml`, to take first")
+    if (report := parser.parse_args().report) is not None:
+        take_results(report)
     write_pages()
+
+
+if __name__ == "__main__":
+    command.run(main)

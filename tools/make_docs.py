@@ -38,6 +38,7 @@ from satexport.facts import toml_text
 from satexport.files import write_text
 from satexport.frontends.rows import FRONT_ENDS
 from satexport.models.families import FAMILIES, all_variants, find_embeddings, find_family
+from satexport.pipeline.matrix_file import CaseRow, Settings
 from satexport.quantize.calibration_set import CalibrationSet
 from satexport.report.figures import KIND_FIGURES
 from satexport.report.markdown import align_rows, markdown_rows
@@ -274,7 +275,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "calibration": keys_of(CalibrationSet), "serving": keys_of(serving.Serving), "variants": variants,
     "paper": paper_figures,
     "files": published_files, "embeddings": embedding_kinds, "embedding sizes": embedding_sizes,
-    "front ends": front_ends,
+    "front ends": front_ends, "matrix settings": keys_of(Settings), "matrix cases": keys_of(CaseRow),
     **{f"{what} of {kind}": function(kind) for kind in ("measure", "parity", "export", "sensitivity")
        for what, function in (("terms", terms_of), ("figures", figures_of))},
 }

@@ -14,6 +14,7 @@ from satexport.commands.bundle import bundle_command
 from satexport.commands.console import ignore_closed_pipe, is_output_broken
 from satexport.commands.cpu import cpu_command
 from satexport.commands.data import data_command
+from satexport.commands.matrix import matrix_command
 from satexport.commands.measure import measure_command
 from satexport.commands.models import models_command
 from satexport.commands.onnx import onnx_command
@@ -56,6 +57,7 @@ def cli() -> None:
       satexport web --int8
       satexport parity build/sat-t-2s/onnx
       satexport measure build/sat-t-2s/onnx
+      satexport matrix examples/ci/matrix.toml                      many bundles, one report
       satexport report build/sat-t-2s/onnx
       satexport run build/sat-t-2s/onnx dog.wav
       satexport tag build/sat-t-2s/onnx my-recordings/ -o tags/
@@ -69,7 +71,7 @@ def cli() -> None:
 
 
 for command in (onnx_command, bundle_command, cpu_command, openvino_command, trt_command, web_command,
-                parity_command, measure_command, report_command, run_command, tag_command,
+                parity_command, measure_command, matrix_command, report_command, run_command, tag_command,
                 thresholds_command, triton_command, models_command, targets_command, data_command):
     cli.add_command(command)
 

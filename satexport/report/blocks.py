@@ -7,6 +7,7 @@ figures are written. Imports only numpy.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ from satexport.parity.records import CONFIDENCE, RESAMPLES, SEED, Interval, Pari
 from satexport.quantize.records import SensitivityReport
 from satexport.report.figure import Figure, R
 from satexport.report.figures import (
+    BRIEF_CASE_FIGURES,
     DIFFERENCE_FIGURES,
     EMBEDDING_FIGURES,
     MEASURE_FIGURES,
@@ -25,7 +27,15 @@ from satexport.report.figures import (
     STAGE_FIGURES,
     present,
 )
-from satexport.report.records import BuildReport, BundleRecord, ExportReport, Report, kind_of
+from satexport.report.records import (
+    BuildReport,
+    BundleRecord,
+    CaseResult,
+    ExportReport,
+    MatrixReport,
+    Report,
+    kind_of,
+)
 from satexport.report.set_figures import CLASS_FIGURES, EVENT_FIGURES, SET_FIGURES
 
 BAR, BAR_WIDTH = "█", 24
@@ -256,6 +266,30 @@ def _describe_build(report: BuildReport) -> Iterator[Block]:
     yield f"Kept: {report.kept}." if report.kept else "Kept: none; no engine passes its gates."
 
 
+def describe_matrix(report: MatrixReport,
+                    figures: Sequence[Figure[CaseResult]] = BRIEF_CASE_FIGURES) -> Iterator[Block]:
+    """Yield a table of cases for each table of the matrix, with the columns of `figures` that any of its
+    cases has, then the cases that did not pass, and why."""
+    for title in dict.fromkeys(case.table for case in report.cases):
+        cases = [case for case in report.cases if case.table == title]
+        columns = present(figures, cases)
+        yield Table(title=title or report.matrix, texts=2,
+                    head=["case", "", *(figure.head for figure in columns)],
+                    rows=[[case.name, case.status, *(figure.text(case) for figure in columns)]
+                          for case in cases])
+        yield from filter(None, [report.tables.get(title)])
+    yield from (f"{case.name} {case.status}: {case.reason}" for case in report.cases if case.reason)
+    for names, what in ((report.missing, "Not run yet"),
+                        (report.outdated, "Results of another row, version or machine")):
+        if names:
+            yield f"{what}: {', '.join(names)}."
+    counts = Counter(case.status for case in report.cases)
+    unrun = sum(1 for case in report.cases if case.why_not and not case.is_error)
+    yield (f"Matrix: {report.verdict}; of {len(report.cases) + len(report.missing)} cases "
+           f"{', '.join(f'{counts[status]} {status}' for status in ('passed', 'failed', 'skipped'))}"
+           f"{f' ({unrun} not run here)' if unrun else ''}.")
+
+
 def _against_pytorch(report: ParityReport) -> str:
     graph = f", {report.graph} graph" if report.graph else ""
     graph += f" under {report.runtime}" if report.runtime else ""
@@ -264,4 +298,4 @@ def _against_pytorch(report: ParityReport) -> str:
 
 _DESCRIBE: Mapping[str, Callable[[Any], Iterator[Block]]] = {
     "export": _describe_export, "parity": _describe_parity, "measure": _describe_measure,
-    "sensitivity": _describe_sensitivity, "build": _describe_build}
+    "sensitivity": _describe_sensitivity, "build": _describe_build, "matrix": describe_matrix}

@@ -9,6 +9,7 @@ numpy.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from satexport.measure.records import MeasureEntry
@@ -16,7 +17,7 @@ from satexport.memory import MB
 from satexport.parity.differences import Differences, EmbeddingDifferences
 from satexport.parity.records import ClassMetrics, EventMetrics, ParityReport, SetParity
 from satexport.report.figure import Figure, R
-from satexport.report.records import Stage
+from satexport.report.records import CaseResult, Stage
 from satexport.report.set_figures import CLASS_FIGURES, EVENT_FIGURES, SET_FIGURES
 from satexport.report.terms import TERMS
 
@@ -207,18 +208,43 @@ STAGE_FIGURES: Sequence[Figure[Stage]] = (
                       "difference / norm of PyTorch's"),
 )
 
+LIVE_FIGURES = ("cpu_ms", "cpu_percent")  # of a case: of its live measurement, if there is one
+
+
+def _of_case(figure: Figure[Any], part: Callable[[CaseResult], Any]) -> Figure[CaseResult]:
+    """The figure of a part of a case; None for a case without that part."""
+    def of(case: CaseResult) -> float | None:
+        record = (case.live if figure.key in LIVE_FIGURES else None) or part(case)
+        return None if record is None else figure.of(record)
+    return replace(figure, of=of)
+
+
+def _over_stream(case: CaseResult) -> Differences | None:
+    return next(iter(case.parity.differences.values()), None) if case.parity else None
+
+
+_PARTS: Sequence[tuple[Sequence[Figure[Any]], Callable[[CaseResult], Any]]] = (
+    (MEASURE_FIGURES, lambda case: case.entry), (DIFFERENCE_FIGURES, _over_stream),
+    (PARITY_FIGURES, lambda case: case.parity),
+    (SET_FIGURES, lambda case: case.parity.labelled_set if case.parity else None))
+CASE_FIGURES: Sequence[Figure[CaseResult]] = [
+    _of_case(figure, part) for figures, part in _PARTS for figure in figures]
+BRIEF_CASE_FIGURES = [figure for figure in CASE_FIGURES if figure.brief]
+
 FIGURES: Mapping[type, Sequence[Figure[Any]]] = {  # record -> its figures
     MeasureEntry: MEASURE_FIGURES, Differences: DIFFERENCE_FIGURES,
     EmbeddingDifferences: EMBEDDING_FIGURES, ParityReport: PARITY_FIGURES,
     SetParity: SET_FIGURES, EventMetrics: EVENT_FIGURES, ClassMetrics: CLASS_FIGURES,
-    Stage: STAGE_FIGURES}
+    Stage: STAGE_FIGURES, CaseResult: CASE_FIGURES}
 
 KIND_FIGURES: Mapping[str, Sequence[Sequence[Figure[Any]]]] = {  # kind of report -> its figures
     "export": (STAGE_FIGURES,),
     "parity": (DIFFERENCE_FIGURES, EMBEDDING_FIGURES, PARITY_FIGURES, SET_FIGURES, EVENT_FIGURES,
                CLASS_FIGURES),
     "measure": (MEASURE_FIGURES,), "sensitivity": (DIFFERENCE_FIGURES,),
-    "build": (MEASURE_FIGURES, DIFFERENCE_FIGURES, EMBEDDING_FIGURES, PARITY_FIGURES)}
+    "build": (MEASURE_FIGURES, DIFFERENCE_FIGURES, EMBEDDING_FIGURES, PARITY_FIGURES),
+    "matrix": (MEASURE_FIGURES, DIFFERENCE_FIGURES, EMBEDDING_FIGURES, PARITY_FIGURES, SET_FIGURES,
+               EVENT_FIGURES, CLASS_FIGURES)}
 
 
 def definitions(kind: str) -> dict[str, str]:

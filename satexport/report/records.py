@@ -122,10 +122,68 @@ class BuildReport:
         return self.engines[0].precision if self.engines[0].passed else None
 
 
-Report = ExportReport | ParityReport | MeasureReport | SensitivityReport | BuildReport
+@dataclass(frozen=True, kw_only=True)
+class CaseResult:
+    """A case of a matrix: the bundle that was made, proven and measured, or why it was not."""
+
+    name: str
+    table: str                       # title of the table that shows it
+    fingerprint: str                 # SHA-256 of everything that the result depends on
+    why_not: str = ""                # why there is no result; "": there is one
+    is_error: bool = False           # the case ended with an error; otherwise this machine cannot run it
+    bundle: str | None = None        # its path, relative to the report
+    bundle_sha256: str | None = None
+    gates: tuple[Gate, ...] = ()     # of the proof and the budgets
+    parity: ParityReport | None = None   # without the curve, which the bundle's own report has
+    measured: MeasureReport | None = None
+    live: MeasureEntry | None = None     # its CPU time as a live stream's, if that was measured
+
+    @property
+    def status(self) -> str:
+        """"passed", "failed", or "skipped": it was not run, or a gate could not be judged."""
+        if self.why_not or any(gate.status == "failed" for gate in self.gates):
+            return "failed" if self.is_error or not self.why_not else "skipped"
+        return verdict(self.gates) if self.gates else "passed"
+
+    @property
+    def reason(self) -> str:
+        """Why it did not pass, in one line; empty if it passed."""
+        skipped = "; ".join(f"{gate.name}: {gate.note}" for gate in self.gates if gate.status == "skipped")
+        return self.why_not or failures(self.gates) or skipped
+
+    @property
+    def entry(self) -> MeasureEntry | None:
+        """The measurement of the bundle."""
+        return self.measured.bundles[0] if self.measured else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatrixReport:
+    """The cases of a matrix that have a result: `NAME.json` in its output folder."""
+
+    matrix: str                          # name of the file
+    cases: tuple[CaseResult, ...]
+    missing: tuple[str, ...] = ()        # cases without a result
+    outdated: tuple[str, ...] = ()       # cases whose result is of another row, version or machine
+    tables: Mapping[str, str] = field(default_factory=dict)  # title -> note, in the order of the matrix
+    origin: Mapping[str, Any] = field(default_factory=origin)
+
+    @property
+    def verdict(self) -> str:
+        """"failed" if any case failed, "passed" if all passed, otherwise "skipped"."""
+        found = {case.status for case in self.cases} | ({"skipped"} if self.missing else set())
+        return next((status for status in ("failed", "skipped") if status in found), "passed")
+
+    @property
+    def warning(self) -> str | None:
+        """A sentence for the user if any weights are random; None otherwise."""
+        return next((case.parity.warning for case in self.cases if case.parity and case.parity.warning), None)
+
+
+Report = ExportReport | ParityReport | MeasureReport | SensitivityReport | BuildReport | MatrixReport
 KINDS: Mapping[str, type] = {  # `kind` in the JSON -> record, in the order in which a bundle gets its reports
     "export": ExportReport, "sensitivity": SensitivityReport, "parity": ParityReport,
-    "measure": MeasureReport, "build": BuildReport}
+    "measure": MeasureReport, "build": BuildReport, "matrix": MatrixReport}
 
 
 def kind_of(report: Report) -> str:

@@ -19,8 +19,9 @@ SCHEMA = 7
 MAX_BYTES = 50_000_000   # of a report; the curve of a day of 1 s chunks takes 2 MB
 AGAIN = {  # kind of report -> the command that makes it again
     "export": "satexport onnx", "parity": "satexport parity BUNDLE", "measure": "satexport measure BUNDLE",
-    "sensitivity": "satexport bundle --target NAME --sensitivity", "build": "satexport trt --build BUNDLE"}
-COMPUTED = ("verdict", "kept", "gates", "warning", "pytorch_map", "bundle_map", "pytorch_top1",
+    "sensitivity": "satexport bundle --target NAME --sensitivity", "build": "satexport trt --build BUNDLE",
+    "matrix": "satexport matrix MATRIX.toml"}
+COMPUTED = ("verdict", "status", "kept", "gates", "warning", "pytorch_map", "bundle_map", "pytorch_top1",
             "bundle_top1")  # properties of records that are also in their JSON
 
 
@@ -45,6 +46,16 @@ def from_json(content: Any, path: Path) -> Report:
         raise DataError(f"{path}: is a report of schema {schema}, made by a newer satexport; this one reads "
                         f"schema {SCHEMA}. Update satexport, or make the report again: `{AGAIN[kind]}`.")
     return cast(Report, _decode_record(KINDS[kind], content, f"{path}: "))
+
+
+def read_schema(path: Path, kind: str) -> int:
+    """Return the schema of a report. Raises `DataError` if the file is not a report of this kind."""
+    content = _read_json(path)
+    schema = content.get("schema") if isinstance(content, Mapping) and content.get("kind") == kind else None
+    if not isinstance(schema, int):
+        raise DataError(f"{path}: is not a report of `{AGAIN[kind]}`. Move it away, or choose another "
+                        "--output.")
+    return schema
 
 
 def read_report(path: Path) -> Report:

@@ -53,4 +53,12 @@ _TERMS = {  # kind of report -> term -> definition
         "layers": "score differences from the fp32 graph with only this layer in int8, over `chains` chains "
                   "of clips of `chain_seconds` s or more, with the cache passed from chunk to chunk"},
 }
-TERMS: Mapping[str, Mapping[str, str]] = {**_TERMS, "build": {**_TERMS["parity"], **_TERMS["measure"]}}
+_BOTH = {**_TERMS["parity"], **_TERMS["measure"]}
+_CASE = {
+    "status": "of a case: failed if a gate failed or it ended with an error; skipped if this machine cannot "
+              "run it or a gate could not be judged; otherwise passed",
+    "fingerprint": "SHA-256 of the case's row, target, weights, labelled and calibration set, the settings, "
+                   "satexport's sources, the versions of packages and the CPU: as long as it is the same, a "
+                   "case that has a result is not run again",
+    "live": "the bundle as `satexport run` loads it, measured for the CPU time of a chunk"}
+TERMS: Mapping[str, Mapping[str, str]] = {**_TERMS, "build": _BOTH, "matrix": {**_BOTH, **_CASE}}

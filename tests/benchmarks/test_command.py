@@ -11,13 +11,14 @@ from collections.abc import Callable
 
 import pytest
 
-from benchmarks import command, growth, results, shares
+from benchmarks import command, fleet, growth, shares, tables
 from benchmarks.peers import __main__ as peers
 from satexport.errors import DataError
 from tests import ROOT
 from tests.machine import needs_dev_full
 
-MAINS = {"peers": peers.main, "growth": growth.main, "results": results.main, "shares": shares.main}
+MAINS = {"peers": peers.main, "growth": growth.main, "fleet": fleet.main, "shares": shares.main,
+         "tables": tables.main}
 WRONG = (
     ("peers --threads 0", "0 is not a whole number from 1 to 256"),
     ("peers --threads 1 x", "x is not a whole number"),
@@ -29,13 +30,8 @@ WRONG = (
     ("growth --models sat-q", "unknown model 'sat-q'"),
     ("shares /nonexistent", "/nonexistent is not a folder"),
     ("shares . --steps 9", "9 is not a whole number from 10 to 10000"),
-    ("results --threads 0", "0 is not a whole number from 1 to 256"),
-    ("results --minutes 0", "0 is not a number from 0.1 to 240"),
-    ("results --minutes nan", "nan is not a number"),
-    ("results --minutes x", "x is not a number"),
-    ("results --esc10 /nonexistent", "/nonexistent is not a folder"),
-    ("results --table sat-q", "no table has this title: sat-q"),
-    ("results --only sat-t-2s sat-q", "no case has this name: sat-q"),
+    ("fleet /nonexistent", "/nonexistent is not a folder"),
+    ("tables a.json b.json", "unrecognized arguments: b.json"),
 )
 
 

@@ -133,6 +133,12 @@ def thresholds(kit: Kit, place: Path) -> None:
     write_thresholds(place, Thresholds(labels_sha256=labels_sha256(audioset_labels())))
 
 
+def matrix(kit: Kit, place: Path) -> None:
+    """A matrix of a small model, of which a pattern for sat-t matches a case."""
+    place.write_text('[settings]\nminutes = 0.1\nsteps = 2\n[[case]]\n'
+                     f'model = "{SAT}"\ncheckpoint = "random"\n', encoding="utf-8")
+
+
 def nothing(kit: Kit, place: Path) -> None:
     """For what the command itself writes."""
 
@@ -159,6 +165,8 @@ PLACES: dict[str, Maker] = {
     "mine.safetensors": safetensors,
     "mine.txt": class_names,
     "my-board.toml": own_target,
+    "examples/ci/matrix.toml": matrix,
+    "matrix.xml": nothing,
     "build/sat-t-2s/onnx/reports/parity.json": report(parity_report),
     "build/sat-t-2s/onnx/reports/measure.json": report(measure_report),
     "build/sat-t-2s/cpu-int8/reports/measure.json": report(measure_report),

@@ -12,6 +12,8 @@ from satexport.audio.labels import audioset_labels
 from satexport.backends.openvino.settings import OpenVinoSettings
 from satexport.backends.tensorrt.settings import TensorRtSettings
 from satexport.bundle.target import Quantization, Target
+from satexport.pipeline.matrix import plan_cases
+from satexport.pipeline.matrix_file import read_matrix
 from satexport.quantize.calibration_set import find_calibration
 from satexport.step import FloatArray
 from satexport.tagging.groups import read_groups
@@ -64,7 +66,13 @@ def own(tmp_path: Path) -> str:
 def test_these_are_all_toml_blocks() -> None:
     assert sorted(toml_blocks()) == sorted([
         'name = "street"', 'name = "my-board"', 'extends = "jetson-orin-nano"', "[quantization]",
-        "[openvino]", "[tensorrt]", '[group."Alarm"]'])
+        "[openvino]", "[tensorrt]", '[group."Alarm"]', "[settings]"])
+
+
+def test_the_matrix_on_the_page_has_as_many_bundles_as_it_says(tmp_path: Path) -> None:
+    (tmp_path / "matrix.toml").write_text(toml_blocks()["[settings]"], encoding="utf-8")
+    names = list(plan_cases(read_matrix(tmp_path / "matrix.toml"), tmp_path))
+    assert (len(names), names[-1]) == (12 + 1, "sat-t-2s-demo-int8-dynamic")
 
 
 def test_the_groups_on_the_page_are_read(tmp_path: Path) -> None:

@@ -21,9 +21,11 @@ from satexport.quantize.records import LayerCost, SensitivityReport
 from satexport.report.records import (
     BoardFacts,
     BuildReport,
+    CaseResult,
     EngineRecord,
     ExportReport,
     GoldenDifference,
+    MatrixReport,
     Report,
     Stage,
 )
@@ -81,6 +83,20 @@ def parity_report() -> ParityReport:
         bundle_sha256="cd" * 32, checkpoint=DEMO, executed={"products": {"u8": 61}}, threads=None)
 
 
+def matrix_report() -> MatrixReport:
+    """One case of each status, and one without a result."""
+    ran = CaseResult(name="sat-t-2s", table="", fingerprint="ab", bundle="sat-t-2s/onnx", bundle_sha256="cd",
+                     gates=(GATE,), parity=parity_report(), measured=measure_report(),
+                     live=measure_entry(burst=1.5))
+    failed = Gate(name="mAP kept", status="failed", value=0.5, limit=0.9, note="0.5, at least 0.9")
+    return MatrixReport(
+        matrix="matrix.toml", missing=("sat-b-2s",), outdated=("sat-t-2s-int8",),
+        tables={"": "", "Web": "A note."},
+        cases=(ran, CaseResult(name="sat-t-2s-int8", table="", fingerprint="ab", gates=(failed,)),
+               CaseResult(name="sat-t-2s-web", table="Web", fingerprint="", why_not="there is no Chromium"),
+               CaseResult(name="sat-s-2s", table="Web", fingerprint="", why_not="disk full", is_error=True)))
+
+
 def all_reports() -> list[Report]:
     """Return one report of each kind."""
     stages = (Stage(name="as published", nodes=377, bytes=22_300_000, from_before=None, from_pytorch=9e-7,
@@ -99,4 +115,4 @@ def all_reports() -> list[Report]:
     build = BuildReport(bundle_sha256="ef" * 32, engines=(engine, EngineRecord(
         precision="int8", gates=(GATE,), parity=None, measure=None)), settings={},
         board=BoardFacts(tensorrt="10.3.0", device="a board", compute_capability="8.7"))
-    return [export, sensitivity, parity_report(), measure_report(), build]
+    return [export, sensitivity, parity_report(), measure_report(), build, matrix_report()]

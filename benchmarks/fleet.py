@@ -1,0 +1,218 @@
+"""How many cores a fleet of microphones needs: a simulation from step times that are measured here.
+
+    python -m benchmarks.fleet build/sat-t-2s/cpu-int8-dynamic             measure step times, and simulate
+    python -m benchmarks.fleet build/sat-t-2s/cpu-int8-dynamic --write     also write docs/serving.md
+    python -m benchmarks.fleet --write          only that, from the step times in docs/results/fleet
+    python -m benchmarks.fleet --growth "sat-t-2s, cpu-int8" --write       with step times of `make growth`
+
+`benchmarks.fleet_simulation` says what is simulated. The times of a batch are drawn from those measured with
+the bundle, at batch sizes 1 to 64 and with the states of many microphones in memory.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import textwrap
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import command
+from benchmarks.fleet_simulation import (
+    LATE_MS,
+    QUEUE,
+    Load,
+    fewest_cores,
+    interpolate,
+    most_microphones,
+    seconds_of,
+    simulate,
+    simulate_own,
+)
+from benchmarks.tables import RESULTS, VERSIONS, cpu_name, read_results
+from satexport.backends.onnxruntime.step import make_options
+from satexport.bundle.contract import ANY, state_bytes
+from satexport.bundle.folder import Bundle, open_bundle
+from satexport.errors import DataError, UsageError
+from satexport.files import write_json, write_text
+from satexport.measure.latency import make_noise
+from satexport.models.families import named_variant
+from satexport.origin import origin
+from satexport.progress import progress
+from satexport.report.blocks import Table
+from satexport.report.markdown import markdown_rows
+from satexport.report.terminal import print_table
+from satexport.runtimes import import_runtime
+
+SIZES = 1, 2, 4, 8, 16, 32, 64       # batches that are measured
+FLEETS = 1_000, 10_000, 100_000      # microphones
+POOL = 128           # microphones whose states are in memory while a batch is measured
+ROUNDS = 20          # measured steps of each size, each after one that is not counted
+PAGE = RESULTS.parent / "serving.md"
+FOLDER = RESULTS / "fleet"
+BEGIN, END = "<!-- python -m benchmarks.fleet --write -->", "<!-- python -m benchmarks.fleet end -->"
+
+
+def measure_steps(bundle: Bundle, rounds: int = ROUNDS,
+                  sizes: Sequence[int] = SIZES) -> dict[str, list[float]]:
+    """Return the milliseconds of steps by size of batch: the CPU time of one thread, which is the time on a
+    core that does nothing else, also if other programs run meanwhile. Each step takes the states of its
+    microphones from a pool, and puts them back. The sizes take turns. Raises `UsageError` for a bundle that
+    does not run any number of streams, or not under ONNX Runtime."""
+    if bundle.contract.options.streams != ANY or bundle.target.backend != "onnxruntime":
+        raise UsageError(f"{bundle.path} is {bundle.target.name}{bundle.contract.options.suffix}; expected a "
+                         "bundle for any number of streams under ONNX Runtime. Make one: satexport cpu "
+                         "--int8 --model sat-t --streams dynamic.")
+    runtime = import_runtime("onnxruntime")
+    session = runtime.InferenceSession(str(bundle.graph), make_options(1), providers=["CPUExecutionProvider"])
+    contract = bundle.contract
+    chunks = np.resize(make_noise(*contract.input.shape[1:]), (POOL, *contract.input.shape[1:]))
+    states = [np.repeat(array[:1], POOL, axis=0) for array in bundle.initial_cache()]
+    outputs = [contract.scores.name, *(spec.name for spec in contract.cache_out)]
+    names = [spec.name for spec in contract.cache_in]
+    found: dict[str, list[float]] = {str(size): [] for size in sizes}
+    first = 0
+    with progress("measure", rounds * len(sizes)) as advance:
+        for size, counts in [(size, counts) for size in sizes for counts in (False, True)] * rounds:
+            rows = np.arange(first, first + size) % POOL
+            start = time.process_time()
+            fed = {name: state[rows] for name, state in zip(names, states, strict=True)}
+            _, *after = session.run(outputs, {contract.input.name: chunks[rows], **fed})
+            for state, new in zip(states, after, strict=True):
+                state[rows] = new
+            if counts:  # the first step after one of another size takes longer
+                found[str(size)].append((time.process_time() - start) * 1000)
+                advance()
+            first = (first + size) % POOL
+    return found
+
+
+def measure(bundle: Bundle) -> dict[str, Any]:
+    """Measure the steps of a bundle and return what docs/results/fleet keeps of them."""
+    machine, contract = origin(), bundle.contract
+    how = (f"CPU time of one thread, {ROUNDS} steps of each size in turns, the states of {POOL} microphones "
+           "in memory")
+    return {"kind": "fleet", "how": how, "bundle": f"{contract.variant}/{bundle.target.name}",
+            "checkpoint": contract.checkpoint.name, "hop_seconds": contract.hop_seconds,
+            "state_bytes": state_bytes(contract), "times_ms": measure_steps(bundle),
+            **{key: machine[key] for key in ("versions", "cpu", "cpu_cores", "cpu_flags", "system")}}
+
+
+def take_growth(name: str) -> dict[str, dict[str, Any]]:
+    """Return the same, by CPU, from what `make growth` measured with one thread: quantiles of steps in
+    bursts. Raises `UsageError` if it did not measure this."""
+    variant, _, target = name.partition(", ")
+    found = {}
+    for path in sorted(RESULTS.glob("*.json")):
+        results = read_results(path)
+        if growth := results.get("growth", {}).get(name):
+            rows = growth["figures"]
+            found[path.stem] = {
+                "kind": "fleet", "bundle": f"{variant}/{target}", "checkpoint": "random (seed 0)",
+                "how": "one thread, quantiles of steps in bursts by `make growth`",
+                "hop_seconds": named_variant(variant).delay,
+                "state_bytes": round(rows["1"]["state_mb"] * 1e6),
+                "times_ms": {size: _draws(row) for size, row in rows.items()}, "versions": growth["versions"],
+                **{key: results[key] for key in ("cpu", "cpu_cores", "cpu_flags", "system")}}
+    if not found:
+        raise UsageError(f"--growth {name}: `make growth` has not measured it on any CPU; expected a model "
+                         'and a target as in docs/results, such as "sat-t-2s, cpu-int8".')
+    return found
+
+
+def _draws(row: dict[str, float]) -> list[float]:
+    """Times at the percentiles 0 to 100: the faster half as the median, the slowest as the p99."""
+    points = [row["burst_median_ms"], row["burst_p90_ms"], row["burst_p99_ms"]]
+    return [float(time) for time in np.interp(np.arange(101), (50, 90, 99), points)]
+
+
+def simulate_fleets(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a row for each fleet: the fewest cores by both ways, and how they serve."""
+    times, hop, rows = interpolate(found["times_ms"]), found["hop_seconds"], []
+    each = most_microphones(hop, times)
+    for microphones in FLEETS:
+        cores = math.ceil(microphones / each)
+        own = simulate_own(Load(microphones=math.ceil(microphones / cores), hop=hop), times)
+        shared = fewest_cores(microphones, hop, times)
+        load = Load(microphones=microphones, hop=hop, seconds=seconds_of(microphones, hop))
+        rows.append({"microphones": microphones, "own": {"cores": cores, **vars(own)},
+                     "queue": {"cores": shared, **vars(simulate(load, shared, QUEUE, times))},
+                     "state_gb": microphones * found["state_bytes"] / 1e9})
+    return rows
+
+
+def tables(found: dict[str, Any]) -> list[Table]:
+    """Return the table of step times and that of the fleets."""
+    times = {size: np.percentile(values, (50, 99)) for size, values in found["times_ms"].items()}
+    steps = Table(title="step times", head=["chunks in a step", "median, ms", "p99, ms", "ms per chunk"],
+                  rows=[[size, f"{p50:.1f}", f"{p99:.1f}", f"{p50 / int(size):.2f}"]
+                        for size, (p50, p99) in times.items()])
+    fleets = Table(
+        title="fleets", texts=2, head=["microphones", "work shared by", "cores", "load", "chunks in a step",
+                                       "p50, s", "p99, s", "state, GB"], rows=[
+            [f"{row['microphones']:,}", how, str(row[key]["cores"]), f"{row[key]['load']:.0%}",
+             f"{row[key]['batch']:.0f}", f"{row[key]['p50']:.2f}", f"{row[key]['p99']:.2f}",
+             f"{row['state_gb']:.1f}"]
+            for row in found["fleets"]
+            for key, how in (("own", "microphones of each core"), ("queue", "one queue"))])
+    return [steps, fleets]
+
+
+def page_part(found: dict[str, Any]) -> str:
+    """Return what docs/serving.md says about the step times of a CPU."""
+    versions = ", ".join(f"{name} {found['versions'][name]}" for name in VERSIONS
+                         if name in found["versions"])
+    steps, fleets = (markdown_rows(table) for table in tables(found))
+    machine = f"{found['cpu']}, {found['cpu_cores']} cores ({' '.join(found['cpu_flags'])})"
+    measured = (f"{found['bundle']} for any number of streams (checkpoint: {found['checkpoint']}) on "
+                f"{machine}; {versions}; {found['how']}{found['note']}:")
+    simulated = (f"Simulated from these times, with a chunk every {found['hop_seconds']:g} s that arrives "
+                 f"{LATE_MS:g} ms late on average:")
+    return "\n\n".join((textwrap.fill(measured, 118), steps, textwrap.fill(simulated, 118), fleets))
+
+
+def write_page(page: Path = PAGE, folder: Path = FOLDER) -> None:
+    """Write the generated part of docs/serving.md, about all CPUs in a folder. Raises `DataError` if the page
+    has no place for it."""
+    before, begin, rest = page.read_text("utf-8").partition(BEGIN)
+    if not begin or END not in rest:
+        raise DataError(f"{page} lacks the lines {BEGIN} and {END}, between which the figures stand.")
+    parts = [page_part(json.loads(path.read_bytes())) for path in sorted(folder.glob("*.json"))]
+    write_text(page, "\n\n".join((f"{before}{BEGIN}", *parts, f"{END}{rest.partition(END)[2]}")))
+
+
+def main() -> None:
+    """Measure and simulate, and write the page if the command line asks for it."""
+    parser = command.Parser("fleet", __doc__)
+    parser.add_argument("bundle", nargs="?", type=command.folder, metavar="BUNDLE",
+                        help="for any number of streams; without it the step times of docs/results/fleet")
+    parser.add_argument("--growth", metavar="NAME", help="take step times that `make growth` measured")
+    parser.add_argument("--note", metavar="TEXT", help="said on the page, such as what else ran meanwhile")
+    parser.add_argument("--write", action="store_true", help="write docs/results/fleet and docs/serving.md")
+    options = parser.parse_args()
+    if options.bundle:
+        fleets = {cpu_name(origin()): measure(open_bundle(options.bundle))}
+    elif options.growth:
+        fleets = take_growth(options.growth)
+    else:
+        fleets = {path.stem: json.loads(path.read_bytes()) for path in sorted(FOLDER.glob("*.json"))}
+    if not fleets:
+        parser.error(f"{FOLDER} has no step times; expected a BUNDLE to measure.")
+    for name, found in fleets.items():
+        found["note"] = f", {options.note}" if options.note else found.get("note", "")
+        with progress("simulate", None):
+            found["fleets"] = simulate_fleets(found)
+        for table in tables(found):
+            print_table(table)
+        if options.write:
+            write_json(FOLDER / f"{name}.json", found)
+    if options.write:
+        write_page()
+
+
+if __name__ == "__main__":
+    command.run(main)
