@@ -254,7 +254,8 @@ class _Downmix:
     def mean(self, path: Path, frames: NDArray[np.float32]) -> NDArray[np.float32]:
         """The mean [n] of frames [n, channels]. Raises `AudioError` if it is not finite."""
         with np.errstate(over="ignore", invalid="ignore"):
-            mono: NDArray[np.float32] = frames.mean(axis=1, dtype=np.float32)
+            mono: NDArray[np.float32] = (frames[:, 0].copy() if self._count == 1  # the buffer is used again
+                                         else frames.mean(axis=1, dtype=np.float32))
         if not np.isfinite(mono).all():
             raise AudioError(f"{path}: contains NaN or infinity; expected finite samples in "
                              "[-1, 1]. Repair or omit this file.")
