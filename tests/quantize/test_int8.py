@@ -101,6 +101,19 @@ def test_the_operators_that_a_target_names_are_quantised_and_no_others(
     assert 1e-6 < largest_difference(tiny, model) < 0.1
 
 
+def test_the_second_factor_of_attention_has_the_bits_of_a_weight(fp32: Graph, all_ranges: Ranges) -> None:
+    scales = []
+    for bits in (8, 7):
+        wanted = replace(STATIC, operators=("attention",), weight_bits=bits)
+        graph = quantize(fp32, wanted, all_ranges, ()).model.graph
+        constants = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
+        zeros = {node.input[1]: constants[node.input[2]] for node in graph.node
+                 if node.op_type == "QuantizeLinear"}
+        scales.append({scale: constants[scale] for scale, zero in zeros.items() if zero.dtype == np.int8})
+    assert len(scales[0]) == 2 * DEPTH
+    assert all(np.isclose(scales[1][name], scales[0][name] * 127 / 63) for name in scales[0])
+
+
 @pytest.mark.parametrize("method", ["percentile", "entropy"])
 def test_other_ways_to_find_ranges_give_narrower_ones(
         tiny: Path, fp32: Graph, samples: list[Sample], ranges: Ranges, method: str) -> None:
