@@ -108,7 +108,8 @@ def scores(model: onnx.ModelProto, samples: list[Sample], optimized: bool = True
     runtime = import_runtime("onnxruntime")
     options = runtime.SessionOptions()
     options.log_severity_level = 4
-    options.add_session_config_entry(EXACT, str(int(read_cpu().saturates)))
+    for key, value in EXACT.items() if read_cpu().saturates else ():
+        options.add_session_config_entry(key, value)
     if not optimized:
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = runtime.InferenceSession(model.SerializeToString(), options,

@@ -25,7 +25,9 @@ from satexport.step import FloatArray, Outputs
 
 PACKAGE = "onnxruntime"
 MIN_VERSION = 1, 20  # same as in the extra `cpu`
-EXACT = "session.x64quantprecision"  # option: 8-bit weights become uint8, whose products do not saturate
+EXACT = {  # options for a CPU whose sums of products saturate
+    "session.x64quantprecision": "1",  # weights of 8 bits become uint8, whose products are summed in 32 bits
+    "session.disable_quant_qdq": "1"}  # products between Q/DQ nodes are computed in float
 GROUP = 8            # streams of a graph for any number that run at a time: larger groups leave the CPU cache
 
 
@@ -81,7 +83,8 @@ class OnnxRuntimeStep(ProcessBound):
         options = make_options(threads)
         options.enable_cpu_mem_arena = not low_memory
         if read_cpu().saturates:
-            options.add_session_config_entry(EXACT, "1")  # without effect on weights of 7 bits
+            for key, value in EXACT.items():
+                options.add_session_config_entry(key, value)
         if not optimized:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
