@@ -27,11 +27,12 @@ from satexport.step import FloatArray, Step
 from satexport.tagging.stream import StreamBatch
 from satexport.tagging.tagger import load
 from satexport.targets import find_target
+from tests.backends.compiled import compiled
 from tests.bundle.copies import graph_of
 from tests.commands.calls import call
 from tests.machine import need, need_dot_products
 from tests.measure.measured import QUICK
-from tests.tiny import FEW
+from tests.tiny import DEPTH, FEW
 
 ROUNDING = 0.01  # of scores: a value between two int8 levels falls to either; saturation costs 0.06
 ATTENTION_7_BITS = Quantization(operators=OPERATORS, weight_bits=7)
@@ -77,6 +78,15 @@ def test_onnxruntime_computes_the_products_of_the_graph_on_any_cpu(
     graph = quantize(fp32, wanted, find_ranges(fp32, wanted, samples), ())
     expected = exact_scores(fp32, wanted, samples, source)
     assert np.abs(onnxruntime_scores(graph, source) - expected).max() < ROUNDING
+
+
+def test_the_bundle_that_ships_computes_them_too(
+        tiny: Path, fp32: Graph, samples: list[Sample], source: Bundle, tmp_path: Path) -> None:
+    """Its attention is one node of ONNX Runtime for each block."""
+    built = load(compiled(tiny, "cpu-int8", tmp_path))
+    assert built.bundle.graph.read_bytes().count(b"QAttention") == DEPTH
+    expected = exact_scores(fp32, Quantization(), samples, source)
+    assert np.abs(scores(built.step, source) - expected).max() < ROUNDING
 
 
 @pytest.mark.parametrize("bits", [7, 8])
