@@ -55,7 +55,8 @@ def samples(source: Bundle) -> list[Sample]:
 
 
 def scores(step: Step, source: Bundle) -> FloatArray:
-    return golden_scores(StreamBatch(step, source.contract), source.golden()[0])[0]
+    found: FloatArray = golden_scores(StreamBatch(step, source.contract), source.golden()[0])[0]
+    return found
 
 
 def onnxruntime_scores(graph: Graph, source: Bundle, optimized: bool = True) -> FloatArray:

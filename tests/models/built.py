@@ -61,6 +61,9 @@ def build_for_runtime(target: str, package: str, limit: float, export: Path, aud
                        for tagger in (load(export), built))
     assert np.abs(found.scores - expected.scores).max() < limit
     least = COSINES[built.bundle.target.precision]
+    int8 = built.bundle.target.quantization
+    if int8 and int8.weight_bits == 7:  # steps twice as long: four times the squared error, and so 1 - cosine
+        least = 1 - 4 * (1 - least)
     embeddings = compare_embeddings(expected, found)
     assert embeddings
     assert embeddings.worst_cosine > least
