@@ -123,8 +123,8 @@ def changed(name: str, **changes: object) -> Target:
 @pytest.mark.parametrize(("target", "words"), [
     (find_target("cpu-int8"), ["the scores are right", "cpu-int8-avx2", "is faster"]),
     (changed("cpu-int8", operators=("linear", "attention")), ["products of attention saturate"]),
-    (find_target("openvino-int8"), ["weights saturate", "openvino-int8-avx2"]),
-    (find_target("openvino-throughput"), ["weights saturate", "weight_bits = 7"]),
+    (find_target("openvino-int8"), ["may saturate", "openvino-int8-avx2"]),
+    (find_target("openvino-throughput"), ["may saturate", "weight_bits = 7"]),
     (find_target("cpu-int8-avx2"), []), (find_target("openvino-int8-avx2"), []), (find_target("onnx"), []),
     (find_target("openvino-fp32"), []), (find_target("web-int8"), []), (find_target("jetson-orin-nano"), []),
     (replace(find_target("cpu-int8"), machine="another"), []),

@@ -53,9 +53,9 @@ def remark(target: Target) -> str:
     is_elsewhere = OpenVinoSettings.of(target).device != step.CPU
     if not cpu.saturates or not int8 or int8.weight_bits < 8 or is_elsewhere:
         return ""
-    return (f"{cpu.name} has no dot-product instructions for int8 (VNNI). There OpenVINO's products with "
-            f"8-bit weights saturate: the scores differ from those on a CPU that has them. For such a CPU "
-            f"use the target {TARGET_7_BITS}, or your own with weight_bits = 7.")
+    return (f"{cpu.name} has no dot-product instructions for int8 (VNNI). There sums of OpenVINO's products "
+            f"with 8-bit weights may saturate, so that scores differ from those on a CPU that has them. With "
+            f"the target {TARGET_7_BITS}, or your own with weight_bits = 7, they cannot.")
 
 
 def check_contract(contract: Contract, target: Target) -> None:
