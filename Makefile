@@ -26,11 +26,11 @@ test-long: .venv/installed
 	OMP_NUM_THREADS=$$($(BIN)/python -c 'import os; print(os.cpu_count())') \
 		$(BIN)/pytest -m long -s -v $(if $(PART),-k '$(PART)')
 
-# The test suite under the conditions of other machines: without bf16, home folder, settings or locale, and in random
+# The test suite under the conditions of other machines: without bf16, VNNI, home folder, settings or locale, and in random
 # order (the seed is printed); then on one core while all cores are busy.
 test-anywhere: .venv/installed
 	env -u HOME -u XDG_CACHE_HOME -u XDG_CONFIG_HOME -u XDG_DATA_HOME LC_ALL=C LANG=C PYTHONUTF8=0 \
-		SATEXPORT_TEST_WITHOUT=bf16,amx COLUMNS=40 TERM=dumb $(BIN)/pytest $(PARALLEL) --random-order
+		SATEXPORT_TEST_WITHOUT=bf16,amx,vnni COLUMNS=40 TERM=dumb $(BIN)/pytest $(PARALLEL) --random-order
 	$(BIN)/python tests/busy.py taskset -c 0 $(BIN)/pytest $(PARALLEL)
 
 # Run bundles of the demo on emulated ARM CPUs (docs/arm.md): needs Debian's package qemu-user-static and the package

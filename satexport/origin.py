@@ -17,6 +17,9 @@ PACKAGES = ("numpy", "torch", "onnx", "onnxsim", "onnxruntime", "openvino", "sci
             "soxr", "memray", "playwright")
 CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16",
              "asimd", "asimddp", "i8mm", "bf16", "sve")  # features that determine the kernels of a runtime
+DOT_PRODUCTS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})  # any of them sums
+# products of 8-bit values in 32 bits
+PAIRS = "ssse3"  # the instruction set of vpmaddubsw, which sums two products in 16 bits
 ARM = "0x41"  # CPU implementer
 ARM_CORES = {  # names of its parts, from the identification register (MIDR) in each core's reference manual
     "0xd03": "Cortex-A53", "0xd04": "Cortex-A35", "0xd05": "Cortex-A55", "0xd07": "Cortex-A57",
@@ -36,6 +39,8 @@ class Cpu:
     name: str           # "AMD EPYC"; on ARM board and kinds of cores: "Raspberry Pi 5 Model B (Cortex-A76)"
     flags: list[str]    # those of CPU_FLAGS that it has
     is_emulated: bool   # by QEMU, one process at a time; a whole emulated machine is not recognised
+    saturates: bool = False  # whether runtimes sum products of 8-bit values in pairs to 16 bits, which may
+                             # saturate: an x86 CPU without dot-product instructions. Known only on Linux
 
 
 def origin() -> dict[str, Any]:
@@ -65,7 +70,8 @@ def read_cpu(root: Path = Path("/"), machine: str = platform.machine()) -> Cpu:
                    or (is_arm and _is_on_x86(root, fields)))
     present = "".join(fields.get("Features" if is_arm else "flags", [])[:1]).split()
     return Cpu((name or platform.processor() or machine) + (", emulated by QEMU" if is_emulated else ""),
-               [flag for flag in CPU_FLAGS if flag in present], is_emulated)
+               [flag for flag in CPU_FLAGS if flag in present], is_emulated,
+               saturates=not is_arm and PAIRS in present and DOT_PRODUCTS.isdisjoint(present))
 
 
 def _is_on_x86(root: Path, fields: dict[str, list[str]]) -> bool:

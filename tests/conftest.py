@@ -27,7 +27,7 @@ from hypothesis.configuration import set_hypothesis_home_dir
 from hypothesis.internal.conjecture import providers
 from hypothesis.internal.constants_ast import Constants
 
-from satexport import download
+from satexport import download, origin
 from satexport.audio.synthetic import synthetic_clip, synthetic_labels, synthetic_stream
 from satexport.backends.onnxruntime.step import OnnxRuntimeStep
 from satexport.backends.openvino import step as openvino_backend
@@ -99,7 +99,9 @@ def _any_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("SATEXPORT_CACHE", str(folder / "cache"))
         patch.setenv("MPLCONFIGDIR", str(folder / "matplotlib"))
         patch.setattr(OnnxRuntimeStep, "__init__", with_as_many_threads)
-        if WITHOUT:
+        if "vnni" in WITHOUT:
+            patch.setattr(origin, "DOT_PRODUCTS", frozenset())
+        if WITHOUT & {"bf16", "amx"}:
             patch.setattr(openvino_backend, "has_bf16", lambda core, device: False)
         yield
 

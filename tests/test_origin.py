@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from satexport.origin import CPU_FLAGS, origin, read_cpu
+from satexport.origin import CPU_FLAGS, DOT_PRODUCTS, origin, read_cpu
 
 # Raspberry Pi OS, 64-bit
 PI_4 = """processor\t: 0
@@ -126,6 +126,22 @@ def test_an_x86_cpu_has_its_model_name(tmp_path: Path) -> None:
     cpu = read_cpu(machine_with(tmp_path, EPYC), "x86_64")
     assert (cpu.name, cpu.is_emulated) == ("AMD EPYC 9B14", False)
     assert cpu.flags == ["avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16"]
+
+
+@pytest.mark.parametrize(("flags", "saturates"), [
+    ("ssse3 avx2", True), ("ssse3 avx2 avx512f", True), ("ssse3", True),
+    ("ssse3 avx2 avx512f avx512_vnni", False), ("ssse3 avx2 avx_vnni", False), ("sse2", False)])
+def test_an_x86_cpu_without_dot_products_saturates_and_others_do_not(
+        flags: str, saturates: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("satexport.origin.DOT_PRODUCTS", DOT_PRODUCTS)  # whatever the tests leave out
+    machine = machine_with(tmp_path, f"model name\t: a CPU\nflags\t\t: {flags}\n")
+    assert read_cpu(machine, "x86_64").saturates == saturates
+    assert not read_cpu(machine, "aarch64").saturates  # the host of an emulator
+
+
+@pytest.mark.parametrize("cpuinfo", [PI_4, PI_5], ids=["Raspberry Pi 4", "Raspberry Pi 5"])
+def test_no_arm_cpu_saturates(cpuinfo: str, tmp_path: Path) -> None:
+    assert not read_cpu(machine_with(tmp_path, cpuinfo), "aarch64").saturates
 
 
 def test_an_emulated_cpu_is_named_as_such(tmp_path: Path) -> None:

@@ -94,6 +94,15 @@ def test_a_target_for_arm_has_the_int8_of_cpu_int8_and_its_budgets_are_called_es
     assert "budgets are estimates, not run on a board" in target.description
 
 
+@pytest.mark.parametrize("name", ["cpu-int8", "openvino-int8"])
+def test_a_target_for_cpus_without_dot_products_differs_only_in_the_bits_of_weights(name: str) -> None:
+    target, usual = find_target(f"{name}-avx2"), find_target(name)
+    assert usual.quantization
+    assert target.quantization == replace(usual.quantization, weight_bits=7)
+    assert (target.backend, target.gates) == (usual.backend, usual.gates)
+    assert target.options == ({"floats": "fp32"} if usual.options else {})  # no such CPU has bf16
+
+
 def test_an_unknown_name_is_a_usage_error_that_lists_the_shipped_targets() -> None:
     with pytest.raises(UsageError, match=r"no target 'jetson-9'; expected one of .*onnx"):
         find_target("jetson-9")

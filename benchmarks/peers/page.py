@@ -20,11 +20,11 @@ from benchmarks.peers.judge import (
 )
 from benchmarks.peers.peer import BF16, Peer
 from satexport.measure.schedule import PAUSE
+from satexport.origin import DOT_PRODUCTS
 from satexport.report.blocks import Table
 from satexport.report.markdown import markdown_rows
 
 PRECISIONS = ("fp32", "bf16", "int8")
-INT8_FLAGS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})  # dot products: any
 PREFACE = (
     "Written by `python -m benchmarks.peers`; do not edit. All ran with the same weights on one machine, the "
     "rows of one precision in turns (A B A B), each in a process of its own. Compare the rows of one "
@@ -74,7 +74,7 @@ def _wrapped(text: str) -> str:
 def _missing(flags: Sequence[str]) -> str:
     """Return what this CPU lacks, as sentences."""
     bf16 = "" if BF16 & set(flags) else " It has no bf16, so bf16 was not run."
-    return bf16 + ("" if INT8_FLAGS & set(flags) else " It has no dot products of int8, so int8 is slow.")
+    return bf16 + ("" if DOT_PRODUCTS & set(flags) else " It has no dot products of int8, so int8 is slow.")
 
 
 def _steps(models: Results) -> str:

@@ -97,6 +97,10 @@ class Backend(Protocol):
         """Return the target with every choice that depends on this machine resolved and all of its options
         stated. Raises `MissingError` if the runtime, the device or the precision is not available."""
 
+    def remark(self, target: Target) -> str:
+        """What a user of this machine must know who runs, proves or measures a bundle of this target here: a
+        sentence or two; "" if nothing. Does not need the runtime."""
+
     def check_contract(self, contract: Contract, target: Target) -> None:
         """Raise `UsageError` if the number of streams, the opset or the cache dtype of this contract rules
         out a bundle for this target."""
@@ -143,6 +147,12 @@ def check_known(bundle: Bundle) -> None:
     if name not in BACKENDS:
         raise MissingError(f"{bundle.path} is for the backend {name!r}, made by a newer version; this "
                            f"satexport runs {', '.join(BACKENDS)}. Use the version that made the bundle.")
+
+
+def remark_on(target: Target) -> str:
+    """Return what its backend remarks on this target and this machine; "" if this version of satexport does
+    not have that backend."""
+    return find_backend(target.backend).remark(target) if target.backend in BACKENDS else ""
 
 
 def may_skip(bundle: Bundle) -> bool:

@@ -12,6 +12,7 @@ import click
 from satexport.commands.console import finish_report
 from satexport.commands.options import LIVE, json_option, minutes_option, parse_folds, threads_option
 from satexport.errors import MissingError, UsageError, requires_extra
+from satexport.terminal import note
 
 if TYPE_CHECKING:
     from satexport.bundle.folder import Bundle
@@ -85,7 +86,7 @@ def _prove(bundle: Bundle, golden: bool, threads: int | None, **options: Any) ->
     """Load a bundle, run it and return the report; a report with skipped gates if its runtime is missing and
     its backend allows that."""
     from satexport import load
-    from satexport.backends.backend import may_skip
+    from satexport.backends.backend import may_skip, remark_on
     from satexport.bundle.threads import live_threads
     from satexport.parity.golden import run_golden
     from satexport.parity.records import report_parity, report_skipped
@@ -98,6 +99,7 @@ def _prove(bundle: Bundle, golden: bool, threads: int | None, **options: Any) ->
         if may_skip(bundle):
             return report_skipped(bundle, str(error))
         raise
+    note(remark_on(bundle.target))
     with progress("parity", None):
         result = run_golden(tagger) if golden else _run_parity(tagger, **options)
     return report_parity(tagger, result, threads or live_threads(tagger.bundle))

@@ -83,6 +83,7 @@ def run_command(bundle: Path, audio: tuple[str, ...], mic: str | None, top: int 
       satexport run build/sat-t-2s/onnx --mic --events --start now
     """
     from satexport import load
+    from satexport.backends.backend import remark_on
     from satexport.bundle.contract import RANDOM_WEIGHTS
     from satexport.tagging.embeddings import EmbeddingFile
 
@@ -91,6 +92,7 @@ def run_command(bundle: Path, audio: tuple[str, ...], mic: str | None, top: int 
     tagger = load(bundle, threads, spinning=spinning)
     if tagger.contract.has_random_weights:
         note(RANDOM_WEIGHTS)
+    note(remark_on(tagger.bundle.target))
     sounds = list_sounds(audio, mic, tagger)
     is_live = any(sound.is_live for sound in sounds)
     printer: TagPrinter | EventPrinter = TagPrinter(tagger, top or TOP, as_json)

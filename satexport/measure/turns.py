@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
-from satexport.backends.backend import BACKENDS, find_backend
+from satexport.backends.backend import BACKENDS, find_backend, remark_on
 from satexport.bundle.contract import ANY, history_bytes, state_bytes
 from satexport.bundle.folder import Bundle
 from satexport.bundle.threads import live_threads
@@ -80,6 +80,7 @@ def measure(bundles: Sequence[Bundle], options: MeasureOptions) -> MeasureReport
     installed, a note in the report says why PyTorch was not measured.
     """
     notes = [EMULATED] if read_cpu().is_emulated else []
+    notes += filter(None, [remark_on(bundle.target) for bundle in bundles])
     with ExitStack() as stack:
         with progress("load into processes", None):
             rows, eager = _start(bundles, options, stack, notes)

@@ -22,6 +22,7 @@ from satexport.backends.backend import (
     check_known,
     find_backend,
     may_skip,
+    remark_on,
 )
 from satexport.bundle.contract import RANDOM_WEIGHTS, Contract
 from satexport.bundle.folder import (
@@ -92,7 +93,8 @@ def compile_bundle(source: Bundle | ExportOptions, target: Target, folder: Path,
         with progress(f"finish {path.name}", None):
             finished = backend.finish(bundle)
     return BundleRecord(
-        path=path, proof=proven, finished=finished, notes=(*proven.notes, *_notes(source, target, options)),
+        path=path, proof=proven, finished=finished,
+        notes=tuple(dict.fromkeys((*proven.notes, *_notes(source, target, options)))),
         left_out=quantized.left_out if quantized else (),
         sensitivity=quantized.sensitivity if quantized else None)
 
@@ -250,6 +252,8 @@ def _notes(source: Bundle, target: Target, options: BuildOptions) -> list[str]:
     if options.calibration.source == "synthetic" and needs_calibration(target, options.cache_dtype,
                                                                        options.sensitivity):
         notes.append(ON_SYNTHETIC)
+    if remark := remark_on(target):
+        notes.append(remark)
     return notes
 
 

@@ -34,8 +34,8 @@ class Factors:
         self._written: set[str] = set()
 
     def activation(self, x: str, second: bool = False) -> Factor:
-        """Quantise a tensor of the graph. The second factor of a product is symmetric int8, like a weight:
-        the kernels multiply uint8 by int8."""
+        """Quantise a tensor of the graph. The second factor of a product is symmetric int8 and has as many
+        bits as a weight: the kernels multiply uint8 by int8."""
         q = _quantized(x)
         if self._is_new(q.name):
             self.constants[q.scale], self.constants[q.zero] = _choose_scale(
@@ -91,7 +91,8 @@ def _choose_scale(bounds: tuple[float, float], quantization: Quantization,
     extended to include zero, so that zero is represented exactly."""
     low, high = min(bounds[0], 0.0), max(bounds[1], 0.0)
     if signed or quantization.symmetric:
-        symmetric_scale = _round_scale(np.array(max(-low, high, 1e-8) / 127), quantization)
+        largest = _largest(quantization) if signed else 127
+        symmetric_scale = _round_scale(np.array(max(-low, high, 1e-8) / largest), quantization)
         is_int8 = signed or quantization.scheme == "qdq"
         return symmetric_scale, np.array(0, np.int8) if is_int8 else np.array(128, np.uint8)
     scale = max(high - low, 1e-8) / 255
@@ -102,13 +103,18 @@ def _quantize_weight(weight: NDArray[Any], axis: int, quantization: Quantization
                      ) -> tuple[NDArray[np.int8], NDArray[np.float32], NDArray[np.int8]]:
     """Return a weight as symmetric int8, with scale and zero point of each output channel (`axis`) or of the
     whole weight."""
-    largest = 2 ** (quantization.weight_bits - 1) - 1
+    largest = _largest(quantization)
     others = tuple(i for i in range(weight.ndim) if i != axis)
     top = np.abs(weight).max(others if quantization.per_channel else None, keepdims=True)
     scale = _round_scale(np.maximum(top, 1e-12) / largest, quantization)
     stored = scale.reshape(-1) if quantization.per_channel else scale.reshape(())
     return (np.clip(np.round(weight / scale), -largest, largest).astype(np.int8), stored,
             np.zeros(stored.shape, np.int8))
+
+
+def _largest(quantization: Quantization) -> int:
+    """The largest value of a weight: with 63, a sum of two products with uint8 fits into 16 bits."""
+    return int(2 ** (quantization.weight_bits - 1) - 1)
 
 
 def _round_scale(scale: NDArray[Any], quantization: Quantization) -> NDArray[np.float32]:

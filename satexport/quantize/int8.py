@@ -44,6 +44,7 @@ from satexport.graph.weights import copy_small, restore_weights
 from satexport.quantize.convolution import int8_convolution
 from satexport.quantize.dynamic import quantize_dynamic
 from satexport.quantize.factors import Factors, Ranges
+from satexport.quantize.own_weights import copy_shared_weights
 from satexport.quantize.products import Product, check_layers, find_products
 
 
@@ -56,8 +57,11 @@ def quantize(graph: Graph, quantization: Quantization, ranges: Ranges, leave_out
     if not chosen:  # quantize_dynamic takes an empty list of nodes for all nodes
         return graph
     if quantization.method == "dynamic":
-        return quantize_dynamic(graph, quantization, chosen)
-    return graph.with_model(_quantize_static(graph.model, quantization, chosen, ranges))
+        result = quantize_dynamic(graph, quantization, chosen)
+    else:
+        result = graph.with_model(_quantize_static(graph.model, quantization, chosen, ranges))
+    copy_shared_weights(result.model)
+    return result
 
 
 def _quantize_static(model: onnx.ModelProto, quantization: Quantization, chosen: Sequence[Product],

@@ -19,7 +19,7 @@ from satexport.step import FloatArray, Step
 from satexport.tagging.stream import Stream, StreamBatch
 from satexport.tagging.tagger import load
 from tests.backends.compiled import compiled
-from tests.machine import need
+from tests.machine import need, on_this_cpu
 
 STEPS = {  # name -> target, and the largest allowed score difference from PyTorch
     "PyTorch": ("", 0.0), "ONNX Runtime": ("onnx", 2e-5), "ONNX Runtime int8": ("cpu-int8", 0.05),
@@ -46,6 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.param(name, marks=pytest.mark.long if name == "ONNX Runtime Web" else ()) for name in STEPS])
 def runtime(request: pytest.FixtureRequest, tiny: Path, folder: Path) -> Runtime:
     name, may_differ = STEPS[request.param]
+    name = on_this_cpu(name)
     if name.startswith("openvino"):
         need("openvino", "openvino")
     if name.startswith("web"):

@@ -19,7 +19,7 @@ from satexport.parity.golden import golden_outputs, proof_streams
 from satexport.pipeline.build import compile_bundle
 from satexport.pipeline.plan import BuildOptions
 from satexport.targets import find_target
-from tests.machine import need
+from tests.machine import need, on_this_cpu
 from tests.tiny import FEW, export
 
 
@@ -56,7 +56,7 @@ def test_openvino_computes_the_front_end_in_fp32_and_the_products_as_the_target_
     need("openvino", "openvino")
     if target == "openvino-bf16":
         request.getfixturevalue("bf16")
-    bundle = compile_for(mobilenet, target, tmp_path)
+    bundle = compile_for(mobilenet, on_this_cpu(target), tmp_path)
     step = find_backend("openvino").load(bundle, LoadOptions(threads=1))
     assert isinstance(step, OpenVinoStep)
     executed = step.executed()

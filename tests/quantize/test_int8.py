@@ -79,6 +79,8 @@ def test_an_int8_graph_has_the_nodes_of_its_scheme_and_scores_like_pytorch(
     model = quantize(fp32, replace(STATIC, **changes), ranges, ()).model  # type: ignore[arg-type]
     found = Counter(node.op_type for node in model.graph.node)
     assert {kind: found[kind] for kind in kinds} == kinds
+    weights = [node.input[1] for node in model.graph.node if "MatMulInteger" in node.op_type]
+    assert len(set(weights)) == len(weights)  # ONNX Runtime refuses others on a CPU without dot products
     assert 1e-6 < largest_difference(tiny, model) < 0.05
     assert 0.2 < layers_bytes(model) / layers_bytes(fp32.model) < 0.3
     assert model.metadata_props == fp32.model.metadata_props
@@ -99,6 +101,19 @@ def test_the_operators_that_a_target_names_are_quantised_and_no_others(
     assert len(products) == integer
     assert len(find_layers(fp32, wanted)) == integer - (operators == OPERATORS)  # 00.kv has two products
     assert 1e-6 < largest_difference(tiny, model) < 0.1
+
+
+def test_the_second_factor_of_attention_has_the_bits_of_a_weight(fp32: Graph, all_ranges: Ranges) -> None:
+    scales = []
+    for bits in (8, 7):
+        wanted = replace(STATIC, operators=("attention",), weight_bits=bits)
+        graph = quantize(fp32, wanted, all_ranges, ()).model.graph
+        constants = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
+        zeros = {node.input[1]: constants[node.input[2]] for node in graph.node
+                 if node.op_type == "QuantizeLinear"}
+        scales.append({scale: constants[scale] for scale, zero in zeros.items() if zero.dtype == np.int8})
+    assert len(scales[0]) == 2 * DEPTH
+    assert all(np.isclose(scales[1][name], scales[0][name] * 127 / 63) for name in scales[0])
 
 
 @pytest.mark.parametrize("method", ["percentile", "entropy"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,14 @@ from satexport.backends.backend import Candidate, Draft, LoadOptions, WrittenGra
 from satexport.backends.onnxruntime import step
 from satexport.bundle.contract import Contract
 from satexport.bundle.folder import Bundle
+from satexport.bundle.roles import ATTENTION
 from satexport.bundle.target import Target
 from satexport.bundle.threads import live_threads
 from satexport.errors import MissingError
+from satexport.origin import read_cpu
 
 PACKAGE = step.PACKAGE
+TARGET_7_BITS = "cpu-int8-avx2"  # whose products do not saturate on any CPU
 PRECISIONS: tuple[str, ...] = ("fp32", "int8")
 CAN_SPIN = True
 SKIPPED_IF_MISSING = False
@@ -34,6 +38,21 @@ def resolve(target: Target) -> Target:
         raise MissingError(f"target {target.name} has the precision {target.precision}, for which ONNX "
                            f"Runtime has no CPU kernels; expected {' or '.join(PRECISIONS)}.")
     return target
+
+
+def remark(target: Target) -> str:
+    """8-bit weights on an x86 CPU without dot-product instructions, unless the target is for another
+    machine."""
+    int8, cpu = target.quantization, read_cpu()
+    is_elsewhere = target.machine not in ("", platform.machine())
+    if not cpu.saturates or not int8 or int8.weight_bits < 8 or is_elsewhere:
+        return ""
+    text = (f"{cpu.name} has no dot-product instructions for int8 (VNNI). There ONNX Runtime computes "
+            f"products with 8-bit weights by slower instructions, which do not saturate: the scores are "
+            f"right, but the target {TARGET_7_BITS}, or your own with weight_bits = 7, is faster.")
+    if ATTENTION in int8.operators and int8.method == "static":
+        text += " The products of attention saturate nevertheless, and change the scores."
+    return text
 
 
 def check_contract(contract: Contract, target: Target) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from satexport.bundle.contract import ANY, Contract, check_tensors
 from satexport.errors import BundleError, MissingError, RunError
+from satexport.origin import read_cpu
 from satexport.pages import huge_pages, release_libraries
 from satexport.process import ProcessBound, keep_in_child
 from satexport.runtimes import check_version, import_runtime
@@ -24,6 +25,9 @@ from satexport.step import FloatArray, Outputs
 
 PACKAGE = "onnxruntime"
 MIN_VERSION = 1, 20  # same as in the extra `cpu`
+EXACT = {  # options for a CPU whose sums of products saturate
+    "session.x64quantprecision": "1",  # weights of 8 bits become uint8, whose products are summed in 32 bits
+    "session.disable_quant_qdq": "1"}  # products between Q/DQ nodes are computed in float
 GROUP = 8            # streams of a graph for any number that run at a time: larger groups leave the CPU cache
 
 
@@ -78,6 +82,9 @@ class OnnxRuntimeStep(ProcessBound):
         check_version("ONNX Runtime", onnxruntime.__version__, MIN_VERSION, "cpu")
         options = make_options(threads)
         options.enable_cpu_mem_arena = not low_memory
+        if read_cpu().saturates:
+            for key, value in EXACT.items():
+                options.add_session_config_entry(key, value)
         if not optimized:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))

@@ -24,8 +24,10 @@ from satexport.bundle.folder import Bundle
 from satexport.bundle.target import Target
 from satexport.bundle.threads import live_threads
 from satexport.errors import UsageError
+from satexport.origin import read_cpu
 
 PACKAGE = step.PACKAGE
+TARGET_7_BITS = "openvino-int8-avx2"  # whose products do not saturate on any CPU
 PRECISIONS: tuple[str, ...] = ("fp32", "bf16", "int8")
 CAN_SPIN = False
 SKIPPED_IF_MISSING = False
@@ -43,6 +45,17 @@ def resolve(target: Target) -> Target:
     settings = OpenVinoSettings.of(target)
     floats = step.resolve_float_precision(target, settings)
     return replace(target, options=complete_options(replace(settings, floats=floats)))
+
+
+def remark(target: Target) -> str:
+    """8-bit weights on an x86 CPU without dot-product instructions, unless another device computes."""
+    int8, cpu = target.quantization, read_cpu()
+    is_elsewhere = OpenVinoSettings.of(target).device != step.CPU
+    if not cpu.saturates or not int8 or int8.weight_bits < 8 or is_elsewhere:
+        return ""
+    return (f"{cpu.name} has no dot-product instructions for int8 (VNNI). There sums of OpenVINO's products "
+            f"with 8-bit weights may saturate, so that scores differ from those on a CPU that has them. With "
+            f"the target {TARGET_7_BITS}, or your own with weight_bits = 7, they cannot.")
 
 
 def check_contract(contract: Contract, target: Target) -> None:

@@ -48,6 +48,11 @@ def resolve(target: Target) -> Target:
     return replace(target, options=complete_options(settings))
 
 
+def remark(target: Target) -> str:
+    """An engine computes on a GPU, and its graphs are proven here without int8 products."""
+    return ""
+
+
 def check_contract(contract: Contract, target: Target) -> None:
     """The opset is checked with the rest of the graph by `satexport.backends.tensorrt.rules`."""
     if contract.options.streams == ANY:

@@ -38,6 +38,11 @@ def resolve(target: Target) -> Target:
     return target
 
 
+def remark(target: Target) -> str:
+    """Code for browsers multiplies in 16 bits."""
+    return ""
+
+
 def check_contract(contract: Contract, target: Target) -> None:
     options = contract.options
     if options.streams != 1:

@@ -89,6 +89,10 @@ def resolve(target: Target) -> Target:
     return replace(target, options=complete_options(read_settings(Settings, target, Path("[evaluator]"))))
 
 
+def remark(target: Target) -> str:
+    return ""
+
+
 def check_contract(contract: Contract, target: Target) -> None:
     if contract.options.streams == ANY or contract.options.streams > target.options["most_streams"]:
         raise UsageError("the evaluator is too slow for that many streams")

@@ -13,7 +13,8 @@ from satexport.models.efficientat.network import MobileNet
 from satexport.models.efficientat.variants import DELAYS, VARIANTS, find_model
 from tests.models.efficientat.vectors import KINDS, VECTORS, outputs, published, seeded_state, trained, wave
 
-RELATIVE = 4e-6   # of the largest value of a seeded model's output
+RELATIVE = 8e-6   # of the largest value of a seeded model's output: the vectors and the sums of this CPU are
+                  # each within 4e-6 of the model in float64 (mn10-hop-20: 2.6e-6; with AVX2 only, 3.8e-6)
 FEATURES = 5e-5   # of a log-mel
 WIDE = ("mn20", "mn30", "mn40")
 NAMES = ["mn01", "mn02", "mn04", "mn05", "mn10", *WIDE, "mn10-fc", "mn10-fc-s2221", "mn10-fc-s2211",

@@ -24,7 +24,7 @@ from satexport.tagging.tagger import load
 from satexport.targets import find_target
 from tests.commands.calls import call
 from tests.data import seeded
-from tests.machine import need
+from tests.machine import need, on_this_cpu
 from tests.models.sat.graphs import contract_of, pytorch_scores
 from tests.tiny import TINY, export
 
@@ -56,6 +56,7 @@ def test_the_graph_differs_from_that_of_a_vit_only_in_its_name(delay: int) -> No
 def test_a_ced_is_built_and_proven_for_a_runtime(
         target: str, package: str, ced: Path, quick: tuple[object, ...]) -> None:
     need(package, "cpu")
+    target = on_this_cpu(target)
     result = call("bundle", "--target", target, "--from", ced, "--output", ced.parents[1], *quick)
     assert result.code in (0, 1), result.err  # random weights: int8 may cost mAP
     built = load(ced.parent / target)
