@@ -94,14 +94,20 @@ def run_command(bundle: Path, audio: tuple[str, ...], mic: str | None, top: int 
         note(RANDOM_WEIGHTS)
     note(remark_on(tagger.bundle.target))
     sounds = list_sounds(audio, mic, tagger)
-    is_live = any(sound.is_live for sound in sounds)
     printer: TagPrinter | EventPrinter = TagPrinter(tagger, top or TOP, as_json)
     if events:
-        printer = EventPrinter(tagger, flags, [sound.name for sound in sounds], is_live, as_json)
+        printer = EventPrinter(tagger, flags, [sound.name for sound in sounds],
+                               any(sound.is_live for sound in sounds), as_json)
     collected = EmbeddingFile(tagger.contract, tagger.bundle.sha256) if embeddings_file else None
     inputs: list[str | Path] = [*audio, *(file for file in (flags.thresholds, flags.groups) if file)]
     check_files(embeddings_file, flags.output, inputs, bundle)  # before the work
+    if failure := run_sounds(tagger, sounds, printer, collected, embeddings_file):
+        sys.exit(failure.exit_code)
 
+
+def run_sounds(tagger: Tagger, sounds: Sequence[Sound], printer: TagPrinter | EventPrinter,
+               collected: EmbeddingFile | None, embeddings_file: Path | None) -> SatexportError | None:
+    """Print what is in the sounds, and write the files; returns the last error of a sound."""
     def write(has_failed: bool) -> None:
         if collected and embeddings_file:
             write_embeddings(collected, embeddings_file)
@@ -111,12 +117,11 @@ def run_command(bundle: Path, audio: tuple[str, ...], mic: str | None, top: int 
     try:
         failure = print_all(tagger, sounds, printer, collected)
     except KeyboardInterrupt:
-        if is_live:  # it ends the sound of a microphone
+        if any(sound.is_live for sound in sounds):  # it ends the sound of a microphone
             write(has_failed=False)
         raise
     write(failure is not None)
-    if failure:
-        sys.exit(failure.exit_code)
+    return failure
 
 
 def check_use(audio: Sequence[str], mic: str | None, top: int | None, events: bool,

@@ -66,12 +66,16 @@ def tag_command(bundle: Path, paths: tuple[str, ...], output: Path, content: str
       satexport tag build/sat-t-2s/cpu-int8 my-recordings/ -o tags/ --scheduler tcp://HOST:8786
     """
     from satexport.archive.run import TagOptions, tag
+    from satexport.backends.backend import remark_on
     from satexport.bundle.folder import open_bundle
     from satexport.cluster import ClusterOptions
 
     flags = EventFlags(start=None, output=None, format_name=None, **event_flags)
     _check_flags(content, flags)
-    events = read_options(flags, open_bundle(bundle).labels)
+    opened = open_bundle(bundle)
+    events = read_options(flags, opened.labels)
+    if not scheduler:
+        note(remark_on(opened.target))
     report = tag(TagOptions(
         bundle=bundle, paths=paths, output=output, content=content, events=events,
         files_sha256=hash_files(flags), batch=batch, piece_seconds=split and split * 60,
