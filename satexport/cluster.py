@@ -30,7 +30,9 @@ Result = TypeVar("Result")
 LOOPBACK = "127.0.0.1"
 CONNECT_SECONDS = 10      # to connect to a scheduler
 WORKER_SECONDS = 30       # until its first worker is there
-IN_FLIGHT = 4             # tasks per worker that are submitted at a time, so that no worker waits
+IN_FLIGHT = 2             # tasks per thread of the workers that are submitted at a time, so that none waits
+RETRIES = 1               # of a task that ended its worker
+PATIENCE = 60             # s without a worker, after which a run ends
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +81,10 @@ class Cluster(Protocol):
         Raises the errors of the function, and `RunError` if the scheduler is gone; the other tasks are then
         cancelled."""
 
+    def run_alone(self, function: Callable[[Item], Result], items: Iterable[Item]
+                  ) -> Iterator[tuple[Item, Result | Lost]]:
+        """The same, with one task at a time: if its worker ends, it is because of this task."""
+
 
 @contextmanager
 def open_cluster(options: ClusterOptions | None) -> Iterator[Cluster]:
@@ -92,10 +98,7 @@ def open_cluster(options: ClusterOptions | None) -> Iterator[Cluster]:
     with ExitStack() as stack:
         client = stack.enter_context(_connect(distributed, options) if options.scheduler
                                      else _start(distributed, options.workers or cores()))
-        try:
-            yield DaskCluster(client, is_remote=options.scheduler is not None)
-        finally:
-            client.cancel(list(client.futures), force=True)
+        yield DaskCluster(client, is_remote=options.scheduler is not None)
 
 
 class ThisProcess:
@@ -111,6 +114,8 @@ class ThisProcess:
         for item in items:
             yield item, function(item)
 
+    run_alone = run
+
 
 class DaskCluster:
     """Runs tasks on the workers of a Dask scheduler."""
@@ -124,39 +129,64 @@ class DaskCluster:
         return dict(self._client.scheduler_info(n_workers=-1)["workers"])
 
     def check(self, function: Callable[[Item], Result], item: Item) -> dict[str, Result]:
-        task = partial(_call, function, item, sources_sha256())
-        answers = self._client.run(task, on_error="return")
-        results = {}
-        for address, answer in answers.items():
-            if isinstance(answer, BaseException):
-                raise MissingError(f"worker {address} cannot run tasks ({answer}); expected satexport "
-                                   f"{__version__} and its extra batch in the Python of each worker. Install "
-                                   "it there.")
-            results[address] = self._open(answer, address)
-        return results
+        answers = self._client.run(partial(_call, function, item, sources_sha256()), on_error="return")
+        if not answers:
+            raise RunError("the workers are gone. Start some, and run the command again.")
+        return {address: self._open(answer, address) for address, answer in answers.items()}
 
     def run(self, function: Callable[[Item], Result], items: Iterable[Item]
             ) -> Iterator[tuple[Item, Result | Lost]]:
-        from distributed import as_completed
-
         task = partial(_call, function, sources=sources_sha256())
-        waiting, item_of = iter(items), dict[str, Item]()
-        active = as_completed(raise_errors=False)
+        suspects: list[Item] = []  # whose worker ended, perhaps because of a task beside it
+        for item, result in self._run(task, iter(items), lambda: IN_FLIGHT * self._threads()):
+            if isinstance(result, Lost):
+                suspects.append(item)
+            else:
+                yield item, result
+        yield from self._run(task, iter(suspects), lambda: 1)
 
-        def submit(count: int) -> None:
-            for item in islice(waiting, count):
-                future = self._client.submit(task, item, pure=False)
-                item_of[future.key] = item
-                active.add(future)
+    def run_alone(self, function: Callable[[Item], Result], items: Iterable[Item]
+                  ) -> Iterator[tuple[Item, Result | Lost]]:
+        yield from self._run(partial(_call, function, sources=sources_sha256()), iter(items), lambda: 1)
 
-        submit(IN_FLIGHT * max(1, self.size))
-        for future in active:
-            yield item_of.pop(future.key), self._result(future)
-            submit(1)
+    def _run(self, task: Callable[[Item], _Answer], waiting: Iterator[Item], limit: Callable[[], int]
+             ) -> Iterator[tuple[Item, Any]]:
+        """Run a task for each item, as many at a time as `limit` says, which changes with the workers."""
+        active: dict[Any, Item] = {}
+        try:
+            while True:
+                for item in islice(waiting, max(0, limit() - len(active))):
+                    active[self._client.submit(task, item, pure=False)] = item
+                if not active:
+                    return
+                for future in self._wait(list(active)):
+                    item = active.pop(future)
+                    yield item, self._result(future)
+        finally:
+            self._client.cancel(list(active), force=True)
+
+    def _threads(self) -> int:
+        return sum(worker["nthreads"] for worker in self._workers().values()) or 1
+
+    def _wait(self, futures: list[Any]) -> Iterable[Any]:
+        """Wait until one of the tasks has ended. Raises `RunError` if there are no workers for a while."""
+        from distributed import wait
+
+        checks = 0  # without a worker, one after the other: some may just be starting again
+        while True:
+            try:
+                ended: Iterable[Any] = wait(futures, timeout=PATIENCE, return_when="FIRST_COMPLETED").done
+                return ended
+            except TimeoutError:
+                checks = 0 if self._workers() else checks + 1
+                if checks == 2:
+                    raise RunError(f"the scheduler has had no workers for {PATIENCE:g} s. What is finished "
+                                   "stays: start some, and run the command again.") from None
+            except (CancelledError, OSError) as error:
+                raise _gone(error) from None
 
     def _result(self, future: Any) -> Any:
-        """The result of a task that has ended."""
-        from distributed.comm import CommClosedError
+        """The result of a task that has ended. Raises its error, or `RunError` if the scheduler is gone."""
         from distributed.scheduler import KilledWorker
 
         try:
@@ -164,18 +194,28 @@ class DaskCluster:
         except KilledWorker as error:
             return Lost(reason=f"it ended its worker {error.allowed_failures + 1} times, the last time "
                                f"{error.last_worker.address}; perhaps the worker had too little memory")
-        except (CommClosedError, OSError, CancelledError) as error:
-            raise RunError(f"the scheduler is gone ({error}). What is finished stays: run the command again "
-                           "once the cluster is back.") from None
+        except (CancelledError, OSError) as error:  # `_call` returns those of the task
+            raise _gone(error) from None
+        except Exception as error:  # it could not even begin: nothing of the task is there
+            answer = error
         return self._open(answer, "")
 
-    def _open(self, answer: _Answer, worker: str) -> Any:
+    def _open(self, answer: _Answer | BaseException, address: str) -> Any:
         """The result in an answer. Raises the error in it."""
-        prefix = f"worker {worker or answer.worker}: " if self._is_remote else ""
+        if isinstance(answer, BaseException):
+            raise MissingError(f"worker {address}{' ' * bool(address)}cannot run tasks ({answer}); expected "
+                               f"satexport {__version__} and its extra batch in the Python of each worker. "
+                               "Install it there.")
         if answer.failure:
             name, message, lines = answer.failure
+            prefix = f"worker {address or answer.worker}: " if self._is_remote else ""
             raise getattr(errors, name)(prefix + message, *lines)
         return answer.result
+
+
+def _gone(error: BaseException) -> RunError:
+    return RunError(f"the scheduler is gone ({error}). What is finished stays: run the command again once "
+                    "the cluster is back.")
 
 
 @dataclass(frozen=True)
@@ -203,6 +243,9 @@ def _call(function: Callable[[Item], Result], item: Item, sources: str) -> _Answ
         return _Answer(name, function(item))
     except SatexportError as error:
         return _Answer(name, failure=(type(error).__name__, error.message, error.lines))
+    except Exception as error:  # a bug in the task, which must not look like one of the cluster
+        text = f"{type(error).__name__}: {error}. If this looks like a bug in satexport, report it."
+        return _Answer(name, failure=("RunError", text, ()))
 
 
 @contextmanager
@@ -214,7 +257,8 @@ def _start(distributed: Any, workers: int) -> Iterator[Any]:
 
         folder = stack.enter_context(
             tempfile.TemporaryDirectory(prefix="satexport-dask-", ignore_cleanup_errors=True))
-        stack.enter_context(dask.config.set({"temporary-directory": folder}))
+        stack.enter_context(dask.config.set({
+            "temporary-directory": folder, "distributed.scheduler.allowed-failures": RETRIES}))
         cluster = stack.enter_context(distributed.LocalCluster(
             n_workers=workers, threads_per_worker=1, processes=True, host=LOOPBACK, memory_limit=None,
             dashboard_address=f"{LOOPBACK}:0", security=distributed.Security.temporary(),

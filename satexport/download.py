@@ -9,10 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from email.message import Message
 from http.client import HTTPException, HTTPResponse, InvalidURL
 from pathlib import Path
@@ -21,6 +19,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from satexport.errors import RunError, UsageError
+from satexport.files import locked_folder
 from satexport.progress import progress
 from satexport.version import __version__
 
@@ -52,7 +51,7 @@ def fetch(url: str, path: Path, advice: str) -> None:
     part = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(path.parent):
+        with locked_folder(path.parent, lambda: progress("waiting for another download", None)):
             if not path.exists():
                 _transfer_with_retries(url, part)
                 os.replace(part, path)
@@ -62,30 +61,6 @@ def fetch(url: str, path: Path, advice: str) -> None:
     except OSError as error:
         raise RunError(f"{path}: cannot be written ({error.strerror or error}); expected a writable folder "
                        f"with enough space: free some space, or set SATEXPORT_CACHE=DIR. {advice}") from None
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Let only one process at a time download into a folder; others wait. There is no lock on Windows."""
-    if sys.platform == "win32":
-        yield
-        return
-    import fcntl
-
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            with progress("waiting for another download", None):
-                fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError:  # a file system without locks
-            pass
-        yield
-    finally:
-        with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_UN)  # closing is not enough if a forked process has the handle too
-        os.close(handle)
 
 
 def _transfer_with_retries(url: str, part: Path) -> None:

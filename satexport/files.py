@@ -11,7 +11,7 @@ import secrets
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +121,7 @@ def staged_folder(path: Path, may_replace: Callable[[Path], bool]) -> Iterator[P
     """
     stage = path.with_name(f".{path.name}.partial-{secrets.token_hex(4)}")
     new, old = stage / path.name, stage / "old" / path.name
-    with _remove_if_empty(path.parent):  # an interrupt can come at any moment from here on
+    with remove_if_empty(path.parent):  # an interrupt can come at any moment from here on
         try:
             if path.exists() and not may_replace(path):
                 raise RunError(f"{path} already exists and was not created by satexport; it was not changed. "
@@ -143,7 +143,7 @@ def staged_folder(path: Path, may_replace: Callable[[Path], bool]) -> Iterator[P
 
 
 @contextmanager
-def _remove_if_empty(folder: Path) -> Iterator[None]:
+def remove_if_empty(folder: Path) -> Iterator[None]:
     """If the folder and its parents do not exist yet, remove those that are empty after the block."""
     absent = [path for path in (folder, *folder.parents) if not os.path.exists(path)]
     try:
@@ -152,6 +152,31 @@ def _remove_if_empty(folder: Path) -> Iterator[None]:
         with suppress(OSError):  # stop at the first that is not empty or was never created
             for path in absent:
                 path.rmdir()
+
+
+@contextmanager
+def locked_folder(folder: Path, while_waiting: Callable[[], AbstractContextManager[Any]]) -> Iterator[None]:
+    """Let only one process at a time work in a folder; another one waits in the context of `while_waiting`,
+    which may raise an error instead. There is no lock on Windows."""
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with while_waiting():
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_UN)  # closing is not enough if a forked process has the handle too
+        os.close(handle)
 
 
 def swap_folders(one: Path, other: Path) -> bool:

@@ -7,11 +7,12 @@ import os
 import pickle
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from satexport import download
+from satexport.files import locked_folder
 from satexport.step import FloatArray
 from satexport.tagging.tagger import Tagger
 from tests.backends.compiled import compiled
@@ -114,7 +115,7 @@ def test_objects_with_a_runtime_can_be_neither_pickled_nor_copied(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such lock")
-def test_the_lock_of_a_download_is_released_even_if_a_forked_process_has_its_handle(
+def test_the_lock_of_a_folder_is_released_even_if_a_forked_process_has_its_handle(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import fcntl
 
@@ -125,7 +126,7 @@ def test_the_lock_of_a_download_is_released_even_if_a_forked_process_has_its_han
         return os.dup(handle)  # of the same open file, like that of a child
 
     monkeypatch.setattr(os, "open", forked)
-    with download._locked(tmp_path):
+    with locked_folder(tmp_path, nullcontext):
         pass
     monkeypatch.undo()
     handle = os.open(tmp_path, os.O_RDONLY)

@@ -23,7 +23,8 @@ class Job:
     batch: int                 # streams in one step
     content: str               # a key of `satexport.archive.contents.CONTENTS`
     events: EventOptions       # also the thresholds of tags
-    scores_sha256: str = ""    # of the golden chunks, as each worker must compute them; "": not compared
+    sample: str = ""           # path of a recording that each worker must see
+    worker_sha256: str = ""    # what `check_worker` must return on each worker; "": not compared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,4 +45,5 @@ class PieceResult:
     end: float                          # of its last chunk, s of the recording
     seconds: float                      # that were scored, without what a model has to hear before
     problem: str = ""                   # why it could not be read, or not to its end
+    is_missing: bool = False            # the worker does not see the file
     warnings: tuple[str, ...] = ()      # what is strange about the recording

@@ -84,7 +84,7 @@ def find_recordings(paths: Sequence[str]) -> list[Recording]:
 def _expand(path: str, suffixes: tuple[str, ...]) -> Iterator[str]:
     """Yield the files that a path of the command line stands for."""
     if os.path.isdir(path):
-        for folder, folders, files in os.walk(path):
+        for folder, folders, files in os.walk(path, onerror=_raise):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in files:
                 if name.lower().endswith(suffixes) and not name.startswith("."):
@@ -100,6 +100,11 @@ def _expand(path: str, suffixes: tuple[str, ...]) -> Iterator[str]:
     else:
         raise DataError(f"{path}: does not exist; expected an audio file, a folder, a list (.txt) or a glob "
                         "in quotes.")
+
+
+def _raise(error: OSError) -> None:
+    raise DataError(f"{error.filename}: cannot be read ({error.strerror or error}); expected a folder of "
+                    "recordings. Check its permissions, or leave it out.")
 
 
 def _read_list(path: Path) -> Iterator[str]:
@@ -122,6 +127,7 @@ def _read(item: tuple[str, str]) -> Recording:
         size = os.path.getsize(path)
     except OSError:
         size = 0
+    name = os.fsencode(name).decode("utf-8", "backslashreplace")  # Parquet holds UTF-8 only
     return Recording(name=name, path=path, size=size, seconds=seconds, is_seekable=is_seekable)
 
 

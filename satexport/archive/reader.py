@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +13,7 @@ import numpy as np
 from satexport.archive.plan import Piece
 from satexport.audio.files import audio_blocks
 from satexport.bundle.contract import Contract
+from satexport.errors import AudioError
 from satexport.step import FloatArray
 
 AHEAD_SECONDS = 20    # of audio that is read ahead
@@ -35,6 +37,7 @@ class ReadAhead:
         blocks = audio_blocks(piece.recording.path, contract.sample_rate, tell=tell, begin=self.first * hop,
                               end=None if piece.end is None else piece.end * hop)
         ahead = max(2, round(AHEAD_SECONDS / contract.hop_seconds))
+        self._path = piece.recording.path
         self._queue: queue.Queue[ReadChunk | BaseException | None] = queue.Queue(ahead)
         self._is_closed = threading.Event()
         self._thread = threading.Thread(target=self._read, args=(split(blocks, hop),), daemon=True)
@@ -42,6 +45,8 @@ class ReadAhead:
 
     def _read(self, chunks: Iterator[ReadChunk]) -> None:
         try:
+            if os.path.exists(self._path) and not os.path.isfile(self._path):  # a pipe would never end
+                raise AudioError(f"{self._path}: is not a regular file; expected a recording.")
             for chunk in chunks:
                 if not self._put(chunk):
                     return

@@ -11,20 +11,20 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from satexport.archive.contents import CONTENTS, Chunks
-from satexport.archive.job import Job, PieceResult, Task
-from satexport.archive.plan import Part, Piece, Recording, find_recordings, plan_parts
+from satexport.archive.contents import CONTENTS
+from satexport.archive.job import Job
+from satexport.archive.plan import Part, Recording, find_recordings, plan_parts
 from satexport.archive.store import Store
-from satexport.archive.tables import PartFacts, Problem, find_problems, import_pyarrow, render
-from satexport.archive.worker import THREADS, check_worker, tag_part
+from satexport.archive.tables import Problem, import_pyarrow
+from satexport.archive.work import Work
+from satexport.archive.worker import THREADS, check_worker
 from satexport.bundle.contract import ANY
 from satexport.bundle.folder import Bundle, open_bundle
 from satexport.bundle.places import check_outside
-from satexport.cluster import Cluster, ClusterOptions, Lost, open_cluster
+from satexport.cluster import Cluster, ClusterOptions, open_cluster
 from satexport.errors import RunError, UsageError
 from satexport.origin import cores, sources_sha256
 from satexport.progress import progress
@@ -89,35 +89,40 @@ def tag(options: TagOptions) -> TagReport:
     job = _make_job(bundle, options)
     check_outside(options.output)
     store = Store(options.output)
+    with store.hold():
+        return _tag(options, bundle, job, store, begun)
+
+
+def _tag(options: TagOptions, bundle: Bundle, job: Job, store: Store, begun: float) -> TagReport:
     recordings, settings = find_recordings(options.paths), _settings(job, options)
     earlier = store.read()
     if earlier:
-        job = replace(job, scores_sha256=earlier[0].pop("scores_sha256", ""))
+        job = replace(job, worker_sha256=earlier[0].pop("worker_sha256", ""))
         _check_same(store.folder, earlier[0], settings)
         recordings = _same_recordings(earlier[1], recordings)
     parts = plan_parts(recordings, bundle.contract.hop_seconds, options.piece_seconds)
-    run = _Run(store, bundle, job, parts, _origin(bundle, settings))
-    waiting, workers, worked = run.find_waiting(), 0, begun
+    work = Work(store, bundle, job, parts, _origin(bundle, settings))
+    waiting, workers, worked = work.find_waiting(), 0, begun
     if waiting:
         with ExitStack() as opened:
             with progress("start workers", None):
                 cluster = opened.enter_context(open_cluster(_as_needed(options.cluster, len(waiting))))
-                job = _check_workers(cluster, job, options.mixed_cpus)
+                job = _check_workers(cluster, replace(job, sample=_sample(waiting)), options.mixed_cpus)
             if not earlier:
-                store.begin({**settings, "scores_sha256": job.scores_sha256}, recordings)
+                store.begin({**settings, "worker_sha256": job.worker_sha256}, recordings)
             if cluster.dashboard:
                 note(f"Dashboard: {cluster.dashboard}")
             workers, worked = cluster.size, time.monotonic()
-            run.work(cluster, job, waiting)
+            work.run(cluster, job, waiting)
             ended = time.monotonic()
     else:
         ended = worked
-    facts = run.facts.values()
-    problems = tuple(problem for part in facts for problem in part.problems)
+    facts = work.facts.values()
+    problems = tuple(sorted({problem for part in facts for problem in part.problems}))
     return TagReport(
         output=store.folder, recordings=len(recordings), parts=len(parts), parts_now=len(waiting),
         rows=sum(part.rows for part in facts), audio_seconds=sum(part.seconds for part in facts),
-        audio_seconds_now=run.seconds_now, start_seconds=worked - begun, work_seconds=ended - worked,
+        audio_seconds_now=work.seconds_now, start_seconds=worked - begun, work_seconds=ended - worked,
         workers=workers, problems=problems, problems_file=store.write_problems(problems))
 
 
@@ -142,7 +147,7 @@ def _settings(job: Job, options: TagOptions) -> dict[str, Any]:
         "threshold": events.on, "threshold_off": events.on if off is None else off,
         "least": events.least_seconds, "bridge": events.bridge_seconds, "smooth": events.smooth_chunks,
         "split_seconds": options.piece_seconds, "mixed_cpus": options.mixed_cpus,
-        "resampler": RESAMPLER, **options.files_sha256, "satexport": __version__,
+        "resampler": RESAMPLER, **options.files_sha256, "version": __version__,
         "sources_sha256": sources_sha256()}
 
 
@@ -191,101 +196,26 @@ def _as_needed(options: ClusterOptions | None, parts: int) -> ClusterOptions | N
     return replace(options, workers=min(options.workers or cores(), parts))
 
 
+def _sample(parts: Sequence[Part]) -> str:
+    """The path of a recording that is there; "": none is."""
+    paths = (piece.recording.path for part in parts for piece in part.pieces)
+    return next(filter(os.path.exists, paths), "")
+
+
 def _check_workers(cluster: Cluster, job: Job, mixed_cpus: bool) -> Job:
     """Return the job with the scores that every worker must compute. Raises `RunError` if they differ."""
     found = cluster.check(check_worker, job)
     if mixed_cpus:
         return job
-    if len(set(found.values())) > 1:
-        first = min(found)
-        others = [worker for worker, sha256 in found.items() if sha256 != found[first]]
-        raise RunError(f"workers compute different scores of the golden chunks, {first} others than "
-                       f"{others[0]} and {len(others) - 1} more: their CPUs or runtimes differ, and the "
-                       "result would depend on who did what. Use workers of one kind, or allow it with "
-                       "--mixed-cpus.")
-    (sha256, *_) = set(found.values())
-    if job.scores_sha256 not in ("", sha256):
-        raise RunError("this run was begun on another kind of CPU, or with another runtime, which computes "
-                       "other scores of the golden chunks. Go on there, or begin another run.")
-    return replace(job, scores_sha256=sha256)
-
-
-class _Run:
-    """The parts of a run, and what is written of them."""
-
-    def __init__(self, store: Store, bundle: Bundle, job: Job, parts: Sequence[Part],
-                 origin: Mapping[str, str]) -> None:
-        self._store, self._bundle, self._job, self._origin = store, bundle, job, origin
-        self.facts: dict[int, PartFacts] = {}  # of the files that are written
-        self.seconds_now = 0.0                 # of audio that this run scored
-        self._groups = [list(group) for _, group in groupby(parts, self._group)]  # each becomes one file
-
-    def _group(self, part: Part) -> object:
-        """The same for parts that become one file: the pieces of a recording that is needed as a whole."""
-        return part.pieces[0].recording.path if self._is_kept(part) else part.number
-
-    def _is_kept(self, part: Part) -> bool:
-        return CONTENTS[self._job.content].needs_whole and not part.pieces[0].is_whole
-
-    def find_waiting(self) -> list[Part]:
-        """The parts that are not done, and those with problems that may have been mended since."""
-        waiting: list[Part] = []
-        with progress("read what is done", len(self._groups)) as advance:
-            for group in self._groups:
-                facts = self._store.facts(group[0])
-                if facts and not facts.has_failed:
-                    self.facts[group[0].number] = facts
-                else:
-                    missing = [part for part in group if facts or not self._store.has_piece(part)]
-                    waiting += missing or group[-1:]  # the last one, to be joined with the others
-                advance()
-        return waiting
-
-    def work(self, cluster: Cluster, job: Job, waiting: Sequence[Part]) -> None:
-        """Let workers do parts, and write them as they come."""
-        total = sum(part.seconds for part in waiting)
-        group_of = {part.number: group for group in self._groups for part in group}
-        tasks = (Task(job=job, part=part) for part in waiting)
-        with progress(f"tag with {cluster.size} workers", total, unit="audio") as advance:
-            for task, answer in cluster.run(tag_part, tasks):
-                results = _lost(task.part, answer.reason) if isinstance(answer, Lost) else answer
-                self.seconds_now += sum(result.seconds for result in results)
-                group = group_of[task.part.number]
-                if not self._is_kept(task.part):
-                    self._write(task.part, results)
-                else:
-                    self._store.write_piece(task.part, results[0])
-                    if all(self._store.has_piece(part) for part in group):
-                        self._write(group[0], [self._join(group)])
-                        self._store.drop_pieces(group)
-                advance(task.part.seconds)
-
-    def _join(self, group: Sequence[Part]) -> PieceResult:
-        """What is found in a recording from the chunks of its pieces, until one could not be read on."""
-        contract, labels = self._bundle.contract, self._bundle.labels
-        collector = CONTENTS[self._job.content].collector(self._job, contract, labels)
-        end, seconds, warnings = 0.0, 0.0, list[str]()
-        for part in group:
-            result = self._store.read_piece(part)
-            for columns in result.columns:
-                collector.add(Chunks(**columns))
-            end, seconds = result.end or end, seconds + result.seconds
-            warnings += result.warnings
-            if result.problem:
-                break
-        found = collector.finish(end)
-        return PieceResult(
-            piece=Piece(recording=group[0].pieces[0].recording), columns=(found,) if found else (), end=end,
-            seconds=seconds, problem=result.problem, warnings=tuple(warnings))
-
-    def _write(self, part: Part, results: Sequence[PieceResult]) -> None:
-        self._store.write_part(part, render(
-            self._job, self._bundle.contract, self._bundle.labels, results, self._origin))
-        self.facts[part.number] = PartFacts(
-            rows=sum(len(columns["start_time"]) for result in results for columns in result.columns),
-            seconds=sum(result.seconds for result in results), problems=tuple(find_problems(results)))
-
-
-def _lost(part: Part, reason: str) -> list[PieceResult]:
-    return [PieceResult(piece=piece, columns=(), end=0.0, seconds=0.0, problem=reason)
-            for piece in part.pieces]
+    kinds = {sha256: worker for worker, sha256 in found.items()}
+    if len(kinds) > 1:
+        raise RunError("workers compute different scores of the golden chunks, or decode with other "
+                       f"versions, such as {' and '.join(list(kinds.values())[:2])}: their CPUs or packages "
+                       "differ, and the result would depend on who did what. Use workers of one kind, or "
+                       "allow it with --mixed-cpus.")
+    (sha256,) = kinds
+    if job.worker_sha256 not in ("", sha256):
+        raise RunError("this run was begun on another kind of CPU, or with other versions of what computes "
+                       "and decodes, so that its rows would differ in the last digits. Go on there, or begin "
+                       "another run.")
+    return replace(job, worker_sha256=sha256)

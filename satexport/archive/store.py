@@ -1,10 +1,10 @@
 """The output folder of a run. A file that is there is complete, so a run can be stopped at any moment and
 taken up again:
 
-    part-00000.parquet     the rows of a part; all of them together are one table, by recording and time
+    part-0000000.parquet   the rows of a part; all of them together are one table, by recording and time
     _run.json              what decides the result, and the recordings
     _problems.csv          recordings that could not be read completely, and warnings; if there are any
-    _piece-00012.npz       the chunks of a piece, until the others of its recording are there; of events only
+    _piece-0000012.npz     the chunks of a piece, until the others of its recording are there; of events only
 
 Readers of Parquet data sets leave out files whose names begin with an underscore.
 """
@@ -15,10 +15,10 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -26,7 +26,14 @@ from satexport.archive.job import PieceResult
 from satexport.archive.plan import Part, Recording
 from satexport.archive.tables import PartFacts, Problem, read_facts
 from satexport.errors import RunError, UsageError
-from satexport.files import check_writable, write_bytes, write_json, write_text
+from satexport.files import (
+    check_writable,
+    locked_folder,
+    remove_if_empty,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from satexport.terminal import shown
 
 MANIFEST = "_run.json"
@@ -70,6 +77,19 @@ class Store:
             "schema": SCHEMA, "kind": KIND, "settings": dict(settings),
             "recordings": [dataclasses.asdict(recording) for recording in recordings]})
 
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Let only one command at a time write into the folder, which is made. Raises `UsageError` if another
+        one does."""
+        def refuse() -> NoReturn:
+            raise UsageError(f"{self.folder}: another command writes there. Wait until it has ended, or "
+                             "choose another --output.")
+
+        with remove_if_empty(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with locked_folder(self.folder, refuse):
+                yield
+
     def facts(self, part: Part) -> PartFacts | None:
         """What is known of a part that is written; None if it is not."""
         return read_facts(self._part_file(part))
@@ -79,10 +99,10 @@ class Store:
         write_bytes(self._part_file(part), content)
 
     def _part_file(self, part: Part) -> Path:
-        return self.folder / f"part-{part.number:05}.parquet"
+        return self.folder / f"part-{part.number:07}.parquet"
 
     def _piece_file(self, part: Part) -> Path:
-        return self.folder / f"_piece-{part.number:05}.npz"
+        return self.folder / f"_piece-{part.number:07}.npz"
 
     def has_piece(self, part: Part) -> bool:
         return self._piece_file(part).is_file()

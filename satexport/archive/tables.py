@@ -20,7 +20,7 @@ from satexport.errors import requires_extra
 PREFIX = "satexport."   # of keys in the metadata
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, order=True)
 class Problem:
     """What was wrong with a recording."""
 

@@ -8,6 +8,7 @@ are decoded and resampled in other threads.
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -21,6 +22,7 @@ from satexport.archive.contents import CONTENTS, ChunkRows, Chunks, Collector
 from satexport.archive.job import Columns, Job, PieceResult, Task
 from satexport.archive.plan import Piece
 from satexport.archive.reader import ReadAhead
+from satexport.audio.files import decoder_versions
 from satexport.errors import AudioError, BundleError, MissingError, RunError, UsageError
 from satexport.parity.golden import golden_outputs
 from satexport.step import FloatArray, Outputs
@@ -34,20 +36,24 @@ _lock = threading.Lock()  # threads of a worker share a loaded bundle
 
 
 def check_worker(job: Job) -> str:
-    """Load the bundle, and return the SHA-256 of its scores of the golden chunks. Raises `MissingError` if
-    the bundle is not there or its runtime is not installed, `BundleError` if it is another one, `UsageError`
-    if its scores depend on the place of a stream in the batch."""
+    """Load the bundle, and return the SHA-256 of what decides the results of this worker: the scores of the
+    golden chunks, and the versions of what decodes and resamples. Raises `MissingError` if the bundle or
+    the recordings are not there, or the runtime is not installed, `BundleError` if it is another bundle,
+    `UsageError` if its scores depend on the place of a stream in the batch."""
+    if job.sample and not os.path.exists(job.sample):
+        raise MissingError(f"{job.sample}: this worker sees no such file; expected the recordings at the "
+                           "same paths as on the machine of the command. Share their folder with it.")
     return _load(job)[1]
 
 
 def tag_part(task: Task) -> tuple[PieceResult, ...]:
     """Find what the job asks for in the pieces of a part, in their order. Raises the errors of
     `check_worker`, and `RunError` if this worker computes other scores than those that began the run."""
-    tagger, scores_sha256 = _load(task.job)
-    if task.job.scores_sha256 not in ("", scores_sha256):
-        raise RunError("a worker computes other scores of the golden chunks than those that began this run: "
-                       "its CPU or its runtime differs. Use workers of one kind, or begin another run with "
-                       "--mixed-cpus.")
+    tagger, worker_sha256 = _load(task.job)
+    if task.job.worker_sha256 not in ("", worker_sha256):
+        raise RunError("a worker computes other scores of the golden chunks than those that began this run, "
+                       "or decodes with other versions: its CPU or its packages differ. Use workers of one "
+                       "kind, or begin another run with --mixed-cpus.")
     return tuple(run_pieces(tagger, task.job, task.part.pieces))
 
 
@@ -70,7 +76,7 @@ def _load_once(path: str, sha256: str, batch: int) -> tuple[Tagger, str]:
     if any(not np.array_equal(slot, array[0]) for array in outputs.arrays().values() for slot in array):
         raise UsageError(f"--batch {batch}: with this runtime, scores depend on the place of a stream in the "
                          "batch, and the result on the order of work. Choose a smaller batch, such as 1.")
-    return tagger, hashlib.sha256(outputs.scores[0].tobytes()).hexdigest()
+    return tagger, hashlib.sha256(outputs.scores[0].tobytes() + decoder_versions().encode()).hexdigest()
 
 
 def run_pieces(tagger: Tagger, job: Job, pieces: Sequence[Piece]) -> list[PieceResult]:
@@ -119,7 +125,7 @@ class _Pass:
             content.collector(job, tagger.contract, tagger.labels)
             if piece.is_whole or not content.needs_whole else ChunkRows())
         self._warnings: list[str] = []
-        self._problem = ""
+        self._problem, self._is_missing = "", False
         self._reader = ReadAhead(piece, tagger.contract, self._warnings.append)
         self._chunks = iter(self._reader)
         self._number = self._reader.first                  # of the chunk that is scored next
@@ -135,6 +141,7 @@ class _Pass:
             chunk = next(self._chunks, None)
         except AudioError as error:
             chunk, self._problem = None, str(error)
+            self._is_missing = not os.path.exists(self._piece.recording.path)
         if chunk is None:
             return False
         slot[:], self._length = chunk.samples, chunk.length
@@ -171,7 +178,7 @@ class _Pass:
         return PieceResult(
             piece=self._piece, columns=tuple(self._columns), end=self._end,
             seconds=self._samples / self._contract.sample_rate, problem=self._problem,
-            warnings=tuple(self._warnings))
+            is_missing=self._is_missing, warnings=tuple(self._warnings))
 
     def close(self) -> None:
         self._reader.close()

@@ -113,6 +113,14 @@ def audio_length(path: str | Path) -> Length:
         return Length(0, False)
 
 
+def decoder_versions() -> str:
+    """The versions of what decides the samples that are read: other ones may give other last digits."""
+    soundfile = _import_packages()
+    import soxr
+
+    return f"{soundfile.__libsndfile_version__} soxr {soxr.__version__} numpy {np.__version__}"
+
+
 def _find_part(soundfile: Any, path: Path, sound: Any, rate: int, begin: int, end: int | None) -> Part:
     try:
         return Part(sound, rate, begin, end)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,15 @@ from satexport.files import write_bytes
 from tests.archive.archives import make_archive, rows, run
 from tests.commands.calls import call
 from tests.machine import need
+
+CRASH = """
+import soundfile, os
+class Crash(soundfile.SoundFile):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if self.format == "FLAC": os._exit(139)
+soundfile.SoundFile = Crash
+"""
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +52,20 @@ def test_two_workers_of_which_one_is_killed_find_the_same(
     assert (report.workers, report.lost, len(killed)) == (2, 0, 1)
     assert rows(tmp_path / "killed") == rows(tmp_path / "here")
     assert not psutil.pid_exists(killed[0])
+
+
+@pytest.mark.long
+def test_only_the_recording_that_ends_its_worker_is_lost(
+        tiny: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The crash is that of a decoder: a module on the path of the workers ends the process."""
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path" / "sitecustomize.py").write_text(CRASH, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "path"), *sys.path]))
+    report = run(tiny, [archive / "short.flac", archive / "whole.mp3"], tmp_path / "out", content="scores",
+                 cluster=ClusterOptions(workers=1))
+    assert [problem.name for problem in report.problems] == [str(archive / "short.flac")]
+    assert "ended its worker" in report.problems[0].reason
+    assert set(rows(tmp_path / "out")["input"]) == {str(archive / "whole.mp3")}
 
 
 def test_a_scheduler_that_runs_already_is_used_by_the_same_satexport_only(
