@@ -71,8 +71,8 @@ def test_only_the_recording_that_ends_its_worker_is_lost(
 def test_a_scheduler_that_runs_already_is_used_by_the_same_satexport_only(
         tiny: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     distributed = need("distributed", "batch")
-    with distributed.LocalCluster(n_workers=1, threads_per_worker=2, host="127.0.0.1", dashboard_address=None,
-                                  local_directory=tmp_path) as running:
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=2, host="127.0.0.1",
+                                  dashboard_address="127.0.0.1:0", local_directory=tmp_path) as running:
         address = running.scheduler_address
         result = call("tag", tiny, archive / "short.flac", "-o", tmp_path / "out", "--scheduler", address)
         assert result.code == 0

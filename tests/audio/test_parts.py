@@ -34,7 +34,8 @@ def test_a_part_is_that_of_the_whole(ending: str, tmp_path: Path) -> None:
         sound = noise(source)
         for begin in range(0, len(sound), source):
             file.write(sound[begin:begin + source])
-    assert audio_length(tmp_path / f"a.{ending}") == (pytest.approx(SECONDS, abs=1), is_seekable)
+    length = audio_length(tmp_path / f"a.{ending}")
+    assert (round(length.seconds), length.is_seekable) == (SECONDS, is_seekable)
     for target in (rate, source):
         whole = read_audio(tmp_path / f"a.{ending}", target)
         for first, last in ((0, 5), (3, 70), (59, 61), (125, None), (SECONDS + 5, None)):
