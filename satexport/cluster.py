@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import ssl
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
@@ -22,6 +24,7 @@ from typing import Any, Protocol, TypeVar
 from satexport import errors
 from satexport.errors import MissingError, RunError, SatexportError, UsageError, requires_extra
 from satexport.origin import cores, sources_sha256
+from satexport.terminal import note
 from satexport.version import __version__
 
 Item = TypeVar("Item")
@@ -182,8 +185,8 @@ class DaskCluster:
                 if checks == 2:
                     raise RunError(f"the scheduler has had no workers for {PATIENCE:g} s. What is finished "
                                    "stays: start some, and run the command again.") from None
-            except (CancelledError, OSError) as error:
-                raise _gone(error) from None
+            except (CancelledError, OSError):
+                raise _gone() from None
 
     def _result(self, future: Any) -> Any:
         """The result of a task that has ended. Raises its error, or `RunError` if the scheduler is gone."""
@@ -194,8 +197,8 @@ class DaskCluster:
         except KilledWorker as error:
             return Lost(reason=f"it ended its worker {error.allowed_failures + 1} times, the last time "
                                f"{error.last_worker.address}; perhaps the worker had too little memory")
-        except (CancelledError, OSError) as error:  # `_call` returns those of the task
-            raise _gone(error) from None
+        except (CancelledError, OSError):  # `_call` returns those of the task
+            raise _gone() from None
         except Exception as error:  # it could not even begin: nothing of the task is there
             answer = error
         return self._open(answer, "")
@@ -213,9 +216,9 @@ class DaskCluster:
         return answer.result
 
 
-def _gone(error: BaseException) -> RunError:
-    return RunError(f"the scheduler is gone ({error}). What is finished stays: run the command again once "
-                    "the cluster is back.")
+def _gone() -> RunError:
+    return RunError("the scheduler is gone. What is finished stays: run the command again once the cluster "
+                    "is back.")
 
 
 @dataclass(frozen=True)
@@ -259,11 +262,26 @@ def _start(distributed: Any, workers: int) -> Iterator[Any]:
             tempfile.TemporaryDirectory(prefix="satexport-dask-", ignore_cleanup_errors=True))
         stack.enter_context(dask.config.set({
             "temporary-directory": folder, "distributed.scheduler.allowed-failures": RETRIES}))
-        cluster = stack.enter_context(distributed.LocalCluster(
-            n_workers=workers, threads_per_worker=1, processes=True, host=LOOPBACK, memory_limit=None,
-            dashboard_address=f"{LOOPBACK}:0", security=distributed.Security.temporary(),
-            silence_logs=logging.CRITICAL))
+        with _without_interrupts():  # Ctrl-C in a terminal reaches only this process, which ends them
+            cluster = stack.enter_context(distributed.LocalCluster(
+                n_workers=workers, threads_per_worker=1, processes=True, host=LOOPBACK, memory_limit=None,
+                dashboard_address=f"{LOOPBACK}:0", security=distributed.Security.temporary(),
+                silence_logs=logging.CRITICAL))
         yield stack.enter_context(distributed.Client(cluster))
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Block SIGINT in threads and processes that start inside this block; in this thread it waits until the
+    block ends. Windows has no such mask."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -274,6 +292,13 @@ def _connect(distributed: Any, options: ClusterOptions) -> Iterator[Any]:
         for file in (options.tls_ca, options.tls_cert, options.tls_key):
             if file and not os.path.isfile(file):
                 raise UsageError(f"{file}: no such file; expected one in PEM format.")
+        try:
+            ssl.create_default_context(cafile=options.tls_ca).load_cert_chain(
+                str(options.tls_cert), str(options.tls_key))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"--tls-ca {options.tls_ca}, --tls-cert {options.tls_cert} and --tls-key "
+                             f"{options.tls_key} cannot be used ({error}); expected files in PEM "
+                             "format.") from None
         security = distributed.Security(
             tls_ca_file=str(options.tls_ca), tls_client_cert=str(options.tls_cert),
             tls_client_key=str(options.tls_key), require_encryption=True)
@@ -283,7 +308,10 @@ def _connect(distributed: Any, options: ClusterOptions) -> Iterator[Any]:
         raise RunError(f"no Dask scheduler answers at {options.scheduler} ({error}); expected an address "
                        "such as tcp://HOST:8786, as `dask scheduler` prints it. Start one, or leave "
                        "--scheduler out to work on this machine.") from None
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what goes wrong is told as our errors
     with client:
+        if not client.scheduler_info(n_workers=-1)["workers"]:
+            note(f"Waiting for workers at {options.scheduler}, up to {WORKER_SECONDS} s.")
         try:
             client.wait_for_workers(1, timeout=WORKER_SECONDS)
         except TimeoutError:

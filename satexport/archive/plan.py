@@ -111,7 +111,7 @@ def _read_list(path: Path) -> Iterator[str]:
     """Yield the recordings that a list names, one per line; relative ones are in the folder of the list. A
     recording that is missing is reported like one that is damaged."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error}); expected a text file in UTF-8 with one recording "
                         "per line.") from None

@@ -178,14 +178,15 @@ def _short(value: object) -> str:
 def _same_recordings(earlier: list[Recording], now: Sequence[Recording]) -> list[Recording]:
     """The recordings of the run that is taken up again, with notes on what has changed since."""
     before, found = ({recording.path: recording for recording in each} for each in (earlier, now))
-    added = len(found.keys() - before.keys())
+    added, gone = len(found.keys() - before.keys()), len(before.keys() - found.keys())
     changed = [path for path in before.keys() & found.keys() if before[path].size != found[path].size]
     if added:
-        note(f"{added} recordings are new since this run began and are left out: tag them into another "
-             "folder.")
+        note(f"New since this run began: {_count(added)}, left out. Tag them into another folder.")
+    if gone:
+        note(f"Not found any more: {_count(gone)}. What was tagged of them stays.")
     if changed:
-        note(f"{len(changed)} recordings have another size than when this run began, such as {min(changed)}: "
-             "their rows may not fit together. Tag them into another folder.")
+        note(f"Of another size than when this run began: {_count(len(changed))}, such as {min(changed)}; the "
+             "rows may not fit together. Tag them into another folder.")
     return earlier
 
 
@@ -200,6 +201,10 @@ def _sample(parts: Sequence[Part]) -> str:
     """The path of a recording that is there; "": none is."""
     paths = (piece.recording.path for part in parts for piece in part.pieces)
     return next(filter(os.path.exists, paths), "")
+
+
+def _count(recordings: int) -> str:
+    return f"{recordings} recording{'s' * (recordings != 1)}"
 
 
 def _check_workers(cluster: Cluster, job: Job, mixed_cpus: bool) -> Job:

@@ -22,10 +22,11 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from satexport import facts
 from satexport.archive.job import PieceResult
 from satexport.archive.plan import Part, Recording
 from satexport.archive.tables import PartFacts, Problem, read_facts
-from satexport.errors import RunError, UsageError
+from satexport.errors import DataError, RunError, UsageError
 from satexport.files import (
     check_writable,
     locked_folder,
@@ -66,8 +67,10 @@ class Store:
             content = json.loads(self._manifest.read_text(encoding="utf-8"))
             if (content["kind"], content["schema"]) != (KIND, SCHEMA):
                 raise ValueError(f"it has schema {shown(content['schema'])}")
-            return dict(content["settings"]), [Recording(**fields) for fields in content["recordings"]]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return dict(content["settings"]), [
+                Recording(**facts.check_fields(Recording, dict(fields), self._manifest))
+                for fields in content["recordings"]]
+        except (OSError, ValueError, KeyError, TypeError, DataError) as error:
             raise UsageError(f"{self._manifest} is not that of a run of this version ({error}). Choose "
                              "another --output, or delete the folder.") from None
 

@@ -225,7 +225,12 @@ def _decode(soundfile: Any, path: Path, view: View, sound: Any, begin: int, seco
         if not len(frames) and damage is None:
             break
         decoded, waiting = decoded + len(frames), waiting + len(frames)
-        parts.append(downmix.mean(path, frames))
+        try:
+            parts.append(downmix.mean(path, frames))
+        except AudioError:
+            if parts:
+                yield np.concatenate(parts)
+            raise
         if waiting >= size or damage:
             yield np.concatenate(parts)
             parts, waiting = [], 0

@@ -119,8 +119,9 @@ def _print(report: TagReport, content: str) -> None:
         f"recording{'s' * (report.recordings != 1)}, {_duration(report.audio_seconds)} of audio")
     if report.parts_now:
         say(f"  now: {report.parts_now} of {report.parts} parts, {_duration(report.audio_seconds_now)} in "
-            f"{report.work_seconds:,.1f} s, {report.times_real_time:,.0f} times real time with "
-            f"{report.workers} worker{'s' * (report.workers != 1)} (started in {report.start_seconds:.1f} s)")
+            f"{report.work_seconds:,.1f} s, {report.times_real_time:,.0f} times real time")
+        say(f"  {report.workers} worker{'s' * (report.workers != 1)}, "
+            f"started in {report.start_seconds:.1f} s")
     else:
         say("  nothing was left to do")
 
@@ -131,13 +132,13 @@ def _duration(seconds: float) -> str:
 
 def _finish(report: TagReport) -> None:
     """Say what was wrong with recordings. Raises `AudioError` if one could not be read completely."""
-    lines = [f"{problem.reason}" for problem in report.problems if problem.is_lost]
-    warnings = len(report.problems) - len(lines)
+    reason_of = {problem.name: problem.reason for problem in report.problems[::-1] if problem.is_lost}
+    lines, warnings = list(reason_of.values())[::-1], sum(not p.is_lost for p in report.problems)
     if warnings:
         note(f"{warnings} warning{'s' * (warnings != 1)} about recordings: {report.problems_file}")
     if report.lost:
         more = f"and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
-        raise AudioError(f"{report.lost} of {report.recordings} recordings could not be read completely; the "
-                         f"rest is tagged. All are in {report.problems_file}. The same command tries them "
-                         "again.",
+        raise AudioError(f"{report.lost} of {report.recordings} recordings could not be read completely, "
+                         f"listed in {report.problems_file}. What could be read is tagged. The same command "
+                         "tries them again.",
                          *lines[:SHOWN], *([more] if more else []))

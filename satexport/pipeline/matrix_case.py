@@ -114,7 +114,7 @@ def _plan(case: Case, output: Path) -> CasePlan:
 
 def _missing_file(case: Case) -> str:
     """Return which file of a case is not there; "" if all are."""
-    files = {"the checkpoint": case.weights if case.weights == str(case.path(case.checkpoint)) else "",
+    files = {"the checkpoint": case.weights_file,
              "the labelled set": "" if case.data in SETS else case.labelled_set,
              "the labels": case.labels and str(case.path(case.labels)),
              "the category map": case.map and str(case.path(case.map))}

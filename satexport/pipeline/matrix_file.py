@@ -105,9 +105,14 @@ class Case:
     @property
     def weights(self) -> str:
         """The checkpoint, as `load_checkpoint` takes it."""
+        return self.weights_file or self.checkpoint
+
+    @property
+    def weights_file(self) -> str:
+        """The file of the checkpoint; "": it is not a file of this machine."""
         what = self.checkpoint
         is_word = what in WORDS or is_published(what) or is_hub_name(what)
-        return what if is_word else str(self.path(what))
+        return "" if is_word else str(self.path(what))
 
     @property
     def labelled_set(self) -> str:

@@ -132,6 +132,7 @@ def test_a_recording_that_is_damaged_or_gone_loses_nothing_else(
     assert result.code == 4
     assert "3 of " in result.err
     assert "could not be read completely" in result.err
+    assert result.err.count("gone.wav") == 1
     problems = (output / "_problems.csv").read_text(encoding="utf-8")
     assert all(f"{copy / name},lost," in problems for name in ("empty.wav", "text.mp3", "gone.wav"))
     found = rows(output)
