@@ -47,6 +47,7 @@ from satexport.tagging.tagger import Tagger, load
 from satexport.targets import find_target
 from tests.browser import browser, chromium, onnxruntime_web, web_bundle, web_fp32, web_int8, web_tiny  # noqa: F401
 from tests.fake_network import compile_fake_network
+from tests.forked import Forks, start_forks
 from tests.hub_site import Hub
 from tests.machine import WITHOUT, has_bf16, need
 from tests.site import Site
@@ -283,6 +284,14 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
         yield hub
         hub.shutdown()
         thread.join()
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    if not hasattr(os, "fork"):
+        pytest.skip("needs os.fork, which POSIX systems have")
+    with start_forks(tmp_path_factory.mktemp("forks")) as forks:
+        yield forks
 
 
 @pytest.fixture(scope="session")

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,66 +14,37 @@ from safetensors.numpy import save
 from satexport.files import sha256_of
 from satexport.models.checkpoint import load_checkpoint
 from satexport.models.families import find_variant
-from tests import ROOT
+from tests.forked import Forks
 from tests.hub_site import COMMIT, Hub
-from tests.machine import PATIENCE
 from tests.models.tally import family
 from tests.models.tally.variants import VARIANTS
 
 WEIGHTS, OTHERS = (save(family.random(VARIANTS["tally", 1], 527, seed)) for seed in (1, 2))
 CONFIG = b'{"model_type": "tally", "architectures": ["TallyForAudioClassification"]}'
 LATER = "f" * 40
-# huggingface_hub reads its settings when it is imported: each line is answered by a new process, a copy of
-# this one, which has imported all but that.
 LOAD = """
-import json, os, sys
+import json, sys
 from satexport.errors import SatexportError
 from satexport.models.checkpoint import load_checkpoint, recognize_variant
 from satexport.models.families import FAMILIES, find_variant
-import tests.models.tally.family
 FAMILIES["tally"] = "tests.models.tally.family"
-for line in sys.stdin:
-    if os.fork():
-        os.wait()
-        continue
-    variables, what, model = json.loads(line)
-    os.environ.clear()
-    os.environ.update(variables)
-    try:
-        assert "huggingface_hub" not in sys.modules
-        variant = find_variant(model) if model else recognize_variant(what)
-        loaded = load_checkpoint(what, variant)
-        answer = [variant.name, loaded.source, loaded.name, loaded.sha256]
-    except SatexportError as error:
-        answer = [error.exit_code, str(error)]
-    print(json.dumps(answer), flush=True)
-    os._exit(0)
+_, what, model = sys.argv
+try:
+    variant = find_variant(model) if model else recognize_variant(what)
+    loaded = load_checkpoint(what, variant)
+    print(json.dumps([variant.name, loaded.source, loaded.name, loaded.sha256]))
+except SatexportError as error:
+    print(json.dumps([error.exit_code, str(error)]))
 """
 Load = Callable[..., list[Any]]
 
 
-@pytest.fixture(scope="module")
-def loader() -> Iterator[subprocess.Popen[str]]:
-    if not hasattr(os, "fork"):
-        pytest.skip("needs os.fork, which POSIX systems have")
-    with subprocess.Popen([sys.executable, "-W", "error", "-c", LOAD], cwd=ROOT, encoding="utf-8",
-                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        yield process
-        assert process.stdin
-        process.stdin.close()
-        assert process.wait(PATIENCE) == 0
-
-
 @pytest.fixture
-def load(loader: subprocess.Popen[str]) -> Load:
+def load(forks: Forks) -> Load:
     """Load weights in a new process, as the given model or as the one that they are recognised as. Returns
     [variant, source, name, SHA-256] or [exit code, message]."""
     def load(what: str, model: str = "") -> list[Any]:
-        assert loader.stdin
-        assert loader.stdout
-        loader.stdin.write(json.dumps([dict(os.environ), what, model]) + "\n")
-        loader.stdin.flush()
-        return list(json.loads(loader.stdout.readline()))
+        return list(json.loads(forks.run(LOAD, what, model).out))
 
     return load
 
