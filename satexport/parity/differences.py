@@ -115,7 +115,7 @@ def compare_embeddings(reference: Outputs, candidate: Outputs) -> EmbeddingDiffe
     """Return the statistics of two runs over the same chunks, as `find_embedding_gaps` and
     `summarize_embeddings`; None if the runs have no embeddings."""
     gaps = find_embedding_gaps(reference, candidate)
-    return gaps and summarize_embeddings(gaps)
+    return summarize_embeddings(gaps) if gaps else None
 
 
 def difference_curve(reference: FloatArray, candidate: FloatArray,

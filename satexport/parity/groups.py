@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from satexport.audio.clips import Clip, clip_hash, clip_seconds
 from satexport.bundle.folder import open_bundle
 from satexport.errors import AudioError, BundleError, DataError, MissingError, requires_extra
+from satexport.origin import read_cpu
 from satexport.parity.golden import proof_streams
 from satexport.parity.pytorch import PyTorch, load_pytorch
 from satexport.step import FloatArray, Outputs
@@ -95,12 +96,14 @@ class Check:
     file: Path | None
 
 
-def check_worker(check: Check) -> None:
-    """Load the scorers. Raises `MissingError` if the recording is not there."""
+def check_worker(check: Check) -> str:
+    """Load the scorers, and return the name of the CPU. Raises `MissingError` if the recording is not
+    there."""
     find_loaded(check.scorers)
     if check.file and not check.file.is_file():
         raise MissingError(f"{check.file}: is not there; expected the recordings of the set at the same path "
                            "as this command sees them. Mount the folder on each worker.")
+    return read_cpu().name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,11 +153,13 @@ def outputs_of(tagger: Tagger, audios: Sequence[FloatArray]) -> list[Outputs]:
 def group_to_bytes(group: Group) -> bytes:
     """The content of a file with a group, an .npz."""
     file = io.BytesIO()
-    np.savez(file, number=group.number, read=np.array(group.read, np.int64),
-             hashes=np.array(group.hashes, "U64"), seconds=np.array(group.seconds),
-             unreadable=np.array([str(position) for position in group.unreadable], "U20"),
-             reasons=np.array(list(group.unreadable.values()), str),
-             **{f"figures/{name}": array for name, array in group.figures.items()})
+    arrays: dict[str, Any] = {
+        "number": group.number, "read": np.array(group.read, np.int64),
+        "hashes": np.array(group.hashes, "U64"), "seconds": np.array(group.seconds),
+        "unreadable": np.array(list(group.unreadable), np.int64),
+        "reasons": np.array(list(group.unreadable.values()), str)}
+    arrays |= {f"figures/{name}": array for name, array in group.figures.items()}
+    np.savez(file, **arrays)
     return file.getvalue()
 
 
@@ -166,8 +171,7 @@ def group_from_bytes(content: bytes) -> Group | None:
         return Group(
             number=int(arrays["number"]), read=tuple(arrays["read"].tolist()),
             hashes=tuple(arrays["hashes"].tolist()), seconds=tuple(arrays["seconds"].tolist()),
-            unreadable=dict(zip(map(int, arrays["unreadable"].tolist()), arrays["reasons"].tolist(),
-                                strict=True)),
+            unreadable=dict(zip(arrays["unreadable"].tolist(), arrays["reasons"].tolist(), strict=True)),
             figures={name.removeprefix("figures/"): array for name, array in arrays.items()
                      if name.startswith("figures/")})
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):

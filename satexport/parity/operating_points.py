@@ -20,6 +20,7 @@ from satexport.origin import origin
 from satexport.parity.event_metrics import true_events
 from satexport.parity.groups import Loaded
 from satexport.parity.metrics import check_scores, curve
+from satexport.parity.records import describe_left_out
 from satexport.parity.scores import score_means, score_segments, segment_scores
 from satexport.parity.scoring import HERE, SetOptions, score_set
 from satexport.parity.sed import SEGMENT_SECONDS, activity
@@ -27,8 +28,8 @@ from satexport.step import FloatArray
 from satexport.tagging.tagger import Tagger
 from satexport.terminal import shown
 
-HASH_BYTES = 6   # of a clip's hash, in a thresholds file: two sets of 18,000 clips have one in common by chance
-                 # once in a million times
+HASH_BYTES = 6   # of a clip's hash, in a thresholds file: of a million pairs of sets of 18,000 clips, one has
+                 # such a hash in common by chance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,7 @@ class FoundThresholds:
     thresholds: Thresholds
     without_clips: tuple[str, ...]      # no clip has them
     out_of_reach: tuple[str, ...]       # no threshold reaches the precision
+    left_out: tuple[str, ...] = ()      # sentences on what is missing in the set
 
 
 def find_thresholds(tagger: Tagger, data: LabelledSet, precision: float | None = None,
@@ -93,7 +95,8 @@ def choose_thresholds(tagger: Tagger, truth: NDArray[np.bool_], scores: FloatArr
         thresholds=Thresholds(labels_sha256=tagger.contract.labels_sha256, threshold=points,
                               origin=_origin(tagger, data, precision)),
         without_clips=tuple(label for label in labels if label not in found),
-        out_of_reach=tuple(label for label, point in found.items() if not point))
+        out_of_reach=tuple(label for label, point in found.items() if not point),
+        left_out=tuple(describe_left_out(data)))
 
 
 def choose_threshold(truth: NDArray[np.bool_], scores: FloatArray,

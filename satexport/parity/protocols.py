@@ -179,7 +179,7 @@ def compare_on_set(pytorch: PyTorch, tagger: Tagger, data: LabelledSet, threshol
         if "relative" in figures else None,
         pytorch=set_metrics(truth, expected, labels), bundle=set_metrics(truth, found, labels),
         intervals=bootstrap(truth, found, labels) if np.isfinite(found).all() else None,
-        events=compare_counts(sum(scored.each("events")), events, thresholds) if rules else None,
+        events=compare_counts(np.sum(scored.each("events"), 0), events, thresholds) if rules else None,
         clip_protocol_map=float(np.mean(list(clip_protocol.values()))) if clip_protocol else None,
         clip_protocol=pytorch.reference.clip_protocol, origin=data.origin)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -97,9 +97,8 @@ class _Run:
     data: LabelledSet
     options: SetOptions
     tasks: list[Task]
-    threads: dict[str, int]
     refuse: Callable[[Clip, str], None]
-    workers: list[int] = field(default_factory=list)  # that a cluster had
+    scored_with: dict[str, Any]   # for the origin of the set
 
     def groups(self) -> Iterator[Group]:
         """Yield the groups, in any order: those that an earlier run finished, then the others."""
@@ -114,17 +113,17 @@ class _Run:
             return
         with open_cluster(self.options.cluster) as cluster, lend(self.tasks[0].scorers, self.loaded):
             if self.options.cluster:
-                self.workers.append(cluster.size)
-                cluster.check(check_worker, Check(scorers=self.tasks[0].scorers,
-                                                  file=self.tasks[0].clips[0].file))
-            for task, group in cluster.run(self.function, waiting):
-                if isinstance(group, Lost):
+                cpus = cluster.check(check_worker, Check(scorers=self.tasks[0].scorers,
+                                                         file=self.tasks[0].clips[0].file))
+                self.scored_with.update(workers=cluster.size, cpus=sorted(set(cpus.values())))
+            for task, result in cluster.run(self.function, waiting):
+                if isinstance(result, Lost):
                     raise RunError(f"clips {task.clips[0].name} to {task.clips[-1].name} of {self.data.name} "
-                                   f"cannot be scored: {group.reason}. The groups that are finished are "
+                                   f"cannot be scored: {result.reason}. The groups that are finished are "
                                    "kept. Run the command again, with fewer workers if memory is short.")
                 if kept:
-                    kept.write(group)
-                yield group
+                    kept.write(result)
+                yield result
 
     def check(self, group: Group) -> None:
         """Raise `DataError` if a clip must not be in the set."""
@@ -155,8 +154,7 @@ def score_set(function: Callable[[Task], Group], loaded: Loaded, data: LabelledS
     if not read:
         raise DataError(f"no clip of {data.name} can be read; expected sound files.", *unreadable[:SOME])
     scored = Scored(data=data, groups=tuple(group for group in ordered if group.read))
-    facts = _facts_of_set(read, scored.seconds) | {
-        "scored_with": {"workers": run.workers[0] if run.workers else None, "threads": run.threads}}
+    facts = _facts_of_set(read, scored.seconds) | {"scored_with": run.scored_with}
     if unreadable:
         facts |= {"unreadable": len(unreadable), "unreadable_clips": unreadable}
     present = {name for clip in read for name in clip.labels}
@@ -184,7 +182,7 @@ def _plan(function: Callable[[Task], Group], loaded: Loaded, data: LabelledSet, 
             "clips": len(data.clips), "clips_sha256": listed.hexdigest(), "group": size,
             "events": repr((rules, judged)), "threads": threads, "sources_sha256": sources_sha256(),
             "origin": origin()}, [task.clips for task in tasks])
-    return _Run(function, loaded, data, options, tasks, threads, refuse)
+    return _Run(function, loaded, data, options, tasks, refuse, {"workers": None, "threads": threads})
 
 
 def _threads(loaded: Loaded, options: SetOptions) -> dict[str, int]:
@@ -237,15 +235,3 @@ def _facts_of_set(clips: Sequence[Clip], seconds: Sequence[float]) -> dict[str, 
     if not behind:
         return {}
     return {"events_behind_end": sum(behind.values()), "events_behind_end_clips": list(behind)}
-
-
-def describe_left_out(facts: Mapping[str, Any]) -> Iterator[str]:
-    """Yield sentences on what is missing in a set, from its origin."""
-    for key, text in (("missing", "clips of the list have no recording"),
-                      ("unreadable", "clips cannot be read and are left out"),
-                      ("events_behind_end", "events begin behind the end of their recording, and count as "
-                                            "not found")):
-        if count := facts.get(key):
-            names = [str(name) for name in facts[f"{key}_clips"]]
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            yield f"{count} {text}: {', '.join(names[:3])}{more}."
