@@ -164,14 +164,14 @@ class ParityReport(ParityResult):
 
 def describe_left_out(facts: Mapping[str, Any]) -> Iterator[str]:
     """Yield sentences on what is missing in a set, from its origin."""
-    for key, text in (("missing", "clips of the list have no recording"),
-                      ("unreadable", "clips cannot be read and are left out"),
-                      ("events_behind_end", "events begin behind the end of their recording, and count as "
-                                            "not found")):
+    for key, what in (("missing", "Clips of the list without a recording"),
+                      ("unreadable", "Clips that cannot be read and are left out"),
+                      ("events_behind_end", "Events that begin behind the end of their recording, so that "
+                                            "nothing can find them")):
         if count := facts.get(key):
             names = [str(name) for name in facts[f"{key}_clips"]]
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            yield f"{count} {text}: {', '.join(names[:3])}{more}."
+            yield f"{what}: {count} ({'; '.join(names[:3])}{more})."
 
 
 def report_parity(tagger: Tagger, result: ParityResult, threads: int | None = None, *,
