@@ -74,6 +74,8 @@ def count_events(truth: Sequence[Sequence[Span]], scores: Sequence[FloatArray], 
     which nothing is compared. Only labels whose numbers are `judged` are looked for."""
     labels, number = len(rules.labels), {rules.labels[i]: i for i in judged}
     total = np.zeros((2, 3, labels))
+    if not judged:
+        return total
     for events, chunks, end in zip(truth, scores, seconds, strict=True):
         if not np.isfinite(chunks).all():
             return np.full_like(total, np.nan)

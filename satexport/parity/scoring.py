@@ -113,8 +113,9 @@ class _Run:
             return
         with open_cluster(self.options.cluster) as cluster, lend(self.tasks[0].scorers, self.loaded):
             if self.options.cluster:
-                cpus = cluster.check(check_worker, Check(scorers=self.tasks[0].scorers,
-                                                         file=self.tasks[0].clips[0].file))
+                files = (clip.file for task in self.tasks for clip in task.clips)
+                there = next((file for file in files if file and file.is_file()), None)
+                cpus = cluster.check(check_worker, Check(scorers=self.tasks[0].scorers, file=there))
                 self.scored_with.update(workers=cluster.size, cpus=sorted(set(cpus.values())))
             for task, result in cluster.run(self.function, waiting):
                 if isinstance(result, Lost):
