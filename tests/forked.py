@@ -1,5 +1,5 @@
-"""Programs in new processes that have imported satexport and torch already: each is a fork of a process that
-waits for them. It has not imported huggingface_hub, which reads its settings when it is imported."""
+"""Programs in new processes that have imported satexport already: each is a fork of a process that waits for
+them. It has neither huggingface_hub, which reads its settings when it is imported, nor torch."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from tests.commands.calls import Result
 from tests.machine import PATIENCE
 
 WAIT = """
-import json, os, sys, warnings
-import torch
+import gc, json, os, sys, traceback, warnings
 import satexport.cli, satexport.commands.onnx, satexport.models.checkpoint, satexport.pipeline.export
 import tests.models.tally.family
-assert "huggingface_hub" not in sys.modules
+assert not {"huggingface_hub", "torch"} & set(sys.modules)
+gc.freeze()
 
 def fork():
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Python 3.12: torch has threads, which no child uses
+        warnings.simplefilter("ignore")  # Python 3.12: of threads, which no child uses
         return os.fork()
 
 for line in sys.stdin:
@@ -37,8 +37,17 @@ for line in sys.stdin:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for number, file in enumerate(files, start=1):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-    exec(code, {"__name__": "__main__"})
-    break
+    ending = 0
+    try:
+        exec(code, {"__name__": "__main__"})
+    except SystemExit as ended:
+        ending = ended.code or 0
+    except BaseException:
+        traceback.print_exc()
+        ending = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(ending)  # an ordinary end would copy all memory of this process
 """
 
 
