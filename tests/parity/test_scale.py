@@ -25,7 +25,8 @@ from satexport.parity.scoring import HERE, SetOptions, Task
 from satexport.tagging.tagger import Tagger, load
 from tests.bundle.copies import copy_of
 from tests.commands.calls import call
-from tests.machine import need
+from tests.lean import python
+from tests.machine import need, need_posix
 
 soundfile = need("soundfile", "audio")
 
@@ -172,3 +173,27 @@ def test_the_command_lists_such_clips_and_judges_the_others_if_that_is_asked_for
     assert not list((bundle / "reports").glob("*.partial-*"))
     result = call("parity", bundle, "--golden", "--skip-unreadable")
     assert (result.code, "--golden takes neither" in result.err) == (2, True)
+
+
+LARGE = """
+import resource, time
+import numpy as np
+import sklearn.metrics
+from satexport.parity.metrics import bootstrap, set_metrics
+random, size, labels = np.random.default_rng(0), (18_000, 527), [str(number) for number in range(527)]
+truth = random.random(size) < 2 / 527
+scores = (0.3 * random.random(size, np.float32) + 0.4 * truth * random.random(size, np.float32))
+scores = scores.astype(np.float32)
+before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+set_metrics(truth, scores, labels), set_metrics(truth, scores, labels), bootstrap(truth, scores, labels)
+print(time.process_time() - start, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e6)
+"""
+
+
+@pytest.mark.long
+def test_the_figures_of_a_set_as_large_as_audiosets_fit_into_a_gigabyte() -> None:
+    """They are computed at the end, for all clips at once."""
+    need_posix("resource")
+    seconds, gigabytes = map(float, python(LARGE).split())
+    print(f"{seconds:.0f} s of CPU time, {gigabytes:.2f} GB")
+    assert gigabytes < 1
