@@ -7,6 +7,9 @@ BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PIP := $(BIN)/python -m pip install --quiet
 CLIP := build/clip.wav
 
+# Python keeps what it compiled, in __pycache__: each process of the tests would compile the test modules for 10 s.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test test-long test-anywhere test-arm fuzz check docs results growth peers train lock check-lock clean
 
 demo: .venv/installed

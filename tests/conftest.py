@@ -11,12 +11,15 @@ from tests import ROOT
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
+import re
+import shutil
 import subprocess
 import sys
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,7 @@ from hypothesis.internal.conjecture import providers
 from hypothesis.internal.constants_ast import Constants
 
 from satexport import download, origin
+from satexport.audio import datasets, synthetic
 from satexport.audio.synthetic import synthetic_clip, synthetic_labels, synthetic_stream
 from satexport.backends.onnxruntime.step import OnnxRuntimeStep
 from satexport.backends.openvino import step as openvino_backend
@@ -35,6 +39,7 @@ from satexport.bundle.contract import ANY, Contract, GraphOptions
 from satexport.bundle.folder import open_bundle
 from satexport.pipeline.build import compile_bundle
 from satexport.pipeline.plan import BuildOptions
+from satexport.quantize import calibration_set
 from satexport.quantize.calibration_set import find_calibration
 from satexport.runtimes import import_runtime
 from satexport.step import FloatArray
@@ -42,10 +47,11 @@ from satexport.tagging.tagger import Tagger, load
 from satexport.targets import find_target
 from tests.browser import browser, chromium, onnxruntime_web, web_bundle, web_fp32, web_int8, web_tiny  # noqa: F401
 from tests.fake_network import compile_fake_network
+from tests.forked import Forks, start_forks
 from tests.hub_site import Hub
 from tests.machine import WITHOUT, has_bf16, need
 from tests.site import Site
-from tests.tiny import SAT, VIT, WINDOW, export
+from tests.tiny import FEW, SAT, VIT, WINDOW, export
 
 for _name in ("onnxruntime", "openvino"):  # before a test imports it directly, with its telemetry on
     with suppress(ImportError):
@@ -78,6 +84,27 @@ def bf16() -> None:
     """A CPU that has bf16."""
     if not has_bf16():
         pytest.skip("needs a CPU with bf16")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _small_sets(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Make the sets of synthetic sounds smaller, except in `make test-long`: to calibrate, as small as FEW;
+    to gate, three clips of each class. Keep all clips in memory."""
+    if pytestconfig.option.markexpr == "long":
+        yield
+        return
+    folder = tmp_path_factory.mktemp("sets") / "calibration"
+    shutil.copytree(calibration_set.FOLDER, folder)
+    text = (folder / "synthetic.toml").read_text("utf-8")
+    for key, value in {"clips": FEW.clips, "samples": FEW.samples, "stream_seconds": 40}.items():
+        text, count = re.subn(rf"(?m)^{key} = \d+", f"{key} = {value}", text)
+        assert count == 1
+    (folder / "synthetic.toml").write_text(text, "utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibration_set, "FOLDER", folder)
+        patch.setattr(datasets, "SYNTHETIC_CLIPS", 3 * len(synthetic.SYNTHETIC_CLASSES))
+        patch.setattr(synthetic, "_synthesize", lru_cache(256)(synthetic._synthesize.__wrapped__))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -257,6 +284,14 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
         yield hub
         hub.shutdown()
         thread.join()
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    if not hasattr(os, "fork"):
+        pytest.skip("needs os.fork, which POSIX systems have")
+    with start_forks(tmp_path_factory.mktemp("forks")) as forks:
+        yield forks
 
 
 @pytest.fixture(scope="session")

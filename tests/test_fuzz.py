@@ -13,7 +13,7 @@ from tests.fuzz.watch import Sandbox, Worker, faults_of_command, half_bundles
 from tests.machine import PATIENCE, need
 
 need("soundfile", "audio")
-SLICE = 200  # inputs; `make fuzz` runs more
+SLICE = 120  # inputs; `make fuzz` runs more
 
 
 def test_a_sample_of_fuzzed_files_causes_no_fault(demo: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from satexport.backends.backend import BACKENDS
 from tests import ROOT
+from tests.tiny import SAT
 
 PACKAGE = ROOT / "satexport"
 # telemetry packages are off if these are set
@@ -85,7 +86,7 @@ def test_a_read_only_home_folder_causes_no_message(watched: Watch, bundles: dict
 
 def test_an_export_writes_no_file_and_looks_up_no_host(watched: Watch, tmp_path: Path) -> None:
     """PyTorch, onnxsim and ONNX Runtime."""
-    seen = watched("-m", "satexport", "onnx", "--model", "sat-t", "--checkpoint", "random",
+    seen = watched("-m", "satexport", "onnx", "--model", SAT, "--checkpoint", "random",
                    "--output", tmp_path)
     assert (seen.files, seen.look_ups) == ([], [])
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ class SoundEvent:
     onset: float   # s
     offset: float  # s
     label: str
+    line: int | None = field(default=None, compare=False)  # of the list that has it
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Clip:
     labels: tuple[str, ...]
     blocks: Blocks
     events: tuple[SoundEvent, ...] | None = None   # None: it is not known when its sounds begin and end
+    file: Path | None = None                       # None: its sound is computed
 
     def read(self, rate: int) -> NDArray[np.float32]:
         """Read the whole clip at a sample rate in Hz: [samples] float32, mono. Raises `AudioError` if it

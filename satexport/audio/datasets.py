@@ -55,12 +55,13 @@ class LabelledSet:
 
 
 def load_set(data: str | Path, labels: Sequence[str], *, folds: Sequence[int] | None = None,
-             category_map: Path | None = None) -> LabelledSet:
+             category_map: Path | None = None, may_miss_files: bool = False) -> LabelledSet:
     """Find the clips of `data` and map their categories to the model's labels.
 
     A category is mapped by `category_map` (a csv `category,label`) if that lists it, otherwise to the label
     of the same name, otherwise by the shipped ESC-50 table. `folds` selects clips of a set in ESC-50 layout.
-    Raises `DataError` if clips, files or labels are missing.
+    With `may_miss_files`, files that do not exist are noticed only when they are read. Raises `DataError` if
+    clips, files or labels are missing.
     """
     path = Path(data)
     if data == "synthetic":
@@ -70,11 +71,11 @@ def load_set(data: str | Path, labels: Sequence[str], *, folds: Sequence[int] | 
     elif not os.path.exists(path):  # Path.exists raises an error for a name that is too long
         raise DataError(f"{path}: does not exist; {LAYOUTS}")
     elif is_esc50(path):
-        return _map_labels(*_read_esc50(path, folds), labels, category_map)
+        return _map_labels(*_read_esc50(path, folds, may_miss_files), labels, category_map)
     elif path.suffix.lower() == ".tsv":
-        reader = partial(read_strong, path)
+        reader = partial(read_strong, path, may_miss_files)
     else:
-        reader = partial(_read_list, path)
+        reader = partial(_read_list, path, may_miss_files)
     if folds is not None:
         raise DataError(f"{data}: has no folds; only a set in ESC-50 layout has them. Omit --folds.")
     return _map_labels(*reader(), labels, category_map)
@@ -108,11 +109,14 @@ def _map_labels(entries: list[Clip], origin: dict[str, object], labels: Sequence
             label_of[category] = label
     source = origin["folder"] if "folder" in origin else origin["kind"]
     if unmapped:
-        raise DataError(f"{source}: the model has no label for {_list_some(unmapped)}. Map these categories "
+        lines = {event.label: event.line for entry in reversed(entries)
+                 for event in reversed(entry.events or ())}
+        named = [f"{clipped(name)} (line {lines[name]})" if lines.get(name) else name for name in unmapped]
+        raise DataError(f"{source}: the model has no label for {_list_some(named)}. Map these categories "
                         "to its labels with a category map, a csv with the columns category,label.")
     clips = tuple(Clip(entry.name, tuple(dict.fromkeys(label_of[c] for c in entry.labels)), entry.blocks,
                        entry.events and tuple(replace(event, label=label_of[event.label])
-                                              for event in entry.events))
+                                              for event in entry.events), entry.file)
                   for entry in entries)
     present = {label for clip in clips for label in clip.labels}
     if not present:
@@ -166,7 +170,8 @@ def _synthetic_audio(split: str, index: int, rate: int) -> Iterator[NDArray[np.f
     yield synthetic_clip(split, index, rate=rate)[0]
 
 
-def _read_esc50(folder: Path, folds: Sequence[int] | None) -> tuple[list[Clip], dict[str, object]]:
+def _read_esc50(folder: Path, folds: Sequence[int] | None, may_miss_files: bool = False
+                ) -> tuple[list[Clip], dict[str, object]]:
     meta = folder / "meta" / "esc50.csv"
     table = read_rows(meta, read_lines(meta, LAYOUTS), ("filename", "fold", "category"), ("esc10",), LAYOUTS)
     fold_of = [_parse_fold(meta, number, row["fold"]) for number, row in table]
@@ -177,14 +182,19 @@ def _read_esc50(folder: Path, folds: Sequence[int] | None) -> tuple[list[Clip], 
                         f"{', '.join(map(str, available))}: choose with --folds.")
     _check_listed_once(meta, folder / "audio", ((number, row["filename"]) for number, row in table))
     rows = [row for fold, (_, row) in zip(fold_of, table, strict=True) if fold in selected]
-    entries = [Clip(row["filename"], (row["category"],),
-                      partial(audio_blocks, folder / "audio" / row["filename"])) for row in rows]
-    _check_files_exist(meta, [folder / "audio" / entry.name for entry in entries])
+    entries = [_file_clip(folder / "audio", row["filename"], row["category"]) for row in rows]
+    if not may_miss_files:
+        _check_files_exist(meta, [folder / "audio" / entry.name for entry in entries])
     esc10 = all(row.get("esc10") == "True" for row in rows)
     return entries, {"kind": "esc50", "folder": str(folder),
                      "folds": [str(fold) for fold in available if fold in selected],
                      # as stated in the LICENSE file of the data set
                      "licence": "CC BY (ESC-10)" if esc10 else "CC BY-NC 3.0 (ESC-50)"}
+
+
+def _file_clip(folder: Path, name: str, *labels: str) -> Clip:
+    """The clip in a file of a folder, without strong labels."""
+    return Clip(name, labels, partial(audio_blocks, folder / name), file=folder / name)
 
 
 def _parse_fold(meta: Path, number: int, text: str) -> int:
@@ -205,7 +215,7 @@ def _check_files_exist(list_path: Path, files: Sequence[Path]) -> None:
                         f"{files[0].parent} ({_list_some(missing)}). Add them.")
 
 
-def _read_list(path: Path) -> tuple[list[Clip], dict[str, object]]:
+def _read_list(path: Path, may_miss_files: bool) -> tuple[list[Clip], dict[str, object]]:
     """Read a csv in AudioSet style or with filename,labels, or a folder that holds exactly one csv."""
     if os.path.isdir(path):
         lists = sorted(path.glob("*.csv"))
@@ -221,9 +231,10 @@ def _read_list(path: Path) -> tuple[list[Clip], dict[str, object]]:
         return _read_audioset(path, lines)
     table = read_rows(path, lines, ("filename", "labels"), expected=LAYOUTS)
     _check_listed_once(path, path.parent, ((number, row["filename"]) for number, row in table))
-    _check_files_exist(path, [path.parent / row["filename"] for _, row in table])
-    entries = [Clip(row["filename"], tuple(x.strip() for x in row["labels"].split(";") if x.strip()),
-                      partial(audio_blocks, path.parent / row["filename"])) for _, row in table]
+    if not may_miss_files:
+        _check_files_exist(path, [path.parent / row["filename"] for _, row in table])
+    entries = [_file_clip(path.parent, row["filename"],
+                          *(x.strip() for x in row["labels"].split(";") if x.strip())) for _, row in table]
     return entries, {"kind": "csv", "folder": str(path)}
 
 
@@ -253,7 +264,7 @@ def _read_audioset(path: Path, lines: Sequence[str]) -> tuple[list[Clip], dict[s
             continue
         mids = (mid.strip() for mid in positive.split(",") if mid.strip())
         categories = tuple(names_by_mid.get(mid, mid) for mid in mids)
-        entries.append(Clip(file.name, categories, partial(audio_blocks, file)))
+        entries.append(_file_clip(file.parent, file.name, *categories))
         listed.append((number, file.name))
     _check_listed_once(path, path.parent, listed)
     if not entries:

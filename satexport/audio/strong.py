@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -30,13 +31,13 @@ EXPECTED = (f"expected tabs between the columns {', '.join(AUDIOSET)} (AudioSet-
 MID = re.compile(r"/[gmt]/[\w-]+")   # a machine id of AudioSet
 
 
-def read_strong(path: Path) -> tuple[list[Clip], dict[str, object]]:
+def read_strong(path: Path, may_miss_files: bool = False) -> tuple[list[Clip], dict[str, object]]:
     """Return the recordings of a list with their events, labelled with its own categories, and its origin.
 
     AudioSet-strong has machine ids that AudioSet's 527 classes lack: their events are left out, and the
     origin has their number; so it has that of recordings without audio. In a DCASE list, a row with a file
     name only is a recording without events. Raises `DataError` for a row that does not fit and, in a DCASE
-    list, for a missing recording.
+    list and without `may_miss_files`, for a missing recording.
     """
     lines = read_lines(path, EXPECTED)
     header = tuple(cell.strip() for cell in lines[0].split("\t"))
@@ -47,7 +48,7 @@ def read_strong(path: Path) -> tuple[list[Clip], dict[str, object]]:
         events.setdefault(name, []).extend([event] if event else [])
     if not events:
         raise DataError(f"{path}: has no rows below its header; expected at least one.")
-    return (_audioset if header == AUDIOSET else _dcase)(path, events)
+    return _audioset(path, events) if header == AUDIOSET else _dcase(path, events, may_miss_files)
 
 
 def _rows(path: Path, lines: Sequence[str], header: Sequence[str]) -> Iterator[tuple[str, SoundEvent | None]]:
@@ -76,25 +77,25 @@ def _rows(path: Path, lines: Sequence[str], header: Sequence[str]) -> Iterator[t
                             f"it begins, within 0 to {MAX_CLIP_SECONDS} s.")
         if not label:
             raise DataError(f"{where}: the event has no label; expected one in the column {header[3]}.")
-        yield name, SoundEvent(begin, end, label)
+        yield name, SoundEvent(begin, end, label, number)
 
 
 def _clip(name: str, file: Path, events: Sequence[SoundEvent]) -> Clip:
     labels = tuple(dict.fromkeys(event.label for event in events))
-    return Clip(name, labels, partial(audio_blocks, file), tuple(events))
+    return Clip(name, labels, partial(audio_blocks, file), tuple(events), file)
 
 
-def _dcase(path: Path, events: dict[str, list[SoundEvent]]) -> tuple[list[Clip], dict[str, object]]:
+def _dcase(path: Path, events: dict[str, list[SoundEvent]], may_miss_files: bool
+           ) -> tuple[list[Clip], dict[str, object]]:
     """The clips of a DCASE list."""
     clips, missing = [], []
     for name, found in events.items():
         files = [folder / name for folder in (path.parent, path.parent / "audio")]
         file = next(filter(os.path.isfile, files), None)
-        if file:
-            clips.append(_clip(name, file, found))
-        else:
+        clips.append(_clip(name, file or files[0], found))
+        if not file:
             missing.append(name)
-    if missing:
+    if missing and not may_miss_files:
         raise DataError(f"{path}: {len(missing)} of {len(events)} audio files are missing in {path.parent} "
                         f"and its audio/, such as {shown(missing[0])}. Add them.")
     return clips, {"kind": "dcase", "folder": str(path), "events": sum(map(len, events.values()))}
@@ -116,7 +117,7 @@ def _audioset(path: Path, events: dict[str, list[SoundEvent]]) -> tuple[list[Cli
         if file is None:
             missing.append(segment)
             continue
-        known = [SoundEvent(event.onset, event.offset, names.get(event.label, event.label)) for event in found
+        known = [replace(event, label=names.get(event.label, event.label)) for event in found
                  if event.label in names or not MID.fullmatch(event.label)]
         ignored += len(found) - len(known)
         clips.append(_clip(file.name, file, known))

@@ -55,6 +55,11 @@ cache_dtype_option = click.option(
     "--cache-dtype", default="fp32", show_default=True, type=click.Choice(["fp32", "fp16", "int8"]),
     help="Data type of the cache, if the runtime supports it: fp16 halves the state, int8 quarters it.")
 
+skip_unreadable_option = click.option(
+    "--skip-unreadable", is_flag=True,
+    help="Leave out clips that are missing or cannot be read, and list them. Default: an error after all "
+         "others have been scored.")
+
 
 def threads_option(default: str) -> Callable[..., Any]:
     """Return the option --threads; `default` says what a command does if the target sets no number."""

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from satexport.commands.console import ignore_closed_pipe
-from satexport.commands.options import LIVE, Range, parse_folds, threads_option
+from satexport.commands.options import (
+    LIVE,
+    Range,
+    cluster_options,
+    parse_cluster,
+    parse_folds,
+    skip_unreadable_option,
+    threads_option,
+)
 from satexport.errors import UsageError
 from satexport.terminal import note, say
 
@@ -36,14 +44,19 @@ SOME = 5   # labels in a note; the file lists all
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE.toml",
               help="File for the thresholds. Default: thresholds.toml in the bundle's reports/.")
 @threads_option(LIVE)
+@cluster_options("the clips are scored in this process.")
+@skip_unreadable_option
 def thresholds_command(bundle: Path, data: str, folds: str | None, category_map: Path | None,
-                       precision: float | None, output: Path | None, threads: int | None) -> None:
+                       precision: float | None, output: Path | None, threads: int | None,
+                       workers: int | None, scheduler: str | None, tls_ca: Path | None,
+                       tls_cert: Path | None, tls_key: Path | None, skip_unreadable: bool) -> None:
     """Find a threshold for each class of a bundle and write them to a file.
 
     Scores the clips of a labelled set with the bundle, each from silence, and chooses for each class the
     threshold of its mean score with the best F1, or the lowest one with a given precision; in a set with
     strong labels, over segments of 1 s. Classes that no clip has keep 0.5. Needs no torch. Do not gate on the
-    clips that thresholds were found on.
+    clips that thresholds were found on. A run that was interrupted goes on if the same command is given
+    again.
 
     `run --events` applies a threshold to the scores of single chunks. The precision of one that was found on
     mean scores of clips guarantees nothing about chunks.
@@ -57,24 +70,30 @@ def thresholds_command(bundle: Path, data: str, folds: str | None, category_map:
     from satexport.bundle.folder import open_bundle
     from satexport.bundle.places import check_places
     from satexport.bundle.thresholds import write_thresholds
+    from satexport.parity.kept import Kept
     from satexport.parity.operating_points import find_thresholds
+    from satexport.parity.scoring import SetOptions
 
     opened = open_bundle(bundle)
     file = output or opened.reports / "thresholds.toml"
     check_places([("thresholds file", file)], [bundle])
     if file.suffix != ".toml":
         raise UsageError(f"--output {file}: expected a file name that ends in .toml.")
-    labelled = _choosing_set(data, opened.labels, parse_folds(folds), category_map)
+    cluster = parse_cluster(workers, scheduler, tls_ca, tls_cert, tls_key)
+    labelled = _choosing_set(data, opened.labels, parse_folds(folds), category_map, skip_unreadable)
+    kept = Kept(file)
     with load(bundle, threads) as tagger:
-        found = find_thresholds(tagger, labelled, precision)
+        found = find_thresholds(tagger, labelled, precision, SetOptions(
+            cluster=cluster, threads=threads, kept=kept, skip_unreadable=skip_unreadable))
     write_thresholds(file, found.thresholds, list(_remarks(found)))
+    kept.remove()
     with ignore_closed_pipe():
         _print(found, labelled.name)
         say(f"Thresholds: {file}")
 
 
-def _choosing_set(data: str, labels: tuple[str, ...], folds: list[int] | None,
-                  category_map: Path | None) -> LabelledSet:
+def _choosing_set(data: str, labels: tuple[str, ...], folds: list[int] | None, category_map: Path | None,
+                  may_miss_files: bool) -> LabelledSet:
     """Return the clips to find thresholds on. Raises `UsageError` for folds that gate and for options that do
     not fit the set, `DataError` for a set that cannot be used."""
     from satexport.audio.datasets import choosing_scenes, is_esc50, load_set
@@ -97,7 +116,7 @@ def _choosing_set(data: str, labels: tuple[str, ...], folds: list[int] | None,
         if gating := sorted(set(folds) & set(esc50.gate_folds)):
             raise UsageError(f"--folds {','.join(map(str, folds))}: fold {gating[0]} gates, and a clip that "
                              "gates is never used to choose thresholds. Expected other folds.")
-    return load_set(data, labels, folds=folds, category_map=category_map)
+    return load_set(data, labels, folds=folds, category_map=category_map, may_miss_files=may_miss_files)
 
 
 def _remarks(found: FoundThresholds) -> Iterator[str]:
@@ -120,6 +139,8 @@ def _print(found: FoundThresholds, name: str) -> None:
         head=["label", "threshold", "F1", "precision", "recall", unit],
         rows=[[label, f"{point.on:g}", f"{point.f1:.3f}", f"{point.precision:.3f}", f"{point.recall:.3f}",
                str(getattr(point, unit))] for label, point in points.items()]))
+    for sentence in found.left_out:
+        note(sentence)
     for labels, why in ((found.without_clips, "no clip has them"),
                         (found.out_of_reach, "no threshold has the precision")):
         if labels:

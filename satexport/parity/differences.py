@@ -51,18 +51,44 @@ class Drift:
     drift: float   # slope * chunks of the stream / mean score difference
 
 
-def compare(reference: FloatArray, candidate: FloatArray, streams: int = 1) -> Differences:
-    """Return the differences of two runs over the same chunks, scores [chunks, classes] each. With several
-    `streams`, the rows of one step, one per stream, must be adjacent."""
+@dataclass(frozen=True)
+class Gaps:
+    """The score differences of each chunk, [chunks] each: all that `Differences` needs of them."""
+
+    largest: NDArray[np.float64]   # of any class
+    mean: NDArray[np.float64]      # over classes
+    agree: NDArray[np.bool_]       # whether both rank the same class first
+
+
+def find_gaps(reference: FloatArray, candidate: FloatArray) -> Gaps:
+    """Return the differences of two runs over the same chunks, scores [chunks, classes] each."""
     gap = np.abs(candidate.astype(np.float64) - reference)
-    curve = difference_curve(reference, candidate, streams)
-    agreement = float((reference.argmax(1) == candidate.argmax(1)).mean())
+    return Gaps(gap.max(1), gap.mean(1), reference.argmax(1) == candidate.argmax(1))
+
+
+def summarize(gaps: Gaps, streams: int = 1) -> Differences:
+    """Return the statistics of differences. With several `streams`, the rows of one step, one per stream,
+    must be adjacent."""
+    curve = gaps.mean.reshape(-1, streams).mean(1)
     p50, p90, p99 = np.quantile(curve, (0.5, 0.9, 0.99)).tolist()
-    return Differences(chunks=len(gap), largest=float(gap.max()), mean=float(curve.mean()),
-                       top1_agreement=agreement, p50=p50, p90=p90, p99=p99)
+    return Differences(chunks=len(gaps.largest), largest=float(gaps.largest.max()), mean=float(curve.mean()),
+                       top1_agreement=float(gaps.agree.mean()), p50=p50, p90=p90, p99=p99)
 
 
-def compare_embeddings(reference: Outputs, candidate: Outputs) -> EmbeddingDifferences | None:
+def compare(reference: FloatArray, candidate: FloatArray, streams: int = 1) -> Differences:
+    """Return the statistics of two runs over the same chunks, as `find_gaps` and `summarize`."""
+    return summarize(find_gaps(reference, candidate), streams)
+
+
+@dataclass(frozen=True)
+class EmbeddingGaps:
+    """The differences of the embeddings of each chunk, [chunks] each."""
+
+    relative: NDArray[np.float64]
+    cosine: NDArray[np.float64]
+
+
+def find_embedding_gaps(reference: Outputs, candidate: Outputs) -> EmbeddingGaps | None:
     """Return the differences of two runs over the same chunks, embeddings [..., size] each; None if the runs
     have none. An embedding of zeros differs from another one by infinity, and their cosine is 0."""
     if reference.embedding is None or candidate.embedding is None:
@@ -75,9 +101,21 @@ def compare_embeddings(reference: Outputs, candidate: Outputs) -> EmbeddingDiffe
         relative = np.where(gap == 0, 0.0, gap / length)
         cosine = np.where(length * other == 0, 0.0, (a * b).sum(1) / (length * other))
         cosine = np.where(gap == 0, 1.0, cosine)
+    return EmbeddingGaps(relative, cosine)
+
+
+def summarize_embeddings(gaps: EmbeddingGaps) -> EmbeddingDifferences:
+    """Return the statistics of differences."""
     return EmbeddingDifferences(
-        worst_difference=float(relative.max()), median_difference=float(np.median(relative)),
-        worst_cosine=float(cosine.min()), median_cosine=float(np.median(cosine)))
+        worst_difference=float(gaps.relative.max()), median_difference=float(np.median(gaps.relative)),
+        worst_cosine=float(gaps.cosine.min()), median_cosine=float(np.median(gaps.cosine)))
+
+
+def compare_embeddings(reference: Outputs, candidate: Outputs) -> EmbeddingDifferences | None:
+    """Return the statistics of two runs over the same chunks, as `find_embedding_gaps` and
+    `summarize_embeddings`; None if the runs have no embeddings."""
+    gaps = find_embedding_gaps(reference, candidate)
+    return summarize_embeddings(gaps) if gaps else None
 
 
 def difference_curve(reference: FloatArray, candidate: FloatArray,

@@ -3,30 +3,33 @@ bundle's runtime."""
 
 from __future__ import annotations
 
+import base64
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport.audio.clips import Clip, clip_seconds
+from satexport.audio.clips import Clip
 from satexport.audio.datasets import LabelledSet
 from satexport.bundle.thresholds import OperatingPoint, Thresholds
 from satexport.errors import DataError, UsageError
 from satexport.origin import origin
 from satexport.parity.event_metrics import true_events
-from satexport.parity.golden import proof_streams
+from satexport.parity.groups import Loaded
 from satexport.parity.metrics import check_scores, curve
+from satexport.parity.records import describe_left_out
+from satexport.parity.scores import score_means, score_segments, segment_scores
+from satexport.parity.scoring import HERE, SetOptions, score_set
 from satexport.parity.sed import SEGMENT_SECONDS, activity
-from satexport.progress import progress
 from satexport.step import FloatArray
-from satexport.tagging.stream import clip_chunks
 from satexport.tagging.tagger import Tagger
+from satexport.terminal import shown
 
-BATCH = 8   # clips that are read at a time
+HASH_BYTES = 6   # of a clip's hash, in a thresholds file: of a million pairs of sets of 18,000 clips, one has
+                 # such a hash in common by chance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,23 +39,36 @@ class FoundThresholds:
     thresholds: Thresholds
     without_clips: tuple[str, ...]      # no clip has them
     out_of_reach: tuple[str, ...]       # no threshold reaches the precision
+    left_out: tuple[str, ...] = ()      # sentences on what is missing in the set
 
 
-def find_thresholds(tagger: Tagger, data: LabelledSet, precision: float | None = None) -> FoundThresholds:
+def find_thresholds(tagger: Tagger, data: LabelledSet, precision: float | None = None,
+                    options: SetOptions = HERE) -> FoundThresholds:
     """Find the threshold of each class with the best F1 over the streamed scores of the clips or, with
     `precision`, the lowest one that reaches it. If the set has strong labels, it is found over segments of
     `SEGMENT_SECONDS` instead, each with the highest score of the chunks that it touches.
 
-    Raises `UsageError` for random weights, `DataError` if a clip cannot be read or no clip has a label.
+    Raises `UsageError` for random weights, `DataError` if a clip cannot be read, unless the options skip it,
+    or no clip has a label.
     """
     if tagger.contract.has_random_weights:
         raise UsageError(f"{tagger.bundle.path} has random weights: its scores mean nothing, and no "
                          "threshold fits them. Export a trained checkpoint.")
-    by_chunk, seconds = zip(*score_clips(tagger, data), strict=True)
+    figure, function = ("segments", score_segments) if data.has_events else ("bundle", score_means)
+    scored = score_set(function, Loaded(tagger, None), data, options, label=f"the bundle, {data.name}")
+    scores, clips = scored.join(figure), scored.data.clips
+    facts = scored.data.origin | {"clip_hashes": _short_hashes(scored.hashes)}
     if not data.has_events:
-        scores = np.stack([chunks.mean(0) for chunks in by_chunk])
-        return choose_thresholds(tagger, data.truth(tagger.labels), scores, data.origin, precision)
-    return choose_on_segments(tagger, data.clips, by_chunk, seconds, data.origin, precision)
+        return choose_thresholds(tagger, scored.data.truth(tagger.labels), scores, facts, precision)
+    return choose_thresholds(tagger, _segment_truth(clips, scored.seconds, tagger.labels), scores, facts,
+                             precision, unit="segments")
+
+
+def _segment_truth(clips: Sequence[Clip], seconds: Sequence[float], labels: Sequence[str]
+                   ) -> NDArray[np.bool_]:
+    """Which label is active in which segment of the clips, one after the other: [segments, labels]."""
+    return np.concatenate([activity(events, len(labels), int(np.ceil(length / SEGMENT_SECONDS)))
+                           for events, length in zip(true_events(clips, labels), seconds, strict=True)])
 
 
 def choose_on_segments(tagger: Tagger, clips: Sequence[Clip], by_chunk: Sequence[FloatArray],
@@ -60,37 +76,10 @@ def choose_on_segments(tagger: Tagger, clips: Sequence[Clip], by_chunk: Sequence
                        precision: float | None = None) -> FoundThresholds:
     """Choose the threshold of each class over the segments of clips with strong labels. Of each clip there
     are the scores of its chunks, [chunks, classes], and its length; `data` says which clips."""
-    labels = tagger.labels
     rows = [segment_scores(chunks, tagger.contract.hop_seconds, length)
             for chunks, length in zip(by_chunk, seconds, strict=True)]
-    truth = [activity(events, len(labels), len(row))
-             for events, row in zip(true_events(clips, labels), rows, strict=True)]
-    return choose_thresholds(tagger, np.concatenate(truth), np.concatenate(rows), data, precision,
-                             unit="segments")
-
-
-def segment_scores(chunks: FloatArray, hop_seconds: float, seconds: float) -> FloatArray:
-    """Return the highest score of the chunks that each segment of a clip of `seconds` touches,
-    [segments, classes], from scores [chunks, classes]. The last chunk may last longer than the clip."""
-    segments = int(np.ceil(seconds / SEGMENT_SECONDS))
-    bounds = np.arange(segments + 1) * SEGMENT_SECONDS / hop_seconds
-    return np.stack([chunks[int(np.floor(begin)):max(int(np.ceil(end)), 1)].max(0)
-                     for begin, end in pairwise(bounds)])
-
-
-def score_clips(tagger: Tagger, data: LabelledSet) -> Iterator[tuple[FloatArray, float]]:
-    """Yield the scores of each clip's chunks, [chunks, classes], each clip from silence, and its length in
-    seconds."""
-    streams = proof_streams(tagger.step, tagger.contract)
-    size = len(streams) * -(-BATCH // len(streams))
-    with progress(f"the bundle, {data.name}", len(data.clips)) as advance:
-        for first in range(0, len(data.clips), size):
-            audios = [clip.read(tagger.contract.sample_rate) for clip in data.clips[first:first + size]]
-            for begin in range(0, len(audios), len(streams)):
-                some = audios[begin:begin + len(streams)]
-                lengths = [clip_seconds(audio, tagger.contract.sample_rate) for audio in some]
-                yield from zip(clip_chunks(streams, some), lengths, strict=True)
-            advance(len(audios))
+    return choose_thresholds(tagger, _segment_truth(clips, seconds, tagger.labels), np.concatenate(rows),
+                             data, precision, unit="segments")
 
 
 def choose_thresholds(tagger: Tagger, truth: NDArray[np.bool_], scores: FloatArray,
@@ -106,7 +95,8 @@ def choose_thresholds(tagger: Tagger, truth: NDArray[np.bool_], scores: FloatArr
         thresholds=Thresholds(labels_sha256=tagger.contract.labels_sha256, threshold=points,
                               origin=_origin(tagger, data, precision)),
         without_clips=tuple(label for label in labels if label not in found),
-        out_of_reach=tuple(label for label, point in found.items() if not point))
+        out_of_reach=tuple(label for label, point in found.items() if not point),
+        left_out=tuple(describe_left_out(data)))
 
 
 def choose_threshold(truth: NDArray[np.bool_], scores: FloatArray,
@@ -134,7 +124,7 @@ def choose_threshold(truth: NDArray[np.bool_], scores: FloatArray,
 def check_other_clips(thresholds: Thresholds, data: LabelledSet) -> None:
     """Raise `DataError` if the thresholds were found on clips of this set, as far as the origins of both
     tell: from the same folder or list, with a fold in common if it has folds, or from the same seeds. Two
-    lists that name the same recordings are not noticed."""
+    lists that name the same recordings are noticed when these are read, by `used_clips`."""
     found, given = thresholds.origin, data.origin
     if found.get("kind") != given.get("kind"):
         return
@@ -149,6 +139,31 @@ def check_other_clips(thresholds: Thresholds, data: LabelledSet) -> None:
         raise DataError(f"the thresholds were found on clips of {data.name} that now gate, and a clip that "
                         "gates is never used to choose thresholds. Find them on other clips, or pass other "
                         "--data.")
+
+
+def short_hash(clip_hash: str) -> bytes:
+    """The part of a clip's hash that a thresholds file has: the first `HASH_BYTES` bytes."""
+    return bytes.fromhex(clip_hash[:2 * HASH_BYTES])
+
+
+def _short_hashes(clip_hashes: Sequence[str]) -> str:
+    """The short hashes of clips, as a text for a thresholds file."""
+    return base64.b64encode(b"".join(sorted(map(short_hash, clip_hashes)))).decode("ascii")
+
+
+def used_clips(thresholds: Thresholds) -> frozenset[bytes]:
+    """The short hashes of the clips that thresholds were found on, as far as their file has them. A clip has
+    the same hash under any name, but another one at another sample rate. Raises `DataError` if they are
+    damaged."""
+    text = thresholds.origin.get("clip_hashes", "")
+    try:
+        joined = base64.b64decode(str(text), validate=True)
+    except ValueError:
+        joined = b"?"
+    if len(joined) % HASH_BYTES:
+        raise DataError(f"the thresholds file has {shown(text)} as clip_hashes in its table [origin]; "
+                        "expected what `satexport thresholds` wrote. Find the thresholds again.")
+    return frozenset(joined[first:first + HASH_BYTES] for first in range(0, len(joined), HASH_BYTES))
 
 
 def _between(low: float, high: float) -> float:

@@ -7,42 +7,47 @@ their definitions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from satexport.audio.clips import clip_hash, clip_seconds
+from satexport.audio.clips import Clip
 from satexport.audio.datasets import LabelledSet, load_set
 from satexport.audio.synthetic import SYNTHETIC_CLASSES, synthetic_stream
 from satexport.bundle.contract import Contract
 from satexport.bundle.folder import Bundle
 from satexport.bundle.thresholds import Thresholds
 from satexport.errors import DataError
-from satexport.models.checkpoint import find_weights
-from satexport.models.families import make_reference
 from satexport.parity.differences import (
     Differences,
     Drift,
     EmbeddingDifferences,
+    EmbeddingGaps,
+    Gaps,
     compare,
     compare_embeddings,
     compute_drift,
     difference_curve,
     judge_difference,
     judge_embedding,
+    summarize,
+    summarize_embeddings,
 )
-from satexport.parity.event_metrics import compare_events
+from satexport.parity.event_metrics import compare_counts, find_rules, judged_labels, true_events
 from satexport.parity.golden import proof_streams
+from satexport.parity.groups import Loaded
 from satexport.parity.metric_gates import judge_map, judge_metrics
 from satexport.parity.metrics import average_precisions, bootstrap, check_scores, set_metrics
-from satexport.parity.operating_points import check_other_clips
-from satexport.parity.pytorch import BATCH, PyTorch
+from satexport.parity.operating_points import check_other_clips, short_hash, used_clips
+from satexport.parity.pytorch import PyTorch, load_pytorch
 from satexport.parity.records import ParityResult, SetParity
+from satexport.parity.scores import score_parity
+from satexport.parity.scoring import HERE, SetOptions, score_set
 from satexport.progress import progress
-from satexport.step import FloatArray, Outputs
-from satexport.tagging.stream import clip_outputs
+from satexport.step import Outputs
 from satexport.tagging.tagger import Tagger
 
 REPEATED_SECONDS = 60  # repeated at the end of the stream, after as many chunks as a cache remembers
@@ -73,19 +78,19 @@ class GateSet:
 
 
 def run_parity(tagger: Tagger, *, minutes: float, gate_set: GateSet | None = None,
-               checkpoint: str | None = None, pytorch: PyTorch | None = None) -> ParityResult:
+               pytorch: PyTorch | None = None, options: SetOptions = HERE) -> ParityResult:
     """Compare a bundle with PyTorch over `minutes` of stream and a labelled set, by default the synthetic
-    one. `checkpoint` is the file of the bundle's weights; None finds it by its SHA-256. `pytorch` has these
-    weights already, and the outputs of earlier comparisons.
+    one, whose clips are scored as the options say. `pytorch` has the bundle's weights already, and the
+    outputs of earlier comparisons.
 
     Raises `CheckpointError` if the weights are not found or are not the bundle's, `DataError` if a clip
     cannot be used.
     """
     gate_set = gate_set or find_gate_set(tagger.bundle)
     labelled = gate_set.labelled
-    pytorch = pytorch or load_pytorch(tagger.bundle, checkpoint)
+    pytorch = pytorch or load_pytorch(tagger.bundle, options.checkpoint, keeps_clips=False)
     # the set first: a bad clip fails before the long stream
-    of_set = compare_on_set(pytorch, tagger, labelled, gate_set.thresholds) if labelled else None
+    of_set = compare_on_set(pytorch, tagger, labelled, gate_set.thresholds, options) if labelled else None
     stream = compare_on_stream(pytorch, tagger, minutes)
     compared = {f"{minutes:g} min of stream": stream} | ({of_set.name: of_set} if of_set else {})
     limits = tagger.bundle.gates
@@ -100,23 +105,18 @@ def run_parity(tagger: Tagger, *, minutes: float, gate_set: GateSet | None = Non
         curve=stream.curve, drift=stream.drift, labelled_set=of_set)
 
 
-def load_pytorch(bundle: Bundle, checkpoint: str | None = None) -> PyTorch:
-    """Load the reference with a bundle's weights. Raises the errors of `find_weights`."""
-    with progress("load PyTorch", None):
-        weights = find_weights(bundle, checkpoint)
-        return PyTorch(make_reference(weights, bundle.contract.options.embedding), bundle.contract)
-
-
 def find_gate_set(bundle: Bundle, data: str = "synthetic", folds: Sequence[int] | None = None,
-                  category_map: Path | None = None) -> GateSet:
+                  category_map: Path | None = None, *, may_miss_files: bool = False) -> GateSet:
     """Return the set to judge a bundle's mAP on. Raises `DataError` if the set cannot be used."""
+    load = partial(load_set, data, bundle.labels, folds=folds, category_map=category_map,
+                   may_miss_files=may_miss_files)
     if bundle.contract.has_random_weights:
         if (data, folds, category_map) != ("synthetic", None, None):
-            load_set(data, bundle.labels, folds=folds, category_map=category_map)  # raises for bad input
+            load()  # raises for bad input
         return GateSet(None, "random weights: no mAP is claimed")
     if data == "synthetic" and not set(SYNTHETIC_CLASSES) <= set(bundle.labels):
         return GateSet(None, "the model lacks labels of the synthetic set: pass --data")
-    return GateSet(load_set(data, bundle.labels, folds=folds, category_map=category_map))
+    return GateSet(load())
 
 
 def count_stream_steps(contract: Contract, minutes: float, streams: int) -> tuple[int, int]:
@@ -154,52 +154,49 @@ def compare_on_stream(pytorch: PyTorch, tagger: Tagger, minutes: float) -> Strea
         drift=compute_drift(curve, chunks, contract.memory_steps), curve=tuple(curve.tolist()))
 
 
-def compare_on_set(pytorch: PyTorch, tagger: Tagger, data: LabelledSet,
-                   thresholds: Thresholds | None = None) -> SetParity:
+def compare_on_set(pytorch: PyTorch, tagger: Tagger, data: LabelledSet, thresholds: Thresholds | None = None,
+                   options: SetOptions = HERE) -> SetParity:
     """Compare both over a labelled set by streamed score, and also score PyTorch by the protocol of the
     model's paper. If the set has strong labels, also compare the events in the scores, found with
-    `thresholds` or from 0.5 on. Raises `DataError` if a clip cannot be read or the bundle was calibrated on
-    it."""
-    known, found = pytorch.of_set(data), list[Outputs]()   # of each clip: [chunks, ...]
-    seconds = list[float]()                                # of each clip
-    with progress(f"PyTorch and the bundle, {data.name}", len(data.clips)) as advance:
-        for audios in _read_clips(tagger, data):
-            seconds += [clip_seconds(audio, tagger.contract.sample_rate) for audio in audios]
-            streams = proof_streams(tagger.step, tagger.contract)
-            for first in range(0, len(audios), len(streams)):
-                found += clip_outputs(streams, audios[first:first + len(streams)])
-            if len(known.streamed) < len(found):
-                pytorch.add_clips(known, audios)
-            advance(len(audios))
-    expected, paper, reference = known.streamed, known.by_paper, pytorch.reference
-    truth, labels = data.truth(tagger.labels), tagger.labels
-    expected_means, streamed = (
-        np.stack([outputs.scores.mean(0) for outputs in each]) for each in (expected, found))
-    check_scores(truth, expected_means, labels)  # broken weights are bad input, a broken bundle fails
-    clip_protocol = average_precisions(truth, np.stack(paper), labels) if paper else None
-    pytorch_outputs, bundle_outputs = (Outputs.join(np.concatenate, each) for each in (expected, found))
+    `thresholds` or from 0.5 on. Raises `DataError` if a clip cannot be read, unless the options skip it, if
+    the bundle was calibrated on one, or if the thresholds were found on one."""
+    labels = tagger.labels
+    rules = find_rules(labels, tagger.contract.hop_seconds, thresholds) if data.has_events else None
+    scored = score_set(
+        score_parity, Loaded(tagger, pytorch), data, options, label=f"PyTorch and the bundle, {data.name}",
+        refuse=_refuse_used(tagger.bundle, data.name, thresholds), rules=rules,
+        judged=judged_labels(true_events(data.clips, labels)) if rules else ())
+    data = scored.data
+    truth, expected, found = data.truth(labels), scored.join("pytorch"), scored.join("bundle")
+    check_scores(truth, expected, labels)  # broken weights are bad input, a broken bundle fails
+    figures = scored.groups[0].figures
+    clip_protocol = average_precisions(truth, scored.join("paper"), labels) if "paper" in figures else None
+    events = sum(len(clip.events or ()) for clip in data.clips)
     return SetParity(
-        name=data.name, clips=len(found),
-        differences=compare(pytorch_outputs.scores, bundle_outputs.scores),
-        embeddings=compare_embeddings(pytorch_outputs, bundle_outputs),
-        pytorch=set_metrics(truth, expected_means, labels), bundle=set_metrics(truth, streamed, labels),
-        intervals=bootstrap(truth, streamed, labels) if np.isfinite(streamed).all() else None,
-        events=compare_events(data, tagger, [each.scores for each in expected],
-                              [each.scores for each in found], seconds, thresholds),
+        name=data.name, clips=len(data.clips),
+        differences=summarize(Gaps(*map(scored.join, ("largest", "mean", "agree")))),
+        embeddings=summarize_embeddings(EmbeddingGaps(*map(scored.join, ("relative", "cosine"))))
+        if "relative" in figures else None,
+        pytorch=set_metrics(truth, expected, labels), bundle=set_metrics(truth, found, labels),
+        intervals=bootstrap(truth, found, labels) if np.isfinite(found).all() else None,
+        events=compare_counts(np.sum(scored.each("events"), 0), events, thresholds) if rules else None,
         clip_protocol_map=float(np.mean(list(clip_protocol.values()))) if clip_protocol else None,
-        clip_protocol=reference.clip_protocol, origin=data.origin)
+        clip_protocol=pytorch.reference.clip_protocol, origin=data.origin)
 
 
-def _read_clips(tagger: Tagger, data: LabelledSet) -> Iterator[list[FloatArray]]:
-    """Yield the audio of some clips at a time. Raises `DataError` if the bundle was calibrated on one."""
-    calibrated_on = tagger.bundle.calibrated_on()
-    streams = len(proof_streams(tagger.step, tagger.contract))
-    size = streams * -(-BATCH // streams)
-    for first in range(0, len(data.clips), size):
-        clips = data.clips[first:first + size]
-        audios = [clip.read(tagger.contract.sample_rate) for clip in clips]
-        for clip, audio in zip(clips, audios, strict=True):
-            if calibrated_on and clip_hash(audio) in calibrated_on:
-                raise DataError(f"{tagger.bundle.path} was calibrated on {clip.name} of {data.name}; a gate "
-                                "needs clips that were not used for calibration. Choose other folds.")
-        yield audios
+def _refuse_used(bundle: Bundle, name: str, thresholds: Thresholds | None) -> Callable[[Clip, str], None]:
+    """Return a function that raises `DataError` for a clip of a set that was used for calibration or for
+    thresholds."""
+    calibrated_on = bundle.calibrated_on()
+    found_on = used_clips(thresholds) if thresholds else frozenset()
+
+    def refuse(clip: Clip, found: str) -> None:
+        if found in calibrated_on:
+            raise DataError(f"{bundle.path} was calibrated on {clip.name} of {name}; a gate needs clips that "
+                            "were not used for calibration. Choose other folds.")
+        if short_hash(found) in found_on:
+            raise DataError(f"the thresholds were found on {clip.name} of {name}, which now gates, under "
+                            "this or another name, and a clip that gates is never used to choose "
+                            "thresholds. Find them on other clips, or pass other --data.")
+
+    return refuse

@@ -1,4 +1,5 @@
-"""PyTorch's outputs over the audio of parity: in batches, and each of them once within a command.
+"""PyTorch's outputs over the audio of parity: in batches and, if several graphs are compared with them, each
+of them once within a command.
 
 A chunk of SAT-T takes PyTorch 9.9 ms by itself and 4.7 ms as one of eight, one of SAT-B 90 and 58 ms (AMD
 EPYC, 2 cores, torch 2.13.0). The others in a batch change a score by rounding only, at most 8e-7. The golden
@@ -12,9 +13,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from satexport.audio.datasets import LabelledSet
 from satexport.bundle.contract import USUAL_OPTIONS, Contract
+from satexport.bundle.folder import Bundle
+from satexport.models.checkpoint import find_weights
+from satexport.models.families import make_reference
 from satexport.models.family import Reference
+from satexport.progress import progress
 from satexport.step import FloatArray, Outputs
 from satexport.tagging.stream import StreamBatch, clip_outputs
 
@@ -30,8 +34,8 @@ def reference_streams(step: Reference, contract: Contract, count: int = 1) -> St
 
 
 @dataclass(frozen=True)
-class SetOutputs:
-    """PyTorch's outputs for the clips of a set, as far as they were computed."""
+class ClipsOutputs:
+    """PyTorch's outputs for some clips."""
 
     streamed: list[Outputs] = field(default_factory=list)    # of each clip [chunks, ...]
     by_paper: list[FloatArray] = field(default_factory=list)  # of each clip [classes]; empty: no protocol
@@ -39,20 +43,20 @@ class SetOutputs:
 
 class PyTorch:
     """The reference of a bundle, and its outputs for audio that several graphs are compared on. It computes
-    them for the first graph. Use one object within a command, and keep none of it afterwards."""
+    them for the first graph. Use one object within a command, and keep none of it afterwards. Without
+    `keeps_clips` it forgets its outputs for clips, as a large set needs."""
 
-    def __init__(self, reference: Reference, contract: Contract) -> None:
-        self.reference, self._contract = reference, contract
+    def __init__(self, reference: Reference, contract: Contract, *, keeps_clips: bool = True) -> None:
+        self.reference, self._contract, self._keeps_clips = reference, contract, keeps_clips
         self._of_streams: dict[tuple[int, ...], Outputs] = {}
-        self._of_sets: dict[int, tuple[LabelledSet, SetOutputs]] = {}
+        self._of_clips: dict[tuple[str, ...], ClipsOutputs] = {}
 
-    def of_set(self, data: LabelledSet) -> SetOutputs:
-        """Return the outputs for a set so far; `add_clips` adds those of the next clips."""
-        return self._of_sets.setdefault(id(data), (data, SetOutputs()))[1]
-
-    def add_clips(self, known: SetOutputs, audios: Sequence[FloatArray]) -> None:
-        """Compute the outputs for the next clips of a set, [samples] each: streamed, and by the protocol of
-        the paper if there is one. Clips of one length share a step."""
+    def of_clips(self, audios: Sequence[FloatArray], hashes: Sequence[str]) -> ClipsOutputs:
+        """Return the outputs for clips, [samples] each, with these `clip_hash`es: streamed, and by the
+        protocol of the paper if there is one. Clips of one length share a step."""
+        key = tuple(hashes)
+        if key in self._of_clips:
+            return self._of_clips[key]
         streamed: dict[int, Outputs] = {}
         by_paper: dict[int, FloatArray] = {}
         for numbers in self._batches([len(audio) for audio in audios]):
@@ -61,8 +65,11 @@ class PyTorch:
             streamed |= zip(numbers, clip_outputs(streams, batch), strict=True)
             scores = self.reference.clip_scores(np.stack(batch))
             by_paper |= {} if scores is None else dict(zip(numbers, scores, strict=True))
-        known.streamed.extend(streamed[number] for number in sorted(streamed))
-        known.by_paper.extend(by_paper[number] for number in sorted(by_paper))
+        found = ClipsOutputs([streamed[number] for number in sorted(streamed)],
+                             [by_paper[number] for number in sorted(by_paper)])
+        if self._keeps_clips:
+            self._of_clips[key] = found
+        return found
 
     def of_streams(self, audio: FloatArray, advance: Callable[[int], None]) -> Outputs:
         """Return the outputs [chunks, N, ...] of N streams of audio [N, chunks, samples], each from silence
@@ -104,3 +111,11 @@ class PyTorch:
     def _largest(self, seconds: float) -> int:
         """Return how many pieces of audio of this length share a step."""
         return max(1, min(BATCH, int(BATCH_SECONDS / max(seconds, 1e-3))))
+
+
+def load_pytorch(bundle: Bundle, checkpoint: str | None = None, *, keeps_clips: bool = True) -> PyTorch:
+    """Load the reference with a bundle's weights. Raises the errors of `find_weights`."""
+    with progress("load PyTorch", None):
+        weights = find_weights(bundle, checkpoint)
+        return PyTorch(make_reference(weights, bundle.contract.options.embedding), bundle.contract,
+                       keeps_clips=keeps_clips)

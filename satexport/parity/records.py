@@ -5,7 +5,7 @@ from every command. `satexport.report.figures` names and defines the figures. Im
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any
@@ -160,6 +160,18 @@ class ParityReport(ParityResult):
     def warning(self) -> str | None:
         """A sentence for the user if the weights are random; None otherwise."""
         return RANDOM_WEIGHTS if self.checkpoint.source == "random" else None
+
+
+def describe_left_out(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Yield sentences on what is missing in a set, from its origin."""
+    for key, what in (("missing", "Clips of the list without a recording"),
+                      ("unreadable", "Clips that cannot be read and are left out"),
+                      ("events_behind_end", "Events that begin behind the end of their recording, so that "
+                                            "nothing can find them")):
+        if count := facts.get(key):
+            names = [str(name) for name in facts[f"{key}_clips"]]
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            yield f"{what}: {count} ({'; '.join(names[:3])}{more})."
 
 
 def report_parity(tagger: Tagger, result: ParityResult, threads: int | None = None, *,

@@ -15,9 +15,10 @@ from satexport.bundle.threads import live_threads
 from satexport.files import write_json
 from satexport.measure.turns import MeasureOptions, measure
 from satexport.parity.golden import golden_scores, proof_streams
-from satexport.parity.protocols import GateSet, load_pytorch, run_parity
-from satexport.parity.pytorch import PyTorch
+from satexport.parity.protocols import GateSet, run_parity
+from satexport.parity.pytorch import PyTorch, load_pytorch
 from satexport.parity.records import ParityReport, report_parity, report_skipped
+from satexport.parity.scoring import SetOptions
 from satexport.pipeline.plan import ProofOptions
 from satexport.report.pictures import write_picture
 from satexport.report.records import ProofRecord
@@ -75,8 +76,8 @@ def judge(tagger: Tagger, options: ProofOptions, gate_set: GateSet, pytorch: PyT
           **facts: str) -> ParityReport:
     """Compare a tagger with PyTorch and return the report; `facts` are passed on to `report_parity`. Raises
     the errors of `run_parity`."""
-    result = run_parity(tagger, gate_set=gate_set, checkpoint=options.checkpoint, minutes=options.minutes,
-                        pytorch=pytorch)
+    result = run_parity(tagger, gate_set=gate_set, minutes=options.minutes, pytorch=pytorch,
+                        options=SetOptions(threads=options.threads, checkpoint=options.checkpoint))
     if options.require_data:
         result = replace(result, gates=fail_skipped(result.gates))
     return report_parity(tagger, result, options.threads or live_threads(tagger.bundle), **facts)

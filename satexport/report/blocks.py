@@ -15,7 +15,15 @@ from typing import Any, TypeVar
 from satexport.bundle.gates import Gate, verdict
 from satexport.measure.records import MeasureEntry, MeasureReport
 from satexport.parity.differences import Differences, EmbeddingDifferences
-from satexport.parity.records import CONFIDENCE, RESAMPLES, SEED, Interval, ParityReport, SetParity
+from satexport.parity.records import (
+    CONFIDENCE,
+    RESAMPLES,
+    SEED,
+    Interval,
+    ParityReport,
+    SetParity,
+    describe_left_out,
+)
 from satexport.quantize.records import SensitivityReport
 from satexport.report.figure import Figure, R
 from satexport.report.figures import (
@@ -156,6 +164,7 @@ def _describe_set(found: SetParity) -> Iterator[Block]:
     """Yield the tables of a labelled set: its figures, those of events, and those of its classes, the ones
     with the lowest average precision first."""
     classes = found.bundle.classes
+    yield from describe_left_out(found.origin)
     yield columns_table(f"mAP over {len(classes)} classes", SET_FIGURES, {found.name: found})
     if events := found.events:
         yield columns_table(

@@ -73,7 +73,7 @@ def test_a_set_with_labels_of_clips_only_has_no_events(few_clips: Path) -> None:
     (DCASE + "a.wav\t0\t1e12\tDog\n", "line 2: the event lasts from 0 to 1e12 s"),
     (DCASE + "a.wav\t0\t1\t\n", "line 2: the event has no label"),
     (DCASE + "c.wav\t0\t1\tDog\n", "1 of 1 audio files are missing"),
-    (DCASE + "a.wav\t0\t1\tUnicorn\n", "the model has no label for Unicorn. Map these categories"),
+    (DCASE + "a.wav\t0\t1\tUnicorn\n", "no label for Unicorn (line 2). Map these categories"),
     (DCASE + "a.wav\n", "no clip has a label"),
     (AUDIOSET + "x_0\t0\t1\t/m/09x0r\n", "none of its 1 recordings is in")])
 def test_a_list_that_does_not_fit_is_refused(folder: Path, text: str, words: str) -> None:

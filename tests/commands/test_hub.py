@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +14,8 @@ from safetensors.numpy import save
 
 from satexport.models.checkpoint import load_checkpoint
 from satexport.models.families import find_variant
-from tests.commands.calls import Result, start
+from tests.commands.calls import START, Result, start
+from tests.forked import Forks
 from tests.hub_site import COMMIT, Hub
 from tests.machine import PATIENCE, need_posix
 from tests.tiny import SAT, SAT_2S
@@ -37,17 +36,28 @@ except CheckpointError as error:
 NAME = f"hub:me/tiny/model.safetensors@{COMMIT}"
 
 
-def run(*arguments: object, before: str = "") -> Result:
-    """Run a command in a process of its own, for huggingface_hub reads its settings once per process."""
-    process = start(*arguments, before=before)
-    out, err = process.communicate(timeout=PATIENCE)
-    assert "Traceback" not in err
-    return Result(process.returncode, out, err)
+Run = Callable[..., Result]
 
 
-def export(name: str, output: Path, *more: object, before: str = "") -> Result:
+@pytest.fixture
+def run(forks: Forks) -> Run:
+    """Run a command in a process of its own, for huggingface_hub reads its settings once per process;
+    `before` is Python code that runs before it."""
+    def run(*arguments: object, before: str = "") -> Result:
+        result = forks.run(f"{before}\n{START}", *arguments)
+        assert "Traceback" not in result.err
+        return result
+
+    return run
+
+
+@pytest.fixture
+def export(run: Run) -> Run:
     """Without --model the repository is looked at before PyTorch is imported, which is quick."""
-    return run("onnx", "--checkpoint", name, "--no-simplify", "--output", output, *more, before=before)
+    def export(name: str, output: Path, *more: object, before: str = "") -> Result:
+        return run("onnx", "--checkpoint", name, "--no-simplify", "--output", output, *more, before=before)
+
+    return export
 
 
 @pytest.fixture
@@ -107,7 +117,7 @@ def nothing(hub: Hub) -> None:
         value, "__name__", str(value)[:40]))
 def test_what_cannot_be_had_ends_with_its_exit_code_and_says_what_to_do(
         name: str, settings: dict[str, str], prepare: Callable[[Hub], None], code: int, words: str,
-        tiny_hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        tiny_hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, export: Run) -> None:
     (tmp_path / "file").touch()
     for key, value in settings.items():
         monkeypatch.setenv(key, value.format(file=tmp_path / "file"))
@@ -122,13 +132,13 @@ def test_what_cannot_be_had_ends_with_its_exit_code_and_says_what_to_do(
 
 @pytest.mark.parametrize("prepare", [say_bert, damage_config])
 def test_weights_of_another_architecture_are_not_fetched(
-        prepare: Callable[[Hub], None], tiny_hub: Hub, tmp_path: Path) -> None:
+        prepare: Callable[[Hub], None], tiny_hub: Hub, tmp_path: Path, export: Run) -> None:
     prepare(tiny_hub)
     assert export("hub:me/tiny", tmp_path / "out").code == 4
     assert tiny_hub.fetched == ["config.json"]
 
 
-def test_without_huggingface_hub_the_extra_is_named(tiny_hub: Hub, tmp_path: Path) -> None:
+def test_without_huggingface_hub_the_extra_is_named(tiny_hub: Hub, tmp_path: Path, export: Run) -> None:
     absent = "import sys; sys.modules['huggingface_hub'] = None"
     result = export("hub:me/tiny", tmp_path / "out", before=absent)
     assert (result.code, result.out) == (3, "")
@@ -137,9 +147,10 @@ def test_without_huggingface_hub_the_extra_is_named(tiny_hub: Hub, tmp_path: Pat
 
 def test_a_full_disk_leaves_no_part_behind(tiny_hub: Hub, tmp_path: Path) -> None:
     need_posix("resource")
-    result = export("hub:me/tiny", tmp_path / "out", before=FULL_DISK)
-    assert (result.code, "cannot be written (File too large)" in result.err) == (5, True)
-    assert "make room, or set HF_HOME=DIR" in result.err
+    process = start("onnx", "--checkpoint", "hub:me/tiny", "--output", tmp_path / "out", before=FULL_DISK)
+    err = process.communicate(timeout=PATIENCE)[1]  # through a pipe, which the limit leaves alone
+    assert (process.returncode, "cannot be written (File too large)" in err) == (5, True)
+    assert "make room, or set HF_HOME=DIR" in err
     assert not list(tmp_path.rglob("*.incomplete"))
 
 
@@ -159,13 +170,13 @@ def test_an_interrupt_while_weights_come_ends_with_130_and_leaves_no_part(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_word_that_tells_no_model_mentions_the_hub(tmp_path: Path) -> None:
+def test_a_word_that_tells_no_model_mentions_the_hub(tmp_path: Path, run: Run) -> None:
     result = run("onnx", "--checkpoint", "random", "--output", tmp_path)
     assert (result.code, "or pass a file or hub:OWNER/REPO" in result.err) == (2, True)
 
 
 def test_a_bundle_of_hub_weights_names_them_so_that_they_are_found_again(
-        tiny_hub: Hub, tmp_path: Path) -> None:
+        tiny_hub: Hub, tmp_path: Path, export: Run, run: Run, forks: Forks) -> None:
     made = export("hub:me/tiny", tmp_path, "--model", SAT, "--json")
     assert made.code == 0, made.err
     origin = json.loads(made.out)["checkpoint"]
@@ -173,9 +184,7 @@ def test_a_bundle_of_hub_weights_names_them_so_that_they_are_found_again(
 
     def find(*more: str) -> str:
         """What parity and measure take as the weights of the bundle."""
-        done = subprocess.run([sys.executable, "-c", FIND, tmp_path / SAT_2S / "onnx", *more], check=True,
-                              encoding="utf-8", stdout=subprocess.PIPE)
-        return done.stdout.strip()
+        return forks.run(FIND, tmp_path / SAT_2S / "onnx", *more).out.strip()
 
     tiny_hub.requests.clear()
     assert find() == origin["sha256"]

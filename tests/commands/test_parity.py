@@ -79,6 +79,7 @@ def test_events_are_compared_with_a_list_of_strong_labels(bundle: Path, tmp_path
         sound, events = scene("evaluate", index, 12, rate=RATE)
         soundfile.write(tmp_path / f"{index}.wav", sound, RATE)
         lines += [f"{index}.wav\t{event.onset}\t{event.offset}\t{event.label}" for event in events]
+    lines.append(f"0.wav\t13\t14\t{SCENE_CLASSES[0]}")
     (tmp_path / "strong.tsv").write_text("\n".join(lines))
     point = OperatingPoint(on=1.0)
     deaf = Thresholds(labels_sha256=labels_sha256(audioset_labels()),
@@ -89,6 +90,7 @@ def test_events_are_compared_with_a_list_of_strong_labels(bundle: Path, tmp_path
         result = call("parity", bundle, "--minutes", 0.1, "--data", tmp_path / "strong.tsv", *options)
         assert result.code == 0
         assert f"{len(lines) - 1} events, thresholds: " in result.out
+        assert "behind the end of their recording, so that nothing can find them: 1 (0.wav)." in result.out
         report = json.loads((bundle / "reports" / "parity.json").read_bytes())
         figures.append(report["labelled_set"]["events"])
     heard, unheard = figures
@@ -102,6 +104,10 @@ def test_events_are_compared_with_a_list_of_strong_labels(bundle: Path, tmp_path
     assert call("thresholds", bundle, "--data", tmp_path / "strong.tsv", "-o", found).code == 0
     result = call("parity", bundle, "--data", tmp_path / "strong.tsv", "--thresholds", found)
     assert (result.code, "strong.tsv that now gate" in result.err) == (4, True)
+    (tmp_path / "strong.tsv").rename(tmp_path / "same.tsv")  # the same recordings by another list
+    result = call("parity", bundle, "--data", tmp_path / "same.tsv", "--thresholds", found)
+    assert (result.code, "were found on 0.wav of " in result.err) == (4, True)
+    assert "under this or another name" in result.err
     result = call("parity", bundle, "--thresholds", tmp_path / "deaf.toml")
     assert (result.code, "synthetic has no strong labels" in result.err) == (2, True)
 

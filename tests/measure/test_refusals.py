@@ -50,7 +50,7 @@ def test_a_runtime_that_is_not_installed_ends_with_3_and_names_the_extra(
         bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "fakes").mkdir()
     without(("onnxruntime",), tmp_path / "fakes", monkeypatch)
-    result = call("measure", bundle, *QUICK)
+    result = call("measure", bundle, "--no-eager", *QUICK)
     assert (result.code, result.out) == (3, "")
     assert "pip install 'satexport[cpu]'" in result.err
     assert not (bundle / "reports" / "measure.json").exists()
@@ -71,7 +71,7 @@ def test_a_python_that_cannot_be_started_again_ends_with_5(
 
 def test_a_bundle_for_an_unknown_backend_ends_with_3(bundle: Path) -> None:
     retarget(bundle, backend="tflite")
-    result = call("measure", bundle, *QUICK)
+    result = call("measure", bundle, "--no-eager", *QUICK)
     assert (result.code, result.out) == (3, "")
     assert f"{bundle} is for the backend 'tflite'" in result.err
     assert ", ".join(BACKENDS) in result.err

@@ -15,14 +15,8 @@ from satexport.models.families import make_reference, named_variant
 from satexport.models.family import Reference
 from satexport.parity.differences import compare, compute_drift
 from satexport.parity.golden import run_golden
-from satexport.parity.protocols import (
-    compare_on_set,
-    compare_on_stream,
-    find_gate_set,
-    load_pytorch,
-    run_parity,
-)
-from satexport.parity.pytorch import PyTorch, reference_streams
+from satexport.parity.protocols import compare_on_set, compare_on_stream, find_gate_set, run_parity
+from satexport.parity.pytorch import PyTorch, load_pytorch, reference_streams
 from satexport.step import FloatArray, Outputs
 from satexport.tagging.stream import clip_chunks
 from satexport.tagging.tagger import Tagger, load

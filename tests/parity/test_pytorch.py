@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from satexport.audio.clips import clip_hash
 from satexport.audio.datasets import load_set
 from satexport.bundle.contract import Contract
 from satexport.models.checkpoint import load_checkpoint
 from satexport.models.families import make_reference, named_variant
 from satexport.models.family import Reference
 from satexport.parity.protocols import GateSet, run_parity
-from satexport.parity.pytorch import BATCH, PyTorch, SetOutputs, reference_streams
+from satexport.parity.pytorch import BATCH, PyTorch, reference_streams
 from satexport.step import FloatArray, Outputs
 from satexport.tagging.stream import clip_outputs
 from satexport.tagging.tagger import Tagger, load
@@ -74,8 +75,7 @@ def test_clips_of_different_lengths_score_in_their_order_as_each_does_alone(
     lengths = [64_000, 50_000, 64_000, 2_000, 50_000, *[64_000] * BATCH]
     clips = [audio[500 * i:500 * i + length] for i, length in enumerate(lengths)]
     pytorch = PyTorch(reference, contract)
-    known = SetOutputs()
-    pytorch.add_clips(known, clips)
+    known = pytorch.of_clips(clips, [clip_hash(clip) for clip in clips])
     assert reference.steps == 2 * 2 + 2 + 1  # chunks of 8 and of 2 long clips, of 2 shorter ones and of one
     assert reference.clips == len(clips)
     assert len(known.streamed) == len(known.by_paper) == len(clips)

@@ -11,12 +11,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from satexport.audio import datasets
 from satexport.audio.clips import Clip, clip_hash
-from satexport.audio.datasets import load_set
+from satexport.audio.datasets import SYNTHETIC_CLIPS, load_set
 from satexport.bundle.folder import open_bundle
 from satexport.errors import AudioError, DataError, UsageError
+from satexport.quantize import calibration_set
 from satexport.quantize.calibrate import MAX_CLIP_SECONDS, calibrate, chain_clips, read_clips
-from satexport.quantize.calibration_set import CalibrationSet, calibration_clips, find_calibration, shipped
+from satexport.quantize.calibration_set import (
+    FOLDER,
+    CalibrationSet,
+    calibration_clips,
+    find_calibration,
+    shipped,
+)
 from satexport.step import FloatArray
 from satexport.tagging.tagger import load
 from tests.machine import need
@@ -42,6 +50,14 @@ def write(folder: Path, text: str) -> str:
     return str(folder / "mine.toml")
 
 
+@pytest.fixture
+def as_shipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sets that ship, not the smaller ones of the tests."""
+    monkeypatch.setattr(calibration_set, "FOLDER", FOLDER)
+    monkeypatch.setattr(datasets, "SYNTHETIC_CLIPS", SYNTHETIC_CLIPS)
+
+
+@pytest.mark.usefixtures("as_shipped")
 def test_a_shipped_set_is_named_like_its_file_and_says_its_licence() -> None:
     assert [found.name for found in shipped()] == ["esc50", "synthetic"]
     for found in shipped():
@@ -93,6 +109,7 @@ def test_the_same_seed_takes_the_same_samples_and_another_takes_others(tiny: Pat
     assert not np.array_equal(first[1]["audio"], other[1]["audio"])
 
 
+@pytest.mark.usefixtures("as_shipped")
 def test_no_synthetic_clip_that_calibrates_is_one_that_gates(tiny: Path) -> None:
     calibrated = set(calibrate(open_bundle(tiny), find_calibration("synthetic")).clip_hashes)
     gate = {clip_hash(clip.read(16_000)) for clip in load_set("synthetic", load(tiny).labels).clips}

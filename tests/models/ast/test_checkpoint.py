@@ -24,9 +24,9 @@ from satexport.models.family import Checkpoint, State
 from satexport.pipeline.export import export_onnx
 from satexport.tagging.tagger import load
 from satexport.targets import find_target
-from tests.commands.calls import call, start
+from tests.commands.calls import START, call
+from tests.forked import Forks
 from tests.hub_site import COMMIT, Hub
-from tests.machine import PATIENCE
 from tests.models.ast.vectors import (
     SIZE,
     TINY,
@@ -208,22 +208,20 @@ def test_a_public_file_that_was_fetched_by_hand_is_used(tmp_path: Path) -> None:
 CONFIG = {"model_type": "audio-spectrogram-transformer", "architectures": ["ASTForAudioClassification"]}
 
 
-def test_a_repository_on_the_hub_is_exported(hub: Hub, tmp_path: Path) -> None:
+def test_a_repository_on_the_hub_is_exported(hub: Hub, tmp_path: Path, forks: Forks) -> None:
     hub.repositories["MIT/ast"] = {
         "config.json": json.dumps(CONFIG).encode(), "model.safetensors": to_bytes(transformers_names())}
-    process = start("onnx", "--model", TINY, "--delay", 1, "--checkpoint", "hub:MIT/ast", "--no-simplify",
-                    "--output", tmp_path)
-    _, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, err
+    result = forks.run(START, "onnx", "--model", TINY, "--delay", 1, "--checkpoint", "hub:MIT/ast",
+                       "--no-simplify", "--output", tmp_path)
+    assert result.code == 0, result.err
     origin = load(tmp_path / f"{TINY}-1s" / "onnx").contract.checkpoint
     assert (origin.source, origin.name) == ("hub", f"hub:MIT/ast/model.safetensors@{COMMIT}")
 
 
 def test_a_repository_of_another_model_is_refused_before_its_weights_are_fetched(
-        hub: Hub, tmp_path: Path) -> None:
+        hub: Hub, tmp_path: Path, forks: Forks) -> None:
     hub.repositories["me/ced"] = {"config.json": b'{"model_type": "ced"}', "model.safetensors": b"none"}
-    process = start("onnx", "--model", "ast", "--checkpoint", "hub:me/ced", "--output", tmp_path)
-    _, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 4
-    assert "says that the model is 'ced', expected the type of the model that --model names" in err
+    result = forks.run(START, "onnx", "--model", "ast", "--checkpoint", "hub:me/ced", "--output", tmp_path)
+    assert result.code == 4
+    assert "says that the model is 'ced', expected the type of the model that --model names" in result.err
     assert hub.fetched == ["config.json"]

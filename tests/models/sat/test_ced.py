@@ -4,8 +4,6 @@ protocol."""
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,10 +21,10 @@ from satexport.models.sat.keys import FRONT_END, expected_shapes
 from satexport.models.sat.network import Transformer
 from satexport.models.sat.variants import LOG_MEL, VARIANTS, find_model
 from tests import ROOT
-from tests.commands.calls import call, start
+from tests.commands.calls import START, call
 from tests.data import seeded
+from tests.forked import Forks
 from tests.hub_site import Hub
-from tests.machine import PATIENCE
 from tests.models.checkpoints import hollow, refusal, save_safetensors, save_torch
 from tests.tiny import TINY
 
@@ -270,15 +268,14 @@ print(variant.name, repr(load_checkpoint(sys.argv[1], variant).caution))
 """
 
 
-def test_the_config_of_a_repository_tells_a_ced_from_a_vit(hub: Hub, tmp_path: Path) -> None:
+def test_the_config_of_a_repository_tells_a_ced_from_a_vit(hub: Hub, tmp_path: Path, forks: Forks) -> None:
     path = save_torch(tmp_path / "w.pt", hollow(VARIANTS["ced-tiny", 2]))
     hub.repositories["mispeech/ced-tiny"] = {
         "config.json": b'{"architectures": ["CedForAudioClassification"], "model_type": "ced"}',
         "w.pt": path.read_bytes()}
-    process = subprocess.run([sys.executable, "-c", LOAD, "hub:mispeech/ced-tiny"], check=True,
-                             encoding="utf-8", stdout=subprocess.PIPE)
-    assert process.stdout == "ced-tiny-2s ''\n"
-    result = start("onnx", "--model", "vit-t", "--checkpoint", "hub:mispeech/ced-tiny", "--output", tmp_path)
-    _, err = result.communicate(timeout=PATIENCE)
-    assert result.returncode == 4
-    assert "expected the type of the model that --model names: pass --model ced-tiny or ced-mini or" in err
+    assert forks.run(LOAD, "hub:mispeech/ced-tiny").out == "ced-tiny-2s ''\n"
+    result = forks.run(START, "onnx", "--model", "vit-t", "--checkpoint", "hub:mispeech/ced-tiny",
+                       "--output", tmp_path)
+    assert result.code == 4
+    assert "expected the type of the model that --model names: pass --model ced-tiny or ced-mini or" in (
+        result.err)
