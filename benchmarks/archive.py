@@ -32,8 +32,8 @@ from satexport.errors import DataError, RunError, requires_extra
 from satexport.files import write_json, write_text
 from satexport.origin import origin
 from satexport.progress import progress
-from satexport.report.blocks import Table
 from satexport.report.markdown import markdown_rows
+from satexport.report.table import Table
 from satexport.report.terminal import print_table
 from satexport.step import FloatArray
 from satexport.tagging.stream import StreamBatch

@@ -43,8 +43,8 @@ from satexport.measure.latency import make_noise
 from satexport.models.families import named_variant
 from satexport.origin import origin
 from satexport.progress import progress
-from satexport.report.blocks import Table
 from satexport.report.markdown import markdown_rows
+from satexport.report.table import Table
 from satexport.report.terminal import print_table
 from satexport.runtimes import import_runtime
 

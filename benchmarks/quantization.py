@@ -51,9 +51,9 @@ from satexport.quantize.calibration_set import find_calibration
 from satexport.quantize.int8 import quantize
 from satexport.quantize.observe import Sample
 from satexport.quantize.ranges import find_ranges
-from satexport.report.blocks import rows_table
 from satexport.report.figures import MEASURE_FIGURES
 from satexport.report.markdown import markdown_rows
+from satexport.report.table import rows_table
 from satexport.runtimes import import_runtime
 from satexport.step import FloatArray, Step
 from satexport.tagging.stream import StreamBatch, clip_chunks

@@ -23,7 +23,8 @@ from satexport.origin import origin
 from satexport.parity.event_metrics import event_metrics, thresholds_options, true_events
 from satexport.parity.operating_points import choose_on_segments
 from satexport.parity.sed import COLLAR_SECONDS
-from satexport.report.blocks import Table, describe_origin
+from satexport.report.blocks import describe_origin
+from satexport.report.table import Table
 from satexport.report.terminal import print_table
 from satexport.step import FloatArray
 from satexport.tagging.events import EventOptions

@@ -23,7 +23,7 @@ import numpy as np
 
 import satexport
 from satexport.origin import origin
-from satexport.report.blocks import Table
+from satexport.report.table import Table
 from satexport.report.terminal import print_table
 from satexport.step import FloatArray
 from satexport.tagging.stream import Stream

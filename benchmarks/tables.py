@@ -26,12 +26,13 @@ from benchmarks.peers.page import peers_page
 from benchmarks.peers.registry import PEERS
 from satexport.errors import DataError
 from satexport.files import write_json, write_text
-from satexport.report.blocks import Table, describe_executed
+from satexport.report.blocks import describe_executed
 from satexport.report.figure import Figure
 from satexport.report.figures import BRIEF_CASE_FIGURES, MEASURE_FIGURES, values
 from satexport.report.markdown import align_rows, markdown_rows
 from satexport.report.records import CaseResult, MatrixReport
 from satexport.report.serialize import read_report
+from satexport.report.table import Table
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
@@ -70,9 +71,12 @@ def take_results(path: Path) -> None:
         machine = case.measured.origin if case.measured else report.origin
         file = RESULTS / f"{cpu_name(machine)}.json"
         results = read_results(file) | {"kind": "results", **{key: machine[key] for key in MACHINE}}
-        if "figures" in results["cases"].get(case.name, {}) and not case.measured and not case.is_error:
-            print(f"{case.name} was not measured, and its earlier figures stay: {case.reason}")
-        elif case.measured or case.why_not:
+        is_whole = case.measured and case.parity
+        if "figures" in results["cases"].get(case.name, {}) and not is_whole and not case.is_error:
+            what = "not proven" if case.measured else "not measured"
+            print(f"{case.name} was {what}, and its earlier figures stay"
+                  f"{f': {case.why_not}' if case.why_not else '.'}")
+        elif is_whole or case.why_not:
             write_json(file, results | {"cases": {**results["cases"], case.name: _stored(case)}})
 
 

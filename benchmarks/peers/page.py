@@ -21,8 +21,8 @@ from benchmarks.peers.judge import (
 from benchmarks.peers.peer import BF16, Peer
 from satexport.measure.schedule import PAUSE
 from satexport.origin import DOT_PRODUCTS
-from satexport.report.blocks import Table
 from satexport.report.markdown import markdown_rows
+from satexport.report.table import Table
 
 PRECISIONS = ("fp32", "bf16", "int8")
 PREFACE = (

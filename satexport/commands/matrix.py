@@ -63,7 +63,7 @@ def matrix_command(matrix: Path, output: Path, only: tuple[str, ...], is_list: b
     from satexport.bundle.gates import fail_skipped
 
     with requires_extra("export"):
-        from satexport.pipeline.matrix import run_matrix
+        from satexport.pipeline.matrix import plan_cases, run_matrix, select_cases
         from satexport.pipeline.matrix_case import MatrixOptions
         from satexport.pipeline.matrix_file import override, read_matrix
 
@@ -74,6 +74,7 @@ def matrix_command(matrix: Path, output: Path, only: tuple[str, ...], is_list: b
         return
     if junit_file:
         _check_junit(junit_file, rows, output)
+    chosen = select_cases(plan_cases(rows, output), only, rows)
     report = run_matrix(rows, output, options, only, note)
     if require_data:
         report = replace(report, cases=tuple(replace(case, gates=fail_skipped(case.gates))
@@ -81,13 +82,14 @@ def matrix_command(matrix: Path, output: Path, only: tuple[str, ...], is_list: b
     if junit_file:
         _write_junit(junit_file, report)
     _print(report, output / f"{matrix.stem}.md", as_json)
-    _end(report, require_all)
+    _note_others(report, chosen)
+    _end([case for case in report.cases if case.name in chosen], require_all, require_data)
 
 
 def _list(matrix: Matrix, output: Path, options: MatrixOptions, only: Sequence[str], as_json: bool) -> None:
     """Print the cases, the places of their bundles, and whether they have a valid result."""
     from satexport.pipeline.matrix import find_states, plan_cases, read_results, report_path, select_cases
-    from satexport.report.blocks import Table
+    from satexport.report.table import Table
     from satexport.report.terminal import print_table
 
     plans = plan_cases(matrix, output)
@@ -148,19 +150,25 @@ def _print(report: MatrixReport, page: Path, as_json: bool) -> None:
     note(report.warning)
 
 
-def _end(report: MatrixReport, require_all: bool) -> None:
-    """Raise `GateError` if a gate failed, or a case did not run and all are required; `RunError` if a case
-    ended with an error."""
-    def names(cases: Sequence[CaseResult]) -> str:
-        return ", ".join(case.name for case in cases)
+def _note_others(report: MatrixReport, chosen: Sequence[str]) -> None:
+    """Say which cases failed in an earlier run that --only left out of this one."""
+    others = [case.name for case in report.cases if case.name not in chosen and case.status == "failed"]
+    note(f"Failed in an earlier run, and not judged, as --only leaves them out: {', '.join(others)}."
+         if others else None)
 
-    failed = [case for case in report.cases if case.status == "failed" and not case.is_error]
-    errors = [case for case in report.cases if case.is_error]
-    skipped = [case for case in report.cases if case.why_not and not case.is_error] if require_all else []
-    parts = [f"{what}: {names(cases)}" for what, cases in (
+
+def _end(cases: Sequence[CaseResult], require_all: bool, require_data: bool) -> None:
+    """Raise `GateError` if a gate of these cases failed, or one did not run or was not proven and that is
+    required; `RunError` if a case ended with an error."""
+    failed = [case.name for case in cases if case.status == "failed" and not case.is_error]
+    errors = [case.name for case in cases if case.is_error]
+    skipped = [case.name for case in cases if case.why_not and not case.is_error and require_all]
+    unproven = [case.name for case in cases if not (case.why_not or case.parity) and require_data]
+    parts = [f"{what}: {', '.join(names)}" for what, names in (
         ("gates failed", failed), ("ended with an error", errors),
-        ("not run, and --require-all is set", skipped)) if cases]
-    if failed or skipped:
+        ("not run, and --require-all is set", skipped),
+        ("not proven, and --require-data is set", unproven)) if names]
+    if failed or skipped or unproven:
         raise GateError(f"{'; '.join(parts)}.")
     if errors:
         raise RunError(f"{'; '.join(parts)}. Run the command again once the cause is mended: the other "

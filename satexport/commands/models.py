@@ -14,7 +14,7 @@ from satexport.commands.options import json_option
 
 if TYPE_CHECKING:
     from satexport.models.family import Variant
-    from satexport.report.blocks import Table
+    from satexport.report.table import Table
 
 
 @click.command("models")
@@ -70,7 +70,7 @@ def sizes_table(variants: Sequence[Mapping[str, Any]]) -> Table:
     """Return the table of the models of one family: a row per model, or per delay if the model has a
     cache."""
     from satexport.models.families import find_family, named_variant
-    from satexport.report.blocks import Table
+    from satexport.report.table import Table
 
     family = str(variants[0]["family"])
     details = list(find_family(family).describe(named_variant(variants[0]["name"])))
@@ -91,7 +91,7 @@ def sizes_table(variants: Sequence[Mapping[str, Any]]) -> Table:
 def papers_table(variants: Sequence[Mapping[str, Any]]) -> Table | None:
     """Return the table of the figures that papers give for the variants of one family, or None without
     any."""
-    from satexport.report.blocks import Table
+    from satexport.report.table import Table
 
     if not (named := [facts for facts in variants if facts["paper"]]):
         return None
@@ -103,7 +103,7 @@ def papers_table(variants: Sequence[Mapping[str, Any]]) -> Table | None:
 
 def files_table(variants: Sequence[Mapping[str, Any]]) -> Table | None:
     """Return the table of the public checkpoints of one family, or None without any."""
-    from satexport.report.blocks import Table
+    from satexport.report.table import Table
 
     files: dict[str, list[Mapping[str, Any]]] = {}
     for facts in variants:

@@ -14,8 +14,8 @@ from satexport.commands.options import json_option
 from satexport.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from satexport.report.blocks import Block
     from satexport.report.records import Report
+    from satexport.report.table import Block
 
 ENDINGS = (".md", ".json", ".png")  # of --output
 

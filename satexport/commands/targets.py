@@ -12,7 +12,7 @@ from satexport.commands.options import json_option
 
 if TYPE_CHECKING:
     from satexport.bundle.target import Target
-    from satexport.report.blocks import Cell
+    from satexport.report.table import Cell
 
 UNITS = {"ms": "ms", "mb": "MB"}
 COLUMNS = ("target", "backend", "precision", "threads", "gates", "budgets", "description")
@@ -28,7 +28,7 @@ def targets_command(as_json: bool) -> None:
       satexport targets
       satexport targets --json
     """
-    from satexport.report.blocks import Table
+    from satexport.report.table import Table
     from satexport.report.terminal import print_table
     from satexport.targets import shipped
 

@@ -129,7 +129,7 @@ def _remarks(found: FoundThresholds) -> Iterator[str]:
 
 def _print(found: FoundThresholds, name: str) -> None:
     """Print the thresholds as a table, and notes on the labels that keep the default."""
-    from satexport.report.blocks import Table
+    from satexport.report.table import Table
     from satexport.report.terminal import print_table
 
     points = found.thresholds.threshold

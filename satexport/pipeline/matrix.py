@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from satexport.bundle.places import check_outside
-from satexport.errors import DataError, SatexportError, UsageError
+from satexport.errors import DataError, MissingError, SatexportError, UsageError
 from satexport.files import check_writable, write_json, write_text
+from satexport.pipeline.lock import locked
 from satexport.pipeline.matrix_case import (
     CasePlan,
     Exports,
@@ -25,7 +26,6 @@ from satexport.pipeline.matrix_case import (
     is_done,
     plan_case,
     run_case,
-    unrun,
 )
 from satexport.pipeline.matrix_file import Matrix
 from satexport.report.blocks import describe_stored
@@ -34,6 +34,7 @@ from satexport.report.records import CaseResult, MatrixReport
 from satexport.report.serialize import SCHEMA, read_report, read_schema, to_json
 
 Tell = Callable[[str], None]
+LOCK = ".satexport-matrix.lock"   # in the output folder
 
 
 class State(NamedTuple):
@@ -41,7 +42,7 @@ class State(NamedTuple):
 
     plan: CasePlan
     mark: str                   # fingerprint; "" if it could not be found
-    error: SatexportError | None  # why not
+    error: Exception | None     # why not
     is_done: bool
 
 
@@ -99,7 +100,7 @@ def find_states(plans: Mapping[str, CasePlan], known: Mapping[str, CaseResult], 
         try:
             if not plan.why_not and (name in known or name in chosen):
                 mark = fingerprint(plan, matrix.settings)
-        except SatexportError as found:
+        except Exception as found:  # also one that satexport does not expect stays in its case
             error = found
         states[name] = State(plan, mark, error, is_done(known.get(name), mark, plan, options))
     return states
@@ -110,42 +111,69 @@ def run_matrix(matrix: Matrix, output: Path, options: MatrixOptions, only: Seque
     """Run the cases that have no valid result, and return the report on all of them. `tell` is called with
     what happens. An error of a case is a part of its result, and the next case runs.
 
-    Raises `UsageError` or `DataError` for a matrix or an output folder that cannot be used, `RunError` if the
-    report cannot be written.
+    Raises `UsageError` or `DataError` for a matrix or an output folder that cannot be used, also because
+    another matrix runs in it, and `RunError` if the report cannot be written.
     """
     plans = plan_cases(matrix, output)
     chosen, path = select_cases(plans, only, matrix), report_path(matrix, output)
     for place in (path, *(plan.place for plan in plans.values())):
         check_outside(place)
     check_writable(output)
-    known = read_results(path)
-    states = find_states(plans, known, matrix, options, chosen)
-    with Exports() as exports:
+    with locked(output / LOCK, "matrix"), Exports() as exports:
+        known = read_results(path)
+        states = find_states(plans, known, matrix, options, chosen)
         for number, name in enumerate(chosen, start=1):
             state = states[name]
             if state.is_done:
                 continue
             tell(f"[{number}/{len(chosen)}] {name}")
-            known[name] = result = _run(state, matrix, options, exports, output)
+            known[name] = result = _run(state, known.get(name), matrix, options, exports, output)
             states[name] = state._replace(is_done=True)
             tell(f"[{number}/{len(chosen)}] {name} {result.status}"
                  f"{f': {result.reason}' if result.reason else ''}")
             _write(_report(matrix, known, states), path)
-    report = _report(matrix, known, states)
-    _write(report, path)
+        report = _report(matrix, known, states)
+        _write(report, path)
     return report
 
 
-def _run(state: State, matrix: Matrix, options: MatrixOptions, exports: Exports, output: Path) -> CaseResult:
-    """Run a case and return its result, also if it ends with an error."""
+def _run(state: State, earlier: CaseResult | None, matrix: Matrix, options: MatrixOptions, exports: Exports,
+         output: Path) -> CaseResult:
+    """Run a case and return its result, also if it ends with an error; with the parts of an earlier result of
+    the same bundle that were left out now."""
     plan = state.plan
     if state.error or plan.why_not:
-        return unrun(plan, state.mark, state.error or plan.why_not)
+        return _unrun(plan, state.mark, state.error or plan.why_not)
     try:
         result = run_case(plan, state.mark, matrix.settings, options, exports)
-    except SatexportError as error:
-        return unrun(plan, state.mark, error)
-    return replace(result, bundle=Path(os.path.relpath(plan.place, output)).as_posix())
+    except Exception as error:  # also one that satexport does not expect stays in its case
+        return _unrun(plan, state.mark, error)
+    return replace(_keep_parts(result, earlier), bundle=Path(os.path.relpath(plan.place, output)).as_posix())
+
+
+def _unrun(plan: CasePlan, mark: str, error: Exception | str) -> CaseResult:
+    """Return the result of a case that was not run: an error, or why this machine cannot run it."""
+    why_not = error if isinstance(error, str) else _first_line(error)
+    return CaseResult(name=plan.name, table=plan.case.table, fingerprint=mark, why_not=why_not,
+                      is_error=isinstance(error, Exception) and not isinstance(error, MissingError))
+
+
+def _first_line(error: Exception) -> str:
+    """Return the message of an error, with the name of its type if it is no error of satexport."""
+    if isinstance(error, SatexportError):
+        return error.message
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]}"
+
+
+def _keep_parts(result: CaseResult, earlier: CaseResult | None) -> CaseResult:
+    """Return a result with the proof and the measurement of an earlier one, if it has none of its own and the
+    earlier one is of the same bundle."""
+    if not earlier or (earlier.fingerprint, earlier.bundle_sha256) != (result.fingerprint,
+                                                                       result.bundle_sha256):
+        return result
+    proven, measured = (result if result.parity else earlier), (result if result.measured else earlier)
+    return replace(result, gates=(*proven.proof_gates, *measured.budget_gates), parity=proven.parity,
+                   measured=measured.measured, live=measured.live, busy_cores=measured.busy_cores)
 
 
 def _report(matrix: Matrix, known: Mapping[str, CaseResult], states: Mapping[str, State]) -> MatrixReport:

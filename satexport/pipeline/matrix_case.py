@@ -16,8 +16,9 @@ from satexport.backends.backend import find_backend
 from satexport.bundle.contract import ANY, USUAL_OPTIONS, GraphOptions
 from satexport.bundle.folder import MANIFEST, Bundle, open_bundle
 from satexport.bundle.target import Target
-from satexport.errors import MissingError, SatexportError, UsageError
+from satexport.errors import SatexportError, UsageError
 from satexport.files import json_text, sha256_of, write_json
+from satexport.measure.load import busy_cores
 from satexport.measure.records import MeasureEntry, MeasureReport
 from satexport.measure.turns import MeasureOptions, measure
 from satexport.models.checkpoint import load_checkpoint
@@ -104,12 +105,16 @@ def _plan(case: Case, output: Path) -> CasePlan:
     missing = _missing_file(case)
     build = plan_build(target, calibration=calibration, data=case.labelled_set, cache_dtype=case.cache_dtype)
     of_set = Path(case.calibration).stem
-    folder = output.joinpath(*filter(None, ["-".join(filter(None, [case.label, of_set]))]))
-    words = [variant.name, case.label, "" if target.name == EXPORT else target.name.removeprefix("cpu-")]
-    name = f"{'-'.join(filter(None, words))}{options.suffix}{f'-{of_set}' if of_set else ''}"
+    folder = output / _join(case.label, of_set)  # without both the output folder itself
+    target_word = "" if target.name == EXPORT else target.name.removeprefix("cpu-")
+    name = _join(f"{_join(variant.name, case.label, target_word)}{options.suffix}", of_set)
     return CasePlan(case=case, name=name, variant=variant, target=target, options=options, build=build,
                     folder=folder, place=folder / variant.name / f"{target.name}{options.suffix}",
                     why_not=missing)
+
+
+def _join(*words: str) -> str:
+    return "-".join(filter(None, words))
 
 
 def _missing_file(case: Case) -> str:
@@ -227,8 +232,9 @@ def run_case(plan: CasePlan, mark: str, settings: Settings, options: MatrixOptio
                         gates=proven.gates, parity=parity)
     if not options.measure or (proven.parity and not _runs_here(proven.parity)):
         return result
+    busy = busy_cores()
     measured = _measure(plan, bundle, settings, exports)
-    return replace(result, measured=measured, gates=(*result.gates, *measured.gates),
+    return replace(result, measured=measured, gates=(*result.gates, *measured.gates), busy_cores=busy,
                    live=_measure_live(bundle) if settings.live else None)
 
 
@@ -276,13 +282,6 @@ def _one_stream(plan: CasePlan, exports: Exports) -> Bundle:
     if target.name == EXPORT:
         return source
     return open_bundle(compile_bundle(source, target, exports.folder / "one", plan.build).path)
-
-
-def unrun(plan: CasePlan, mark: str, error: SatexportError | str) -> CaseResult:
-    """Return the result of a case that was not run: an error, or why this machine cannot run it."""
-    is_error = isinstance(error, SatexportError) and not isinstance(error, MissingError)
-    return CaseResult(name=plan.name, table=plan.case.table, fingerprint=mark, is_error=is_error,
-                      why_not=str(error.message if isinstance(error, SatexportError) else error))
 
 
 def _labels(plan: CasePlan) -> Path | None:

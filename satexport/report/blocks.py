@@ -9,10 +9,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from satexport.bundle.gates import Gate, verdict
+from satexport.bundle.gates import verdict
 from satexport.measure.records import MeasureEntry, MeasureReport
 from satexport.parity.differences import Differences, EmbeddingDifferences
 from satexport.parity.records import (
@@ -25,7 +24,7 @@ from satexport.parity.records import (
     describe_left_out,
 )
 from satexport.quantize.records import SensitivityReport
-from satexport.report.figure import Figure, R
+from satexport.report.figure import Figure
 from satexport.report.figures import (
     BRIEF_CASE_FIGURES,
     DIFFERENCE_FIGURES,
@@ -45,24 +44,10 @@ from satexport.report.records import (
     kind_of,
 )
 from satexport.report.set_figures import CLASS_FIGURES, EVENT_FIGURES, SET_FIGURES
+from satexport.report.table import Block, C, Cell, Table, columns_table, gates_table, rows_table
 
 BAR, BAR_WIDTH = "█", 24
 MOST_CLASSES = 50   # in a table of classes; the JSON has all
-Cell = str | tuple[str, ...]   # a cell of a table: one line or several
-C = TypeVar("C", bound=Cell)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """A table: a head, and rows with the same number of cells."""
-
-    title: str
-    head: Sequence[Cell]
-    rows: Sequence[Sequence[Cell]]
-    texts: int = 1             # number of text columns at the left; the others are numbers
-
-
-Block = Table | str            # a table or a sentence
 
 
 def describe(report: Report) -> list[Block]:
@@ -79,26 +64,6 @@ def describe_stored(reports: Sequence[Report]) -> list[Block]:
                     *getattr(report, "notes", ()))
         blocks += [*describe(report), *filter(None, warnings)]
     return [*blocks, *dict.fromkeys(describe_origin(report.origin) for report in reports)]
-
-
-def rows_table(title: str, first: str, figures: Sequence[Figure[R]], records: Mapping[str, R]) -> Table:
-    """Return a table with a row for each record and a column for each figure that any record has."""
-    shown = present(figures, records.values())
-    return Table(
-        title=title, head=[first, *(figure.head for figure in shown)],
-        rows=[[name, *(figure.text(record) for figure in shown)] for name, record in records.items()])
-
-
-def columns_table(title: str, figures: Sequence[Figure[R]], records: Mapping[C, R]) -> Table:
-    """Return a table with a row for each figure that any record has and a column for each record."""
-    return Table(title=title, head=["", *records],
-                 rows=[[figure.head, *map(figure.text, records.values())]
-                       for figure in present(figures, records.values())])
-
-
-def gates_table(title: str, gates: Sequence[Gate]) -> Table:
-    return Table(title=title, head=["gate", "", "condition"], texts=3,
-                 rows=[[gate.name, gate.status, gate.note] for gate in gates])
 
 
 def describe_bundle(record: BundleRecord) -> Iterator[Block]:
@@ -288,6 +253,7 @@ def describe_matrix(report: MatrixReport,
                           for case in cases])
         yield from filter(None, [report.tables.get(title)])
     yield from (f"{case.name} {case.status}: {case.reason}" for case in report.cases if case.reason)
+    yield from filter(None, (case.caution for case in report.cases))
     for names, what in ((report.missing, "Not run yet"),
                         (report.outdated, "Results of another row, version or machine")):
         if names:

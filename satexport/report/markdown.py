@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from satexport.report.blocks import Block, Table
+from satexport.report.table import Block, Table
 from satexport.terminal import printable
 
 

@@ -137,19 +137,41 @@ class CaseResult:
     parity: ParityReport | None = None   # without the curve, which the bundle's own report has
     measured: MeasureReport | None = None
     live: MeasureEntry | None = None     # its CPU time as a live stream's, if that was measured
+    busy_cores: float | None = None      # by other work when the measurement began; None: not measured
 
     @property
     def status(self) -> str:
-        """"passed", "failed", or "skipped": it was not run, or a gate could not be judged."""
-        if self.why_not or any(gate.status == "failed" for gate in self.gates):
-            return "failed" if self.is_error or not self.why_not else "skipped"
-        return verdict(self.gates) if self.gates else "passed"
+        """"passed", "failed", or "skipped": it was not run or not proven, or a gate could not be judged."""
+        if self.why_not:
+            return "failed" if self.is_error else "skipped"
+        found = verdict(self.gates)
+        return found if found == "failed" or self.parity else "skipped"
 
     @property
     def reason(self) -> str:
         """Why it did not pass, in one line; empty if it passed."""
-        skipped = "; ".join(f"{gate.name}: {gate.note}" for gate in self.gates if gate.status == "skipped")
-        return self.why_not or failures(self.gates) or skipped
+        skipped = [f"{gate.name}: {gate.note}" for gate in self.gates if gate.status == "skipped"]
+        unproven = [] if self.parity and self.gates else ["not proven"]
+        return self.why_not or failures(self.gates) or "; ".join([*unproven, *skipped])
+
+    @property
+    def budget_gates(self) -> tuple[Gate, ...]:
+        """The gates of the measurement."""
+        return self.measured.gates if self.measured else ()
+
+    @property
+    def proof_gates(self) -> tuple[Gate, ...]:
+        """The gates of the proof."""
+        return self.gates[:len(self.gates) - len(self.budget_gates)]
+
+    @property
+    def caution(self) -> str | None:
+        """A sentence for the user if other work kept more than half of the cores busy; None otherwise."""
+        if not self.measured or self.busy_cores is None:
+            return None
+        cores = self.measured.origin["cpu_cores"]
+        return (f"{self.name}: when its measurement began, other work kept {self.busy_cores:.1f} of {cores} "
+                "cores busy: its times are too long." if self.busy_cores > cores / 2 else None)
 
     @property
     def entry(self) -> MeasureEntry | None:

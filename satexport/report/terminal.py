@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 
-from satexport.report.blocks import Block, Cell, Table
+from satexport.report.table import Block, Cell, Table
 from satexport.terminal import printable, say
 
 UNFOLDED = 1000  # columns if standard output is not a terminal, so that programs read whole names

@@ -116,6 +116,15 @@ def test_a_case_that_cannot_run_this_time_keeps_its_figures_and_one_that_fails_d
     assert stored(folder)["cases"] == {"sat-t-2s": {"why_not": "failed: broken"}}
 
 
+def test_a_case_that_was_measured_but_not_proven_leaves_the_figures_as_they_were(
+        folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    take(folder, monkeypatch, ran("sat-t-2s"))
+    before = stored(folder)["cases"]
+    take(folder, monkeypatch, *(replace(ran(name), parity=None) for name in ("sat-t-2s", "sat-t-1s")))
+    assert stored(folder)["cases"] == before
+    assert "sat-t-2s was not proven, and its earlier figures stay." in capsys.readouterr().out
+
+
 def test_another_report_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_json(folder / "other" / "measure.json", to_json(measure_report()))
     monkeypatch.setattr("sys.argv", ["tables", str(folder / "other" / "measure.json")])

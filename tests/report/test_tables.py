@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from satexport.report.blocks import Table
+from satexport.report.table import Table
 from satexport.report.terminal import print_table
 
 
