@@ -5,8 +5,9 @@
     python -m benchmarks.fleet --write          only that, from the step times in docs/results/fleet
     python -m benchmarks.fleet --growth "sat-t-2s, cpu-int8" --write       with step times of `make growth`
 
-`benchmarks.fleet_simulation` says what is simulated. The times of a batch are drawn from those measured with
-the bundle, at batch sizes 1 to 64 and with the states of many microphones in memory.
+`benchmarks.fleet_simulation` says what is simulated. Two kinds of steps are measured, with the states of
+many microphones in memory: of one chunk by the bundle's own step, as processes run it; and of 1 to 64 chunks
+at once by ONNX Runtime, as Triton runs the graph.
 """
 
 from __future__ import annotations
@@ -23,17 +24,20 @@ import numpy as np
 
 from benchmarks import command
 from benchmarks.fleet_simulation import (
+    EACH,
     LATE_MS,
-    QUEUE,
+    MOST_LOAD,
+    PARTITIONS,
+    SECONDS,
+    WARM_SECONDS,
     Load,
-    fewest_cores,
+    batching_of,
     interpolate,
     most_microphones,
-    seconds_of,
-    simulate,
-    simulate_own,
+    simulate_core,
 )
 from benchmarks.tables import RESULTS, VERSIONS, cpu_name, read_results
+from satexport.backends.backend import LoadOptions, load_step
 from satexport.backends.onnxruntime.step import make_options
 from satexport.bundle.contract import ANY, state_bytes
 from satexport.bundle.folder import Bundle, open_bundle
@@ -47,11 +51,16 @@ from satexport.report.markdown import markdown_rows
 from satexport.report.table import Table
 from satexport.report.terminal import print_table
 from satexport.runtimes import import_runtime
+from satexport.triton.serving import find_serving
 
 SIZES = 1, 2, 4, 8, 16, 32, 64       # batches that are measured
 FLEETS = 1_000, 10_000, 100_000      # microphones
-POOL = 128           # microphones whose states are in memory while a batch is measured
+POOL = 128           # microphones whose states are in memory while a step is measured
+COPIES = 2           # of a state: a step reads one and writes the other, in Triton as well
+SERVING = "triton-cpu"
 ROUNDS = 20          # measured steps of each size, each after one that is not counted
+OWN_STEPS = 200      # measured steps of one chunk by the bundle's own step
+WARM_UP = 5          # such steps before them that are not counted
 PAGE = RESULTS.parent / "serving.md"
 FOLDER = RESULTS / "fleet"
 BEGIN, END = "<!-- python -m benchmarks.fleet --write -->", "<!-- python -m benchmarks.fleet end -->"
@@ -59,10 +68,10 @@ BEGIN, END = "<!-- python -m benchmarks.fleet --write -->", "<!-- python -m benc
 
 def measure_steps(bundle: Bundle, rounds: int = ROUNDS,
                   sizes: Sequence[int] = SIZES) -> dict[str, list[float]]:
-    """Return the milliseconds of steps by size of batch: the CPU time of one thread, which is the time on a
-    core that does nothing else, also if other programs run meanwhile. Each step takes the states of its
-    microphones from a pool, and puts them back. The sizes take turns. Raises `UsageError` for a bundle that
-    does not run any number of streams, or not under ONNX Runtime."""
+    """Return the milliseconds of steps by size of batch, as Triton runs the graph: all chunks at once, their
+    states copied from a pool and back. They are CPU time of one thread, which is the time on a core that does
+    nothing else, also if other programs run meanwhile. The sizes take turns. Raises `UsageError` for a
+    bundle that does not run any number of streams, or not under ONNX Runtime."""
     if bundle.contract.options.streams != ANY or bundle.target.backend != "onnxruntime":
         raise UsageError(f"{bundle.path} is {bundle.target.name}{bundle.contract.options.suffix}; expected a "
                          "bundle for any number of streams under ONNX Runtime. Make one: satexport cpu "
@@ -91,14 +100,34 @@ def measure_steps(bundle: Bundle, rounds: int = ROUNDS,
     return found
 
 
+def measure_each(bundle: Bundle, steps: int = OWN_STEPS) -> list[float]:
+    """Return the milliseconds of steps of one chunk by the bundle's own step with one thread, as above, each
+    of another microphone of a pool."""
+    step = load_step(bundle, LoadOptions(threads=1))
+    x, found = make_noise(*bundle.contract.input.shape[1:])[:1], []
+    caches = [step.initial_cache(1) for _ in range(POOL)]
+    with progress("measure single chunks", steps) as advance:
+        for number in range(-WARM_UP, steps):
+            start = time.process_time()
+            _, caches[number % POOL] = step(x, caches[number % POOL])
+            if number >= 0:
+                found.append((time.process_time() - start) * 1000)
+                advance()
+    step.close()
+    return found
+
+
 def measure(bundle: Bundle) -> dict[str, Any]:
     """Measure the steps of a bundle and return what docs/results/fleet keeps of them."""
     machine, contract = origin(), bundle.contract
-    how = (f"CPU time of one thread, {ROUNDS} steps of each size in turns, the states of {POOL} microphones "
-           "in memory")
+    how = (f"CPU time of one thread, the states of {POOL} microphones in memory; one chunk by the bundle's "
+           f"own step ({OWN_STEPS} steps), and 1 to {max(SIZES)} at once by ONNX Runtime, as Triton runs "
+           f"them ({ROUNDS} steps of each size, in turns)")
+    times = measure_steps(bundle)  # first, as it refuses a bundle
     return {"kind": "fleet", "how": how, "bundle": f"{contract.variant}/{bundle.target.name}",
             "checkpoint": contract.checkpoint.name, "hop_seconds": contract.hop_seconds,
-            "state_bytes": state_bytes(contract), "times_ms": measure_steps(bundle),
+            "state_bytes": state_bytes(contract), "times_ms": times,
+            "own_ms": measure_each(bundle),
             **{key: machine[key] for key in ("versions", "cpu", "cpu_cores", "cpu_flags", "system")}}
 
 
@@ -113,7 +142,11 @@ def take_growth(name: str) -> dict[str, dict[str, Any]]:
             rows = growth["figures"]
             found[path.stem] = {
                 "kind": "fleet", "bundle": f"{variant}/{target}", "checkpoint": "random (seed 0)",
-                "how": "one thread, quantiles of steps in bursts by `make growth`",
+                "how": ("one thread; `make growth` measured the median, p90 and p99 of steps in bursts, and "
+                        "of them the other quantiles are interpolated; row 1 is the bundle for one stream, "
+                        "the others are the one for any number, whose step runs 8 chunks at a time (Triton "
+                        "runs all at once, which takes a little longer)"),
+                "slowest": "p99",
                 "hop_seconds": named_variant(variant).delay,
                 "state_bytes": round(rows["1"]["state_mb"] * 1e6),
                 "times_ms": {size: _draws(row) for size, row in rows.items()}, "versions": growth["versions"],
@@ -132,33 +165,43 @@ def _draws(row: dict[str, float]) -> list[float]:
 
 def simulate_fleets(found: dict[str, Any]) -> list[dict[str, Any]]:
     """Return a row for each fleet: the fewest cores by both ways, and how they serve."""
-    times, hop, rows = interpolate(found["times_ms"]), found["hop_seconds"], []
-    each = most_microphones(hop, times)
+    hop, triton = found["hop_seconds"], batching_of(find_serving(SERVING))
+    ways = {"own": (EACH, interpolate({"1": _own(found)}, EACH.most)),
+            "triton": (triton, interpolate(found["times_ms"], triton.most))}
+    most = {way: most_microphones(hop, *how) for way, how in ways.items()}
+    rows = []
     for microphones in FLEETS:
-        cores = math.ceil(microphones / each)
-        own = simulate_own(Load(microphones=math.ceil(microphones / cores), hop=hop), times)
-        shared = fewest_cores(microphones, hop, times)
-        load = Load(microphones=microphones, hop=hop, seconds=seconds_of(microphones, hop))
-        rows.append({"microphones": microphones, "own": {"cores": cores, **vars(own)},
-                     "queue": {"cores": shared, **vars(simulate(load, shared, QUEUE, times))},
-                     "state_gb": microphones * found["state_bytes"] / 1e9})
+        row: dict[str, Any] = {"microphones": microphones,
+                               "state_gb": COPIES * microphones * found["state_bytes"] / 1e9}
+        for way, how in ways.items():
+            cores = math.ceil(microphones / most[way])
+            load = Load(microphones=math.ceil(microphones / cores), hop=hop)
+            row[way] = {"cores": cores, **vars(simulate_core(load, *how))}
+        rows.append(row)
     return rows
+
+
+def _own(found: dict[str, Any]) -> list[float]:
+    """Milliseconds of a step of one chunk by the bundle's own step."""
+    return list(found.get("own_ms") or found["times_ms"]["1"])
 
 
 def tables(found: dict[str, Any]) -> list[Table]:
     """Return the table of step times and that of the fleets."""
-    times = {size: np.percentile(values, (50, 99)) for size, values in found["times_ms"].items()}
-    steps = Table(title="step times", head=["chunks in a step", "median, ms", "p99, ms", "ms per chunk"],
-                  rows=[[size, f"{p50:.1f}", f"{p99:.1f}", f"{p50 / int(size):.2f}"]
-                        for size, (p50, p99) in times.items()])
+    measured = dict(found["times_ms"])
+    if own := found.get("own_ms"):
+        measured = {"1, by the bundle's own step": own, **measured}
+    rows = [[name, f"{np.median(values):.1f}", f"{max(values):.1f}",
+             f"{np.median(values) / int(name.partition(',')[0]):.2f}"] for name, values in measured.items()]
+    steps = Table(title="step times", rows=rows, head=[
+        "chunks in a step", "median, ms", f"{found.get('slowest', 'slowest')}, ms", "ms per chunk"])
     fleets = Table(
-        title="fleets", texts=2, head=["microphones", "work shared by", "cores", "load", "chunks in a step",
+        title="fleets", texts=2, head=["microphones", "cores run", "cores", "load", "chunks in a step",
                                        "p50, s", "p99, s", "state, GB"], rows=[
-            [f"{row['microphones']:,}", how, str(row[key]["cores"]), f"{row[key]['load']:.0%}",
-             f"{row[key]['batch']:.0f}", f"{row[key]['p50']:.2f}", f"{row[key]['p99']:.2f}",
+            [f"{row['microphones']:,}", how, str(row[way]["cores"]), f"{row[way]['load']:.0%}",
+             f"{row[way]['batch']:.0f}", f"{row[way]['p50']:.2f}", f"{row[way]['p99']:.2f}",
              f"{row['state_gb']:.1f}"]
-            for row in found["fleets"]
-            for key, how in (("own", "microphones of each core"), ("queue", "one queue"))])
+            for row in found["fleets"] for way, how in (("own", "processes"), ("triton", "Triton"))])
     return [steps, fleets]
 
 
@@ -170,8 +213,10 @@ def page_part(found: dict[str, Any]) -> str:
     machine = f"{found['cpu']}, {found['cpu_cores']} cores ({' '.join(found['cpu_flags'])})"
     measured = (f"{found['bundle']} for any number of streams (checkpoint: {found['checkpoint']}) on "
                 f"{machine}; {versions}; {found['how']}{found['note']}:")
-    simulated = (f"Simulated from these times, with a chunk every {found['hop_seconds']:g} s that arrives "
-                 f"{LATE_MS:g} ms late on average:")
+    simulated = (f"Simulated from these times, those of other sizes interpolated, with a chunk every "
+                 f"{found['hop_seconds']:g} s that arrives {LATE_MS:g} ms late on average; {SECONDS:g} s of "
+                 f"audio on each of {PARTITIONS} cores, of which the first {WARM_SECONDS:g} s do not count; "
+                 f"load at most {MOST_LOAD:.0%}:")
     return "\n\n".join((textwrap.fill(measured, 118), steps, textwrap.fill(simulated, 118), fleets))
 
 

@@ -1,25 +1,25 @@
 """Simulate a fleet of microphones whose chunks are scored in batches, from the times of steps.
 
 Every microphone sends a chunk once per hop, each at its own time (a random phase), and each chunk arrives
-late by a random time. A core, that is an instance of one thread, runs one batch after the other. The work is
-shared in one of two ways: each core has its own microphones and takes whatever waits; or all cores take
-batches from one queue, formed as by the batcher `oldest` of Triton. The same seed and times give the same
-result.
+late by a random time. A core has one thread and its own microphones, and runs one step after the other:
+either a chunk in each, as processes with `stream.feed` do, or batches formed as the batcher `oldest` of
+Triton forms them for each instance, to which a microphone belongs as long as it lasts. The same seed and
+times give the same result.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from heapq import heapify, heapreplace
 
 import numpy as np
 from numpy.typing import NDArray
 
-PARTITIONS = 4       # cores that are simulated with microphones of their own; all cores are alike
-SECONDS = 240.0      # of audio of each microphone, fewer if MOST_CHUNKS are too few for that
-MOST_CHUNKS = 1_000_000
+from satexport.triton.serving import Serving
+
+PARTITIONS = 4       # cores that are simulated; all cores are alike
+SECONDS = 240.0      # of audio of each microphone
+MOST_LOAD = 0.95     # of a core; closer to 1 the chunks that wait become more for longer than SECONDS
 WARM_SECONDS = 20.0  # at the beginning, not counted
 LATE_MS = 20.0       # mean of the exponential distribution of how late a chunk arrives
 Times = NDArray[np.float64]   # s; of steps: [largest batch + 1, draws], by size
@@ -41,8 +41,13 @@ class Batching:
         return min(waiting, self.most) if not self.preferred or waited >= self.delay - 1e-9 else 0
 
 
-OWN = Batching()                                                  # a core with microphones of its own
-QUEUE = Batching(preferred=(16, 64), delay=0.02)                  # serving/triton-cpu.toml
+EACH = Batching(most=1)   # a chunk in each step
+
+
+def batching_of(serving: Serving) -> Batching:
+    """How Triton forms batches with a serving table."""
+    return Batching(most=serving.max_batch_size, preferred=tuple(serving.preferred_batch_sizes),
+                    delay=serving.max_queue_delay_ms / 1000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +74,7 @@ class Served:
 
     p50: float        # s from the end of a chunk to its scores
     p99: float
-    load: float       # time of all steps / (time * cores); 1 or more: the chunks that wait become ever more
+    load: float       # time of all steps / time; 1 or more: the chunks that wait become ever more
     batch: float      # mean size
 
     @property
@@ -77,26 +82,24 @@ class Served:
         return self.load < 1
 
 
-def simulate(load: Load, cores: int, batching: Batching, times: Times, seed: int = 0) -> Served:
-    """Serve a load on cores that take batches from one queue."""
+def simulate(load: Load, batching: Batching, times: Times, seed: int = 0) -> Served:
+    """Serve the microphones of one core."""
     rng = np.random.default_rng(seed)
     arrive, ends = load.arrivals(rng)
-    free, head, busy, batches = [0.0] * cores, 0, 0.0, 0
+    free, head, busy, batches = 0.0, 0, 0.0, 0
     scored = np.empty_like(arrive)
     draws = rng.integers(0, times.shape[1], arrive.size)
-    heapify(free)
     while head < arrive.size:
-        now = max(free[0], arrive[head])
+        now = max(free, float(arrive[head]))
         while not (size := batching.size(_waiting(arrive, head, now), now - arrive[head])):
             now = _next_moment(arrive, head, batching)
-        took = times[size, draws[batches]]
-        heapreplace(free, now + took)
-        scored[head:head + size] = now + took
+        took = float(times[size, draws[batches]])
+        free = now + took
+        scored[head:head + size] = free
         head, busy, batches = head + size, busy + took, batches + 1
     counted = ends >= min(WARM_SECONDS, load.seconds / 2)
     p50, p99 = np.percentile((scored - ends)[counted], (50, 99))
-    return Served(p50=float(p50), p99=float(p99), load=busy / (load.seconds * cores),
-                  batch=arrive.size / batches)
+    return Served(p50=float(p50), p99=float(p99), load=busy / load.seconds, batch=arrive.size / batches)
 
 
 def _waiting(arrive: Times, head: int, now: float) -> int:
@@ -111,37 +114,21 @@ def _next_moment(arrive: Times, head: int, batching: Batching) -> float:
     return min(timeout, float(arrive[full])) if full < arrive.size else timeout
 
 
-def simulate_own(load: Load, times: Times, seed: int = 0) -> Served:
-    """Serve a load on one core, and return the mean of several such cores with other phases."""
-    parts = [simulate(load, 1, OWN, times, seed + number) for number in range(PARTITIONS)]
+def simulate_core(load: Load, batching: Batching, times: Times, seed: int = 0) -> Served:
+    """Serve the microphones of one core, and return the mean of several such cores with other phases."""
+    parts = [simulate(load, batching, times, seed + number) for number in range(PARTITIONS)]
     return Served(**{name: float(np.mean([getattr(part, name) for part in parts])) for name in
                      ("p50", "p99", "load", "batch")})
 
 
-def most_microphones(hop: float, times: Times) -> int:
-    """Return how many microphones one core serves with a p99 of at most a hop."""
+def most_microphones(hop: float, batching: Batching, times: Times) -> int:
+    """Return how many microphones one core serves in a steady state: with a load of at most MOST_LOAD, and a
+    p99 of at most a hop."""
     def is_enough(count: int) -> bool:
-        served = simulate_own(Load(microphones=count, hop=hop), times)
-        return served.is_stable and served.p99 < hop
+        served = simulate_core(Load(microphones=count, hop=hop), batching, times)
+        return served.load <= MOST_LOAD and served.p99 <= hop
 
     return _bisect(is_enough, int(2 * hop / _fastest(times)) + 1)
-
-
-def fewest_cores(microphones: int, hop: float, times: Times) -> int:
-    """Return how many cores with one queue serve microphones with a p99 of at most a hop."""
-    load = Load(microphones=microphones, hop=hop, seconds=seconds_of(microphones, hop))
-    least = math.ceil(microphones / hop * _fastest(times))
-
-    def is_too_few(cores: int) -> bool:
-        served = simulate(load, cores, QUEUE, times)
-        return not (served.is_stable and served.p99 < hop)
-
-    return _bisect(is_too_few, 4 * least + 4) + 1
-
-
-def seconds_of(microphones: int, hop: float) -> float:
-    """Seconds of audio to simulate of a fleet."""
-    return max(WARM_SECONDS * 2, min(SECONDS, MOST_CHUNKS / microphones * hop))
 
 
 def _fastest(times: Times) -> float:
@@ -159,7 +146,7 @@ def _bisect(holds: Callable[[int], bool], most: int) -> int:
     return low
 
 
-def interpolate(measured: dict[str, list[float]], most: int = OWN.most) -> Times:
+def interpolate(measured: dict[str, list[float]], most: int) -> Times:
     """Return the seconds of a step for each size of batch up to `most`, at 101 quantiles, from measured
     milliseconds by size."""
     sizes = sorted(map(int, measured))

@@ -54,7 +54,8 @@ def triton_command(bundles: tuple[Path, ...], output: Path, serving: str | None,
 def _describe(model: ServedModel) -> str:
     """A line about a model."""
     contract, size = model.bundle.contract, model.max_batch_size
-    state = (f"{len(contract.cache_in)} states, {model.state_bytes / 1e6:.2f} MB for each microphone"
+    state = (f"{len(contract.cache_in)} states, in two copies {2 * model.state_bytes / 1e6:.2f} MB for each "
+             "microphone"
              if contract.cache_in else "no state")
     batch = f"steps of 1 to {size} microphones" if size > 1 else "steps of one microphone"
     return (f"{model.path}: {contract.variant} / {model.bundle.target.name}, {model.serving.name}; {batch}; "

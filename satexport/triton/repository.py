@@ -53,7 +53,8 @@ class ServedModel:
 
     @property
     def state_bytes(self) -> int:
-        """What the server keeps for each microphone, bytes; earlier audio of a window stays in the client."""
+        """One copy of the state of a microphone, bytes, of which the server keeps two; earlier audio of a
+        window stays in the client."""
         return 0 if not self.bundle.contract.cache_in else state_bytes(self.bundle.contract)
 
     def to_json(self) -> dict[str, Any]:

@@ -10,9 +10,11 @@ from satexport.bundle.folder import open_bundle
 from satexport.files import sha256_of, write_json
 from satexport.targets import find_target
 from tests.bundle.copies import change_bundle, copy_of, reseal
+from tests.commands.calls import call
 from tests.tiny import SAT
 from tests.triton.configs import contract_of
 
+NAME = "sat-t-48x3x3-2s"
 ENGINE = "fp16.engine"
 
 
@@ -45,3 +47,10 @@ def with_engine(bundle: Path, folder: Path, **changes: object) -> Path:
         "bundle_sha256": opened.sha256, "tensorrt": "10.3.0", "compute_capability": ["8.7"],
         "precision": "fp16", "module": "tensorrt", "executed": {}} | changes)
     return path
+
+
+def refused(*arguments: object, code: int = 2) -> str:
+    """Run the command, which must fail and write nothing, and return its message."""
+    result = call("triton", *arguments)
+    assert (result.code, result.out) == (code, "")
+    return result.err
