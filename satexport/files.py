@@ -13,9 +13,9 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from satexport.errors import RunError
+from satexport.errors import RunError, UsageError
 from satexport.terminal import CONTROL_CHARACTERS
 
 PACKAGE_FOLDER = Path(__file__).parent  # not a real folder if the package runs from a zip
@@ -152,6 +152,23 @@ def remove_if_empty(folder: Path) -> Iterator[None]:
         with suppress(OSError):  # stop at the first that is not empty or was never created
             for path in absent:
                 path.rmdir()
+
+
+@contextmanager
+def only_command(folder: Path) -> Iterator[None]:
+    """Create a folder, and let only one command at a time work in it. Raises `UsageError` if another one
+    does, `RunError` if the folder cannot be created. On Windows nothing is locked."""
+    def refuse() -> NoReturn:
+        raise UsageError(f"{folder}: another command writes there. Wait until it has ended, or choose "
+                         "another --output.")
+
+    with remove_if_empty(folder):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _write_error(folder, error) from None
+        with locked_folder(folder, refuse):
+            yield
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from satexport.bundle.folder import Bundle, open_bundle
 from satexport.bundle.places import check_outside
 from satexport.cluster import Cluster, ClusterOptions, open_cluster
 from satexport.errors import RunError, UsageError
+from satexport.files import only_command
 from satexport.origin import cores, sources_sha256
 from satexport.progress import progress
 from satexport.tagging.events import EventOptions
@@ -89,7 +90,7 @@ def tag(options: TagOptions) -> TagReport:
     job = _make_job(bundle, options)
     check_outside(options.output)
     store = Store(options.output)
-    with store.hold():
+    with only_command(options.output):
         return _tag(options, bundle, job, store, begun)
 
 

@@ -15,10 +15,10 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -29,8 +29,6 @@ from satexport.archive.tables import PartFacts, Problem, read_facts
 from satexport.errors import DataError, RunError, UsageError
 from satexport.files import (
     check_writable,
-    locked_folder,
-    remove_if_empty,
     write_bytes,
     write_json,
     write_text,
@@ -79,19 +77,6 @@ class Store:
         write_json(self._manifest, {
             "schema": SCHEMA, "kind": KIND, "settings": dict(settings),
             "recordings": [dataclasses.asdict(recording) for recording in recordings]})
-
-    @contextmanager
-    def hold(self) -> Iterator[None]:
-        """Let only one command at a time write into the folder, which is made. Raises `UsageError` if another
-        one does."""
-        def refuse() -> NoReturn:
-            raise UsageError(f"{self.folder}: another command writes there. Wait until it has ended, or "
-                             "choose another --output.")
-
-        with remove_if_empty(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with locked_folder(self.folder, refuse):
-                yield
 
     def facts(self, part: Part) -> PartFacts | None:
         """What is known of a part that is written; None if it is not."""

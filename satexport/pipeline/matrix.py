@@ -16,8 +16,7 @@ from typing import NamedTuple
 
 from satexport.bundle.places import check_outside
 from satexport.errors import DataError, MissingError, SatexportError, UsageError
-from satexport.files import check_writable, write_json, write_text
-from satexport.pipeline.lock import locked
+from satexport.files import check_writable, only_command, write_json, write_text
 from satexport.pipeline.matrix_case import (
     CasePlan,
     Exports,
@@ -34,7 +33,6 @@ from satexport.report.records import CaseResult, MatrixReport
 from satexport.report.serialize import SCHEMA, read_report, read_schema, to_json
 
 Tell = Callable[[str], None]
-LOCK = ".satexport-matrix.lock"   # in the output folder
 
 
 class State(NamedTuple):
@@ -119,7 +117,7 @@ def run_matrix(matrix: Matrix, output: Path, options: MatrixOptions, only: Seque
     for place in (path, *(plan.place for plan in plans.values())):
         check_outside(place)
     check_writable(output)
-    with locked(output / LOCK, "matrix"), Exports() as exports:
+    with only_command(output), Exports() as exports:
         known = read_results(path)
         states = find_states(plans, known, matrix, options, chosen)
         for number, name in enumerate(chosen, start=1):

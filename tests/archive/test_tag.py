@@ -15,12 +15,11 @@ from satexport import cluster
 from satexport.archive import run as run_module
 from satexport.archive import store
 from satexport.archive.plan import Recording, find_recordings, plan_parts
-from satexport.archive.store import Store
 from satexport.audio.files import audio_blocks
 from satexport.audio.labels import audioset_mids
 from satexport.bundle.folder import open_bundle
 from satexport.errors import DataError, RunError, UsageError
-from satexport.files import write_bytes
+from satexport.files import only_command, write_bytes
 from satexport.tagging.sounds import score_blocks
 from satexport.tagging.tagger import load
 from tests.archive.archives import SOON, make_archive, rows, run
@@ -185,7 +184,7 @@ def test_another_cpu_does_not_go_on_with_a_run(
 
 def test_a_second_command_does_not_write_into_the_folder(tiny: Path, archive: Path, tmp_path: Path) -> None:
     need_posix("fcntl")
-    with Store(tmp_path / "out").hold():
+    with only_command(tmp_path / "out"):
         (tmp_path / "out" / "_run.json").write_text("{}", encoding="utf-8")
         with pytest.raises(UsageError, match="another command writes there"):
             run(tiny, archive / "short.flac", tmp_path / "out")

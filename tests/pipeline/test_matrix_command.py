@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
@@ -11,8 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from satexport.errors import MissingError, RunError, SatexportError
-from satexport.pipeline.lock import locked
-from satexport.pipeline.matrix import LOCK
+from satexport.files import only_command
 from tests.commands.calls import call
 from tests.pipeline.matrices import NAMES, ROW, TWO, Runner, run
 from tests.tiny import SAT_2S
@@ -127,20 +127,31 @@ def test_a_case_that_was_not_proven_fails_if_all_gates_are_required(
     assert (result.code, f"not proven, and --require-data is set: {SAT_2S}" in result.err) == (1, True)
 
 
-def test_a_second_command_in_the_same_folder_is_refused_with_the_process_of_the_first(
+def test_a_matrix_in_the_current_folder_is_the_same_as_by_its_path(
+        write: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(ROW)
+    monkeypatch.chdir(path.parent)
+    by_name, by_path = (call("matrix", which, "-o", tmp_path / "out", "--list")
+                        for which in (path.name, path))
+    assert by_name.out.splitlines()[1:] == by_path.out.splitlines()[1:]  # the first one names the file
+    assert "is not there" not in by_name.out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such lock")
+def test_a_second_command_in_the_same_folder_is_refused(
         write: Callable[[str], Path], tmp_path: Path, runner: Runner) -> None:
-    with locked(tmp_path / "build" / LOCK, "matrix"):
+    with only_command(tmp_path / "build"):
         result = call("matrix", write(ROW), "-o", tmp_path / "build")
         assert (result.code, runner.ran) == (2, [])
-        assert f"another `satexport matrix` works in this folder, process {os.getpid()}." in result.err
+        assert "another command writes there" in result.err
         assert call("matrix", write(ROW), "-o", tmp_path / "build", "--list").code == 0
         assert call("matrix", write(ROW), "-o", tmp_path / "other").code == 0
     assert call("matrix", write(ROW), "-o", tmp_path / "build").code == 0
 
 
-def test_a_lock_whose_file_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "build").write_text("mine")
-    with pytest.raises(RunError, match="cannot be written"), locked(tmp_path / "build" / LOCK, "matrix"):
+    with pytest.raises(RunError, match="cannot be written"), only_command(tmp_path / "build"):
         pass
 
 
