@@ -27,7 +27,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.fail("the work began although its report has no place")
 
     monkeypatch.setattr("satexport.parity.golden.golden_scores", work)
-    monkeypatch.setattr("satexport.parity.protocols.find_weights", work)
+    monkeypatch.setattr("satexport.parity.pytorch.find_weights", work)
 
 
 INSIDE = {"a new file": "junit.xml", "labels": "labels.txt", "the manifest": "bundle.json",
