@@ -195,7 +195,7 @@ def test_parquet_without_its_package_names_the_extra_before_the_work(
 def test_ctrl_c_ends_the_events_of_standard_input_and_the_file_is_written(
         demo: Path, noise: FloatArray, only: Path, tmp_path: Path) -> None:
     process = start("run", demo, "-", "--events", "--groups", only, "--json", "--start", "now", "-o",
-                    tmp_path / "a.jsonl", stdin=subprocess.PIPE,  # a background job may ignore SIGINT at first
+                    tmp_path / "a.jsonl", stdin=subprocess.PIPE,  # a background job may ignore SIGINT
                     before="import signal; signal.signal(signal.SIGINT, signal.default_int_handler)")
     assert process.stdin
     assert process.stdout
