@@ -188,6 +188,7 @@ def test_every_backend_has_a_telemetry_test() -> None:
     assert set(BACKENDS) == {"onnxruntime", "openvino", "tensorrt", "web"}
 
 
+@pytest.mark.long
 def test_a_stream_in_the_browser_writes_no_file_and_looks_up_no_host(
         watched: Watch, web_tiny: Path, chromium: str) -> None:
     seen = watched("-c", FEED, web_tiny, FAKE_NETWORK_LOOPBACK="1")

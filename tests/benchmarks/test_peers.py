@@ -53,6 +53,7 @@ def make_page(rows: dict[str, Any], flags: list[str]) -> str:
     return peers_page(MACHINE | {"cpu_flags": flags, "models": {DEMO: rows}}, PEERS, ())
 
 
+@pytest.mark.long
 def test_a_peer_is_scored_and_timed_and_one_that_is_not_installed_is_skipped_by_name(runner: Runner) -> None:
     assert "not installed" in runner.rows["executorch"].pop("why_not")
     assert 0 < runner.rows["cpu-fp32"]["scores"]["largest"] < 1e-4
@@ -67,6 +68,7 @@ def test_a_peer_is_scored_and_timed_and_one_that_is_not_installed_is_skipped_by_
     assert "- executorch: its packages are not installed" in page
 
 
+@pytest.mark.long
 def test_if_only_times_are_asked_a_peer_that_is_missing_or_dies_in_its_turn_leaves_the_others(
         runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     class DyingProcess(Process):

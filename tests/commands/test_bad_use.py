@@ -205,6 +205,7 @@ def test_the_end_of_a_short_last_chunk_is_printed_correctly(samples: int, end: s
     result = call("run", tiny, "-", stdin=bytes(2 * (32_000 + samples)))
     assert result.out.splitlines()[-1].startswith(f"      2.0 - {end} s")
 
+@pytest.mark.long
 def test_the_set_for_the_gates_is_read_once_and_before_the_work(
         demo: Path, tmp_path: Path, few_clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []

@@ -47,6 +47,7 @@ def test_a_bundle_of_every_backend_is_proven_over_the_window(build: Path, comman
         assert run_golden(load(made["bundle"])).verdict == "passed"
 
 
+@pytest.mark.long
 def test_a_bundle_is_exported_first_and_measured_with_its_audio_as_state(tmp_path: Path) -> None:
     result = call("cpu", "--fp32", *EXPORT, "--output", tmp_path, "--no-measure", "--minutes", 0.1)
     assert result.code == 0, result.err

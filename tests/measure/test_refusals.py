@@ -109,6 +109,7 @@ def test_a_named_checkpoint_is_used_only_for_bundles_whose_weights_are_unknown(
             assert loaded["seconds"] > 0
 
 
+@pytest.mark.long
 def test_a_named_checkpoint_that_does_not_fit_ends_with_4(lost: Path, tmp_path: Path) -> None:
     result = call("measure", lost, *QUICK, "--checkpoint", vit_file(tmp_path, 8))
     assert (result.code, result.out) == (4, "")

@@ -132,6 +132,7 @@ def test_an_export_is_refused_for_one_embedding_that_is_too_different(tmp_path: 
     export_onnx(load_checkpoint("random", find_variant(VIT, 1)), strict, tmp_path, options, use_onnxsim=False)
 
 
+@pytest.mark.long
 def test_a_report_has_the_embeddings_of_the_stream_and_of_the_set(
         tmp_path: Path, few_clips: Path) -> None:
     made = export(tmp_path, "sat-t", 2, "demo", GraphOptions(embedding="mean"), use_onnxsim=False)

@@ -72,6 +72,7 @@ def test_a_segment_of_a_clip_has_the_highest_score_of_the_chunks_that_it_touches
     assert segment_scores(scores, hop, seconds)[:, 0].tolist() == expected
 
 
+@pytest.mark.long
 def test_thresholds_found_on_some_scenes_raise_the_f1_on_others(tagger: Tagger) -> None:
     choosing, judging = (
         LabelledSet(name=split, clips=tuple(scene_clips(split, range(count))), classes=(), origin={})

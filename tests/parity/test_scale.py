@@ -84,6 +84,7 @@ def without_how(found: SetParity) -> SetParity:
     return replace(found, origin={key: value for key, value in found.origin.items() if key != "scored_with"})
 
 
+@pytest.mark.long
 def test_two_workers_give_the_figures_of_this_process_bit_for_bit(compare: Compare) -> None:
     need("distributed", "batch")
     here, there = compare(SetOptions(threads=1)), compare(SetOptions(cluster=ClusterOptions(workers=2)))

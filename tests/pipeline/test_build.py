@@ -95,6 +95,7 @@ def test_damaged_weights_are_noticed(made: Made, tmp_path: Path, damage: str) ->
 
 
 @pytest.mark.parametrize("data", ["few_real", pytest.param("real", marks=pytest.mark.long)])
+@pytest.mark.long
 def test_real_clips_calibrate_and_others_gate(
         request: pytest.FixtureRequest, data: str, demo: Path, tmp_path: Path) -> None:
     clips, export = request.getfixturevalue(data), output_with(demo, tmp_path)

@@ -19,8 +19,8 @@ SOURCES = (  # patterns of the files that `satexport.pipeline.board` and `satexp
     "pipeline/__init__.py", "pipeline/board.py",
     "quantize/__init__.py", "quantize/records.py",
     *(f"report/{name}.py" for name in (
-        "__init__", "blocks", "figure", "figures", "records", "serialize", "set_figures", "terminal",
-        "terms")),
+        "__init__", "blocks", "figure", "figures", "records", "serialize", "set_figures", "table",
+        "terminal", "terms")),
     *(f"tagging/{name}.py" for name in (
         "__init__", "feed", "samples", "stream", "tagger", "window")),
 )

@@ -97,6 +97,7 @@ def test_an_export_that_no_page_can_feed_is_refused(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_golden_chunks_in_the_browser_are_pytorchs_with_two_threads_too(
         web_int8: Path, chromium: str) -> None:
     result = call("parity", web_int8, "--golden", "--threads", 2, "--json")
@@ -106,6 +107,7 @@ def test_golden_chunks_in_the_browser_are_pytorchs_with_two_threads_too(
     assert (report["threads"], report["differences"]["golden chunks"]["top1_agreement"]) == (2, 1)
 
 
+@pytest.mark.long
 def test_a_step_of_the_browser_is_measured_where_it_runs(
         web_tiny: Path, chromium: str, short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(short))  # of the measured process

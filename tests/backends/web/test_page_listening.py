@@ -126,6 +126,7 @@ def check_chunks(page: OpenPage, least: float) -> None:
     assert report["lost_seconds"] == pytest.approx(lost / rate, abs=0.001)
 
 
+@pytest.mark.long
 def test_sounds_appear_and_no_chunk_is_lost_also_in_the_background(
         hearing: Any, web_bundle: str) -> None:
     with listening(hearing, web_bundle) as page:

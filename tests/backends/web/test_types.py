@@ -56,6 +56,7 @@ def check(tsc: list[str], project: Path) -> subprocess.CompletedProcess[str]:
                           encoding="utf-8", check=False)
 
 
+@pytest.mark.long
 def test_the_modules_pass_the_strict_check(tsc: list[str]) -> None:
     done = check(tsc, WEB)
     assert done.returncode == 0, done.stdout

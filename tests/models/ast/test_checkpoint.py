@@ -208,6 +208,7 @@ def test_a_public_file_that_was_fetched_by_hand_is_used(tmp_path: Path) -> None:
 CONFIG = {"model_type": "audio-spectrogram-transformer", "architectures": ["ASTForAudioClassification"]}
 
 
+@pytest.mark.long
 def test_a_repository_on_the_hub_is_exported(hub: Hub, tmp_path: Path, forks: Forks) -> None:
     hub.repositories["MIT/ast"] = {
         "config.json": json.dumps(CONFIG).encode(), "model.safetensors": to_bytes(transformers_names())}

@@ -231,6 +231,7 @@ def test_the_report_says_that_the_shapes_do_not_tell_the_model(
     assert f"w.pt: {report['caution']}" in result.err
 
 
+@pytest.mark.long
 def test_a_bundle_repeats_the_caution_of_its_export(tmp_path: Path, quick: tuple[object, ...]) -> None:
     path = save_torch(tmp_path / "w.pt", hollow(VARIANTS["ced-tiny", 1]))
     result = call("cpu", "--fp32", "--model", "ced-tiny", "--delay", 1, "--checkpoint", path,

@@ -105,6 +105,7 @@ def test_a_stream_scores_as_the_reference(options: GraphOptions, tmp_path: Path)
     assert verdict(run_golden(tagger).gates) == "passed"
 
 
+@pytest.mark.long
 def test_parity_holds_over_a_stream_and_a_set(bundle: Path, few_clips: Path) -> None:
     tagger = load(bundle)
     parity = run_parity(tagger, gate_set=find_gate_set(tagger.bundle, str(few_clips)), minutes=0.1)
