@@ -35,8 +35,8 @@ LOOPBACK = "127.0.0.1"
 CONNECT_SECONDS = 10      # to connect to a scheduler
 WORKER_SECONDS = 30       # until its first worker is there
 IN_FLIGHT = 2             # tasks per thread of the workers that are submitted at a time, so that none waits
-# The environment of workers, in place of that of Dask, which also lets malloc return memory at once: that and the
-# profiler, which is off, cost a sixth of the time of `satexport tag`.
+# The environment of workers, in place of that of Dask, which also lets malloc return memory at once: that and
+# the profiler, which is off, cost a sixth of the time of `satexport tag`.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 RETRIES = 1               # of a task that ended its worker
 PATIENCE = 60             # s without a worker, after which a run ends
