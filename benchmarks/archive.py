@@ -25,11 +25,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks import command
-from benchmarks.tables import RESULTS, VERSIONS, cpu_name
+from benchmarks.parts import machine_text, write_part
+from benchmarks.tables import RESULTS, cpu_name
 from satexport.audio.files import read_audio
 from satexport.bundle.folder import Bundle, open_bundle
 from satexport.errors import DataError, RunError, requires_extra
-from satexport.files import write_json, write_text
+from satexport.files import write_json
 from satexport.origin import origin
 from satexport.progress import progress
 from satexport.report.markdown import markdown_rows
@@ -154,21 +155,14 @@ def tables(found: dict[str, Any]) -> list[Table]:
 
 def page_part(found: dict[str, Any]) -> str:
     """Return what docs/archives.md says about a CPU."""
-    versions = ", ".join(f"{name} {found['versions'][name]}" for name in VERSIONS
-                         if name in found["versions"])
-    machine = f"{found['cpu']}, {found['cpu_cores']} cores ({' '.join(found['cpu_flags'])})"
-    text = f"{found['bundle']}, {found['clips']}, on {machine}; {versions}{found['note']}:"
+    text = f"{found['bundle']}, {found['clips']}, on {machine_text(found)}{found['note']}:"
     (table,) = tables(found)
     return "\n\n".join((textwrap.fill(text, 118), markdown_rows(table), f"{table.title}."))
 
 
 def write_page(page: Path = PAGE, folder: Path = FOLDER) -> None:
     """Write the generated part of docs/archives.md. Raises `DataError` if the page has no place for it."""
-    before, begin, rest = page.read_text("utf-8").partition(BEGIN)
-    if not begin or END not in rest:
-        raise DataError(f"{page} lacks the lines {BEGIN} and {END}, between which the figures stand.")
-    parts = [page_part(json.loads(path.read_bytes())) for path in sorted(folder.glob("*.json"))]
-    write_text(page, "\n\n".join((f"{before}{BEGIN}", *parts, f"{END}{rest.partition(END)[2]}")))
+    write_part(page, BEGIN, END, folder, page_part)
 
 
 def main() -> None:

@@ -36,13 +36,14 @@ from benchmarks.fleet_simulation import (
     most_microphones,
     simulate_core,
 )
-from benchmarks.tables import RESULTS, VERSIONS, cpu_name, read_results
+from benchmarks.parts import machine_text, write_part
+from benchmarks.tables import RESULTS, cpu_name, read_results
 from satexport.backends.backend import LoadOptions, load_step
 from satexport.backends.onnxruntime.step import make_options
 from satexport.bundle.contract import ANY, state_bytes
 from satexport.bundle.folder import Bundle, open_bundle
-from satexport.errors import DataError, UsageError
-from satexport.files import write_json, write_text
+from satexport.errors import UsageError
+from satexport.files import write_json
 from satexport.measure.latency import make_noise
 from satexport.models.families import named_variant
 from satexport.origin import origin
@@ -207,12 +208,9 @@ def tables(found: dict[str, Any]) -> list[Table]:
 
 def page_part(found: dict[str, Any]) -> str:
     """Return what docs/serving.md says about the step times of a CPU."""
-    versions = ", ".join(f"{name} {found['versions'][name]}" for name in VERSIONS
-                         if name in found["versions"])
     steps, fleets = (markdown_rows(table) for table in tables(found))
-    machine = f"{found['cpu']}, {found['cpu_cores']} cores ({' '.join(found['cpu_flags'])})"
     measured = (f"{found['bundle']} for any number of streams (checkpoint: {found['checkpoint']}) on "
-                f"{machine}; {versions}; {found['how']}{found['note']}:")
+                f"{machine_text(found)}; {found['how']}{found['note']}:")
     simulated = (f"Simulated from these times, those of other sizes interpolated, with a chunk every "
                  f"{found['hop_seconds']:g} s that arrives {LATE_MS:g} ms late on average; {SECONDS:g} s of "
                  f"audio on each of {PARTITIONS} cores, of which the first {WARM_SECONDS:g} s do not count; "
@@ -223,11 +221,7 @@ def page_part(found: dict[str, Any]) -> str:
 def write_page(page: Path = PAGE, folder: Path = FOLDER) -> None:
     """Write the generated part of docs/serving.md, about all CPUs in a folder. Raises `DataError` if the page
     has no place for it."""
-    before, begin, rest = page.read_text("utf-8").partition(BEGIN)
-    if not begin or END not in rest:
-        raise DataError(f"{page} lacks the lines {BEGIN} and {END}, between which the figures stand.")
-    parts = [page_part(json.loads(path.read_bytes())) for path in sorted(folder.glob("*.json"))]
-    write_text(page, "\n\n".join((f"{before}{BEGIN}", *parts, f"{END}{rest.partition(END)[2]}")))
+    write_part(page, BEGIN, END, folder, page_part)
 
 
 def main() -> None:

@@ -1,8 +1,7 @@
-"""Read audio files, or raw PCM from a pipe, as mono float32 in [-1, 1] at any sample rate."""
+"""Read audio files as mono float32 in [-1, 1] at any sample rate."""
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 import stat
@@ -15,14 +14,13 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport.audio.containers import FIRST_BYTES, MPEG_BYTES, container_of, may_be_mpeg
+from satexport.audio.containers import MPEG_BYTES, container_of
 from satexport.audio.lengths import MIN_TRAILING, View, correct_length
 from satexport.audio.parts import MAX_LENGTH, Part, is_seekable
 from satexport.errors import AudioError, MissingError, RunError
-from satexport.step import MAX_AMPLITUDE, PCM_SCALE
+from satexport.step import MAX_AMPLITUDE
 from satexport.terminal import note
 
-PCM_BYTES = 2           # per sample; s16le: signed 16 bit, little endian
 DECODED_FRAMES = 4096   # decoded per call; fewer than this are lost before a damaged frame
 MAX_FRAMES = 1 << 20    # of a block, at any sample rate
 MAX_SPOOLED = 1 << 30   # bytes of a pipe that are copied to disk
@@ -294,43 +292,3 @@ def _check_peak(path: Path, block: NDArray[np.float32]) -> None:
         raise AudioError(f"{path}: its samples reach {peak:g}; full scale is 1, and expected are at most "
                          f"{MAX_AMPLITUDE:g}. They are integers stored as floats, or recorded far too loud. "
                          f"Scale the file first: ffmpeg -i IN -af volume=1/{scale} OUT.wav")
-
-
-def pcm_blocks(stream: BinaryIO, rate: int, seconds: float = 0.5) -> Iterator[NDArray[np.float32]]:
-    """Yield mono s16le PCM of `rate` Hz as [samples] float32 in [-1, 1), as soon as bytes arrive.
-
-    A block is at most `seconds` long, and shorter if a live pipe has delivered less. Raises `AudioError` if
-    the stream starts with an audio container instead of PCM, and at its end if it was empty or ends in the
-    middle of a sample.
-    """
-    expected = f"expected {rate} Hz mono 16-bit little-endian PCM (ffmpeg: -f s16le -ar {rate} -ac 1)."
-    read = getattr(stream, "read1", stream.read)  # read1 returns the bytes that have arrived, without waiting
-    size = max(1, round(seconds * rate)) * PCM_BYTES
-    first = _read_first(read, size)
-    if container := container_of(first):
-        raise AudioError(f"standard input: starts like a file of type {container}; {expected} "
-                         "To read a whole file from standard input, pass /dev/stdin instead of -.")
-    first_pieces = (first[begin:begin + size] for begin in range(0, len(first), size))
-    total, rest = 0, b""
-    for piece in itertools.chain(first_pieces, iter(lambda: read(size), b"")):
-        total += len(piece)
-        data = rest + piece
-        whole = len(data) // PCM_BYTES * PCM_BYTES
-        rest = data[whole:]
-        if whole:
-            samples = np.frombuffer(data[:whole], dtype="<i2")
-            yield samples.astype(np.float32) / np.float32(PCM_SCALE)
-    if not total:
-        raise AudioError(f"standard input: is empty or closed; {expected}")
-    if rest:
-        raise AudioError(f"standard input: {total} bytes are not a whole number of samples; {expected}")
-
-
-def _read_first(read: Callable[[int], bytes], size: int) -> bytes:
-    """Read enough bytes to detect a container; do not wait for more than that on a slow stream."""
-    first = b""
-    while (missing := (MPEG_BYTES if may_be_mpeg(first) else FIRST_BYTES) - len(first)) > 0:
-        if not (data := read(max(missing, size - len(first)))):
-            break
-        first += data
-    return first

@@ -141,8 +141,9 @@ def check_use(audio: Sequence[str], mic: str | None, top: int | None, events: bo
 
 def list_sounds(audio: Sequence[str], mic: str | None, tagger: Tagger) -> list[Sound]:
     """The sounds of the command line."""
-    from satexport.audio.files import audio_blocks, pcm_blocks
+    from satexport.audio.files import audio_blocks
     from satexport.audio.microphone import microphone_blocks
+    from satexport.audio.pcm import pcm_blocks
 
     contract = tagger.contract
     rate, how = contract.sample_rate, f" ({contract.streaming})" if contract.history_samples else ""

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from satexport.audio import files as audio_module
-from satexport.audio.files import pcm_blocks, read_audio
+from satexport.audio.files import read_audio
+from satexport.audio.pcm import pcm_blocks
 from satexport.errors import AudioError, RunError
 from tests.machine import PATIENCE, need
 

@@ -90,7 +90,7 @@ def _hear(path: Path, _valid: Path) -> None:
 
 
 def _hear_pcm(path: Path, _valid: Path) -> None:
-    from satexport.audio.files import pcm_blocks
+    from satexport.audio.pcm import pcm_blocks
 
     with path.open("rb") as file:
         for block in pcm_blocks(file, RATE):
