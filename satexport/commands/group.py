@@ -19,6 +19,7 @@ from satexport.commands.measure import measure_command
 from satexport.commands.models import models_command
 from satexport.commands.onnx import onnx_command
 from satexport.commands.openvino import openvino_command
+from satexport.commands.paper import paper_command
 from satexport.commands.parity import parity_command
 from satexport.commands.report import report_command
 from satexport.commands.run import run_command
@@ -59,6 +60,7 @@ def cli() -> None:
       satexport measure build/sat-t-2s/onnx
       satexport matrix examples/ci/matrix.toml                      many bundles, one report
       satexport report build/sat-t-2s/onnx
+      satexport paper table2                                        a paper's figures and ours
       satexport run build/sat-t-2s/onnx dog.wav
       satexport tag build/sat-t-2s/onnx my-recordings/ -o tags/
       satexport thresholds build/sat-t-2s/onnx --data ESC-50
@@ -71,8 +73,9 @@ def cli() -> None:
 
 
 for command in (onnx_command, bundle_command, cpu_command, openvino_command, trt_command, web_command,
-                parity_command, measure_command, matrix_command, report_command, run_command, tag_command,
-                thresholds_command, triton_command, models_command, targets_command, data_command):
+                parity_command, measure_command, matrix_command, report_command, paper_command, run_command,
+                tag_command, thresholds_command, triton_command, models_command, targets_command,
+                data_command):
     cli.add_command(command)
 
 

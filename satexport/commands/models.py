@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from satexport.models.family import Variant
     from satexport.report.table import Table
 
+_CLAIMS = {"gflops": "g", "memory_mb": "g", "map": ".1f"}  # figures of `PaperFigures` -> how they are written
+
 
 @click.command("models")
 @json_option
@@ -44,11 +46,11 @@ def list_facts(variant: Variant) -> dict[str, Any]:
     """Return the facts of a variant that need no checkpoint."""
     from satexport.audio.labels import audioset_labels
     from satexport.bundle.contract import USUAL_OPTIONS, cache_bytes
-    from satexport.models.families import find_family, published_files
+    from satexport.models.families import find_family, paper_figures, published_files
 
     family, classes = find_family(variant.family), len(audioset_labels())
     interface = family.interface(variant, classes, USUAL_OPTIONS)
-    paper, files = family.PAPER.get(variant.name), published_files(variant)
+    files = published_files(variant)
     return {
         "name": variant.name, "family": variant.family, "model": variant.model, "delay": variant.delay,
         "sample_rate": variant.sample_rate, "front_end": variant.front_end,
@@ -56,7 +58,8 @@ def list_facts(variant: Variant) -> dict[str, Any]:
         "parameters": family.count_parameters(variant, classes), **family.describe(variant),
         "embeddings": dict(family.embeddings(variant)),
         "memory_steps": variant.memory_steps, "cache_bytes": cache_bytes(interface.cache_in),
-        "paper": asdict(paper) if paper else None, "files": [published.file for published in files],
+        "papers": [asdict(figures) | {"source": figures.source} for figures in paper_figures(variant)],
+        "files": [published.file for published in files],
         "licence": files[0].licence if files else None,
     }
 
@@ -93,12 +96,13 @@ def papers_table(variants: Sequence[Mapping[str, Any]]) -> Table | None:
     any."""
     from satexport.report.table import Table
 
-    if not (named := [facts for facts in variants if facts["paper"]]):
+    papers = [(facts, paper) for facts in variants for paper in facts["papers"]
+              if any(paper[key] is not None for key in _CLAIMS)]
+    if not papers:
         return None
-    sources = " and ".join(dict.fromkeys(facts["paper"]["source"] for facts in named))
-    return Table(title=f"figures of the papers ({sources}); none was measured by satexport", texts=2,
-                 head=("model", "delay, s", "GFLOPs", "memory, MB", "mAP"),
-                 rows=[_paper_row(facts) for facts in named])
+    return Table(title="figures of the papers; none was measured by satexport", texts=3,
+                 head=("model", "delay, s", "paper", "GFLOPs", "memory, MB", "mAP"),
+                 rows=[_paper_row(facts, paper) for facts, paper in papers])
 
 
 def files_table(variants: Sequence[Mapping[str, Any]]) -> Table | None:
@@ -119,7 +123,8 @@ def files_table(variants: Sequence[Mapping[str, Any]]) -> Table | None:
 
 def paper_notes(variants: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return what must be known of these figures, in sentences."""
-    return list(dict.fromkeys(facts["paper"]["note"] for facts in variants if facts["paper"]))
+    return list(dict.fromkeys(paper["note"] for facts in variants for paper in facts["papers"]
+                              if paper["note"]))
 
 
 def _sizes_row(variants: Sequence[Mapping[str, Any]], details: Sequence[str]) -> list[str]:
@@ -134,10 +139,9 @@ def _sizes_row(variants: Sequence[Mapping[str, Any]], details: Sequence[str]) ->
             _join(first["embeddings"]), size, steps]
 
 
-def _paper_row(facts: Mapping[str, Any]) -> list[str]:
-    paper = facts["paper"]
-    figures = ("-" if paper[key] is None else f"{paper[key]:g}" for key in ("gflops", "memory_mb"))
-    return [facts["model"], f"{facts['delay']}", *figures, f"{paper['map']:.1f}"]
+def _paper_row(facts: Mapping[str, Any], paper: Mapping[str, Any]) -> list[str]:
+    figures = ("-" if paper[key] is None else format(paper[key], form) for key, form in _CLAIMS.items())
+    return [facts["model"], f"{facts['delay']}", paper["source"], *figures]
 
 
 def _join(values: Iterable[object]) -> str:

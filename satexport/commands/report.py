@@ -58,7 +58,7 @@ def report_command(paths: tuple[Path, ...], markdown: bool, output: Path | None,
             raise UsageError(f"--output {output} is a report to show: choose another file.")
         check_places([("report", output)], [path for path in paths if (path / MANIFEST).exists()])
         with _damage_is_bad_input():
-            _write(reports, blocks, output)
+            write_reports(reports, blocks, output)
     else:
         with ignore_closed_pipe():
             if as_json:
@@ -105,7 +105,7 @@ def _damage_is_bad_input() -> Iterator[None]:
                         "Make it again.") from None
 
 
-def _write(reports: Sequence[Report], blocks: Sequence[Block], output: Path) -> None:
+def write_reports(reports: Sequence[Report], blocks: Sequence[Block], output: Path) -> None:
     """Write reports, whose blocks are given, into a file, as its ending says."""
     from satexport.errors import requires_extra
     from satexport.files import write_bytes, write_json, write_text

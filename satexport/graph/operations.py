@@ -17,6 +17,14 @@ def count_operations(graph: Graph) -> dict[str, int]:
     """Return {"model": ..., "front_end": ...}, the floating-point operations of the MatMul, Gemm and Conv
     nodes for one chunk of one stream. A multiply-add counts as two. Raises `RunError` if a shape cannot be
     inferred."""
+    counts = count_by_kind(graph)
+    front_end = counts.get(FRONT, 0)
+    return {"model": sum(counts.values()) - front_end, "front_end": front_end}
+
+
+def count_by_kind(graph: Graph) -> dict[str, int]:
+    """Return the same operations by the kind of the nodes' roles; "" for nodes without one. Raises `RunError`
+    if a shape cannot be inferred."""
     import onnx
 
     from satexport.graph.weights import without_weights
@@ -32,12 +40,12 @@ def count_operations(graph: Graph) -> dict[str, int]:
     shapes = {v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim)
               for v in (*inferred.input, *inferred.output, *inferred.value_info) if _has_static_shape(v)}
     shapes |= {i.name: tuple(i.dims) for i in inferred.initializer}
-    counts = {"model": 0, "front_end": 0}
+    counts: dict[str, int] = {}
     for node in inferred.node:
         if node.op_type in PRODUCTS:
-            part = "front_end" if graph.kind(node) == FRONT else "model"
-            counts[part] += _count_node(node, shapes)
-    return {part: count // streams for part, count in counts.items()}
+            kind = graph.kind(node)
+            counts[kind] = counts.get(kind, 0) + _count_node(node, shapes)
+    return {kind: count // streams for kind, count in counts.items()}
 
 
 def _has_static_shape(value: onnx.ValueInfoProto) -> bool:

@@ -202,7 +202,8 @@ def _entry(row: Row, latency: StepLatency, options: MeasureOptions, notes: list[
     entry = MeasureEntry(
         name=row.name, variant=contract.variant, streams=row.streams, threads=row.threads,
         streaming=contract.streaming, hop_seconds=contract.hop_seconds, latency=latency, memory_bytes=memory,
-        load_seconds=row.load_seconds, paper=asdict(paper) if paper else None)
+        load_seconds=row.load_seconds,
+        paper=asdict(paper) | {"source": paper.source} if paper else None)
     return entry if row.is_eager else replace(
         entry, spinning=_spins(row, options), runtime=remote.get("runtime"),
         bundle=str(row.bundle.path), bundle_sha256=row.bundle.sha256,
@@ -226,6 +227,14 @@ def _measure_transient(row: Row, options: MeasureOptions, notes: list[str]) -> i
     except MissingError as error:
         notes.append(f"transient memory not measured: {error}")
         return None
+
+
+def measure_transient(bundle: Bundle) -> int:
+    """Count the transient bytes of a step of a bundle for one stream, in a process of its own with one
+    thread. Raises `MissingError` if memray or the bundle's runtime is not installed."""
+    with Process(bundle.contract.variant) as process:
+        _load(process, bundle, 1, 1, MeasureOptions(), arena=False)
+        return cast(int, process.ask("transient")["bytes"])
 
 
 def _find_one_stream(row: Row, rows: Sequence[Row], entries: Sequence[MeasureEntry]) -> MeasureEntry | None:

@@ -182,14 +182,19 @@ def find_embeddings(variant: Variant) -> Mapping[str, str]:
     return find_family(variant.family).embeddings(variant)
 
 
+def paper_figures(variant: Variant) -> Sequence[PaperFigures]:
+    """Return the figures that papers give for a step of the variant, one entry for each paper; empty if none
+    does."""
+    return find_family(variant.family).PAPER.get(variant.chunk_name, ())
+
+
 def find_paper_figures(contract: Contract) -> PaperFigures | None:
-    """Return the figures that a paper gives for a step of the variant; None if it gives none or if this
-    version does not know the variant."""
+    """Return the figures that a paper gives for a step of a graph, those with memory and operations if there
+    are some; None if no paper gives any or if this version does not know the variant."""
     try:
-        variant = find_contract_variant(contract)
+        return next(iter(paper_figures(find_contract_variant(contract))), None)
     except BundleError:
         return None
-    return find_family(contract.family).PAPER.get(variant.chunk_name)
 
 
 def check_options(variant: Variant, options: GraphOptions) -> None:

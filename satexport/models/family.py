@@ -137,14 +137,47 @@ class Published:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Counting:
+    """How a paper counted the operations of a step, as far as its figure shows. A multiply-add is two,
+    products with weights and convolutions always count, the front end does not."""
+
+    attention: bool            # whether the products of the attention count
+    variant: str = ""          # whose graph was counted; "": the variant's own
+    tokens: int | None = None  # as if there were so many tokens; None: those that there are
+    more: float = 0.0          # 1e9 operations that count besides
+    what: str = ""             # the above in words
+    reason: str = ""           # why the printed figure is another one, a sentence; "": it is not
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingFigures:
+    """The figures that a paper gives for a kind of embedding."""
+
+    size: int                  # numbers
+    hear: float | None = None  # %, mean normalised score over the tasks of HEAR
+
+
+@dataclass(frozen=True, kw_only=True)
 class PaperFigures:
     """The figures that a paper gives for a variant, by the paper's own definitions. None: it gives none."""
 
-    memory_mb: float | None  # MB of one step
-    gflops: float | None     # 1e9 operations of one step
-    map: float        # %, AudioSet's evaluation set
-    source: str       # the paper and its table
-    note: str         # how its definitions differ from those of satexport
+    paper: str                         # its number on arXiv, such as "2305.17834"
+    table: str = ""                    # the tables in it, such as "Table 1"
+    note: str = ""                     # how its definitions differ from those of satexport
+    parameters_m: float | None = None  # 1e6 weights
+    tokens: int | None = None
+    memory_mb: float | None = None     # MB of one step
+    gflops: float | None = None        # 1e9 operations of one step
+    counting: Counting | None = None   # of `gflops`; None: not known
+    map: float | None = None           # %, AudioSet's evaluation set
+    segment_f1: float | None = None    # %, AudioSet's strongly labelled evaluation set
+    onset_f1: float | None = None      # %, likewise
+    embeddings: Mapping[str, EmbeddingFigures] = field(default_factory=dict)  # by kind
+
+    @property
+    def source(self) -> str:
+        """The paper and its tables."""
+        return f"arXiv {self.paper}{', ' if self.table else ''}{self.table}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +206,11 @@ class Reference(Step, Protocol):
     [-1, 1], even if the graph takes features. Its embedding is of the kind that it was made with."""
 
     clip_protocol: str  # how `clip_scores` scores a clip, for reports; "" if it does not
+
+    @property
+    def model(self) -> Any:
+        """The torch module, which computes scores from audio [N, samples] without a cache; None if the
+        reference is not in PyTorch."""
 
     def state_bytes(self) -> int:
         """Return the bytes of one stream's cache in the reference's own layout."""
@@ -206,8 +244,9 @@ class Family(Protocol[V]):
         """Whether each file has its own order of AudioSet's classes, so that `read` sorts them."""
 
     @property
-    def PAPER(self) -> Mapping[str, PaperFigures]:  # noqa: N802
-        """The figures of papers by the `chunk_name` of the variant."""
+    def PAPER(self) -> Mapping[str, Sequence[PaperFigures]]:  # noqa: N802
+        """The figures of papers by the `chunk_name` of the variant, one entry for each paper; the one with
+        memory and operations first."""
 
     def find_model(self, model: str) -> Mapping[int, V]:
         """Return the variants of a model by delay. The model is a published one, or one of another size if

@@ -34,6 +34,7 @@ from satexport.report.figures import (
     STAGE_FIGURES,
     present,
 )
+from satexport.report.paper_blocks import describe_paper, describe_scores
 from satexport.report.records import (
     BuildReport,
     BundleRecord,
@@ -273,4 +274,5 @@ def _against_pytorch(report: ParityReport) -> str:
 
 _DESCRIBE: Mapping[str, Callable[[Any], Iterator[Block]]] = {
     "export": _describe_export, "parity": _describe_parity, "measure": _describe_measure,
-    "sensitivity": _describe_sensitivity, "build": _describe_build, "matrix": describe_matrix}
+    "sensitivity": _describe_sensitivity, "build": _describe_build, "matrix": describe_matrix,
+    "paper": describe_paper, "scores": describe_scores}

@@ -17,6 +17,8 @@ from satexport.memory import MB
 from satexport.parity.differences import Differences, EmbeddingDifferences
 from satexport.parity.records import ClassMetrics, EventMetrics, ParityReport, SetParity
 from satexport.report.figure import Figure, R
+from satexport.report.paper_figures import PAPER_FIGURES
+from satexport.report.paper_records import PaperRow
 from satexport.report.records import CaseResult, Stage
 from satexport.report.set_figures import CLASS_FIGURES, EVENT_FIGURES, SET_FIGURES
 from satexport.report.terms import TERMS
@@ -235,7 +237,7 @@ FIGURES: Mapping[type, Sequence[Figure[Any]]] = {  # record -> its figures
     MeasureEntry: MEASURE_FIGURES, Differences: DIFFERENCE_FIGURES,
     EmbeddingDifferences: EMBEDDING_FIGURES, ParityReport: PARITY_FIGURES,
     SetParity: SET_FIGURES, EventMetrics: EVENT_FIGURES, ClassMetrics: CLASS_FIGURES,
-    Stage: STAGE_FIGURES, CaseResult: CASE_FIGURES}
+    Stage: STAGE_FIGURES, CaseResult: CASE_FIGURES, PaperRow: PAPER_FIGURES}
 
 KIND_FIGURES: Mapping[str, Sequence[Sequence[Figure[Any]]]] = {  # kind of report -> its figures
     "export": (STAGE_FIGURES,),
@@ -244,7 +246,9 @@ KIND_FIGURES: Mapping[str, Sequence[Sequence[Figure[Any]]]] = {  # kind of repor
     "measure": (MEASURE_FIGURES,), "sensitivity": (DIFFERENCE_FIGURES,),
     "build": (MEASURE_FIGURES, DIFFERENCE_FIGURES, EMBEDDING_FIGURES, PARITY_FIGURES),
     "matrix": (MEASURE_FIGURES, DIFFERENCE_FIGURES, EMBEDDING_FIGURES, PARITY_FIGURES, SET_FIGURES,
-               EVENT_FIGURES, CLASS_FIGURES)}
+               EVENT_FIGURES, CLASS_FIGURES),
+    "paper": (PAPER_FIGURES, DIFFERENCE_FIGURES, EMBEDDING_FIGURES, SET_FIGURES, EVENT_FIGURES,
+    CLASS_FIGURES), "scores": ()}
 
 
 def definitions(kind: str) -> dict[str, str]:

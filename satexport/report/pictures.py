@@ -20,6 +20,7 @@ from satexport.progress import progress
 from satexport.report.blocks import describe_origin
 from satexport.report.figure import Figure
 from satexport.report.figures import MEASURE_FIGURES, present
+from satexport.report.paper_records import ScoreCurve, ScoresReport
 from satexport.report.records import Report
 
 if TYPE_CHECKING:
@@ -32,12 +33,12 @@ CHARACTERS = 13      # of a caption per inch
 FARTHEST = 3.0       # a mark farther than so many times the longest bar is drawn at the edge
 BEYOND = "beyond the edge"
 MARKS = {"p99": "o", "paper": "D"}
-BUNDLE, EAGER, GREY = "#2a6f97", "#a9b4bd", "#555555"
+BUNDLE, EAGER, GREY, EVENT = "#2a6f97", "#a9b4bd", "#555555", "#f3e2b3"
 
 
 def has_picture(report: Report) -> bool:
     """Return whether there is a picture of this report."""
-    return isinstance(report, MeasureReport) or (
+    return isinstance(report, MeasureReport | ScoresReport) or (
         isinstance(report, ParityReport) and report.curve is not None)
 
 
@@ -58,6 +59,8 @@ def draw(report: Report) -> bytes:
     not installed."""
     if isinstance(report, MeasureReport):
         return png_of(draw_measure(report))
+    if isinstance(report, ScoresReport):
+        return png_of(draw_scores(report))
     assert isinstance(report, ParityReport), "has_picture"
     return png_of(draw_drift(report))
 
@@ -81,6 +84,31 @@ def draw_drift(report: ParityReport) -> Canvas:
     canvas.legend(loc="outside lower right", fontsize="small", frameon=False, ncols=2)
     axes.spines[["top", "right"]].set_visible(False)
     return canvas
+
+
+def draw_scores(report: ScoresReport) -> Canvas:
+    """Return a picture of scores over a recording: a row of panels for each label, with a panel for each
+    bundle and the true events behind its curve, if they are known."""
+    canvas = new_canvas(11, 0.8 + 1.1 * len(report.labels) * len(report.curves))
+    panels = [(label, curve) for label in report.labels for curve in report.curves]
+    grid = canvas.subplots(len(panels), 1, sharex=True, sharey=True, squeeze=False)
+    for axes, (label, curve) in zip(grid.flatten(), panels, strict=True):
+        for begin, end in (report.events or {}).get(label, ()):
+            axes.axvspan(begin, end, color=EVENT, linewidth=0)
+        _draw_curve(axes, label, curve)
+    grid[-1, 0].set(xlabel="time, s", xlim=(0, report.seconds), ylim=(0, 1))
+    shaded = "; shaded: the sound is there" if report.events else ""
+    _add_caption(canvas, report, f"scores over {report.recording}{shaded}")
+    return canvas
+
+
+def _draw_curve(axes: Axes, label: str, curve: ScoreCurve) -> None:
+    """Draw the score of each chunk over the time of its audio."""
+    scores = curve.scores[label]
+    edges = curve.hop_seconds * np.arange(len(scores) + 1)
+    axes.stairs(scores, edges, color=GREY if curve.is_reset else BUNDLE, linewidth=1.0)
+    axes.set_title(f"{label}: {curve.name}", fontsize="small", loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def draw_measure(report: MeasureReport) -> Canvas:
@@ -107,7 +135,7 @@ def draw_measure(report: MeasureReport) -> Canvas:
     return canvas
 
 
-def _add_caption(canvas: Canvas, report: MeasureReport | ParityReport, title: str) -> None:
+def _add_caption(canvas: Canvas, report: MeasureReport | ParityReport | ScoresReport, title: str) -> None:
     """Write the title, the report's warning and its origin above the panels."""
     width = int(CHARACTERS * canvas.get_figwidth())
     lines = [*filter(None, (title, report.warning)), *textwrap.wrap(describe_origin(report.origin), width)]

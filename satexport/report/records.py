@@ -16,6 +16,7 @@ from satexport.measure.records import MeasureEntry, MeasureReport
 from satexport.origin import origin
 from satexport.parity.records import ParityReport
 from satexport.quantize.records import SensitivityReport
+from satexport.report.paper_records import PaperReport, ScoresReport
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,10 +203,12 @@ class MatrixReport:
         return next((case.parity.warning for case in self.cases if case.parity and case.parity.warning), None)
 
 
-Report = ExportReport | ParityReport | MeasureReport | SensitivityReport | BuildReport | MatrixReport
+Report = (ExportReport | ParityReport | MeasureReport | SensitivityReport | BuildReport | MatrixReport
+          | PaperReport | ScoresReport)
 KINDS: Mapping[str, type] = {  # `kind` in the JSON -> record, in the order in which a bundle gets its reports
     "export": ExportReport, "sensitivity": SensitivityReport, "parity": ParityReport,
-    "measure": MeasureReport, "build": BuildReport, "matrix": MatrixReport}
+    "measure": MeasureReport, "build": BuildReport, "matrix": MatrixReport, "paper": PaperReport,
+    "scores": ScoresReport}
 
 
 def kind_of(report: Report) -> str:

@@ -20,7 +20,8 @@ MAX_BYTES = 50_000_000   # of a report; the curve of a day of 1 s chunks takes 2
 AGAIN = {  # kind of report -> the command that makes it again
     "export": "satexport onnx", "parity": "satexport parity BUNDLE", "measure": "satexport measure BUNDLE",
     "sensitivity": "satexport bundle --target NAME --sensitivity", "build": "satexport trt --build BUNDLE",
-    "matrix": "satexport matrix MATRIX.toml"}
+    "matrix": "satexport matrix MATRIX.toml", "paper": "satexport paper TABLE",
+    "scores": "satexport paper figure2 BUNDLE"}
 COMPUTED = ("verdict", "status", "kept", "gates", "warning", "pytorch_map", "bundle_map", "pytorch_top1",
             "bundle_top1")  # properties of records that are also in their JSON
 

@@ -53,6 +53,7 @@ _TERMS = {  # kind of report -> term -> definition
         "layers": "score differences from the fp32 graph with only this layer in int8, over `chains` chains "
                   "of clips of `chain_seconds` s or more, with the cache passed from chunk to chunk"},
 }
+
 _BOTH = {**_TERMS["parity"], **_TERMS["measure"]}
 _CASE = {
     "status": "of a case: failed if a gate failed or it ended with an error; skipped if this machine cannot "
@@ -61,4 +62,13 @@ _CASE = {
                    "satexport's sources, the versions of packages and the CPU: as long as it is the same, a "
                    "case that has a result is not run again",
     "live": "the bundle as `satexport run` loads it, measured for the CPU time of a chunk"}
-TERMS: Mapping[str, Mapping[str, str]] = {**_TERMS, "build": _BOTH, "matrix": {**_BOTH, **_CASE}}
+_PAPER = {
+    "published": "what the paper gives, by its own definitions; `note` says how they differ from those here",
+    "why_not": "why there are no figures of a labelled set: they are never those of random weights"}
+_SCORES = {
+    "curves": "the score of each label in each chunk of the recording, of each bundle",
+    "is_reset": "true: the stream begins anew, from silence, at each chunk, as if there were no cache",
+    "events": "begin and end in seconds of the sounds with a label, if the recording has a list of them"}
+TERMS: Mapping[str, Mapping[str, str]] = {
+    **_TERMS, "build": _BOTH, "matrix": {**_BOTH, **_CASE}, "paper": {**_TERMS["parity"], **_PAPER},
+    "scores": _SCORES}

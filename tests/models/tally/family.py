@@ -34,7 +34,7 @@ MARK: Final = "hidden.weight"
 MARKS: Final = frozenset({MARK})
 PUBLISHED: Final[Mapping[str, Sequence[Published]]] = {}
 DEMOS: Final[Mapping[str, Path]] = {}
-PAPER: Final[Mapping[str, PaperFigures]] = {}
+PAPER: Final[Mapping[str, Sequence[PaperFigures]]] = {}
 SORTS_CLASSES: Final = False
 
 

@@ -16,6 +16,7 @@ Cache = NDArray[np.float64]  # [N, memory, width]
 
 class NumpyTally:
     clip_protocol = ""
+    model = None
 
     def __init__(self, checkpoint: Checkpoint[Variant], embedding: str = "") -> None:
         self.variant, self.embedding = checkpoint.variant, embedding

@@ -1,0 +1,70 @@
+"""The readable content of the papers' tables and of scores over a recording. Imports only numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from satexport.parity.records import describe_left_out
+from satexport.report.figures import present
+from satexport.report.paper_figures import SECTIONS, score_figures
+from satexport.report.paper_records import WITHIN, PaperReport, PaperRow, ScoresReport
+from satexport.report.table import Block, Table, rows_table
+
+
+def describe_paper(report: PaperReport) -> Iterator[Block]:
+    """Yield a table for each group of figures, with a row for each row of the paper, and then in sentences
+    how the paper counted, what does not agree and why, and what was not measured. `describe_stored` adds
+    the notes."""
+    for title, figures in SECTIONS[report.table]:
+        shown = present(figures, report.rows)
+        if any(figure.of(row) is not None for row in report.rows for figure in shown):
+            yield Table(title=f"{report.title}: {title}", texts=3, head=(
+                "row", "paper's name", "s", *(figure.head for figure in shown)), rows=[
+                [_name(row), row.title, str(row.seconds), *(figure.text(row) for figure in shown)]
+                for row in report.rows if any(figure.of(row) is not None for figure in shown)])
+    yield from _describe_counting(report)
+    yield from dict.fromkeys(row.published.note for row in report.rows if row.published.note)
+    for row in report.rows:
+        if row.labelled_set:
+            yield from (f"{row.name}: {text}" for text in describe_left_out(row.labelled_set.origin))
+    yield from _describe_missing(report)
+
+
+def _name(row: PaperRow) -> str:
+    return f"{row.name} {row.kind}".strip()
+
+
+def _describe_counting(report: PaperReport) -> Iterator[str]:
+    """Yield how the paper counted operations, and why a count does not agree."""
+    ways: dict[str, list[str]] = {}
+    for row in report.rows:
+        if row.as_paper is not None and row.published.counting:
+            ways.setdefault(row.published.counting.what, []).append(row.name)
+    for way, names in ways.items():
+        yield f"Operations counted as in the paper: {way} ({', '.join(names)})."
+    rounded = [row.name for row in report.rows if row.agrees and abs(row.share_of_paper or 0) > WITHIN]
+    if rounded:
+        yield (f"Counts that differ by more than {WITHIN:.0%} and agree after rounding to the digits that "
+               f"the paper prints: {', '.join(rounded)}.")
+    for row in report.rows:
+        if row.agrees is False and row.published.counting:
+            yield (f"{row.name} does not agree with the paper: "
+                   f"{row.published.counting.reason or 'the reason is not known.'}")
+
+
+def _describe_missing(report: PaperReport) -> Iterator[str]:
+    """Yield why there are no figures of a labelled set, for all rows with the same reason together."""
+    reasons: dict[str, list[str]] = {}
+    for row in report.rows:
+        if row.why_not:
+            reasons.setdefault(row.why_not, []).append(_name(row))
+    for reason, names in reasons.items():
+        which = "all rows" if len(names) == len(report.rows) else ", ".join(names)
+        yield f"Not measured, {reason}: {which}."
+
+
+def describe_scores(report: ScoresReport) -> Iterator[Block]:
+    """Yield a table for each label, with a row for each bundle."""
+    for label in report.labels:
+        yield rows_table(f"scores of {label} over {report.seconds:g} s of {report.recording}", "bundle",
+                         score_figures(label), {curve.name: curve for curve in report.curves})
