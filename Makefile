@@ -10,7 +10,7 @@ CLIP := build/clip.wav
 # Python keeps what it compiled, in __pycache__: each process of the tests would compile the test modules for 10 s.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-long test-anywhere test-arm fuzz check docs results growth peers train lock check-lock clean
+.PHONY: demo test test-long test-anywhere test-arm fuzz check docs results growth peers paper train lock check-lock clean
 
 demo: .venv/installed
 	$(BIN)/satexport onnx --model sat-t --delay 2 --checkpoint demo
@@ -72,6 +72,12 @@ growth: .venv/installed
 # takes an hour and 3 GB under build/peers on an otherwise idle machine. MODELS='sat-t vit-s': only these models.
 peers: .venv/installed
 	$(BIN)/python -m benchmarks.peers --install $(if $(MODELS),--models $(MODELS))
+
+# Write docs/paper.md: the papers' tables with random weights, and the scores of the demo over a recording. Takes a
+# quarter of an hour.
+PAPER := build/paper
+paper: .venv/installed
+	$(BIN)/python -m benchmarks.paper --make $(PAPER)
 
 # Train the demo checkpoint again, on ESC-10 in ESC-50 layout: make train DATA=../shared/esc10
 train: .venv/installed

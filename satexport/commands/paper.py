@@ -20,13 +20,14 @@ from satexport.commands.options import (
     threads_option,
 )
 from satexport.errors import GateError, UsageError, requires_extra
+from satexport.facts import names, shipped_folder
 from satexport.terminal import note
 
 if TYPE_CHECKING:
     from satexport.report.paper_records import PaperReport
     from satexport.report.records import Report
 
-TABLES = ("table1", "table2", "table3", "efficientat", "embeddings")
+TABLES = names(shipped_folder("papers"))
 TABLE_ENDINGS, FIGURE_ENDINGS = (".md", ".json"), (".png", ".md", ".json")
 
 
@@ -113,14 +114,14 @@ def _show_table(name: str, *, data: str | None, folds: str | None, category_map:
     given = _parse_checkpoints(checkpoints)
     with requires_extra("export"):
         from satexport.paper.fill import PaperOptions, fill_table, select_rows
-        from satexport.paper.tables import TABLES as PLANS
+        from satexport.paper.tables import find_table
         from satexport.parity.scoring import SetOptions
 
         options = PaperOptions(
             checkpoints=given, data=data, folds=parse_folds(folds), category_map=category_map,
             measure=measured, bundles=bundles, scoring=SetOptions(
                 cluster=parse_cluster(**cluster), threads=threads, skip_unreadable=skip_unreadable))
-        report = fill_table(select_rows(PLANS[name](), only), options)
+        report = fill_table(select_rows(find_table(name), only), options)
     _show(report, output, as_json)
     if require_data and (missing := _missing(report)):
         raise GateError(f"{name}: {missing}.")

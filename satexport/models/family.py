@@ -162,7 +162,8 @@ class PaperFigures:
     """The figures that a paper gives for a variant, by the paper's own definitions. None: it gives none."""
 
     paper: str                         # its number on arXiv, such as "2305.17834"
-    table: str = ""                    # the tables in it, such as "Table 1"
+    tables: tuple[str, ...] = ()       # in it, such as "Table 1"
+    title: str = ""                    # the model as the paper calls it; "": as satexport does
     note: str = ""                     # how its definitions differ from those of satexport
     parameters_m: float | None = None  # 1e6 weights
     tokens: int | None = None
@@ -177,7 +178,7 @@ class PaperFigures:
     @property
     def source(self) -> str:
         """The paper and its tables."""
-        return f"arXiv {self.paper}{', ' if self.table else ''}{self.table}"
+        return ", ".join((f"arXiv {self.paper}", *self.tables))
 
 
 @dataclass(frozen=True, kw_only=True)

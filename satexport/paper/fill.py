@@ -59,8 +59,8 @@ def fill_table(plan: TablePlan, options: PaperOptions) -> PaperReport:
     work = _Work(plan, options, chosen)
     rows = [work.fill(row) for row in plan.rows]
     work.finish()
-    notes = plan.notes if options.data or plan.name == "embeddings" else (*plan.notes, NO_DATA)
-    return PaperReport(table=plan.name, title=plan.title, rows=tuple(rows),
+    notes = plan.notes if options.data or not plan.is_scored else (*plan.notes, NO_DATA)
+    return PaperReport(table=plan.name, title=plan.title, sections=plan.sections, rows=tuple(rows),
                        notes=(*notes, *dict.fromkeys(work.notes)))
 
 
@@ -127,7 +127,7 @@ class _Work:
             kept.remove()
 
     def _why_not(self, what: str | None) -> str:
-        if not self._options.data or self._plan.name == "embeddings":
+        if not self._options.data or not self._plan.is_scored:
             return ""
         return "no checkpoint is given" if what is None else "the weights are random"
 

@@ -15,7 +15,8 @@ def describe_paper(report: PaperReport) -> Iterator[Block]:
     """Yield a table for each group of figures, with a row for each row of the paper, and then in sentences
     how the paper counted, what does not agree and why, and what was not measured. `describe_stored` adds
     the notes."""
-    for title, figures in SECTIONS[report.table]:
+    for section in report.sections:
+        title, figures = SECTIONS[section]
         shown = present(figures, report.rows)
         if any(figure.of(row) is not None for row in report.rows for figure in shown):
             yield Table(title=f"{report.title}: {title}", texts=3, head=(

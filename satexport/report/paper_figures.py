@@ -161,18 +161,13 @@ EMBEDDING_SIZE_FIGURES: Sequence[Figure[PaperRow]] = (
            definition="mean normalised score over the tasks of HEAR that the paper gives; not run here"),
 )
 
-SECTIONS: Mapping[str, Sequence[tuple[str, Sequence[Figure[PaperRow]]]]] = {  # table -> titles and figures
-    **dict.fromkeys(("table1", "table2"), (
-        ("size", SIZE_FIGURES), ("operations of a step", OPERATION_FIGURES),
-        ("memory of a step", MEMORY_FIGURES), ("mAP", MAP_FIGURES))),
-    "table3": (("F1 of events", F1_FIGURES),),
-    "efficientat": (("size", SIZE_FIGURES), ("multiply-adds of a step", MULTIPLY_ADD_FIGURES),
-                    ("memory of a step", MEMORY_FIGURES), ("mAP", MAP_FIGURES)),
-    "embeddings": (("embeddings", EMBEDDING_SIZE_FIGURES),),
-}
-PAPER_FIGURES: Sequence[Figure[PaperRow]] = (
-    *SIZE_FIGURES, *OPERATION_FIGURES, *MEMORY_FIGURES, *MAP_FIGURES, *F1_FIGURES, *MULTIPLY_ADD_FIGURES,
-    *EMBEDDING_SIZE_FIGURES)
+SECTIONS: Mapping[str, tuple[str, Sequence[Figure[PaperRow]]]] = {  # key -> title and figures
+    "size": ("size", SIZE_FIGURES), "operations": ("operations of a step", OPERATION_FIGURES),
+    "multiply-adds": ("multiply-adds of a step", MULTIPLY_ADD_FIGURES),
+    "memory": ("memory of a step", MEMORY_FIGURES), "map": ("mAP", MAP_FIGURES),
+    "events": ("F1 of events", F1_FIGURES), "embeddings": ("embeddings", EMBEDDING_SIZE_FIGURES)}
+PAPER_FIGURES: Sequence[Figure[PaperRow]] = tuple(
+    figure for _, figures in SECTIONS.values() for figure in figures)
 
 
 def _over(label: str, of: Callable[[Any], float]) -> Callable[[ScoreCurve], float]:

@@ -66,6 +66,7 @@ class PaperReport:
 
     table: str                  # "table1"
     title: str
+    sections: tuple[str, ...]   # groups of figures, keys of SECTIONS in satexport.report.paper_figures
     rows: tuple[PaperRow, ...]
     notes: tuple[str, ...]      # what the paper leaves open, and what was not measured
     origin: Mapping[str, Any] = field(default_factory=origin)

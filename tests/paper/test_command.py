@@ -55,7 +55,8 @@ def audioset_style(real: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
              "# YTID, start_seconds, end_seconds, positive_labels"]
     rows = list(csv.DictReader((real / "meta" / "esc50.csv").read_text("utf-8").splitlines()))
     names = {"dog": "Dog", "rain": "Rain"}
-    for number, row in enumerate([row for row in rows if row["category"] in names and row["fold"] == "4"][:8]):
+    chosen = [row for row in rows if row["category"] in names and row["fold"] == "4"][:8]
+    for number, row in enumerate(chosen):
         if number < 6:
             (folder / "audio" / f"Yvideo{number}.ogg").symlink_to(real / "audio" / row["filename"])
         lines.append(f'video{number}, 30.000, 35.000, "{mids[names[row["category"]]]}"')
@@ -128,7 +129,7 @@ def test_the_export_of_an_earlier_command_is_used_again(bundles: Path, tmp_path:
 
 def test_memory_is_that_of_one_step_and_of_a_backward_pass(bundles: Path) -> None:
     need("memray", "measure")
-    result = call("paper", "table2", "--only", "sat-t-2s", "--checkpoint", "sat-t-2s=demo", "--bundles", bundles,
+    result = call("paper", "table2", *DEMO[:-1], "--bundles", bundles,
                   "--json")
     memory = row_of(result.out)["memory_bytes"]
     assert memory["state"] == 884_736
@@ -212,11 +213,13 @@ def clip(audio: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_the_picture_shows_every_label_and_bundle(demo: Path, random_vit: Path, clip: Path, tmp_path: Path) -> None:
+def test_the_picture_shows_every_label_and_bundle(demo: Path, random_vit: Path, clip: Path,
+                                                  tmp_path: Path) -> None:
     need("matplotlib", "measure")
     out = tmp_path / "figure2.png"
-    result = call("paper", "figure2", demo, random_vit, "--recording", clip, "--labels", "Dog,Rain", "-o",
-    out) assert (result.code, out.read_bytes()[:8]) == (0, b"\x89PNG\r\n\x1a\n")
+    result = call("paper", "figure2", demo, random_vit, "--recording", clip, "--labels", "Dog,Rain",
+                  "-o", out)
+    assert (result.code, out.read_bytes()[:8]) == (0, b"\x89PNG\r\n\x1a\n")
     assert "RANDOM WEIGHTS" in result.err
 
 
@@ -246,7 +249,8 @@ def test_a_label_that_a_bundle_lacks_and_a_file_that_is_no_sound_are_said(tiny: 
     assert (result.code, "cannot be read as audio" in result.err) == (4, True)
 
 
-def test_a_report_of_scores_is_shown_again_and_drawn_from_its_file(tiny: Path, clip: Path, tmp_path: Path) -> None:
+def test_a_report_of_scores_is_shown_again_and_drawn_from_its_file(tiny: Path, clip: Path,
+                                                                   tmp_path: Path) -> None:
     out = tmp_path / "figure2.json"
     assert call("paper", "figure2", tiny, "--recording", clip, "--labels", "Dog", "-o", out).code == 0
     assert "scores of Dog over 10 s of clip.wav" in call("report", out).out

@@ -29,7 +29,8 @@ _COUNTING: Final = Counting(
 
 PAPER: Final = {
     name: (PaperFigures(
-        paper="2305.17834", table="Table 1" if name == "ast-10s" else "Tables 2 and 3", note=NOTE,
+        paper="2305.17834", note=NOTE, title="AST",
+        tables=("Table 1",) if name == "ast-10s" else ("Table 2", "Table 3"),
         parameters_m=86, tokens=1212, memory_mb=2200, gflops=202, counting=_COUNTING, map=value,
         segment_f1=segment, onset_f1=onset),)
     for name, (value, segment, onset) in _FIGURES.items()

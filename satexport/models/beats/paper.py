@@ -26,7 +26,8 @@ _REASONS: Final = {"beats-1s": "the figure for 2 s is printed again for 1 s, whi
 
 PAPER: Final = {
     name: (PaperFigures(
-        paper="2305.17834", table="Table 1" if name == "beats-10s" else "Tables 2 and 3", note=NOTE,
+        paper="2305.17834", note=NOTE, title="BEATs",
+        tables=("Table 1",) if name == "beats-10s" else ("Table 2", "Table 3"),
         parameters_m=90, tokens=tokens, memory_mb=memory, gflops=gflops, map=value,
         segment_f1=segment, onset_f1=onset, counting=Counting(
             attention=True, what="with the products of the attention", reason=_REASONS.get(name, ""))),)

@@ -29,7 +29,8 @@ _REASON: Final = ("the model does the same work at 1, 2 and 10 s, because a shor
 
 PAPER: Final = {
     name: (PaperFigures(
-        paper="2305.17834", table=f"Table {1 if name == 'htsat-10s' else 2}", note=NOTE, parameters_m=31,
+        paper="2305.17834", title="HTS-AT", note=NOTE,
+        tables=("Table 1" if name == "htsat-10s" else "Table 2",), parameters_m=31,
         tokens=1024, memory_mb=171, gflops=gflops, map=value, counting=Counting(
             attention=True, more=STFT, reason="" if name == "htsat-10s" else _REASON,
             what="with the products of the attention and the STFT as a convolution")),)

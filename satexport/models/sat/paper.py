@@ -57,7 +57,8 @@ def _counting(name: str) -> Counting:
 
 PAPER: Final = {
     name: (PaperFigures(
-        paper=PAPER_ID, table="Table 1" if name.endswith("10s") else "Tables 2 and 3", note=NOTE,
+        paper=PAPER_ID, tables=("Table 1",) if name.endswith("10s") else ("Table 2", "Table 3"), note=NOTE,
+        title=name.rpartition("-")[0].upper().replace("VIT", "ViT"),
         tokens=_TOKENS[name.rpartition("-")[2]], memory_mb=memory, gflops=gflops, counting=_counting(name),
         map=score, segment_f1=segment, onset_f1=onset),)
     for name, (memory, gflops, score, segment, onset) in _TABLES.items()} | {
