@@ -1,7 +1,7 @@
 """Write docs/paper.md and its picture from the reports that `make paper` has made.
 
-    make paper                                   a quarter of an hour; the weights are random, but for figure 2
-    python -m benchmarks.paper build/paper       the page again, from the reports in a folder
+    make paper                                   a quarter of an hour; the weights are random, but for
+    figure 2 python -m benchmarks.paper build/paper       the page again, from the reports in a folder
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 PAGE, PICTURE = DOCS / "paper.md", DOCS / "images" / "figure2.png"
 BEGIN, END = "<!-- make paper -->", "<!-- make paper end -->"
 WIDTH = 118
-LABELS = "Siren,Dog"    # of the picture
+LABELS = "Siren,Busy signal"    # of the picture
 
 
 def page_part(folder: Path) -> str:
@@ -51,8 +51,8 @@ def _block(block: Block) -> str:
 
 
 def write_page(folder: Path, page: Path = PAGE, picture: Path = PICTURE) -> None:
-    """Write the generated part of the page, and the picture if there is a report of scores. Raises `DataError`
-    if the page has no place for it."""
+    """Write the generated part of the page, and the picture if there is a report of scores. Raises
+    `DataError` if the page has no place for it."""
     before, found, rest = page.read_text("utf-8").partition(BEGIN)
     if not found or END not in rest:
         raise DataError(f"{page} lacks the lines {BEGIN} and {END}, between which the tables stand.")

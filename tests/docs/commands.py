@@ -30,6 +30,7 @@ NEEDS = {  # pattern of a shown command -> what it needs and a test does not hav
     r"\bhub:": "the network (Hugging Face Hub)",
     r"\bsatexport data\b": "the network (ESC-50, 600 MB)",
     r"^satexport onnx(?!.*--checkpoint)|--checkpoint published": "the network (Zenodo)",
+    r"\baudioset/": "AudioSet's clips",
 }
 
 

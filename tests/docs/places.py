@@ -186,6 +186,9 @@ PLACES: dict[str, Maker] = {
     "parity.xml": nothing,
     "report.md": nothing,
     "measure.png": nothing,
+    "vit.md": nothing,
+    "table1.md": nothing,
+    "figure2.png": nothing,
 }
 
 

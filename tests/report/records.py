@@ -6,6 +6,7 @@ from satexport.bundle.contract import USUAL_OPTIONS, CheckpointOrigin
 from satexport.bundle.gates import Gate
 from satexport.measure.latency import Latency, StepLatency
 from satexport.measure.records import MeasureEntry, MeasureReport, MemoryBytes
+from satexport.models.family import Counting, PaperFigures
 from satexport.parity.differences import Differences, Drift, EmbeddingDifferences
 from satexport.parity.records import (
     ClassMetrics,
@@ -18,6 +19,7 @@ from satexport.parity.records import (
     SetParity,
 )
 from satexport.quantize.records import LayerCost, SensitivityReport
+from satexport.report.paper_records import PaperReport, PaperRow, ScoreCurve, ScoresReport, StepBytes
 from satexport.report.records import (
     BoardFacts,
     BuildReport,
@@ -115,4 +117,29 @@ def all_reports() -> list[Report]:
     build = BuildReport(bundle_sha256="ef" * 32, engines=(engine, EngineRecord(
         precision="int8", gates=(GATE,), parity=None, measure=None)), settings={},
         board=BoardFacts(tensorrt="10.3.0", device="a board", compute_capability="8.7"))
-    return [export, sensitivity, parity_report(), measure_report(), build, matrix_report()]
+    return [export, sensitivity, parity_report(), measure_report(), build, matrix_report(), paper_report(),
+            scores_report()]
+
+
+def paper_report() -> PaperReport:
+    published = PaperFigures(
+        paper="2305.17834", tables=("Table 2",), note="a note", parameters_m=5.5, tokens=48, memory_mb=9,
+        gflops=0.5, map=43.3, counting=Counting(attention=False, what="without a cache"))
+    measured = PaperRow(
+        name="sat-t-2s", title="SAT-T", seconds=2, published=published, parameters=5_500_000,
+        tokens={"new": 48, "cached": 48}, operations={"model": 564_000_000, "front_end": 26_000_000},
+        as_paper=515e6, checkpoint=DEMO, labelled_set=parity_report().labelled_set, memory_bytes=StepBytes(
+            weights=22_300_000, state=884_736, transient=970_000, autograd=7_240_000))
+    other = PaperRow(name="KD-AST", title="KD-AST", seconds=10, why_not="there is no such model here",
+                     published=PaperFigures(paper="2305.17834", map=47.1))
+    return PaperReport(table="table2", title="Table 2", sections=("size", "operations", "memory", "map"),
+                       rows=(measured, other), notes=("a note of the table",))
+
+
+def scores_report() -> ScoresReport:
+    curves = [ScoreCurve(
+        name=f"sat-t-2s / onnx{word}", variant="sat-t-2s", hop_seconds=2.0, is_reset=is_reset,
+                         bundle_sha256="cd" * 32, checkpoint=DEMO, scores={"Dog": (0.1, 0.9, 0.2)})
+              for word, is_reset in (("", False), (", reset at every chunk", True))]
+    return ScoresReport(recording="street.wav", seconds=6.0, labels=("Dog",), curves=tuple(curves),
+                        events={"Dog": ((1.5, 4.0),)})
