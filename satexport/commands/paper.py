@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from satexport.report.paper_records import PaperReport
     from satexport.report.records import Report
 
-TABLES = names(shipped_folder("papers"))
+TABLES = sorted(names(shipped_folder("papers")), key=lambda name: (not name.startswith("table"), name))
 TABLE_ENDINGS, FIGURE_ENDINGS = (".md", ".json"), (".png", ".md", ".json")
 
 

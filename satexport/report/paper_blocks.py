@@ -25,9 +25,7 @@ def describe_paper(report: PaperReport) -> Iterator[Block]:
                 for row in report.rows if any(figure.of(row) is not None for figure in shown)])
     yield from _describe_counting(report)
     yield from dict.fromkeys(row.published.note for row in report.rows if row.published.note)
-    for row in report.rows:
-        if row.labelled_set:
-            yield from (f"{row.name}: {text}" for text in describe_left_out(row.labelled_set.origin))
+    yield from _describe_sets(report)
     yield from _describe_missing(report)
 
 
@@ -51,6 +49,19 @@ def _describe_counting(report: PaperReport) -> Iterator[str]:
         if row.agrees is False and row.published.counting:
             yield (f"{row.name} does not agree with the paper: "
                    f"{row.published.counting.reason or 'the reason is not known.'}")
+
+
+def _describe_sets(report: PaperReport) -> Iterator[str]:
+    """Yield on which set the figures of each row were measured, and what is missing in it."""
+    names: dict[str, list[str]] = {}
+    for row in report.rows:
+        if found := row.labelled_set:
+            facts = (f"{found.name}, {found.clips} clips with {len(found.pytorch.classes)} classes, which is "
+                     "another set than the paper's unless you brought that one",
+                     *describe_left_out(found.origin))
+            names.setdefault(". ".join(text.removesuffix(".") for text in facts), []).append(row.name)
+    for facts_text, rows in names.items():
+        yield f"Measured on {facts_text} ({', '.join(rows)})."
 
 
 def _describe_missing(report: PaperReport) -> Iterator[str]:

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 from typing import Any
 
 import pytest
@@ -42,12 +43,14 @@ def printed() -> dict[str, list[float | None]]:
     return found
 
 
+@cache
 def document() -> dict[str, dict[str, Any]]:
     """What `models --json` says of each variant."""
     models = json.loads(call("models", "--json").out)["models"]
     return {entry["name"]: entry for entry in models if entry["family"] == "sat"}
 
 
+@cache
 def tables() -> list[list[list[str]]]:
     """The cells of the tables of the family that `models` prints: sizes, files, figures of papers."""
     found: list[list[list[str]]] = []

@@ -139,7 +139,7 @@ def paper_report() -> PaperReport:
 def scores_report() -> ScoresReport:
     curves = [ScoreCurve(
         name=f"sat-t-2s / onnx{word}", variant="sat-t-2s", hop_seconds=2.0, is_reset=is_reset,
-                         bundle_sha256="cd" * 32, checkpoint=DEMO, scores={"Dog": (0.1, 0.9, 0.2)})
-              for word, is_reset in (("", False), (", reset at every chunk", True))]
+        bundle_sha256="cd" * 32, checkpoint=DEMO, scores={"Dog": (0.1, 0.9, 0.2)})
+        for word, is_reset in (("", False), (", reset at every chunk", True))]
     return ScoresReport(recording="street.wav", seconds=6.0, labels=("Dog",), curves=tuple(curves),
                         events={"Dog": ((1.5, 4.0),)})
