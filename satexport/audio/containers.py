@@ -14,6 +14,7 @@ CONTAINERS = (  # offset, magic bytes, name
     (0, b"Creative Voice", "VOC"), (0, b"MThd\0\0\0\6", "MIDI"), (0, b"DSD ", "DSF"), (0, b"FRM8", "DSDIFF"))
 FORMS = {8: (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM")}  # for magic bytes at offset 8: first bytes
 FIRST_BYTES = 16     # enough to identify every container except an MPEG stream without a tag
+OGG_PAGE = 27 + 255 + 255 * 255  # largest size of a page of Ogg, bytes
 MPEG_BYTES = 8192    # enough for that too: three frames of at most 2880 bytes
 
 _LAYER_1, _LAYER_2, _LAYER_3 = 3, 2, 1  # their codes in a frame header
@@ -75,6 +76,18 @@ def mpeg_frame(content: bytes, offset: int) -> int:
     if layer == _LAYER_1:
         return (12 * bits // hertz + pad) * 4
     return (72 if layer == _LAYER_3 and version != 3 else 144) * bits // hertz + pad
+
+
+def ogg_is_cut(end: bytes) -> bool:
+    """Whether an Ogg stream stops before its end, given its last OGG_PAGE bytes or more: the last page is not
+    marked as the last one of the stream (RFC 3533, section 6), or is incomplete."""
+    page = end.rfind(b"OggS\0")
+    if page < 0:  # other content follows the stream
+        return False
+    if len(end) < page + 27:
+        return True
+    lengths = end[page + 27:page + 27 + end[page + 26]]
+    return not end[page + 5] & 4 or len(end) < page + 27 + end[page + 26] + sum(lengths)
 
 
 def _adts_frame(content: bytes, offset: int) -> int:

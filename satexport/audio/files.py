@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from satexport.audio.containers import MPEG_BYTES, container_of
+from satexport.audio.containers import MPEG_BYTES, OGG_PAGE, container_of, ogg_is_cut
 from satexport.audio.lengths import MIN_TRAILING, View, correct_length
 from satexport.audio.parts import MAX_LENGTH, Part, is_seekable
 from satexport.errors import AudioError, MissingError, RunError
@@ -250,6 +250,9 @@ def _check_end(view: View, sound: Any, decoded: int) -> Iterator[str]:
     """Warnings about the end of a file whose length can be checked only after decoding it."""
     if sound.format == "FLAC" and decoded < sound.frames < MAX_LENGTH:
         yield f"its header announces {sound.frames} samples, but it contains {decoded}"
+    if sound.format == "OGG" and ogg_is_cut(view.last(2 * OGG_PAGE)):
+        yield (f"it stops before its end, after {decoded / sound.samplerate:.1f} s: it is truncated. The "
+               "audio before that was used")
     if sound.format in ("FLAC", "OGG") and view.remaining >= MIN_TRAILING:
         yield (f"{view.remaining} bytes after the announced end are ignored. If they are audio, convert the "
                "file with ffmpeg")

@@ -40,6 +40,11 @@ class View:
         """Bytes after the current offset."""
         return self._available - self._offset
 
+    def last(self, count: int) -> bytes:
+        """The last bytes of the file, at most `count`."""
+        self._file.seek(max(0, self._available + self._skip - len(self._header) - count))
+        return self._file.read()
+
     def seek(self, offset: int, whence: int = 0) -> int:
         self._offset = max(0, (0, self._offset, self._length)[whence] + offset)
         return self._offset

@@ -130,6 +130,19 @@ def test_bytes_after_the_announced_end_cause_a_warning(tmp_path: Path, form: str
     assert "bytes after the announced end are ignored" in warnings[0]
 
 
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+@pytest.mark.parametrize("cut", [1, 40, 8000])
+def test_a_truncated_ogg_causes_a_warning(tmp_path: Path, subtype: str, cut: int) -> None:
+    sound = np.random.default_rng(7).normal(0, 0.1, 6 * SAMPLES).clip(-1, 1)
+    content = encode("OGG", subtype, sound)
+    whole, warnings = decode(tmp_path, content)
+    assert warnings == []
+    decoded, warnings = decode(tmp_path, content[:-cut])
+    assert len(decoded) <= len(whole)
+    assert len(warnings) == 1
+    assert f"stops before its end, after {len(decoded) / RATE:.1f} s: it is truncated" in warnings[0]
+
+
 @pytest.mark.parametrize(("form", "subtype"), [
     ("WAV", None), ("FLAC", None), ("OGG", "VORBIS"), ("OGG", "OPUS")])
 def test_the_second_of_two_concatenated_files_causes_a_warning(
