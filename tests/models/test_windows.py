@@ -77,7 +77,8 @@ def test_an_impossible_name_is_wrong_use(name: str) -> None:
         named_variant(name)
 
 
-@pytest.mark.parametrize("model", [WINDOW, "mn01", "ast-48x3x2x96"])
+@pytest.mark.parametrize("model", [WINDOW, *(
+    pytest.param(model, marks=pytest.mark.long) for model in ("mn01", "ast-48x3x2x96"))])
 def test_the_graph_is_that_of_a_chunk_as_long_as_the_window(model: str, tmp_path: Path) -> None:
     window = export(tmp_path, model, 1, "random", use_onnxsim=False, window=2)
     chunk = export(tmp_path, model, 2, "random", use_onnxsim=False)

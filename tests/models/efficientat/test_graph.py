@@ -31,7 +31,7 @@ from tests.models.efficientat.graphs import ALLOWED, contract_of, pytorch_scores
 from tests.models.efficientat.vectors import wave
 
 TOLERANCE = 1e-4
-SHORT = [("mn01", 1), ("mn01", 2), ("mn02", 1), ("mn10-fc-s2211", 1), ("mn10-mels-40", 1)]
+SHORT = [("mn01", 2), ("mn02", 1)]
 
 
 @lru_cache(maxsize=4)
@@ -49,7 +49,7 @@ def test_every_variant_equals_pytorch(model: str, delay: int) -> None:
     assert np.ptp(expected, axis=0).max() > 0.01  # the scores change from chunk to chunk
 
 
-@pytest.mark.parametrize("model", ["mn01", "mn10-fc-s2221"])
+@pytest.mark.parametrize("model", ["mn01", pytest.param("mn10-fc-s2221", marks=pytest.mark.long)])
 def test_each_rewrite_removes_nodes_and_keeps_the_scores(model: str) -> None:
     checkpoint = weights(model, 1)
     audio = golden_audio(checkpoint.variant)
@@ -65,7 +65,7 @@ def test_each_rewrite_removes_nodes_and_keeps_the_scores(model: str) -> None:
     assert operators[-1] == ALLOWED
 
 
-@pytest.mark.parametrize("opset", [17, 20, 23])
+@pytest.mark.parametrize("opset", [17, 23])
 def test_every_opset_gives_the_same_scores(opset: int) -> None:
     checkpoint = weights("mn01", 1)
     audio = golden_audio(checkpoint.variant)
@@ -74,10 +74,10 @@ def test_every_opset_gives_the_same_scores(opset: int) -> None:
     assert np.abs(stage.scores(audio)[0] - pytorch_scores(checkpoint, audio)).max() < TOLERANCE
 
 
-@pytest.mark.parametrize("options", [
-    GraphOptions(input="mel"), GraphOptions(streams=3), GraphOptions(streams=ANY),
-    GraphOptions(input="mel", streams=ANY)], ids=lambda options: options.suffix)
-@pytest.mark.parametrize("model", ["mn01", "mn10-fc"])
+@pytest.mark.parametrize(("model", "options"), [
+    ("mn01", GraphOptions(input="mel")), ("mn01", GraphOptions(streams=3)),
+    ("mn01", GraphOptions(streams=ANY)),
+    ("mn10-fc", GraphOptions(input="mel", streams=ANY))], ids=str)
 def test_the_graph_gives_the_scores_of_the_published_model_under_all_options(
         options: GraphOptions, model: str) -> None:
     checkpoint = weights(model, 1)
@@ -113,7 +113,7 @@ def test_every_product_has_a_role_and_the_front_end_is_apart() -> None:
     assert Role("conv", "01.expand") not in graph.layers()  # mn01's block 1 expands nothing
 
 
-@pytest.mark.parametrize("model", ["mn01", "mn10-fc"])
+@pytest.mark.parametrize("model", ["mn01", pytest.param("mn10-fc", marks=pytest.mark.long)])
 def test_tensorrt_and_openvino_take_the_graph(model: str) -> None:
     openvino = need("openvino", "openvino")
     checkpoint = weights(model, 1)
@@ -140,7 +140,7 @@ def test_a_window_scores_the_last_seconds_as_the_graph_of_that_length(tmp_path: 
 
 
 @pytest.mark.parametrize(("model", "gflops"), [
-    ("mn01", 0.036), ("mn02", 0.081), ("mn04", 0.221), ("mn05", 0.32), ("mn10", 1.08)])
+    ("mn01", 0.036), ("mn04", 0.221), pytest.param("mn10", 1.08, marks=pytest.mark.long)])
 def test_operations_of_ten_seconds_are_those_of_the_published_model(model: str, gflops: float) -> None:
     variant = find_model(model)[10]
     checkpoint = replace(weights(model, 1), variant=variant)
