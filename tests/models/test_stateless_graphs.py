@@ -36,7 +36,8 @@ def test_every_family_without_a_cache_is_tried_here_or_has_its_own_tests() -> No
 
 
 @pytest.mark.parametrize("options", [
-    USUAL_OPTIONS, GraphOptions(streams=3), GraphOptions(streams=ANY, input="mel")], ids=lambda options: options.suffix)
+    USUAL_OPTIONS, GraphOptions(streams=3), GraphOptions(streams=ANY, input="mel")],
+    ids=lambda options: options.suffix)
 @models
 def test_the_graph_gives_the_scores_of_pytorch_under_all_options(model: str, options: GraphOptions) -> None:
     checkpoint = tiny(model)

@@ -13,14 +13,14 @@ SOURCES = (  # patterns of the files that `satexport.pipeline.board` and `satexp
     "remote.py", "step.py", "terminal.py", "version.py",
     "backends/*.py", *(f"backends/tensorrt/{name}.py" for name in (
         "__init__", "backend", "build", "cuda", "engine", "inspect", "settings", "step")),
-    "bundle/*.py", "frontends/*.py",
+    "bundle/*.py", "frontends/*.py", "models/__init__.py", "models/family.py",
     *(f"measure/{name}.py" for name in ("__init__", "budgets", "latency", "records", "schedule")),
     *(f"parity/{name}.py" for name in ("__init__", "differences", "golden", "records")),
     "pipeline/__init__.py", "pipeline/board.py",
     "quantize/__init__.py", "quantize/records.py",
     *(f"report/{name}.py" for name in (
-        "__init__", "blocks", "figure", "figures", "records", "serialize", "set_figures", "table",
-        "terminal", "terms")),
+        "__init__", "blocks", "figure", "figures", "paper_blocks", "paper_figures", "paper_records",
+        "records", "serialize", "set_figures", "table", "terminal", "terms")),
     *(f"tagging/{name}.py" for name in (
         "__init__", "feed", "samples", "stream", "tagger", "window")),
 )
