@@ -152,8 +152,9 @@ def closed(redirection: str, *arguments: object, before: str = "") -> tuple[int,
 
 
 @pytest.mark.parametrize(("redirection", "command"), [
-    (">&-", "run"), (">&-", "models"), (">&-", "--help"), (">&- 2>&-", "run --json"),
-    ("<&- >&- 2>&-", "parity"), ("<&- >&- 2>&-", "targets --json")])
+    (">&-", "run"), (">&-", "models"), ("<&- >&- 2>&-", "parity"),
+    *(pytest.param(*case, marks=pytest.mark.long) for case in (
+        (">&-", "--help"), (">&- 2>&-", "run --json"), ("<&- >&- 2>&-", "targets --json")))])
 def test_without_standard_output_the_exit_code_is_unchanged_and_nothing_is_printed(
         command: str, redirection: str, demo: Path, wav: Path, tmp_path: Path) -> None:
     name, *options = command.split()

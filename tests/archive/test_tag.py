@@ -46,7 +46,9 @@ def whole(tiny: Path, archive: Path, tmp_path_factory: pytest.TempPathFactory
     return found
 
 
-@pytest.mark.parametrize(("content", "seconds"), [("tags", 20), ("scores", 6), ("events", 6), ("events", 20)])
+@pytest.mark.parametrize(("content", "seconds"), [
+    ("events", 6), ("tags", 20), *(pytest.param(*case, marks=pytest.mark.long) for case in (
+        ("scores", 6), ("events", 20)))])
 def test_rows_do_not_depend_on_how_recordings_are_cut(
         tiny: Path, archive: Path, whole: dict[str, dict[str, list[Any]]], tmp_path: Path, content: str,
         seconds: float) -> None:

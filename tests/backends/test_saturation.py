@@ -140,6 +140,7 @@ def test_a_target_whose_products_saturate_or_are_slow_on_this_cpu_is_remarked_on
     assert remark_on(target) == ""
 
 
+@pytest.mark.long
 def test_every_command_that_uses_such_a_bundle_says_so_once(
         tiny: Path, few_clips: Path, saturate: Saturate, tmp_path: Path) -> None:
     remark = "An old CPU has no dot-product instructions"

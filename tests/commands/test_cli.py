@@ -123,7 +123,8 @@ def test_an_output_folder_that_cannot_be_written_exits_with_5(tmp_path: Path) ->
         assert (result.code, "cannot be written" in result.err) == (5, True)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [
+    signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_an_interrupt_in_the_middle_of_an_export_leaves_nothing(
         number: signal.Signals, tmp_path: Path) -> None:
     process = start(*ONNX, tmp_path,  # a background job may ignore SIGINT from its start

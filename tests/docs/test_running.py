@@ -19,7 +19,7 @@ from tests.machine import has_bf16, need
 
 WHOLE = [shown for shown in shown_commands() if shown.is_whole]
 PAGES = {page: list(every) for page, every in groupby(WHOLE, key=lambda shown: shown.page)}
-QUICK = re.compile(r"satexport (models|targets|run|onnx|report)\b|--golden")
+QUICK = re.compile(r"satexport (models|targets|run|report)\b|--golden")
 SHORTER = {  # the command -> options that only make it shorter
     "bundle": ("--minutes", "0.5", "--no-measure"), "cpu": ("--minutes", "0.5", "--no-measure"),
     "openvino": ("--minutes", "0.5", "--no-measure"), "trt": ("--minutes", "0.5", "--no-measure"),

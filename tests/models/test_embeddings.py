@@ -55,7 +55,8 @@ def test_only_a_command_chooses_the_first_kind() -> None:
         check_options(find_variant("mn10"), GraphOptions(embedding="default"))
 
 
-@pytest.mark.parametrize("options", [{"input": "audio"}, {"input": "mel", "streams": 2}], ids=str)
+@pytest.mark.parametrize("options", [
+    {"input": "mel", "streams": 2}, pytest.param({"input": "audio"}, marks=pytest.mark.long)], ids=str)
 @pytest.mark.parametrize(("model", "kind"), KINDS)
 def test_every_rewrite_of_a_graph_embeds_as_the_reference_does(
         model: str, kind: str, options: dict[str, object]) -> None:

@@ -109,6 +109,7 @@ def test_the_same_seed_takes_the_same_samples_and_another_takes_others(tiny: Pat
     assert not np.array_equal(first[1]["audio"], other[1]["audio"])
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("as_shipped")
 def test_no_synthetic_clip_that_calibrates_is_one_that_gates(tiny: Path) -> None:
     calibrated = set(calibrate(open_bundle(tiny), find_calibration("synthetic")).clip_hashes)
@@ -173,6 +174,7 @@ def test_of_a_long_recording_only_the_beginning_is_in_memory_and_all_of_it_in_th
     assert peak < 3 * sound.nbytes < 7 * blocks_of_7_s * second.nbytes
 
 
+@pytest.mark.long
 def test_real_clips_calibrate_by_their_folds(tiny: Path, shared: Path) -> None:
     found = calibrate(open_bundle(tiny), find_calibration("esc50"), shared / "esc10")
     assert found.origin["folds"] == (1,)

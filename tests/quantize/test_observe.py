@@ -49,7 +49,8 @@ def test_the_steps_of_a_calibration_show_the_ranges_of_its_samples(tiny: Path, s
     assert all(low == -high for low, high in found.values()) == symmetric
 
 
-@pytest.mark.parametrize("name", ["tiny", "tiny_three", "tiny_lanes", "random_vit"])
+@pytest.mark.parametrize("name", ["tiny", "tiny_lanes", *(
+    pytest.param(name, marks=pytest.mark.long) for name in ("tiny_three", "random_vit"))])
 def test_streams_side_by_side_have_the_samples_of_each_by_itself(
         name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = open_bundle(request.getfixturevalue(name))

@@ -98,6 +98,7 @@ def test_as_few_as_the_map_needs_are_left_out(trained: Spoiled) -> None:
     assert fewest.tried[-1] >= 0.99 * fewest.fp32_map > max(fewest.tried[:-1])
 
 
+@pytest.mark.long
 def test_nothing_is_left_out_where_the_map_is_kept_anyway(trained: Spoiled) -> None:
     order = order_of(trained)
     fewest = find_fewest_float_layers(trained.source, trained.graph, trained.quantize, trained.clips, order,
@@ -105,6 +106,7 @@ def test_nothing_is_left_out_where_the_map_is_kept_anyway(trained: Spoiled) -> N
     assert (fewest.layers, len(fewest.tried)) == ((), 1)
 
 
+@pytest.mark.long
 def test_a_map_that_cannot_be_kept_is_an_error(trained: Spoiled) -> None:
     with pytest.raises(GateError, match=r"no number of layers in float keeps 200\.0%"):
         find_fewest_float_layers(

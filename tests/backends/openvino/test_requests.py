@@ -112,8 +112,9 @@ def four(request: pytest.FixtureRequest, sharing: Tagger, tmp_path_factory: pyte
     return load(compiled(source, target, folder))
 
 
-@pytest.mark.parametrize("kind", ["start_async", "wait"])
-@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize(("number", "kind"), [
+    (0, "wait"), (1, "start_async"), *(pytest.param(*case, marks=pytest.mark.long) for case in (
+        (0, "start_async"), (1, "wait")))])
 def test_after_a_step_that_failed_in_one_request_the_same_chunk_gives_the_same_scores(
         four: Tagger, monkeypatch: pytest.MonkeyPatch, audio: FloatArray, number: int, kind: str) -> None:
     chunks = audio[:4 * 96_000].reshape(4, 3, -1).swapaxes(0, 1)

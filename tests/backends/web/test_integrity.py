@@ -102,7 +102,9 @@ def test_an_unchanged_folder_is_loaded_and_in_fp32_its_golden_chunks_are_pytorch
     assert (proof["largest"] < 1e-4, proof["top1"]) == (True, 1), proof
 
 
-@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize("name", [
+    name if name in ("model.onnx.data", "golden.npz", "resample.js") else
+    pytest.param(name, marks=pytest.mark.long) for name in PARTS])
 def test_a_changed_file_is_named_and_not_used(
         browser: Any, folder: Path, address: str, restore: None, name: str) -> None:
     path = folder / name

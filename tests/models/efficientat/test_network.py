@@ -19,8 +19,9 @@ FEATURES = 5e-5   # of a log-mel
 WIDE = ("mn20", "mn30", "mn40")
 NAMES = ["mn01", "mn02", "mn04", "mn05", "mn10", *WIDE, "mn10-fc", "mn10-fc-s2221", "mn10-fc-s2211",
          *(f"mn10-hop-{ms}" for ms in (5, 15, 20, 25)), *(f"mn10-mels-{bands}" for bands in (40, 64, 256))]
+QUICK = "mn01", "mn04", "mn10", "mn10-fc-s2211", "mn10-hop-15", "mn10-mels-256"
 models = pytest.mark.parametrize("model", [
-    pytest.param(name, marks=pytest.mark.long) if name in WIDE else name for name in NAMES])
+    name if name in QUICK else pytest.param(name, marks=pytest.mark.long) for name in NAMES])
 
 
 def recorded(model: str, seconds: int) -> dict[str, Any]:

@@ -118,6 +118,7 @@ def test_parity_holds_over_a_stream_and_a_set(bundle: Path, few_clips: Path) -> 
     assert "paper's protocol" not in result.out
 
 
+@pytest.mark.long
 def test_its_linear_layer_becomes_int8(bundle: Path, quick: tuple[object, ...]) -> None:
     result = call("cpu", "--int8", "--from", bundle, "--output", bundle.parents[1], *quick)
     assert result.code in (0, 1)  # random weights: int8 may cost mAP
