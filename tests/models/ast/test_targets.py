@@ -22,7 +22,8 @@ def ast(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("target", "package", "limit"), [
-    ("cpu-int8", "onnxruntime", 0.08), pytest.param("openvino-fp32", "openvino", 1e-4, marks=pytest.mark.long),
+    ("cpu-int8", "onnxruntime", 0.08),
+    pytest.param("openvino-fp32", "openvino", 1e-4, marks=pytest.mark.long),
     ("openvino-int8", "openvino", 0.08)], ids=str)
 def test_an_ast_is_built_and_proven_for_a_runtime(
         target: str, package: str, limit: float, ast: Path, quick: tuple[object, ...]) -> None:

@@ -25,7 +25,8 @@ def beats(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("target", "package", "limit"), [
-    ("cpu-int8", "onnxruntime", 0.015), pytest.param("openvino-fp32", "openvino", 1e-4, marks=pytest.mark.long),
+    ("cpu-int8", "onnxruntime", 0.015),
+    pytest.param("openvino-fp32", "openvino", 1e-4, marks=pytest.mark.long),
     ("openvino-bf16", "openvino", 0.015), ("openvino-int8", "openvino", 0.02)], ids=str)
 def test_a_beats_is_built_and_proven_for_a_runtime(
         target: str, package: str, limit: float, beats: Path, quick: tuple[object, ...],

@@ -25,7 +25,8 @@ def passt(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("target", "package", "limit"), [
-    ("cpu-int8", "onnxruntime", 0.06), pytest.param("openvino-fp32", "openvino", 1e-4, marks=pytest.mark.long),
+    ("cpu-int8", "onnxruntime", 0.06),
+    pytest.param("openvino-fp32", "openvino", 1e-4, marks=pytest.mark.long),
     ("openvino-bf16", "openvino", 0.02), ("openvino-int8", "openvino", 0.07)], ids=str)
 def test_a_passt_is_built_and_proven_for_a_runtime(
         target: str, package: str, limit: float, passt: Path, quick: tuple[object, ...],
