@@ -106,7 +106,7 @@ class Bundle:
         return len(self._read_calibration().get("int8", ()))
 
     def calibration_set(self) -> dict[str, Any]:
-        """What calibration.json says about the set: its name, licence, number of clips; {} if there is none."""
+        """What calibration.json says about the set: name, licence, number of clips; {} if there is none."""
         facts = self._read_calibration().get("set")
         return facts if isinstance(facts, dict) else {}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import yaml
+import pytest
 
 from satexport.bundle.folder import open_bundle
 from satexport.files import write_json
@@ -19,6 +19,8 @@ from satexport.targets import find_target
 from tests.bundle.copies import GRAPH, change_bundle, copy_of, reseal
 from tests.commands.calls import call
 from tests.report.records import measure_entry, measure_report, parity_report
+
+yaml = pytest.importorskip("yaml", reason="needs PyYAML, of the group dev")
 
 
 def with_target(bundle: Path, folder: Path, target: str) -> Path:

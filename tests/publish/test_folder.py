@@ -50,13 +50,14 @@ def test_a_folder_has_the_graphs_and_what_a_program_needs_to_run_them(tiny: Path
 
 def test_the_golden_chunks_are_a_sound_file_and_the_scores_of_pytorch(tiny: Path, tmp_path: Path) -> None:
     assert call("hub", tiny, "-o", tmp_path / "hub").code == 0
-    golden = np.load(tiny / "golden.npz")
+    with np.load(tiny / "golden.npz") as golden:
+        audio, scores = golden["audio"], golden["scores"]
     with wave.open(str(tmp_path / "hub" / "golden" / "audio.wav")) as file:
         assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (16_000, 1, 2)
         samples = np.frombuffer(file.readframes(10**9), "<i2")
-    np.testing.assert_array_equal(samples, golden["audio"].reshape(-1))
-    scores = np.fromfile(tmp_path / "hub" / "golden" / "scores.bin", "<f4")
-    np.testing.assert_array_equal(scores, golden["scores"].reshape(-1))
+    np.testing.assert_array_equal(samples, audio.reshape(-1))
+    found = np.fromfile(tmp_path / "hub" / "golden" / "scores.bin", "<f4")
+    np.testing.assert_array_equal(found, scores.reshape(-1))
 
 
 def test_the_config_names_labels_tensors_and_files(tiny: Path, tmp_path: Path) -> None:
