@@ -87,6 +87,9 @@ def _introduction(parts: Sequence[Part]) -> Iterator[str]:
     if contract.has_random_weights:
         yield ("> **The weights are random.** Nobody trained this model: its scores mean nothing. It is for "
                "measuring the time and the memory that a model of this size needs.")
+    if contract.checkpoint.source == "demo":
+        yield ("> This is the demo checkpoint of satexport. It was trained on few recordings, for trying the "
+               "tool, and is not for use.")
     for part in parts:
         if part.verdict != "passed":
             what = ("**failed its gates**, see [Accuracy](#accuracy)" if part.verdict == "failed" else
@@ -94,9 +97,9 @@ def _introduction(parts: Sequence[Part]) -> Iterator[str]:
             yield f"> The {part.precision} graph {what}."
     graphs = " and ".join(part.precision for part in parts)
     cache = " The cache is an explicit input and output of the graph." if contract.cache_in else ""
-    yield (f"An audio tagger for streams: every {contract.hop_seconds:g} s it scores {contract.classes} "
-           f"classes of sounds, {contract.streaming}. ONNX, {graphs}: waveform in, scores out. The "
-           f"log-mel front end is part of the graph.{cache}")
+    yield (f"An audio tagger for streams. It scores {contract.classes} classes of sounds in "
+           f"{contract.streaming}. ONNX, {graphs}: waveform in, scores out; the log-mel front end is part of "
+           f"the graph.{cache}")
     if contract.embedding:
         yield (f"It also returns an embedding of each {'window' if contract.history_samples else 'chunk'}: "
                f"{contract.embedding_text}.")
@@ -170,7 +173,8 @@ def _programs(parts: Sequence[Part], facts: CardFacts) -> Iterator[str]:
            "these programs in it. They run the golden chunks and compare the scores with PyTorch's. For your "
            f"own audio: mix it to mono, resample it to {contract.sample_rate} Hz well (as soxr does), and "
            f"cut it into chunks of {contract.hop_samples} samples.")
-    yield "In Python (`pip install numpy onnxruntime`):"
+    files = [f"`{part.file}`" for part in parts[1:]]
+    yield f"In Python (`pip install numpy onnxruntime`){', or with '.join(['', *files])}:"
     yield f"```python\n{python_program(contract, parts[0].file)}```"
     yield "In Node.js (`npm install @huggingface/transformers`; save it as `run.mjs`):"
     yield f"```js\n{javascript_program(contract, parts[0].precision)}```"
@@ -193,8 +197,6 @@ def _limits(parts: Sequence[Part]) -> Iterator[str]:
     if contract.cache_in:
         limits.append("A chunk that is left out or repeated changes the scores of the "
                       f"{contract.memory_steps} chunks after it. After a gap, begin a new stream.")
-    if contract.checkpoint.source == "demo":
-        limits.append("The demo checkpoint is for trying the tool, not for use.")
     limits += [limit for part in parts for limit in _int8_limits(part)]
     for part in parts:
         if part.export and part.export.caution:

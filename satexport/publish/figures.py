@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
+from satexport.measure.records import MeasureEntry
 from satexport.parity.records import CONFIDENCE, RESAMPLES, SetParity
 from satexport.publish.parts import Part
 from satexport.report.figures import (
@@ -66,8 +67,9 @@ def _describe_set(sets: Mapping[str, SetParity]) -> Iterator[Block]:
     folds = found.origin.get("folds")
     where = f", fold {', '.join(folds)}" if folds else ""
     yield columns_table(f"{found.name}{where}: {len(found.bundle.classes)} classes", SHOWN_SET_FIGURES, sets)
-    about = ["Each clip is a stream of its own; the scores of its chunks are averaged. The interval of mAP "
-             f"has {CONFIDENCE} % confidence ({RESAMPLES} resamples of the clips)."]
+    about = ['"PyTorch" is the published model in fp32 with the same weights, "bundle" the graph in this '
+             "folder. Each clip is a stream of its own; the scores of its chunks are averaged. The interval "
+             f"of mAP has {CONFIDENCE} % confidence ({RESAMPLES} resamples of the clips)."]
     if found.origin.get("kind") == "synthetic":
         about.append("The sounds of this set are synthetic: it tells what a graph keeps of the accuracy of "
                      "PyTorch, not how well the model recognises real sounds.")
@@ -82,17 +84,16 @@ def _describe_set(sets: Mapping[str, SetParity]) -> Iterator[Block]:
 
 def describe_speed(parts: Sequence[Part]) -> Iterator[str]:
     """Yield the measured time and memory, a table for each machine."""
-    measured = [(part, part.measure, part.entry) for part in parts if part.measure and part.entry]
-    if not measured:
+    machines: defaultdict[str, dict[str, MeasureEntry]] = defaultdict(dict)
+    for part in parts:
+        if part.measure and (entry := part.entry):
+            machines[part.measure.machine][part.precision] = entry
+    if not machines:
         yield "Not measured."
         return
-    brief = [figure for figure in MEASURE_FIGURES if figure.brief]
-    for machine in dict.fromkeys(report.machine for _, report, _ in measured):
-        yield to_markdown([columns_table(machine, brief, {
-            part.precision: entry for part, report, entry in measured if report.machine == machine})])
-    yield ("Times are of that machine. \"Times eager\" compares with PyTorch, measured in turns with the "
-           "graph. `reports/PRECISION/measure.json` has the definition of each figure.")
-    notes = dict.fromkeys(str(entry.paper["note"]) for _, _, entry in measured
-                          if entry.paper and entry.paper.get("note"))
-    if notes:
-        yield to_markdown(notes)
+    brief = [figure for figure in MEASURE_FIGURES if figure.brief and figure.mark != "paper"]
+    for machine, entries in machines.items():
+        yield to_markdown([columns_table(machine, brief, entries)])
+    yield ("Times are of that machine, and of ONNX Runtime in Python unless the table says otherwise. \"Times "
+           "eager\" compares with PyTorch, measured in turns with the graph. `reports/*/measure.json` has the "
+           "definition of each figure.")

@@ -59,8 +59,8 @@ class Part:
     @property
     def entry(self) -> MeasureEntry | None:
         """Its measurement."""
-        return next((entry for entry in self.measure.bundles
-                     if entry.bundle_sha256 == self.bundle.sha256), None) if self.measure else None
+        entries = self.measure.bundles if self.measure else ()
+        return next((entry for entry in entries if entry.bundle_sha256 == self.bundle.sha256), None)
 
     @property
     def verdict(self) -> str:
