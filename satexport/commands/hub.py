@@ -36,7 +36,7 @@ def hub_command(bundles: tuple[Path, ...], output: Path, licence: str | None, as
     \b
     Examples:
       satexport hub build/sat-t-2s/onnx -o build/hub
-      satexport hub build/sat-t-2s/onnx build/sat-t-2s/cpu-int8 -o build/hub --license Apache-2.0
+      satexport hub build/sat-t-2s/onnx build/sat-t-2s/cpu-int8 -o build/hub --license MIT
     """
     from satexport.publish.folder import write_folder
 

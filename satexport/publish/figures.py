@@ -94,6 +94,6 @@ def describe_speed(parts: Sequence[Part]) -> Iterator[str]:
     brief = [figure for figure in MEASURE_FIGURES if figure.brief and figure.mark != "paper"]
     for machine, entries in machines.items():
         yield to_markdown([columns_table(machine, brief, entries)])
-    yield ("Times are of that machine, and of ONNX Runtime in Python unless the table says otherwise. \"Times "
-           "eager\" compares with PyTorch, measured in turns with the graph. `reports/*/measure.json` has the "
+    yield ('Times are of that machine, and of ONNX Runtime in Python unless the table says otherwise. "Times '
+           'eager" compares with PyTorch, measured in turns with the graph. `reports/*/measure.json` has the '
            "definition of each figure.")

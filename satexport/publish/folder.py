@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import wave
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from satexport.bundle.folder import GOLDEN, Bundle, labels_text
 from satexport.bundle.gates import failures
 from satexport.bundle.places import check_outside
-from satexport.errors import RunError
+from satexport.errors import RunError, UsageError
 from satexport.files import read_at_most, sha256_of, staged_folder, write_bytes, write_json, write_text
 from satexport.publish.card import CardFacts, attribution_file, card_text
 from satexport.publish.config import KEY, config_of, hashes, usual_precision
@@ -80,9 +81,10 @@ def write_folder(path: Path, bundles: Sequence[Path], licence: str | None = None
     identifier that the user states.
 
     Raises what `open_parts`, `find_source` and `write_graph` raise; `UsageError` for a folder inside a
-    bundle; `RunError` if a folder there is not that of satexport, if its model card was changed by hand, or
-    if it cannot be written.
+    bundle; `RunError` if a folder there was not written by satexport, if its model card was changed by hand,
+    or if it cannot be written.
     """
+    path = _find_place(path)
     parts = open_parts(bundles)
     source = find_source(parts[0].bundle.contract, licence)
     check_outside(path)
@@ -99,6 +101,14 @@ def write_folder(path: Path, bundles: Sequence[Path], licence: str | None = None
         write_json(stage / CONFIG, config_of(parts, hashes(stage)))
         sizes = _sizes(stage)
     return HubFolder(path=path, parts=tuple(parts), source=source, sizes=sizes)
+
+
+def _find_place(path: Path) -> Path:
+    """The folder that a path means, also through a link or "."; other paths are left as they are written."""
+    place = Path(os.path.realpath(path)) if path.name in ("", "..") or path.is_symlink() else path
+    if not place.name:
+        raise UsageError(f"{path} is the root of the file system; expected a folder for --output.")
+    return place
 
 
 def _write_common(folder: Path, bundle: Bundle) -> None:

@@ -193,6 +193,20 @@ def test_a_model_card_that_was_edited_is_not_lost(tiny: Path, tmp_path: Path) ->
     assert content(tmp_path) == before
 
 
+def test_the_current_folder_and_a_link_are_folders_like_others(
+        tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "hub").mkdir()
+    (tmp_path / "link").symlink_to("hub")
+    assert call("hub", tiny, "-o", tmp_path / "link").code == 0
+    assert "config.json" in content(tmp_path / "hub")
+    assert (tmp_path / "link").is_symlink()
+    monkeypatch.chdir(tmp_path)
+    assert "was not created by satexport" in refused(tiny, "-o", ".", code=5)
+    monkeypatch.chdir(tmp_path / "hub")
+    assert call("hub", tiny, "-o", ".").code == 0
+    assert "is the root of the file system" in refused(tiny, "-o", "/")
+
+
 def test_a_folder_inside_a_bundle_is_refused(tiny: Path, tmp_path: Path) -> None:
     bundle = copy_of(tiny, tmp_path)
     before = content(bundle)
@@ -206,7 +220,8 @@ def test_a_full_disk_leaves_the_old_folder_and_nothing_else(tiny: Path, tmp_path
     before = content(tmp_path)
     for output in ("hub", "new"):
         with no_file_longer_than(100_000):
-            assert "cannot be written" in refused(tiny, "-o", tmp_path / output, code=5)
+            message = refused(tiny, "-o", tmp_path / output, code=5)
+        assert f"{tmp_path}/{output}/onnx/model.onnx: cannot be written" in message
     assert content(tmp_path) == before
     assert not (tmp_path / "new").exists()
 
