@@ -33,6 +33,7 @@ EXACT = """options = onnxruntime.SessionOptions()
 options.add_session_config_entry("session.x64quantprecision", "1")
 session = onnxruntime.InferenceSession("{}", options, providers=["CPUExecutionProvider"])
 """
+EXACT_JS = "session_options: {extra: {session: {x64quantprecision: '1'}}}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +74,7 @@ def _head(parts: Sequence[Part], source: Source) -> str:
     if licence.identifier == "other" and licence.is_known:
         lines.append(f"license_name: {json.dumps(licence.name.lower())}")
     lines += ["library_name: onnx", f"pipeline_tag: {TASK}", "tags:"]
-    lines += [f"- {json.dumps(tag) if ':' in tag else tag}" for tag in (*TAGS, contract.family)]
+    lines += [f"- {tag}" for tag in (*TAGS, contract.family)]
     if source.base_model:
         lines.append(f"base_model: {json.dumps(source.base_model)}")
         if all(part.precision != "fp32" for part in parts):
@@ -215,8 +216,8 @@ def _int8_limits(part: Part) -> Iterator[str]:
                      if ATTENTION in int8.operators and int8.method == "static" else "")
         lines = ("```python", *EXACT.format(part.file).splitlines(), "```")
         yield ("int8: on x86 CPUs without VNNI, sums of products saturate in ONNX Runtime and change the "
-               f"scores, unless the session is made in another way.{attention}\n\n"
-               + "\n".join(f"  {line}" for line in lines))
+               f"scores, unless the session is made in another way.{attention} In transformers.js pass "
+               f"`{EXACT_JS}` beside `dtype`; in Python:\n\n" + "\n".join(f"  {line}" for line in lines))
 
 
 def _sentence(text: str) -> str:

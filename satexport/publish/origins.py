@@ -14,6 +14,7 @@ from satexport.publish.parts import Part
 from satexport.report.blocks import describe_origin as describe_machine
 from satexport.report.markdown import to_markdown
 from satexport.report.table import Table
+from satexport.terminal import printable
 
 FILL_IN = "**Please fill in**"   # marks what the publisher must add
 
@@ -95,4 +96,4 @@ def describe_origin(parts: Sequence[Part]) -> Iterator[str]:
 
 def _code(text: str) -> str:
     """A name from a file as code in Markdown, in which nothing is markup."""
-    return "`{}`".format(text.replace("`", "'"))
+    return "`{}`".format(printable(text).replace("`", "'"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,16 @@ from satexport.backends.backend import check_known
 from satexport.bundle.contract import ANY, Contract
 from satexport.bundle.folder import INITIAL_CACHE, Bundle, open_bundle
 from satexport.bundle.gates import verdict
-from satexport.errors import UsageError
+from satexport.errors import BundleError, UsageError
 from satexport.measure.records import MeasureEntry, MeasureReport
 from satexport.parity.records import ParityReport
 from satexport.publish.layout import SUFFIXES, graph_file
 from satexport.publish.reports import StoredReport, read_reports
 from satexport.report.records import ExportReport
+from satexport.terminal import shown
 
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}")
+TENSOR = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 BACKENDS = ("onnxruntime", "web")  # whose graphs any ONNX Runtime can run on a CPU
 REFUSED = {
     "openvino": "its graph is in OpenVINO's format",
@@ -91,8 +95,10 @@ def open_parts(paths: Sequence[Path]) -> list[Part]:
 
 
 def _check(bundle: Bundle) -> None:
-    """Raise `UsageError` if the graph of a bundle cannot be in a folder for the Hub."""
+    """Raise `UsageError` if the graph of a bundle cannot be in a folder for the Hub, `BundleError` if its
+    names cannot."""
     check_known(bundle)
+    _check_names(bundle)
     backend, options = bundle.target.backend, bundle.contract.options
     if backend not in BACKENDS:
         raise UsageError(f"{bundle.path} is for {backend}: {REFUSED.get(backend, 'others cannot run it')}. "
@@ -108,6 +114,19 @@ def _check(bundle: Bundle) -> None:
     if options.input != "audio":
         raise UsageError(f"{bundle.path} takes {options.input} features, which who takes a model from the "
                          "Hub would have to compute. Export again without --input.")
+
+
+def _check_names(bundle: Bundle) -> None:
+    """Raise `BundleError` for names that could be taken for code in the programs of the model card, or for
+    markup in its text. No export has such names."""
+    contract = bundle.contract
+    names = [contract.family, contract.variant, contract.options.embedding or "none"]
+    specs = (contract.input, *contract.outputs, *contract.cache_in, *contract.cache_out)
+    for pattern, texts in ((NAME, names), (TENSOR, [spec.name for spec in specs])):
+        for text in texts:
+            if not pattern.fullmatch(text):
+                raise BundleError(f"{bundle.path}: {shown(text)} cannot be a name in a model card; expected "
+                                  "letters, digits and _. Export the bundle again.")
 
 
 def _check_together(one: Bundle, other: Bundle) -> None:

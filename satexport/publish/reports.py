@@ -15,6 +15,7 @@ from satexport.files import json_text, read_at_most
 from satexport.measure.records import MeasureReport
 from satexport.parity.records import ParityReport
 from satexport.quantize.records import SensitivityReport
+from satexport.report.blocks import describe_stored
 from satexport.report.records import ExportReport, Report
 from satexport.report.serialize import MAX_BYTES, from_json, to_json
 
@@ -45,7 +46,9 @@ def read_reports(bundle: Bundle) -> tuple[list[StoredReport], list[str]]:
             continue
         if report is None:
             continue
-        if _is_about(report, bundle):
+        if reason := _why_unreadable(report):
+            notes.append(f"{path} has impossible values ({reason}): it is damaged. It is left out.")
+        elif _is_about(report, bundle):
             found.append(StoredReport(name=path.name, report=report))
         else:
             notes.append(f"{path} is about another bundle, or about this one before it was made again. It "
@@ -63,6 +66,15 @@ def _read(path: Path) -> Report | None:
     if not isinstance(content, Mapping) or "kind" not in content:
         return None
     return from_json(without_places(content), path)
+
+
+def _why_unreadable(report: Report) -> str:
+    """Return why a report whose values have the right types cannot be shown; "" if it can."""
+    try:
+        describe_stored([report])
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
 
 
 def _is_about(report: Report, bundle: Bundle) -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import textwrap
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from markdown_it import MarkdownIt
@@ -16,6 +18,7 @@ from satexport.publish.licence import find_source
 from satexport.report.records import ExportReport
 from satexport.report.serialize import read_report
 from tests.commands.calls import call
+from tests.machine import need
 from tests.publish.bundles import card_of, program_of, put_report, trained, with_reports, with_target
 from tests.report.records import parity_report
 
@@ -131,6 +134,20 @@ def test_a_caution_of_the_export_is_a_limit_and_no_markup(tiny: Path, tmp_path: 
     html = MarkdownIt("commonmark").enable("table").render(text)
     assert "<li>Check &lt;b&gt;this&lt;/b&gt; *well*.</li>" in html
     assert "<b>" not in html
+
+
+def test_a_graph_with_8_bits_says_how_a_session_is_exact_everywhere(
+        tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    onnxruntime = need("onnxruntime", "cpu")
+    for target, is_said in (("cpu-int8", True), ("cpu-int8-avx2", False), ("cpu-fp32", False)):
+        assert call("hub", with_target(tiny, tmp_path, target), "-o", tmp_path / target / "hub").code == 0
+        _, text = card_of(tmp_path / target / "hub")
+        assert ("without VNNI" in section(text, "Limits")) == is_said
+    monkeypatch.chdir(tmp_path / "cpu-int8" / "hub")
+    program = section(card_of(tmp_path / "cpu-int8" / "hub")[1], "Limits").split("```")[1]
+    names: dict[str, Any] = {"onnxruntime": onnxruntime}
+    exec(textwrap.dedent(program.removeprefix("python\n")), names)
+    assert names["session"].get_inputs()[0].name == "audio"
 
 
 def test_every_table_has_as_many_cells_in_each_row(tiny: Path, tmp_path: Path) -> None:

@@ -153,6 +153,17 @@ def test_a_report_about_another_bundle_or_a_damaged_one_is_left_out(tiny: Path, 
         *content(tmp_path / "hub")}
 
 
+def test_a_report_with_impossible_values_is_left_out(tiny: Path, tmp_path: Path) -> None:
+    bundle = with_reports(trained(tiny, tmp_path))
+    report = json.loads((bundle / "reports" / "parity.json").read_bytes())
+    report["labelled_set"]["pytorch"]["map"] = 0
+    (bundle / "reports" / "parity.json").write_text(json.dumps(report))
+    result = call("hub", bundle, "-o", tmp_path / "hub")
+    assert result.code == 0
+    assert "parity.json has impossible values (ZeroDivisionError" in result.err
+    assert "reports/fp32/parity.json" not in content(tmp_path / "hub")
+
+
 def test_a_bundle_that_failed_a_gate_is_written_and_the_command_fails(tiny: Path, tmp_path: Path) -> None:
     bundle = trained(tiny, tmp_path)
     gate = replace(parity_report().gates[0], status="failed", note="0.5, at least 0.9")

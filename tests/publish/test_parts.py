@@ -89,6 +89,15 @@ def test_a_bundle_that_takes_features_is_refused(tiny: Path, tmp_path: Path) -> 
     assert "without --input" in message
 
 
+@pytest.mark.parametrize("change", [
+    {"variant": "x\n---\nlicense: mit"}, {"family": "[sat](https://example.com)"},
+    {"input": {"name": 'audio": 0}); import os  #'}}, {"scores": {"name": "a-b"}}])
+def test_names_that_could_be_code_or_markup_are_refused(
+        change: dict[str, Any], tiny: Path, tmp_path: Path) -> None:
+    message = refused(changed(tiny, tmp_path, **change), "-o", tmp_path / "hub", code=4)
+    assert "cannot be a name in a model card" in message
+
+
 def test_a_damaged_bundle_beside_a_good_one_leaves_nothing(tiny: Path, tmp_path: Path) -> None:
     damaged = copy_of(tiny, tmp_path)
     (damaged / "labels.txt").write_text("x")

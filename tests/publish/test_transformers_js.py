@@ -8,9 +8,12 @@ import pytest
 
 from satexport.bundle.contract import GraphOptions
 from satexport.bundle.folder import Bundle, open_bundle
+from satexport.parity.golden import GOLDEN_CHUNKS, run_golden
 from satexport.pipeline.build import compile_bundle
 from satexport.pipeline.plan import BuildOptions
+from satexport.publish.card import EXACT_JS
 from satexport.quantize.calibration_set import find_calibration
+from satexport.tagging.tagger import load
 from satexport.targets import find_target
 from tests.commands.calls import call
 from tests.publish.bundles import program_of
@@ -55,6 +58,18 @@ def test_transformers_js_gives_the_scores_of_the_demo_in_fp32_and_in_int8(demo: 
     assert quantized.largest < open_bundle(int8).gates.max_score_difference
     assert fp32.strongest == expected
     assert quantized.strongest == expected
+
+
+def test_transformers_js_takes_the_option_for_cpus_whose_sums_saturate(demo: Path, tmp_path: Path) -> None:
+    bundle = built(demo, tmp_path / "build", "cpu-int8")
+    folder = written(tmp_path, bundle)
+    program = program_of(folder, "js").replace("{dtype: 'int8'}", f"{{dtype: 'int8', {EXACT_JS}}}")
+    assert EXACT_JS in program
+    assert EXACT_JS in (folder / "README.md").read_text("utf-8")
+    exact = run_program(program, folder)
+    with load(bundle) as tagger:
+        expected = run_golden(tagger).differences[GOLDEN_CHUNKS].largest
+    assert exact.largest == pytest.approx(expected, rel=0.01)
 
 
 def test_transformers_js_takes_the_precision_that_the_config_names(tiny: Path, tmp_path: Path) -> None:
