@@ -114,7 +114,7 @@ def _files(parts: Sequence[Part], facts: CardFacts) -> Iterator[str]:
         rows.append((INITIAL_CACHE, f"the cache of one stream after silence: the tensors in the order of "
                      f"`{CONFIG}`, {_plain(contract.cache_in[0])}, one after the other"))
     rows += [(LABELS, "one class per line, in the order of the scores"),
-             (CONFIG, "labels, names and shapes of all inputs and outputs, the SHA-256 of every file"),
+             (CONFIG, "labels, names and shapes of all inputs and outputs, the SHA-256 of the files"),
              (AUDIO, f"golden chunks: consecutive chunks of {contract.hop_seconds:g} s of one stream that "
               "begins after silence")]
     rows += [(golden_file(spec), f"PyTorch's {spec.name} for them, {_plain(spec)}, "

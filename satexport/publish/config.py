@@ -8,7 +8,7 @@ from typing import Any
 
 from satexport.bundle.contract import ANY, Contract, TensorSpec
 from satexport.files import sha256_of
-from satexport.publish.layout import CONFIG, INITIAL_CACHE
+from satexport.publish.layout import CARD, CONFIG, INITIAL_CACHE
 from satexport.publish.parts import Part
 from satexport.version import __version__
 
@@ -17,7 +17,8 @@ MODEL_TYPE = "custom"  # the type for which transformers.js passes on inputs and
 
 
 def config_of(parts: Sequence[Part], files: Mapping[str, str]) -> dict[str, Any]:
-    """Return the content of config.json; `files` has the SHA-256 of all other files by path."""
+    """Return the content of config.json; `files` has the SHA-256 of all other files by path. That of the
+    model card, which its publisher may edit, is apart."""
     labels = parts[0].bundle.labels
     return {
         "model_type": MODEL_TYPE,
@@ -26,7 +27,8 @@ def config_of(parts: Sequence[Part], files: Mapping[str, str]) -> dict[str, Any]
         "transformers.js_config": {"dtype": usual_precision(parts)},
         KEY: {**describe_contract(parts[0].bundle.contract),
               "graphs": {part.precision: _describe_graph(part) for part in parts},
-              "files": dict(sorted(files.items())), "version": __version__}}
+              "files": {name: files[name] for name in sorted(files) if name != CARD},
+              "card_sha256": files[CARD], "version": __version__}}
 
 
 def usual_precision(parts: Sequence[Part]) -> str:

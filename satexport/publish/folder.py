@@ -156,19 +156,13 @@ def _may_replace(path: Path) -> bool:
     present = set(_sizes(path))
     if not present:
         return not any(path.iterdir())
-    listed = _listed_files(path)
-    if not listed or not present <= {*listed, CONFIG}:
+    try:
+        ours = json.loads(read_at_most(path / CONFIG, MAX_CONFIG))[KEY]
+        is_ours = present <= {*ours["files"], CONFIG, CARD}
+        card_sha256 = ours["card_sha256"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
-    if CARD in present and sha256_of(path / CARD) != listed.get(CARD):
+    if is_ours and CARD in present and sha256_of(path / CARD) != card_sha256:
         raise RunError(f"{path / CARD} was changed after satexport wrote it; it was not replaced. Keep a "
                        "copy of it and move the folder away, or choose another --output.")
-    return True
-
-
-def _listed_files(path: Path) -> dict[str, str]:
-    """The files of a folder and their SHA-256, as its config.json lists them; {} if it is not satexport's."""
-    try:
-        files = json.loads(read_at_most(path / CONFIG, MAX_CONFIG))[KEY]["files"]
-        return {str(name): str(sha256) for name, sha256 in files.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return {}
+    return is_ours

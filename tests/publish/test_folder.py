@@ -78,6 +78,7 @@ def test_the_config_names_labels_tensors_and_files(tiny: Path, tmp_path: Path) -
     assert ours["graphs"]["fp32"]["bundle_sha256"] == bundle.sha256
     found = {name: sha256_of(tmp_path / "hub" / name) for name in content(tmp_path / "hub")}
     del found["config.json"]
+    assert ours["card_sha256"] == found.pop("README.md")
     assert ours["files"] == found
 
 
@@ -118,6 +119,15 @@ def test_the_same_bundles_in_any_order_give_the_same_bytes(tiny: Path, tmp_path:
     for folder, bundles in (("one", (tiny, int8)), ("two", (int8, tiny)), ("one", (int8, tiny))):
         assert call("hub", *bundles, "-o", tmp_path / folder).code == 0
     assert content(tmp_path / "one") == content(tmp_path / "two")
+
+
+@pytest.mark.parametrize("target", ["web-fp32", "raspberry-pi-5"])
+def test_bundles_of_other_targets_for_onnx_runtime_are_taken(target: str, tiny: Path, tmp_path: Path) -> None:
+    result = call("hub", with_target(tiny, tmp_path, target), "-o", tmp_path / "hub")
+    assert result.code == 0, result.err
+    config = json.loads((tmp_path / "hub" / "config.json").read_bytes())
+    (graph,) = config["satexport"]["graphs"].values()
+    assert graph["target"] == target
 
 
 # Reports.
