@@ -28,10 +28,12 @@ def describe_data(parts: Sequence[Part], source: Source) -> Iterator[str]:
     elif source.training:
         yield _describe_training(source.training)
     elif source.published:
-        paper = find_paper_figures(contract)
-        yield (f"The weights are those that their authors published as {_code(source.published.file)}"
-               + (f" ({source.published.page})" if source.published.page else "")
-               + ", trained on AudioSet.")
+        published, paper = source.published, find_paper_figures(contract)
+        by_name = "" if published.sha256 or published.file != contract.checkpoint.name else (
+            " (known by this name; no checksum was published)")
+        page = f" {published.page}" if published.page else ""
+        yield (f"The weights are those that their authors published as {_code(published.file)}{by_name}, "
+               f"trained on AudioSet.{page}")
         if paper:
             yield (f"{paper.source} gives an mAP of {paper.map:g} % on the evaluation set of AudioSet for "
                    "this model. That is by the protocol of the paper; it was not measured here.")

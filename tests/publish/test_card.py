@@ -15,6 +15,8 @@ from markdown_it import MarkdownIt
 from satexport.bundle.contract import CheckpointOrigin
 from satexport.bundle.folder import open_bundle
 from satexport.publish.licence import find_source
+from satexport.publish.origins import describe_data
+from satexport.publish.parts import Part
 from satexport.report.records import ExportReport
 from satexport.report.serialize import read_report
 from tests.commands.calls import call
@@ -157,6 +159,17 @@ def test_every_table_has_as_many_cells_in_each_row(tiny: Path, tmp_path: Path) -
     tokens = MarkdownIt("commonmark").enable("table").parse(text)
     assert sum(token.type == "table_open" for token in tokens) == text.count("\n| -") + text.count("\n|--")
     assert sum(token.type == "heading_open" for token in tokens) == 1 + text.count("\n## ")
+
+
+def test_the_data_of_a_published_checkpoint_is_what_its_paper_says(tiny: Path) -> None:
+    bundle = open_bundle(tiny)
+    contract = replace(bundle.contract, variant="sat-t-2s", checkpoint=CheckpointOrigin(
+        name="SAT_T_stream2s_mAP_43_34.pt", source="file", sha256="ab" * 32))
+    part = Part(bundle=replace(bundle, contract=contract), reports=(), notes=())
+    first, paper = describe_data([part], find_source(contract))
+    assert "`SAT_T_stream2s_mAP_43_34.pt` (known by this name; no checksum was published)" in first
+    assert paper.startswith("arXiv 2305.17834, Table 2 gives an mAP of 43.3 %")
+    assert "not measured here" in paper
 
 
 # Licences.

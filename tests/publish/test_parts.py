@@ -9,8 +9,10 @@ import pytest
 
 from satexport.files import sha256_of
 from satexport.publish import graphs
+from satexport.publish.config import usual_precision
+from satexport.publish.parts import open_parts
 from tests.bundle.copies import change_bundle, copy_of
-from tests.publish.bundles import refused, with_target, with_weights_apart
+from tests.publish.bundles import refused, trained, with_reports, with_target, with_weights_apart
 
 
 def changed(bundle: Path, folder: Path, target: str = "cpu-int8", **contract: Any) -> Path:
@@ -117,6 +119,18 @@ def test_a_graph_that_is_too_large_for_one_file_is_refused(
         tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graphs, "MAX_GRAPH", 1000)
     assert "one file can have at most" in refused(tiny, "-o", tmp_path / "hub")
+
+
+def test_the_usual_precision_is_the_smallest_graph_that_is_proven(tiny: Path, tmp_path: Path) -> None:
+    fp32 = with_weights_apart(trained(tiny, tmp_path))   # so it is a little larger
+    int8 = trained(with_target(tiny, tmp_path, "cpu-int8"), tmp_path / "int8")
+    found = [usual_precision(open_parts([fp32, int8]))]
+    for bundle in (fp32, int8):
+        with_reports(bundle)
+        found.append(usual_precision(open_parts([fp32, int8])))
+    (fp32 / "reports" / "parity.json").unlink()
+    found.append(usual_precision(open_parts([fp32, int8])))
+    assert found == ["fp32", "fp32", "int8", "int8"]
 
 
 @pytest.mark.parametrize("licence", ["my licence", "", "-x", "a" * 99])
