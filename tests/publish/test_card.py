@@ -141,7 +141,7 @@ def test_a_caution_of_the_export_is_a_limit_and_no_markup(tiny: Path, tmp_path: 
 def test_a_graph_with_8_bits_says_how_a_session_is_exact_everywhere(
         tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     onnxruntime = need("onnxruntime", "cpu")
-    for target, is_said in (("cpu-int8", True), ("cpu-int8-avx2", False), ("cpu-fp32", False)):
+    for target, is_said in (("cpu-int8", True), ("cpu-int8-avx2", False)):
         assert call("hub", with_target(tiny, tmp_path, target), "-o", tmp_path / target / "hub").code == 0
         _, text = card_of(tmp_path / target / "hub")
         assert ("without VNNI" in section(text, "Limits")) == is_said
