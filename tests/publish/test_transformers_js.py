@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from satexport.backends.web.server import serve_folder
 from satexport.bundle.contract import GraphOptions
 from satexport.bundle.folder import Bundle, open_bundle
 from satexport.parity.golden import GOLDEN_CHUNKS, run_golden
@@ -75,6 +77,20 @@ def test_transformers_js_takes_the_option_for_cpus_whose_sums_saturate(demo: Pat
 def test_transformers_js_takes_the_precision_that_the_config_names(tiny: Path, tmp_path: Path) -> None:
     folder = written(tmp_path, tiny)
     assert run_program(program_of(folder, "js").replace(", {dtype: 'fp32'}", ""), folder).largest < 1e-5
+
+
+def test_transformers_js_loads_the_folder_from_a_hub_by_the_name_of_its_repository(
+        tiny: Path, tmp_path: Path) -> None:
+    folder = written(tmp_path, tiny)
+    (tmp_path / "hub-site" / "OWNER" / "REPO" / "resolve").mkdir(parents=True)
+    shutil.copytree(folder, tmp_path / "hub-site" / "OWNER" / "REPO" / "resolve" / "main")
+    with serve_folder(tmp_path / "hub-site") as address:
+        settings = f"env.remoteHost = '{address}'; env.cacheDir = '{tmp_path / 'cache'}/';"
+        program = program_of(folder, "js").replace("process.cwd(), {dtype: 'fp32'}", "'OWNER/REPO'")
+        program = program.replace("Tensor} from", "Tensor, env} from")
+        program = program.replace("const read", f"{settings}\nconst read")
+        assert run_program(program, folder).largest < 1e-5
+    assert list((tmp_path / "cache").rglob("model.onnx*"))
 
 
 @pytest.mark.parametrize("name", ["tiny_lanes", "tiny_embedding", "random_vit", "random_window"])
