@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from satexport.errors import RunError, UsageError
+from satexport.errors import RunError, SatexportError, UsageError
 from satexport.terminal import CONTROL_CHARACTERS
 
 PACKAGE_FOLDER = Path(__file__).parent  # not a real folder if the package runs from a zip
@@ -117,7 +117,8 @@ def staged_folder(path: Path, may_replace: Callable[[Path], bool]) -> Iterator[P
     failure or interrupt it is deleted, with the parent folders created for it, and `path` stays unchanged.
 
     `may_replace` decides whether an existing `path` may be replaced. Raises `RunError` if not, or if it
-    cannot be written. If the system can swap two folders atomically, `path` exists at every moment.
+    cannot be written. If the system can swap two folders atomically, `path` exists at every moment. Errors
+    from inside the block name files by their final path.
     """
     stage = path.with_name(f".{path.name}.partial-{secrets.token_hex(4)}")
     new, old = stage / path.name, stage / "old" / path.name
@@ -127,7 +128,11 @@ def staged_folder(path: Path, may_replace: Callable[[Path], bool]) -> Iterator[P
                 raise RunError(f"{path} already exists and was not created by satexport; it was not changed. "
                                "Move it away or choose another --output.")
             new.mkdir(parents=True)
-            yield new
+            try:
+                yield new
+            except SatexportError as error:
+                texts = (text.replace(str(new), str(path)) for text in (error.message, *error.lines))
+                raise type(error)(*texts) from None
             if path.exists() and swap_folders(new, path):
                 return
             if path.exists():

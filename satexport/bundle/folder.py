@@ -105,6 +105,11 @@ class Bundle:
         """The number of int8 layers according to calibration.json; 0 if there is none."""
         return len(self._read_calibration().get("int8", ()))
 
+    def calibration_set(self) -> dict[str, Any]:
+        """What calibration.json says about the set: name, licence, number of clips; {} if there is none."""
+        facts = self._read_calibration().get("set")
+        return facts if isinstance(facts, dict) else {}
+
     def _read_calibration(self) -> dict[str, Any]:
         """The content of calibration.json, without clips if there is none. Raises `BundleError` if it is
         damaged."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from satexport.bundle.contract import ANY
 from satexport.bundle.folder import REPORTS, Bundle, bundle_path, holds_bundle, open_bundle
-from satexport.errors import BundleError, RunError, SatexportError, UsageError
+from satexport.errors import BundleError, RunError, UsageError
 from satexport.files import check_writable, staged_folder
 
 
@@ -26,11 +26,7 @@ def staged_bundle(path: Path) -> Iterator[Path]:
     check_outside(path)
     with staged_folder(path, may_replace) as stage:
         (stage / REPORTS).mkdir()
-        try:
-            yield stage
-        except SatexportError as error:
-            raise type(error)(*(text.replace(str(stage), str(path)) for text in (error.message, *error.lines))
-                              ) from None
+        yield stage
 
 
 def check_outside(path: Path, is_report: bool = False) -> None:

@@ -14,6 +14,7 @@ from satexport.commands.bundle import bundle_command
 from satexport.commands.console import ignore_closed_pipe, is_output_broken
 from satexport.commands.cpu import cpu_command
 from satexport.commands.data import data_command
+from satexport.commands.hub import hub_command
 from satexport.commands.matrix import matrix_command
 from satexport.commands.measure import measure_command
 from satexport.commands.models import models_command
@@ -65,6 +66,7 @@ def cli() -> None:
       satexport tag build/sat-t-2s/onnx my-recordings/ -o tags/
       satexport thresholds build/sat-t-2s/onnx --data ESC-50
       satexport triton build/sat-t-2s/onnx-dynamic -o build/triton
+      satexport hub build/sat-t-2s/onnx -o build/hub
 
     \b
     Exit codes: 0 success, 1 a gate failed, 2 wrong use, 3 something is not installed,
@@ -74,7 +76,7 @@ def cli() -> None:
 
 for command in (onnx_command, bundle_command, cpu_command, openvino_command, trt_command, web_command,
                 parity_command, measure_command, matrix_command, report_command, paper_command, run_command,
-                tag_command, thresholds_command, triton_command, models_command, targets_command,
+                tag_command, thresholds_command, triton_command, hub_command, models_command, targets_command,
                 data_command):
     cli.add_command(command)
 

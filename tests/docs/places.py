@@ -153,6 +153,7 @@ PLACES: dict[str, Maker] = {
     "build/sat-t-2s/cpu-int8-dynamic": copy_of("tiny_lanes"),
     "my-server.toml": own_serving,
     "build/triton": nothing,
+    "build/hub": nothing,
     "build/sat-t-2s/cpu-int8": int8_bundle,
     "raspberry-pi-5": copy_of("demo"),
     "build/clip.wav": sound(8),
