@@ -177,8 +177,9 @@ class PaperFigures:
 
     @property
     def source(self) -> str:
-        """The paper and its tables."""
-        return ", ".join((f"arXiv {self.paper}", *self.tables))
+        """The paper and its tables: "arXiv 2305.17834, Tables 2 and 3"."""
+        numbers = " and ".join(table.removeprefix("Table ") for table in self.tables)
+        return f"arXiv {self.paper}" + (f", Table{'s'[:len(self.tables) - 1]} {numbers}" if numbers else "")
 
 
 @dataclass(frozen=True, kw_only=True)

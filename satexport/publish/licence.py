@@ -65,7 +65,7 @@ def find_source(contract: Contract, given: str | None = None) -> Source:
     elif contract.checkpoint.source == "demo":
         licence = _named("Apache-2.0", "the licence of satexport, of which this checkpoint is a part")
     elif published and published.licence:
-        licence = _named(published.licence, "as the page of the checkpoint states")
+        licence = _named(published.licence, "as the page of the public checkpoint of that name states")
     else:
         licence = Licence(identifier=OTHER, name="", why="")
     return Source(licence=licence, published=published, base_model=_find_base(contract, published),
