@@ -85,7 +85,7 @@ def describe_bundle(record: BundleRecord) -> Iterator[Block]:
     yield from _describe_differences(proof.parity, differences)
     yield from _describe_embeddings(embeddings)
     yield _describe_streaming(proof.parity)
-    yield from _describe_drift(proof.parity)
+    yield from describe_drift(proof.parity)
     yield from describe_executed(proof.parity.executed)
     yield gates_table("gates", proof.gates)
     if record.finished:
@@ -117,7 +117,7 @@ def _describe_parity(report: ParityReport) -> Iterator[Block]:
     yield from _describe_differences(report, report.differences)
     yield from _describe_embeddings(report.embeddings or {})
     yield _describe_streaming(report)
-    yield from _describe_drift(report)
+    yield from describe_drift(report)
     yield from describe_executed(report.executed)
     if report.labelled_set:
         yield from _describe_set(report.labelled_set)
@@ -136,19 +136,25 @@ def _describe_set(found: SetParity) -> Iterator[Block]:
             f"{events.events} events, thresholds: {events.thresholds}, segments of "
             f"{events.segment_seconds:g} s, collar of onsets {events.collar_seconds:g} s", EVENT_FIGURES,
             {"PyTorch": events.pytorch, "bundle": events.bundle})
-    if not found.intervals:
-        return
+    if found.intervals:
+        yield class_table(found)
+
+
+def class_table(found: SetParity) -> Table:
+    """The metrics of each class of a labelled set that has intervals, the lowest average precision first."""
+    classes, intervals = found.bundle.classes, found.intervals
+    assert intervals, "the set has intervals"
     names = sorted(classes, key=lambda name: classes[name].average_precision)[:MOST_CLASSES]
     few = f" {MOST_CLASSES} classes with the lowest AP," if len(classes) > MOST_CLASSES else ""
-    yield Table(title=f"bundle,{few} [{CONFIDENCE} % intervals] from {RESAMPLES} resamples of the clips, "
-                      f"seed {SEED}",
-                head=["class", *(figure.head for figure in CLASS_FIGURES)],
-                rows=[[name, *(f"{figure.text(classes[name])} {_text(figure, intervals[figure.key])}"
-                               for figure in CLASS_FIGURES)]
-                      for name in names for intervals in [found.intervals.classes[name]]])
+    return Table(title=f"bundle,{few} [{CONFIDENCE} % intervals] from {RESAMPLES} resamples of the clips, "
+                       f"seed {SEED}",
+                 head=["class", *(figure.head for figure in CLASS_FIGURES)],
+                 rows=[[name, *(f"{figure.text(classes[name])} {interval_text(figure, of_class[figure.key])}"
+                                for figure in CLASS_FIGURES)]
+                       for name in names for of_class in [intervals.classes[name]]])
 
 
-def _text(figure: Figure[Any], interval: Interval) -> str:
+def interval_text(figure: Figure[Any], interval: Interval) -> str:
     """A confidence interval as tables write it; nothing if it is undefined."""
     low, high = interval.low, interval.high
     return "" if math.isnan(low) else f"[{figure.write(low)}, {figure.write(high)}]"
@@ -170,7 +176,7 @@ def _describe_streaming(record: ExportReport | ParityReport | MeasureEntry) -> s
     return f"{record.variant} scores {record.streaming}."
 
 
-def _describe_drift(report: ParityReport) -> Iterator[Block]:
+def describe_drift(report: ParityReport) -> Iterator[Block]:
     """Yield a sentence on the drift over a long stream; nothing if there was no long stream."""
     if report.curve is None:
         return

@@ -185,6 +185,7 @@ PLACES: dict[str, Maker] = {
     "dog.selection.table.txt": nothing,
     "parity.xml": nothing,
     "report.md": nothing,
+    "report.html": nothing,
     "measure.png": nothing,
 }
 

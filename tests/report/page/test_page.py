@@ -1,0 +1,256 @@
+"""One page shows what bundles are worth: what each is, its gates, its figures, and where they come from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from satexport.bundle.contract import RANDOM_WEIGHTS, CheckpointOrigin
+from satexport.bundle.folder import open_bundle
+from satexport.files import json_text
+from satexport.origin import origin
+from satexport.parity.records import ParityReport
+from satexport.report.figures import BRIEF_CASE_FIGURES, MEASURE_FIGURES, present
+from satexport.report.page.subjects import find_subjects
+from satexport.report.page.write import write_page
+from satexport.report.records import Report, kind_of
+from satexport.report.serialize import from_json, to_json
+from satexport.report.sources import Source, read_sources
+from tests.report.page.bundles import make_bundle, two_bundles
+from tests.report.page.reader import Element, read_page
+from tests.report.records import all_reports, matrix_report, measure_report, parity_report
+
+HOSTILE = "<script>alert(1)</script> & \"'\u202eevil"
+
+
+def page_of(paths: list[Path]) -> Element:
+    return read_page(write_page(read_sources(paths)[0]))
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return two_bundles(tmp_path_factory.mktemp("bundles"))
+
+
+@pytest.fixture(scope="module")
+def page(bundles: list[Path]) -> Element:
+    return page_of(bundles)
+
+
+def section_of(page: Element, name: str) -> Element:
+    (section,) = [section for section in page.all("section") if section.all("h2")
+                  and name in section.all("h2")[0].text]
+    return section
+
+
+def test_the_head_has_the_verdict_and_a_link_to_each_bundle(page: Element) -> None:
+    (header,) = page.all("header")
+    assert header.all("h1")[0].text == "2 bundles compared"
+    assert "All gates passed Of 2 bundles 2 passed." in header.text
+    links = {link.attributes["href"]: link.text for link in header.all("a")}
+    assert links == {"#bundle-1": "1 sat-t-2s/onnx", "#bundle-2": "2 sat-t-2s/cpu-int8"}
+    assert {f"#{heading.attributes['id']}" for heading in page.all("h2")} >= set(links)
+
+
+def test_the_comparison_has_every_brief_figure_of_every_bundle_once(
+        page: Element, bundles: list[Path]) -> None:
+    cases = [subject.cases[0][1] for subject in find_subjects(read_sources(bundles)[0])]
+    figures = present(BRIEF_CASE_FIGURES, cases)
+    head, *rows = page.table("Figures of the bundles")
+    assert head == ["no.", "bundle", "gates", *(figure.head for figure in figures)]
+    assert rows == [[str(number), case.name, "passed", *(figure.text(case) for figure in figures)]
+                    for number, case in enumerate(cases, 1)]
+
+
+def test_speed_is_drawn_against_map_kept_and_a_bundle_without_a_set_lies_in_a_strip(page: Element) -> None:
+    comparison = section_of(page, "Comparison")
+    labels = [picture.attributes["aria-label"] for picture in comparison.all("svg", role="img")]
+    assert len(labels) == 2
+    assert "1 sat-t-2s/onnx, 2.50 ms, 99.0% of mAP" not in labels[0]  # it has quantiles of its own
+    assert "99.0% of mAP; 2 sat-t-2s/cpu-int8, 2.50 ms, no labelled set" in labels[0]
+    assert "P sat-t-2s/PyTorch eager, 7.50 ms" in labels[0]
+    assert "CPU time per chunk against mAP kept" in labels[1]
+
+
+def test_a_bundle_is_described_by_its_contract(page: Element) -> None:
+    facts = {row.all("dt")[0].text: row.all("dd")[0].text
+             for row in section_of(page, "sat-t-2s/onnx").all("div") if len(row.all("dt")) == 1}
+    assert facts["model"] == "sat-t-2s, family sat"
+    assert facts["scores"] == "each chunk of 2 s, with a cache of those before; 2 classes"
+    assert facts["audio"] == "16 kHz, window 2 s, hop 2 s"
+    assert facts["input"] == "audio [1, 32000] float32"
+    assert facts["cache"] == "2 tensors, 2 of [1, 6, 48, 64] float32: 0.15 MB"
+    assert facts["depends on"] == "1 earlier chunks"
+    assert facts["checkpoint, SHA-256"] == "ab" * 32
+
+
+def test_gates_say_their_result_in_words_and_the_reason(page: Element) -> None:
+    gates = section_of(page, "sat-t-2s/cpu-int8").table("Gates")
+    assert gates == [["gate", "result", "condition"], *[["mAP kept", "passed", "0.99, at least 0.9"]] * 2]
+
+
+def test_the_curve_has_its_quantiles_and_the_drift_in_words(page: Element) -> None:
+    section = section_of(page, "sat-t-2s/onnx")
+    labels = [picture.attributes["aria-label"] for picture in section.all("svg", role="img")]
+    assert ("mean score difference of each of 33 chunks; largest difference 1.2e-02, p50 1.0e-05, p90 "
+            "3.0e-05, p99 5.0e-05. Drift over 10 min of stream: +5.0% of the mean difference") in labels[0]
+    assert section.text.count("Drift over 10 min of stream: +5.0%") == 1
+    (curve,) = section.all("path", **{"class": "curve"})[1:]  # after the key
+    assert curve.attributes["d"].count("L") == 32
+    again = [rectangle for rectangle in section.all("rect") if rectangle.attributes["class"] == "again"]
+    assert [rectangle.attributes["x"] for rectangle in again] == [f"{3000 / 32:.2f}%".replace(".75", ".75")]
+
+
+def test_classes_compare_the_bundle_with_pytorch(page: Element) -> None:
+    table = section_of(page, "sat-t-2s/onnx").table("Average precision of each class, ESC-50")
+    assert table == [
+        ["class", "", "AP, bundle", "AP, PyTorch", "change", "95 % interval", "AUC, bundle",
+         "best F1, bundle"],
+        ["Dog", "", "0.500", "0.500", "+0.000", "[0.850, 0.950]", "0.750", "0.600"]]
+
+
+def test_memory_is_shown_by_kind_beside_pytorch_and_the_paper(page: Element) -> None:
+    memory = section_of(page, "sat-t-2s/onnx").table("Memory, MB")
+    entry = measure_report().bundles[0]
+    expected = [[figure.title, figure.text(entry)] for figure in MEASURE_FIGURES
+                if figure.unit == "MB" and not figure.panel_of and figure.of(entry) is not None]
+    assert [[row[0], row[2]] for row in memory[1:]] == expected
+    assert [row[4] for row in memory[1:] if row[0] == "transient"] == ["9"]
+
+
+def test_latency_is_a_line_if_the_report_has_its_quantiles_and_else_three_marks(page: Element) -> None:
+    def lines(name: str) -> int:
+        (figure,) = [figure for figure in section_of(page, name).all("figure")
+                     if figure.all("h3")[0].text == "Time of a step"]
+        (frame,) = figure.all("div", **{"class": "frame"})
+        assert len(frame.all("svg", **{"class": "mark"})) == 6
+        return len(frame.all("path", **{"class": "line c0"})) + len(frame.all("path", **{"class": "line c1"}))
+
+    assert (lines("sat-t-2s/onnx"), lines("sat-t-2s/cpu-int8")) == (2, 0)
+
+
+def test_layers_files_origins_and_definitions_are_there_once(page: Element, bundles: list[Path]) -> None:
+    section = section_of(page, "sat-t-2s/onnx")
+    layers = section.table("Score difference from the fp32 graph if only this layer is int8")
+    assert layers[1][0] == "00.fc1"
+    bundle = open_bundle(bundles[0])
+    files = section.table("Files of the bundle")
+    assert [(row[0], row[2]) for row in files[1:]] == list(bundle.files.items())
+    assert section.text.count(bundle.sha256) == 1
+    assert section.text.count(f"Made on {origin()['cpu']}") == 1
+    assert page.text.count("median time of a single step in a burst") == 1
+    assert page.text.count("Drift is the slope of") == 1
+
+
+def test_every_table_of_the_terminal_is_on_the_page(page: Element) -> None:
+    titles = " ".join(heading.text for heading in page.all("h3"))
+    for title in ("score differences after each stage", "score differences from PyTorch fp32",
+                  "embeddings compared with PyTorch", "mAP over 1 classes", "9 events"):
+        assert title in titles
+
+
+def test_a_page_has_no_address_and_may_load_nothing(bundles: list[Path]) -> None:
+    html = write_page(read_sources(bundles)[0])
+    assert "http:" not in html
+    assert "https:" not in html
+    assert "url(" not in html
+    policy = read_page(html).all("meta", **{"http-equiv": "Content-Security-Policy"})[0].attributes["content"]
+    assert policy.startswith("default-src 'none'; ")
+    assert "script-src 'sha256-" in policy
+
+
+def test_the_same_reports_give_the_same_bytes(bundles: list[Path]) -> None:
+    assert write_page(read_sources(bundles)[0]) == write_page(read_sources(bundles)[0])
+
+
+def test_text_from_reports_is_never_markup(tmp_path: Path) -> None:
+    parity = parity_report()
+    assert parity.labelled_set
+    assert parity.labelled_set.intervals
+    metrics = replace(parity.labelled_set.bundle,
+                      classes={HOSTILE: parity.labelled_set.bundle.classes["Dog"]})
+    intervals = replace(parity.labelled_set.intervals, classes={
+        HOSTILE: parity.labelled_set.intervals.classes["Dog"]})
+    found = replace(parity.labelled_set, name=HOSTILE, bundle=metrics, pytorch=metrics, intervals=intervals)
+    hostile = replace(parity, labelled_set=found, gates=tuple(
+        replace(gate, name=HOSTILE, note=HOSTILE) for gate in parity.gates),
+        differences={HOSTILE: parity.differences["ESC-50"]})
+    measured = measure_report()
+    measured = replace(measured, bundles=(replace(measured.bundles[0], name=HOSTILE),), notes=(HOSTILE,))
+    bundle = make_bundle(tmp_path / "R&D <b>", [hostile, measured],
+                         checkpoint=CheckpointOrigin(name=HOSTILE, source="file", sha256="ab" * 32))
+    html = write_page(read_sources([bundle, bundle])[0])
+    page = read_page(html)
+    assert len(page.all("script")) == 1
+    assert "<script>alert" not in html
+    assert "\u202e" not in html
+    shown = HOSTILE.replace("\u202e", "\\u202e")
+    assert page.all("h1")[0].text == "2 bundles compared"
+    for text in ("Gates", "Average precision"):
+        tables = [grid for grid in page.all("div", **{"class": "grid"})
+                  if grid.all("h3")[0].text.startswith(text)]
+        assert shown in tables[0].all("th", scope="row")[0].text
+    assert "R&D <b>" in page.all("nav")[0].text  # two of one name are told apart by their paths
+
+
+def test_random_weights_failed_gates_and_a_report_of_another_bundle_are_said_first(tmp_path: Path) -> None:
+    parity = parity_report()
+    random = CheckpointOrigin(name="random (seed 0)", source="random", sha256="ab" * 32)
+    failed = replace(parity, checkpoint=random, gates=(
+        replace(parity.gates[0], status="failed", note="0.5, at least 0.9"),))
+    bundle = make_bundle(tmp_path, [failed], checkpoint=random)
+    strange = make_bundle(tmp_path, [], "cpu-int8")
+    (strange / "reports" / "parity.json").write_text(json_text(to_json(parity)), "utf-8")
+    page = page_of([bundle, strange])
+    header = page.all("header")[0].text
+    assert "A gate failed Of 2 bundles 1 failed, 1 not fully judged." in header
+    assert f"Warning. {RANDOM_WEIGHTS}." in header
+    assert "The parity report in this bundle is about another bundle" in section_of(page, "cpu-int8").text
+    assert len(page.table("Figures of the bundles")) == 2
+
+
+def test_times_from_different_machines_are_not_compared_in_silence(tmp_path: Path) -> None:
+    other = replace(measure_report(), origin={**origin(), "cpu": "another CPU"})
+    page = page_of([make_bundle(tmp_path, [measure_report()]), make_bundle(tmp_path, [other], "cpu-int8")])
+    assert "Times were measured under different conditions and do not compare" in page.text
+
+
+@pytest.mark.parametrize("report", all_reports(), ids=kind_of)
+def test_a_report_without_its_bundle_is_shown(report: Report, tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    file.write_text(json_text(to_json(report)), "utf-8")
+    page = page_of([file])
+    assert f"Of {kind_of(report)} reports" in page.text
+    assert len(page.all("table")) >= 1
+
+
+def test_the_cases_of_a_matrix_are_compared(tmp_path: Path) -> None:
+    file = tmp_path / "matrix.json"
+    file.write_text(json_text(to_json(matrix_report())), "utf-8")
+    page = page_of([file])
+    assert [row[1] for row in page.table("Figures of the bundles")[1:]] == ["sat-t-2s"]
+    assert page.all("h1")[0].text == "matrix.toml"
+
+
+def nan_everywhere(report: ParityReport) -> Report:
+    """The report as if the bundle had given scores that are not finite."""
+    text = json.dumps(to_json(report))
+    return from_json(json.loads(text, parse_float=lambda value: None), Path("report.json"))
+
+
+def without_curve(report: ParityReport) -> Report:
+    return replace(report, curve=(), drift=None)
+
+
+@pytest.mark.parametrize("change", [nan_everywhere, without_curve])
+def test_reports_without_numbers_are_shown(change: Callable[[ParityReport], Report]) -> None:
+    source = Source(path=Path("parity.json"), bundle=None, reports=(change(parity_report()),))
+    page = read_page(write_page([source]))
+    assert "Average precision of each class" in page.text
+    coordinates = [value for element in (*page.all("line"), *page.all("svg"), *page.all("path"))
+                   for name, value in element.attributes.items() if name in ("x", "y", "x1", "y1", "d")]
+    assert not [value for value in coordinates if "nan" in value or "inf" in value]
