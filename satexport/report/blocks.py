@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from satexport.bundle.contract import Contract
 from satexport.bundle.gates import verdict
 from satexport.measure.records import MeasureEntry, MeasureReport
 from satexport.parity.differences import Differences, EmbeddingDifferences
@@ -84,7 +85,7 @@ def describe_bundle(record: BundleRecord) -> Iterator[Block]:
         embeddings |= {(f"{name} graph", over): row for over, row in (twin.embeddings or {}).items()}
     yield from _describe_differences(proof.parity, differences)
     yield from _describe_embeddings(embeddings)
-    yield _describe_streaming(proof.parity)
+    yield describe_streaming(proof.parity)
     yield from describe_drift(proof.parity)
     yield from describe_executed(proof.parity.executed)
     yield gates_table("gates", proof.gates)
@@ -103,7 +104,7 @@ def _describe_export(report: ExportReport) -> Iterator[Block]:
     names = [stage.name + ("" if stage.kept else f" (not kept: {stage.why_not})") for stage in report.stages]
     yield rows_table(f"{report.variant} from {report.checkpoint.name}: score differences after each stage",
                      "stage", STAGE_FIGURES, dict(zip(names, report.stages, strict=True)))
-    yield _describe_streaming(report)
+    yield describe_streaming(report)
     golden = report.golden
     embedding = "" if golden.embedding is None else (
         f", largest relative difference of an embedding {golden.embedding:.1e}")
@@ -116,7 +117,7 @@ def _describe_export(report: ExportReport) -> Iterator[Block]:
 def _describe_parity(report: ParityReport) -> Iterator[Block]:
     yield from _describe_differences(report, report.differences)
     yield from _describe_embeddings(report.embeddings or {})
-    yield _describe_streaming(report)
+    yield describe_streaming(report)
     yield from describe_drift(report)
     yield from describe_executed(report.executed)
     if report.labelled_set:
@@ -172,7 +173,8 @@ def _describe_embeddings(embeddings: Mapping[C, EmbeddingDifferences]) -> Iterat
         yield columns_table("embeddings compared with PyTorch fp32", EMBEDDING_FIGURES, embeddings)
 
 
-def _describe_streaming(record: ExportReport | ParityReport | MeasureEntry) -> str:
+def describe_streaming(record: ExportReport | ParityReport | MeasureEntry | Contract) -> str:
+    """Return a sentence on what the steps score."""
     return f"{record.variant} scores {record.streaming}."
 
 
@@ -197,7 +199,7 @@ def describe_executed(executed: Mapping[str, Mapping[str, int]]) -> Iterator[str
 
 def _describe_measure(report: MeasureReport) -> Iterator[Block]:
     yield _measure_table(report, MEASURE_FIGURES)
-    yield from dict.fromkeys(map(_describe_streaming, report.bundles))
+    yield from dict.fromkeys(map(describe_streaming, report.bundles))
     yield from dict.fromkeys(str(entry.paper["note"]) for entry in report.bundles
                              if entry.paper and entry.paper["note"])
     if report.gates:
@@ -236,7 +238,7 @@ def _describe_build(report: BuildReport) -> Iterator[Block]:
         yield from _describe_embeddings({
             (engine.precision, over): found for engine in report.engines if engine.parity
             for over, found in (engine.parity.embeddings or {}).items()})
-    yield from dict.fromkeys(map(_describe_streaming, measured.values()))
+    yield from dict.fromkeys(map(describe_streaming, measured.values()))
     for precision, entry in measured.items():
         for block in describe_executed(entry.executed or {}):
             yield f"{precision}: {block}"

@@ -36,8 +36,7 @@ def identity_facts(bundle: Bundle) -> Facts:
         ("embedding", contract.embedding_text or "none"),
         ("cache", _cache(contract)),
         ("state of one stream", f"{state_bytes(contract) / MB:.2f} MB"),
-        ("depends on", f"{contract.memory_steps} earlier chunks" if contract.memory_steps else
-                       "no earlier chunk"),
+        ("depends on", _memory(contract.memory_steps)),
         ("tokens of a step", ", ".join(f"{count} {kind}" for kind, count in contract.tokens.items()) or "-")]
     return Facts(title="What it is", rows=rows)
 
@@ -48,6 +47,11 @@ def _options(contract: Contract) -> str:
         "one stream" if options.streams == 1 else f"{options.streams} streams")
     return (f"cache {options.cache}" if contract.cache_in else "no cache") + (
         f", input {options.input}, {streams} per step")
+
+
+def _memory(chunks: int) -> str:
+    """The earlier chunks that scores depend on."""
+    return f"{chunks or 'no'} earlier chunk{'' if chunks <= 1 else 's'}"
 
 
 def _tensor(spec: TensorSpec) -> str:

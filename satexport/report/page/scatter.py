@@ -41,7 +41,7 @@ def scatter_chart(points: Sequence[Point], limits: Sequence[tuple[float, str]], 
     if rated:
         drawn += plot.axes("" if has_strip else x_title, y_title)
         for value, name in limits:
-            drawn += [plot.level(value), text(name, "100%", plot.down(value) - 5, "end", "limit")]
+            drawn += _limit(plot, value, name, points)
     bottom = plot.bottom
     if has_strip:
         bottom += GAP + STRIP
@@ -49,6 +49,17 @@ def scatter_chart(points: Sequence[Point], limits: Sequence[tuple[float, str]], 
     places = [(point, x.share(point.x), bottom - 15 if point.y is None else plot.down(point.y))
               for point in points]
     return picture(label, bottom + BOTTOM, [*drawn, *_marks(places)])
+
+
+def _limit(plot: Plot, value: float, name: str, points: Sequence[Point]) -> Iterator[str]:
+    """Yield a line with its name, on the side on which fewer points lie near it."""
+    near = [plot.x.share(point.x) for point in points
+            if point.y is not None and 0 <= plot.down(value) - plot.down(point.y) < 2 * TALL]
+    yield plot.level(value)
+    if sum(share > 0.5 for share in near) <= sum(share <= 0.5 for share in near):
+        yield text(name, "100%", plot.down(value) - 5, "end", "limit")
+    else:
+        yield text(name, "4", plot.down(value) - 5, kind="limit")
 
 
 def _strip(x: Scale, bottom: float, name: str, x_title: str) -> Iterator[str]:

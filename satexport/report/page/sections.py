@@ -129,7 +129,8 @@ def _memory(entry: MeasureEntry, eager: MeasureEntry | None, about: str) -> Grid
     return Grid(title=f"Memory, {MEMORY}", label=f"memory of {about}, {MEMORY}", rows=rows, texts=2,
                 head=["kind", "", "bundle", *(["PyTorch eager"] if eager else []),
                       *(["paper"] if claims else [])],
-                note="thin bar: PyTorch eager" if eager else "")
+                note=", ".join([*(["thin bar: PyTorch eager"] if eager else []),
+                                *(["diamond: what the paper claims"] if claims else [])]))
 
 
 def sensitivity_parts(report: SensitivityReport, about: str, bundle: Bundle | None) -> Iterator[Part]:
@@ -141,7 +142,7 @@ def sensitivity_parts(report: SensitivityReport, about: str, bundle: Bundle | No
         for cost in report.layers]
     everything = ", ".join(f"{figure.title} {figure.text(report.all)}" for figure in figures)
     title = "Score difference from the fp32 graph if only this layer is int8"
-    head = ["layer in int8", "mean", *(figure.head for figure in figures)]
+    head = ["layer in int8", "", *(figure.head for figure in figures)]
     yield Grid(title=title, label=f"{title}, {about}", head=head, rows=rows[:LAYERS], texts=2,
                note=f"{report.variant} on {report.clips}. All layers in int8: {everything}.")
     if len(rows) > LAYERS:

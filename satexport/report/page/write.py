@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
+from satexport.report.blocks import describe_streaming
 from satexport.report.figures import KIND_FIGURES
 from satexport.report.page.comparison import comparison_parts
 from satexport.report.page.identity import identity_facts, provenance_parts
-from satexport.report.page.parts import Facts, Grid, Mark, Pair, Part, Text
+from satexport.report.page.parts import Chart, Facts, Grid, Mark, Pair, Part, Text
 from satexport.report.page.sections import SECTIONS, report_parts
 from satexport.report.page.subjects import Subject, find_subjects
 from satexport.report.page.svg import SHAPES
@@ -22,9 +23,7 @@ from satexport.terminal import printable
 from satexport.version import __version__
 
 TEMPLATE, STYLE, SCRIPT = "page.html.j2", "page.css", "page.js"   # beside this module
-WORDS = {  # status -> of the whole page, of one section
-    "passed": ("All gates passed", "passed"), "failed": ("A gate failed", "failed"),
-    "skipped": ("Not everything was judged", "skipped"), "": ("Nothing was judged", "no gates")}
+WORDS = {"passed": "passed", "failed": "failed", "skipped": "not fully judged", "": "no gates"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +45,6 @@ class Page:
     title: str
     status: str
     verdict: str
-    counts: str
     warnings: Sequence[str]
     comparison: Sequence[Part]
     sections: Sequence[Section]
@@ -89,31 +87,33 @@ def make_page(sources: Sequence[Source]) -> Page:
     """Return what the page of stored reports says."""
     subjects = find_subjects(sources)
     reports = [report for source in sources for report in source.reports]
-    states = [subject.status for subject in subjects]
-    status = next((state for state in ("failed", "skipped", "") if state in states), "passed")
-    if status == "" and any(states):
-        status = "skipped"
+    status, words = _verdict([subject.status for subject in subjects])
     return Page(
         title=subjects[0].name if len(subjects) == 1 else f"{len(subjects)} bundles compared",
-        status=status, verdict=WORDS[status][0], counts=_counts(states),
+        status=status, verdict=words,
         warnings=list(dict.fromkeys(filter(None, (getattr(report, "warning", None) for report in reports)))),
         comparison=list(comparison_parts(subjects)),
         sections=[_section(number, subject) for number, subject in enumerate(subjects, 1)],
         definitions=list(_definitions(reports)), version=__version__)
 
 
-def _counts(states: Sequence[str]) -> str:
-    """How many bundles passed, failed, or were not judged."""
-    if len(states) == 1:
-        return ""
-    words = [(states.count("passed"), "passed"), (states.count("failed"), "failed"),
-             (states.count("skipped") + states.count(""), "not fully judged")]
-    return f"Of {len(states)} bundles " + ", ".join(f"{count} {word}" for count, word in words if count) + "."
+def _verdict(states: Sequence[str]) -> tuple[str, str]:
+    """Return the status of the whole page, and a sentence on the gates."""
+    count, failed = len(states), states.count("failed")
+    open_ends = states.count("skipped") + states.count("")
+    of = f" of {count} bundles" if count > 1 else ""
+    rest = (f"; {open_ends}{'' if failed else of} not fully judged" if count > 1 else
+            ", but not all were judged") if open_ends else ""
+    if failed:
+        return "failed", (f"Gates failed in {failed}{of}{rest}" if count > 1 else "A gate failed")
+    if not any(states):
+        return "", "No gates were judged"
+    return ("skipped", f"No gate failed{rest}") if open_ends else ("passed", f"All gates{of} passed")
 
 
 def _section(number: int, subject: Subject) -> Section:
     return Section(id=f"bundle-{number}", name=subject.name, mark=subject.mark, status=subject.status,
-                   word=WORDS[subject.status][1], parts=list(_section_parts(subject)))
+                   word=WORDS[subject.status], parts=list(_once(subject, _section_parts(subject))))
 
 
 def _section_parts(subject: Subject) -> Iterator[Part]:
@@ -125,13 +125,28 @@ def _section_parts(subject: Subject) -> Iterator[Part]:
         for text in filter(None, (getattr(report, "caution", None),)):
             yield Text(kind="warning", text=text)
     gates = _gates(subject)
-    if bundle and gates:
-        yield Pair(left=[identity_facts(bundle)], right=[gates])
+    beside: list[Part] = [gates] if gates else []
+    parts = [part for report in sorted(subject.source.reports, key=_place)
+             for part in report_parts(report, about, bundle)]
+    if parts and isinstance(parts[0], Chart):
+        beside.append(parts.pop(0))
+    if bundle and beside:
+        yield Pair(left=[identity_facts(bundle)], right=beside)
     else:
-        yield from filter(None, [bundle and identity_facts(bundle), gates])
-    for report in sorted(subject.source.reports, key=_place):
-        yield from report_parts(report, about, bundle)
+        yield from [identity_facts(bundle)] if bundle else beside
+    yield from parts
     yield from provenance_parts(subject)
+
+
+def _once(subject: Subject, parts: Iterable[Part]) -> Iterator[Part]:
+    """Leave out sentences that the section has already, as several reports say the same."""
+    seen = {describe_streaming(subject.source.bundle.contract)} if subject.source.bundle else set()
+    for part in parts:
+        if isinstance(part, Text):
+            if part.text in seen:
+                continue
+            seen.add(part.text)
+        yield part
 
 
 def _place(report: Report) -> int:

@@ -50,7 +50,7 @@ def section_of(page: Element, name: str) -> Element:
 def test_the_head_has_the_verdict_and_a_link_to_each_bundle(page: Element) -> None:
     (header,) = page.all("header")
     assert header.all("h1")[0].text == "2 bundles compared"
-    assert "All gates passed Of 2 bundles 2 passed." in header.text
+    assert "All gates of 2 bundles passed" in header.text
     links = {link.attributes["href"]: link.text for link in header.all("a")}
     assert links == {"#bundle-1": "1 sat-t-2s/onnx", "#bundle-2": "2 sat-t-2s/cpu-int8"}
     assert {f"#{heading.attributes['id']}" for heading in page.all("h2")} >= set(links)
@@ -84,7 +84,7 @@ def test_a_bundle_is_described_by_its_contract(page: Element) -> None:
     assert facts["audio"] == "16 kHz, window 2 s, hop 2 s"
     assert facts["input"] == "audio [1, 32000] float32"
     assert facts["cache"] == "2 tensors, 2 of [1, 6, 48, 64] float32: 0.15 MB"
-    assert facts["depends on"] == "1 earlier chunks"
+    assert facts["depends on"] == "1 earlier chunk"
     assert facts["checkpoint, SHA-256"] == "ab" * 32
 
 
@@ -207,7 +207,7 @@ def test_random_weights_failed_gates_and_a_report_of_another_bundle_are_said_fir
     (strange / "reports" / "parity.json").write_text(json_text(to_json(parity)), "utf-8")
     page = page_of([bundle, strange])
     header = page.all("header")[0].text
-    assert "A gate failed Of 2 bundles 1 failed, 1 not fully judged." in header
+    assert "Gates failed in 1 of 2 bundles; 1 not fully judged" in header
     assert f"Warning. {RANDOM_WEIGHTS}." in header
     assert "The parity report in this bundle is about another bundle" in section_of(page, "cpu-int8").text
     assert len(page.table("Figures of the bundles")) == 2
