@@ -9,7 +9,7 @@ from satexport.measure.latency import QUANTILES, Latency
 from satexport.report.page.parts import Picture
 from satexport.report.page.plot import TOP, Plot, thin
 from satexport.report.page.scales import Scale, linear_scale, time_scale
-from satexport.report.page.svg import path, percent, rectangle, shape, text
+from satexport.report.page.svg import line, path, percent, rectangle, shape, text
 
 HEIGHT = 190          # px
 APART = 12            # px between the names of two levels
@@ -33,6 +33,7 @@ def _repeated(plot: Plot, start: int | None) -> Iterator[str]:
     if start is not None and 0 <= start < plot.x.high:
         share = plot.x.share(start)
         yield rectangle(percent(share), TOP, percent(1 - share), plot.height, "again")
+        yield line(percent(share), TOP, percent(share), plot.bottom, "edge")
         yield text("repeated", percent((1 + share) / 2), TOP - 5, "middle")
 
 

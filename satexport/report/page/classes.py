@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from satexport.parity.records import CONFIDENCE, RESAMPLES, SEED, ClassMetrics, Interval, SetParity
 from satexport.report.blocks import MOST_CLASSES, interval_text
@@ -32,8 +33,8 @@ def class_parts(found: SetParity, about: str) -> Iterator[Part]:
     yield _grid(found, shown, title, about, note)
     if rest := [name for name in names if name not in set(shown)]:
         title = f"The other {len(rest)} classes"
-        yield Fold(title=title, parts=[
-            _grid(found, rest, f"{title}, {found.name}", about, "", has_bars=False)])
+        grid = _grid(found, rest, f"{title}, {found.name}", about, "", has_bars=False)
+        yield Fold(title=title, parts=[replace(grid, title="")])
 
 
 def _grid(found: SetParity, names: Sequence[str], title: str, about: str, note: str,

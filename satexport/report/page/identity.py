@@ -81,7 +81,9 @@ def provenance_parts(subject: Subject) -> Iterator[Part]:
     rows += _origins(subject.source.reports)
     yield Facts(title="Where it comes from", rows=rows, codes=CODES)
     if bundle:
-        yield Fold(title="Files", parts=[_files(bundle, subject.name)])
+        size = sum(_size(bundle, name) for name in bundle.files)
+        title = f"{len(bundle.files)} files, {size / MB:.1f} MB"
+        yield Fold(title=title, parts=[_files(bundle, subject.name)])
 
 
 def _bundle_rows(bundle: Bundle) -> Iterator[tuple[str, str]]:
@@ -116,9 +118,11 @@ def _origins(reports: Sequence[Report]) -> Iterator[tuple[str, str]]:
 
 
 def _files(bundle: Bundle, about: str) -> Grid:
-    rows = [(name, f"{(bundle.path / name).stat().st_size / MB:.3f}", sha256)
-            for name, sha256 in bundle.files.items()]
-    total = sum((bundle.path / name).stat().st_size for name in bundle.files)
-    return Grid(title=f"Files of the bundle: {total / MB:.1f} MB", label=f"files of {about}",
-                head=["file", "MB", SHA], rows=rows, texts=1,
-                note=f"{MANIFEST} lists them; each had this {SHA} when this page was made.")
+    rows = [(name, sha256, f"{_size(bundle, name) / MB:.3f}") for name, sha256 in bundle.files.items()]
+    return Grid(title="", label=f"files of {about}", head=["file", SHA, "MB"], rows=rows, texts=2,
+                note=f"As {MANIFEST} lists them; each had this {SHA} when this page was made.")
+
+
+def _size(bundle: Bundle, name: str) -> int:
+    """Bytes of a file."""
+    return (bundle.path / name).stat().st_size

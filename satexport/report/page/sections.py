@@ -11,7 +11,7 @@ from satexport.bundle.folder import Bundle
 from satexport.measure.records import MeasureEntry, MeasureReport
 from satexport.parity.records import ParityReport
 from satexport.quantize.records import SensitivityReport
-from satexport.report.blocks import class_table, describe, describe_drift
+from satexport.report.blocks import class_table, describe, describe_drift, describe_streaming
 from satexport.report.figures import DIFFERENCE_FIGURES, MEASURE_FIGURES, present
 from satexport.report.page.bars import bar
 from satexport.report.page.charts import curve_chart, latency_chart
@@ -33,7 +33,8 @@ def report_parts(report: Report, about: str, bundle: Bundle | None) -> Iterator[
     if function and not is_stranger(report, bundle):
         yield from function(report, about, bundle)
     else:
-        yield from block_parts(describe(report), about)
+        known = [describe_streaming(bundle.contract)] if bundle else []
+        yield from block_parts([block for block in describe(report) if block not in known], about)
 
 
 def block_parts(blocks: Sequence[Block], about: str) -> Iterator[Part]:
@@ -46,7 +47,8 @@ def block_parts(blocks: Sequence[Block], about: str) -> Iterator[Part]:
 
 def parity_parts(report: ParityReport, about: str, bundle: Bundle | None) -> Iterator[Part]:
     """The curve of the score differences, the tables, and the classes of the labelled set."""
-    drawn: list[Block] = [gates_table("gates", report.gates), f"Parity: {report.verdict}."]
+    drawn: list[Block] = [gates_table("gates", report.gates), f"Parity: {report.verdict}.",
+                          *([describe_streaming(report)] if bundle else [])]
     if report.curve:
         drift = [text for text in describe_drift(report) if isinstance(text, str)]
         drawn += drift
@@ -146,8 +148,7 @@ def sensitivity_parts(report: SensitivityReport, about: str, bundle: Bundle | No
     yield Grid(title=title, label=f"{title}, {about}", head=head, rows=rows[:LAYERS], texts=2,
                note=f"{report.variant} on {report.clips}. All layers in int8: {everything}.")
     if len(rows) > LAYERS:
-        rest = Grid(title="The other layers", label=f"the other layers, {about}", head=head,
-                    rows=rows[LAYERS:], texts=2)
+        rest = Grid(title="", label=f"the other layers, {about}", head=head, rows=rows[LAYERS:], texts=2)
         yield Fold(title=f"The other {len(rows) - LAYERS} layers", parts=[rest])
 
 

@@ -88,8 +88,9 @@ def make_page(sources: Sequence[Source]) -> Page:
     subjects = find_subjects(sources)
     reports = [report for source in sources for report in source.reports]
     status, words = _verdict([subject.status for subject in subjects])
+    things = "bundles" if all(source.bundle for source in sources) else "sets of reports"
     return Page(
-        title=subjects[0].name if len(subjects) == 1 else f"{len(subjects)} bundles compared",
+        title=subjects[0].name if len(subjects) == 1 else f"{len(subjects)} {things} compared",
         status=status, verdict=words,
         warnings=list(dict.fromkeys(filter(None, (getattr(report, "warning", None) for report in reports)))),
         comparison=list(comparison_parts(subjects)),

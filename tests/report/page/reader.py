@@ -34,10 +34,10 @@ class Element:
                 found += child.all(tag, **attributes)
         return found
 
-    def table(self, title: str) -> list[list[str]]:
-        """The cells of the table below the heading that begins with `title`."""
-        (grid,) = [grid for grid in self.all("div", **{"class": "grid"})
-                   if grid.all("h3")[0].text.startswith(title)]
+    def table(self, label: str) -> list[list[str]]:
+        """The cells of the only table whose label for screen readers begins like this."""
+        (grid,) = [grid for grid in self.all("div", role="region")
+                   if grid.attributes["aria-label"].startswith(label)]
         return [[cell.text for cell in row.children if isinstance(cell, Element)]
                 for row in grid.all("tr")]
 
