@@ -15,7 +15,7 @@ from satexport.parity.records import ParityReport
 from satexport.report.records import Report, kind_of
 from satexport.report.serialize import to_json
 from satexport.targets import find_target
-from tests.report.records import DEMO, all_reports, measure_report, parity_report
+from tests.report.records import DEMO, all_reports, measure_entry, measure_report, parity_report
 
 CACHES = 2
 
@@ -68,14 +68,19 @@ def long_parity() -> ParityReport:
                    drift=replace(report.drift, chunks=2))
 
 
-def two_bundles(folder: Path) -> list[Path]:
-    """One with every kind of report that a bundle has, and one without a labelled set and without quantiles
-    of latency."""
+def three_bundles(folder: Path) -> list[Path]:
+    """One with every kind of report that a bundle has, one without a labelled set and without quantiles of
+    latency, and one that is slower and keeps less."""
     every = {kind_of(report): report for report in all_reports()}
     latency = StepLatency(burst=summarize([0.002 + 0.0001 * number for number in range(20)]),
                           paused=summarize([0.005, 0.006, 0.009]), paused_cpu_ms=6.0)
     measured = measure_report()
     measured = replace(measured, bundles=(replace(measured.bundles[0], latency=latency),))
     plain = replace(parity_report(), labelled_set=None)
+    found = parity_report().labelled_set
+    assert found
+    worse = replace(parity_report(), labelled_set=replace(found, bundle=replace(found.bundle, map=0.874)))
+    slow = replace(measure_report(), bundles=(measure_entry(burst=10.0),))
     return [make_bundle(folder, [every["export"], every["sensitivity"], long_parity(), measured]),
-            make_bundle(folder, [plain, measure_report()], "cpu-int8")]
+            make_bundle(folder, [plain, measure_report()], "cpu-int8"),
+            make_bundle(folder, [worse, slow], "cpu-int8-avx2")]

@@ -11,7 +11,7 @@ import pytest
 from satexport.report.page.write import write_page
 from satexport.report.sources import read_sources
 from tests.axe import axe  # noqa: F401
-from tests.report.page.bundles import two_bundles
+from tests.report.page.bundles import three_bundles
 
 TABLE = "table.wide"
 
@@ -32,7 +32,7 @@ class Opened:
 def opened(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
     folder = tmp_path_factory.mktemp("page")
     file = folder / "report.html"
-    file.write_text(write_page(read_sources(two_bundles(folder))[0]), "utf-8")
+    file.write_text(write_page(read_sources(three_bundles(folder))[0]), "utf-8")
     with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
         page = Opened(context.new_page())
         page.tab.goto(file.as_uri())
@@ -64,18 +64,19 @@ def column(opened: Opened, number: int) -> list[str]:
 
 def test_a_table_sorts_by_keyboard_numbers_as_numbers_and_what_was_not_measured_last(opened: Opened) -> None:
     names = opened.tab.locator(f"{TABLE} thead th").all_inner_texts()
-    number = names.index("mAP kept") + 1
-    head = opened.tab.locator(f"{TABLE} thead th").nth(number - 1)
-    head.locator("button").focus()
-    for order in ("ascending", "descending"):
-        opened.tab.keyboard.press("Enter")
+    for name, key, order, values in (
+            ("mAP kept", "Enter", "ascending", ["95.0%", "99.0%", "-"]),
+            ("mAP kept", "Enter", "descending", ["99.0%", "95.0%", "-"]),
+            ("step in a burst, ms", "Space", "ascending", ["2.50", "2.95", "10.00"]),
+            ("bundle", "Space", "ascending",
+             ["sat-t-2s/cpu-int8", "sat-t-2s/cpu-int8-avx2", "sat-t-2s/onnx"]),
+            ("no.", "Enter", "ascending", ["1", "2", "3"])):
+        head = opened.tab.locator(f"{TABLE} thead th").nth(names.index(name))
+        head.locator("button").focus()
+        opened.tab.keyboard.press(key)
         assert head.get_attribute("aria-sort") == order
-        assert column(opened, number) == ["99.0%", "-"]
-    head = opened.tab.locator(f"{TABLE} thead th").nth(1)
-    head.locator("button").focus()
-    opened.tab.keyboard.press("Space")
-    assert column(opened, 2) == ["sat-t-2s/cpu-int8", "sat-t-2s/onnx"]
-    assert opened.tab.locator(f"{TABLE} [aria-sort]").count() == 1
+        assert column(opened, names.index(name) + 1) == values
+        assert opened.tab.locator(f"{TABLE} [aria-sort]").count() == 1
 
 
 def test_it_fits_a_phone_and_its_letters_stay_readable(opened: Opened) -> None:
@@ -84,6 +85,10 @@ def test_it_fits_a_phone_and_its_letters_stay_readable(opened: Opened) -> None:
     smallest = opened.tab.evaluate("""() => Math.min(...[...document.querySelectorAll('.plot text')]
         .map((text) => text.getBoundingClientRect().height))""")
     assert smallest >= 11
+    wrong = opened.tab.evaluate("""() => [...document.querySelectorAll('.scroll')]
+        .filter((place) => place.checkVisibility())
+        .filter((place) => (place.scrollWidth > place.clientWidth) !== (place.tabIndex === 0)).length""")
+    assert wrong == 0  # only what can be scrolled takes the focus
     opened.tab.set_viewport_size({"width": 1280, "height": 900})
 
 

@@ -20,7 +20,7 @@ from satexport.report.page.write import write_page
 from satexport.report.records import Report, kind_of
 from satexport.report.serialize import from_json, to_json
 from satexport.report.sources import Source, read_sources
-from tests.report.page.bundles import make_bundle, two_bundles
+from tests.report.page.bundles import make_bundle, three_bundles
 from tests.report.page.reader import Element, read_page
 from tests.report.records import all_reports, matrix_report, measure_report, parity_report
 
@@ -33,7 +33,7 @@ def page_of(paths: list[Path]) -> Element:
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return two_bundles(tmp_path_factory.mktemp("bundles"))
+    return three_bundles(tmp_path_factory.mktemp("bundles"))
 
 
 @pytest.fixture(scope="module")
@@ -43,16 +43,17 @@ def page(bundles: list[Path]) -> Element:
 
 def section_of(page: Element, name: str) -> Element:
     (section,) = [section for section in page.all("section") if section.all("h2")
-                  and name in section.all("h2")[0].text]
+                  and name in section.all("h2")[0].text.split()]
     return section
 
 
 def test_the_head_has_the_verdict_and_a_link_to_each_bundle(page: Element) -> None:
     (header,) = page.all("header")
-    assert header.all("h1")[0].text == "2 bundles compared"
-    assert "All gates of 2 bundles passed" in header.text
+    assert header.all("h1")[0].text == "3 bundles compared"
+    assert "All gates of 3 bundles passed" in header.text
     links = {link.attributes["href"]: link.text for link in header.all("a")}
-    assert links == {"#bundle-1": "1 sat-t-2s/onnx", "#bundle-2": "2 sat-t-2s/cpu-int8"}
+    assert links == {"#bundle-1": "1 sat-t-2s/onnx", "#bundle-2": "2 sat-t-2s/cpu-int8",
+                     "#bundle-3": "3 sat-t-2s/cpu-int8-avx2"}
     assert {f"#{heading.attributes['id']}" for heading in page.all("h2")} >= set(links)
 
 
@@ -146,6 +147,20 @@ def test_layers_files_origins_and_definitions_are_there_once(page: Element, bund
     assert page.text.count("Drift is the slope of") == 1
 
 
+def test_no_section_says_a_sentence_twice(page: Element) -> None:
+    for section in page.all("section", **{"class": "bundle"}):
+        sentences = [paragraph.text for paragraph in section.all("p")]
+        assert len(set(sentences)) == len(sentences)
+        assert "sat-t-2s scores each chunk" not in section.text  # its contract says so
+
+
+def test_each_table_can_be_scrolled_by_keyboard_and_has_a_name_of_its_own(page: Element) -> None:
+    regions = page.all("div", role="region")
+    assert {region.attributes["tabindex"] for region in regions} == {"0"}
+    names = [region.attributes["aria-label"] for region in regions]
+    assert len(set(names)) == len(names)
+
+
 def test_every_table_of_the_terminal_is_on_the_page(page: Element) -> None:
     titles = " ".join(heading.text for heading in page.all("h3"))
     for title in ("score differences after each stage", "score differences from PyTorch fp32",
@@ -208,7 +223,8 @@ def test_random_weights_failed_gates_and_a_report_of_another_bundle_are_said_fir
     header = page.all("header")[0].text
     assert "Gates failed in 1 of 2 bundles; 1 not fully judged" in header
     assert f"Warning. {RANDOM_WEIGHTS}." in header
-    assert "The parity report in this bundle is about another bundle" in section_of(page, "cpu-int8").text
+    section = section_of(page, "sat-t-2s/cpu-int8")
+    assert "The parity report in this bundle is about another bundle" in section.text
     assert len(page.table("figures of the bundles")) == 2
 
 
