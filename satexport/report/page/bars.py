@@ -17,12 +17,12 @@ def bar(value: float | None, top: float, *, other: float | None = None,
     compared with, a line for the interval that it lies in, and a mark for each claim about it."""
     drawn = []
     if value is not None and math.isfinite(value):
-        drawn.append(rectangle("0", 2, _share(value, top), 9, "bar"))
+        drawn.append(rectangle("0", 1, _share(value, top), 8, "bar"))
     if other is not None and math.isfinite(other):
         drawn.append(rectangle("0", 13, _share(other, top), 4, "other"))
     if between and all(map(math.isfinite, between)):
-        drawn.append(line(_share(between[0], top), 6.5, _share(between[1], top), 6.5, "whisker"))
-    drawn += [inside(_share(claim, top), 6.5, '<path d="M0-5L5 0 0 5-5 0z" class="claim"/>')
+        drawn.append(line(_share(between[0], top), 11, _share(between[1], top), 11, "whisker"))
+    drawn += [inside(_share(claim, top), 5, '<path d="M0-5L5 0 0 5-5 0z" class="claim"/>')
               for claim in marks]
     return bare(HEIGHT, drawn, "bars")
 

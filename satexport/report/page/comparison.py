@@ -64,17 +64,16 @@ def _chart(cases: Sequence[Case], speed: Figure[CaseResult], limits: set[float])
               for mark, case in cases if (value := speed.of(case)) is not None and math.isfinite(value)]
     if not points:
         return None
-    points += _eager_points(cases, speed)
+    eager = list(_eager_points(cases, speed))
     missing = [case.name for _, case in cases if speed.of(case) is None]
-    rated = any(point.y is not None and point.shape is not None for point in points)
-    if not rated:
-        points = [point for point in points if point.shape is not None]
+    rated = any(point.y is not None for point in points)
+    points += eager if rated else []
     lines = [(100 * limit, f"gate: at least {100 * limit:g} %") for limit in sorted(limits)] if rated else []
     sets = dict.fromkeys(case.parity.labelled_set.name for _, case in cases
                          if case.parity and case.parity.labelled_set)
     caption = "To the left is faster, higher is more accurate. " if rated else ""
-    if any(point.shape is None for point in points):
-        caption += f"{EAGER}: PyTorch eager, whose mAP is 100 %. "
+    if rated and eager:
+        caption += f"{EAGER}: PyTorch, whose mAP is 100 % ({'; '.join(point.name for point in eager)}). "
     if missing:
         caption += f"Not measured: {', '.join(missing)}. "
     what = f"{speed.title} against {kept.title}" if rated else speed.head
@@ -105,7 +104,7 @@ def _eager_points(cases: Sequence[Case], speed: Figure[CaseResult]) -> Iterator[
     rows = dict.fromkeys((row.name, value) for _, case in cases if case.measured
                          for row in case.measured.eager if (value := measure.of(row)) is not None)
     for name, value in rows:
-        yield Point(name=f"{EAGER} {name}, {measure.write(value)} {measure.unit}", sign=EAGER, shape=None,
+        yield Point(name=f"{name}, {measure.write(value)} {measure.unit}", sign=EAGER, shape=None,
                     x=value, y=100.0)
 
 

@@ -87,6 +87,6 @@ def _marks(places: Sequence[tuple[Point, float, float]]) -> Iterator[str]:
 def _is_free(spot: tuple[float, float, float], taken: Sequence[tuple[float, float, float]]) -> bool:
     """Return whether a text, given by its middle and half its width in px, touches none of the others."""
     x, y, half = spot
-    return 0 <= x <= NARROW + 20 and y >= TOP - TALL and all(
-        abs(x - other_x) >= half + other_half or abs(y - other_y) >= TALL
+    return 0 <= x <= NARROW + 20 and y >= TOP - 16 and all(
+        abs(x - other_x) >= half + other_half + 2 or abs(y - other_y) >= TALL
         for other_x, other_y, other_half in taken)

@@ -23,7 +23,7 @@ from satexport.terminal import printable
 from satexport.version import __version__
 
 TEMPLATE, STYLE, SCRIPT = "page.html.j2", "page.css", "page.js"   # beside this module
-WORDS = {"passed": "passed", "failed": "failed", "skipped": "not fully judged", "": "no gates"}
+NO_GATES = "no gates"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,20 +101,23 @@ def make_page(sources: Sequence[Source]) -> Page:
 def _verdict(states: Sequence[str]) -> tuple[str, str]:
     """Return the status of the whole page, and a sentence on the gates."""
     count, failed = len(states), states.count("failed")
-    open_ends = states.count("skipped") + states.count("")
-    of = f" of {count} bundles" if count > 1 else ""
-    rest = (f"; {open_ends}{'' if failed else of} not fully judged" if count > 1 else
-            ", but not all were judged") if open_ends else ""
+    unjudged = states.count("skipped") + states.count("")
+    if count == 1:
+        return states[0], {"passed": "All gates passed", "failed": "A gate failed", "": "There are no gates",
+                           "skipped": "No gate failed, but some were skipped"}[states[0]]
+    were = "was" if unjudged == 1 else "were"
+    rest = f"; {unjudged} {were} not judged, or only in part" if unjudged else ""
     if failed:
-        return "failed", (f"Gates failed in {failed}{of}{rest}" if count > 1 else "A gate failed")
+        return "failed", f"Gates failed in {failed} of {count} bundles{rest}"
     if not any(states):
-        return "", "No gates were judged"
-    return ("skipped", f"No gate failed{rest}") if open_ends else ("passed", f"All gates{of} passed")
+        return "", "There are no gates"
+    return ("skipped", f"No gate of {count} bundles failed{rest}") if unjudged else (
+        "passed", f"All gates of {count} bundles passed")
 
 
 def _section(number: int, subject: Subject) -> Section:
     return Section(id=f"bundle-{number}", name=subject.name, mark=subject.mark, status=subject.status,
-                   word=WORDS[subject.status], parts=list(_once(subject, _section_parts(subject))))
+                   word=subject.status or NO_GATES, parts=list(_once(subject, _section_parts(subject))))
 
 
 def _section_parts(subject: Subject) -> Iterator[Part]:

@@ -15,7 +15,7 @@ from satexport.parity.records import ParityReport
 from satexport.report.records import Report, kind_of
 from satexport.report.serialize import to_json
 from satexport.targets import find_target
-from tests.report.records import DEMO, all_reports, measure_entry, measure_report, parity_report
+from tests.report.records import DEMO, GATE, all_reports, measure_entry, measure_report, parity_report
 
 CACHES = 2
 
@@ -70,7 +70,7 @@ def long_parity() -> ParityReport:
 
 def three_bundles(folder: Path) -> list[Path]:
     """One with every kind of report that a bundle has, one without a labelled set and without quantiles of
-    latency, and one that is slower and keeps less."""
+    latency, and one that is slower, keeps less and has a gate that was skipped."""
     every = {kind_of(report): report for report in all_reports()}
     latency = StepLatency(burst=summarize([0.002 + 0.0001 * number for number in range(20)]),
                           paused=summarize([0.005, 0.006, 0.009]), paused_cpu_ms=6.0)
@@ -79,7 +79,8 @@ def three_bundles(folder: Path) -> list[Path]:
     plain = replace(parity_report(), labelled_set=None)
     found = parity_report().labelled_set
     assert found
-    worse = replace(parity_report(), labelled_set=replace(found, bundle=replace(found.bundle, map=0.874)))
+    worse = replace(parity_report(), labelled_set=replace(found, bundle=replace(found.bundle, map=0.874)),
+                    gates=(replace(GATE, status="skipped", value=None, note="random weights"),))
     slow = replace(measure_report(), bundles=(measure_entry(burst=10.0),))
     return [make_bundle(folder, [every["export"], every["sensitivity"], long_parity(), measured]),
             make_bundle(folder, [plain, measure_report()], "cpu-int8"),
