@@ -10,7 +10,7 @@ from pathlib import Path
 
 from satexport.bundle.contract import ANY
 from satexport.bundle.folder import Bundle, bundle_path
-from satexport.bundle.gates import Gate, verdict
+from satexport.bundle.gates import Gate
 from satexport.measure.records import MeasureReport
 from satexport.parity.records import ParityReport
 from satexport.report.page.parts import Mark
@@ -33,8 +33,10 @@ class Subject:
 
     @property
     def status(self) -> str:
-        """"passed", "failed", "skipped": a gate could not be judged, or "" without any gate."""
-        return verdict(self.gates) if self.gates else ""
+        """"failed" or else "skipped" if any case is, as `CaseResult.status` says; "passed" if all passed; ""
+        without a case."""
+        found = {case.status for _, case in self.cases} or {""}
+        return next(status for status in ("failed", "skipped", "passed", "") if status in found)
 
     @property
     def mark(self) -> Mark | None:

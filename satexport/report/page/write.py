@@ -128,6 +128,8 @@ def _section_parts(subject: Subject) -> Iterator[Part]:
     for report in subject.source.reports:
         for text in filter(None, (getattr(report, "caution", None),)):
             yield Text(kind="warning", text=text)
+    if subject.mark and not subject.cases[0][1].parity:
+        yield Text(text="Not proven: no report here compares its scores with PyTorch's.")
     gates = _gates(subject)
     beside: list[Part] = [gates] if gates else []
     parts = [part for report in sorted(subject.source.reports, key=_place)

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
+from pathlib import Path
+
+from satexport.report.page.write import write_page
+from satexport.report.records import Report
+from satexport.report.sources import Source, read_sources
 
 VOID = {"meta", "br", "link", "circle", "path", "rect", "line"}
 
@@ -73,3 +79,20 @@ def read_page(html: str) -> Element:
     reader.close()
     assert reader.open == [reader.root]
     return reader.root
+
+
+def page_of(paths: Sequence[Path]) -> Element:
+    """Return the page of the reports at these paths."""
+    return read_page(write_page(read_sources(paths)[0]))
+
+
+def page_of_report(report: Report) -> Element:
+    """Return the page of a report without its bundle."""
+    return read_page(write_page([Source(path=Path("report.json"), bundle=None, reports=(report,))]))
+
+
+def section_of(page: Element, name: str) -> Element:
+    """Return the section of the bundle with this name."""
+    (section,) = [section for section in page.all("section") if section.all("h2")
+                  and name in section.all("h2")[0].text.split()]
+    return section

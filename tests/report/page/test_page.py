@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from satexport.bundle.contract import RANDOM_WEIGHTS, CheckpointOrigin
 from satexport.bundle.folder import open_bundle
-from satexport.files import json_text
 from satexport.origin import origin
-from satexport.parity.records import ParityReport
 from satexport.report.figures import BRIEF_CASE_FIGURES, MEASURE_FIGURES, present
 from satexport.report.page.subjects import find_subjects
 from satexport.report.page.write import write_page
-from satexport.report.records import Report, kind_of
-from satexport.report.serialize import from_json, to_json
-from satexport.report.sources import Source, read_sources
-from tests.report.page.bundles import make_bundle, three_bundles
-from tests.report.page.reader import Element, read_page
-from tests.report.records import all_reports, matrix_report, measure_report, parity_report
-
-HOSTILE = "<script>alert(1)</script> & \"'\u202eevil"
-
-
-def page_of(paths: list[Path]) -> Element:
-    return read_page(write_page(read_sources(paths)[0]))
+from satexport.report.sources import read_sources
+from tests.report.page.bundles import three_bundles
+from tests.report.page.reader import Element, page_of, read_page, section_of
+from tests.report.records import measure_report
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +25,6 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="module")
 def page(bundles: list[Path]) -> Element:
     return page_of(bundles)
-
-
-def section_of(page: Element, name: str) -> Element:
-    (section,) = [section for section in page.all("section") if section.all("h2")
-                  and name in section.all("h2")[0].text.split()]
-    return section
 
 
 def test_the_head_has_the_verdict_and_a_link_to_each_bundle(page: Element) -> None:
@@ -181,91 +161,3 @@ def test_a_page_has_no_address_and_may_load_nothing(bundles: list[Path]) -> None
 def test_the_same_reports_give_the_same_bytes(bundles: list[Path]) -> None:
     assert write_page(read_sources(bundles)[0]) == write_page(read_sources(bundles)[0])
 
-
-def test_text_from_reports_is_never_markup(tmp_path: Path) -> None:
-    parity = parity_report()
-    assert parity.labelled_set
-    assert parity.labelled_set.intervals
-    metrics = replace(parity.labelled_set.bundle,
-                      classes={HOSTILE: parity.labelled_set.bundle.classes["Dog"]})
-    intervals = replace(parity.labelled_set.intervals, classes={
-        HOSTILE: parity.labelled_set.intervals.classes["Dog"]})
-    found = replace(parity.labelled_set, name=HOSTILE, bundle=metrics, pytorch=metrics, intervals=intervals)
-    hostile = replace(parity, labelled_set=found, gates=tuple(
-        replace(gate, name=HOSTILE, note=HOSTILE) for gate in parity.gates),
-        differences={HOSTILE: parity.differences["ESC-50"]})
-    measured = measure_report()
-    measured = replace(measured, bundles=(replace(measured.bundles[0], name=HOSTILE),), notes=(HOSTILE,))
-    bundle = make_bundle(tmp_path / "R&D <b>", [hostile, measured],
-                         checkpoint=CheckpointOrigin(name=HOSTILE, source="file", sha256="ab" * 32))
-    html = write_page(read_sources([bundle, bundle])[0])
-    page = read_page(html)
-    assert len(page.all("script")) == 1
-    assert "<script>alert" not in html
-    assert "\u202e" not in html
-    shown = HOSTILE.replace("\u202e", "\\u202e")
-    assert page.all("h1")[0].text == "2 bundles compared"
-    for text in ("Gates", "Average precision"):
-        tables = [grid for grid in page.all("div", **{"class": "grid"}) if grid.text.startswith(text)]
-        assert shown in tables[0].all("th", scope="row")[0].text
-    assert "R&D <b>" in page.all("nav")[0].text  # two of one name are told apart by their paths
-
-
-def test_random_weights_failed_gates_and_a_report_of_another_bundle_are_said_first(tmp_path: Path) -> None:
-    parity = parity_report()
-    random = CheckpointOrigin(name="random (seed 0)", source="random", sha256="ab" * 32)
-    failed = replace(parity, checkpoint=random, gates=(
-        replace(parity.gates[0], status="failed", note="0.5, at least 0.9"),))
-    bundle = make_bundle(tmp_path, [failed], checkpoint=random)
-    strange = make_bundle(tmp_path, [], "cpu-int8")
-    (strange / "reports" / "parity.json").write_text(json_text(to_json(parity)), "utf-8")
-    page = page_of([bundle, strange])
-    header = page.all("header")[0].text
-    assert "Gates failed in 1 of 2 bundles; 1 was not judged, or only in part" in header
-    assert f"Warning. {RANDOM_WEIGHTS}." in header
-    section = section_of(page, "sat-t-2s/cpu-int8")
-    assert "The parity report in this bundle is about another bundle" in section.text
-    assert len(page.table("figures of the bundles")) == 2
-
-
-def test_times_from_different_machines_are_not_compared_in_silence(tmp_path: Path) -> None:
-    other = replace(measure_report(), origin={**origin(), "cpu": "another CPU"})
-    page = page_of([make_bundle(tmp_path, [measure_report()]), make_bundle(tmp_path, [other], "cpu-int8")])
-    assert "Times were measured under different conditions and do not compare" in page.text
-
-
-@pytest.mark.parametrize("report", all_reports(), ids=kind_of)
-def test_a_report_without_its_bundle_is_shown(report: Report, tmp_path: Path) -> None:
-    file = tmp_path / "report.json"
-    file.write_text(json_text(to_json(report)), "utf-8")
-    page = page_of([file])
-    assert f"Of {kind_of(report)} reports" in page.text
-    assert len(page.all("table")) >= 1
-
-
-def test_the_cases_of_a_matrix_are_compared(tmp_path: Path) -> None:
-    file = tmp_path / "matrix.json"
-    file.write_text(json_text(to_json(matrix_report())), "utf-8")
-    page = page_of([file])
-    assert [row[1] for row in page.table("figures of the bundles")[1:]] == ["sat-t-2s"]
-    assert page.all("h1")[0].text == "matrix.toml"
-
-
-def nan_everywhere(report: ParityReport) -> Report:
-    """The report as if the bundle had given scores that are not finite."""
-    text = json.dumps(to_json(report))
-    return from_json(json.loads(text, parse_float=lambda value: None), Path("report.json"))
-
-
-def without_curve(report: ParityReport) -> Report:
-    return replace(report, curve=(), drift=None)
-
-
-@pytest.mark.parametrize("change", [nan_everywhere, without_curve])
-def test_reports_without_numbers_are_shown(change: Callable[[ParityReport], Report]) -> None:
-    source = Source(path=Path("parity.json"), bundle=None, reports=(change(parity_report()),))
-    page = read_page(write_page([source]))
-    assert "Average precision of each class" in page.text
-    coordinates = [value for element in (*page.all("line"), *page.all("svg"), *page.all("path"))
-                   for name, value in element.attributes.items() if name in ("x", "y", "x1", "y1", "d")]
-    assert not [value for value in coordinates if "nan" in value or "inf" in value]
