@@ -45,6 +45,11 @@ def _cautions(cases: Sequence[CaseResult]) -> Iterator[Text]:
     if len(machines) > 1:
         yield Text(kind="warning", text="Times were measured under different conditions and do not compare: "
                                         f"{'; '.join(machines)}.")
+    eager = {(row.name, row.latency.burst.median_ms) for case in cases if case.measured
+             for row in case.measured.eager}
+    if len(eager) > len({name for name, _ in eager}):
+        yield Text(text="The bundles were measured in different runs, as PyTorch's times show: compare their "
+                        "times with care.")
     sets = dict.fromkeys(f"{found.name}, {found.clips} clips" for case in cases if case.parity
                          for found in [case.parity.labelled_set] if found)
     if len(sets) > 1:
@@ -71,7 +76,7 @@ def _chart(cases: Sequence[Case], speed: Figure[CaseResult], limits: set[float])
     lines = [(100 * limit, f"gate: at least {100 * limit:g} %") for limit in sorted(limits)] if rated else []
     sets = dict.fromkeys(case.parity.labelled_set.name for _, case in cases
                          if case.parity and case.parity.labelled_set)
-    caption = "To the left is faster, higher is more accurate. " if rated else ""
+    caption = "To the left is faster, above keeps more of the mAP. " if rated else ""
     if rated and eager:
         caption += f"{EAGER}: PyTorch, whose mAP is 100 % ({'; '.join(point.name for point in eager)}). "
     if missing:

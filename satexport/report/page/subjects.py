@@ -35,8 +35,12 @@ class Subject:
     def status(self) -> str:
         """"failed" or else "skipped" if any case is, as `CaseResult.status` says; "passed" if all passed; ""
         without a case."""
-        found = {case.status for _, case in self.cases} or {""}
-        return next(status for status in ("failed", "skipped", "passed", "") if status in found)
+        return next(status for status in ("failed", "skipped", "passed", "") if status in self.statuses)
+
+    @property
+    def statuses(self) -> list[str]:
+        """The status of each case; only "" without a case."""
+        return [case.status for _, case in self.cases] or [""]
 
     @property
     def mark(self) -> Mark | None:

@@ -87,7 +87,7 @@ def make_page(sources: Sequence[Source]) -> Page:
     """Return what the page of stored reports says."""
     subjects = find_subjects(sources)
     reports = [report for source in sources for report in source.reports]
-    status, words = _verdict([subject.status for subject in subjects])
+    status, words = _verdict([status for subject in subjects for status in subject.statuses])
     things = "bundles" if all(source.bundle for source in sources) else "sets of reports"
     return Page(
         title=subjects[0].name if len(subjects) == 1 else f"{len(subjects)} {things} compared",
@@ -99,18 +99,18 @@ def make_page(sources: Sequence[Source]) -> Page:
 
 
 def _verdict(states: Sequence[str]) -> tuple[str, str]:
-    """Return the status of the whole page, and a sentence on the gates."""
+    """Return the status of the whole page, and a sentence on all bundles."""
     count, failed = len(states), states.count("failed")
     unjudged = states.count("skipped") + states.count("")
+    if not any(states):
+        return "", "There are no gates"
     if count == 1:
-        return states[0], {"passed": "All gates passed", "failed": "A gate failed", "": "There are no gates",
-                           "skipped": "No gate failed, but some were skipped"}[states[0]]
+        return states[0], {"passed": "All gates passed", "failed": "It failed",
+                           "skipped": "No gate failed, but not all were judged"}[states[0]]
     were = "was" if unjudged == 1 else "were"
     rest = f"; {unjudged} {were} not judged, or only in part" if unjudged else ""
     if failed:
-        return "failed", f"Gates failed in {failed} of {count} bundles{rest}"
-    if not any(states):
-        return "", "There are no gates"
+        return "failed", f"{failed} of {count} bundles failed{rest}"
     return ("skipped", f"No gate of {count} bundles failed{rest}") if unjudged else (
         "passed", f"All gates of {count} bundles passed")
 

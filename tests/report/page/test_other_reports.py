@@ -22,7 +22,7 @@ from satexport.report.serialize import from_json, to_json
 from satexport.report.sources import read_sources
 from tests.report.page.bundles import make_bundle
 from tests.report.page.reader import page_of, page_of_report, read_page, section_of
-from tests.report.records import all_reports, matrix_report, measure_report, parity_report
+from tests.report.records import all_reports, matrix_report, measure_entry, measure_report, parity_report
 
 HOSTILE = "<script>alert(1)</script> & \"'\u202eevil"
 
@@ -66,7 +66,7 @@ def test_random_weights_failed_gates_and_a_report_of_another_bundle_are_said_fir
     (strange / "reports" / "parity.json").write_text(json_text(to_json(parity)), "utf-8")
     page = page_of([bundle, strange])
     header = page.all("header")[0].text
-    assert "Gates failed in 1 of 2 bundles; 1 was not judged, or only in part" in header
+    assert "1 of 2 bundles failed; 1 was not judged, or only in part" in header
     assert f"Warning. {RANDOM_WEIGHTS}." in header
     section = section_of(page, "sat-t-2s/cpu-int8")
     assert "The parity report in this bundle is about another bundle" in section.text
@@ -79,9 +79,18 @@ def test_times_from_different_machines_are_not_compared_in_silence(tmp_path: Pat
     assert "Times were measured under different conditions and do not compare" in page.text
 
 
+def test_bundles_that_were_measured_in_different_runs_are_compared_with_care(tmp_path: Path) -> None:
+    report = measure_report()
+    slower = replace(report, eager=(measure_entry(report.eager[0].name, 8.5),))
+    page = page_of([make_bundle(tmp_path, [report]), make_bundle(tmp_path, [slower], "cpu-int8")])
+    assert "The bundles were measured in different runs" in page.text
+    page = page_of([tmp_path / "sat-t-2s" / "onnx"] * 2)
+    assert "different runs" not in page.text
+
+
 def test_a_bundle_that_was_only_measured_has_not_passed(tmp_path: Path) -> None:
     page = page_of([make_bundle(tmp_path, [measure_report()])])
-    assert "No gate failed, but some were skipped" in page.all("header")[0].text
+    assert "No gate failed, but not all were judged" in page.all("header")[0].text
     assert "Not proven" in section_of(page, "sat-t-2s/onnx").text
     assert page.table("figures of the bundles")[1][2] == "skipped"
 
@@ -130,6 +139,7 @@ def test_the_cases_of_a_matrix_are_compared(tmp_path: Path) -> None:
     page = page_of([file])
     assert [row[1] for row in page.table("figures of the bundles")[1:]] == ["sat-t-2s"]
     assert page.all("h1")[0].text == "matrix.toml"
+    assert "2 of 4 bundles failed; 1 was not judged, or only in part" in page.all("header")[0].text
 
 
 def nan_everywhere(report: ParityReport) -> Report:
