@@ -10,7 +10,7 @@ from satexport.parity.records import CONFIDENCE, RESAMPLES, SEED, ClassMetrics, 
 from satexport.report.blocks import MOST_CLASSES, interval_text
 from satexport.report.figure import Figure
 from satexport.report.page.bars import bar
-from satexport.report.page.parts import Entry, Fold, Grid, Part
+from satexport.report.page.parts import Entry, Fold, Grid, Part, set_title
 from satexport.report.set_figures import CLASS_FIGURES
 
 
@@ -20,12 +20,12 @@ def class_parts(found: SetParity, about: str) -> Iterator[Part]:
     names = sorted(found.bundle.classes, key=lambda name: (-_finite(_precision(found.bundle.classes[name])),
                                                            name))
     shown = names
-    title = f"Average precision of each class, {found.name}"
+    title = f"Average precision of each class, {set_title(found.name)}"
     if len(names) > MOST_CLASSES:
         most = sorted(names, key=lambda name: -abs(_change(found, name)))[:MOST_CLASSES]
         shown = [name for name in names if name in set(most)]
         title = (f"Average precision of the {MOST_CLASSES} classes that differ most from PyTorch, "
-                 f"{found.name}")
+                 f"{set_title(found.name)}")
     note = "thick bar: bundle, thin bar: PyTorch"
     if found.intervals:
         note += (f", line: {CONFIDENCE} % interval of the bundle from {RESAMPLES} resamples of the clips, "

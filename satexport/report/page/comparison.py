@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from satexport.report.figure import Figure
 from satexport.report.figures import BRIEF_CASE_FIGURES, CASE_FIGURES, MEASURE_FIGURES, present
-from satexport.report.page.parts import Chart, Entry, Grid, Mark, Pair, Part, Text
+from satexport.report.page.parts import Chart, Entry, Grid, Mark, Pair, Part, Text, set_title
 from satexport.report.page.scatter import Point, scatter_chart
 from satexport.report.page.subjects import Subject
 from satexport.report.records import CaseResult
@@ -74,7 +74,7 @@ def _chart(cases: Sequence[Case], speed: Figure[CaseResult], limits: set[float])
     rated = any(point.y is not None for point in points)
     points += eager if rated else []
     lines = [(100 * limit, f"gate: at least {100 * limit:g} %") for limit in sorted(limits)] if rated else []
-    sets = dict.fromkeys(case.parity.labelled_set.name for _, case in cases
+    sets = dict.fromkeys(set_title(case.parity.labelled_set.name) for _, case in cases
                          if case.parity and case.parity.labelled_set)
     caption = "To the left is faster, above keeps more of the mAP. " if rated else ""
     if rated and eager:

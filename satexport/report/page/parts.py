@@ -110,6 +110,11 @@ class Flow:
 Part = Grid | Chart | Facts | Text | Fold | Pair | Flow
 
 
+def set_title(name: str) -> str:
+    """Return the name of a labelled set for a title: of one that was given as a path, the last part."""
+    return name.replace("\\", "/").rstrip("/").rpartition("/")[2] or name
+
+
 def grid_of(table: Table, about: str) -> Grid:
     """Return a table of a report, about a bundle of this name. One whose rows are figures, each with a unit
     of its own, cannot be sorted by a column."""
