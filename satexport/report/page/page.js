@@ -1,13 +1,13 @@
 'use strict';
 // Tables sort by a button in each head; folded parts are open on paper. Without this script all is there, unsorted.
 
-const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?/i;
+const NUMBER = /^\[?([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)/i;   // of an interval, its lower end
 
 function value(row, column, isNumber) {
   const text = row.cells[column].textContent.trim();
   if (!isNumber) return text;
   const found = NUMBER.exec(text);
-  return found ? Number(found[0]) : null;
+  return found ? Number(found[1]) : null;
 }
 
 function sortBy(table, column, isNumber, isRising) {

@@ -139,6 +139,7 @@ def test_each_table_can_be_scrolled_by_keyboard_and_has_a_name_of_its_own(page: 
     assert {region.attributes["tabindex"] for region in regions} == {"0"}
     names = [region.attributes["aria-label"] for region in regions]
     assert len(set(names)) == len(names)
+    assert {head.attributes["scope"] for head in page.all("th")} == {"row", "col"}
 
 
 def test_every_table_of_the_terminal_is_on_the_page(page: Element) -> None:
