@@ -10,7 +10,6 @@ import pytest
 
 from satexport.report.page.write import write_page
 from satexport.report.sources import read_sources
-from tests.axe import axe  # noqa: F401
 from tests.report.page.bundles import three_bundles
 
 TABLE = "table.wide"
@@ -45,7 +44,7 @@ def test_nothing_fails_and_only_the_file_itself_is_loaded(opened: Opened) -> Non
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious(opened: Opened, axe: str, scheme: str) -> None:  # noqa: F811
+def test_axe_finds_nothing_serious(opened: Opened, axe: str, scheme: str) -> None:
     opened.tab.emulate_media(color_scheme=scheme)
     opened.tab.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
     if not opened.tab.evaluate("'axe' in window"):
