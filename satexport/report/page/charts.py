@@ -16,14 +16,14 @@ APART = 12            # px between the names of two levels
 
 
 def curve_chart(curve: Sequence[float], levels: Sequence[tuple[str, float]], repeated: int | None,
-                label: str) -> Picture:
+                x_title: str, label: str) -> Picture:
     """Return the mean score difference of each chunk, with lines at the `levels`. From the chunk `repeated`
     on, the stream repeats its beginning; None: it does not, or that is not known."""
     end = max(len(curve) - 1, 1)
     ticks = tuple(tick for tick in linear_scale([0, end]).ticks if tick[0] <= end)
     plot = Plot(x=Scale(low=0, high=end, ticks=ticks), height=HEIGHT,
                 y=linear_scale([*curve, *(value for _, value in levels)], 5, has_zero=True))
-    drawn = [*_repeated(plot, repeated), *plot.axes("chunk", "mean score difference"),
+    drawn = [*_repeated(plot, repeated), *plot.axes(x_title, "mean score difference"),
              path([plot.at(at, value) for at, value in thin(curve)], plot.bottom, "curve"),
              *_levels(plot, levels)]
     return plot.picture(label, drawn)

@@ -118,6 +118,6 @@ def _table(cases: Sequence[Case]) -> Grid:
     figures = present(BRIEF_CASE_FIGURES, [case for _, case in cases])
     rows: list[list[Entry]] = [[mark, case.name, case.status, *(figure.text(case) for figure in figures)]
                                for mark, case in cases]
-    return Grid(title=f"Figures of the bundle{'' if len(cases) == 1 else 's'}", texts=3, is_wide=True,
+    return Grid(title=f"Figures of the bundle{'' if len(cases) == 1 else 's'}", texts=3,
                 label="figures of the bundles", statuses=2, rows=rows,
                 head=["no.", "bundle", "gates", *(figure.head for figure in figures)])

@@ -33,6 +33,7 @@ class Mark:
 
 
 Entry = Cell | Picture | Mark   # of a table
+MANY_COLUMNS, MANY_ROWS = 10, 8   # of a table; what A4 paper has room for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +47,16 @@ class Grid:
     rows: Sequence[Sequence[Entry]]
     texts: int = 1
     is_sortable: bool = True    # whether each column holds values of one kind
-    is_wide: bool = False       # turned on paper: a row becomes a column
     statuses: int | None = None  # the column that holds statuses, which get a shape
     note: str = ""
+
+    @property
+    def style(self) -> str:
+        """"" for one that fits a sheet of paper. Otherwise "wide", and "turned" if its rows become columns on
+        paper, or "dense" if it has too many rows for that."""
+        if len(self.head) <= MANY_COLUMNS:
+            return ""
+        return "wide turned" if len(self.rows) <= MANY_ROWS else "wide dense"
 
 
 @dataclass(frozen=True, kw_only=True)

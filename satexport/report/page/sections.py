@@ -52,7 +52,7 @@ def parity_parts(report: ParityReport, about: str, bundle: Bundle | None) -> Ite
     if report.curve:
         drift = [text for text in describe_drift(report) if isinstance(text, str)]
         drawn += drift
-        yield _curve(report, about, repeated_from(report, bundle), " ".join(drift))
+        yield _curve(report, about, bundle, " ".join(drift))
     found = report.labelled_set
     if found and found.intervals:
         drawn.append(class_table(found))
@@ -61,7 +61,8 @@ def parity_parts(report: ParityReport, about: str, bundle: Bundle | None) -> Ite
         yield from class_parts(found, about)
 
 
-def _curve(report: ParityReport, about: str, repeated: int | None, drift: str) -> Chart:
+def _curve(report: ParityReport, about: str, bundle: Bundle | None, drift: str) -> Chart:
+    repeated = repeated_from(report, bundle)
     over, differences = next(iter(report.differences.items()))
     levels = [(figure.title, value) for figure in DIFFERENCE_FIGURES if figure.key in LEVELS
               and (value := figure.of(differences)) is not None]
@@ -70,7 +71,8 @@ def _curve(report: ParityReport, about: str, repeated: int | None, drift: str) -
     curve = report.curve or ()
     return Chart(
         title=f"Score difference from PyTorch fp32 over {over}", caption=drift,
-        picture=curve_chart(curve, levels, repeated, f"{about}: mean score difference of each of "
+        picture=curve_chart(curve, levels, repeated, f"chunk of {bundle.contract.hop_seconds:g} s" if bundle
+                            else "chunk", f"{about}: mean score difference of each of "
                             f"{len(curve)} chunks; {texts}. {drift}"),
         key=(("curve", "mean over the classes, each chunk"), ("level", "quantiles over the chunks"),
              *([("again", "first sounds, repeated")] if repeated is not None else [])))

@@ -93,7 +93,9 @@ def test_it_fits_a_phone_and_its_letters_stay_readable(opened: Opened) -> None:
 
 def test_on_paper_all_is_open_and_black_on_white(opened: Opened) -> None:
     opened.tab.emulate_media(media="print", color_scheme="dark")
+    opened.tab.set_viewport_size({"width": 688, "height": 1000})  # A4 without its margins
     try:
+        assert opened.tab.evaluate("document.documentElement.scrollWidth") <= 688
         colours = opened.tab.evaluate("""() => {
             const {color, backgroundColor} = getComputedStyle(document.body);
             return [color, backgroundColor];
@@ -104,4 +106,5 @@ def test_on_paper_all_is_open_and_black_on_white(opened: Opened) -> None:
         opened.tab.evaluate("dispatchEvent(new Event('afterprint'))")
         assert opened.tab.locator("details[open]").count() == 0
     finally:
+        opened.tab.set_viewport_size({"width": 1280, "height": 900})
         opened.tab.emulate_media(media="screen", color_scheme="light")

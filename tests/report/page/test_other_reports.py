@@ -113,6 +113,13 @@ def test_of_many_classes_those_that_differ_most_are_drawn_and_the_others_folded(
     assert page.all("details")[0].all("summary")[0].text == "The other 7 classes"
 
 
+@pytest.mark.parametrize(("cases", "style"), [(8, "wide turned"), (9, "wide dense")])
+def test_a_wide_table_is_turned_on_paper_unless_it_has_many_rows(cases: int, style: str) -> None:
+    report = matrix_report()
+    page = page_of_report(replace(report, cases=report.cases[:1] * cases))
+    assert page.all("table")[0].attributes["class"] == style
+
+
 def test_the_layers_that_cost_most_are_drawn_and_the_others_folded() -> None:
     (report,) = [report for report in all_reports() if isinstance(report, SensitivityReport)]
     report = replace(report, layers=tuple(replace(report.layers[0], layer=f"{number:02}.fc1")
