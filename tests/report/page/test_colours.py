@@ -41,6 +41,7 @@ def test_drawings_have_a_contrast_of_three_and_text_of_four_and_a_half(theme: st
     assert {name for name in DRAWN if contrast(colours[name], colours["paper"]) < 3} == set()
     assert {name for name in TEXT if contrast(colours[name], colours["paper"]) < 4.5} == set()
     assert contrast(colours["warn"], colours["warn-paper"]) >= 4.5
+    assert contrast(colours["soft"], colours["shade"]) >= 4.5  # what is written in a strip
 
 
 def test_each_colour_has_a_shape_of_its_own() -> None:
