@@ -18,7 +18,8 @@ from satexport.files import write_bytes, write_text
 from satexport.report.blocks import describe, describe_origin
 from satexport.report.markdown import markdown_rows, to_markdown
 from satexport.report.paper_records import PaperReport, ScoresReport
-from satexport.report.serialize import read_report
+from satexport.report.records import Report
+from satexport.report.serialize import read_file
 from satexport.report.table import Block, Table
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -30,7 +31,7 @@ LABELS = "Siren,Busy signal"    # of the picture
 
 def page_part(folder: Path) -> str:
     """Return what the page says about the reports in a folder. Raises `DataError` if there are none."""
-    reports = [read_report(path) for path in sorted(folder.glob("*.json"))]
+    reports = _read(folder)
     tables = [report for report in reports if isinstance(report, PaperReport)]
     if not tables:
         raise DataError(f"{folder}: has no reports of `satexport paper`; `make paper` makes them.")
@@ -42,6 +43,10 @@ def page_part(folder: Path) -> str:
         parts += map(_block, (*describe(report), *report.notes))
     parts.append(textwrap.fill(describe_origin(tables[0].origin), WIDTH))
     return "\n\n".join(parts)
+
+
+def _read(folder: Path) -> list[Report]:
+    return [report for path in sorted(folder.glob("*.json")) for report in read_file(path)]
 
 
 def _block(block: Block) -> str:
@@ -57,8 +62,8 @@ def write_page(folder: Path, page: Path = PAGE, picture: Path = PICTURE) -> None
     if not found or END not in rest:
         raise DataError(f"{page} lacks the lines {BEGIN} and {END}, between which the tables stand.")
     write_text(page, f"{before}{BEGIN}\n\n{page_part(folder)}\n\n{END}{rest.partition(END)[2]}")
-    for path in sorted(folder.glob("*.json")):
-        if isinstance(report := read_report(path), ScoresReport):
+    for report in _read(folder):
+        if isinstance(report, ScoresReport):
             with requires_extra("measure"):
                 from satexport.report.pictures import draw
 

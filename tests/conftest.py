@@ -45,6 +45,7 @@ from satexport.runtimes import import_runtime
 from satexport.step import FloatArray
 from satexport.tagging.tagger import Tagger, load
 from satexport.targets import find_target
+from tests.axe import axe  # noqa: F401
 from tests.browser import browser, chromium, onnxruntime_web, web_bundle, web_fp32, web_int8, web_tiny  # noqa: F401
 from tests.fake_network import compile_fake_network
 from tests.forked import Forks, start_forks

@@ -40,7 +40,10 @@ def test_the_wheel_contains_only_code_targets_data_and_attribution(wheel: Path) 
                for path in (ROOT / folder).glob("*.toml")}
     assert {"satexport/data/ATTRIBUTION.md", "satexport/data/demo-sat-t-2s.safetensors",
             "satexport/targets/onnx.toml", "satexport/cli.py"} <= names
-    assert data | targets <= names
+    page = {path.relative_to(ROOT).as_posix() for path in (ROOT / "satexport" / "report" / "page").iterdir()
+            if path.is_file()}
+    assert "satexport/report/page/page.css" in page
+    assert data | targets | page <= names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"satexport"}
     licences = {name.rsplit("licenses/", 1)[1] for name in names if "licenses/" in name}
     assert licences == {"LICENSE", "satexport/data/ATTRIBUTION.md"}

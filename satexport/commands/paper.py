@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from satexport.report.records import Report
 
 TABLES = sorted(names(shipped_folder("papers")), key=lambda name: (not name.startswith("table"), name))
-TABLE_ENDINGS, FIGURE_ENDINGS = (".md", ".json"), (".png", ".md", ".json")
+TABLE_ENDINGS = (".html", ".md", ".json")
+FIGURE_ENDINGS = (*TABLE_ENDINGS, ".png")
 
 
 @click.command("paper")
@@ -55,7 +56,7 @@ TABLE_ENDINGS, FIGURE_ENDINGS = (".md", ".json"), (".png", ".md", ".json")
               help="With figure2: a sound file, or scenes: ten minutes of synthetic sounds, with the times "
                    "of each. Default: scenes.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE",
-              help="Write a file instead of printing: .md or .json, of figure2 also .png.")
+              help="Write a file instead of printing: .html, .md or .json, of figure2 also .png.")
 @threads_option(LIVE)
 @cluster_options("the clips are scored in this process, PyTorch with all cores.")
 @skip_unreadable_option
@@ -184,13 +185,14 @@ def _check_output(output: Path | None, endings: tuple[str, ...], as_json: bool) 
 
 def _show(report: Report, output: Path | None, as_json: bool) -> None:
     """Write a report into a file, or print it."""
-    from satexport.commands.report import write_reports
+    from satexport.commands.report import WRITERS
     from satexport.report.blocks import describe_stored
     from satexport.report.serialize import to_json
+    from satexport.report.sources import Source
     from satexport.report.terminal import print_blocks
 
     if output:
-        write_reports([report], describe_stored([report]), output)
+        WRITERS[output.suffix]([Source(path=output, bundle=None, reports=(report,))], output)
         return
     with ignore_closed_pipe():
         if as_json:

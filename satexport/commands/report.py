@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,20 +11,55 @@ import click
 
 from satexport.commands.console import ignore_closed_pipe, print_json
 from satexport.commands.options import json_option
-from satexport.errors import DataError, UsageError
+from satexport.errors import DataError, UsageError, requires_extra
+from satexport.files import write_bytes, write_json, write_text
 
 if TYPE_CHECKING:
     from satexport.report.records import Report
-    from satexport.report.table import Block
+    from satexport.report.sources import Source
 
-ENDINGS = (".md", ".json", ".png")  # of --output
+
+def _write_markdown(sources: Sequence[Source], output: Path) -> None:
+    from satexport.report.blocks import describe_stored
+    from satexport.report.markdown import to_markdown
+
+    write_text(output, to_markdown(describe_stored(_reports_of(sources))))
+
+
+def _write_json(sources: Sequence[Source], output: Path) -> None:
+    write_json(output, _collect(sources))
+
+
+def _write_page(sources: Sequence[Source], output: Path) -> None:
+    with requires_extra("report"):
+        from satexport.report.page.write import write_page
+
+        text = write_page(sources)
+    write_text(output, text)
+
+
+def _write_picture(sources: Sequence[Source], output: Path) -> None:
+    from satexport.report.pictures import draw, has_picture
+
+    pictured = [report for report in _reports_of(sources) if has_picture(report)]
+    if len(pictured) != 1:
+        raise UsageError(f"--output {output}: {len(pictured)} of the reports have a picture, expected 1. "
+                         "Name the file of one that `satexport parity` or `satexport measure` wrote.")
+    with requires_extra("measure"):
+        content = draw(pictured[0])
+    write_bytes(output, content)
+
+
+WRITERS: Mapping[str, Callable[[Sequence[Source], Path], None]] = {  # ending of --output -> what writes it
+    ".html": _write_page, ".md": _write_markdown, ".json": _write_json, ".png": _write_picture}
 
 
 @click.command("report")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH...")
 @click.option("--markdown", is_flag=True, help="Print Markdown.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE",
-              help="Write a file instead of printing: .md, .json, or .png (of one parity or measure report).")
+              help="Write a file instead of printing: .html (one page with charts), .md, .json, or .png (of "
+                   "one parity or measure report).")
 @json_option
 def report_command(paths: tuple[Path, ...], markdown: bool, output: Path | None, as_json: bool) -> None:
     """Show stored reports.
@@ -34,35 +69,32 @@ def report_command(paths: tuple[Path, ...], markdown: bool, output: Path | None,
     \b
     Examples:
       satexport report build/sat-t-2s/onnx
+      satexport report build/sat-t-2s/onnx build/sat-t-2s/cpu-int8 -o report.html
       satexport report build/sat-t-2s/onnx/reports/parity.json --markdown
       satexport report build/sat-t-2s/onnx -o report.md
       satexport report build/sat-t-2s/onnx/reports/measure.json -o measure.png
     """
-    from satexport.bundle.folder import MANIFEST
-    from satexport.bundle.places import check_places
     from satexport.report.blocks import describe_stored
     from satexport.report.markdown import to_markdown
-    from satexport.report.serialize import to_json
+    from satexport.report.sources import read_sources
     from satexport.report.terminal import print_blocks
 
     if sum((markdown, as_json, output is not None)) > 1:
         raise UsageError("--markdown, --json and --output: choose one of them.")
-    if output and output.suffix not in ENDINGS:
+    if output and output.suffix not in WRITERS:
         raise UsageError(f"--output {output}: the name ends in {output.suffix or 'nothing'}; expected one of "
-                         f"{', '.join(ENDINGS)}.")
-    reports, errors = _read(paths)
+                         f"{', '.join(WRITERS)}.")
+    sources, errors = read_sources(paths)
     with _damage_is_bad_input():
-        blocks = describe_stored(reports)
+        blocks = describe_stored(_reports_of(sources))
     if output:
-        if any(output.resolve() == path.resolve() for path in paths):
-            raise UsageError(f"--output {output} is a report to show: choose another file.")
-        check_places([("report", output)], [path for path in paths if (path / MANIFEST).exists()])
+        _check_output(output, sources)
         with _damage_is_bad_input():
-            write_reports(reports, blocks, output)
+            WRITERS[output.suffix](sources, output)
     else:
         with ignore_closed_pipe():
             if as_json:
-                print_json({"reports": [to_json(report) for report in reports]})
+                print_json(_collect(sources))
             elif markdown:
                 click.echo(to_markdown(blocks), nl=False)
             else:
@@ -71,28 +103,24 @@ def report_command(paths: tuple[Path, ...], markdown: bool, output: Path | None,
         raise DataError("\n".join(error.message for error in errors))
 
 
-def _read(paths: Sequence[Path]) -> tuple[list[Report], list[DataError]]:
-    """Return the reports in files, bundles and folders of reports, and the errors of those in folders that
-    cannot be read. Raises `DataError` if a file has none, or if no report can be read."""
-    from satexport.bundle.folder import MANIFEST, open_bundle
-    from satexport.report.serialize import read_file, read_reports
+def _check_output(output: Path, sources: Sequence[Source]) -> None:
+    """Raise `UsageError` or `RunError` if a file cannot be written there."""
+    from satexport.bundle.places import check_places
 
-    reports: list[Report] = []
-    errors: list[DataError] = []
-    for path in paths:
-        if not path.is_dir():
-            reports += read_file(path)
-            continue
-        is_bundle = (path / MANIFEST).exists() or not any(path.glob("*.json"))
-        folder = open_bundle(path).reports if is_bundle else path
-        readable, unreadable = read_reports(folder)
-        if not readable and not unreadable:
-            raise DataError(f"{folder}: has no reports. `satexport parity {path}` and `satexport measure "
-                            f"{path}` make them.")
-        reports, errors = reports + readable, errors + unreadable
-    if not reports:
-        raise errors[0]
-    return reports, errors
+    if any(output.resolve() == source.path.resolve() for source in sources):
+        raise UsageError(f"--output {output} is a report to show: choose another file.")
+    check_places([("report", output)], [source.path for source in sources if source.bundle])
+
+
+def _reports_of(sources: Sequence[Source]) -> list[Report]:
+    return [report for source in sources for report in source.reports]
+
+
+def _collect(sources: Sequence[Source]) -> dict[str, object]:
+    """All reports as JSON, which `satexport report` reads again."""
+    from satexport.report.serialize import to_json
+
+    return {"reports": [to_json(report) for report in _reports_of(sources)]}
 
 
 @contextmanager
@@ -103,25 +131,3 @@ def _damage_is_bad_input() -> Iterator[None]:
     except (ArithmeticError, KeyError, ValueError) as error:
         raise DataError(f"a report has impossible values ({type(error).__name__}: {error}): it is damaged. "
                         "Make it again.") from None
-
-
-def write_reports(reports: Sequence[Report], blocks: Sequence[Block], output: Path) -> None:
-    """Write reports, whose blocks are given, into a file, as its ending says."""
-    from satexport.errors import requires_extra
-    from satexport.files import write_bytes, write_json, write_text
-    from satexport.report.markdown import to_markdown
-    from satexport.report.pictures import draw, has_picture
-    from satexport.report.serialize import to_json
-
-    if output.suffix == ".md":
-        write_text(output, to_markdown(blocks))
-    elif output.suffix == ".json":
-        write_json(output, {"reports": [to_json(report) for report in reports]})
-    else:
-        pictured = [report for report in reports if has_picture(report)]
-        if len(pictured) != 1:
-            raise UsageError(f"--output {output}: {len(pictured)} of the reports have a picture, expected 1. "
-                             "Name the file of one that `satexport parity` or `satexport measure` wrote.")
-        with requires_extra("measure"):
-            content = draw(pictured[0])
-        write_bytes(output, content)

@@ -19,6 +19,7 @@ from satexport.step import FloatArray, Step
 
 NOISE_CHUNKS = 4     # different chunks of noise, fed one after the other
 NOISE_LEVEL = 0.1    # root mean square: 20 dB below full scale
+QUANTILES = tuple(range(0, 101, 5))  # %, of `Latency.quantiles_ms`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,7 @@ class Latency:
     p90_ms: float
     p99_ms: float
     steps: int
+    quantiles_ms: tuple[float, ...] | None = None  # at QUANTILES; None: an older report
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,10 @@ def take_turns(runs: Sequence[RunTurn], turns: Sequence[Turn],
 
 def summarize(seconds: Sequence[float]) -> Latency:
     """Return the quantiles of the times of steps, of which there is at least one."""
-    median, p90, p99 = np.percentile(np.asarray(seconds) * 1000, (50, 90, 99)).tolist()
-    return Latency(median_ms=median, p90_ms=p90, p99_ms=p99, steps=len(seconds))
+    in_ms = np.asarray(seconds) * 1000
+    median, p90, p99 = np.percentile(in_ms, (50, 90, 99)).tolist()
+    return Latency(median_ms=median, p90_ms=p90, p99_ms=p99, steps=len(seconds),
+                   quantiles_ms=tuple(np.percentile(in_ms, QUANTILES).tolist()))
 
 
 def make_noise(*shape: int) -> FloatArray:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from satexport.bundle.contract import Contract
 from satexport.bundle.gates import verdict
 from satexport.measure.records import MeasureEntry, MeasureReport
 from satexport.parity.differences import Differences, EmbeddingDifferences
@@ -85,8 +86,8 @@ def describe_bundle(record: BundleRecord) -> Iterator[Block]:
         embeddings |= {(f"{name} graph", over): row for over, row in (twin.embeddings or {}).items()}
     yield from _describe_differences(proof.parity, differences)
     yield from _describe_embeddings(embeddings)
-    yield _describe_streaming(proof.parity)
-    yield from _describe_drift(proof.parity)
+    yield describe_streaming(proof.parity)
+    yield from describe_drift(proof.parity)
     yield from describe_executed(proof.parity.executed)
     yield gates_table("gates", proof.gates)
     if record.finished:
@@ -104,7 +105,7 @@ def _describe_export(report: ExportReport) -> Iterator[Block]:
     names = [stage.name + ("" if stage.kept else f" (not kept: {stage.why_not})") for stage in report.stages]
     yield rows_table(f"{report.variant} from {report.checkpoint.name}: score differences after each stage",
                      "stage", STAGE_FIGURES, dict(zip(names, report.stages, strict=True)))
-    yield _describe_streaming(report)
+    yield describe_streaming(report)
     golden = report.golden
     embedding = "" if golden.embedding is None else (
         f", largest relative difference of an embedding {golden.embedding:.1e}")
@@ -117,8 +118,8 @@ def _describe_export(report: ExportReport) -> Iterator[Block]:
 def _describe_parity(report: ParityReport) -> Iterator[Block]:
     yield from _describe_differences(report, report.differences)
     yield from _describe_embeddings(report.embeddings or {})
-    yield _describe_streaming(report)
-    yield from _describe_drift(report)
+    yield describe_streaming(report)
+    yield from describe_drift(report)
     yield from describe_executed(report.executed)
     if report.labelled_set:
         yield from _describe_set(report.labelled_set)
@@ -137,19 +138,25 @@ def _describe_set(found: SetParity) -> Iterator[Block]:
             f"{events.events} events, thresholds: {events.thresholds}, segments of "
             f"{events.segment_seconds:g} s, collar of onsets {events.collar_seconds:g} s", EVENT_FIGURES,
             {"PyTorch": events.pytorch, "bundle": events.bundle})
-    if not found.intervals:
-        return
+    if found.intervals:
+        yield class_table(found)
+
+
+def class_table(found: SetParity) -> Table:
+    """The metrics of each class of a labelled set that has intervals, the lowest average precision first."""
+    classes, intervals = found.bundle.classes, found.intervals
+    assert intervals, "the set has intervals"
     names = sorted(classes, key=lambda name: classes[name].average_precision)[:MOST_CLASSES]
     few = f" {MOST_CLASSES} classes with the lowest AP," if len(classes) > MOST_CLASSES else ""
-    yield Table(title=f"bundle,{few} [{CONFIDENCE} % intervals] from {RESAMPLES} resamples of the clips, "
-                      f"seed {SEED}",
-                head=["class", *(figure.head for figure in CLASS_FIGURES)],
-                rows=[[name, *(f"{figure.text(classes[name])} {_text(figure, intervals[figure.key])}"
-                               for figure in CLASS_FIGURES)]
-                      for name in names for intervals in [found.intervals.classes[name]]])
+    return Table(title=f"bundle,{few} [{CONFIDENCE} % intervals] from {RESAMPLES} resamples of the clips, "
+                       f"seed {SEED}",
+                 head=["class", *(figure.head for figure in CLASS_FIGURES)],
+                 rows=[[name, *(f"{figure.text(classes[name])} {interval_text(figure, of_class[figure.key])}"
+                                for figure in CLASS_FIGURES)]
+                       for name in names for of_class in [intervals.classes[name]]])
 
 
-def _text(figure: Figure[Any], interval: Interval) -> str:
+def interval_text(figure: Figure[Any], interval: Interval) -> str:
     """A confidence interval as tables write it; nothing if it is undefined."""
     low, high = interval.low, interval.high
     return "" if math.isnan(low) else f"[{figure.write(low)}, {figure.write(high)}]"
@@ -167,11 +174,12 @@ def _describe_embeddings(embeddings: Mapping[C, EmbeddingDifferences]) -> Iterat
         yield columns_table("embeddings compared with PyTorch fp32", EMBEDDING_FIGURES, embeddings)
 
 
-def _describe_streaming(record: ExportReport | ParityReport | MeasureEntry) -> str:
+def describe_streaming(record: ExportReport | ParityReport | MeasureEntry | Contract) -> str:
+    """Return a sentence on what the steps score."""
     return f"{record.variant} scores {record.streaming}."
 
 
-def _describe_drift(report: ParityReport) -> Iterator[Block]:
+def describe_drift(report: ParityReport) -> Iterator[Block]:
     """Yield a sentence on the drift over a long stream; nothing if there was no long stream."""
     if report.curve is None:
         return
@@ -192,7 +200,7 @@ def describe_executed(executed: Mapping[str, Mapping[str, int]]) -> Iterator[str
 
 def _describe_measure(report: MeasureReport) -> Iterator[Block]:
     yield _measure_table(report, MEASURE_FIGURES)
-    yield from dict.fromkeys(map(_describe_streaming, report.bundles))
+    yield from dict.fromkeys(map(describe_streaming, report.bundles))
     yield from dict.fromkeys(str(entry.paper["note"]) for entry in report.bundles
                              if entry.paper and entry.paper["note"])
     if report.gates:
@@ -231,7 +239,7 @@ def _describe_build(report: BuildReport) -> Iterator[Block]:
         yield from _describe_embeddings({
             (engine.precision, over): found for engine in report.engines if engine.parity
             for over, found in (engine.parity.embeddings or {}).items()})
-    yield from dict.fromkeys(map(_describe_streaming, measured.values()))
+    yield from dict.fromkeys(map(describe_streaming, measured.values()))
     for precision, entry in measured.items():
         for block in describe_executed(entry.executed or {}):
             yield f"{precision}: {block}"

@@ -39,6 +39,7 @@ _TERMS = {  # kind of report -> term -> definition
         "streaming": STREAMING,
         "paused": f"single steps, each after a pause, as in a live stream: {PAUSED_TURNS} turns of at most "
                   f"{PAUSED_STEPS} steps",
+        "quantiles_ms": "times of single steps at 0, 5, ... 100 %; older reports have none",
         "eager": "the published model in PyTorch, not compiled, float32, with its own front end and the "
                  "cache as published: audio in, scores out, one stream. A bundle that takes mel features is "
                  "compared with it without a front end of its own",

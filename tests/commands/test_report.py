@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from satexport.origin import origin
 from satexport.report.serialize import SCHEMA, to_json
 from satexport.version import __version__
 from tests.bundle.copies import content, copy_of
-from tests.commands.calls import call
+from tests.commands.calls import call, no_file_longer_than
 from tests.report.records import measure_report, parity_report
 
 
@@ -57,7 +58,8 @@ def test_collected_reports_are_shown_like_the_bundle(reported: Path, tmp_path: P
     assert call("report", tmp_path / "all.json").out == call("report", reported).out
 
 
-@pytest.mark.parametrize(("name", "begins"), [("r.md", b"**"), ("r.json", b"{"), ("r.png", b"\x89PNG")])
+@pytest.mark.parametrize(("name", "begins"), [
+    ("r.html", b"<!doctype html>"), ("r.md", b"**"), ("r.json", b"{"), ("r.png", b"\x89PNG")])
 def test_a_file_is_written_by_its_ending(reported: Path, tmp_path: Path, name: str, begins: bytes) -> None:
     result = call("report", reported / "reports" / "measure.json", "-o", tmp_path / name)
     assert (result.code, result.out, result.err) == (0, "", "")
@@ -66,7 +68,7 @@ def test_a_file_is_written_by_its_ending(reported: Path, tmp_path: Path, name: s
 
 @pytest.mark.parametrize(("arguments", "code", "message"), [
     (("BUNDLE", "--json", "--markdown"), 2, "choose one of them"),
-    (("BUNDLE", "-o", "r.html"), 2, "the name ends in .html; expected one of .md, .json, .png"),
+    (("BUNDLE", "-o", "r.pdf"), 2, "the name ends in .pdf; expected one of .html, .md, .json, .png"),
     (("BUNDLE", "-o", "r.png"), 2, "2 of the reports have a picture, expected 1"),
     (("BUNDLE/reports/export.json", "-o", "r.png"), 2, "0 of the reports have a picture, expected 1"),
     (("BUNDLE", "-o", "BUNDLE/labels.txt.md"), 2, "is inside the bundle"),
@@ -101,7 +103,7 @@ def test_a_report_of_another_schema_says_how_to_make_it_again_and_others_are_sho
 
 @pytest.mark.parametrize("damage", [{"hop_seconds": 0}, {"tokens": {"x": 1}},
                                     {"operations": {"model": 10 ** 400, "front_end": 1}}], ids=str)
-@pytest.mark.parametrize("options", [(), ("-o", "r.png")], ids=str)
+@pytest.mark.parametrize("options", [(), ("-o", "r.png"), ("-o", "r.html")], ids=str)
 def test_impossible_values_are_bad_input(
         reported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: dict[str, Any],
         options: tuple[str, ...]) -> None:
@@ -113,7 +115,7 @@ def test_impossible_values_are_bad_input(
     result = call("report", file, *options)
     assert (result.code, result.out) == (4, "")
     assert "it is damaged. Make it again." in result.err
-    assert not (tmp_path / "r.png").exists()
+    assert list(tmp_path.glob("r.*")) == []
 
 
 def test_a_folder_of_reports_is_shown_and_no_report_is_overwritten(reported: Path, tmp_path: Path) -> None:
@@ -131,3 +133,29 @@ def test_a_bundle_without_reports_says_what_makes_them(reported: Path) -> None:
     result = call("report", reported)
     assert (result.code, result.out) == (4, "")
     assert f"`satexport parity {reported}`" in result.err
+
+
+def test_a_page_without_jinja2_says_what_to_install(
+        reported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    result = call("report", reported, "-o", tmp_path / "r.html")
+    assert (result.code, result.out) == (3, "")
+    assert "jinja2 is not installed: pip install 'satexport[report]'." in result.err
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_a_page_that_cannot_be_written_leaves_the_older_one(reported: Path, tmp_path: Path) -> None:
+    (tmp_path / "r.html").write_text("older", encoding="utf-8")
+    with no_file_longer_than(10_000):
+        result = call("report", reported, "-o", tmp_path / "r.html")
+    assert (result.code, "cannot be written" in result.err) == (5, True)
+    assert (tmp_path / "r.html").read_text("utf-8") == "older"
+
+
+def test_a_page_shows_what_can_be_read_and_names_what_cannot(reported: Path, tmp_path: Path) -> None:
+    file = reported / "reports" / "measure.json"
+    old = json.loads(file.read_bytes()) | {"schema": SCHEMA - 1}
+    file.write_text(json.dumps(old), "utf-8")
+    result = call("report", reported, "-o", tmp_path / "r.html")
+    assert (result.code, f"{file}: is a report of schema {SCHEMA - 1}" in result.err) == (4, True)
+    assert "Parity: passed." in (tmp_path / "r.html").read_text("utf-8")

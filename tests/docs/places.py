@@ -186,6 +186,7 @@ PLACES: dict[str, Maker] = {
     "dog.selection.table.txt": nothing,
     "parity.xml": nothing,
     "report.md": nothing,
+    "report.html": nothing,
     "measure.png": nothing,
     "vit.md": nothing,
     "table1.md": nothing,

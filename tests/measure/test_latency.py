@@ -126,6 +126,7 @@ def test_a_summary_has_the_quantiles_in_milliseconds() -> None:
     summary = summarize([number / 1000 for number in range(101)])
     assert (summary.median_ms, summary.p90_ms, summary.p99_ms) == pytest.approx((50, 90, 99))
     assert summary.steps == 101
+    assert summary.quantiles_ms == pytest.approx(range(0, 101, 5))
 
 
 def test_noise_is_the_same_every_time_and_20_db_below_full_scale() -> None:

@@ -150,7 +150,7 @@ def test_memory_is_that_of_one_step_and_of_a_backward_pass(bundles: Path) -> Non
     (["table2", "--folds", "4"], 2, "pass --data"),
     (["table2", "--labels", "Water"], 2, "--labels is for figure2"),
     (["table2", "build/sat-t-2s/onnx"], 2, "takes no bundle"),
-    (["table2", "-o", "table.png"], 2, "expected one of .md, .json"),
+    (["table2", "-o", "table.png"], 2, "expected one of .html, .md, .json"),
     (["table2", "-o", "nowhere/table.md", "--json"], 2, "choose one"),
     (["figure2"], 2, "name one"),
     (["figure2", "nowhere"], 2, "name some"),

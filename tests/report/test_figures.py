@@ -16,7 +16,9 @@ from satexport.report import blocks, figures, pictures
 from satexport.report.figure import Figure
 from satexport.report.figures import FIGURES, KIND_FIGURES, MEASURE_FIGURES
 from satexport.report.markdown import to_markdown
+from satexport.report.page.write import write_page
 from satexport.report.serialize import to_json
+from satexport.report.sources import Source
 from satexport.report.terminal import print_blocks
 from satexport.report.terms import TERMS
 from satexport.version import __version__
@@ -48,6 +50,7 @@ def test_a_figure_that_is_added_appears_everywhere(
     assert content["bundles"][0]["figures"]["energy_mj"] == 12.34
     assert content["definitions"]["energy_mj"] == "energy of one step"
     assert "energy, mJ" in panels_of(pictures.draw_measure(report))
+    assert "energy, mJ" in write_page([Source(path=Path("measure.json"), bundle=None, reports=(report,))])
     cases = read_cases()
     results: dict[str, Any] = json.loads((tables.RESULTS / f"{cases.headline.cpu}.json").read_bytes())
     results["cases"]["sat-t-2s-int8"]["figures"]["energy_mj"] = 12.34
