@@ -1,4 +1,4 @@
-"""The charts of one bundle: the parity curve and the distribution of latency."""
+"""The charts of one bundle: the parity curve, the distribution of latency, and scores over a recording."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from satexport.report.page.scales import Scale, linear_scale, time_scale
 from satexport.report.page.svg import line, path, percent, rectangle, shape, text
 
 HEIGHT = 190          # px
+SCORES_HEIGHT = 90    # px
 APART = 12            # px between the names of two levels
 
 
@@ -45,6 +46,20 @@ def _levels(plot: Plot, levels: Sequence[tuple[str, float]]) -> Iterator[str]:
             yield plot.level(value)
             lowest = min(plot.down(value) + 4, lowest - APART)
             yield text(name, "100%", lowest, kind="beside")
+
+
+def scores_chart(scores: Sequence[float], hop: float, seconds: float, events: Sequence[tuple[float, float]],
+                 label: str) -> Picture:
+    """Return the score of each chunk of `hop` seconds over a recording of so many seconds, with the
+    events, begin and end in seconds, behind the line."""
+    end = max(seconds, hop)
+    ticks = tuple(tick for tick in linear_scale([0, end]).ticks if tick[0] <= end)
+    plot = Plot(x=Scale(low=0, high=end, ticks=ticks), height=SCORES_HEIGHT, y=linear_scale([0, 1], 3))
+    shaded = [rectangle(plot.across(begin), TOP, percent(plot.x.share(finish) - plot.x.share(begin)),
+                        plot.height, "again") for begin, finish in events]
+    steps = [plot.at(min(edge, end), score) for at, score in thin(scores)
+             for edge in (hop * at, hop * (at + 1))]
+    return plot.picture(label, [*shaded, *plot.axes("time, s", "score"), path(steps, plot.bottom, "curve")])
 
 
 def latency_chart(rows: Sequence[tuple[str, Latency]], label: str) -> Picture:

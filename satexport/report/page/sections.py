@@ -14,10 +14,11 @@ from satexport.quantize.records import SensitivityReport
 from satexport.report.blocks import class_table, describe, describe_drift, describe_streaming
 from satexport.report.figures import DIFFERENCE_FIGURES, MEASURE_FIGURES, present
 from satexport.report.page.bars import bar
-from satexport.report.page.charts import curve_chart, latency_chart
+from satexport.report.page.charts import curve_chart, latency_chart, scores_chart
 from satexport.report.page.classes import class_parts
 from satexport.report.page.parts import Chart, Entry, Flow, Fold, Grid, Pair, Part, Text, grid_of
 from satexport.report.page.subjects import is_stranger, repeated_from
+from satexport.report.paper_records import ScoresReport
 from satexport.report.records import Report, kind_of
 from satexport.report.table import Block, gates_table
 
@@ -35,6 +36,7 @@ def report_parts(report: Report, about: str, bundle: Bundle | None) -> Iterator[
     else:
         known = [describe_streaming(bundle.contract)] if bundle else []
         yield from block_parts([block for block in describe(report) if block not in known], about)
+        yield from map(_plain, getattr(report, "notes", ()))
 
 
 def block_parts(blocks: Sequence[Block], about: str) -> Iterator[Part]:
@@ -137,6 +139,22 @@ def _memory(entry: MeasureEntry, eager: MeasureEntry | None, about: str) -> Grid
                                 *(["diamond: what the paper claims"] if claims else [])]))
 
 
+def scores_parts(report: ScoresReport, about: str, bundle: Bundle | None) -> Iterator[Part]:
+    """The scores of each label over the recording, a chart for each bundle, and the tables."""
+    for label in report.labels:
+        events = (report.events or {}).get(label, ())
+        for curve in report.curves:
+            scores = curve.scores[label]
+            yield Chart(
+                title=f"{label}: {curve.name}", caption="", key=[
+                    ("curve", "score of each chunk"), *([("again", "the sound is there")] if events else [])],
+                picture=scores_chart(
+                    scores, curve.hop_seconds, report.seconds, events,
+                    f"{curve.name}, score of {label} over {report.seconds:g} s of {report.recording}: "
+                    f"{len(scores)} chunks, the largest {max(scores, default=0):.2f}."))
+    yield from block_parts(list(describe(report)), about)
+
+
 def sensitivity_parts(report: SensitivityReport, about: str, bundle: Bundle | None) -> Iterator[Part]:
     """What each layer costs in int8, as bars."""
     top = max((cost.differences.mean for cost in report.layers), default=0.0)
@@ -155,4 +173,5 @@ def sensitivity_parts(report: SensitivityReport, about: str, bundle: Bundle | No
 
 
 SECTIONS: Mapping[str, Callable[[Any, str, Bundle | None], Iterator[Part]]] = {  # kind of report -> parts
-    "parity": parity_parts, "measure": measure_parts, "sensitivity": sensitivity_parts}
+    "parity": parity_parts, "measure": measure_parts, "sensitivity": sensitivity_parts,
+    "scores": scores_parts}
