@@ -123,7 +123,7 @@ def _show_table(name: str, *, data: str | None, folds: str | None, category_map:
             measure=measured, bundles=bundles, scoring=SetOptions(
                 cluster=parse_cluster(**cluster), threads=threads, skip_unreadable=skip_unreadable))
         report = fill_table(select_rows(find_table(name), only), options)
-    _show(report, output, as_json)
+    _show(name, report, output, as_json)
     if require_data and (missing := _missing(report)):
         raise GateError(f"{name}: {missing}.")
 
@@ -157,7 +157,7 @@ def _show_scores(bundles: tuple[Path, ...], labels: str | None, recording: str, 
         raise UsageError('figure2 draws the scores of labels: name some, such as --labels "Water,Speech".')
     _check_output(output, FIGURE_ENDINGS, as_json)
     report = trace_scores(bundles, recording, _parse_labels(labels), threads)
-    _show(report, output, as_json)
+    _show("figure2", report, output, as_json)
     note(report.warning)
 
 
@@ -183,8 +183,8 @@ def _check_output(output: Path | None, endings: tuple[str, ...], as_json: bool) 
     check_places([("report", output)])
 
 
-def _show(report: Report, output: Path | None, as_json: bool) -> None:
-    """Write a report into a file, or print it."""
+def _show(name: str, report: Report, output: Path | None, as_json: bool) -> None:
+    """Write a report of this name into a file, or print it."""
     from satexport.commands.report import WRITERS
     from satexport.report.blocks import describe_stored
     from satexport.report.serialize import to_json
@@ -192,7 +192,7 @@ def _show(report: Report, output: Path | None, as_json: bool) -> None:
     from satexport.report.terminal import print_blocks
 
     if output:
-        WRITERS[output.suffix]([Source(path=output, bundle=None, reports=(report,))], output)
+        WRITERS[output.suffix]([Source(path=Path(name), bundle=None, reports=(report,))], output)
         return
     with ignore_closed_pipe():
         if as_json:
