@@ -73,7 +73,7 @@ def write_page(folder: Path, page: Path = PAGE, picture: Path = PICTURE) -> None
 def make_reports(folder: Path) -> None:
     """Make the reports by the commands, each table's in a file of its own. Raises `RunError` if one fails."""
     demo = folder / "sat-t-2s" / "onnx"
-    commands = [["paper", name, "--bundles", str(folder / "random"), "-o", str(folder / f"{name}.json")]
+    commands = [["paper", name, "--bundles", str(folder / "bundles"), "-o", str(folder / f"{name}.json")]
                 for name in names(shipped_folder("papers"))]
     commands += [["onnx", "--model", "sat-t", "--checkpoint", "demo", "--output", str(folder)],
                  ["paper", "figure2", str(demo), "--labels", LABELS, "-o", str(folder / "figure2.json")]]

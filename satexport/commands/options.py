@@ -58,7 +58,7 @@ cache_dtype_option = click.option(
 skip_unreadable_option = click.option(
     "--skip-unreadable", is_flag=True,
     help="Leave out clips that are missing or cannot be read, and list them. Default: an error after all "
-         "others have been scored.")
+         "others have been scored. (Missing clips of an AudioSet csv are always left out and listed.)")
 
 
 def threads_option(default: str) -> Callable[..., Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,7 +65,8 @@ def paper_command(what: str, bundle_paths: tuple[Path, ...], labels: str | None,
     """Show the tables of papers with the figures that are measured here.
 
     table1, table2 and table3 are those of the SAT paper, and figure2 is its figure: the scores of labels
-    over a recording by each BUNDLE, and for one with a cache also without it, reset at every chunk.
+    over a recording by each BUNDLE, and for one with a cache also reset at every chunk to the cache
+    after silence.
     efficientat and embeddings are the tables of the papers on EfficientAT.
 
     Tokens, operations and memory are those of random weights, or of a checkpoint if one is given; mAP and
@@ -78,7 +78,7 @@ def paper_command(what: str, bundle_paths: tuple[Path, ...], labels: str | None,
       satexport paper table1 --only 'vit-*' -o table1.md
       satexport paper table2 --only sat-t-2s --checkpoint sat-t-2s=demo --data ESC-50
       satexport paper table3 --checkpoint sat-t-2s=demo --data scenes
-      satexport paper figure2 build/sat-t-2s/onnx --labels "Siren,Dog" -o figure2.png
+      satexport paper figure2 build/sat-t-2s/onnx --labels "Siren,Busy signal" -o figure2.png
     """
     if what == "figure2":
         _refuse(what, table, bundle_paths, is_figure=True)
@@ -99,7 +99,8 @@ def _refuse(what: str, others: Mapping[str, Any], bundles: tuple[Path, ...], *, 
     given = [name for name in others if name != "threads"
              and context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
     if given:
-        option = next(parameter.opts[0] for parameter in context.command.params if parameter.name == given[0])
+        option = next("/".join((*parameter.opts, *parameter.secondary_opts))
+                      for parameter in context.command.params if parameter.name == given[0])
         raise UsageError(f"{option} is for {'tables' if is_figure else 'figure2'}, not for {what}: leave "
                          "it out.")
 
@@ -114,22 +115,24 @@ def _show_table(name: str, *, data: str | None, folds: str | None, category_map:
         raise UsageError("--folds, --map and --require-data are about a labelled set: pass --data, too.")
     given = _parse_checkpoints(checkpoints)
     with requires_extra("export"):
-        from satexport.paper.fill import PaperOptions, fill_table, select_rows
+        from satexport.paper.fill import PaperOptions, fill_table
         from satexport.paper.tables import find_table
         from satexport.parity.scoring import SetOptions
 
         options = PaperOptions(
-            checkpoints=given, data=data, folds=parse_folds(folds), category_map=category_map,
+            checkpoints=given, only=only, data=data, folds=parse_folds(folds), category_map=category_map,
             measure=measured, bundles=bundles, scoring=SetOptions(
                 cluster=parse_cluster(**cluster), threads=threads, skip_unreadable=skip_unreadable))
-        report = fill_table(select_rows(find_table(name), only), options)
+        report = fill_table(find_table(name), options)
     _show(name, report, output, as_json)
     if require_data and (missing := _missing(report)):
         raise GateError(f"{name}: {missing}.")
 
 
 def _missing(report: PaperReport) -> str:
-    """The rows with a checkpoint that have no figure of the labelled set, and why."""
+    """The rows with a checkpoint that have no figure of the labelled set, and why; or that no row has one."""
+    if not any(row.checkpoint and row.checkpoint.source != "random" for row in report.rows):
+        return "no row has a figure of the labelled set: none has a checkpoint; pass --checkpoint ROW=FILE"
     return "; ".join(f"{row.name} has no figure of the labelled set: {row.why_not}" for row in report.rows
                      if row.why_not and row.checkpoint and row.checkpoint.source != "random")
 
@@ -156,22 +159,15 @@ def _show_scores(bundles: tuple[Path, ...], labels: str | None, recording: str, 
     if not labels:
         raise UsageError('figure2 draws the scores of labels: name some, such as --labels "Water,Speech".')
     _check_output(output, FIGURE_ENDINGS, as_json)
-    report = trace_scores(bundles, recording, _parse_labels(labels), threads)
+    report = trace_scores(bundles, recording, labels, threads)
     _show("figure2", report, output, as_json)
     note(report.warning)
-
-
-def _parse_labels(text: str) -> list[str]:
-    """Split labels at commas that no space follows: a label of AudioSet may contain ", "."""
-    labels = [label.strip() for label in re.split(r",(?! )", text)]
-    if not all(labels):
-        raise UsageError(f"--labels {text!r}: a label is empty; expected labels with commas between them.")
-    return list(dict.fromkeys(labels))
 
 
 def _check_output(output: Path | None, endings: tuple[str, ...], as_json: bool) -> None:
     """Raise an error if the file cannot be written, before the work."""
     from satexport.bundle.places import check_places
+    from satexport.commands.report import check_not_a_proof
 
     if output is None:
         return
@@ -181,16 +177,21 @@ def _check_output(output: Path | None, endings: tuple[str, ...], as_json: bool) 
         raise UsageError(f"--output {output}: the name ends in {output.suffix or 'nothing'}; expected one of "
                          f"{', '.join(endings)}.")
     check_places([("report", output)])
+    check_not_a_proof(output)
 
 
 def _show(name: str, report: Report, output: Path | None, as_json: bool) -> None:
     """Write a report of this name into a file, or print it."""
     from satexport.commands.report import WRITERS
+    from satexport.files import write_json
     from satexport.report.blocks import describe_stored
     from satexport.report.serialize import to_json
     from satexport.report.sources import Source
     from satexport.report.terminal import print_blocks
 
+    if output and output.suffix == ".json":
+        write_json(output, to_json(report))
+        return
     if output:
         WRITERS[output.suffix]([Source(path=Path(name), bundle=None, reports=(report,))], output)
         return

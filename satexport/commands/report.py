@@ -44,7 +44,8 @@ def _write_picture(sources: Sequence[Source], output: Path) -> None:
     pictured = [report for report in _reports_of(sources) if has_picture(report)]
     if len(pictured) != 1:
         raise UsageError(f"--output {output}: {len(pictured)} of the reports have a picture, expected 1. "
-                         "Name the file of one that `satexport parity` or `satexport measure` wrote.")
+                         "Name the file of one that `satexport parity`, `satexport measure` or `satexport "
+                         "paper figure2` wrote.")
     with requires_extra("measure"):
         content = draw(pictured[0])
     write_bytes(output, content)
@@ -59,7 +60,7 @@ WRITERS: Mapping[str, Callable[[Sequence[Source], Path], None]] = {  # ending of
 @click.option("--markdown", is_flag=True, help="Print Markdown.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE",
               help="Write a file instead of printing: .html (one page with charts), .md, .json, or .png (of "
-                   "one parity or measure report).")
+                   "one parity, measure or scores report).")
 @json_option
 def report_command(paths: tuple[Path, ...], markdown: bool, output: Path | None, as_json: bool) -> None:
     """Show stored reports.
@@ -107,9 +108,23 @@ def _check_output(output: Path, sources: Sequence[Source]) -> None:
     """Raise `UsageError` or `RunError` if a file cannot be written there."""
     from satexport.bundle.places import check_places
 
-    if any(output.resolve() == source.path.resolve() for source in sources):
+    folders = {(source.bundle.reports if source.bundle else source.path).resolve() for source in sources}
+    if any(output.resolve() == source.path.resolve() for source in sources) or (
+            output.exists() and output.suffix == ".json" and output.resolve().parent in folders):
         raise UsageError(f"--output {output} is a report to show: choose another file.")
+    check_not_a_proof(output)
     check_places([("report", output)], [source.path for source in sources if source.bundle])
+
+
+def check_not_a_proof(output: Path) -> None:
+    """Raise `UsageError` if a file is a report in a bundle, which only the command that made it replaces."""
+    from satexport.bundle.folder import REPORTS, holds_bundle
+
+    place = output.resolve()
+    if output.exists() and output.suffix == ".json" and place.parent.name == REPORTS and holds_bundle(
+            place.parents[1]):
+        raise UsageError(f"--output {output} is a report of the bundle {place.parents[1]}: choose another "
+                         "file.")
 
 
 def _reports_of(sources: Sequence[Source]) -> list[Report]:

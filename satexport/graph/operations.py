@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING
 
-from satexport.bundle.roles import FRONT
+from satexport.bundle.roles import FRONT, Role
 from satexport.errors import RunError
 from satexport.graph.roles import PRODUCTS, Graph
 
@@ -17,14 +17,15 @@ def count_operations(graph: Graph) -> dict[str, int]:
     """Return {"model": ..., "front_end": ...}, the floating-point operations of the MatMul, Gemm and Conv
     nodes for one chunk of one stream. A multiply-add counts as two. Raises `RunError` if a shape cannot be
     inferred."""
-    counts = count_by_kind(graph)
-    front_end = counts.get(FRONT, 0)
-    return {"model": sum(counts.values()) - front_end, "front_end": front_end}
+    counts = {"model": 0, "front_end": 0}
+    for role, count in count_by_role(graph).items():
+        counts["front_end" if role and role.kind == FRONT else "model"] += count
+    return counts
 
 
-def count_by_kind(graph: Graph) -> dict[str, int]:
-    """Return the same operations by the kind of the nodes' roles; "" for nodes without one. Raises `RunError`
-    if a shape cannot be inferred."""
+def count_by_role(graph: Graph) -> dict[Role | None, int]:
+    """Return the same operations by the role of the nodes; None: nodes without one. Raises `RunError` if a
+    shape cannot be inferred."""
     import onnx
 
     from satexport.graph.weights import without_weights
@@ -40,12 +41,12 @@ def count_by_kind(graph: Graph) -> dict[str, int]:
     shapes = {v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim)
               for v in (*inferred.input, *inferred.output, *inferred.value_info) if _has_static_shape(v)}
     shapes |= {i.name: tuple(i.dims) for i in inferred.initializer}
-    counts: dict[str, int] = {}
+    counts: dict[Role | None, int] = {}
     for node in inferred.node:
         if node.op_type in PRODUCTS:
-            kind = graph.kind(node)
-            counts[kind] = counts.get(kind, 0) + _count_node(node, shapes)
-    return {kind: count // streams for kind, count in counts.items()}
+            role = graph.roles.get(node.name)
+            counts[role] = counts.get(role, 0) + _count_node(node, shapes)
+    return {role: count // streams for role, count in counts.items()}
 
 
 def _has_static_shape(value: onnx.ValueInfoProto) -> bool:

@@ -192,7 +192,8 @@ def _entry(row: Row, latency: StepLatency, options: MeasureOptions, notes: list[
     """Measure the memory of a row and return its entry, without budgets and comparisons."""
     from satexport.models.families import find_paper_figures
 
-    contract, paper = row.bundle.contract, find_paper_figures(row.bundle.contract)
+    contract = row.bundle.contract
+    paper = next((figures for figures in find_paper_figures(contract) if figures.gflops or figures.map), None)
     remote = cast("dict[str, Any]", row.process.ask("remote") or {})
     memory = MemoryBytes(
         weights=None if row.is_eager else row.bundle.graph_bytes, state=row.state,

@@ -188,13 +188,12 @@ def paper_figures(variant: Variant) -> Sequence[PaperFigures]:
     return find_family(variant.family).PAPER.get(variant.chunk_name, ())
 
 
-def find_paper_figures(contract: Contract) -> PaperFigures | None:
-    """Return the figures that a paper gives for a step of a graph, those with memory and operations if there
-    are some; None if no paper gives any or if this version does not know the variant."""
+def find_paper_figures(contract: Contract) -> Sequence[PaperFigures]:
+    """Return the same for a step of a graph; empty also if this version does not know its variant."""
     try:
-        return next(iter(paper_figures(find_contract_variant(contract))), None)
+        return paper_figures(find_contract_variant(contract))
     except BundleError:
-        return None
+        return ()
 
 
 def check_options(variant: Variant, options: GraphOptions) -> None:

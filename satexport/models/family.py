@@ -142,6 +142,7 @@ class Counting:
     products with weights and convolutions always count, the front end does not."""
 
     attention: bool            # whether the products of the attention count
+    every_token: bool = False  # whether all tokens count in the last block, also those nobody reads after it
     variant: str = ""          # whose graph was counted; "": the variant's own
     tokens: int | None = None  # as if there were so many tokens; None: those that there are
     more: float = 0.0          # 1e9 operations that count besides
@@ -173,6 +174,7 @@ class PaperFigures:
     map: float | None = None           # %, AudioSet's evaluation set
     segment_f1: float | None = None    # %, AudioSet's strongly labelled evaluation set
     onset_f1: float | None = None      # %, likewise
+    is_mixed: bool = False             # the figures are of several models, and `map` is another's
     embeddings: Mapping[str, EmbeddingFigures] = field(default_factory=dict)  # by kind
 
     @property
@@ -247,8 +249,7 @@ class Family(Protocol[V]):
 
     @property
     def PAPER(self) -> Mapping[str, Sequence[PaperFigures]]:  # noqa: N802
-        """The figures of papers by the `chunk_name` of the variant, one entry for each paper; the one with
-        memory and operations first."""
+        """The figures of papers by the `chunk_name` of the variant, one entry for each paper."""
 
     def find_model(self, model: str) -> Mapping[int, V]:
         """Return the variants of a model by delay. The model is a published one, or one of another size if

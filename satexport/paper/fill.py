@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from satexport.audio.datasets import load_set
 from satexport.audio.labels import audioset_labels
 from satexport.bundle.contract import USUAL_OPTIONS, GraphOptions, state_bytes
 from satexport.bundle.folder import Bundle, bundle_path, open_bundle
@@ -32,6 +34,7 @@ from satexport.targets import find_target
 from satexport.version import __version__
 
 RANDOM = "random"   # the weights of a row for which no checkpoint is given
+ADVICE = re.compile(r"pass --model (?P<model>\S+) --delay (?P<delay>[0-9]+)")  # of other commands
 NO_DATA = ("Nothing was scored: pass --data and --checkpoint ROW=FILE for figures of a labelled set. They "
            "are never those of random weights.")
 
@@ -42,6 +45,7 @@ class PaperOptions:
 
     checkpoints: Mapping[str, str] = field(default_factory=dict)  # row or model -> for `load_checkpoint`
     data: str | None = None              # labelled set, for `find_gate_set`; None: score nothing
+    only: Sequence[str] = ()             # patterns of rows or models; (): all
     folds: Sequence[int] | None = None
     category_map: Path | None = None
     measure: bool = True                 # memory, too
@@ -53,10 +57,18 @@ def fill_table(plan: TablePlan, options: PaperOptions) -> PaperReport:
     """Return a table with the figures that are measured here. Each model is exported into the folder of
     bundles, unless its bundle is there already.
 
-    Raises `CheckpointError` for a checkpoint of another row, `DataError` if the labelled set cannot be used,
-    and what `export_onnx` raises. Results of scored groups are kept until the whole table is finished."""
-    chosen = _match_checkpoints(plan, options.checkpoints)
-    work = _Work(plan, options, chosen)
+    Raises `UsageError` for a row that is not there or not chosen, `CheckpointError` for a checkpoint of
+    another row, `DataError` if the labelled set cannot be used, and what `export_onnx` raises. Results of
+    scored groups are kept until the whole table is finished."""
+    checkpoints = _match_checkpoints(plan, options.checkpoints)
+    plan = select_rows(plan, options.only)
+    if unused := sorted(set(checkpoints) - {row.name for row in plan.rows}):
+        raise UsageError(f"--checkpoint for {unused[0]}: --only leaves this row out. Leave out one of them.")
+    if options.data is not None:
+        load_set(options.data, audioset_labels(), folds=options.folds or default_folds(options.data),
+                 category_map=options.category_map, may_miss_files=options.scoring.skip_unreadable)
+    work = _Work(plan, options, checkpoints)
+    work.check_checkpoints()   # before the work
     rows = [work.fill(row) for row in plan.rows]
     work.finish()
     notes = plan.notes if options.data or not plan.is_scored else (*plan.notes, NO_DATA)
@@ -92,9 +104,10 @@ def _match_checkpoints(plan: TablePlan, given: Mapping[str, str]) -> dict[str, s
     for name in given:
         if name not in known:
             raise UsageError(f"--checkpoint {name}=...: no such row in {plan.name}; expected one of "
-                             f"{_listed(plan)}, or a model of several, such as "
-                             f"{next(row.variant.model for row in plan.rows if row.variant)}.")
-    return {row.name: given[name] for row in plan.rows for name in reversed(_names(row)) if name in given}
+                             f"{', '.join(row.name for row in plan.rows if row.variant)}, or the model "
+                             "of several.")
+    return {row.name: given[name] for row in plan.rows if row.variant
+            for name in reversed(_names(row)) if name in given}
 
 
 class _Work:
@@ -105,6 +118,12 @@ class _Work:
         self._kept: list[Kept] = []
         self._target = find_target("onnx")
         self.notes: list[str] = []
+
+    def check_checkpoints(self) -> None:
+        """Raise the error of a checkpoint that does not fit its row."""
+        for plan in self._plan.rows:
+            if what := self._checkpoints.get(plan.name):
+                self._load(plan, what)
 
     def fill(self, plan: RowPlan) -> PaperRow:
         """Return the row."""
@@ -156,10 +175,8 @@ class _Work:
         try:
             return load_checkpoint(what, plan.variant)
         except SatexportError as error:
-            raise type(error)(
-                f"{self._plan.name}, row {plan.name}: {error.message}", *error.lines,
-                "In a table, a checkpoint belongs to the row of its model and delay: --checkpoint ROW=FILE."
-            ) from None
+            message = ADVICE.sub(r"give it to the row \g<model>-\g<delay>s", error.message)
+            raise type(error)(f"{self._plan.name}, row {plan.name}: {message}", *error.lines) from None
 
     def _export(self, checkpoint: Checkpoint[Any]) -> tuple[Bundle, Reference]:
         """Return the export of a checkpoint and its reference; the one that an earlier command left, if it
@@ -167,12 +184,14 @@ class _Work:
         reference = make_reference(checkpoint)
         contract = make_contract(checkpoint.variant, checkpoint.classes, USUAL_OPTIONS, labels_sha256="",
                                  checkpoint=_origin(checkpoint))
+        folder = self._options.bundles / (
+            RANDOM if checkpoint.source == RANDOM else checkpoint.sha256[:12])
         with suppress(BundleError):
-            found = open_bundle(bundle_path(self._options.bundles, contract, self._target))
+            found = open_bundle(bundle_path(folder, contract, self._target))
             if (found.contract.checkpoint.sha256, found.contract.exporter) == (
                     checkpoint.sha256, f"satexport {__version__}"):
                 return found, reference
-        path = export_onnx(checkpoint, self._target, self._options.bundles, reference=reference).path
+        path = export_onnx(checkpoint, self._target, folder, reference=reference).path
         return open_bundle(path), reference
 
     def _count(self, row: PaperRow, plan: RowPlan, bundle: Bundle, reference: Reference) -> PaperRow:

@@ -3,7 +3,7 @@ with a cache also reset at every chunk."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,14 +33,16 @@ class Recording:
     events: Events | None
 
 
-def trace_scores(paths: Sequence[Path], recording: str, labels: Sequence[str],
+def trace_scores(paths: Sequence[Path], recording: str, words: str,
                  threads: int | None = None) -> ScoresReport:
-    """Return the scores of labels over a recording, a sound file or `SCENES`, by each bundle, and for a
-    bundle with a cache also those of its chunks one by one, each from silence.
+    """Return the scores of labels, which `words` lists with commas between them, over a recording, a sound
+    file or `MADE`, by each bundle, and for a bundle with a cache also those of its chunks one by one, each
+    with the cache after silence.
 
     Raises `UsageError` for a label that a bundle does not have and for a bundle of several streams,
     `AudioError` if the recording cannot be read, and what `load` raises."""
     bundles = [open_bundle(path) for path in paths]
+    labels = split_labels(words, {label for bundle in bundles for label in bundle.labels})
     for bundle in bundles:
         _check(bundle, labels)
     sound = _scenes() if recording == MADE else Recording(
@@ -54,6 +56,20 @@ def trace_scores(paths: Sequence[Path], recording: str, labels: Sequence[str],
     events = None if sound.events is None else {label: sound.events.get(label, ()) for label in labels}
     return ScoresReport(recording=sound.name, seconds=seconds, labels=tuple(labels), curves=tuple(curves),
                         events=events)
+
+
+def split_labels(text: str, known: Collection[str]) -> list[str]:
+    """Split "Siren, Telephone dialing, DTMF" at its commas into the longest known labels, some of which
+    contain commas; a part that begins no known label stands for itself. Raises `UsageError` if a part is
+    empty."""
+    parts, found = [part.strip() for part in text.split(",")], list[str]()
+    if not all(parts):
+        raise UsageError(f"--labels {text!r}: a label is empty; expected labels with commas between them.")
+    while parts:
+        end = next((end for end in range(len(parts), 0, -1) if ", ".join(parts[:end]) in known), 1)
+        found.append(", ".join(parts[:end]))
+        parts = parts[end:]
+    return list(dict.fromkeys(found))
 
 
 def _check(bundle: Bundle, labels: Sequence[str]) -> None:

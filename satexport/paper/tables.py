@@ -67,11 +67,6 @@ class TablePlan:
         return bool({"events", "map"} & set(self.sections))
 
 
-def names() -> list[str]:
-    """The names of the tables."""
-    return facts.names(FOLDER)
-
-
 def find_table(name: str) -> TablePlan:
     """Return the table of this name. Raises `UsageError` if there is none, `DataError` if its file is
     damaged."""

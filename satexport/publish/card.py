@@ -104,7 +104,7 @@ def _introduction(parts: Sequence[Part]) -> Iterator[str]:
     if contract.embedding:
         yield (f"It also returns an embedding of each {'window' if contract.history_samples else 'chunk'}: "
                f"{contract.embedding_text}.")
-    yield f"Made by satexport {__version__}, which compares each graph with PyTorch over long streams."
+    yield f"Made by satexport {__version__}."
 
 
 def _files(parts: Sequence[Part], facts: CardFacts) -> Iterator[str]:
@@ -122,7 +122,8 @@ def _files(parts: Sequence[Part], facts: CardFacts) -> Iterator[str]:
     lines = ["| file | MB | what it is |", "| ---- | ---: | ---------- |"]
     lines += [f"| `{name}` | {_megabytes(facts.sizes.get(name))} | {what} |" for name, what in rows]
     if any(name.startswith(f"{REPORTS}/") for name in facts.sizes):
-        lines.append(f"| `{REPORTS}/` | | how each graph was compared with PyTorch and measured, as JSON |")
+        lines.append(f"| `{REPORTS}/` | | what is known of each graph from its comparison with PyTorch and "
+                     "its measurement, as JSON |")
     yield "\n".join(lines)
 
 

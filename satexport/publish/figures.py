@@ -67,7 +67,7 @@ def _describe_set(sets: Mapping[str, SetParity]) -> Iterator[Block]:
     folds = found.origin.get("folds")
     where = f", fold {', '.join(map(str, folds))}" if isinstance(folds, list) else ""
     yield columns_table(f"{found.name}{where}: {len(found.bundle.classes)} classes", SHOWN_SET_FIGURES, sets)
-    about = ['"PyTorch" is the published model in fp32 with the same weights, "bundle" the graph in this '
+    about = ['"PyTorch" is the model in PyTorch fp32 with the same weights, "bundle" the graph in this '
              "folder. Each clip is a stream of its own; the scores of its chunks are averaged. The interval "
              f"of mAP has {CONFIDENCE} % confidence ({RESAMPLES} resamples of the clips)."]
     if found.origin.get("kind") == "synthetic":

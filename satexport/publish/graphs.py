@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from satexport.backends.onnxruntime.step import OnnxRuntimeStep
+from satexport.backends.onnxruntime.step import OnnxRuntimeStep, checked_path
 from satexport.bundle.folder import Bundle
 from satexport.errors import BundleError, RunError, UsageError, requires_extra
 from satexport.files import sha256_of, write_bytes
@@ -55,8 +55,9 @@ def _read_whole(bundle: Bundle) -> onnx.ModelProto:
     """Read a graph and its weights."""
     with requires_extra("export"):
         import onnx
+    path = checked_path(bundle.graph)
     try:
-        return onnx.load(bundle.graph)
+        return onnx.load(path)
     except Exception as error:  # the only class that errors of onnx and protobuf share
         raise BundleError(f"{bundle.graph} cannot be read ({error}). Make the bundle again.") from None
 

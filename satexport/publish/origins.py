@@ -28,15 +28,18 @@ def describe_data(parts: Sequence[Part], source: Source) -> Iterator[str]:
     elif source.training:
         yield _describe_training(source.training)
     elif source.published:
-        published, paper = source.published, find_paper_figures(contract)
+        published = source.published
+        paper = next((figures for figures in find_paper_figures(contract)
+                      if figures.map is not None and not figures.is_mixed), None)
         by_name = "" if published.sha256 or published.file != contract.checkpoint.name else (
             " (known by this name; no checksum was published)")
         page = f" {published.page}" if published.page else ""
         yield (f"The weights are those that their authors published as {_code(published.file)}{by_name}, "
                f"trained on AudioSet.{page}")
         if paper:
-            yield (f"{paper.source} gives an mAP of {paper.map:g} % on the evaluation set of AudioSet for "
-                   "this model. That is by the protocol of the paper; it was not measured here.")
+            yield (f"According to {paper.source}, the mAP is {paper.map:g} % on the evaluation set of "
+                   "AudioSet. That is by the protocol of the paper, for the file that its authors scored; "
+                   "it was not measured here.")
     else:
         yield f"{FILL_IN}: what the checkpoint was trained on. satexport does not know it."
     for part in parts:

@@ -10,6 +10,8 @@ from satexport.report.paper_figures import SECTIONS, score_figures
 from satexport.report.paper_records import WITHIN, PaperReport, PaperRow, ScoresReport
 from satexport.report.table import Block, Table, rows_table
 
+SCORED = ("map", "events")   # sections with figures of a labelled set
+
 
 def describe_paper(report: PaperReport) -> Iterator[Block]:
     """Yield a table for each group of figures, with a row for each row of the paper, and then in sentences
@@ -19,14 +21,34 @@ def describe_paper(report: PaperReport) -> Iterator[Block]:
         title, figures = SECTIONS[section]
         shown = present(figures, report.rows)
         if any(figure.of(row) is not None for row in report.rows for figure in shown):
-            yield Table(title=f"{report.title}: {title}", texts=3, head=(
+            where = _sets_of(report) if section in SCORED else ""
+            yield Table(title=f"{report.title}: {title}{where}", texts=3, head=(
                 "row", "paper's name", "s", *(figure.head for figure in shown)), rows=[
                 [_name(row), row.title, str(row.seconds), *(figure.text(row) for figure in shown)]
                 for row in report.rows if any(figure.of(row) is not None for figure in shown)])
+    yield from _describe_weights(report)
     yield from _describe_counting(report)
-    yield from dict.fromkeys(row.published.note for row in report.rows if row.published.note)
+    if set(report.sections) != {"events"}:  # the notes are about everything else
+        yield from dict.fromkeys(row.published.note for row in report.rows if row.published.note)
     yield from _describe_sets(report)
     yield from _describe_missing(report)
+
+
+def _sets_of(report: PaperReport) -> str:
+    """What a title says about the sets that were scored; "" if none was."""
+    names = dict.fromkeys(row.labelled_set.name for row in report.rows if row.labelled_set)
+    return f"; the paper's on AudioSet, measured on {', '.join(names)}" if names else ""
+
+
+def _describe_weights(report: PaperReport) -> Iterator[str]:
+    """Yield which weights were measured."""
+    names: dict[str, list[str]] = {}
+    for row in report.rows:
+        if row.checkpoint:
+            names.setdefault(row.checkpoint.name, []).append(row.name)
+    for name, rows in names.items():
+        which = "all rows" if len(names) == 1 and len(rows) > 1 else ", ".join(rows)
+        yield f"Weights: {name} ({which})."
 
 
 def _name(row: PaperRow) -> str:
@@ -41,7 +63,7 @@ def _describe_counting(report: PaperReport) -> Iterator[str]:
             ways.setdefault(row.published.counting.what, []).append(row.name)
     for way, names in ways.items():
         yield f"Operations counted as in the paper: {way} ({', '.join(names)})."
-    rounded = [row.name for row in report.rows if row.agrees and abs(row.share_of_paper or 0) > WITHIN]
+    rounded = [row.name for row in report.rows if row.agrees and abs(row.difference_from_paper or 0) > WITHIN]
     if rounded:
         yield (f"Counts that differ by more than {WITHIN:.0%} and agree after rounding to the digits that "
                f"the paper prints: {', '.join(rounded)}.")
@@ -56,8 +78,8 @@ def _describe_sets(report: PaperReport) -> Iterator[str]:
     names: dict[str, list[str]] = {}
     for row in report.rows:
         if found := row.labelled_set:
-            facts = (f"{found.name}, {found.clips} clips with {len(found.pytorch.classes)} classes, which is "
-                     "another set than the paper's unless you brought that one",
+            facts = (f"{found.name}, {found.clips} clips with {len(found.pytorch.classes)} classes; the "
+                     "paper's figures are of AudioSet's evaluation set, with 527",
                      *describe_left_out(found.origin))
             names.setdefault(". ".join(text.removesuffix(".") for text in facts), []).append(row.name)
     for facts_text, rows in names.items():

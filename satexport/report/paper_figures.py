@@ -79,7 +79,8 @@ OPERATION_FIGURES: Sequence[Figure[PaperRow]] = (
            of=lambda row: None if row.as_paper is None else row.as_paper / 1e9,
            definition="operations of the model of a step, counted in the exported graph in the way that "
                       "gives the paper's figures; a note says which way"),
-    Figure(key="share_of_paper", title="difference", format="+.1%", of=lambda row: row.share_of_paper,
+    Figure(key="difference_from_paper", title="difference", format="+.1%",
+           of=lambda row: row.difference_from_paper,
            definition="operations counted as in the paper / the paper's, minus 1. A count agrees within "
                       f"{WITHIN:.0%}, or if it rounds to the digits that the paper prints"),
     Figure(key="row_model_gflop", title="model", unit="GFLOP", format=".3g", of=_operations("model"),
@@ -107,6 +108,9 @@ MEMORY_FIGURES: Sequence[Figure[PaperRow]] = (
 MAP_FIGURES: Sequence[Figure[PaperRow]] = (
     Figure(key="printed_map", title="paper: mAP", unit="%", format=".1f", of=_printed("map"),
            definition="mAP on AudioSet's evaluation set that the paper gives"),
+    Figure(key="row_clips", title="clips", format="d",
+           of=lambda row: row.labelled_set.clips if row.labelled_set else None,
+           definition="clips of the labelled set that were scored"),
     Figure(key="clip_map", title="mAP, paper's protocol", unit="%", format=".1f",
            of=_of_set(lambda found: found.clip_protocol_map),
            definition="mAP on the labelled set: PyTorch fp32, each clip by the protocol of the model's "
@@ -174,6 +178,10 @@ def _over(label: str, of: Callable[[Any], float]) -> Callable[[ScoreCurve], floa
     return lambda curve: float(of(np.asarray(curve.scores[label])))
 
 
+def _change(scores: Sequence[float]) -> float | None:
+    return float(np.abs(np.diff(scores)).mean()) if len(scores) > 1 else None
+
+
 def score_figures(label: str) -> Sequence[Figure[ScoreCurve]]:
     """The figures of the scores of a label."""
     return (
@@ -183,5 +191,5 @@ def score_figures(label: str) -> Sequence[Figure[ScoreCurve]]:
         Figure(key="largest", title="largest", format=".3f", of=_over(label, np.max),
                definition="largest score"),
         Figure(key="step_to_step", title="change from chunk to chunk", format=".3f",
-               of=_over(label, lambda scores: np.abs(np.diff(scores)).mean() if len(scores) > 1 else 0.0),
+               of=lambda curve: _change(curve.scores[label]),
                definition="mean absolute difference between the scores of consecutive chunks"))

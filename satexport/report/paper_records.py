@@ -44,7 +44,7 @@ class PaperRow:
     why_not: str = ""          # why there are no figures of a labelled set, a phrase
 
     @property
-    def share_of_paper(self) -> float | None:
+    def difference_from_paper(self) -> float | None:
         """The operations counted as the paper counts / the paper's, minus 1."""
         printed = self.published.gflops
         return None if self.as_paper is None or not printed else self.as_paper / 1e9 / printed - 1
@@ -53,11 +53,11 @@ class PaperRow:
     def agrees(self) -> bool | None:
         """Whether that count is the paper's figure: within 2 %, or after rounding to the digits that it has;
         None if either is missing."""
-        if self.share_of_paper is None or self.as_paper is None or self.published.gflops is None:
+        if self.difference_from_paper is None or self.as_paper is None or self.published.gflops is None:
             return None
         printed = f"{self.published.gflops:g}"
         digits = len(printed.partition(".")[2])
-        return abs(self.share_of_paper) <= WITHIN or f"{self.as_paper / 1e9:.{digits}f}" == printed
+        return abs(self.difference_from_paper) <= WITHIN or f"{self.as_paper / 1e9:.{digits}f}" == printed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +96,10 @@ class ScoresReport:
     events: Mapping[str, tuple[tuple[float, float], ...]] | None = None  # by label, begin and end of the true
                                                                          # ones, s; None: not known
     origin: Mapping[str, Any] = field(default_factory=origin)
+
+    @property
+    def title(self) -> str:
+        return f"Scores over {self.recording}"
 
     @property
     def warning(self) -> str | None:

@@ -22,6 +22,7 @@ from satexport.report.figure import Figure
 from satexport.report.figures import MEASURE_FIGURES, present
 from satexport.report.paper_records import ScoreCurve, ScoresReport
 from satexport.report.records import Report
+from satexport.terminal import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -107,7 +108,7 @@ def _draw_curve(axes: Axes, label: str, curve: ScoreCurve) -> None:
     scores = curve.scores[label]
     edges = curve.hop_seconds * np.arange(len(scores) + 1)
     axes.stairs(scores, edges, color=GREY if curve.is_reset else BUNDLE, linewidth=1.0)
-    axes.set_title(f"{label}: {curve.name}", fontsize="small", loc="left")
+    axes.set_title(printable(f"{label}: {curve.name}"), fontsize="small", loc="left")
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -138,7 +139,8 @@ def draw_measure(report: MeasureReport) -> Canvas:
 def _add_caption(canvas: Canvas, report: MeasureReport | ParityReport | ScoresReport, title: str) -> None:
     """Write the title, the report's warning and its origin above the panels."""
     width = int(CHARACTERS * canvas.get_figwidth())
-    lines = [*filter(None, (title, report.warning)), *textwrap.wrap(describe_origin(report.origin), width)]
+    lines = [*filter(None, (printable(title), report.warning)),
+             *textwrap.wrap(describe_origin(report.origin), width)]
     canvas.suptitle("\n".join(lines), fontsize="small", x=0.01, ha="left")
 
 

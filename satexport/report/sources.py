@@ -26,12 +26,20 @@ def read_sources(paths: Sequence[Path]) -> tuple[list[Source], list[DataError]]:
     `DataError` if a path has none or if no report can be read, `BundleError` if a bundle is damaged."""
     sources: list[Source] = []
     errors: list[DataError] = []
-    for path in paths:
+    for path in _once(paths):
         source, unreadable = _read(path)
         sources, errors = [*sources, source], errors + unreadable
     if not any(source.reports for source in sources):
         raise errors[0]
     return sources, errors
+
+
+def _once(paths: Sequence[Path]) -> list[Path]:
+    """The paths without those that name the same file or folder again."""
+    found: dict[Path, Path] = {}
+    for path in paths:
+        found.setdefault(path.resolve(), path)
+    return list(found.values())
 
 
 def _read(path: Path) -> tuple[Source, list[DataError]]:

@@ -68,7 +68,7 @@ _PAPER = {
     "why_not": "why there are no figures of a labelled set: they are never those of random weights"}
 _SCORES = {
     "curves": "the score of each label in each chunk of the recording, of each bundle",
-    "is_reset": "true: the stream begins anew, from silence, at each chunk, as if there were no cache",
+    "is_reset": "true: the stream begins anew at each chunk, with the cache after silence",
     "events": "begin and end in seconds of the sounds with a label, if the recording has a list of them"}
 TERMS: Mapping[str, Mapping[str, str]] = {
     **_TERMS, "build": _BOTH, "matrix": {**_BOTH, **_CASE}, "paper": {**_TERMS["parity"], **_PAPER},

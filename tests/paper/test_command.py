@@ -13,8 +13,10 @@ import pytest
 from satexport.audio.labels import audioset_labels
 from satexport.audio.scenes import scene_events
 from satexport.bundle.folder import open_bundle
+from satexport.errors import UsageError
 from satexport.models.checkpoint import load_checkpoint
 from satexport.models.families import find_variant
+from satexport.paper.scores import split_labels
 from satexport.tagging.tagger import load
 from tests.commands.calls import call
 from tests.machine import need
@@ -24,8 +26,13 @@ from tests.machine import need
 def bundles(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of exports of an earlier command, which has that of the demo."""
     folder = tmp_path_factory.mktemp("paper")
-    shutil.copytree(demo, folder / demo.parent.name / demo.name)
+    shutil.copytree(demo, place_of(folder, demo))
     return folder
+
+
+def place_of(folder: Path, demo: Path) -> Path:
+    """The place of the demo's export among those of the rows."""
+    return folder / open_bundle(demo).contract.checkpoint.sha256[:12] / demo.parent.name / demo.name
 
 
 DEMO = ("--only", "sat-t-2s", "--checkpoint", "sat-t-2s=demo", "--no-measure")
@@ -115,15 +122,15 @@ def test_f1_of_events_stands_beside_the_papers(bundles: Path, audioset_style: Pa
     assert row["published"]["segment_f1"] == 28.9
 
 
-def test_the_export_of_an_earlier_command_is_used_again(bundles: Path, tmp_path: Path) -> None:
-    before = open_bundle(bundles / "sat-t-2s" / "onnx").sha256
-    inode = (bundles / "sat-t-2s").stat().st_ino, (bundles / "sat-t-2s" / "onnx").stat().st_ino
+def test_the_export_of_an_earlier_command_is_used_again(bundles: Path, demo: Path, tmp_path: Path) -> None:
+    place = place_of(bundles, demo)
+    before = open_bundle(place).sha256, place.stat().st_ino
     out = tmp_path / "table.md"
     assert call("paper", "table2", *DEMO, "--bundles", bundles, "-o", out).code == 0
-    assert open_bundle(bundles / "sat-t-2s" / "onnx").sha256 == before
-    assert inode == ((bundles / "sat-t-2s").stat().st_ino, (bundles / "sat-t-2s" / "onnx").stat().st_ino)
+    assert (open_bundle(place).sha256, place.stat().st_ino) == before
     text = out.read_text()
     assert "| sat-t-2s | SAT-T        | 2   |" in text
+    assert "Weights: demo (sat-t-2s)." in text
     assert "Nothing was scored" in text
 
 
@@ -140,9 +147,12 @@ def test_memory_is_that_of_one_step_and_of_a_backward_pass(bundles: Path) -> Non
 @pytest.mark.parametrize(("arguments", "code", "text"), [
     (["table9"], 2, "table9"),
     (["table2", "--checkpoint", "sat-t-2s"], 2, "expected ROW=FILE"),
-    (["table2", "--checkpoint", "sat-x-2s=demo"], 2, "no such row in table2; expected one of ast-2s"),
+    (["table2", "--checkpoint", "sat-x-2s=demo"], 2, "no such row in table2; expected one of sat-t-2s"),
     (["table2", "--checkpoint", "sat-t-2s=demo", "--checkpoint", "sat-t-2s=demo"], 2, "given twice"),
     (["table2", "--only", "sat-x*"], 2, "no such row"),
+    (["table1", "--only", "KD-AST", "--checkpoint", "vit-t=demo"], 2, "--only leaves this row out"),
+    (["table2", "--data", "nowhere"], 4, "does not exist"),
+    (["table3", "--data", "scenes", "--only", "vit-t-1s", "--require-data"], 1, "none has a checkpoint"),
     (["table2", "--only", "sat-s-1s", "--checkpoint", "sat-s-1s=demo"], 2, "row sat-s-1s"),
     (["table2", "--only", "sat-t-2s", "--checkpoint", "sat-t-2s=nowhere.pt"], 4, "table2, row sat-t-2s: "),
     (["table2", "--only", "sat-t-2s", "--checkpoint", "sat-t-2s=demo", "--data", "nowhere"], 4, "does not "
@@ -156,7 +166,7 @@ def test_memory_is_that_of_one_step_and_of_a_backward_pass(bundles: Path) -> Non
     (["figure2", "nowhere"], 2, "name some"),
     (["figure2", "nowhere", "--labels", "Water"], 4, "nowhere"),
     (["figure2", "nowhere", "--labels", "Water", "--data", "scenes"], 2, "--data is for tables"),
-    (["figure2", "nowhere", "--labels", "Water,,Dog"], 2, "a label is empty")])
+    (["figure2", "nowhere", "--labels", "Water", "--no-measure"], 2, "--measure/--no-measure is for tables")])
 def test_wrong_use_is_said(arguments: list[str], code: int, text: str, bundles: Path, tmp_path: Path,
                            monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -175,7 +185,7 @@ def test_a_checkpoint_of_another_row_is_refused_by_name(bundles: Path, tmp_path:
     assert result.code == 4
     assert "table2, row sat-t-2s" in result.err
     assert "This looks like sat-t at 1 s" in result.err
-    assert "--checkpoint ROW=FILE" in result.err
+    assert "give it to the row sat-t-1s" in result.err
 
 
 # Figure 2.
@@ -235,10 +245,13 @@ def test_scenes_come_with_the_times_of_their_sounds(tiny: Path, monkeypatch: pyt
     assert report["events"][labels[0]][0] == [events[0].onset, events[0].offset]
 
 
-def test_a_label_with_a_comma_is_one_label(tiny: Path, clip: Path) -> None:
+@pytest.mark.parametrize("space", ["", " "])
+def test_a_label_with_a_comma_is_one_label(space: str) -> None:
     label = next(label for label in audioset_labels() if ", " in label)
-    result = call("paper", "figure2", tiny, "--recording", clip, "--labels", f"Dog,{label}", "--json")
-    assert json.loads(result.out)["labels"] == ["Dog", label]
+    assert split_labels(f"Dog,{space}{label},{space}Unicorn", set(audioset_labels())) == [
+        "Dog", label, "Unicorn"]
+    with pytest.raises(UsageError, match="a label is empty"):
+        split_labels("Dog,,Rain", ["Dog", "Rain"])
 
 
 def test_a_label_that_a_bundle_lacks_and_a_file_that_is_no_sound_are_said(tiny: Path, tmp_path: Path) -> None:

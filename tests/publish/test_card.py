@@ -168,7 +168,7 @@ def test_the_data_of_a_published_checkpoint_is_what_its_paper_says(tiny: Path) -
     part = Part(bundle=replace(bundle, contract=contract), reports=(), notes=())
     first, paper = describe_data([part], find_source(contract))
     assert "`SAT_T_stream2s_mAP_43_34.pt` (known by this name; no checksum was published)" in first
-    assert paper.startswith("arXiv 2305.17834, Tables 2 and 3 gives an mAP of 43.3 %")
+    assert paper.startswith("According to arXiv 2305.17834, Tables 2 and 3, the mAP is 43.3 %")
     assert "not measured here" in paper
 
 

@@ -93,7 +93,7 @@ class OnnxRuntimeStep(ProcessBound):
             options.add_external_initializers(
                 list(weights), list(map(onnxruntime.OrtValue.ortvalue_from_numpy, weights.values())))
         self._weights = weights  # the session reads these arrays and does not keep them alive
-        source = graph if isinstance(graph, bytes) else _checked_path(graph)
+        source = graph if isinstance(graph, bytes) else checked_path(graph)
         try:
             with huge_pages():
                 self._session = onnxruntime.InferenceSession(
@@ -171,7 +171,7 @@ class OnnxRuntimeStep(ProcessBound):
         return binding
 
 
-def _checked_path(graph: Path) -> str:
+def checked_path(graph: Path) -> str:
     """Return the path as a string for ONNX Runtime. Raises `BundleError` if it is not UTF-8."""
     try:
         str(graph).encode()

@@ -25,7 +25,8 @@ _FIGURES: Final = {  # variant -> mAP in %; segment F1 and onset F1 in %
     "ast-1s": (36.6, 10.5, 4.7), "ast-2s": (39.7, 13.7, 4.7), "ast-10s": (45.9, None, None)}
 _STRIDES_MAP: Final = {"ast-s12-10s": 45.5, "ast-s14-10s": 45.6, "ast-s16-10s": 45.1}
 _COUNTING: Final = Counting(
-    attention=False, tokens=1190, what="998 frames instead of 1024, without the products of the attention")
+    attention=False, every_token=True, tokens=1190, what="998 frames instead of 1024, without the products "
+                                                         "of the attention")
 
 PAPER: Final = {
     name: (PaperFigures(

@@ -15,8 +15,8 @@ from satexport.models.efficientat.published import FILES
 from satexport.models.family import Counting, EmbeddingFigures, PaperFigures
 
 NOTE: Final = (
-    "The EfficientAT paper counts multiply-adds; its figures are doubled here, because a multiply-add counts "
-    "as two operations. The front end is in neither count. The mAP is that in the file's name.")
+    "The EfficientAT paper counts multiply-adds, each of which is two operations. The front end is in "
+    "neither count. The mAP is that in the file's name.")
 EMBEDDINGS_NOTE: Final = (
     "The embedding paper scores its embeddings by HEAR's tasks over the whole recording; satexport gives one "
     "embedding of each chunk, and HEAR was not run.")
@@ -45,5 +45,5 @@ _BY_PAPER: Final = {  # model -> the claims of the embedding paper
 PAPER: Final = {
     f"{model}-10s": (PaperFigures(
         paper="2211.04772", note=NOTE, gflops=_operations(model), map=int(names[0][-3:]) / 10,
-        counting=Counting(attention=False, what="multiply-adds, doubled")), *_BY_PAPER.get(model, ()))
+        counting=Counting(attention=False, what="multiply-adds")), *_BY_PAPER.get(model, ()))
     for model, names in FILES.items()}

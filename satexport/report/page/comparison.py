@@ -104,9 +104,11 @@ def _in_percent(value: float | None) -> float | None:
 
 
 def _eager_points(cases: Sequence[Case], speed: Figure[CaseResult]) -> Iterator[Point]:
-    """Yield PyTorch, once for each of its measurements that differ."""
+    """Yield PyTorch beside the cases that were judged on a labelled set, once for each of its measurements
+    that differ."""
     measure = next(figure for figure in MEASURE_FIGURES if figure.key == speed.key)
-    rows = dict.fromkeys((row.name, value) for _, case in cases if case.measured
+    rows = dict.fromkeys((row.name, value) for _, case in cases
+                         if case.measured and case.parity and case.parity.labelled_set
                          for row in case.measured.eager if (value := measure.of(row)) is not None)
     for name, value in rows:
         yield Point(name=f"{name}, {measure.write(value)} {measure.unit}", sign=EAGER, shape=None,

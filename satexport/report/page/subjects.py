@@ -14,6 +14,7 @@ from satexport.bundle.gates import Gate
 from satexport.measure.records import MeasureReport
 from satexport.parity.records import ParityReport
 from satexport.report.page.parts import Mark
+from satexport.report.paper_records import PaperReport, ScoresReport
 from satexport.report.records import BuildReport, CaseResult, MatrixReport, Report, kind_of
 from satexport.report.sources import Source
 
@@ -90,6 +91,8 @@ def _name(source: Source) -> str:
             return f"{report.variant}/{report.target}"
         if isinstance(report, MatrixReport):
             return report.matrix
+        if isinstance(report, PaperReport | ScoresReport):
+            return report.title
         if isinstance(report, MeasureReport) and len(report.bundles) == 1:
             return report.bundles[0].name
     return source.path.name or str(source.path)

@@ -1,4 +1,5 @@
-"""The page shows the scores over a recording as charts, one for each label and bundle, and tables of papers."""
+"""The page shows the scores over a recording as charts, one for each label and bundle, and tables of
+papers."""
 
 from __future__ import annotations
 
