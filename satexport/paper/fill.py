@@ -62,8 +62,9 @@ def fill_table(plan: TablePlan, options: PaperOptions) -> PaperReport:
     scored groups are kept until the whole table is finished."""
     checkpoints = _match_checkpoints(plan, options.checkpoints)
     plan = select_rows(plan, options.only)
-    if unused := sorted(set(checkpoints) - {row.name for row in plan.rows}):
-        raise UsageError(f"--checkpoint for {unused[0]}: --only leaves this row out. Leave out one of them.")
+    chosen = {name for row in plan.rows for name in _names(row)}
+    if unused := [name for name in options.checkpoints if name not in chosen]:
+        raise UsageError(f"--checkpoint {unused[0]}=...: --only leaves this row out. Leave out one of them.")
     if options.data is not None:
         load_set(options.data, audioset_labels(), folds=options.folds or default_folds(options.data),
                  category_map=options.category_map, may_miss_files=options.scoring.skip_unreadable)
