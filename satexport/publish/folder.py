@@ -35,6 +35,7 @@ from satexport.publish.layout import (
 )
 from satexport.publish.licence import Source, find_source
 from satexport.publish.parts import UNPROVEN, Part, open_parts
+from satexport.terminal import shown
 
 MAX_CONFIG = 50_000_000   # bytes; with 20,000 labels of 200 characters it has 10 MB
 
@@ -149,8 +150,8 @@ def _sizes(folder: Path) -> dict[str, int]:
 
 
 def _may_replace(path: Path) -> bool:
-    """Whether a folder is empty, or one that satexport wrote with nothing of others in it. Raises `RunError`
-    if its model card was changed by hand."""
+    """Whether a folder is empty, or one that satexport wrote. Raises `RunError` if it holds files of
+    others too, or if its model card was changed by hand."""
     if not path.is_dir():
         return False
     present = set(_sizes(path))
@@ -158,11 +159,14 @@ def _may_replace(path: Path) -> bool:
         return not any(path.iterdir())
     try:
         ours = json.loads(read_at_most(path / CONFIG, MAX_CONFIG))[KEY]
-        is_ours = present <= {*ours["files"], CONFIG, CARD}
+        others = sorted(present - {*ours["files"], CONFIG, CARD})
         card_sha256 = ours["card_sha256"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
-    if is_ours and CARD in present and sha256_of(path / CARD) != card_sha256:
+    if others:
+        raise RunError(f"{path} has files that satexport did not write, such as {shown(others[0])}; it was "
+                       "not replaced. Move them away, or choose another --output.")
+    if CARD in present and sha256_of(path / CARD) != card_sha256:
         raise RunError(f"{path / CARD} was changed after satexport wrote it; it was not replaced. Keep a "
                        "copy of it and move the folder away, or choose another --output.")
-    return is_ours
+    return True

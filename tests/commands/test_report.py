@@ -159,3 +159,16 @@ def test_a_page_shows_what_can_be_read_and_names_what_cannot(reported: Path, tmp
     result = call("report", reported, "-o", tmp_path / "r.html")
     assert (result.code, f"{file}: is a report of schema {SCHEMA - 1}" in result.err) == (4, True)
     assert "Parity: passed." in (tmp_path / "r.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("place", ["bundle", "folder", "elsewhere"])
+def test_a_report_of_a_bundle_is_not_replaced(place: str, tiny: Path, tmp_path: Path) -> None:
+    bundle = copy_of(tiny, tmp_path)
+    (bundle / "reports").mkdir(exist_ok=True)
+    (bundle / "reports" / "parity.json").write_text(json_text(to_json(parity_report())))
+    (tmp_path / "other.json").write_text(json_text(to_json(parity_report())))
+    before = (bundle / "reports" / "parity.json").read_bytes()
+    source = {"bundle": bundle, "folder": bundle / "reports", "elsewhere": tmp_path / "other.json"}[place]
+    result = call("report", source, "-o", bundle / "reports" / "parity.json")
+    assert (result.code, "choose another file" in result.err) == (2, True)
+    assert (bundle / "reports" / "parity.json").read_bytes() == before

@@ -33,6 +33,8 @@ def comparison_parts(subjects: Sequence[Subject]) -> Iterator[Part]:
     else:
         yield from charts
     yield _table(cases)
+    if left_out := [subject.name for subject in subjects if subject.source.bundle and not subject.cases]:
+        yield Text(text=f"Not compared, because neither proven nor measured: {', '.join(left_out)}.")
 
 
 def _figure(key: str) -> Figure[CaseResult]:
