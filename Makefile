@@ -18,7 +18,7 @@ demo: .venv/installed
 	$(BIN)/python examples/make_clip.py $(CLIP)
 	$(BIN)/satexport run build/sat-t-2s/onnx $(CLIP)
 
-# On all cores, at most four (each process takes 1 GB). The tests of a file run in one process and share its bundles.
+# A process more than there are cores, at most four (each takes 1 to 1.5 GB). The tests of a file run in one process and share its bundles.
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 test: .venv/installed
 	$(BIN)/pytest $(PARALLEL)

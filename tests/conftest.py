@@ -313,6 +313,11 @@ def package_index() -> None:
         pytest.skip("needs pip's package index, which does not answer here")
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One process more than there are cores: a third of the time a test waits for processes that it started."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """How long each part of `make test-long` took: `make test-long PART=NAME` runs one of them alone."""
     if config.option.markexpr != "long":

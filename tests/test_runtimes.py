@@ -102,6 +102,7 @@ with Process("measured") as process:
     assert watched("-c", program, demo) == Seen([], [], "", "")
 
 
+@pytest.mark.long
 def test_quantization_writes_no_file_and_looks_up_no_host(
         watched: Watch, demo: Path, tmp_path: Path) -> None:
     program = """
@@ -120,6 +121,7 @@ compile_bundle(open_bundle(sys.argv[1]), find_target("cpu-int8"), Path(sys.argv[
     assert (seen.files, seen.look_ups) == ([], [])
 
 
+@pytest.mark.long
 def test_a_picture_writes_no_file_to_the_home_folder(watched: Watch, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="needs matplotlib: pip install 'satexport[measure]'")
     drawn = "from satexport.report.pictures import new_canvas, png_of; assert png_of(new_canvas(3, 2))"

@@ -111,6 +111,7 @@ def test_an_unknown_model_is_refused_before_the_work(
     assert (code, "newer version" in err) == (4, True)
 
 
+@pytest.mark.long
 def test_a_bundle_of_an_unknown_model_is_measured_without_pytorch(bundle: Path) -> None:
     result = call("measure", change_bundle(bundle, change_family), "--steps", 2, "--pause", 0.01)
     assert result.code == 0

@@ -60,6 +60,7 @@ def test_a_bundle_is_exported_first_and_measured_with_its_audio_as_state(tmp_pat
         assert entry["hop_seconds"] == 1
 
 
+@pytest.mark.long
 def test_parity_compares_several_streams_over_their_windows(build: Path) -> None:
     result = call("onnx", *EXPORT, "--streams", 3, "--no-simplify", "--output", build)
     assert result.code == 0, result.err

@@ -179,6 +179,7 @@ def test_the_old_bundle_stays_until_the_new_one_is_proven(
     assert content(export) == before
 
 
+@pytest.mark.long
 @needs_memray
 def test_an_exceeded_budget_fails_and_is_listed_among_the_gates(
         export: Path, tmp_path: Path, few_clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,6 +143,7 @@ def test_an_explicit_cache_is_inputs_and_outputs_and_the_bundle_is_called_so(
     assert [gate["status"] for gate in gates] == ["passed", "skipped"]  # random weights
 
 
+@pytest.mark.long
 def test_weights_are_stored_in_half_the_bytes_where_that_is_asked_for(
         demo: Path, openvino_demo: Path, tmp_path: Path, quick: tuple[object, ...]) -> None:
     output = output_with(demo, tmp_path)
@@ -186,6 +187,7 @@ np.save(scores, satexport.load(bundle).stream().feed(np.load(audio)))
     np.testing.assert_array_equal(np.load(tmp_path / "scores.npy"), expected)
 
 
+@pytest.mark.long
 def test_a_bundle_is_measured_as_any_other(made: Made, tmp_path: Path) -> None:
     path = copy_of(made.path, tmp_path)
     result = call("measure", path, *SHORT, "--no-eager", "--json")

@@ -135,6 +135,7 @@ def test_a_closed_step_has_ended_its_browser(web_tiny: Path, chromium: str) -> N
     assert not Path(f"/proc/{process}").exists()
 
 
+@pytest.mark.long
 def test_a_graph_that_the_browser_has_no_kernel_for_is_refused_by_the_name_of_the_node(
         web_tiny: Path, tmp_path: Path, chromium: str) -> None:
     bundle = copy_of(web_tiny, tmp_path)
@@ -157,6 +158,7 @@ def test_a_program_that_is_no_browser_is_named(
         load(web_tiny)
 
 
+@pytest.mark.long
 def test_a_browser_that_ends_in_the_middle_is_said(web_tiny: Path, chromium: str) -> None:
     with load(web_tiny) as tagger:
         stream, chunk = tagger.stream(), np.zeros(32_000, np.float32)

@@ -29,6 +29,7 @@ def served(web_bundle: str) -> str:
     return f"{web_bundle}/"
 
 
+@pytest.mark.long
 def test_without_a_microphone_it_says_to_plug_one_in(browser: Any, served: str) -> None:
     with open_page(browser, served, permissions=["microphone"], script=NO_DEVICE) as page:
         page.tab.click("#listen")
@@ -37,6 +38,7 @@ def test_without_a_microphone_it_says_to_plug_one_in(browser: Any, served: str) 
         assert page.state == "ready"
 
 
+@pytest.mark.long
 def test_over_plain_http_it_says_so_and_reads_files(browser: Any, served: str, shared: Path) -> None:
     with open_page(browser, served, script=INSECURE) as page:
         assert "No microphone over plain http." in page.notices

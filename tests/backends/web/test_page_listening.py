@@ -166,6 +166,7 @@ def test_a_microphone_that_is_unplugged_is_said_and_what_was_heard_is_kept(
         assert page.notices == ""
 
 
+@pytest.mark.long
 def test_without_permission_it_says_how_to_allow_the_microphone(
         browser: Any, chromium: str, web_bundle: str) -> None:
     with with_microphone(browser, chromium) as hearing, open_page(hearing, web_bundle) as page:

@@ -55,6 +55,7 @@ def compare(tab: Tab, folder: Path, every: int, rate: int = RATE) -> tuple[list[
     return largest, float(np.mean(same))
 
 
+@pytest.mark.long
 def test_a_few_recordings_get_the_scores_of_soxr(tab: Tab, shared: Path) -> None:
     largest, same = compare(tab, shared / "esc10", SOME)
     assert (max(largest) < 0.02, float(np.median(largest)) < 0.003, same) == (True, True, 1), largest

@@ -28,7 +28,7 @@ def htsat(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(("target", "package", "limit"), [
     ("cpu-int8", "onnxruntime", 0.1),
     pytest.param("openvino-fp32", "openvino", 1e-4, marks=pytest.mark.long),
-    ("openvino-int8", "openvino", 0.2)], ids=str)
+    pytest.param("openvino-int8", "openvino", 0.2, marks=pytest.mark.long)], ids=str)
 def test_an_htsat_is_built_and_proven_for_a_runtime(
         target: str, package: str, limit: float, htsat: Path, quick: tuple[object, ...]) -> None:
     built = build_for_runtime(target, package, limit, htsat, wave(10)[0], quick)

@@ -150,8 +150,8 @@ def test_models_lists_it() -> None:
     assert "family tally, 32000 Hz" in result.out
     *_, entry = json.loads(call("models", "--json").out)["models"]
     assert (entry["name"], entry["hidden"], entry["cache_bytes"]) == ("tally-1s", 32, 4 * 3 * 32)
-    assert entry["paper"] is entry["licence"] is None
-    assert entry["files"] == []
+    assert entry["licence"] is None
+    assert entry["files"] == entry["papers"] == []
 
 
 # Bad input.
