@@ -314,7 +314,7 @@ def package_index() -> None:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One process more than there are cores: a third of the time a test waits for processes that it started."""
+    """One process more than there are cores: for a third of the time, tests wait for other processes."""
     return (os.cpu_count() or 1) + 1
 
 

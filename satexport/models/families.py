@@ -11,15 +11,8 @@ from typing import Any, cast
 
 from satexport.bundle.contract import USUAL_OPTIONS, Contract, GraphOptions
 from satexport.errors import BundleError, UsageError, made_by_newer
-from satexport.models.family import (
-    Checkpoint,
-    Family,
-    PaperFigures,
-    Published,
-    Reference,
-    Shapes,
-    Variant,
-)
+from satexport.models.claims import PaperFigures
+from satexport.models.family import Checkpoint, Family, Published, Reference, Shapes, Variant
 
 FAMILIES = {  # name -> module that meets `Family`
     "sat": "satexport.models.sat.family",

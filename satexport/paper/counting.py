@@ -12,8 +12,9 @@ from satexport.bundle.roles import ATTENTION, FRONT, Role
 from satexport.graph.operations import count_by_role
 from satexport.graph.roles import Graph
 from satexport.models.checkpoint import load_checkpoint
+from satexport.models.claims import Counting
 from satexport.models.families import find_family, make_reference, named_variant
-from satexport.models.family import Counting, Variant
+from satexport.models.family import Variant
 from satexport.pipeline.export import make_contract
 
 BLOCK: Final = re.compile(r"[0-9]+\.(?P<name>.+)")  # a layer in a block, such as "00.fc1"

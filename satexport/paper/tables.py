@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from satexport import facts
+from satexport.models.claims import PaperFigures
 from satexport.models.families import all_variants, find_embeddings, paper_figures
-from satexport.models.family import PaperFigures, Variant
+from satexport.models.family import Variant
 from satexport.parity.sed import COLLAR_SECONDS, SEGMENT_SECONDS
 from satexport.report.paper_figures import SECTIONS
 

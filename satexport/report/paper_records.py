@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from satexport.bundle.contract import RANDOM_WEIGHTS, CheckpointOrigin
-from satexport.models.family import PaperFigures
+from satexport.models.claims import PaperFigures
 from satexport.origin import origin
 from satexport.parity.records import SetParity
 

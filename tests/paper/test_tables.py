@@ -6,8 +6,8 @@ from __future__ import annotations
 import pytest
 
 from satexport.facts import names, shipped_folder
+from satexport.models.claims import Counting, PaperFigures
 from satexport.models.families import all_variants, named_variant, paper_figures
-from satexport.models.family import Counting, PaperFigures
 from satexport.paper.counting import count_as_paper, write_graph
 from satexport.paper.fill import PaperOptions, fill_table
 from satexport.paper.tables import TablePlan, find_table

@@ -6,7 +6,7 @@ from satexport.bundle.contract import USUAL_OPTIONS, CheckpointOrigin
 from satexport.bundle.gates import Gate
 from satexport.measure.latency import Latency, StepLatency
 from satexport.measure.records import MeasureEntry, MeasureReport, MemoryBytes
-from satexport.models.family import Counting, PaperFigures
+from satexport.models.claims import Counting, PaperFigures
 from satexport.parity.differences import Differences, Drift, EmbeddingDifferences
 from satexport.parity.records import (
     ClassMetrics,

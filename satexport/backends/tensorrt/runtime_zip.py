@@ -13,7 +13,7 @@ SOURCES = (  # patterns of the files that `satexport.pipeline.board` and `satexp
     "remote.py", "step.py", "terminal.py", "version.py",
     "backends/*.py", *(f"backends/tensorrt/{name}.py" for name in (
         "__init__", "backend", "build", "cuda", "engine", "inspect", "settings", "step")),
-    "bundle/*.py", "frontends/*.py", "models/__init__.py", "models/family.py",
+    "bundle/*.py", "frontends/*.py", "models/__init__.py", "models/claims.py",
     *(f"measure/{name}.py" for name in ("__init__", "budgets", "latency", "records", "schedule")),
     *(f"parity/{name}.py" for name in ("__init__", "differences", "golden", "records")),
     "pipeline/__init__.py", "pipeline/board.py",

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from satexport.models.family import Counting, PaperFigures
+from satexport.models.claims import Counting, PaperFigures
 
 NOTE: Final = (
     "The GFLOPs of AST in the SAT paper are those of 998 frames instead of 1024 and leave out the products "

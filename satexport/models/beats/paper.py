@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from satexport.models.family import Counting, PaperFigures
+from satexport.models.claims import Counting, PaperFigures
 
 NOTE: Final = (
     "The GFLOPs of BEATs in the SAT paper include the products of the attention; those for 1 s are the "

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from satexport.models.claims import Counting, EmbeddingFigures, PaperFigures
 from satexport.models.efficientat.published import FILES
-from satexport.models.family import Counting, EmbeddingFigures, PaperFigures
 
 NOTE: Final = (
     "The EfficientAT paper counts multiply-adds, each of which is two operations. The front end is in "

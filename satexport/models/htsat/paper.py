@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from satexport.models.family import Counting, PaperFigures
+from satexport.models.claims import Counting, PaperFigures
 
 NOTE: Final = (
     "The GFLOPs of HTS-AT at 10 s in the SAT paper include the STFT as a convolution (2.1); the model alone "

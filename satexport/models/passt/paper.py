@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from satexport.models.family import Counting, PaperFigures
+from satexport.models.claims import Counting, PaperFigures
 
 NOTE: Final = ("The mAP is that in the PaSST paper; the names of the public files have the mAP of those "
                "files, for passt-s10 47.2 to 48.6, for passt-l 47.")

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from satexport.models.family import Counting, PaperFigures
+from satexport.models.claims import Counting, PaperFigures
 
 PAPER_ID: Final = "2305.17834"
 NOTE: Final = (

@@ -11,10 +11,10 @@ import numpy as np
 
 from satexport.bundle.contract import Contract, GraphOptions, TensorSpec, embedding_spec
 from satexport.errors import CheckpointError
+from satexport.models.claims import PaperFigures
 from satexport.models.family import (
     Checkpoint,
     Interface,
-    PaperFigures,
     Published,
     Reference,
     Rewrite,
