@@ -25,8 +25,7 @@ SHORTER = {  # the command -> options that only make it shorter
     "openvino": ("--minutes", "0.5", "--no-measure"), "trt": ("--minutes", "0.5", "--no-measure"),
     "web": ("--minutes", "0.1", "--no-measure"),
     "parity": ("--minutes", "0.5"), "measure": ("--steps", "4", "--pause", "0.01"),
-    "paper table1": ("--only", "vit-t*"), "paper table2": ("--only", "vit-t*"),
-    "paper table3": ("--only", "vit-t*")}
+    "paper table1": ("--only", "vit-t*"), "paper table2": ("--only", "vit-t*")}
 
 
 def skip_reason(shown: Shown) -> str | None:
