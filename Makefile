@@ -73,8 +73,8 @@ growth: .venv/installed
 peers: .venv/installed
 	$(BIN)/python -m benchmarks.peers --install $(if $(MODELS),--models $(MODELS))
 
-# Write docs/paper.md: the papers' tables with random weights, and the scores of the demo over a recording. Takes a
-# quarter of an hour.
+# Write docs/paper.md: the papers' tables with random weights, and the scores of the demo over a recording. Takes 5
+# minutes if the exports of an earlier run are in build/paper, and several times that without them.
 PAPER := build/paper
 paper: .venv/installed
 	$(BIN)/python -m benchmarks.paper --make $(PAPER)

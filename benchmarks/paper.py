@@ -1,7 +1,9 @@
 """Write docs/paper.md and its picture from the reports that `make paper` has made.
 
-    make paper                                   a quarter of an hour; the weights are random, but for
-    figure 2 python -m benchmarks.paper build/paper       the page again, from the reports in a folder
+    make paper                                 all reports, then the page
+    python -m benchmarks.paper build/paper     the page again, from the reports in a folder
+
+The weights are random, except those of the demo in the picture.
 """
 
 from __future__ import annotations
