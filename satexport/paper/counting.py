@@ -38,7 +38,7 @@ def _in_any_block(role: Role | None, counts: Mapping[Role | None, int]) -> int:
     """Return the largest count of a layer of this name in any block. satexport's graphs compute in the
     last block only those tokens that are read after it; the published models compute all of them."""
     if role is None or not (found := BLOCK.fullmatch(role.layer)):
-        return 0 if role is None else counts[role]
+        return counts[role]
     return max(count for other, count in counts.items() if other and other.kind == role.kind
                and (same := BLOCK.fullmatch(other.layer)) and same["name"] == found["name"])
 

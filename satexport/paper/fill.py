@@ -6,12 +6,13 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from satexport.audio.datasets import load_set
 from satexport.audio.labels import audioset_labels
-from satexport.bundle.contract import USUAL_OPTIONS, GraphOptions, state_bytes
+from satexport.bundle.contract import USUAL_OPTIONS, CheckpointOrigin, GraphOptions, state_bytes
 from satexport.bundle.folder import Bundle, bundle_path, open_bundle
 from satexport.errors import BundleError, MissingError, SatexportError, UsageError
 from satexport.measure.turns import measure_transient
@@ -24,6 +25,7 @@ from satexport.paper.tables import RowPlan, TablePlan
 from satexport.parity.kept import Kept
 from satexport.parity.protocols import GateSet, compare_on_set, find_gate_set
 from satexport.parity.pytorch import PyTorch
+from satexport.parity.records import SetParity
 from satexport.parity.scoring import HERE, SetOptions
 from satexport.pipeline.export import export_onnx, make_contract
 from satexport.progress import progress
@@ -80,8 +82,6 @@ def fill_table(plan: TablePlan, options: PaperOptions) -> PaperReport:
 def select_rows(plan: TablePlan, patterns: Sequence[str]) -> TablePlan:
     """Return the table with the rows whose name or model matches a pattern, such as "sat-*"; all without
     patterns. Raises `UsageError` if a pattern matches none."""
-    from fnmatch import fnmatchcase
-
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for row in plan.rows for name in _names(row)):
             raise UsageError(f"--only {pattern}: no such row in {plan.name}; it has {_listed(plan)}.")
@@ -219,7 +219,7 @@ class _Work:
                              self._options.category_map,
                              may_miss_files=self._options.scoring.skip_unreadable)
 
-    def _score(self, bundle: Bundle, reference: Reference, gate_set: GateSet, what: str) -> Any:
+    def _score(self, bundle: Bundle, reference: Reference, gate_set: GateSet, what: str) -> SetParity:
         """Score the labelled set with PyTorch and the bundle."""
         assert gate_set.labelled is not None
         kept = Kept(bundle.reports / f"{self._plan.name}.json")
@@ -240,7 +240,5 @@ def _facts(variant: Variant, classes: int, kind: str) -> dict[str, Any]:
             "embedding_size": interface.embedding.shape[1] if interface.embedding else None}
 
 
-def _origin(checkpoint: Checkpoint[Any]) -> Any:
-    from satexport.bundle.contract import CheckpointOrigin
-
+def _origin(checkpoint: Checkpoint[Any]) -> CheckpointOrigin:
     return CheckpointOrigin(name=checkpoint.name, source=checkpoint.source, sha256=checkpoint.sha256)
